@@ -1,0 +1,66 @@
+"""The members of a folder: a file's name is the member's name, and other packages add to it by entry point.
+
+A package outside vaelab offers a member with an entry point of the group ``vaelab.FOLDER`` (``vaelab.objectives``,
+``vaelab.datasets`` …) whose value is a module that keeps the folder's contract.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+KINDS = {
+    "networks": "network",
+    "datasets": "data set",
+    "likelihoods": "likelihood",
+    "objectives": "objective",
+    "metrics": "metric",
+    "figures": "figure",
+    "recipes": "recipe",
+}
+"""Folder → the word for one of its members."""
+
+
+class UnknownName(ValueError):
+    """A name, key or value that does not exist; the message lists those that do."""
+
+
+def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
+    """The error for a wrong name: says what was given, the nearest match, and every valid choice."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return UnknownName(f"unknown {what} {str(given)!r}.{guess} Valid: {', '.join(names) or 'none'}")
+
+
+@cache
+def _offered(folder: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"vaelab.{folder}")}
+
+
+@cache
+def names(folder: str) -> tuple[str, ...]:
+    """Sorted names of the members of ``folder``, vaelab's own and those of other packages."""
+    package = importlib.import_module(f"vaelab.{folder}")
+    own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+    return tuple(sorted(own | set(_offered(folder))))
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """The module of member ``name``; UnknownName with the valid names otherwise."""
+    if name not in names(folder):
+        raise unknown(KINDS[folder], name, names(folder))
+    offered = _offered(folder)
+    if name not in offered:
+        return importlib.import_module(f"vaelab.{folder}.{name}")
+    if importlib.util.find_spec(f"vaelab.{folder}.{name}"):
+        raise ValueError(
+            f"{KINDS[folder]} {name!r} is offered by {offered[name].value} but vaelab has one of that name"
+        )
+    module = offered[name].load()
+    assert isinstance(module, ModuleType), f"entry point {offered[name]} must name a module"
+    return module

@@ -1,0 +1,7 @@
+"""Data sets, one file each; every file has ``ABOUT``, ``load(data_dir, split, *, …) -> Images`` and may have more.
+
+``load`` gives the split as the data set's authors publish it (``train``, ``valid`` or ``test``) and raises ValueError
+for one that they do not. Its keyword arguments are the recipe's ``[data]`` keys. A data set that can be downloaded has
+``get(target) -> Path``; one that needs files has ``find(data_dir)``, which says where they lie (or None), and
+``check(folder)``, which yields (file, verdict).
+"""

@@ -1,0 +1,87 @@
+"""Figures, one file each, in one style.
+
+Every file has ``draw(arrays) -> Figure``, which never sees a model, and one of
+
+- ``compute(model, images, generator) -> arrays``, with ``SPLIT`` ("train" or "valid") saying which images it wants, or
+- ``collect(history, validation) -> arrays``, from the two tables of a run,
+
+either of which returns None where the figure has no meaning (a plane for three latents, say). ``TITLE`` and
+``caption(arrays)`` go beside the picture in the report, ``ORDER`` says where.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Arrays = dict[str, Any]
+
+INK, FAINT = "#1d2433", "#6b7384"
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+"""Three colours that colour-blind readers tell apart (Okabe & Ito 2008)."""
+CLASS_COLOURS = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+"""Ten colours made for accessibility (Petroff 2021, 2107.02270)."""
+DPI = 150
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib's settings for every figure of vaelab."""
+    settings = {
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titlelocation": "left",
+        "axes.labelcolor": INK,
+        "axes.edgecolor": FAINT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.color": INK,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "legend.frameon": False,
+        "figure.dpi": DPI,
+        "savefig.dpi": DPI,
+        "figure.constrained_layout.use": True,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def show_picture(axes: Axes, picture: NDArray[Any]) -> None:
+    """A picture ``[H, W, C]`` in exact pixels, without a frame."""
+    if picture.shape[2] == 1:
+        axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    else:
+        axes.imshow(picture, interpolation="nearest")
+    axes.set_axis_off()
+
+
+def picture_figure(picture: NDArray[Any], width: float) -> tuple[Figure, Axes]:
+    """A figure ``width`` inches wide that is filled by one picture."""
+    figure = Figure(figsize=(width, width * picture.shape[0] / picture.shape[1]), layout="none")
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    show_picture(axes, picture)
+    return figure, axes
+
+
+def class_colormap(count: int) -> ListedColormap:
+    """Colours for ``count`` classes; beyond ten, evenly spaced shades."""
+    if count <= len(CLASS_COLOURS):
+        return ListedColormap(CLASS_COLOURS[:count])
+    return ListedColormap(matplotlib.colormaps["viridis"].resampled(count).colors)  # type: ignore[attr-defined]

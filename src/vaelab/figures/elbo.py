@@ -1,0 +1,48 @@
+"""The evidence lower bound on held-out images during training, with the likelihood's constant."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from vaelab.figures import BLUE, INK, Arrays, house_style
+
+TITLE = "ELBO"
+ORDER = 60
+
+
+def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:
+    """Step, epoch and ELBO of every validation; None without any."""
+    if not len(validation.get("step", ())):
+        return None
+    return {"epoch": validation["step"] / max(1.0, _steps_per_epoch(history)), "elbo": validation["elbo"]}
+
+
+def _steps_per_epoch(history: dict[str, NDArray[np.float64]]) -> float:
+    return float((history["epoch"] == history["epoch"][0]).sum())
+
+
+def draw(arrays: Arrays) -> Figure:
+    """ELBO over epochs."""
+    with house_style():
+        figure = Figure(figsize=(9, 3.6))
+        axes = figure.subplots()
+        axes.plot(arrays["epoch"], arrays["elbo"], color=BLUE, linewidth=1.6, marker="o", markersize=4)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("nats per image")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title("Normalised ELBO of held-out images (higher is better)")
+        last = arrays["elbo"][-1]
+        axes.annotate(
+            f"{last:.2f}", (arrays["epoch"][-1], last), (0, -16), textcoords="offset points", ha="right", color=INK
+        )
+        axes.margins(y=0.15)
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """How this differs from the loss."""
+    return (
+        "A lower bound of ln p(x), one sample an image, with the constant that the loss leaves out. "
+        "For densities it may be positive, and densities of 8-bit pixels are not probabilities of them."
+    )

@@ -1,0 +1,95 @@
+"""The codes of the training set as points, coloured by class."""
+
+import matplotlib.patheffects as effects
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vaelab.figures import BLUE, FAINT, Arrays, class_colormap, house_style
+from vaelab.images import Images
+from vaelab.latent import encode_images, principal_axes
+from vaelab.model import VAE
+
+TITLE = "Latent space"
+ORDER = 20
+SPLIT = "train"
+
+
+def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
+    """Posterior means: the two latents themselves, or their two principal axes."""
+    means = encode_images(model, images).mean
+    arrays: Arrays = {"latent_dim": means.shape[1], "labels": images.labels, "label_names": images.label_names}
+    if means.shape[1] == 1:
+        return {**arrays, "points": np.concatenate([means, np.zeros_like(means)], axis=1), "share": None}
+    if means.shape[1] == 2:
+        return {**arrays, "points": means, "share": None}
+    points, share = principal_axes(means)
+    return {**arrays, "points": points, "share": share}
+
+
+def draw(arrays: Arrays) -> Figure:
+    """A square scatter, the same scale on both axes, each class named where it lies."""
+    with house_style():
+        figure = Figure(figsize=(8, 8))
+        axes = figure.subplots()
+        points, labels = arrays["points"], arrays["labels"]
+        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(points))
+        size = float(np.clip(60_000 / len(points), 1, 16))
+        alpha = float(np.clip(20_000 / len(points), 0.3, 0.8))
+        if labels is None:
+            axes.scatter(*points[order].T, s=size, c=BLUE, alpha=alpha, linewidths=0, rasterized=True)
+        else:
+            colours = class_colormap(int(labels.max()) + 1)(labels[order])
+            axes.scatter(*points[order].T, s=size, c=colours, alpha=alpha, linewidths=0, rasterized=True)
+            _name_classes(axes, arrays)
+        _frame(axes, arrays)
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """What the points are."""
+    what = f"Posterior means of {len(arrays['points']):,} training images"
+    if arrays["share"] is None:
+        return f"{what}. Circles are the prior's 1, 2 and 3 standard deviations."
+    return f"{what} on their first two principal axes, a linear view of all {arrays['latent_dim']} latents."
+
+
+def _name_classes(axes: Axes, arrays: Arrays) -> None:
+    """Each class's name at its median in its own colour, so that the figure reads without colours too."""
+    points, labels, names = arrays["points"], arrays["labels"], arrays["label_names"]
+    palette = class_colormap(int(labels.max()) + 1)
+    for label in np.unique(labels):
+        centre = np.median(points[labels == label], axis=0)
+        text = axes.text(
+            *centre,
+            names[label] if names else str(label),
+            fontsize=17 if all(len(name) <= 2 for name in names) else 12,
+            fontweight="bold",
+            color=palette(int(label)),
+            ha="center",
+            va="center",
+        )
+        text.set_path_effects([effects.withStroke(linewidth=4, foreground="white"), effects.Normal()])
+
+
+def _frame(axes: Axes, arrays: Arrays) -> None:
+    reach = float(np.quantile(np.abs(arrays["points"]), 0.9995)) * 1.08 + 1e-6
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    if arrays["share"] is None:
+        angle = np.linspace(0, 2 * np.pi, 200)
+        for radius in (1, 2, 3):
+            axes.plot(radius * np.cos(angle), radius * np.sin(angle), color=FAINT, linewidth=0.8, linestyle=(0, (4, 4)))
+        axes.set_xlabel("z₁")
+        axes.set_ylabel("z₂" if arrays["latent_dim"] > 1 else "")
+        axes.set_title("Codes of the training set (posterior means)")
+    else:
+        shares = [f"{100 * share:.0f} % of the variance" for share in arrays["share"]]
+        axes.set_xlabel(f"principal axis 1 ({shares[0]})")
+        axes.set_ylabel(f"principal axis 2 ({shares[1]})")
+        axes.set_title(f"Codes of the training set (posterior means, {arrays['latent_dim']} latents)")
+    outside = int((np.abs(arrays["points"]) > reach).any(1).sum())
+    if outside:
+        axes.annotate(f"{outside} points outside", (0.01, 0.01), xycoords="axes fraction", fontsize=9, color=FAINT)

@@ -1,0 +1,101 @@
+"""Loss curves per batch, as the experiments plot them: combined and reconstruction loss above, KL divergence below."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vaelab.figures import BLUE, FAINT, GREEN, INK, ORANGE, Arrays, house_style
+
+TITLE = "Losses"
+ORDER = 10
+MOST_POINTS = 6000
+"""Batches drawn one by one; of longer runs every k-th, so that the file stays light."""
+
+
+def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays:
+    """Loss and terms of every batch, their running means, and the same on held-out images."""
+    window = max(1, len(history["step"]) // 100)
+    terms = [name for name in ("loss", "reconstruction", "kl", "beta_kl") if name in history]
+    return {
+        "step": history["step"],
+        "window": window,
+        **{name: history[name] for name in terms},
+        **{f"smooth_{name}": running_mean(history[name], window) for name in terms},
+        "validation_step": validation.get("step", np.empty(0)),
+        **{f"validation_{name}": validation[name] for name in terms if name in validation},
+    }
+
+
+def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean of each value and the ``window`` − 1 before it (fewer at the start)."""
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    stop = np.arange(1, len(values) + 1)
+    start = np.maximum(stop - window, 0)
+    return (sums[stop] - sums[start]) / (stop - start)
+
+
+def draw(arrays: Arrays) -> Figure:
+    """Two panels over the same batches."""
+    with house_style():
+        figure = Figure(figsize=(9, 6.4))
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        _curve(upper, arrays, "loss", "combined loss", BLUE, "o")
+        _curve(upper, arrays, "reconstruction", "reconstruction loss", ORANGE, "s")
+        _curve(lower, arrays, "kl", "KL divergence", GREEN, "D")
+        if "beta_kl" in arrays:
+            _curve(lower, arrays, "beta_kl", "β·KL, as it enters the loss", FAINT, "^")
+        for axes, names in ((upper, ("loss", "reconstruction")), (lower, ("kl", "beta_kl"))):
+            _limit(axes, arrays, [name for name in names if name in arrays])
+            axes.set_ylabel("nats per image")
+            axes.legend(loc="upper right", ncols=2, fontsize=10)
+        upper.set_title("Loss of each batch (thin), running mean (thick), held-out images (marks)")
+        lower.set_xlabel("batch")
+        lower.set_xlim(0, max(float(arrays["step"][-1]), 1.0) * 1.01)
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """What the curves are."""
+    return (
+        f"Every batch of the training; thick lines are running means over {arrays['window']} batches. "
+        "Marks are the same quantities on images that the model was not trained on."
+    )
+
+
+def _curve(axes: Axes, arrays: Arrays, name: str, label: str, colour: str, marker: str) -> None:
+    every = max(1, len(arrays["step"]) // MOST_POINTS)
+    step = arrays["step"][::every]
+    axes.plot(step, arrays[name][::every], color=colour, linewidth=0.4, alpha=0.35, rasterized=True)
+    axes.plot(step, arrays[f"smooth_{name}"][::every], color=colour, linewidth=1.8, label=label)
+    if f"validation_{name}" in arrays:
+        axes.plot(
+            arrays["validation_step"],
+            arrays[f"validation_{name}"],
+            linestyle="none",
+            marker=marker,
+            markersize=5,
+            markerfacecolor="white",
+            markeredgecolor=colour,
+            markeredgewidth=1.4,
+        )
+
+
+def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
+    """Leave the few huge first batches out of the view, and say so."""
+    values = np.concatenate([arrays[name] for name in names])
+    values = values[np.isfinite(values)]
+    if len(values) < 100:
+        return
+    low, high = values.min(), np.quantile(values, 0.995)
+    top = high + 0.25 * (high - low)
+    if values.max() > top > low:
+        axes.set_ylim(max(0.0, low - 0.05 * (top - low)), top)
+        axes.annotate(
+            f"first batches up to {values.max():.4g}",
+            (0.012, 0.97),
+            xycoords="axes fraction",
+            va="top",
+            fontsize=9,
+            color=INK,
+        )

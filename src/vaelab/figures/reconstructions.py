@@ -1,0 +1,55 @@
+"""Held-out images above their reconstructions."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from vaelab.figures import FAINT, Arrays, house_style, picture_figure
+from vaelab.images import Images, tile, to_uint8
+from vaelab.model import VAE
+
+TITLE = "Reconstructions"
+ORDER = 50
+SPLIT = "valid"
+COLUMNS, ROWS = 12, 3
+
+
+def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
+    """Random held-out images and what the decoder makes of their posterior means."""
+    chosen = torch.randperm(len(images), generator=generator)[: COLUMNS * ROWS].sort().values.numpy()
+    originals = np.asarray(images.pixels[chosen])
+    return {"originals": originals, "reconstructions": to_uint8(torch.from_numpy(model.reconstruct(originals)))}
+
+
+def draw(arrays: Arrays) -> Figure:
+    """Pairs of rows: originals, reconstructions below them."""
+    originals, reconstructions = arrays["originals"], arrays["reconstructions"]
+    columns = min(COLUMNS, len(originals))
+    strips = []
+    for start in range(0, len(originals), columns):
+        pair = [part[start : start + columns] for part in (originals, reconstructions)]
+        missing = columns - len(pair[0])
+        pair = [np.concatenate([part, np.full((missing, *part.shape[1:]), 255, np.uint8)]) for part in pair]
+        strips.append(tile(np.concatenate(pair), columns))
+    gap = np.full((strips[0].shape[0] // 12, *strips[0].shape[1:]), 255, np.uint8)
+    sheet = np.concatenate([part for strip in strips for part in (strip, gap)][:-1])
+    margin = max(1, sheet.shape[1] // 6)
+    sheet = np.concatenate([np.full((sheet.shape[0], margin, sheet.shape[2]), 255, np.uint8), sheet], axis=1)
+    with house_style():
+        figure, axes = picture_figure(sheet, width=10)
+        height = originals.shape[1] + 2
+        for i in range(len(strips)):
+            top = i * (strips[0].shape[0] + gap.shape[0])
+            for row, word in enumerate(("original", "reconstruction")):
+                axes.text(
+                    margin - 3, top + 1 + (row + 0.5) * height, word, ha="right", va="center", fontsize=9, color=FAINT
+                )
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """Which images these are."""
+    return (
+        f"{len(arrays['originals'])} random images that the model was not trained on, above the decoder's mean for their "
+        "posterior means; not selected."
+    )

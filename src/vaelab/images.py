@@ -1,0 +1,267 @@
+"""Images: the one container of image data, what is known about a data set, batches, and pictures in files."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelab.runtime import derive_seed
+
+Split = Literal["train", "valid", "test"]
+Binarize = Literal["none", "threshold", "dynamic"]
+SMALLEST_SIDE = 8
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a data set without loading it."""
+
+    title: str
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    splits: dict[str, int]
+    """Number of images of each published split."""
+    licence: str
+    source: str
+    files: tuple[str, ...] = ()
+    """Names of the files that hold it; empty for a data set that needs none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images with what is known about each of them.
+
+    ``pixels`` is uint8 ``[N, H, W, C]``: an array or anything with shape, dtype and integer-array indexing, such as a
+    read-only memory map.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None
+    label_names: tuple[str, ...] = ()
+    attributes: NDArray[np.bool_] | None = None
+    attribute_names: tuple[str, ...] = ()
+    factors: NDArray[np.int64] | None = None
+    factor_names: tuple[str, ...] = ()
+    factor_sizes: tuple[int, ...] = ()
+    source: str = "given as an array"
+    """Where the pixels came from, for the record of a run."""
+    notes: tuple[str, ...] = field(default=())
+    """What a person should know about this data, one sentence each."""
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.pixels.shape)
+        if self.pixels.dtype != np.uint8 or len(shape) != 4:
+            raise ValueError(f"pixels must be uint8 [N, H, W, C]; got {self.pixels.dtype} {list(shape)}")
+        if shape[0] == 0:
+            raise ValueError(f"no images in {self.source}")
+        if shape[3] not in (1, 3) or min(shape[1:3]) < SMALLEST_SIDE:
+            raise ValueError(
+                f"images must have 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
+                f"got {shape[1]}×{shape[2]} with {shape[3]} channels"
+            )
+        for name in ("labels", "attributes", "factors"):
+            column = getattr(self, name)
+            if column is not None and len(column) != shape[0]:
+                raise ValueError(f"{len(column)} {name} for {shape[0]} images")
+
+    def __len__(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, height, width, channels = self.pixels.shape
+        return channels, height, width
+
+    def take(self, indices: NDArray[np.int64]) -> "Images":
+        """The images at ``indices``, with their labels, attributes and factors."""
+        columns = {
+            name: None if column is None else column[indices]
+            for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
+        }
+        return replace(self, pixels=self.pixels[indices], **columns)
+
+    def floats(self, start: int, stop: int) -> Float[Tensor, "batch channel height width"]:
+        """Images ``start`` to ``stop`` as a model sees them."""
+        return to_float(torch.from_numpy(np.ascontiguousarray(self.pixels[start:stop])))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape and pixels: equal for equal images, wherever they lie."""
+        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.pixels[start : start + 4096]).data)
+        return digest.hexdigest()
+
+
+def to_float(pixels: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
+    """Float in [0, 1], ``[B, C, H, W]``, channels-last in memory."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
+
+
+def to_uint8(images: Float[Tensor, "batch channel height width"]) -> NDArray[np.uint8]:
+    """``[B, C, H, W]`` in [0, 1] → uint8 ``[B, H, W, C]``; values outside are cut off."""
+    scaled = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def as_model_input(
+    given: Any, image_shape: tuple[int, int, int]
+) -> tuple[Float[Tensor, "batch channel height width"], bool]:
+    """What a person has (see below) as float ``[B, C, H, W]`` in [0, 1], and whether it was a NumPy array.
+
+    uint8 in 0 … 255 or floating point in [0, 1]; channels first, channels last, or none for grey images; one image or
+    many; tensor, array or ``Images``. ValueError says which shape is wanted.
+    """
+    if isinstance(given, Images):
+        given = given.pixels
+    is_array = not isinstance(given, Tensor)
+    x = torch.from_numpy(np.ascontiguousarray(given)) if is_array else given
+    channels, height, width = image_shape
+    layouts = {(channels, height, width): (0, 1, 2), (height, width, channels): (2, 0, 1)}
+    if channels == 1 and tuple(x.shape[-2:]) == (height, width) and tuple(x.shape[-3:]) not in layouts:
+        x = x.unsqueeze(-3)
+    if x.ndim == 3:
+        x = x.unsqueeze(0)
+    if x.ndim != 4 or tuple(x.shape[1:]) not in layouts:
+        raise ValueError(
+            f"images of shape {list(given.shape)} do not fit this model: it wants "
+            f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
+        )
+    order = layouts[tuple(x.shape[1:])]
+    x = x.permute(0, *(axis + 1 for axis in order))
+    if x.dtype == torch.uint8:
+        return x.float().div_(255), is_array
+    if not x.is_floating_point():
+        raise ValueError(f"images must be uint8 or floating point; got {x.dtype}")
+    if len(x) and (not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1):
+        raise ValueError("floating-point images must lie in [0, 1]; give uint8 for 0 … 255")
+    return x.float(), is_array
+
+
+class Batches:
+    """The order in which a training set is seen: step → batch, a pure function of (seed, step).
+
+    Every epoch is a fresh permutation; its last, smaller batch is used too. Pixels live on the device.
+    """
+
+    def __init__(self, images: Images, batch_size: int, seed: int, device: torch.device) -> None:
+        self._pixels = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
+        self._seed = seed
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self.num_images = len(images)
+        self.batch_size = batch_size
+        self.steps_per_epoch = -(-len(images) // batch_size)
+
+    def epoch(self, step: int) -> int:
+        """The epoch of ``step``, both counted from 0."""
+        return step // self.steps_per_epoch
+
+    def order(self, epoch: int) -> Tensor:
+        """Indices of all images in the order of ``epoch``."""
+        if self._order[0] != epoch:
+            philox = np.random.Philox(key=derive_seed(self._seed, "order", epoch))
+            permutation = np.random.Generator(philox).permutation(self.num_images)
+            self._order = (epoch, torch.from_numpy(permutation).to(self._pixels.device))
+        return self._order[1]
+
+    def pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
+        """The batch of ``step``, counted from 0."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self.batch_size
+        return self._pixels[self.order(epoch)[start : start + self.batch_size]]
+
+
+def split_off(images: Images, count: int) -> tuple[Images, Images]:
+    """Two parts, the second with ``count`` images chosen by a fixed seed that does not depend on the training's."""
+    if not 0 < count < len(images):
+        raise ValueError(f"cannot set {count} of {len(images)} images aside; data.valid must be 1 … {len(images) - 1}")
+    permutation = np.random.Generator(np.random.Philox(key=derive_seed(0, "valid"))).permutation(len(images))
+    return images.take(np.sort(permutation[count:])), images.take(np.sort(permutation[:count]))
+
+
+def binarize(images: Images, mode: Binarize, seed: int = 0) -> Images:
+    """Black-or-white copies: "threshold" at ½, "dynamic" drawn once with ``seed`` (for evaluation); "none": as given.
+
+    In training, "dynamic" draws anew at every presentation instead (Salakhutdinov & Murray 2008; 1509.00519).
+    """
+    if mode == "none":
+        return images
+    pixels = np.asarray(images.pixels)
+    if mode == "threshold":
+        white = pixels >= 128
+    else:
+        draws = np.random.Generator(np.random.Philox(key=derive_seed(seed, "binarize")))
+        white = draws.random(pixels.shape, dtype=np.float32) * 255 < pixels
+    return replace(images, pixels=white.astype(np.uint8) * np.uint8(255))
+
+
+# -- pictures in files ------------------------------------------------------------------------------------------------
+
+
+def read_pictures(path: Path, image_shape: tuple[int, int, int]) -> tuple[Images, list[str]]:
+    """Pictures of exactly a model's size, and a name for each.
+
+    ``path`` is one picture, a folder of them (searched through and through), a ``.npy``, or an ``.npz`` whose first
+    array holds the images.
+    """
+    if path.suffix in (".npy", ".npz"):
+        loaded = np.load(path, allow_pickle=False)
+        array = loaded[loaded.files[0]] if path.suffix == ".npz" else loaded
+        x, _ = as_model_input(array, image_shape)
+        return Images(to_uint8(x), source=str(path)), [f"{path.name}[{i}]" for i in range(len(x))]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+        if not files:
+            raise FileNotFoundError(f"{path}: no pictures in this folder (looked for {', '.join(PICTURE_SUFFIXES)})")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    names = [str(file.relative_to(path)) if path.is_dir() else file.name for file in files]
+    pixels = np.stack([_read_picture(file, image_shape) for file in files])
+    return Images(pixels, source=str(path)), names
+
+
+def _read_picture(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    channels, height, width = image_shape
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable picture ({error})") from None
+    if pixels.shape[:2] != (height, width):
+        raise ValueError(
+            f"{path}: {pixels.shape[1]}×{pixels.shape[0]} pixels; this model wants {width}×{height}, resize it first"
+        )
+    return pixels.reshape(height, width, channels)
+
+
+def tile(pixels: NDArray[np.uint8], columns: int, *, gap: int = 2, paper: int = 255) -> NDArray[np.uint8]:
+    """Images ``[N, H, W, C]`` as one picture with ``columns`` a row and ``gap`` pixels between them."""
+    count, height, width, channels = pixels.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), paper, np.uint8)
+    for i, image in enumerate(pixels):
+        top, left = (gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap))
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """One image ``[H, W, C]`` as the bytes of a PNG file."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,159 @@
+"""The variational autoencoder: encode, decode, sample, reconstruct, and the one forward pass objectives build on."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vaelab.distributions import DiagonalNormal, guard_log_var
+from vaelab.facts import Facts
+from vaelab.images import as_model_input
+from vaelab.runtime import Noise
+
+CHUNK = 512
+"""Images that go through a network at once where a person asks for many."""
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
+
+
+class Pixels(Protocol):
+    """A distribution over images, as likelihoods return it."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected image ``[B, C, H, W]``."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Normalised log density or probability, nats per image ``[B]``."""
+
+    def error(self, x: Tensor) -> Tensor:
+        """What the objective minimises, nats per image ``[B]``."""
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Random images ``[B, C, H, W]``."""
+
+
+class Pass(NamedTuple):
+    """One image batch through the whole model."""
+
+    posterior: DiagonalNormal
+    z: Float[Tensor, "batch latent"]
+    pixels: Pixels
+    reconstruction: Float[Tensor, " batch"]
+    """What the likelihood counts as error, nats per image."""
+    kl: Float[Tensor, "batch latent"]
+    """KL to the prior, nats per image and latent."""
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with prior N(0, I) (Kingma & Welling 2014, 1312.6114)."""
+
+    def __init__(self, facts: Facts, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module) -> None:
+        super().__init__()
+        self.facts = facts
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.noise: Noise | None = None
+        """Where the forward pass takes its randomness from; training and evaluation set it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def num_parameters(self) -> dict[str, int]:
+        """Trainable parameters of encoder, decoder and likelihood."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder, "likelihood": self.likelihood}
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+    # -- for objectives, metrics and figures: tensors on the device, gradients flow --
+
+    def posterior(self, x: Float[Tensor, "batch channel height width"]) -> DiagonalNormal:
+        """q(z|x)."""
+        mean, log_var = self.encoder(x)
+        return DiagonalNormal(mean.to(x.dtype), guard_log_var(log_var.to(x.dtype)))
+
+    def pixels(self, z: Float[Tensor, "batch latent"]) -> Pixels:
+        """p(x|z)."""
+        pixels: Pixels = self.likelihood(self.decoder(z).to(z.dtype))
+        return pixels
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Pass:
+        """Encode, draw one sample of each posterior, decode, and measure both terms of the ELBO."""
+        assert self.noise is not None, "set vae.noise first"
+        posterior = self.posterior(x)
+        z = posterior.rsample(self.noise.normal(len(x), self.facts.latent_dim))
+        pixels = self.pixels(z)
+        return Pass(posterior, z, pixels, pixels.error(x), posterior.kl())
+
+    # -- for people: arrays or tensors of any batch size, no gradients --
+
+    @torch.no_grad()
+    def encode(self, images: Any) -> DiagonalNormal:
+        """q(z|x) of images: mean and log-variance ``[N, latent_dim]`` on the CPU.
+
+        ``images``: uint8 in 0 … 255 or float in [0, 1]; channels first or last (none for grey); one or many; array,
+        tensor or ``Images``. ValueError when the shape does not fit.
+        """
+        x, _ = as_model_input(images, self.facts.image_shape)
+        posteriors = [self.posterior(chunk.to(self.device)) for chunk in _chunks(x)]
+        return DiagonalNormal(
+            _join([p.mean for p in posteriors], self.facts.latent_dim),
+            _join([p.log_var for p in posteriors], self.facts.latent_dim),
+        )
+
+    @torch.no_grad()
+    def decode(self, z: ArrayOrTensor) -> ArrayOrTensor:
+        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]`` (or one code); array in, array out."""
+        codes = z if isinstance(z, Tensor) else torch.from_numpy(np.ascontiguousarray(z))
+        codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
+        if codes.ndim != 2 or codes.shape[1] != self.facts.latent_dim:
+            raise ValueError(
+                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.facts.latent_dim}]"
+            )
+        images = _join([self.pixels(chunk.to(self.device)).mean for chunk in _chunks(codes)], *self.facts.image_shape)
+        return images if isinstance(z, Tensor) else images.numpy()
+
+    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Float[Tensor, "n channel height width"]:
+        """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed."""
+        if isinstance(generator, int):
+            generator = torch.Generator().manual_seed(generator)
+        return self.decode(torch.randn(n, self.facts.latent_dim, generator=generator))
+
+    def reconstruct(self, images: Any) -> Any:
+        """Expected images ``[N, C, H, W]`` in [0, 1] of the posterior means of ``images``; array in, array out."""
+        _, is_array = as_model_input(images, self.facts.image_shape)
+        reconstructions = self.decode(self.encode(images).mean)
+        return reconstructions.numpy() if is_array else reconstructions
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight and bias from U(−1/√f, 1/√f), f the fan-in of the layer's weight.
+
+    This is what torch's layers do by default (He-uniform with a = √5), here from a generator of its own. For transposed
+    convolutions f counts the output channels, as torch does.
+    """
+    for part in module.modules():
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim >= 2:
+            bound = 1 / math.sqrt(weight[0].numel())
+            bias = getattr(part, "bias", None)
+            with torch.no_grad():
+                for parameter in (weight, bias):
+                    if parameter is not None:
+                        parameter.uniform_(-bound, bound, generator=generator)
+
+
+def _chunks(x: Tensor) -> Iterator[Tensor]:
+    return iter(x.split(CHUNK)) if len(x) else iter(())
+
+
+def _join(parts: list[Tensor], *shape: int) -> Tensor:
+    return torch.cat(parts).cpu() if parts else torch.empty(0, *shape)

@@ -1,0 +1,7 @@
+"""Objectives, one file each; every file has a class ``Objective(facts, *, …)``, a module.
+
+``forward(vae, x, step)`` returns ``"loss"``, ``"reconstruction"``, ``"kl"`` and any terms of its own, each a scalar in
+nats per image, averaged over the batch; the loss is minimised. ``x`` is ``[B, C, H, W]`` in [0, 1]; ``step`` counts
+from 0 and is a tensor on the device, so schedules are functions of it and objects keep no counters. An objective with
+a trainable part of its own may offer ``parameter_groups()``, torch's parameter groups with their own learning rates.
+"""

@@ -1,0 +1,34 @@
+"""The β-VAE objective. With β ≠ 1, or while β warms up, it is not an evidence lower bound."""
+
+from typing import Annotated
+
+from annotated_types import Ge
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vaelab.facts import Facts
+from vaelab.model import VAE
+from vaelab.schedules import linear_warmup
+
+
+class Objective(nn.Module):
+    """reconstruction + β·KL (Higgins et al., ICLR 2017, equation 4).
+
+    With ``warmup_steps``, the weight of the KL rises in a straight line to β over so many steps.
+    """
+
+    def __init__(
+        self, facts: Facts, *, beta: Annotated[float, Ge(0)] = 4.0, warmup_steps: Annotated[int, Ge(0)] = 0
+    ) -> None:
+        super().__init__()
+        self.beta = beta
+        self.warmup_steps = warmup_steps
+
+    def forward(
+        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
+    ) -> dict[str, Tensor]:
+        """Loss and terms, nats per image; ``beta_kl`` is the KL as it enters the loss."""
+        passed = vae(x)
+        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
+        beta_kl = self.beta * linear_warmup(step, self.warmup_steps) * kl
+        return {"loss": reconstruction + beta_kl, "reconstruction": reconstruction, "kl": kl, "beta_kl": beta_kl}

@@ -1,0 +1,299 @@
+"""Recipes: load, merge, validate, build. The constructors' keyword arguments are the schema; there is no other."""
+
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tomli_w
+from annotated_types import Ge, Gt
+from pydantic import ConfigDict, ValidationError, create_model
+
+from vaelab import catalog
+from vaelab.facts import Facts
+from vaelab.images import Binarize
+from vaelab.model import VAE, initialise
+from vaelab.runtime import Precision, generator
+
+Section = dict[str, Any]
+Schema = dict[str, tuple[Any, Any]]
+"""Key → (type, default); ``...`` for none."""
+
+FOLDERS = {"data": "datasets", "network": "networks", "likelihood": "likelihoods", "objective": "objectives"}
+DEFAULT_NAMES = {"network": "conv", "likelihood": "gaussian", "objective": "elbo"}
+COMMON: dict[str, Schema] = {
+    "data": {"binarize": (Binarize, "none"), "valid": (Annotated[int, Ge(0)], 0)},
+    "network": {"latent_dim": (Annotated[int, Ge(1)], 2)},
+    "likelihood": {},
+    "objective": {},
+}
+"""Keys of a section whatever member it names."""
+
+
+class WrongRecipe(ValueError):
+    """A recipe or an override that cannot be used; the message says which key, and what is valid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The ``[training]`` section."""
+
+    epochs: Annotated[int, Ge(1)] = 20
+    steps: Annotated[int, Ge(0)] = 0
+    """Ends after so many batches instead; 0: after ``epochs``."""
+    batch_size: Annotated[int, Ge(1)] = 32
+    learning_rate: Annotated[float, Gt(0)] = 0.001
+    precision: Precision = "auto"
+    seed: Annotated[int, Ge(0)] = 0
+    validate_every: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    """Steps between validations, 0: never; auto: every epoch, but a hundred times at most."""
+    checkpoint_every: Annotated[int, Ge(1)] = 1000
+    threads: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """auto: every processor that the process may use."""
+
+    def num_steps(self, num_images: int) -> int:
+        """Batches in the whole run."""
+        return self.steps or self.epochs * -(-num_images // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that is needed to repeat a run, validated, with every default filled in."""
+
+    name: str
+    title: str
+    data: Section
+    network: Section
+    likelihood: Section
+    objective: Section
+    training: Training
+    expected: Section
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latents."""
+        return int(self.network["latent_dim"])
+
+    def sections(self) -> dict[str, Section]:
+        """The resolved recipe as nested tables."""
+        tables = {name: dict(getattr(self, name)) for name in FOLDERS}
+        return {**tables, "training": asdict(self.training), "expected": dict(self.expected)}
+
+    def to_toml(self) -> str:
+        """The text of ``recipe.toml``; loading it gives this recipe again."""
+        return tomli_w.dumps({"title": self.title, **{k: v for k, v in self.sections().items() if v}})
+
+    def settled(self, num_images: int) -> "Recipe":
+        """With ``auto`` values that depend on the data replaced by what they became."""
+        if self.training.validate_every != "auto":
+            return self
+        epoch = -(-num_images // self.training.batch_size)
+        epochs_between = -(-self.training.num_steps(num_images) // (100 * epoch))
+        return replace(self, training=replace(self.training, validate_every=epoch * epochs_between))
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """``key: mine, theirs`` for every value in which training would differ; ``auto`` agrees with anything."""
+        mine, theirs = self.sections(), other.sections()
+        lines = []
+        for section in (*FOLDERS, "training"):
+            for key in sorted(mine[section].keys() | theirs[section].keys()):
+                a, b = mine[section].get(key, "absent"), theirs[section].get(key, "absent")
+                if a != b and not (key == "validate_every" and "auto" in (a, b)):
+                    lines.append(f"{section}.{key}: {_toml_value(a)} there, {_toml_value(b)} now")
+        return lines
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+
+def presets() -> list[str]:
+    """Names of the recipes that come with vaelab."""
+    folder = resources.files("vaelab.recipes")
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A preset by name or a recipe file, with dotted ``overrides`` ({"objective.beta": 4}) on top.
+
+    WrongRecipe or UnknownName says which key or value is wrong and lists the valid ones.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml"):
+        path = Path(text)
+        if not path.is_file():
+            raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
+        name, content = path.stem, path.read_text(encoding="utf-8")
+    elif text in presets():
+        name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_text(encoding="utf-8")
+    else:
+        raise catalog.unknown("recipe", text, presets())
+    try:
+        tables = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise WrongRecipe(f"{text}: not valid TOML ({error})") from None
+    return validate(merge(tables, overrides or {}), name)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``objective.beta=4`` → ("objective.beta", 4); a value that is not TOML is taken as a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise WrongRecipe(f"--set {text!r}: write it as section.key=value, such as --set training.epochs=5")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+    return key.strip(), parsed["value"] if set(parsed) == {"value"} else value.strip()
+
+
+def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``tables`` with dotted overrides; where one names another member, keys that only the old one knew fall away."""
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
+    for key, value in overrides.items():
+        section, dot, rest = key.partition(".")
+        if not dot or section not in (*FOLDERS, "training", "expected"):
+            choices = [f"{name}.…" for name in (*FOLDERS, "training")]
+            raise catalog.unknown("recipe key", key, choices)
+        table = merged.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise WrongRecipe(f"{section} must be a table, [{section}]")
+        if rest == "name" and section in FOLDERS and table.get("name", DEFAULT_NAMES.get(section)) != value:
+            known = {"name", *COMMON[section], *_schema(section, str(value))}
+            merged[section] = table = {k: v for k, v in table.items() if k in known}
+        table[rest] = value
+    return merged
+
+
+def validate(tables: Mapping[str, Any], name: str) -> Recipe:
+    """The recipe in nested tables, every key known, every value of the right type, defaults filled in."""
+    known = ("title", *FOLDERS, "training", "expected")
+    for key, value in tables.items():
+        if key not in known:
+            raise catalog.unknown("section in the recipe", key, known)
+        if key != "title" and not isinstance(value, Mapping):
+            raise WrongRecipe(f"{key} must be a table, [{key}]")
+    sections = {}
+    for section in FOLDERS:
+        given = dict(tables.get(section, {}))
+        member = given.pop("name", DEFAULT_NAMES.get(section))
+        if member is None:
+            raise WrongRecipe(f"[{section}] has no name; valid: {', '.join(catalog.names(FOLDERS[section]))}")
+        sections[section] = {
+            "name": member,
+            **_checked(section, {**COMMON[section], **_schema(section, member)}, given),
+        }
+    training_schema = _signature_schema(Training)
+    training = Training(**_checked("training", training_schema, dict(tables.get("training", {}))))
+    return Recipe(
+        name=name,
+        title=str(tables.get("title", name)),
+        training=training,
+        expected=_checked_expected(dict(tables.get("expected", {}))),
+        **sections,
+    )
+
+
+def _schema(section: str, member: str) -> Schema:
+    """Keys of the member's own."""
+    module = catalog.load(FOLDERS[section], member)
+    makers: dict[str, list[Callable[..., Any]]] = {
+        "data": [getattr(module, "load", None)],
+        "network": [getattr(module, "Encoder", None), getattr(module, "Decoder", None)],
+        "likelihood": [getattr(module, "Likelihood", None)],
+        "objective": [getattr(module, "Objective", None)],
+    }  # type: ignore[dict-item]
+    return {key: entry for maker in makers[section] for key, entry in _signature_schema(maker).items()}
+
+
+def _signature_schema(maker: Callable[..., Any]) -> Schema:
+    function = maker.__init__ if inspect.isclass(maker) else maker  # type: ignore[misc]
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(maker).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _checked(section: str, schema: Schema, given: Section) -> Section:
+    for key in given:
+        if key not in schema:
+            raise catalog.unknown(f"key in [{section}]", key, schema)
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    model = create_model(section, __config__=config, **schema)  # type: ignore[call-overload]
+    try:
+        return dict(model(**given).model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = next((str(part) for part in first["loc"] if isinstance(part, str)), "?")
+        wants = first["msg"][0].lower() + first["msg"][1:]
+        raise WrongRecipe(f"{section}.{key} = {_toml_value(given.get(key))}: {wants}") from None
+
+
+def _checked_expected(given: Section) -> Section:
+    for key, value in given.items():
+        if key != "source" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise WrongRecipe(f"expected.{key} = {_toml_value(value)}: give a number")
+    if given and not isinstance(given.get("source"), str):
+        raise WrongRecipe('[expected] must name the source of its numbers: source = "…"')
+    return given
+
+
+def _toml_value(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
+
+
+# -- building ---------------------------------------------------------------------------------------------------------
+
+
+def make_facts(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> Facts:
+    """What the recipe's members are told about the data."""
+    return Facts(image_shape=image_shape, latent_dim=recipe.latent_dim, num_images=num_images)
+
+
+def build(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> tuple[VAE, Any]:
+    """The model and its objective on the CPU, weights drawn from the recipe's seed."""
+    facts = make_facts(recipe, image_shape, num_images)
+    likelihood = _make("likelihood", "Likelihood", recipe.likelihood, facts)
+    facts = replace(facts, decoder_channels=likelihood.channels_per_pixel * image_shape[0])
+    encoder = _make("network", "Encoder", recipe.network, facts)
+    decoder = _make("network", "Decoder", recipe.network, facts)
+    vae = VAE(facts, encoder, decoder, likelihood)
+    objective = _make("objective", "Objective", recipe.objective, facts)
+    if next(vae.parameters()).device.type != "meta":
+        initialise(vae, generator(recipe.training.seed, "weights"))
+        initialise(objective, generator(recipe.training.seed, "objective"))
+    return vae, objective
+
+
+def _make(section: str, attribute: str, table: Section, facts: Facts) -> Any:
+    maker = getattr(catalog.load(FOLDERS[section], table["name"]), attribute)
+    accepted = _signature_schema(maker)
+    return maker(facts, **{key: value for key, value in table.items() if key in accepted})
+
+
+def load_options(recipe: Recipe) -> Section:
+    """Keyword arguments of the data set's ``load``."""
+    return {key: value for key, value in recipe.data.items() if key != "name" and key not in COMMON["data"]}
+
+
+def equivalents(recipe: Recipe, facts: Facts) -> dict[str, float]:
+    """β set beside other papers' conventions.
+
+    ``beta`` as the paper has it; ``sigma``: the standard deviation of a Gaussian decoder whose ELBO has the same
+    optimum, σ² = β·variance; ``beta_normalised`` = β·d/D (Higgins et al. 2017) on the scale of summed squared errors.
+    """
+    beta = float(recipe.objective.get("beta", 1.0))
+    if recipe.likelihood["name"] != "gaussian":
+        return {"beta": beta, "beta_normalised": beta * facts.latent_dim / facts.num_pixels}
+    variance = float(recipe.likelihood["variance"])
+    return {
+        "beta": beta,
+        "sigma": (beta * variance) ** 0.5,
+        "beta_normalised": 2 * variance * beta * facts.latent_dim / facts.num_pixels,
+    }

@@ -1,0 +1,90 @@
+"""report.html: a run on one self-contained page."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from vaelab.files import write_atomic
+from vaelab.run import LOG, RECIPE, REPORT, Run
+
+WORDS = {
+    "seconds": "training time",
+    "held_out_elbo": "ELBO, held-out images",
+}
+
+
+def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str]) -> None:
+    """Write the report of ``run`` with its figures in this order and these lines about the model."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vaelab", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("report.html.jinja").render(
+        name=run.name,
+        title=run.recipe.title,
+        figures=_figures(run, order),
+        measured=_measured_rows(run),
+        source=run.recipe.expected.get("source"),
+        evaluation=_evaluation_rows(run.evaluation),
+        model_facts=model_facts,
+        recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
+        machine={key: value for key, value in run.machine.items() if not isinstance(value, list)},
+        command=run.machine.get("command", "vaelab train recipe.toml"),
+        notes=[*run.machine.get("notes", []), *_warnings(run)],
+    )
+    write_atomic(run.path / REPORT, page)
+
+
+def _warnings(run: Run) -> list[str]:
+    log = run.path / LOG
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return list(dict.fromkeys(line.split("warning: ", 1)[1] for line in lines if "warning: " in line))
+
+
+def _figures(run: Run, order: Sequence[str]) -> list[dict[str, str]]:
+    """The figures drawn, with the title and the caption that each carries in its file."""
+    files = run.figures
+    rows = []
+    for name in order:
+        if name in files:
+            with Image.open(files[name]) as picture:
+                words = dict(picture.info)
+            data = base64.b64encode(files[name].read_bytes()).decode()
+            title, caption = words.get("Title", name), words.get("Description", "")
+            rows.append({"name": name, "title": title, "caption": caption, "data": data})
+    return rows
+
+
+def _measured_rows(run: Run) -> list[dict[str, str]]:
+    expected = run.recipe.expected
+    measured = run.measured()
+    names = list(dict.fromkeys([*measured, *(key for key in expected if key != "source")]))
+    return [
+        {
+            "what": WORDS.get(name, name.replace("_", " ").replace("held out", "held-out")),
+            "measured": _measured(name, measured.get(name)),
+            "expected": f"{expected[name]:g}" if name in expected else "",
+        }
+        for name in names
+    ]
+
+
+def _measured(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    if name == "seconds":
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"{value:.2f}"
+
+
+def _evaluation_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for metric, entry in evaluation.items():
+        numbers = {k: f"{v:.3f}" for k, v in entry.items() if isinstance(v, int | float)}
+        protocol = {**entry["protocol"], **entry["measured_on"]}
+        words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in protocol.items() if not k.endswith("sha256"))
+        rows.append({"metric": metric, "numbers": numbers, "protocol": words})
+    return rows

@@ -1,0 +1,248 @@
+"""A run's directory: every file name, atomic writes, tables, checkpoints, what was measured."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelab import recipe as recipes
+from vaelab.files import DamagedFile, load_tensors, save_tensors, write_atomic
+from vaelab.recipe import Recipe
+
+RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
+HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
+CHECKPOINTS, MODEL, FIGURES = "checkpoints", "model.safetensors", "figures"
+EVALUATION, REPORT = "evaluation.json", "report.html"
+KEPT_CHECKPOINTS = 2
+Table = dict[str, NDArray[np.float64]]
+
+
+class RunInUse(RuntimeError):
+    """Another process is working on this run."""
+
+
+class OtherRecipe(ValueError):
+    """The directory holds a run of another recipe."""
+
+
+class Run:
+    """One run on disk: ``vaelab.Run("runs/mnist")``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name = self.path.resolve().name
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    # -- what is there --
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """An existing run; FileNotFoundError says how to make one."""
+        run = cls(path)
+        if not (run.path / RECIPE).is_file():
+            raise FileNotFoundError(
+                f"{path}: no run here (no {RECIPE}); make one with vaelab train RECIPE --run {path}"
+            )
+        return run
+
+    @property
+    def exists(self) -> bool:
+        """Whether a training was started here."""
+        return (self.path / RECIPE).is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training came to its end."""
+        return (self.path / MODEL).is_file()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        name = json.loads((self.path / MACHINE).read_text())["recipe"] if (self.path / MACHINE).is_file() else self.name
+        loaded = recipes.load(self.path / RECIPE)
+        return Recipe(**{**loaded.__dict__, "name": name})
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """Where the data lay and its fingerprint, device, threads, versions."""
+        path = self.path / MACHINE
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
+
+    @property
+    def model_path(self) -> Path:
+        """The trained weights; FileNotFoundError if the training has not come to its end."""
+        if not self.is_trained:
+            raise FileNotFoundError(f"{self.path}: not trained to the end yet; the same vaelab train command goes on")
+        return self.path / MODEL
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Name → file of every figure drawn."""
+        return {file.stem: file for file in sorted((self.path / FIGURES).glob("*.png"))}
+
+    @property
+    def history(self) -> Table:
+        """Column → one value for each batch."""
+        return self.table(HISTORY)
+
+    @property
+    def validation(self) -> Table:
+        """Column → one value for each validation; empty where there was none."""
+        return self.table(VALIDATION)
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Metric → its numbers and protocol."""
+        path = self.path / EVALUATION
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
+
+    # -- beginning --
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; RunInUse if another holds it. A killed process lets go."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / LOCK, timeout=0):
+                yield
+        except Timeout:
+            raise RunInUse(
+                f"{self.path}: another process is training this run; wait for it or choose another --run"
+            ) from None
+
+    def begin(self, recipe: Recipe, machine: Mapping[str, Any]) -> None:
+        """Write what a fresh run starts from."""
+        self.write_json(MACHINE, machine)
+        write_atomic(self.path / RECIPE, recipe.to_toml())
+
+    def check_same(self, recipe: Recipe) -> None:
+        """OtherRecipe with every difference if this directory's recipe is not ``recipe``."""
+        differences = self.recipe.differences(recipe)
+        if differences:
+            raise OtherRecipe(
+                f"{self.path} holds a run of another recipe ({'; '.join(differences)}); choose another directory with --run"
+            )
+
+    # -- writing --
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """A JSON file of this run, whole or not there."""
+        write_atomic(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def write_figure(self, name: str, png: bytes) -> None:
+        """``figures/NAME.png``."""
+        write_atomic(self.path / FIGURES / f"{name}.png", png)
+
+    def log(self, line: str) -> None:
+        """One dated line in run.log."""
+        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{stamp}  {line}\n")
+
+    def append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+        """Rows at the end of a table; float32 values are written so that they read back exactly."""
+        path = self.path / name
+        text = "".join(",".join(_number(value) for value in row) + "\n" for row in rows)
+        if not path.exists():
+            write_atomic(path, ",".join(columns) + "\n" + text)
+            return
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def cut(self, step: int) -> None:
+        """Drop the rows of every table that came after ``step``, and any half-written line."""
+        for name in (HISTORY, TIMING, VALIDATION):
+            path = self.path / name
+            if not path.exists():
+                continue
+            head, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            width = head.count(",")
+            kept = [
+                row
+                for row in rows
+                if row.endswith("\n") and row.count(",") == width and float(row.split(",")[0]) <= step
+            ]
+            if not kept:
+                path.unlink()
+            elif kept != rows:
+                write_atomic(path, head + "".join(kept))
+        if step and (not (self.path / HISTORY).exists() or int(self.history["step"][-1]) != step):
+            raise DamagedFile(f"{self.path / HISTORY} does not reach step {step} of the checkpoint; was it changed?")
+
+    def table(self, name: str) -> Table:
+        """Column → values; empty if the table does not exist."""
+        path = self.path / name
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8") as file:
+            columns = file.readline().strip().split(",")
+            values = np.loadtxt(file, delimiter=",", ndmin=2, dtype=np.float64)
+        return {column: values[:, i] if len(values) else np.empty(0) for i, column in enumerate(columns)}
+
+    # -- checkpoints --
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """A checkpoint whole on the disk, then the oldest ones removed."""
+        save_tensors(self.path / CHECKPOINTS / f"step-{step:09d}.safetensors", tensors, {"step": step})
+        for path in self._checkpoints()[KEPT_CHECKPOINTS:]:
+            path.unlink()
+
+    def load_checkpoint(self) -> tuple[int, dict[str, Tensor], list[str]]:
+        """(step, tensors, notes) of the newest checkpoint that is intact; (0, {}, notes) if there is none."""
+        notes = []
+        for path in self._checkpoints():
+            try:
+                tensors, facts = load_tensors(path)
+            except DamagedFile as error:
+                notes.append(f"{error}; falling back to the one before")
+                continue
+            return int(str(facts["step"])), tensors, notes
+        return 0, {}, notes
+
+    def _checkpoints(self) -> list[Path]:
+        """Newest first."""
+        return sorted((self.path / CHECKPOINTS).glob("step-*.safetensors"), reverse=True)
+
+    # -- numbers --
+
+    def measured(self) -> dict[str, float]:
+        """Means over epochs of the history, and the last validation: the names that ``[expected]`` may use."""
+        history, validation = self.history, self.validation
+        if not history:
+            return {}
+        epoch = history["epoch"]
+        last = int(epoch[-1])
+        found = {f"loss_epoch_{i}": _mean(history["loss"], epoch == i) for i in (1, 5, 10) if i <= last}
+        if last >= 5:
+            found["loss_last_five_epochs"] = _mean(history["loss"], epoch > last - 5)
+        for term in ("loss", "reconstruction", "kl"):
+            found[f"{term}_last_epoch"] = _mean(history[term], epoch == last)
+        for term in ("loss", "reconstruction", "kl", "elbo"):
+            if validation:
+                found[f"held_out_{term}"] = float(validation[term][-1])
+        timing = self.table(TIMING)
+        if timing:
+            found["seconds"] = float(timing["seconds"][-1])
+        return found
+
+
+def _number(value: float) -> str:
+    if float(value).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.9g}" if math.isfinite(value) else str(value)
+
+
+def _mean(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
+    return float(values[chosen].mean())
