@@ -38,8 +38,11 @@ def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
 
 
 @cache
-def _offered(folder: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"vaelab.{folder}")}
+def _offered(folder: str) -> dict[str, list[EntryPoint]]:
+    offered: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"vaelab.{folder}"):
+        offered.setdefault(point.name, []).append(point)
+    return offered
 
 
 @cache
@@ -59,8 +62,11 @@ def load(folder: str, name: str) -> ModuleType:
         return importlib.import_module(f"vaelab.{folder}.{name}")
     if importlib.util.find_spec(f"vaelab.{folder}.{name}"):
         raise ValueError(
-            f"{KINDS[folder]} {name!r} is offered by {offered[name].value} but vaelab has one of that name"
+            f"{KINDS[folder]} {name!r} is offered by {offered[name][0].value} but vaelab has one of that name"
         )
-    module = offered[name].load()
-    assert isinstance(module, ModuleType), f"entry point {offered[name]} must name a module"
+    if len({point.value for point in offered[name]}) > 1:
+        rivals = " and ".join(point.value for point in offered[name])
+        raise ValueError(f"{KINDS[folder]} {name!r} is offered by {rivals}: uninstall all but one")
+    module = offered[name][0].load()
+    assert isinstance(module, ModuleType), f"entry point {offered[name][0]} must name a module"
     return module

@@ -1,25 +1,15 @@
-"""The command line: parses, renders progress and tables; the only place that prints."""
+"""The command line: parses, calls the lab, explains errors. It and view.py are the only places that print."""
 
-import json
 import os
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from vaelab import lab
+from vaelab.view import TrainingView, print_json, print_plan, show_progress, table
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-PLAIN_SECONDS = 10.0
-"""Where there is no terminal, a line at least this far apart."""
 
 app = typer.Typer(
     help="Variational autoencoders of images: trained, measured, looked at, one command for each step.",
@@ -47,11 +37,9 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        app(arguments, standalone_mode=False)
-        code = DONE
-    except KeyboardInterrupt as interrupt:
-        _complain(str(interrupt) or "interrupted")
-        code = INTERRUPTED
+        code = app(arguments, standalone_mode=False) or DONE
+        if code == INTERRUPTED:  # what typer makes of a Ctrl-C outside of training
+            _complain("interrupted; the same command begins again or goes on")
     except Exception as error:
         code = _explain(error, debug)
     sys.stdout.flush()
@@ -60,14 +48,9 @@ def main() -> NoReturn:
 
 def _explain(error: Exception, debug: bool) -> int:
     """One clear line for an error, and the exit code that goes with it."""
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
-        _complain("interrupted")
-        return INTERRUPTED
-    if isinstance(error, click.ClickException):
-        _complain(error.format_message())
-        return WRONG_USAGE if isinstance(error, click.UsageError) else FAILED
+    if hasattr(error, "format_message"):  # the parser's own errors, of which typer exports no class
+        _complain(f"{error.format_message()} (see vaelab --help)")
+        return WRONG_USAGE
     if isinstance(error, BrokenPipeError):  # the reader of a pipe went away, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -77,6 +60,9 @@ def _explain(error: Exception, debug: bool) -> int:
         traceback.print_exception(error)
     from vaelab.catalog import UnknownName
 
+    if type(error).__name__ == "Interrupted":
+        _complain(str(error))
+        return INTERRUPTED
     wrong_usage = isinstance(error, UnknownName) or type(error).__name__ == "WrongRecipe"
     expected = isinstance(error, ValueError | OSError | RuntimeError) and str(error)
     _complain(
@@ -87,202 +73,6 @@ def _explain(error: Exception, debug: bool) -> int:
 
 def _complain(text: str) -> None:
     print(f"vaelab: {' '.join(text.split())}", file=sys.stderr)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
-
-
-def _table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table on the terminal; tab-separated lines for a pipe."""
-    console = _console()
-    if not console.is_terminal:
-        for row in (headers, *rows):
-            print("\t".join(row))
-        return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-# -- progress ---------------------------------------------------------------------------------------------------------
-
-
-def _bar(console: "Console") -> "Progress":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-class _PlainProgress:
-    """Work without a terminal: a line now and then."""
-
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total, self._done, self._said = label, total, 0, time.monotonic()
-
-    def advance(self, amount: int) -> None:
-        self._done += amount
-        if time.monotonic() - self._said > PLAIN_SECONDS:
-            self._said = time.monotonic()
-            print(f"{self._label}: {self._done:,}" + (f" of {self._total:,}" if self._total else ""), file=sys.stderr)
-
-
-class _BarProgress:
-    """Work on a terminal: a bar."""
-
-    def __init__(self, bar: "Progress", label: str, total: int | None) -> None:
-        self._bar, self._task = bar, bar.add_task(label, total=total, status="")
-
-    def advance(self, amount: int) -> None:
-        self._bar.update(self._task, advance=amount)
-
-
-def _show_progress() -> None:
-    """Let vaelab's long pieces of work be seen, on stderr."""
-    from rich.console import Console
-
-    from vaelab import runtime
-
-    console = Console(stderr=True)
-
-    @contextmanager
-    def factory(label: str, total: int | None) -> Iterator[runtime.Progress]:
-        if not console.is_terminal:
-            yield _PlainProgress(label, total)
-            return
-        with _bar(console) as bar:
-            yield _BarProgress(bar, label, total)
-
-    runtime.show_progress(factory)
-
-
-class _TrainingView:
-    """Renders what ``lab.train`` reports: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self) -> None:
-        self._console = _console()
-        self._progress: Progress | None = None
-        self._said = 0.0
-        self._started: lab.Started | None = None
-
-    def __call__(self, event: "lab.Event") -> None:
-        from vaelab import lab, training
-
-        if isinstance(event, lab.Started):
-            self._start(event)
-        elif isinstance(event, training.Tick):
-            self._tick(event)
-        elif isinstance(event, lab.Note):
-            if event.warning:
-                self._console.print(f"[bold]warning:[/bold] {_escape(event.text)}")
-            elif event.text.startswith("goes on"):
-                self._console.print(event.text)
-        else:
-            self._finish(event)
-
-    def _start(self, event: "lab.Started") -> None:
-        self._started = event
-        counts = event.num_parameters
-        machine = event.machine
-        self._console.print(
-            f"{_escape(str(event.run.path))}: {event.recipe.title}\n"
-            f"{event.num_images:,} images, {event.num_steps:,} steps of {event.recipe.training.batch_size}, "
-            f"{sum(counts.values()):,} parameters (encoder {counts['encoder']:,}, decoder {counts['decoder']:,}), "
-            f"{machine['device']} {machine['precision']}, {machine['threads']} threads"
-        )
-        if self._console.is_terminal:
-            self._progress = _bar(self._console)
-            self._progress.start()
-            self._task = self._progress.add_task(
-                "training", total=event.num_steps, completed=event.first_step, status=""
-            )
-
-    def _tick(self, tick: Any) -> None:
-        assert self._started is not None
-        status = self._status(tick)
-        if self._progress is not None:
-            self._progress.update(self._task, completed=tick.step, status=status)
-        if tick.validation:
-            values = tick.validation
-            line = (
-                f"epoch {tick.epoch:>3}  held-out images: loss {values['loss']:.2f}  reconstruction "
-                f"{values['reconstruction']:.2f}  KL {values['kl']:.2f}  ELBO {values['elbo']:.2f}"
-            )
-            self._console.print(line if self._progress is not None else f"{line}  |  {status}")
-            self._said = time.monotonic()
-        elif self._progress is None and time.monotonic() - self._said > PLAIN_SECONDS:
-            self._console.print(f"step {tick.step:,}/{self._started.num_steps:,}  {status}")
-            self._said = time.monotonic()
-        if (tick.step == self._started.num_steps or tick.stopped) and self._progress is not None:
-            self.close()
-
-    def _status(self, tick: Any) -> str:
-        assert self._started is not None
-        if not len(tick.terms["loss"]):
-            return ""
-        loss, reconstruction, kl = (float(tick.terms[name].mean()) for name in ("loss", "reconstruction", "kl"))
-        epochs = -(-self._started.num_steps // self._started.steps_per_epoch)
-        seconds = (self._started.num_steps - tick.step) * self._started.recipe.training.batch_size
-        left = seconds / max(tick.images_per_second, 1e-9)
-        return (
-            f"epoch {tick.epoch}/{epochs}  loss {loss:.2f} = {reconstruction:.2f} + KL {kl:.2f}  "
-            f"{tick.images_per_second:,.0f} images/s"
-            + ("" if self._progress is not None else f"  {_duration(left)} left")
-        )
-
-    def _finish(self, event: "lab.Finished") -> None:
-        self.close()
-        run = event.run
-        measured = run.measured()
-        if event.already:
-            self._console.print(f"{_escape(str(run.path))} is done already; for another run choose --run or --set")
-        self._console.print(
-            f"loss {measured['loss_last_epoch']:.2f} = reconstruction {measured['reconstruction_last_epoch']:.2f} + "
-            f"KL {measured['kl_last_epoch']:.2f}, mean of the last epoch, nats per image"
-        )
-        elbo = run.evaluation.get("likelihood", {}).get("elbo")
-        if elbo is not None:
-            split = run.evaluation["likelihood"]["measured_on"]["split"]
-            self._console.print(f"ELBO of {split} images: {elbo:.2f} nats (with the likelihood's constant)")
-        self._console.print(f"report: {_escape(str(run.path / 'report.html'))}")
-        self._console.print(f"next: vaelab sample {_escape(str(run.path))}", style="dim")
-
-    def close(self) -> None:
-        """Take the bar off the terminal."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 # -- verbs ------------------------------------------------------------------------------------------------------------
@@ -298,9 +88,9 @@ def recipes_verb(as_json: JsonOption = False) -> None:
 
     rows = lab.list_recipes()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _table(
+    table(
         ("recipe", "data", "image", "network", "latents", "objective", "parameters", "epochs", "published"),
         [
             (
@@ -331,9 +121,9 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 
     rows = lab.list_data(data)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _table(
+    table(
         ("data set", "images", "size", "licence", "place"),
         [
             (
@@ -359,7 +149,7 @@ def data_get(
     """
     from vaelab import lab
 
-    _show_progress()
+    show_progress()
     folder = lab.get_data(name, to)
     print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")
 
@@ -377,12 +167,12 @@ def data_check(
 
     name, rows = lab.check_data(path)
     if as_json:
-        _print_json({"data": name, "files": [{"file": file, "verdict": verdict} for file, verdict in rows]})
+        print_json({"data": name, "files": [{"file": file, "verdict": verdict} for file, verdict in rows]})
     else:
         print(f"{name}:")
         for file, verdict in rows:
             print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
-    if any(verdict != "ok" for _, verdict in rows):
+    if any(not verdict.startswith("ok") for _, verdict in rows):
         raise typer.Exit(FAILED)
 
 
@@ -412,34 +202,18 @@ def train(
     values = dict(parse_override(text) for text in overrides or [])
     if seed is not None:
         values["training.seed"] = seed
-    _show_progress()
+    show_progress()
     if dry_run:
-        _print_plan(lab.plan(recipe, values, data=data, run=run), as_json)
+        print_plan(lab.plan(recipe, values, data=data, run=run), as_json)
         return
-    view = None if as_json else _TrainingView()
+    view = None if as_json else TrainingView()
     try:
         done = lab.train(recipe, values, data=data, run=run, device=device, **({"watch": view} if view else {}))
     finally:
         if view:
             view.close()
     if as_json:
-        _print_json({"run": str(done.path), "measured": done.measured(), "evaluation": done.evaluation})
-
-
-def _print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
-    recipe, parameters = plan["recipe"], plan["parameters"]
-    if as_json:
-        facts = {key: value for key, value in plan.items() if key not in ("recipe", "run")}
-        _print_json({"run": str(plan["run"].path), "recipe": recipe.sections(), **facts})
-        return
-    print(recipe.to_toml())
-    images = ", ".join(f"{count:,} {split}" for split, count in plan["images"].items())
-    print(f"# images: {images}; {plan['steps']:,} steps")
-    print(
-        f"# parameters: {sum(parameters.values()):,} (encoder {parameters['encoder']:,}, decoder {parameters['decoder']:,})"
-    )
-    print(f"# in other papers' terms: {', '.join(f'{k} {v:.4g}' for k, v in plan['equivalents'].items())}")
-    print(f"# run: {plan['run'].path} ({plan['state']})")
+        print_json({"run": str(done.path), "measured": done.measured(), "evaluation": done.evaluation})
 
 
 @app.command()
@@ -454,7 +228,7 @@ def figures(
     """
     from vaelab import lab
 
-    _show_progress()
+    show_progress()
     for path in lab.figures(run, data=data, names=_names(only)):
         print(path)
 
@@ -487,10 +261,10 @@ def evaluate(
     """
     from vaelab import lab
 
-    _show_progress()
+    show_progress()
     results = lab.evaluate(run, data=data, metrics=_names(metrics))
     if as_json:
-        _print_json(results)
+        print_json(results)
         return
     rows = [
         (metric, name.replace("_", " "), f"{value:.4f}")
@@ -498,7 +272,7 @@ def evaluate(
         for name, value in entry.items()
         if isinstance(value, int | float)
     ]
-    _table(("metric", "number", "nats per image"), rows)
+    table(("metric", "number", "nats per image"), rows)
     for metric, entry in results.items():
         protocol = {**entry["protocol"], **entry["measured_on"]}
         print(f"{metric}: {', '.join(f'{k} {v}' for k, v in protocol.items() if not k.endswith('sha256'))}")
@@ -539,7 +313,7 @@ def reconstruct(
     """
     from vaelab import lab
 
-    _show_progress()
+    show_progress()
     print(lab.reconstruct(run, images, count=count, data=data, out=out, overwrite=overwrite))
 
 
@@ -560,5 +334,5 @@ def encode(
     """
     from vaelab import lab
 
-    _show_progress()
+    show_progress()
     print(lab.encode(run, images, data=data, out=out, overwrite=overwrite))

@@ -12,8 +12,8 @@ LOG_VAR_RANGE = (-30.0, 20.0)
 
 
 def guard_log_var(log_var: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """``log_var`` held within LOG_VAR_RANGE: unchanged inside; outside the gradient passes, so that it can come back."""
-    return log_var + (log_var.clamp(*LOG_VAR_RANGE) - log_var).detach()
+    """``log_var`` held within LOG_VAR_RANGE: unchanged inside; outside the gradient still passes."""
+    return log_var.clamp(*LOG_VAR_RANGE).detach() + (log_var - log_var.detach())
 
 
 @dataclass(frozen=True)

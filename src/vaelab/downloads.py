@@ -64,11 +64,17 @@ class _Bar:
     """The part of tqdm's interface that pooch reports to, passed on to vaelab's own progress."""
 
     total: int = 0
+    """Bytes that the server announced; pooch sets it (0: unknown)."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
+        self._done = 0
 
     def update(self, amount: int) -> None:
+        """pooch rounds up to whole pieces, and at the end reports the total once more: neither is counted twice."""
+        if self.total:
+            amount = min(amount, self.total - self._done)
+        self._done += amount
         self._bar.advance(amount)
 
     def reset(self) -> None:

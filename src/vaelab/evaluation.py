@@ -16,7 +16,7 @@ SEED = 0
 def evaluate(
     run: Run, model: VAE, images: Images, split: str, metrics: tuple[str, ...] = DEFAULT_METRICS
 ) -> dict[str, Any]:
-    """Metric → numbers and protocol, for ``metrics`` of ``run`` on ``images``; what is known already is not repeated."""
+    """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again."""
     modules = {name: catalog.load("metrics", name) for name in metrics}
     measured_on = {
         "split": split,

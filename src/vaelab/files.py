@@ -50,7 +50,9 @@ def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str
 
     arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
-    write_atomic(path, save(arrays, {"facts": text, "sha256": _digest(arrays, text)}))
+    # One entry alone: safetensors writes several in an order that differs from process to process.
+    header = json.dumps({"sha256": _digest(arrays, text), "facts": text}, ensure_ascii=False)
+    write_atomic(path, save(arrays, {"vaelab": header}))
 
 
 def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, object]]":
@@ -61,18 +63,21 @@ def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, object]]":
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such run or file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError, MemoryError, OverflowError, ValueError, KeyError) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from None
-    if "facts" not in metadata or "sha256" not in metadata:
-        raise DamagedFile(f"{path} was not written by vaelab, or its header is damaged")
-    if metadata["sha256"] != _digest(arrays, metadata["facts"]):
+    try:
+        header = json.loads(metadata["vaelab"])
+        digest, text = str(header["sha256"]), str(header["facts"])
+    except (KeyError, TypeError, ValueError):
+        raise DamagedFile(f"{path} was not written by vaelab, or its header is damaged") from None
+    if digest != _digest(arrays, text):
         raise DamagedFile(f"{path} is damaged: its SHA-256 does not match its content")
-    facts: dict[str, object] = json.loads(metadata["facts"])
+    facts: dict[str, object] = json.loads(text)
     return arrays, facts
 
 
@@ -82,7 +87,7 @@ def _digest(arrays: "Mapping[str, Tensor]", text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in arrays.items():
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -1,6 +1,8 @@
 """Images: the one container of image data, what is known about a data set, batches, and pictures in files."""
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +84,7 @@ class Images:
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
         """The images at ``indices``, with their labels, attributes and factors."""
-        columns = {
+        columns: dict[str, Any] = {
             name: None if column is None else column[indices]
             for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
         }
@@ -90,7 +92,7 @@ class Images:
 
     def floats(self, start: int, stop: int) -> Float[Tensor, "batch channel height width"]:
         """Images ``start`` to ``stop`` as a model sees them."""
-        return to_float(torch.from_numpy(np.ascontiguousarray(self.pixels[start:stop])))
+        return to_float(as_tensor(self.pixels[start:stop]))
 
     def fingerprint(self) -> str:
         """SHA-256 of shape and pixels: equal for equal images, wherever they lie."""
@@ -98,6 +100,13 @@ class Images:
         for start in range(0, len(self), 4096):
             digest.update(np.ascontiguousarray(self.pixels[start : start + 4096]).data)
         return digest.hexdigest()
+
+
+def as_tensor(array: Any) -> Tensor:
+    """An array as a CPU tensor: the same memory where that may be written to, else a copy."""
+    array = np.ascontiguousarray(array)
+    backwards = min(array.strides) < 0  # NumPy lets it pass along an axis of length 1, torch does not
+    return torch.from_numpy(array if array.flags.writeable and not backwards else array.copy())
 
 
 def to_float(pixels: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
@@ -122,16 +131,20 @@ def as_model_input(
     if isinstance(given, Images):
         given = given.pixels
     is_array = not isinstance(given, Tensor)
-    x = torch.from_numpy(np.ascontiguousarray(given)) if is_array else given
+    x: Tensor = _given_tensor(given) if is_array else given
+    shape = list(x.shape)
     channels, height, width = image_shape
-    layouts = {(channels, height, width): (0, 1, 2), (height, width, channels): (2, 0, 1)}
+    layouts: dict[tuple[int, ...], tuple[int, ...]] = {
+        (channels, height, width): (0, 1, 2),
+        (height, width, channels): (2, 0, 1),
+    }
     if channels == 1 and tuple(x.shape[-2:]) == (height, width) and tuple(x.shape[-3:]) not in layouts:
         x = x.unsqueeze(-3)
     if x.ndim == 3:
         x = x.unsqueeze(0)
     if x.ndim != 4 or tuple(x.shape[1:]) not in layouts:
         raise ValueError(
-            f"images of shape {list(given.shape)} do not fit this model: it wants "
+            f"images of shape {shape} do not fit this model: it wants "
             f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
         )
     order = layouts[tuple(x.shape[1:])]
@@ -145,6 +158,13 @@ def as_model_input(
     return x.float(), is_array
 
 
+def _given_tensor(given: Any) -> Tensor:
+    array = np.asarray(given)
+    if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:  # torch knows no others
+        raise ValueError(f"images must be uint8 or floating point; got {array.dtype}")
+    return as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
 class Batches:
     """The order in which a training set is seen: step → batch, a pure function of (seed, step).
 
@@ -152,7 +172,7 @@ class Batches:
     """
 
     def __init__(self, images: Images, batch_size: int, seed: int, device: torch.device) -> None:
-        self._pixels = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
+        self._pixels = as_tensor(images.pixels).to(device)
         self._seed = seed
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self.num_images = len(images)
@@ -211,22 +231,36 @@ def read_pictures(path: Path, image_shape: tuple[int, int, int]) -> tuple[Images
     ``path`` is one picture, a folder of them (searched through and through), a ``.npy``, or an ``.npz`` whose first
     array holds the images.
     """
-    if path.suffix in (".npy", ".npz"):
-        loaded = np.load(path, allow_pickle=False)
-        array = loaded[loaded.files[0]] if path.suffix == ".npz" else loaded
-        x, _ = as_model_input(array, image_shape)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.is_file() and path.suffix in (".npy", ".npz"):
+        x, _ = as_model_input(read_arrays(path)[0], image_shape)
         return Images(to_uint8(x), source=str(path)), [f"{path.name}[{i}]" for i in range(len(x))]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
         if not files:
-            raise FileNotFoundError(f"{path}: no pictures in this folder (looked for {', '.join(PICTURE_SUFFIXES)})")
-    elif path.is_file():
-        files = [path]
+            looked_for = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise FileNotFoundError(f"{path}: no pictures in this folder (looked for {looked_for})")
     else:
-        raise FileNotFoundError(f"{path}: no such file or folder")
+        files = [path]
     names = [str(file.relative_to(path)) if path.is_dir() else file.name for file in files]
     pixels = np.stack([_read_picture(file, image_shape) for file in files])
     return Images(pixels, source=str(path)), names
+
+
+def read_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
+    """The arrays of these names in an ``.npz``, without names its first; that of a ``.npy``. ValueError if damaged."""
+    try:
+        with path.open("rb") as file:  # NumPy leaves a damaged file open that it opened itself
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else loaded
+            wanted = names or tuple(arrays)[:1]
+            if not wanted:
+                raise ValueError("it holds no arrays")
+            return [arrays[name] for name in wanted]
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).strip("'\"")
+        raise ValueError(f"{path}: not a NumPy file with such arrays, or damaged ({reason})") from None
 
 
 def _read_picture(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -235,9 +269,12 @@ def _read_picture(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.u
     channels, height, width = image_shape
     try:
         with Image.open(path) as picture:
+            mode = picture.mode
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable picture ({error})") from None
+    if mode.startswith(("I", "F")):  # Pillow would cut them off at 255
+        raise ValueError(f"{path}: more than 8 bits a pixel; convert it to 8 bits first")
     if pixels.shape[:2] != (height, width):
         raise ValueError(
             f"{path}: {pixels.shape[1]}×{pixels.shape[0]} pixels; this model wants {width}×{height}, resize it first"

@@ -36,10 +36,11 @@ def encode_images(model: VAE, images: Images) -> Codes:
 def prior_quantiles(count: int, coverage: float = 0.98) -> Float[np.ndarray, " count"]:
     """Values of one latent that cut ``coverage`` of N(0, 1) into pieces of equal probability."""
     probabilities = torch.linspace(0.5 - coverage / 2, 0.5 + coverage / 2, count, dtype=torch.float64)
-    return torch.special.ndtri(probabilities).float().numpy()
+    quantiles: NDArray[np.float32] = torch.special.ndtri(probabilities).float().numpy()
+    return quantiles
 
 
-def prior_grid(count: int) -> Float[np.ndarray, "count*count 2"]:
+def prior_grid(count: int) -> Float[np.ndarray, "points 2"]:
     """Two-latent codes over the prior's quantiles, row by row from the top left: z₂ falls, z₁ rises."""
     axis = prior_quantiles(count)
     return np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 2)

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from vaelab.distributions import DiagonalNormal, guard_log_var
 from vaelab.facts import Facts
-from vaelab.images import as_model_input
+from vaelab.images import as_model_input, as_tensor
 from vaelab.runtime import Noise
 
 CHUNK = 512
@@ -21,6 +20,7 @@ CHUNK = 512
 ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
 
 
+@runtime_checkable
 class Pixels(Protocol):
     """A distribution over images, as likelihoods return it."""
 
@@ -111,8 +111,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, z: ArrayOrTensor) -> ArrayOrTensor:
-        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]`` (or one code); array in, array out."""
-        codes = z if isinstance(z, Tensor) else torch.from_numpy(np.ascontiguousarray(z))
+        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out."""
+        codes = z if isinstance(z, Tensor) else as_tensor(z)
         codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
         if codes.ndim != 2 or codes.shape[1] != self.facts.latent_dim:
             raise ValueError(
@@ -152,7 +152,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def _chunks(x: Tensor) -> Iterator[Tensor]:
-    return iter(x.split(CHUNK)) if len(x) else iter(())
+    return iter(torch.split(x, CHUNK)) if len(x) else iter(())
 
 
 def _join(parts: list[Tensor], *shape: int) -> Tensor:

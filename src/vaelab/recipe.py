@@ -1,6 +1,7 @@
 """Recipes: load, merge, validate, build. The constructors' keyword arguments are the schema; there is no other."""
 
 import inspect
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -125,14 +126,14 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         path = Path(text)
         if not path.is_file():
             raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
-        name, content = path.stem, path.read_text(encoding="utf-8")
+        name, content = path.stem, path.read_bytes()
     elif text in presets():
-        name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_text(encoding="utf-8")
+        name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_bytes()
     else:
         raise catalog.unknown("recipe", text, presets())
     try:
-        tables = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
+        tables = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongRecipe(f"{text}: not valid TOML ({error})") from None
     return validate(merge(tables, overrides or {}), name)
 
@@ -152,7 +153,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """``tables`` with dotted overrides; where one names another member, keys that only the old one knew fall away."""
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
-    for key, value in overrides.items():
+    names_first = sorted(overrides.items(), key=lambda item: not item[0].endswith(".name"))
+    for key, value in names_first:
         section, dot, rest = key.partition(".")
         if not dot or section not in (*FOLDERS, "training", "expected"):
             choices = [f"{name}.…" for name in (*FOLDERS, "training")]
@@ -175,21 +177,25 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
             raise catalog.unknown("section in the recipe", key, known)
         if key != "title" and not isinstance(value, Mapping):
             raise WrongRecipe(f"{key} must be a table, [{key}]")
+    title = tables.get("title", name)
+    if not isinstance(title, str):
+        raise WrongRecipe(f"title = {_toml_value(title)}: give a string")
     sections = {}
     for section in FOLDERS:
         given = dict(tables.get(section, {}))
         member = given.pop("name", DEFAULT_NAMES.get(section))
         if member is None:
             raise WrongRecipe(f"[{section}] has no name; valid: {', '.join(catalog.names(FOLDERS[section]))}")
+        member = str(member)
         sections[section] = {
             "name": member,
-            **_checked(section, {**COMMON[section], **_schema(section, member)}, given),
+            **_checked(section, {**COMMON[section], **_schema(section, member)}, given, member),
         }
     training_schema = _signature_schema(Training)
     training = Training(**_checked("training", training_schema, dict(tables.get("training", {}))))
     return Recipe(
         name=name,
-        title=str(tables.get("title", name)),
+        title=title,
         training=training,
         expected=_checked_expected(dict(tables.get("expected", {}))),
         **sections,
@@ -199,17 +205,17 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
 def _schema(section: str, member: str) -> Schema:
     """Keys of the member's own."""
     module = catalog.load(FOLDERS[section], member)
-    makers: dict[str, list[Callable[..., Any]]] = {
+    makers: dict[str, list[Any]] = {
         "data": [getattr(module, "load", None)],
         "network": [getattr(module, "Encoder", None), getattr(module, "Decoder", None)],
         "likelihood": [getattr(module, "Likelihood", None)],
         "objective": [getattr(module, "Objective", None)],
-    }  # type: ignore[dict-item]
+    }
     return {key: entry for maker in makers[section] for key, entry in _signature_schema(maker).items()}
 
 
 def _signature_schema(maker: Callable[..., Any]) -> Schema:
-    function = maker.__init__ if inspect.isclass(maker) else maker  # type: ignore[misc]
+    function = maker.__init__ if inspect.isclass(maker) else maker
     hints = get_type_hints(function, include_extras=True)
     return {
         name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
@@ -218,10 +224,10 @@ def _signature_schema(maker: Callable[..., Any]) -> Schema:
     }
 
 
-def _checked(section: str, schema: Schema, given: Section) -> Section:
+def _checked(section: str, schema: Schema, given: Section, member: str = "") -> Section:
     for key in given:
         if key not in schema:
-            raise catalog.unknown(f"key in [{section}]", key, schema)
+            raise _unknown_key(section, schema, member, key)
     config = ConfigDict(strict=True, allow_inf_nan=False)
     model = create_model(section, __config__=config, **schema)  # type: ignore[call-overload]
     try:
@@ -233,9 +239,20 @@ def _checked(section: str, schema: Schema, given: Section) -> Section:
         raise WrongRecipe(f"{section}.{key} = {_toml_value(given.get(key))}: {wants}") from None
 
 
+def _unknown_key(section: str, schema: Schema, member: str, key: str) -> catalog.UnknownName:
+    """The error for a key that this member does not know; says which others do."""
+    folder = FOLDERS.get(section)
+    others = [name for name in catalog.names(folder) if key in _schema(section, name)] if folder else []
+    of = f" of {section} {member!r}" if member else ""
+    error = catalog.unknown(f"key in [{section}]{of}:", key, ["name", *schema] if folder else schema)
+    hint = f". {', '.join(others)} has it: --set {section}.name={others[0]}" if others else ""
+    return catalog.UnknownName(f"{error}{hint}")
+
+
 def _checked_expected(given: Section) -> Section:
     for key, value in given.items():
-        if key != "source" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if key != "source" and not is_number:
             raise WrongRecipe(f"expected.{key} = {_toml_value(value)}: give a number")
     if given and not isinstance(given.get("source"), str):
         raise WrongRecipe('[expected] must name the source of its numbers: source = "…"')
@@ -245,7 +262,12 @@ def _checked_expected(given: Section) -> Section:
 def _toml_value(value: Any) -> str:
     if value is None:
         return "nothing"
-    return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml_value(item) for item in value)}]"
+    try:
+        return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
+    except (TypeError, ValueError):  # from Python anything may be given
+        return repr(value)
 
 
 # -- building ---------------------------------------------------------------------------------------------------------

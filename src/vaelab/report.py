@@ -1,6 +1,7 @@
 """report.html: a run on one self-contained page."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,7 @@ from PIL import Image
 from vaelab.files import write_atomic
 from vaelab.run import LOG, RECIPE, REPORT, Run
 
-WORDS = {
-    "seconds": "training time",
-    "held_out_elbo": "ELBO, held-out images",
-}
+SPELLED = {"kl": "KL", "elbo": "ELBO", "held out": "held-out", "seconds": "training time"}
 
 
 def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str]) -> None:
@@ -32,7 +30,8 @@ def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str])
         recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
         machine={key: value for key, value in run.machine.items() if not isinstance(value, list)},
         command=run.machine.get("command", "vaelab train recipe.toml"),
-        notes=[*run.machine.get("notes", []), *_warnings(run)],
+        notes=run.machine.get("notes", []),
+        warnings=_warnings(run),
     )
     write_atomic(run.path / REPORT, page)
 
@@ -63,12 +62,20 @@ def _measured_rows(run: Run) -> list[dict[str, str]]:
     names = list(dict.fromkeys([*measured, *(key for key in expected if key != "source")]))
     return [
         {
-            "what": WORDS.get(name, name.replace("_", " ").replace("held out", "held-out")),
+            "what": _words(name),
             "measured": _measured(name, measured.get(name)),
             "expected": f"{expected[name]:g}" if name in expected else "",
         }
         for name in names
     ]
+
+
+def _words(name: str) -> str:
+    """A number's name as people write it."""
+    words = name.replace("_", " ")
+    for plain, spelled in SPELLED.items():
+        words = re.sub(rf"\b{plain}\b", spelled, words)
+    return words
 
 
 def _measured(name: str, value: float | None) -> str:
@@ -83,7 +90,7 @@ def _measured(name: str, value: float | None) -> str:
 def _evaluation_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for metric, entry in evaluation.items():
-        numbers = {k: f"{v:.3f}" for k, v in entry.items() if isinstance(v, int | float)}
+        numbers = {_words(k): f"{v:.3f}" for k, v in entry.items() if isinstance(v, int | float)}
         protocol = {**entry["protocol"], **entry["measured_on"]}
         words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in protocol.items() if not k.endswith("sha256"))
         rows.append({"metric": metric, "numbers": numbers, "protocol": words})

@@ -131,9 +131,8 @@ class Run:
         """OtherRecipe with every difference if this directory's recipe is not ``recipe``."""
         differences = self.recipe.differences(recipe)
         if differences:
-            raise OtherRecipe(
-                f"{self.path} holds a run of another recipe ({'; '.join(differences)}); choose another directory with --run"
-            )
+            what = "; ".join(differences)
+            raise OtherRecipe(f"{self.path} holds a run of another recipe ({what}); choose another --run")
 
     # -- writing --
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(Exception):
     """The person or the system asked to stop; what was done is saved and the same command goes on."""
 
 
@@ -195,6 +195,7 @@ def data_roots(data_dir: Path | None) -> list[Path]:
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What a long piece of work reports to."""
 

@@ -94,9 +94,8 @@ def begin(vae: VAE, objective: nn.Module, settings: Training, device: torch.devi
     """Model and objective on the device, channels-last, with Adam as in the experiments (default betas)."""
     vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.to(device)
-    own = (
-        objective.parameter_groups() if hasattr(objective, "parameter_groups") else [{"params": objective.parameters()}]
-    )
+    offered: Any = getattr(objective, "parameter_groups", None)
+    own = offered() if offered else [{"params": objective.parameters()}]
     groups = [{"params": list(group["params"]), **{k: v for k, v in group.items() if k != "params"}} for group in own]
     groups = [{"params": list(vae.parameters())}, *(group for group in groups if group["params"])]
     return State(vae, objective, torch.optim.Adam(groups, lr=settings.learning_rate, fused=True))
@@ -271,13 +270,15 @@ def _check_finite(
 
 
 def _check_weights(state: State) -> str | None:
-    for name, parameter in state.vae.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            return (
-                f"step {state.step}: the weights {name} are no longer finite; the checkpoint before is kept. "
-                f"Try a new run with a lower training.learning_rate"
-            )
-    return None
+    """What to say if anything that a checkpoint holds is not finite."""
+    broken = next((name for name, tensor in state.tensors().items() if not bool(torch.isfinite(tensor).all())), None)
+    if broken is None:
+        return None
+    rate = state.optimizer.param_groups[0]["lr"]
+    return (
+        f"step {state.step}: {broken} is no longer finite; the checkpoint before it is kept. "
+        f"Try a new run with a lower training.learning_rate (now {rate:g})"
+    )
 
 
 def _warnings(state: State, validation: dict[str, float] | None) -> tuple[str, ...]:

@@ -34,7 +34,12 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_title("Normalised ELBO of held-out images (higher is better)")
         last = arrays["elbo"][-1]
         axes.annotate(
-            f"{last:.2f}", (arrays["epoch"][-1], last), (0, -16), textcoords="offset points", ha="right", color=INK
+            f"{last:.2f}".replace("-", "−"),
+            (arrays["epoch"][-1], last),
+            (0, -16),
+            textcoords="offset points",
+            ha="right",
+            color=INK,
         )
         axes.margins(y=0.15)
     return figure

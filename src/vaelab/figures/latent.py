@@ -3,10 +3,12 @@
 import matplotlib.patheffects as effects
 import numpy as np
 import torch
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from vaelab.figures import BLUE, FAINT, Arrays, class_colormap, house_style
+from vaelab.figures import BLUE, FAINT, INK, Arrays, class_colormap, house_style
 from vaelab.images import Images
 from vaelab.latent import encode_images, principal_axes
 from vaelab.model import VAE
@@ -14,6 +16,7 @@ from vaelab.model import VAE
 TITLE = "Latent space"
 ORDER = 20
 SPLIT = "train"
+CELLS = 8
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
@@ -38,10 +41,12 @@ def draw(arrays: Arrays) -> Figure:
         size = float(np.clip(60_000 / len(points), 1, 16))
         alpha = float(np.clip(20_000 / len(points), 0.3, 0.8))
         if labels is None:
-            axes.scatter(*points[order].T, s=size, c=BLUE, alpha=alpha, linewidths=0, rasterized=True)
+            axes.scatter(points[order, 0], points[order, 1], s=size, c=BLUE, alpha=alpha, linewidths=0, rasterized=True)
         else:
             colours = class_colormap(int(labels.max()) + 1)(labels[order])
-            axes.scatter(*points[order].T, s=size, c=colours, alpha=alpha, linewidths=0, rasterized=True)
+            axes.scatter(
+                points[order, 0], points[order, 1], s=size, c=colours, alpha=alpha, linewidths=0, rasterized=True
+            )
             _name_classes(axes, arrays)
         _frame(axes, arrays)
     return figure
@@ -56,21 +61,29 @@ def caption(arrays: Arrays) -> str:
 
 
 def _name_classes(axes: Axes, arrays: Arrays) -> None:
-    """Each class's name at its median in its own colour, so that the figure reads without colours too."""
+    """Each class's name where most of it lies, so that the figure reads without colours too."""
     points, labels, names = arrays["points"], arrays["labels"], arrays["label_names"]
-    palette = class_colormap(int(labels.max()) + 1)
     for label in np.unique(labels):
-        centre = np.median(points[labels == label], axis=0)
+        centre = _densest(points[labels == label])
         text = axes.text(
-            *centre,
+            float(centre[0]),
+            float(centre[1]),
             names[label] if names else str(label),
             fontsize=17 if all(len(name) <= 2 for name in names) else 12,
             fontweight="bold",
-            color=palette(int(label)),
+            color=INK,
             ha="center",
             va="center",
         )
         text.set_path_effects([effects.withStroke(linewidth=4, foreground="white"), effects.Normal()])
+
+
+def _densest(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " 2"]:
+    """Mean of the points in the fullest cell of a coarse grid."""
+    low, high = points.min(0), points.max(0)
+    cells = np.minimum((points - low) / np.maximum(high - low, 1e-9) * CELLS, CELLS - 1).astype(int) @ [1, CELLS]
+    centre: NDArray[np.float32] = points[cells == np.bincount(cells).argmax()].mean(0)
+    return centre
 
 
 def _frame(axes: Axes, arrays: Arrays) -> None:
@@ -82,8 +95,8 @@ def _frame(axes: Axes, arrays: Arrays) -> None:
         angle = np.linspace(0, 2 * np.pi, 200)
         for radius in (1, 2, 3):
             axes.plot(radius * np.cos(angle), radius * np.sin(angle), color=FAINT, linewidth=0.8, linestyle=(0, (4, 4)))
-        axes.set_xlabel("z₁")
-        axes.set_ylabel("z₂" if arrays["latent_dim"] > 1 else "")
+        axes.set_xlabel("$z_1$")
+        axes.set_ylabel("$z_2$" if arrays["latent_dim"] > 1 else "")
         axes.set_title("Codes of the training set (posterior means)")
     else:
         shares = [f"{100 * share:.0f} % of the variance" for share in arrays["share"]]

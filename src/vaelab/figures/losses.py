@@ -17,6 +17,8 @@ def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArr
     """Loss and terms of every batch, their running means, and the same on held-out images."""
     window = max(1, len(history["step"]) // 100)
     terms = [name for name in ("loss", "reconstruction", "kl", "beta_kl") if name in history]
+    if "beta_kl" in terms and np.array_equal(history["beta_kl"], history["kl"]):
+        terms.remove("beta_kl")
     return {
         "step": history["step"],
         "window": window,
@@ -32,7 +34,8 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     stop = np.arange(1, len(values) + 1)
     start = np.maximum(stop - window, 0)
-    return (sums[stop] - sums[start]) / (stop - start)
+    means: NDArray[np.float64] = (sums[stop] - sums[start]) / (stop - start)
+    return means
 
 
 def draw(arrays: Arrays) -> Figure:
@@ -93,7 +96,7 @@ def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
         axes.set_ylim(max(0.0, low - 0.05 * (top - low)), top)
         axes.annotate(
             f"first batches up to {values.max():.4g}",
-            (0.012, 0.97),
+            (0.06, 0.97),
             xycoords="axes fraction",
             va="top",
             fontsize=9,

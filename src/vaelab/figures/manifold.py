@@ -12,7 +12,7 @@ from vaelab.model import VAE
 TITLE = "Manifold"
 ORDER = 30
 SPLIT = "valid"
-SIDE = 20
+SIDE = 21
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | None:
@@ -34,12 +34,16 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_axis_on()
         height, width = arrays["images"].shape[1:3]
         shown = np.linspace(0, SIDE - 1, 7).round().astype(int)
-        axes.set_xticks((shown + 0.5) * width - 0.5, [f"{axis[i]:.1f}" for i in shown])
-        axes.set_yticks((shown + 0.5) * height - 0.5, [f"{axis[::-1][i]:.1f}" for i in shown])
-        axes.set_xlabel("z₁")
-        axes.set_ylabel("z₂")
+        axes.set_xticks((shown + 0.5) * width - 0.5, [_tick(float(axis[i])) for i in shown])
+        axes.set_yticks((shown + 0.5) * height - 0.5, [_tick(float(axis[::-1][i])) for i in shown])
+        axes.set_xlabel("$z_1$")
+        axes.set_ylabel("$z_2$")
         axes.set_title("Decoded over the prior's quantiles")
     return figure
+
+
+def _tick(value: float) -> str:
+    return f"{value + 0.0:.1f}".replace("-0.0", "0.0").replace("-", "−")
 
 
 def caption(arrays: Arrays) -> str:

@@ -50,6 +50,6 @@ def draw(arrays: Arrays) -> Figure:
 def caption(arrays: Arrays) -> str:
     """Which images these are."""
     return (
-        f"{len(arrays['originals'])} random images that the model was not trained on, above the decoder's mean for their "
-        "posterior means; not selected."
+        f"{len(arrays['originals'])} random images that the model was not trained on, above the decoder's mean for "
+        "their posterior means; not selected."
     )

@@ -21,11 +21,11 @@ class BernoulliPixels:
         """Probability of a white pixel."""
         return torch.sigmoid(self.logits)
 
-    def error(self, x: Float[Tensor, "*batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """Cross entropy Σ softplus(l) − x·l, nats per image; finite for every logit."""
         return (F.softplus(self.logits) - x * self.logits).sum((-3, -2, -1))
 
-    def log_prob(self, x: Float[Tensor, "*batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """ln p(x|z), nats per image.
 
         A likelihood for binary x only. On grey x it is the expectation of ln p(b|z) over b ~ Bernoulli(x), bounded by

@@ -19,11 +19,11 @@ class NormalPixels:
     mean: Float[Tensor, "*batch channel height width"]
     variance: float
 
-    def error(self, x: Float[Tensor, "*batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """Squared error over 2σ², summed over the image; for σ² = ½ the plain sum of squared errors."""
         return ((x - self.mean) ** 2).sum((-3, -2, -1)) * (0.5 / self.variance)
 
-    def log_prob(self, x: Float[Tensor, "*batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """ln p(x|z) = −SSE/(2σ²) − (D/2) ln 2πσ², nats per image."""
         num_pixels = math.prod(x.shape[-3:])
         return -self.error(x) - 0.5 * num_pixels * math.log(2 * math.pi * self.variance)

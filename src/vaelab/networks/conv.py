@@ -108,7 +108,8 @@ class Decoder(nn.Module):
         )
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
-        h = self.stem(z).unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
+        h: Tensor = self.stem(z)
+        h = h.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
         for i, convolution in enumerate(self.up_convolutions):
             h = convolution(F.relu(h) if i else h)
         return h

@@ -56,4 +56,5 @@ class Decoder(nn.Module):
         self.head = nn.Linear(hidden[0], facts.decoder_channels * height * width)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
-        return self.head(self.layers(z)).unflatten(1, self.shape)
+        pixels: Tensor = self.head(self.layers(z))
+        return pixels.view(-1, *self.shape)

@@ -1,0 +1,51 @@
+# Two commands do everything on a fresh machine: make demo, make test. PYTHON may name another Python ≥ 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test check format docs clean help
+
+help:
+	@echo "make demo    set up and train the embedded digits (about two minutes after the install)"
+	@echo "make test    set up and run the tests"
+	@echo "make check   format, lint, types, import contract, docs"
+	@echo "make docs    write docs/commands.md from --help"
+	@echo "make   time vaelab's training step"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("vaelab needs Python 3.11 or newer; make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $(READY)
+
+demo: $(READY)
+	@$(BIN)/vaelab train digits
+	@echo
+	@echo "Open runs/digits/report.html in a browser. Then try:"
+	@echo "  $(BIN)/vaelab sample runs/digits -n 100"
+	@echo "  $(BIN)/vaelab train mnist"
+	@echo "  $(BIN)/vaelab --help"
+
+test: $(READY)
+	$(BIN)/pytest -n 2
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python docs/check.py
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)
+	$(BIN)/python docs/check.py --write
+
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

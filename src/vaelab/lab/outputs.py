@@ -1,0 +1,131 @@
+"""Pictures and codes for people: ``vaelab sample``, ``reconstruct``, ``encode``."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaelab import catalog
+from vaelab.files import free_path, write_atomic
+from vaelab.images import Images, encode_png, read_pictures, tile, to_uint8
+from vaelab.lab.data import data_of
+from vaelab.lab.results import load
+from vaelab.latent import encode_images
+from vaelab.model import VAE
+from vaelab.run import Run
+from vaelab.runtime import derive_seed
+
+
+def output_path(given: str | Path | None, default: str, *, overwrite: bool) -> Path:
+    """Where to write: the path given, which must be free unless ``overwrite``, else a free one like ``default``."""
+    if given is None:
+        return free_path(Path(default))
+    path = Path(given)
+    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists; choose another --out, or say --overwrite")
+    return path
+
+
+def _write_pictures(path: Path, pixels: NDArray[np.uint8], columns: int) -> None:
+    """One sheet if ``path`` ends in .png, else a folder of single pictures."""
+    if path.suffix.lower() == ".png":
+        write_atomic(path, encode_png(tile(pixels, columns)))
+        return
+    if path.suffix:
+        raise ValueError(f"{path}: pictures go to a .png or into a folder (a name without an ending)")
+    width = len(str(len(pixels) - 1))
+    for i, image in enumerate(pixels):
+        write_atomic(path / f"{i:0{width}d}.png", encode_png(image))
+
+
+def sample(
+    run_path: str | Path, *, count: int = 25, seed: int = 0, out: str | Path | None = None, overwrite: bool = False
+) -> Path:
+    """Images decoded from the prior, to a .png sheet or a folder."""
+    model = load(run_path)
+    path = output_path(out, f"{Path(run_path).resolve().name}-samples.png", overwrite=overwrite)
+    pixels = to_uint8(model.sample(count, derive_seed(seed, "sample")))
+    _write_pictures(path, pixels, columns=_columns(count))
+    return path
+
+
+def _columns(count: int) -> int:
+    return int(np.ceil(np.sqrt(count)))
+
+
+def _inputs(
+    run_path: str | Path, model: VAE, images: str | Path | None, data: str | Path | None
+) -> tuple[Images, list[str]]:
+    """The pictures at ``images``, else the run's held-out images."""
+    if images is not None:
+        return read_pictures(Path(images), model.facts.image_shape)
+    run = Run.open(run_path)
+    held_out = data_of(run, data)
+    return held_out.valid, [f"{held_out.valid_split}[{i}]" for i in range(len(held_out.valid))]
+
+
+def reconstruct(
+    run_path: str | Path,
+    images: str | Path | None = None,
+    *,
+    count: int = 16,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Originals above their reconstructions to a .png; or single reconstructions into a folder."""
+    model = load(run_path)
+    given, _ = _inputs(run_path, model, images, data)
+    path = output_path(out, f"{Path(run_path).resolve().name}-reconstructions.png", overwrite=overwrite)
+    originals = np.asarray(given.pixels[:count])
+    rebuilt = to_uint8(torch.from_numpy(model.reconstruct(originals)))
+    if path.suffix.lower() != ".png":
+        _write_pictures(path, rebuilt, columns=1)
+        return path
+    columns = min(8, len(originals))
+    rows: list[NDArray[np.uint8]] = []
+    for start in range(0, len(originals), columns):
+        for part in (originals, rebuilt):
+            row = part[start : start + columns]
+            paper = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
+            rows.append(np.concatenate([row, paper]))
+    _write_pictures(path, np.concatenate(rows), columns)
+    return path
+
+
+def encode(
+    run_path: str | Path,
+    images: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known."""
+    model = load(run_path)
+    path = output_path(out, f"{Path(run_path).resolve().name}-codes.parquet", overwrite=overwrite)
+    if path.suffix not in (".parquet", ".csv", ".npz"):
+        raise catalog.unknown("ending of --out", path.suffix or path.name, (".parquet", ".csv", ".npz"))
+    given, names = _inputs(run_path, model, images, data)
+    codes = encode_images(model, given)
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        labels: dict[str, Any] = {} if given.labels is None else {"labels": given.labels}
+        np.savez_compressed(buffer, names=np.array(names), mean=codes.mean, log_var=codes.log_var, **labels)
+    else:
+        import pyarrow
+        from pyarrow import csv, parquet
+
+        columns: dict[str, Any] = {"image": names}
+        if given.labels is not None:
+            columns["label"] = given.labels
+        for word, values in (("mean", codes.mean), ("log_var", codes.log_var)):
+            columns.update({f"{word}_{j + 1}": values[:, j] for j in range(values.shape[1])})
+        table = pyarrow.table(columns)
+        writer = parquet.write_table if path.suffix == ".parquet" else csv.write_csv
+        writer(table, buffer)
+    write_atomic(path, buffer.getvalue())
+    return path

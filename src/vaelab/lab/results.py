@@ -1,0 +1,152 @@
+"""What comes after training: load a model, draw its figures, measure it, write its report."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaelab import catalog, evaluation
+from vaelab import recipe as recipes
+from vaelab.files import load_tensors
+from vaelab.lab.data import DataOfRun, data_of
+from vaelab.model import VAE
+from vaelab.recipe import Recipe
+from vaelab.report import write_report
+from vaelab.run import REPORT, Run
+from vaelab.runtime import generator, progress
+
+MODEL_FORMAT = 1
+
+
+def load(path: str | Path) -> VAE:
+    """The model of a run directory or of a ``model.safetensors``, on the CPU; nothing in it is executed."""
+    path = Path(path)
+    file = Run.open(path).model_path if path.is_dir() else path
+    tensors, facts = load_tensors(file)
+    if facts.get("format") != MODEL_FORMAT:
+        raise ValueError(f"{file}: not a vaelab model, or one of another version (format {facts.get('format')})")
+    recipe = recipes.validate(_mapping(facts["recipe"]), str(facts["name"]))
+    channels, height, width = (int(str(side)) for side in _sequence(facts["image_shape"]))
+    vae, _ = recipes.build(recipe, (channels, height, width), int(str(facts["num_images"])))
+    vae.load_state_dict(tensors)
+    vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return vae.eval()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    assert isinstance(value, Mapping)
+    return value
+
+
+def _sequence(value: object) -> Sequence[object]:
+    assert isinstance(value, Sequence)
+    return value
+
+
+def draw_figures(run: Run, model: VAE, images: DataOfRun, names: Sequence[str] | None = None) -> list[str]:
+    """Draw figures (default: all that have a meaning here) into the run; the names drawn."""
+    modules = {name: catalog.load("figures", name) for name in (names or catalog.names("figures"))}
+    drawn = []
+    with progress("drawing", len(modules)) as bar:
+        for name, module in modules.items():
+            arrays = _arrays(run, model, images, name, module)
+            if arrays is not None:
+                words = {"Software": "vaelab", "Title": module.TITLE, "Description": module.caption(arrays)}
+                buffer = io.BytesIO()
+                module.draw(arrays).savefig(buffer, format="png", metadata=words)
+                run.write_figure(name, buffer.getvalue())
+                drawn.append(name)
+            bar.advance(1)
+    return drawn
+
+
+def _arrays(run: Run, model: VAE, images: DataOfRun, name: str, module: Any) -> dict[str, Any] | None:
+    if hasattr(module, "collect"):
+        collected: dict[str, Any] | None = module.collect(run.history, run.validation)
+        return collected
+    seed = run.recipe.training.seed
+    chosen = images.train if module.SPLIT == "train" else images.valid
+    computed: dict[str, Any] | None = module.compute(model, chosen, generator(seed, "figure", name))
+    return computed
+
+
+def update_report(run: Run, model: VAE) -> None:
+    """Write the report of ``run`` from what lies in its directory."""
+    order = {name: getattr(catalog.load("figures", name), "ORDER", 99) for name in catalog.names("figures")}
+    write_report(run, sorted(order, key=lambda name: (order[name], name)), describe_model(run.recipe, model))
+
+
+def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
+    """Lines about a model for people: sizes, parameters, β in other papers' terms."""
+    facts, counts = model.facts, model.num_parameters
+    channels, height, width = facts.image_shape
+    other = recipes.equivalents(recipe, facts)
+    lines = {
+        "images": f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}; {facts.num_images:,} to train on",
+        "latents": str(facts.latent_dim),
+        "parameters": f"{sum(counts.values()):,} (encoder {counts['encoder']:,}, decoder {counts['decoder']:,})",
+        "β": f"{other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.4g})",
+    }
+    if "sigma" in other:
+        lines["equivalent decoder σ"] = f"{other['sigma']:.4g}"
+    return lines
+
+
+def figures(run_path: str | Path, *, data: str | Path | None = None, names: Sequence[str] | None = None) -> list[Path]:
+    """Draw the figures of a run again and update its report; the files drawn."""
+    run = Run.open(run_path)
+    for name in names or ():
+        catalog.load("figures", name)
+    model = load(run.path)
+    drawn = draw_figures(run, model, data_of(run, data), names)
+    update_report(run, model)
+    return [run.figures[name] for name in drawn]
+
+
+def report(run_path: str | Path) -> Path:
+    """Write the report of a run again from what lies in its directory."""
+    run = Run.open(run_path)
+    update_report(run, load(run.path))
+    return run.path / REPORT
+
+
+def evaluate(
+    run_path: str | Path, *, data: str | Path | None = None, metrics: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol."""
+    run = Run.open(run_path)
+    chosen = tuple(metrics) if metrics else evaluation.DEFAULT_METRICS
+    for name in chosen:
+        catalog.load("metrics", name)
+    model, images = load(run.path), data_of(run, data)
+    results = evaluation.evaluate(run, model, images.valid, images.valid_split, chosen)
+    update_report(run, model)
+    return results
+
+
+def list_recipes() -> list[dict[str, Any]]:
+    """Every preset with data, network, objective, size and the numbers it should reach."""
+    rows = []
+    for name in recipes.presets():
+        recipe = recipes.load(name)
+        about = catalog.load("datasets", recipe.data["name"]).ABOUT
+        with torch.device("meta"):
+            vae, _ = recipes.build(recipe, about.image_shape, about.splits["train"])
+        rows.append(
+            {
+                "name": name,
+                "title": recipe.title,
+                "data": recipe.data["name"],
+                "image_shape": list(about.image_shape),
+                "network": recipe.network["name"],
+                "objective": recipe.objective["name"],
+                "likelihood": recipe.likelihood["name"],
+                "latent_dim": recipe.latent_dim,
+                "parameters": sum(vae.num_parameters.values()),
+                "epochs": recipe.training.epochs,
+                "expected": recipe.expected,
+            }
+        )
+    return rows

@@ -1,0 +1,235 @@
+"""How things look on a terminal and in a pipe: tables, JSON, progress."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vaelab import lab
+
+PLAIN_SECONDS = 10.0
+"""Where there is no terminal, a line at least this far apart."""
+MOST_LINES = 20
+"""Validations that get a line of their own; of more, every so many."""
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_json(content: Any) -> None:
+    """Content as JSON, for scripts."""
+    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+
+
+def table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table on the terminal; tab-separated lines for a pipe."""
+    console = _console()
+    if not console.is_terminal:
+        for row in (headers, *rows):
+            print("\t".join(row))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def _bar(console: "Console") -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class _PlainProgress:
+    """Work without a terminal: a line now and then."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label, self._total, self._done, self._said = label, total, 0, time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        if time.monotonic() - self._said > PLAIN_SECONDS:
+            self._said = time.monotonic()
+            print(f"{self._label}: {self._done:,}" + (f" of {self._total:,}" if self._total else ""), file=sys.stderr)
+
+
+class _BarProgress:
+    """Work on a terminal: a bar."""
+
+    def __init__(self, bar: "Progress", label: str, total: int | None) -> None:
+        self._bar, self._task = bar, bar.add_task(label, total=total, status="")
+
+    def advance(self, amount: int) -> None:
+        self._bar.update(self._task, advance=amount)
+
+
+def show_progress() -> None:
+    """Let vaelab's long pieces of work be seen, on stderr."""
+    from rich.console import Console
+
+    from vaelab import runtime
+
+    console = Console(stderr=True)
+
+    @contextmanager
+    def factory(label: str, total: int | None) -> Iterator[runtime.Progress]:
+        if not console.is_terminal:
+            yield _PlainProgress(label, total)
+            return
+        with _bar(console) as bar:
+            yield _BarProgress(bar, label, total)
+
+    runtime.show_progress(factory)
+
+
+class TrainingView:
+    """Renders what ``lab.train`` reports: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = _console()
+        self._progress: Progress | None = None
+        self._said = 0.0
+        self._said_step = 0
+        self._started: lab.Started | None = None
+
+    def __call__(self, event: "lab.Event") -> None:
+        from vaelab import lab, training
+
+        if isinstance(event, lab.Started):
+            self._start(event)
+        elif isinstance(event, training.Tick):
+            self._tick(event)
+        elif isinstance(event, lab.Note):
+            if event.warning:
+                self._console.print(f"[bold]warning:[/bold] {_escape(event.text)}")
+            elif event.text.startswith("goes on"):
+                self._console.print(event.text)
+        else:
+            self._finish(event)
+
+    def _start(self, event: "lab.Started") -> None:
+        self._started = event
+        counts = event.num_parameters
+        machine = event.machine
+        self._console.print(
+            f"{_escape(str(event.run.path))}: {event.recipe.title}\n"
+            f"{event.num_images:,} images, {event.num_steps:,} steps of {event.recipe.training.batch_size}, "
+            f"{sum(counts.values()):,} parameters (encoder {counts['encoder']:,}, decoder {counts['decoder']:,}), "
+            f"{machine['device']} {machine['precision']}, {machine['threads']} threads"
+        )
+        if self._console.is_terminal:
+            self._progress = _bar(self._console)
+            self._progress.start()
+            self._task = self._progress.add_task(
+                "training", total=event.num_steps, completed=event.first_step, status=""
+            )
+
+    def _tick(self, tick: Any) -> None:
+        assert self._started is not None
+        status = self._status(tick)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=tick.step, status=status)
+        share = (tick.step - self._said_step) / self._started.num_steps
+        if tick.validation and (share >= 1 / MOST_LINES or tick.step == self._started.num_steps):
+            self._said_step = tick.step
+            values = tick.validation
+            line = (
+                f"epoch {tick.epoch:>3}  held-out images: loss {values['loss']:.2f}  reconstruction "
+                f"{values['reconstruction']:.2f}  KL {values['kl']:.2f}  ELBO {values['elbo']:.2f}"
+            )
+            self._console.print(line if self._progress is not None else f"{line}  |  {status}")
+            self._said = time.monotonic()
+        elif self._progress is None and time.monotonic() - self._said > PLAIN_SECONDS:
+            self._console.print(f"step {tick.step:,}/{self._started.num_steps:,}  {status}")
+            self._said = time.monotonic()
+        if (tick.step == self._started.num_steps or tick.stopped) and self._progress is not None:
+            self.close()
+
+    def _status(self, tick: Any) -> str:
+        assert self._started is not None
+        if not len(tick.terms["loss"]):
+            return ""
+        loss, reconstruction, kl = (float(tick.terms[name].mean()) for name in ("loss", "reconstruction", "kl"))
+        epochs = -(-self._started.num_steps // self._started.steps_per_epoch)
+        seconds = (self._started.num_steps - tick.step) * self._started.recipe.training.batch_size
+        left = seconds / max(tick.images_per_second, 1e-9)
+        return (
+            f"epoch {tick.epoch}/{epochs}  loss {loss:.2f} = {reconstruction:.2f} + KL {kl:.2f}  "
+            f"{tick.images_per_second:,.0f} images/s"
+            + ("" if self._progress is not None else f"  {_duration(left)} left")
+        )
+
+    def _finish(self, event: "lab.Finished") -> None:
+        self.close()
+        run = event.run
+        measured = run.measured()
+        if event.already:
+            self._console.print(f"{_escape(str(run.path))} is done already; for another run choose --run or --set")
+        self._console.print(
+            f"loss {measured['loss_last_epoch']:.2f} = reconstruction {measured['reconstruction_last_epoch']:.2f} + "
+            f"KL {measured['kl_last_epoch']:.2f}, mean of the last epoch, nats per image"
+        )
+        elbo = run.evaluation.get("likelihood", {}).get("elbo")
+        if elbo is not None:
+            split = run.evaluation["likelihood"]["measured_on"]["split"]
+            self._console.print(f"ELBO of {split} images: {elbo:.2f} nats (with the likelihood's constant)")
+        self._console.print(f"report: {_escape(str(run.path / 'report.html'))}")
+        self._console.print(f"next: vaelab sample {_escape(str(run.path))}", style="dim")
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
+    """What a training would do: the resolved recipe and what follows from it."""
+    recipe, parameters = plan["recipe"], plan["parameters"]
+    if as_json:
+        facts = {key: value for key, value in plan.items() if key not in ("recipe", "run")}
+        print_json({"run": str(plan["run"].path), "recipe": recipe.sections(), **facts})
+        return
+    print(recipe.to_toml())
+    images = ", ".join(f"{count:,} {split}" for split, count in plan["images"].items())
+    print(f"# images: {images}; {plan['steps']:,} steps")
+    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
+    print(f"# parameters: {sum(parameters.values()):,} ({parts})")
+    print(f"# in other papers' terms: {', '.join(f'{k} {v:.4g}' for k, v in plan['equivalents'].items())}")
+    print(f"# run: {plan['run'].path} ({plan['state']})")

@@ -1,0 +1,34 @@
+"""What every test relies on: shapes checked at run time, one thread, repeatable hypothesis, small models."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import install_import_hook
+
+install_import_hook("vaelab", "checker.check")  # before the first import of vaelab
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from torch import nn  # noqa: E402
+
+from vaelab import recipe  # noqa: E402
+from vaelab.model import VAE  # noqa: E402
+
+torch.set_num_threads(1)
+settings.register_profile("vaelab", derandomize=True, database=None, deadline=None, max_examples=25)
+settings.load_profile("vaelab")
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., tuple[VAE, nn.Module]]:
+    """Builds a small model and its objective: members by name, keys by dotted name, weights from seed 0."""
+
+    def make(
+        image_shape: tuple[int, int, int] = (1, 9, 8), overrides: dict[str, Any] | None = None
+    ) -> tuple[VAE, nn.Module]:
+        tables = {"data": {"name": "digits"}, "network": {"name": "mlp", "hidden": [16], "latent_dim": 3}}
+        resolved = recipe.validate(recipe.merge(tables, overrides or {}), "small")
+        return recipe.build(resolved, image_shape, num_images=100)
+
+    return make

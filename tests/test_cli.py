@@ -1,0 +1,354 @@
+"""The command line as a person types it: every verb, its files, its errors and exit codes."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import csv, parquet
+
+from vaelab import cli, idx, lab, runtime
+
+Typed = Callable[..., tuple[int, str, str]]
+TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=60",
+        "--set", "training.threads=1"]  # fmt: skip
+
+
+@pytest.fixture
+def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+    """Type a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VAELAB_DATA", raising=False)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vaelab", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(str(stopped.value.code)), out, err
+
+    yield run
+    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run on digits."""
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    overrides = {"network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1}
+    lab.train("digits", overrides, run=path)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def write_idx_set(folder: Path, count: int = 40, labels: int | None = None) -> Path:
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix in ("train", "t10k"):
+        pixels = random.integers(0, 256, (count, 12, 10), dtype=np.uint8)
+        names = random.integers(0, 10, count if labels is None else labels).astype(np.uint8)
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx.write_idx(pixels))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx.write_idx(names))
+    return folder
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(vaelab: Typed, tmp_path: Path):
+    code, out, err = vaelab("train", "digits", *TINY, "--run", "out")
+    assert (code, err) == (0, "")
+    assert "report: out/report.html" in out
+    assert re.search(r"epoch +2 +held-out images: loss \d+\.\d\d", out)
+    run = tmp_path / "out"
+    expected = {
+        "recipe.toml", "machine.json", "run.log", "history.csv", "timing.csv", "validation.csv", "checkpoints",
+        "model.safetensors", "figures", "evaluation.json", "report.html", "cache", ".lock",
+    }  # fmt: skip
+    assert {path.name for path in run.iterdir()} <= expected
+    assert expected - {path.name for path in run.iterdir()} <= {"cache", ".lock"}
+    history = (run / "history.csv").read_text().splitlines()
+    assert history[0] == "step,epoch,loss,reconstruction,kl,beta_kl"
+    assert len(history) == 61
+    assert {path.stem for path in (run / "figures").glob("*.png")} == {
+        "data", "elbo", "latent", "losses", "manifold", "reconstructions", "samples",
+    }  # fmt: skip
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    code, out, _ = vaelab("train", "digits", *TINY, "--run", "out")
+    assert code == 0
+    assert "out is done already" in out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_the_default_directory_carries_the_overrides(vaelab: Typed, tmp_path: Path):
+    code, out, _ = vaelab("train", "digits", "--set", "objective.beta=4", "--seed", 3, "--dry-run")
+    assert code == 0
+    assert "# run: runs/digits-objective.beta=4-training.seed=3 (new)" in out
+    assert "# parameters: 133,381 (encoder 68,292, decoder 65,089" in out
+    assert "# in other papers' terms: beta 4, sigma 1.414, beta_normalised 0.0102" in out
+    assert list(tmp_path.iterdir()) == [] or not (tmp_path / "runs").exists()
+
+
+def test_the_resolved_recipe_is_accepted_again_and_gives_the_same_run(vaelab: Typed, trained: Path, tmp_path: Path):
+    code, _, _ = vaelab("train", trained / "recipe.toml", "--run", "again")
+    assert code == 0
+    for name in ("history.csv", "recipe.toml"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_another_recipe_in_the_same_directory_is_refused(vaelab: Typed, trained: Path):
+    code, _, err = vaelab("train", "digits", *TINY, "--set", "objective.beta=2", "--run", trained)
+    assert code == 1
+    assert "objective.beta: 1.0 there, 2" in err
+    assert err.count("\n") == 1
+
+
+def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(vaelab: Typed, tmp_path: Path):
+    code, _, err = vaelab("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--set",
+                          "data.binarize=dynamic", "--set", "data.valid=100", "--run", "b")  # fmt: skip
+    assert (code, err) == (0, "")
+    evaluated = json.loads((tmp_path / "b" / "evaluation.json").read_text())["likelihood"]
+    assert evaluated["elbo"] == pytest.approx(-evaluated["reconstruction"] - evaluated["kl"], rel=1e-6)
+    assert evaluated["measured_on"]["split"] == "100 images set aside from train"
+    assert evaluated["protocol"]["images"] == 100
+
+
+def test_fashion_trains_on_files_in_its_format(vaelab: Typed, tmp_path: Path):
+    write_idx_set(tmp_path / "data" / "FashionMNIST" / "raw")
+    code, _, err = vaelab("train", "fashion", *TINY, "--data", "data", "--run", "f")
+    assert (code, err) == (0, "")
+    code, out, _ = vaelab("evaluate", "f", "--json")  # finds the data where it lay
+    assert code == 0
+    assert json.loads(out)["likelihood"]["protocol"]["images"] == 40
+
+
+def test_divergence_is_one_line_with_step_and_advice(vaelab: Typed):
+    code, _, err = vaelab("train", "digits", *TINY, "--set", "training.learning_rate=1e30", "--run", "d")
+    assert code == 1
+    assert re.search(r"step \d+: .* lower training\.learning_rate", err)
+    assert err.count("\n") == 1
+
+
+def test_a_warmup_longer_than_the_run_is_said_on_screen_in_the_log_and_in_the_report(vaelab: Typed, tmp_path: Path):
+    code, out, _ = vaelab("train", "digits", *TINY, "--set", "objective.warmup_steps=500", "--run", "w")
+    assert code == 0
+    sentence = "the warm-up (500 steps) is longer than the run (60 steps)"
+    assert sentence in out
+    assert sentence in (tmp_path / "w" / "run.log").read_text()
+    assert sentence in (tmp_path / "w" / "report.html").read_text()
+
+
+def test_data_that_changed_is_refused_on_resume(vaelab: Typed, tmp_path: Path):
+    write_idx_set(tmp_path / "mnist")
+    assert vaelab("train", "mnist", *TINY, "--data", "mnist", "--run", "r")[0] == 0
+    (tmp_path / "r" / "model.safetensors").unlink()
+    write_idx_set(tmp_path / "mnist", count=50)
+    code, _, err = vaelab("train", "mnist", *TINY, "--data", "mnist", "--run", "r")
+    assert code == 1
+    assert "not those that the run began with" in err
+
+
+# -- wrong usage ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["train", "mnits"], 2, "Did you mean 'mnist'? Valid: digits, fashion, mnist"),
+        (["train", "none.toml"], 2, "no such recipe file"),
+        (["train", "digits", "--set", "training.epoch=2"], 2, "Did you mean 'epochs'?"),
+        (["train", "digits", "--set", "training.epochs=two"], 2, 'training.epochs = "two": input should be a valid integer'),
+        (["train", "digits", "--set", "objective.beta=-1"], 2, "greater than or equal to 0"),
+        (["train", "digits", "--set", "objective.name=bta"], 2, "Did you mean 'beta'?"),
+        (["train", "digits", "--set", "objective.name=elbo", "--set", "objective.beta=2"], 2, "beta has it"),
+        (["train", "digits", "--set", "epochs=2"], 2, "unknown recipe key 'epochs'"),
+        (["train", "digits", "--set", "training.epochs"], 2, "section.key=value"),
+        (["train", "digits", "--device", "cuda:99"], 1, "cannot be used here"),
+        (["train", "digits", "--set", "data.valid=2000"], 1, "cannot set 2000 of 1438 images aside"),
+        (["train"], 2, "Missing argument"),
+        (["trian"], 2, "Did you mean 'train'?"),
+        (["sample", "nowhere"], 1, "nowhere: no such run or file"),
+        (["evaluate", "nowhere"], 1, "make one with vaelab train RECIPE"),
+        (["data", "get", "mnits"], 2, "Did you mean 'mnist'?"),
+        (["data", "check", "nowhere"], 1, "no such file or folder"),
+        (["train", "mnist", "--data", "nowhere"], 1, "nowhere: no such folder"),
+        (["train", "mnist", "--data", "."], 1, "Put train-images-idx3-ubyte.gz"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_gets_one_line_and_its_exit_code(vaelab: Typed, words: list[str], code: int, says: str):
+    found, out, err = vaelab(*words)
+    assert found == code
+    assert says in err
+    assert err.startswith("vaelab: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+def test_debug_shows_the_traceback(vaelab: Typed):
+    code, _, err = vaelab("sample", "nowhere", "--debug")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_help_is_there_for_every_verb_and_imports_no_torch(vaelab: Typed):
+    code, out, _ = vaelab("--help")
+    assert code == 0
+    verbs = ("recipes", "data", "train", "figures", "report", "evaluate", "sample", "reconstruct", "encode")
+    assert all(verb in out for verb in verbs)
+    for verb in verbs:
+        code, out, _ = vaelab(verb, "--help")
+        assert code == 0
+        assert verb == "data" or "Example" in out
+    check = "import sys, vaelab, vaelab.cli; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# -- what comes after training ----------------------------------------------------------------------------------------
+
+
+def test_recipes_and_data_as_tables_and_as_json(vaelab: Typed, tmp_path: Path):
+    code, out, _ = vaelab("recipes", "--json")
+    assert code == 0
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["mnist"]["parameters"] == 207_237
+    assert rows["mnist"]["expected"]["loss_last_five_epochs"] == 37.4
+    assert "mnist\tmnist\t28×28×1\tconv\t2\tbeta\t207,237\t20" in vaelab("recipes")[1]
+    write_idx_set(tmp_path / "d" / "mnist")
+    code, out, _ = vaelab("data", "list", "--data", "d", "--json")
+    places = {row["name"]: row["place"] for row in json.loads(out)}
+    assert places == {"digits": "comes with vaelab", "fashion": "not here yet", "mnist": "d/mnist"}
+
+
+def test_data_check_finds_what_is_wrong(vaelab: Typed, tmp_path: Path):
+    folder = write_idx_set(tmp_path / "mnist")
+    code, out, _ = vaelab("data", "check", "mnist", "--json")
+    assert code in (0, 1)  # made-up files are readable, but they are not the published ones
+    assert {row["verdict"].split(",")[0].split(" (")[0] for row in json.loads(out)["files"]} <= {"ok", "readable"}
+    path = folder / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-7])
+    code, out, _ = vaelab("data", "check", "mnist")
+    assert code == 1
+    assert "truncated; the header promises 40×12×10 = 4800 values, the file has 4793" in out
+
+
+def test_data_get_of_what_needs_no_files(vaelab: Typed):
+    code, out, _ = vaelab("data", "get", "digits")
+    assert (code, out) == (0, "digits comes with vaelab; nothing to download\n")
+
+
+def test_evaluate_is_kept_with_its_protocol_and_not_measured_twice(
+    vaelab: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from vaelab.metrics import likelihood
+
+    def fail(*_: object) -> dict[str, Any]:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(likelihood, "measure", fail)
+    code, out, _ = vaelab("evaluate", trained, "--json")
+    assert code == 0
+    found = json.loads(out)["likelihood"]
+    assert found["protocol"]["images"] == 359
+    assert found["measured_on"]["split"] == "test"
+    assert found["elbo"] == pytest.approx(-found["reconstruction_plus_kl"] - 392 * np.log(np.pi), rel=1e-6)
+    assert f"{found['elbo']:.4f}" in vaelab("evaluate", trained)[1]
+    assert vaelab("evaluate", trained, "--metrics", "likelyhood")[0] == 2
+
+
+def test_samples_to_a_sheet_or_a_folder_and_nothing_is_overwritten(vaelab: Typed, trained: Path, tmp_path: Path):
+    assert vaelab("sample", trained, "-n", 9)[1] == "digits-samples.png\n"
+    with Image.open(tmp_path / "digits-samples.png") as sheet:
+        assert sheet.size == (3 * 30 + 2, 3 * 30 + 2)
+    assert vaelab("sample", trained, "-n", 9)[1] == "digits-samples-2.png\n"
+    first, second = ((tmp_path / name).read_bytes() for name in ("digits-samples.png", "digits-samples-2.png"))
+    assert first == second
+    code, _, err = vaelab("sample", trained, "--out", "digits-samples.png")
+    assert code == 1
+    assert "exists; choose another --out, or say --overwrite" in err
+    assert vaelab("sample", trained, "--seed", 1, "-n", 9, "--out", "digits-samples.png", "--overwrite")[0] == 0
+    assert (tmp_path / "digits-samples.png").read_bytes() != first
+    assert vaelab("sample", trained, "-n", 12, "--out", "many")[0] == 0
+    assert len(list((tmp_path / "many").glob("*.png"))) == 12
+    assert vaelab("sample", trained, "--out", "picture.jpeg")[0] == 1
+
+
+def test_reconstruct_own_pictures_and_held_out_ones(vaelab: Typed, trained: Path, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "mine" / f"ä {i}.png")
+    assert vaelab("reconstruct", trained, "mine", "--out", "pairs.png")[0] == 0
+    sheet = read(tmp_path / "pairs.png")
+    assert sheet.shape == (2 * 30 + 2, 3 * 30 + 2)
+    original = read(tmp_path / "mine" / "ä 1.png")
+    assert np.array_equal(sheet[2:30, 32:60], original)
+    rebuilt = lab.load(trained).reconstruct(original)
+    np.testing.assert_allclose(sheet[32:60, 32:60], rebuilt[0, 0] * 255, atol=0.51)
+    assert vaelab("reconstruct", trained, "-n", 5, "--out", "folder")[0] == 0
+    assert len(list((tmp_path / "folder").iterdir())) == 5
+    Image.new("L", (30, 28)).save(tmp_path / "mine" / "wide.png")
+    code, _, err = vaelab("reconstruct", trained, "mine", "--out", "no.png")
+    assert code == 1
+    assert "30×28 pixels; this model wants 28×28" in err
+
+
+def test_codes_are_the_same_in_every_format(vaelab: Typed, trained: Path, tmp_path: Path):
+    for ending in ("parquet", "csv", "npz"):
+        assert vaelab("encode", trained, "--out", f"codes.{ending}")[0] == 0
+    archive = np.load(tmp_path / "codes.npz")
+    tables = [parquet.read_table(tmp_path / "codes.parquet"), csv.read_csv(tmp_path / "codes.csv")]
+    for table in tables:
+        assert table.column_names == ["image", "label", "mean_1", "mean_2", "log_var_1", "log_var_2"]
+        columns = np.stack([table["mean_1"].to_numpy(), table["mean_2"].to_numpy()], axis=1)
+        np.testing.assert_allclose(columns, archive["mean"], rtol=1e-6)
+        assert table["label"].to_numpy().tolist() == archive["labels"].tolist()
+    assert archive["mean"].shape == (359, 2)
+    assert str(archive["names"][3]) == "test[3]"
+    code, _, err = vaelab("encode", trained, "--out", "codes.txt")
+    assert code == 2
+    assert ".parquet" in err
+
+
+def test_figures_and_report_can_be_made_again(vaelab: Typed, trained: Path):
+    before = (trained / "figures" / "losses.png").read_bytes()
+    (trained / "figures" / "losses.png").unlink()
+    code, out, _ = vaelab("figures", trained, "--only", "losses")
+    assert code == 0
+    assert out.strip().endswith("losses.png")
+    assert (trained / "figures" / "losses.png").read_bytes() == before
+    assert vaelab("report", trained)[1].strip().endswith("report.html")
+    assert vaelab("figures", trained, "--only", "loses")[0] == 2
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(trained: Path):
+    page = (trained / "report.html").read_text()
+    assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
+    assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", page).replace("http-equiv", "")
+    assert page.count("<img ") == 7
+    assert "viewport" in page
+    assert "@media print" in page
+    measured = lab.report(trained).parent
+    assert f"{lab.runs.Run(measured).measured()['loss_last_epoch']:.2f}" in page
+    assert "vaelab train digits" in page
+    assert "hidden = [" in page
+
+
+def test_a_report_escapes_what_people_write(vaelab: Typed, tmp_path: Path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('title = "<script>alert(1)</script>"\n[data]\nname = "digits"\n')
+    assert vaelab("train", recipe, *TINY, "--run", "x")[0] == 0
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page

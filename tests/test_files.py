@@ -1,0 +1,288 @@
+"""Files that are whole or not there, and tensor files that notice a flipped bit."""
+
+import os
+import pickle
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
+
+DATA_BITS = 200
+"""How many bits of the data are flipped; those of the header all are."""
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Equal names, dtypes, shapes and bits."""
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert (tensor.dtype, tensor.shape) == (other[name].dtype, other[name].shape), name
+        assert bits_of(tensor) == bits_of(other[name]), name
+
+
+def bits_of(tensor: Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+# -- write_atomic -----------------------------------------------------------------------------------------------------
+
+
+def test_write_bytes_and_text(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", b"\0\xff")
+    write_atomic(tmp_path / "b", "β = 4\n")
+    assert (tmp_path / "a").read_bytes() == b"\0\xff"
+    assert (tmp_path / "b").read_bytes() == "β = 4\n".encode()
+
+
+def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a"
+    for content in (b"a long first content", b"second", b""):
+        write_atomic(path, content)
+        assert path.read_bytes() == content
+        assert names_in(path.parent) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    write_atomic(tmp_path / "a", b"")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()], ids=["disk-full", "interrupted"])
+@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
+def test_write_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException) -> None:
+    def die(*_args: object) -> NoReturn:
+        raise error
+
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(call, die)
+    with pytest.raises(type(error)):
+        write_atomic(path, b"new")
+    with pytest.raises(type(error)):
+        write_atomic(tmp_path / "b", b"new")
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a"]
+
+
+def test_content_is_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def record_fsync(handle: int) -> None:
+        calls.append("fsync of the folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "fsync of the file")
+        fsync(handle)
+
+    def record_replace(path: Path, target: Path) -> Path:
+        assert path.read_bytes() == b"new"
+        calls.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_replace)
+    write_atomic(tmp_path / "a", b"new")
+    assert calls[:2] == ["fsync of the file", "replace"]
+    assert calls[2:] == (["fsync of the folder"] if os.name == "posix" else [])
+
+
+def test_write_over_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="a"):
+        write_atomic(tmp_path / "a", b"new")
+    assert names_in(tmp_path) == ["a"]
+
+
+# -- free_path --------------------------------------------------------------------------------------------------------
+
+
+def test_free_path(tmp_path: Path) -> None:
+    assert free_path(tmp_path / "samples.png") == tmp_path / "samples.png"
+    (tmp_path / "samples.png").touch()
+    (tmp_path / "samples-3.png").touch()
+    assert free_path(tmp_path / "samples.png") == tmp_path / "samples-2.png"
+    (tmp_path / "samples-2.png").touch()
+    assert free_path(tmp_path / "samples.png") == tmp_path / "samples-4.png"
+
+
+def test_free_path_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert free_path(tmp_path / "out") == tmp_path / "out-2"
+
+
+# -- tensors ----------------------------------------------------------------------------------------------------------
+
+
+def some_tensors() -> dict[str, Tensor]:
+    numbers = torch.Generator().manual_seed(0)
+    normal = torch.randn(2, 3, 4, 5, generator=numbers)
+    return {
+        "float32": normal,
+        "channels-last": normal.clone(memory_format=torch.channels_last),
+        "transposed": normal.permute(3, 0, 2, 1),
+        "every second": normal[..., ::2],
+        "float64": normal.double(),
+        "float16": normal.half(),
+        "bfloat16": normal.bfloat16(),
+        "int64": torch.arange(-3, 3),
+        "int32": torch.arange(5, dtype=torch.int32),
+        "uint8": torch.arange(256, dtype=torch.uint8),
+        "bool": normal > 0,
+        "number": torch.tensor(3.5),
+        "empty": torch.zeros(0, 4),
+        "special": torch.tensor([np.nan, np.inf, -np.inf, -0.0, 1e-45]),
+        "with gradient": torch.ones(3, requires_grad=True),
+        'name with β and "quotes"': torch.ones(1),
+    }
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    facts = {
+        "step": 7,
+        "rate": 0.1,
+        "text": 'β\n"x"',
+        "none": None,
+        "list": [1, [2.5, "a"]],
+        "deep": {"a": {"b": True}},
+    }
+    save_tensors(tmp_path / "a", some_tensors(), facts)
+    tensors, facts_again = load_tensors(tmp_path / "a")
+    assert_same(tensors, {name: tensor.detach() for name, tensor in some_tensors().items()})
+    assert facts_again == facts
+    assert names_in(tmp_path) == ["a"]
+
+
+def test_nothing_but_facts(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a", {}, {"step": 7})
+    assert load_tensors(tmp_path / "a") == ({}, {"step": 7})
+
+
+def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    tensors = some_tensors()
+    save_tensors(tmp_path / "a", tensors, {"x": 1, "y": 2})
+    save_tensors(tmp_path / "b", dict(reversed(tensors.items())), {"y": 2, "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_tensors(path, {"x": torch.arange(1000)}, {})
+    tensors, _ = load_tensors(path)
+    save_tensors(path, {"x": torch.zeros(2000)}, {})
+    path.unlink()
+    tensors["x"] += 1
+    assert tensors["x"].tolist() == list(range(1, 1001))
+
+
+def test_readable_as_plain_safetensors(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    save_tensors(tmp_path / "a", {"x": torch.arange(3)}, {"step": 7})
+    assert load_file(tmp_path / "a")["x"].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A small file of two tensors and two facts."""
+    x = torch.linspace(-1, 1, 24).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last)
+    save_tensors(tmp_path / "small", {"a": x, "b": torch.arange(4)}, {"step": 7, "é": "x"})
+    return tmp_path / "small"
+
+
+def test_every_flipped_bit_is_noticed(small: Path) -> None:
+    whole = small.read_bytes()
+    header = 8 * (8 + int.from_bytes(whole[:8], "little"))
+    data = header + np.random.default_rng(0).choice(8 * len(whole) - header, DATA_BITS, replace=False)
+    for bit in [*range(header), *data.tolist()]:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        small.write_bytes(flipped)
+        with pytest.raises(DamagedFile, match=f"^{small}"):
+            load_tensors(small)
+    small.write_bytes(whole)
+    assert load_tensors(small)[1] == {"step": 7, "é": "x"}
+
+
+def test_truncated_anywhere(small: Path) -> None:
+    whole = small.read_bytes()
+    for length in range(0, len(whole), 5):
+        small.write_bytes(whole[:length])
+        with pytest.raises(DamagedFile, match=f"^{small}"):
+            load_tensors(small)
+
+
+def test_extended(small: Path) -> None:
+    small.write_bytes(small.read_bytes() + b"\0")
+    with pytest.raises(DamagedFile, match="is damaged"):
+        load_tensors(small)
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(DamagedFile, match="is damaged"):
+        load_tensors(tmp_path / "a")
+
+
+def test_swapped_data(tmp_path: Path) -> None:
+    """Two tensors of one shape that changed places."""
+    save_tensors(tmp_path / "a", {"x": torch.zeros(8), "y": torch.ones(8)}, {})
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(content[:-64] + content[-32:] + content[-64:-32])
+    with pytest.raises(DamagedFile, match="SHA-256"):
+        load_tensors(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"F32"', b'"I32"'), (b"[2,3]", b"[3,2]")], ids=["dtype", "shape"])
+def test_header_that_fits_but_is_another(tmp_path: Path, old: bytes, new: bytes) -> None:
+    save_tensors(tmp_path / "a", {"x": torch.ones(2, 3)}, {})
+    content = (tmp_path / "a").read_bytes()
+    assert content.count(old) == 1
+    (tmp_path / "a").write_bytes(content.replace(old, new))
+    with pytest.raises(DamagedFile, match="SHA-256"):
+        load_tensors(tmp_path / "a")
+
+
+def test_file_of_another_program(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(3)}, tmp_path / "a")
+    with pytest.raises(DamagedFile, match="was not written by vaelab"):
+        load_tensors(tmp_path / "a")
+
+
+class Trap:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    (tmp_path / "a").write_bytes(pickle.dumps(Trap(sprung)))
+    torch.save({"x": torch.ones(3), "trap": Trap(sprung)}, tmp_path / "b")
+    for name in ("a", "b"):
+        with pytest.raises(DamagedFile, match="is damaged"):
+            load_tensors(tmp_path / name)
+    assert not sprung.exists()
+    pickle.loads((tmp_path / "a").read_bytes())
+    assert sprung.exists()  # the trap does work
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such .*file"):
+        load_tensors(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match=r"no such .*file"):
+        load_tensors(tmp_path)

@@ -1,0 +1,622 @@
+"""The container of images, what a model accepts as images, batches, and pictures in files."""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vaelab.images import (
+    Batches,
+    Images,
+    as_model_input,
+    binarize,
+    encode_png,
+    read_pictures,
+    split_off,
+    tile,
+    to_float,
+    to_uint8,
+)
+
+CPU = torch.device("cpu")
+GREY, RGB = (1, 9, 8), (3, 9, 8)
+
+
+def some_pixels(count: int = 5, channels: int = 1) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, 9, 8, channels), dtype=np.uint8)
+
+
+def numbered(count: int) -> Images:
+    """Images that tell which one they are: image i shows i (up to 65,535), and i is its label."""
+    pixels = np.zeros((count, 8, 8, 1), np.uint8)
+    pixels[:, 0, 0, 0], pixels[:, 0, 1, 0] = np.divmod(np.arange(count), 256)
+    return Images(pixels, labels=np.arange(count))
+
+
+def numbers_of(batch: Tensor) -> list[int]:
+    return (batch[:, 0, 0, 0].long() * 256 + batch[:, 0, 1, 0]).tolist()
+
+
+# -- Images -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((5, 9, 8), r"pixels must be uint8 \[N, H, W, C\]; got uint8 \[5, 9, 8\]"),
+        ((0, 9, 8, 1), "no images in somewhere"),
+        ((5, 9, 8, 2), "1 or 3 channels .* got 9×8 with 2 channels"),
+        ((5, 3, 9, 8), "got 3×9 with 8 channels"),
+        ((5, 7, 8, 1), "sides of 8 pixels or more; got 7×8"),
+        ((5, 8, 7, 3), "got 8×7 with 3 channels"),
+    ],
+)
+def test_pixels_that_are_no_images(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Images(np.zeros(shape, np.uint8), source="somewhere")
+
+
+def test_pixels_of_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own check, which is all there is for those who do not run with the tests' type checker."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=r"pixels must be uint8 \[N, H, W, C\]; got float32 \[5, 9, 8, 1\]"):
+        Images(np.zeros((5, 9, 8, 1), np.float32))
+
+
+@pytest.mark.parametrize("name", ["labels", "attributes", "factors"])
+def test_columns_of_another_length(name: str) -> None:
+    columns = {
+        "labels": np.zeros(4, np.int64),
+        "attributes": np.zeros((4, 2), bool),
+        "factors": np.zeros((4, 2), np.int64),
+    }
+    with pytest.raises(ValueError, match=f"4 {name} for 5 images"):
+        Images(some_pixels(), **{name: columns[name]})
+
+
+def test_smallest_image() -> None:
+    images = Images(np.zeros((1, 8, 8, 3), np.uint8))
+    assert len(images) == 1
+    assert images.image_shape == (3, 8, 8)
+
+
+def test_take_keeps_what_belongs_together() -> None:
+    images = replace(
+        numbered(10),
+        attributes=np.arange(20).reshape(10, 2) % 3 == 0,
+        attribute_names=("a", "b"),
+        factors=np.arange(30).reshape(10, 3),
+        factor_names=("x", "y", "z"),
+        factor_sizes=(30, 30, 30),
+        notes=("a note",),
+    )
+    chosen = np.array([7, 0, 7])
+    taken = images.take(chosen)
+    assert numbers_of(torch.from_numpy(taken.pixels)) == [7, 0, 7]
+    for name in ("labels", "attributes", "factors"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(images, name)[chosen])
+    assert (taken.attribute_names, taken.notes, taken.source) == (("a", "b"), ("a note",), images.source)
+    assert Images(some_pixels()).take(chosen[1:2]).labels is None
+
+
+def test_memory_map(tmp_path: Path) -> None:
+    pixels = some_pixels()
+    np.save(tmp_path / "pixels.npy", pixels)
+    mapped = Images(np.load(tmp_path / "pixels.npy", mmap_mode="r"))
+    assert mapped.fingerprint() == Images(pixels).fingerprint()
+    torch.testing.assert_close(mapped.floats(1, 4), Images(pixels).floats(1, 4), rtol=0, atol=0)
+    np.testing.assert_array_equal(mapped.take(np.array([4, 2])).pixels, pixels[[4, 2]])
+    assert numbers_of(Batches(mapped, 5, 0, CPU).pixels(0)) != []
+
+
+def test_floats_are_those_of_the_slice() -> None:
+    images = numbered(10)
+    x = images.floats(3, 6)
+    assert (x[:, 0, 0, 1] * 255).round().tolist() == [3, 4, 5]
+
+
+def test_fingerprint_of_equal_images() -> None:
+    pixels = some_pixels(channels=3)
+    print_ = Images(pixels).fingerprint()
+    assert re.fullmatch("[0-9a-f]{64}", print_)
+    assert Images(pixels.copy(), labels=np.arange(5), source="elsewhere").fingerprint() == print_
+    in_another_layout = pixels.transpose(0, 3, 1, 2).copy().transpose(0, 2, 3, 1)
+    assert Images(in_another_layout).fingerprint() == print_
+
+
+@given(st.integers(0, 4), st.integers(0, 8), st.integers(0, 7), st.integers(1, 255))
+def test_fingerprint_of_one_changed_pixel(image: int, row: int, column: int, change: int) -> None:
+    pixels = some_pixels()
+    before = Images(pixels).fingerprint()
+    pixels[image, row, column] ^= np.uint8(change)
+    assert Images(pixels).fingerprint() != before
+
+
+def test_fingerprint_depends_on_order_and_shape() -> None:
+    pixels = some_pixels(count=8)
+    before = Images(pixels).fingerprint()
+    assert Images(pixels[::-1]).fingerprint() != before
+    assert Images(pixels.reshape(8, 8, 9, 1)).fingerprint() != before
+    assert Images(pixels[:7]).fingerprint() != before
+
+
+def test_fingerprint_of_more_than_one_piece() -> None:
+    images = numbered(5000)
+    prints = {images.fingerprint(), Images(images.pixels.copy()).fingerprint()}
+    assert len(prints) == 1
+    for index in (0, 4095, 4096, 4999):
+        changed = images.pixels.copy()
+        changed[index, -1, -1] = 1
+        prints.add(Images(changed).fingerprint())
+    assert len(prints) == 5
+
+
+# -- float and uint8 --------------------------------------------------------------------------------------------------
+
+
+def test_every_value_comes_back() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    floats = to_float(torch.from_numpy(pixels))
+    assert floats.dtype == torch.float32
+    assert (float(floats.min()), float(floats.max())) == (0, 1)
+    np.testing.assert_array_equal(to_uint8(floats), pixels, strict=True)
+
+
+@given(arrays(np.uint8, (2, 8, 9, 3)))
+def test_round_trip_keeps_places(pixels: NDArray[np.uint8]) -> None:
+    floats = to_float(torch.from_numpy(pixels))
+    assert floats.shape == (2, 3, 8, 9)
+    assert floats.is_contiguous(memory_format=torch.channels_last)
+    assert float(floats[1, 2, 3, 4]) == np.float32(pixels[1, 3, 4, 2]) / np.float32(255)
+    np.testing.assert_array_equal(to_uint8(floats), pixels, strict=True)
+
+
+def test_to_float_leaves_its_input() -> None:
+    pixels = torch.full((1, 8, 8, 1), 200, dtype=torch.uint8)
+    to_float(pixels)
+    assert int(pixels.max()) == 200
+
+
+def test_values_outside_are_cut_off_and_others_rounded() -> None:
+    x = torch.tensor([-0.5, 0.0, 0.1 / 255, 0.9 / 255, 254.4 / 255, 1.0, 7.0])
+    assert to_uint8(x.reshape(1, 1, 1, -1)).ravel().tolist() == [0, 0, 0, 1, 254, 255, 255]
+
+
+# -- as_model_input ---------------------------------------------------------------------------------------------------
+
+channels_last = some_pixels(4, 3)
+channels_first = channels_last.transpose(0, 3, 1, 2)
+grey = some_pixels(4)
+LAYOUTS: dict[str, tuple[Any, tuple[int, int, int], NDArray[np.uint8]]] = {
+    "NHWC": (channels_last, RGB, channels_last),
+    "NCHW": (channels_first, RGB, channels_last),
+    "HWC": (channels_last[2], RGB, channels_last[2:3]),
+    "CHW": (channels_first[2], RGB, channels_last[2:3]),
+    "NHW": (grey[..., 0], GREY, grey),
+    "NHW-of-one": (grey[:1, ..., 0], GREY, grey[:1]),
+    "HW": (grey[1, ..., 0], GREY, grey[1:2]),
+    "NHW1": (grey, GREY, grey),
+    "N1HW": (grey[:, None, ..., 0], GREY, grey),
+    "HW1": (grey[1], GREY, grey[1:2]),
+    "1HW": (grey[1, None, ..., 0], GREY, grey[1:2]),
+    "as-many-as-rows": (some_pixels(9)[..., 0], GREY, some_pixels(9)),
+}
+GIVEN: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
+    "uint8": np.ascontiguousarray,
+    "float32": lambda pixels: pixels.astype(np.float32) / 255,
+    "float64": lambda pixels: pixels / 255.0,
+    "strided": lambda pixels: np.repeat(pixels, 2, axis=0)[::2],
+    "backwards": lambda pixels: pixels[::-1].copy()[::-1],
+    "tensor": lambda pixels: torch.from_numpy(pixels.copy()),
+    "float-tensor": lambda pixels: torch.from_numpy(pixels.astype(np.float32) / 255),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout: str, kind: str) -> None:
+    pixels, image_shape, expected = LAYOUTS[layout]
+    given = GIVEN[kind](pixels)
+    x, was_array = as_model_input(given, image_shape)
+    assert x.dtype == torch.float32
+    assert was_array == isinstance(given, np.ndarray)
+    np.testing.assert_array_equal(to_uint8(x), expected, strict=True)
+    torch.testing.assert_close(x, to_float(torch.from_numpy(expected)), rtol=1e-6, atol=0)
+
+
+def test_images_given() -> None:
+    x, was_array = as_model_input(Images(channels_last), RGB)
+    assert was_array
+    np.testing.assert_array_equal(to_uint8(x), channels_last)
+
+
+def test_read_only_array() -> None:
+    pixels = some_pixels()
+    pixels.flags.writeable = False
+    x, _ = as_model_input(pixels, GREY)
+    np.testing.assert_array_equal(to_uint8(x), pixels)
+
+
+def test_picture_and_list_given() -> None:
+    x, _ = as_model_input(Image.fromarray(channels_last[0]), RGB)
+    np.testing.assert_array_equal(to_uint8(x), channels_last[:1])
+    x, _ = as_model_input([[0.0] * 8, [1.0] * 8] * 4, (1, 8, 8))
+    assert x[0, 0, :, 0].tolist() == [0, 1] * 4
+
+
+def test_big_endian_array() -> None:
+    x, _ = as_model_input((grey / 255.0).astype(">f4"), GREY)
+    np.testing.assert_array_equal(to_uint8(x), grey)
+
+
+def test_what_is_given_stays_as_it_was() -> None:
+    for mine in (some_pixels(), some_pixels() / 255.0, torch.rand(2, 9, 8)):
+        before = mine.clone() if isinstance(mine, Tensor) else mine.copy()
+        as_model_input(mine, GREY)
+        assert (mine == before).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_any_count(count: int) -> None:
+    for many in (np.zeros((count, 9, 8, 1), np.uint8), np.zeros((count, 9, 8), np.float32)):
+        assert as_model_input(many, GREY)[0].shape == (count, 1, 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape"),
+    [
+        ((8, 9), GREY),
+        ((4, 8, 9), GREY),
+        ((4, 9, 8, 3), GREY),
+        ((9, 8), RGB),
+        ((4, 9, 8), RGB),
+        ((4, 9, 8, 1), RGB),
+        ((4, 3, 8, 9), RGB),
+        ((2, 4, 3, 9, 8), RGB),
+        ((1, 4, 9, 8), GREY),
+        ((8,), GREY),
+        ((), GREY),
+    ],
+)
+def test_wrong_shape(shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:
+    channels, height, width = image_shape
+    wanted = f"it wants [N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
+    for unfit in (np.zeros(shape, np.uint8), torch.zeros(shape)):
+        with pytest.raises(ValueError, match=re.escape(wanted)):
+            as_model_input(unfit, image_shape)
+
+
+@pytest.mark.parametrize("given", [[[0.0, 1.0]], Image.new("L", (9, 9))], ids=["list", "picture"])
+def test_wrong_shape_of_other_things(given: object) -> None:
+    with pytest.raises(ValueError, match="do not fit this model"):
+        as_model_input(given, GREY)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, np.nan, np.inf, -np.inf])
+def test_floats_out_of_range(value: float) -> None:
+    x = np.full((2, 9, 8), 0.5, np.float32)
+    x[1, 3, 4] = value
+    for unfit in (x, x.astype(np.float64), x.astype(np.float16), torch.from_numpy(x)):
+        with pytest.raises(ValueError, match=r"must lie in \[0, 1\]; give uint8 for 0 … 255"):
+            as_model_input(unfit, GREY)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int16", "uint16", "int32", "int64", "uint64", "bool", "complex64", "U1", "O"]
+)
+def test_other_dtypes(dtype: str) -> None:
+    with pytest.raises(ValueError, match="images must be uint8 or floating point; got"):
+        as_model_input(np.zeros((9, 8), dtype), GREY)
+
+
+# -- Batches ----------------------------------------------------------------------------------------------------------
+
+sizes = st.tuples(st.integers(1, 60), st.integers(1, 70))
+
+
+@given(sizes, st.integers(0, 2**31), st.integers(0, 3))
+def test_every_image_once_in_an_epoch(size: tuple[int, int], seed: int, epoch: int) -> None:
+    count, batch_size = size
+    batches = Batches(numbered(count), batch_size, seed, CPU)
+    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    seen = [numbers_of(batches.pixels(step)) for step in steps]
+    assert sorted(number for batch in seen for number in batch) == list(range(count))
+    assert [len(batch) for batch in seen[:-1]] == [batch_size] * (len(seen) - 1)
+    assert 1 <= len(seen[-1]) <= batch_size
+    assert {batches.epoch(step) for step in steps} == {epoch}
+
+
+def test_last_smaller_batch() -> None:
+    batches = Batches(numbered(10), 4, 0, CPU)
+    assert [len(batches.pixels(step)) for step in range(6)] == [4, 4, 2] * 2
+
+
+@given(sizes, st.integers(0, 2**31), st.lists(st.integers(0, 200), min_size=1, max_size=8))
+def test_batch_is_a_function_of_seed_and_step(size: tuple[int, int], seed: int, steps: list[int]) -> None:
+    count, batch_size = size
+    one = Batches(numbered(count), batch_size, seed, CPU)
+    forwards = {step: numbers_of(one.pixels(step)) for step in sorted(steps)}
+    for step in steps:
+        assert numbers_of(one.pixels(step)) == forwards[step]
+        assert numbers_of(Batches(numbered(count), batch_size, seed, CPU).pixels(step)) == forwards[step]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = {
+        tuple(Batches(numbered(50), 7, seed, CPU).order(epoch).tolist()) for seed in range(4) for epoch in range(4)
+    }
+    assert len(orders) == 16
+    assert tuple(range(50)) not in orders
+
+
+def test_order_does_not_depend_on_the_batch_size() -> None:
+    small, large = (Batches(numbered(50), size, 3, CPU) for size in (5, 50))
+    assert small.order(2).tolist() == large.order(2).tolist()
+
+
+def test_order_is_the_one_that_old_runs_had() -> None:
+    assert Batches(numbered(8), 8, 0, CPU).order(0).tolist() == [3, 1, 5, 7, 2, 6, 4, 0]
+
+
+def test_read_only_pixels() -> None:
+    images = numbered(10)
+    images.pixels.flags.writeable = False
+    assert sorted(numbers_of(Batches(images, 10, 0, CPU).pixels(0))) == list(range(10))
+
+
+# -- split_off and binarize -------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 60), st.data())
+def test_split_off(count: int, data: st.DataObject) -> None:
+    aside = data.draw(st.integers(1, count - 1))
+    images = numbered(count)
+    rest, chosen = split_off(images, aside)
+    assert (len(rest), len(chosen)) == (count - aside, aside)
+    for part in (rest, chosen):
+        assert part.labels is not None
+        assert part.labels.tolist() == numbers_of(torch.from_numpy(part.pixels)) == sorted(part.labels.tolist())
+    assert sorted([*rest.labels, *chosen.labels]) == list(range(count))
+    assert split_off(images, aside)[1].fingerprint() == chosen.fingerprint()
+
+
+def test_split_off_is_no_plain_cut() -> None:
+    chosen = split_off(numbered(100), 20)[1].labels
+    assert chosen is not None
+    assert chosen.tolist() not in (list(range(20)), list(range(80, 100)))
+
+
+@pytest.mark.parametrize("count", [-1, 0, 10, 11])
+def test_split_off_too_few_or_many(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"cannot set {count} of 10 images aside; data\.valid must be 1 … 9"):
+        split_off(numbered(10), count)
+
+
+def every_value() -> Images:
+    return Images(np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1), labels=np.arange(4))
+
+
+def test_binarize_none() -> None:
+    images = every_value()
+    assert binarize(images, "none") is images
+
+
+def test_binarize_threshold() -> None:
+    images = every_value()
+    black_or_white = binarize(images, "threshold")
+    expected = np.where(np.arange(256) < 128, 0, 255).reshape(4, 8, 8, 1)
+    np.testing.assert_array_equal(black_or_white.pixels, expected)
+    assert black_or_white.pixels.dtype == np.uint8
+    assert black_or_white.labels is images.labels
+    np.testing.assert_array_equal(images.pixels, every_value().pixels)
+
+
+def test_binarize_dynamic() -> None:
+    copies = 4000
+    pixels = np.tile(np.array([0, 51, 128, 204, 255], np.uint8), (copies, 8, 2))[..., :8, None].copy()
+    drawn = binarize(Images(pixels), "dynamic", seed=1).pixels
+    assert set(np.unique(drawn)) == {0, 255}
+    for value in (0, 51, 128, 204, 255):
+        of_value = drawn[pixels == value] / 255
+        deviation = np.sqrt(value / 255 * (1 - value / 255) / of_value.size)
+        assert abs(of_value.mean() - value / 255) <= 4 * deviation
+
+
+def test_binarize_dynamic_repeats_with_its_seed() -> None:
+    first, again, other = (binarize(every_value(), "dynamic", seed).fingerprint() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+# -- pictures in files ------------------------------------------------------------------------------------------------
+
+
+def put_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(pixels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_picture(tmp_path: Path, channels: int) -> None:
+    pixels = some_pixels(1, channels)
+    put_picture(tmp_path / "a.png", pixels[0])
+    images, names = read_pictures(tmp_path / "a.png", (channels, 9, 8))
+    np.testing.assert_array_equal(images.pixels, pixels, strict=True)
+    assert names == ["a.png"]
+    assert images.source == str(tmp_path / "a.png")
+
+
+def test_grey_picture_for_a_colour_model(tmp_path: Path) -> None:
+    pixels = some_pixels(1)
+    put_picture(tmp_path / "a.png", pixels[0])
+    images, _ = read_pictures(tmp_path / "a.png", RGB)
+    np.testing.assert_array_equal(images.pixels, np.repeat(pixels, 3, axis=3))
+
+
+def test_colour_picture_for_a_grey_model(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.png", np.full((9, 8, 3), 77, np.uint8))
+    images, _ = read_pictures(tmp_path / "a.png", GREY)
+    np.testing.assert_array_equal(images.pixels, np.full((1, 9, 8, 1), 77))
+
+
+def test_folder_through_and_through(tmp_path: Path) -> None:
+    pixels = some_pixels(4)
+    for name, picture in zip(("b.png", "a.PNG", "inner/c.png", "inner/deep/a.png"), pixels, strict=True):
+        put_picture(tmp_path / name, picture)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    images, names = read_pictures(tmp_path, GREY)
+    assert names == ["a.PNG", "b.png", str(Path("inner/c.png")), str(Path("inner/deep/a.png"))]
+    np.testing.assert_array_equal(images.pixels, pixels[[1, 0, 2, 3]])
+
+
+def test_picture_of_another_size(tmp_path: Path) -> None:
+    put_picture(tmp_path / "good.png", some_pixels(1)[0])
+    put_picture(tmp_path / "turned.png", some_pixels(1)[0].transpose(1, 0, 2))
+    with pytest.raises(ValueError, match=r"turned\.png: 9×8 pixels; this model wants 8×9, resize it first"):
+        read_pictures(tmp_path, GREY)
+
+
+def read_or_error(path: Path) -> Images | str:
+    """The picture, or the message of the one error that is right to raise."""
+    try:
+        return read_pictures(path, RGB)[0]
+    except ValueError as error:
+        return str(error)
+
+
+def test_broken_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    put_picture(path, some_pixels(1, 3)[0])
+    whole = path.read_bytes()
+    rng = np.random.default_rng(2)
+    broken = [b"", b"hello", whole[: len(whole) // 2], whole[:20]]
+    for position, bit in zip(rng.integers(0, len(whole), 200), rng.integers(0, 8, 200), strict=True):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << bit
+        broken.append(bytes(flipped))
+    for number, content in enumerate(broken):
+        path.write_bytes(content)
+        outcome = read_or_error(path)
+        if isinstance(outcome, str):
+            assert outcome.startswith(f"{path}: ")
+        else:
+            assert number >= 4
+            assert len(outcome) == 1
+
+
+def test_png_that_pillow_has_other_errors_for(tmp_path: Path) -> None:
+    """ValueError without the file's name for a short header, SyntaxError for a chunk that is none."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", b"\0\0"))
+    with pytest.raises(ValueError, match=r"a\.png: not a readable picture"):
+        read_pictures(path, GREY)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(81))[:5]) + b"\xff" * 30)
+    with pytest.raises(ValueError, match=r"a\.png: not a readable picture"):
+        read_pictures(path, GREY)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("a.png", np.full((9, 8), 40_000, np.uint16)),
+        ("a.tiff", np.full((9, 8), 0.5, np.float32)),
+        ("a.tif", np.full((9, 8), 70_000, np.int32)),
+    ],
+    ids=["uint16", "float32", "int32"],
+)
+@pytest.mark.parametrize("image_shape", [GREY, RGB])
+def test_more_than_eight_bits(
+    tmp_path: Path, name: str, pixels: NDArray[Any], image_shape: tuple[int, int, int]
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"more than 8 bits a pixel"):
+        read_pictures(tmp_path / name, image_shape)
+
+
+@pytest.mark.parametrize("array", [channels_last, channels_first, channels_last / 255.0], ids=["NHWC", "NCHW", "float"])
+def test_arrays_in_files(tmp_path: Path, array: NDArray[Any]) -> None:
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", images=array, other=np.zeros(3))
+    for name in ("a.npy", "a.npz"):
+        images, names = read_pictures(tmp_path / name, RGB)
+        np.testing.assert_array_equal(images.pixels, channels_last, strict=True)
+        assert names == [f"{name}[{i}]" for i in range(4)]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_broken_arrays_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    (np.save if name == "a.npy" else np.savez)(path, channels_last)
+    whole = path.read_bytes()
+    for content in (b"", b"hello", b"PK\x03\x04", whole[:50], whole[:-9]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^{path}: "):
+            read_pictures(path, RGB)
+    (np.save if name == "a.npy" else np.savez)(path, np.array([{}]))
+    with pytest.raises(ValueError, match=rf"^{path}: .*allow_pickle=False"):
+        read_pictures(path, RGB)
+
+
+def test_npz_without_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"a\.npz: .*it holds no arrays"):
+        read_pictures(tmp_path / "a.npz", GREY)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    for name in ("none.png", "none.npy", "none"):
+        with pytest.raises(FileNotFoundError, match=f"{name}: no such file or folder"):
+            read_pictures(tmp_path / name, GREY)
+    with pytest.raises(FileNotFoundError, match=r"no pictures in this folder \(looked for \.bmp, \.gif, \.jpeg"):
+        read_pictures(tmp_path, GREY)
+
+
+def test_tile() -> None:
+    pixels = np.stack([np.full((2, 3, 1), i, np.uint8) for i in range(1, 6)])
+    sheet = tile(pixels, 3, gap=1, paper=9)
+    assert sheet[..., 0].tolist() == [
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+        [9, 1, 1, 1, 9, 2, 2, 2, 9, 3, 3, 3, 9],
+        [9, 1, 1, 1, 9, 2, 2, 2, 9, 3, 3, 3, 9],
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+        [9, 4, 4, 4, 9, 5, 5, 5, 9, 9, 9, 9, 9],
+        [9, 4, 4, 4, 9, 5, 5, 5, 9, 9, 9, 9, 9],
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+    ]
+
+
+@given(st.integers(1, 7), st.integers(1, 8), st.integers(0, 3), st.sampled_from([1, 3]))
+def test_every_tile_is_found_again(count: int, columns: int, gap: int, channels: int) -> None:
+    pixels = some_pixels(count, channels)
+    sheet = tile(pixels, columns, gap=gap)
+    rows = -(-count // columns)
+    assert sheet.shape == (gap + rows * (9 + gap), gap + columns * (8 + gap), channels)
+    for i in range(count):
+        top, left = gap + i // columns * (9 + gap), gap + i % columns * (8 + gap)
+        np.testing.assert_array_equal(sheet[top : top + 9, left : left + 8], pixels[i])
+
+
+@given(st.sampled_from([1, 3]).flatmap(lambda channels: arrays(np.uint8, (5, 6, channels))))
+def test_png_round_trip(pixels: NDArray[np.uint8]) -> None:
+    with Image.open(io.BytesIO(encode_png(pixels))) as picture:
+        assert picture.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(picture).reshape(pixels.shape), pixels)

@@ -1,0 +1,87 @@
+"""Latent space as arrays, against scipy and scikit-learn."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.decomposition import PCA
+from torch import nn
+
+from vaelab import latent
+from vaelab.images import Images
+from vaelab.model import VAE
+
+MakeModel = Callable[..., tuple[VAE, nn.Module]]
+
+
+@given(st.integers(2, 60), st.floats(0.01, 0.9999))
+def test_prior_quantiles_are_those_of_the_normal_distribution(count: int, coverage: float) -> None:
+    values = latent.prior_quantiles(count, coverage)
+    probabilities = np.linspace(0.5 - coverage / 2, 0.5 + coverage / 2, count)
+    np.testing.assert_allclose(values, norm.ppf(probabilities), rtol=1e-5, atol=1e-6)
+    assert values.dtype == np.float32
+    assert (np.diff(values) > 0).all()
+    np.testing.assert_allclose(values, -values[::-1], rtol=1e-5, atol=1e-6)
+
+
+def test_prior_quantiles_cover_98_percent_unless_told() -> None:
+    np.testing.assert_allclose(latent.prior_quantiles(3), [norm.ppf(0.01), 0, norm.ppf(0.99)], atol=1e-6)
+
+
+def test_prior_grid_reads_like_a_picture() -> None:
+    axis = latent.prior_quantiles(3)
+    low, middle, high = axis
+    assert latent.prior_grid(3).tolist() == [
+        [low, high], [middle, high], [high, high],
+        [low, middle], [middle, middle], [high, middle],
+        [low, low], [middle, low], [high, low],
+    ]  # fmt: skip
+
+
+def random_codes(count: int, dimension: int) -> np.ndarray:
+    """Correlated codes away from the origin, every axis with a variance of its own."""
+    generator = np.random.default_rng(count)
+    mixing = np.linalg.qr(generator.standard_normal((dimension, dimension)))[0]
+    codes = generator.standard_normal((count, dimension)) * np.arange(1, dimension + 1)
+    return (codes @ mixing + 5 * np.arange(dimension)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("count", "dimension", "axes"), [(50, 2, 2), (200, 5, 2), (200, 5, 5), (20, 7, 3)])
+def test_principal_axes_are_those_of_scikit_learn(count: int, dimension: int, axes: int) -> None:
+    codes = random_codes(count, dimension)
+    projected, share = latent.principal_axes(codes, axes)
+    reference = PCA(axes, svd_solver="full").fit(codes.astype(np.float64))
+    expected = reference.transform(codes.astype(np.float64))
+    signs = np.sign((projected * expected).sum(0))
+    np.testing.assert_allclose(projected * signs, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(share, reference.explained_variance_ratio_, rtol=1e-9)
+    if axes == dimension:
+        assert share.sum() == pytest.approx(1)
+
+
+def test_principal_axes_of_codes_that_do_not_vary() -> None:
+    projected, share = latent.principal_axes(np.full((4, 3), 2.0, np.float32))
+    assert projected.tolist() == [[0, 0]] * 4
+    assert share.tolist() == [0, 0]
+
+
+def test_principal_axes_of_one_latent() -> None:
+    codes = np.arange(4.0, dtype=np.float32)[:, None]
+    projected, share = latent.principal_axes(codes)
+    np.testing.assert_allclose(np.abs(projected), np.abs(codes - 1.5))
+    assert share.tolist() == [1]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_codes_of_many_images(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    vae, _ = make_model((3, 9, 8))
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 9, 8, 3), dtype=np.uint8)
+    monkeypatch.setattr(latent, "CHUNK", 4)
+    codes = latent.encode_images(vae, Images(pixels))
+    expected = vae.encode(pixels)
+    np.testing.assert_allclose(codes.mean, expected.mean.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(codes.log_var, expected.log_var.numpy(), rtol=1e-5, atol=1e-6)
+    assert codes.mean.dtype == codes.log_var.dtype == np.float32

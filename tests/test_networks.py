@@ -1,0 +1,266 @@
+"""The contract of networks, over every member; layers of the presets; transposed convolutions; first weights."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaelab import catalog, recipe
+from vaelab.facts import Facts
+from vaelab.model import VAE, initialise
+from vaelab.networks.conv import UpConvolution, feature_sizes
+
+every_network = pytest.mark.parametrize("name", catalog.names("networks"))
+sides = st.integers(8, 40)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def assert_contract(name: str, facts: Facts, batch: int = 2, **options: Any) -> None:
+    """Both directions have the shapes of the contract and finite values."""
+    module = catalog.load("networks", name)
+    encoder, decoder = module.Encoder(facts, **options), module.Decoder(facts, **options)
+    initialise(encoder, generator())
+    initialise(decoder, generator())
+    mean, log_var = encoder(torch.rand(batch, *facts.image_shape, generator=generator()))
+    assert mean.shape == log_var.shape == (batch, facts.latent_dim)
+    decoded = decoder(mean)
+    assert decoded.shape == (batch, facts.decoder_channels, *facts.image_shape[1:])
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (mean, log_var, decoded))
+
+
+@every_network
+@pytest.mark.parametrize(
+    ("image_shape", "latent_dim", "channels_per_pixel"),
+    [((1, 8, 8), 1, 1), ((3, 9, 31), 7, 1), ((1, 31, 9), 2, 2), ((3, 8, 65), 64, 2), ((1, 37, 41), 3, 1)],
+)
+def test_any_image_size(name: str, image_shape: tuple[int, int, int], latent_dim: int, channels_per_pixel: int) -> None:
+    assert_contract(name, Facts(image_shape, latent_dim, 100, channels_per_pixel * image_shape[0]))
+
+
+@every_network
+@pytest.mark.parametrize("batch", [0, 1])
+def test_small_batches(name: str, batch: int) -> None:
+    assert_contract(name, Facts((1, 8, 8), 2, 100, 1), batch)
+
+
+@every_network
+def test_gradients_reach_every_weight(name: str) -> None:
+    module, facts = catalog.load("networks", name), Facts((1, 12, 11), 3, 100, 1)
+    encoder, decoder = module.Encoder(facts), module.Decoder(facts)
+    initialise(encoder, generator())
+    initialise(decoder, generator())
+    mean, log_var = encoder(torch.rand(8, *facts.image_shape, generator=generator()))
+    decoder(mean + log_var).square().sum().backward()
+    for part in (encoder, decoder):
+        for parameter_name, parameter in part.named_parameters():
+            assert bool((parameter.grad != 0).any()), parameter_name
+
+
+@given(
+    sides,
+    sides,
+    st.sampled_from([1, 3]),
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_conv_with_any_strides(
+    height: int, width: int, colours: int, layers: list[tuple[int, int]], activate_last: bool
+) -> None:
+    channels, strides = ([layer[i] for layer in layers] for i in (0, 1))
+    facts = Facts((colours, height, width), 2, 100, colours)
+    module = catalog.load("networks", "conv")
+    encoder = module.Encoder(facts, channels=channels, strides=strides, activate_last=activate_last)
+    decoder = module.Decoder(facts, channels=channels, strides=strides)
+    initialise(decoder, generator())
+    initialise(encoder, generator())
+    mean, log_var = encoder(torch.rand(2, *facts.image_shape, generator=generator()))
+    assert mean.shape == log_var.shape == (2, 2)
+    assert decoder(mean).shape == (2, *facts.image_shape)
+
+
+@given(sides, sides, st.sampled_from([1, 3]), st.lists(st.integers(1, 9), min_size=1, max_size=3))
+def test_mlp_with_any_hidden_layers(height: int, width: int, colours: int, hidden: list[int]) -> None:
+    assert_contract("mlp", Facts((colours, height, width), 2, 100, colours), hidden=hidden)
+
+
+@given(sides, st.lists(st.integers(1, 3), min_size=1, max_size=4))
+def test_every_convolution_divides_the_side_by_its_stride_rounded_up(side: int, strides: list[int]) -> None:
+    sizes = feature_sizes(side, strides)
+    assert sizes == [side, *(math.ceil(before / stride) for before, stride in zip(sizes, strides, strict=False))]
+
+
+@pytest.mark.parametrize("part", ["Encoder", "Decoder"])
+def test_channels_and_strides_of_different_lengths(part: str) -> None:
+    with pytest.raises(ValueError, match=r"network\.channels has 3 layers and network\.strides 2"):
+        getattr(catalog.load("networks", "conv"), part)(
+            Facts((1, 28, 28), 2, 100, 1), channels=[8, 8, 8], strides=[2, 2]
+        )
+
+
+# -- the experiments' layers ------------------------------------------------------------------------------------------
+
+
+def conv_layers(encoder: nn.Module) -> list[tuple[int, int]]:
+    """(channels, stride) of each convolution; all are 3×3."""
+    found = [part for part in encoder.modules() if isinstance(part, nn.Conv2d)]
+    assert all(part.kernel_size == (3, 3) for part in found)
+    return [(part.out_channels, part.stride[0]) for part in found]
+
+
+def up_layers(decoder: nn.Module) -> list[tuple[int, int]]:
+    found = [part for part in decoder.modules() if isinstance(part, UpConvolution)]
+    assert all(part.weight.shape[2:] == (3, 3) for part in found)
+    return [(part.weight.shape[1], part.stride) for part in found]
+
+
+def build(image_shape: tuple[int, int, int], network: dict[str, Any]) -> VAE:
+    tables = {"data": {"name": "digits"}, "network": {"name": "conv", **network}}
+    return recipe.build(recipe.validate(tables, "table"), image_shape, 100)[0]
+
+
+def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
+    """What the encoder's last layer and the decoder's first convolution are given."""
+    seen: dict[str, Tensor] = {}
+    vae.encoder.head.register_forward_hook(lambda _module, inputs, _out: seen.update(encoder=inputs[0]))
+    vae.decoder.up_convolutions[0].register_forward_hook(lambda _module, inputs, _out: seen.update(decoder=inputs[0]))
+    with torch.no_grad():
+        mean, _ = vae.encoder(torch.rand(2, *vae.facts.image_shape, generator=generator()))
+        vae.decoder(mean)
+    return seen["encoder"], tuple(seen["decoder"].shape[1:])
+
+
+def test_the_mnist_experiment() -> None:
+    vae, _ = recipe.build(recipe.load("mnist"), (1, 28, 28), 60_000)
+    assert conv_layers(vae.encoder) == [(32, 1), (64, 2), (64, 2), (64, 1)]
+    assert up_layers(vae.decoder) == [(64, 1), (64, 2), (32, 2), (1, 1)]
+    bottleneck, image = features(vae)
+    assert bottleneck.shape == (2, 3136)
+    assert float(bottleneck.min()) < 0, "no ReLU after the last convolution"
+    assert image == (64, 7, 7)
+    assert vae.num_parameters == {
+        "encoder": (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + 2 * (9 * 64 * 64 + 64) + (3136 * 4 + 4),
+        "decoder": (2 * 3136 + 3136) + 2 * (9 * 64 * 64 + 64) + (9 * 64 * 32 + 32) + (9 * 32 * 1 + 1),
+        "likelihood": 0,
+    }
+    assert vae.num_parameters == {"encoder": 105_220, "decoder": 102_017, "likelihood": 0}
+
+
+def test_the_celeba_experiment() -> None:
+    vae = build((3, 128, 128), {"latent_dim": 200, "channels": [32, 64, 64, 64], "strides": [2, 2, 2, 2]})
+    assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (64, 2), (64, 2)]
+    assert up_layers(vae.decoder) == [(64, 2), (64, 2), (32, 2), (3, 2)]
+    bottleneck, image = features(vae)
+    assert bottleneck.shape == (2, 4096)
+    assert float(bottleneck.min()) < 0
+    assert image == (64, 8, 8)
+    assert vae.num_parameters == {
+        "encoder": (9 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + 2 * (9 * 64 * 64 + 64) + (4096 * 400 + 400),
+        "decoder": (200 * 4096 + 4096) + 2 * (9 * 64 * 64 + 64) + (9 * 64 * 32 + 32) + (9 * 32 * 3 + 3),
+        "likelihood": 0,
+    }
+
+
+def test_the_celeba_beta_experiment() -> None:
+    vae = build(
+        (3, 128, 128),
+        {"latent_dim": 400, "channels": [32, 64, 128, 256, 256], "strides": [2] * 5, "activate_last": True},
+    )
+    assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (128, 2), (256, 2), (256, 2)]
+    assert up_layers(vae.decoder) == [(256, 2), (128, 2), (64, 2), (32, 2), (3, 2)]
+    bottleneck, image = features(vae)
+    assert bottleneck.shape == (2, 4096)
+    assert float(bottleneck.min()) == 0, "a ReLU after every convolution"
+    assert image == (256, 4, 4)
+    sizes = [3, 32, 64, 128, 256, 256]
+    assert vae.num_parameters == {
+        "encoder": sum(9 * sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(5)) + (4096 * 800 + 800),
+        "decoder": (400 * 4096 + 4096) + sum(9 * sizes[i] * sizes[i + 1] + sizes[i] for i in range(5)),
+        "likelihood": 0,
+    }
+
+
+def test_conv_computes_convolutions_with_relu_between_them() -> None:
+    vae = build((1, 9, 12), {"latent_dim": 2, "channels": [4, 5], "strides": [2, 1]})
+    x = torch.rand(3, 1, 9, 12, generator=generator())
+    first, second = vae.encoder.convolutions
+    h = F.conv2d(F.relu(F.conv2d(x, first.weight, first.bias, 2, 1)), second.weight, second.bias, 1, 1)
+    codes = F.linear(h.flatten(1), vae.encoder.head.weight, vae.encoder.head.bias)
+    mean, log_var = vae.encoder(x)
+    torch.testing.assert_close(mean, codes[:, :2])
+    torch.testing.assert_close(log_var, codes[:, 2:])
+    up_first, up_second = vae.decoder.up_convolutions
+    h = F.linear(mean, vae.decoder.stem.weight, vae.decoder.stem.bias).view(3, 5, 5, 6)
+    h = F.relu(F.conv_transpose2d(h, up_first.weight, up_first.bias, 1, 1))
+    h = F.conv_transpose2d(h, up_second.weight, up_second.bias, 2, 1, (0, 1))
+    torch.testing.assert_close(vae.decoder(mean), h)
+
+
+# -- transposed convolutions ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+def test_up_convolution_is_that_of_torch(stride: int, height: int, width: int) -> None:
+    small = tuple(feature_sizes(side, [stride])[-1] for side in (height, width))
+    ours = UpConvolution((4, 3), stride, (small, (height, width))).double()
+    initialise(ours, generator())
+    theirs = nn.ConvTranspose2d(4, 3, 3, stride, 1, tuple(ours.output_padding)).double()
+    theirs.load_state_dict(ours.state_dict())
+    h = torch.randn(2, 4, *small, generator=generator(), dtype=torch.float64)
+    results = []
+    for layer in (ours, theirs):
+        given_h = h.clone().requires_grad_()
+        out = layer(given_h)
+        assert out.shape == (2, 3, height, width)
+        gradients = torch.autograd.grad(out.sin().sum(), [given_h, layer.weight, layer.bias])
+        results.append([out, *gradients])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+# -- first weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nn.Conv2d(30, 40, 3), lambda: nn.Linear(150, 600), lambda: nn.ConvTranspose2d(30, 40, 3, stride=2)],
+    ids=["conv", "linear", "transposed"],
+)
+def test_weights_are_drawn_as_torch_does(make: Callable[[], nn.Module]) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs, ours = make(), make()
+    assert not torch.equal(ours.weight, theirs.weight)
+    initialise(ours, generator())  # of the seed that torch's first layer had
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=0)
+    fan_in, _ = nn.init._calculate_fan_in_and_fan_out(ours.weight)
+    assert 0.999 < float(ours.weight.detach().abs().max()) * math.sqrt(fan_in) <= 1
+
+
+@every_network
+def test_first_weights_are_bounded_by_the_fan_in_and_come_from_the_generator(name: str) -> None:
+    module, facts = catalog.load("networks", name), Facts((1, 28, 28), 2, 100, 1)
+    for part in ("Encoder", "Decoder"):
+        one, same, other = (getattr(module, part)(facts) for _ in range(3))
+        initialise(one, generator())
+        initialise(same, generator())
+        initialise(other, torch.Generator().manual_seed(1))
+        for layer in one.modules():
+            weight = getattr(layer, "weight", None)
+            if isinstance(weight, Tensor):
+                fan_in, _ = nn.init._calculate_fan_in_and_fan_out(weight)
+                assert float(weight.detach().abs().max()) <= 1 / math.sqrt(fan_in)
+                assert float(layer.bias.detach().abs().max()) <= 1 / math.sqrt(fan_in)
+        for a, b, c in zip(one.parameters(), same.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+            assert not torch.equal(a, c)

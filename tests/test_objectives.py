@@ -1,0 +1,203 @@
+"""The contract of objectives, over every member; what elbo and beta are; the warm-up of β."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vaelab import catalog
+from vaelab.facts import Facts
+from vaelab.model import VAE
+from vaelab.runtime import Noise
+from vaelab.schedules import linear_warmup
+
+MakeModel = Callable[..., tuple[VAE, nn.Module]]
+every_objective = pytest.mark.parametrize("name", catalog.names("objectives"))
+likelihoods = pytest.mark.parametrize("likelihood", catalog.names("likelihoods"))
+
+NUM_IMAGES, SHAPE = 6, (1, 9, 8)
+
+
+def images(count: int = NUM_IMAGES) -> Tensor:
+    """Black and white is what every likelihood has an error for."""
+    return torch.randint(2, (count, *SHAPE), generator=torch.Generator().manual_seed(5)).float()
+
+
+def at(step: int) -> Tensor:
+    return torch.tensor(step)
+
+
+def terms_of(vae: VAE, objective: nn.Module, x: Tensor, step: int = 0) -> dict[str, Tensor]:
+    """The objective's terms, always with the same noise."""
+    vae.noise = Noise(0, torch.device("cpu"))
+    terms: dict[str, Tensor] = objective(vae, x, at(step))
+    return terms
+
+
+class GivenNoise:
+    """Stands in for ``Noise``: the standard normal numbers it was made with."""
+
+    def __init__(self, epsilon: Tensor) -> None:
+        self.epsilon = epsilon
+
+    def normal(self, *shape: int) -> Tensor:
+        assert shape == self.epsilon.shape
+        return self.epsilon
+
+
+# -- the contract -----------------------------------------------------------------------------------------------------
+
+
+@every_objective
+@likelihoods
+def test_terms_are_finite_scalars(make_model: MakeModel, name: str, likelihood: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name, "likelihood.name": likelihood})
+    for step in (0, 1, 10**6):
+        terms = terms_of(vae, objective, images(), step)
+        assert {"loss", "reconstruction", "kl"} <= terms.keys()
+        for term in terms.values():
+            assert term.shape == ()
+            assert bool(torch.isfinite(term))
+        assert float(terms["kl"].detach()) > 0
+
+
+@every_objective
+@pytest.mark.parametrize("network", catalog.names("networks"))
+def test_gradients_reach_encoder_and_decoder(make_model: MakeModel, name: str, network: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name, "network.name": network})
+    terms_of(vae, objective, images())["loss"].backward()
+    for part in (vae.encoder, vae.decoder):
+        for parameter_name, parameter in part.named_parameters():
+            assert parameter.grad is not None, parameter_name
+            assert bool(torch.isfinite(parameter.grad).all()), parameter_name
+            assert bool((parameter.grad != 0).any()), parameter_name
+
+
+@every_objective
+def test_values_depend_on_nothing_but_weights_images_noise_and_step(make_model: MakeModel, name: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name})
+    first = terms_of(vae, objective, images(), step=3)
+    terms_of(vae, objective, images(2), step=50)  # leaves no trace
+    again = terms_of(vae, objective, images(), step=3)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@every_objective
+def test_reconstruction_and_kl_are_means_over_the_batch_of_the_forward_pass(make_model: MakeModel, name: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name})
+    terms = terms_of(vae, objective, images())
+    vae.noise = Noise(0, torch.device("cpu"))
+    passed = vae(images())
+    torch.testing.assert_close(terms["reconstruction"], passed.pixels.error(images()).mean())
+    torch.testing.assert_close(terms["kl"], passed.posterior.kl().sum(1).mean())
+
+
+@every_objective
+def test_images_and_step_are_left_as_they_are(make_model: MakeModel, name: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name})
+    x, step = images(), at(5)
+    vae.noise = Noise(0, torch.device("cpu"))
+    objective(vae, x, step)
+    assert torch.equal(x, images())
+    assert int(step) == 5
+
+
+@every_objective
+def test_every_key_of_an_objective_has_a_default(name: str) -> None:
+    assert isinstance(catalog.load("objectives", name).Objective(Facts(SHAPE, 3, 100)), nn.Module)
+
+
+# -- elbo and beta ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["elbo", "beta"])
+@likelihoods
+def test_a_batch_is_the_mean_of_its_images(make_model: MakeModel, name: str, likelihood: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name, "likelihood.name": likelihood})
+    x, epsilon = images(), torch.randn(NUM_IMAGES, 3, generator=torch.Generator().manual_seed(1))
+
+    def terms(chosen: slice) -> dict[str, Tensor]:
+        vae.noise = GivenNoise(epsilon[chosen])
+        result: dict[str, Tensor] = objective(vae, x[chosen], at(0))
+        return result
+
+    batch, singles = terms(slice(None)), [terms(slice(i, i + 1)) for i in range(NUM_IMAGES)]
+    for key, value in batch.items():
+        torch.testing.assert_close(value, torch.stack([single[key] for single in singles]).mean())
+
+
+@likelihoods
+def test_elbo_is_minus_the_bound_but_for_the_likelihoods_constant(make_model: MakeModel, likelihood: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": "elbo", "likelihood.name": likelihood})
+    vae, x = vae.double(), images().double()
+    vae.noise = GivenNoise(torch.ones(NUM_IMAGES, 3, dtype=torch.float64))
+    passed, terms = vae(x), objective(vae, x, at(0))
+    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + terms["kl"])
+    bound = (passed.pixels.log_prob(x) - passed.kl.sum(1)).mean()
+    constant = {"gaussian": math.prod(SHAPE) / 2 * math.log(math.pi), "bernoulli": 0.0}.get(likelihood)
+    if constant is not None:
+        assert float(terms["loss"].detach()) == pytest.approx(-float(bound.detach()) - constant, rel=1e-12)
+
+
+def loss_and_gradients(make_model: MakeModel, step: int, overrides: dict[str, Any]) -> tuple[Tensor, ...]:
+    vae, objective = make_model(SHAPE, overrides)
+    loss = terms_of(vae, objective, images(), step)["loss"]
+    return loss, *torch.autograd.grad(loss, list(vae.parameters()))
+
+
+def test_beta_one_is_elbo(make_model: MakeModel) -> None:
+    elbo = loss_and_gradients(make_model, 0, {"objective.name": "elbo"})
+    beta = loss_and_gradients(make_model, 0, {"objective.name": "beta", "objective.beta": 1.0})
+    assert all(torch.equal(a, b) for a, b in zip(elbo, beta, strict=True))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 4.0])
+def test_beta_weighs_the_kl(make_model: MakeModel, beta: float) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": "beta", "objective.beta": beta})
+    terms = terms_of(vae, objective, images())
+    torch.testing.assert_close(terms["beta_kl"], beta * terms["kl"])
+    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + beta * terms["kl"])
+
+
+@pytest.mark.parametrize(("step", "weight"), [(0, 0.1), (4, 0.5), (8, 0.9), (9, 1.0), (10, 1.0), (10**6, 1.0)])
+def test_beta_warms_up(make_model: MakeModel, step: int, weight: float) -> None:
+    overrides = {"objective.name": "beta", "objective.beta": 4.0, "objective.warmup_steps": 10}
+    vae, objective = make_model(SHAPE, overrides)
+    terms = terms_of(vae, objective, images(), step)
+    torch.testing.assert_close(terms["beta_kl"], 4.0 * weight * terms["kl"])
+    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + terms["beta_kl"])
+    assert not list(objective.state_dict()), "the step is the only clock"
+
+
+# -- the schedule -----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6))
+def test_warmup_follows_its_formula(step: int, warmup_steps: int) -> None:
+    weight = linear_warmup(at(step), warmup_steps)
+    assert weight.shape == ()
+    assert weight.dtype == torch.float32
+    assert float(weight) == pytest.approx(min(1.0, (step + 1) / warmup_steps), rel=1e-6)
+
+
+@given(st.integers(0, 10**9))
+def test_no_warmup_is_full_weight(step: int) -> None:
+    assert float(linear_warmup(at(step), 0)) == float(linear_warmup(at(step), 1)) == 1.0
+
+
+@given(st.integers(2, 10**5))
+def test_warmup_rises_from_one_step_to_all(warmup_steps: int) -> None:
+    ends = [float(linear_warmup(at(step), warmup_steps)) for step in (0, warmup_steps - 2, warmup_steps - 1)]
+    assert 0 < ends[0] <= ends[1] < ends[2] == 1.0
+
+
+def test_forward_needs_noise(make_model: MakeModel) -> None:
+    vae, _ = make_model(SHAPE)
+    with pytest.raises(AssertionError, match="noise"):
+        vae(images())

@@ -1,0 +1,140 @@
+"""A run's directory: tables, checkpoints, locks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vaelab import recipe, run
+from vaelab.files import DamagedFile
+from vaelab.run import Run
+
+TERMS = ["step", "epoch", "loss", "reconstruction", "kl"]
+
+
+def rows(first: int, last: int) -> list[list[float]]:
+    return [[step, 1 + (step - 1) // 4, 10.0 / step, 9.0 / step, 1.0 / step] for step in range(first, last + 1)]
+
+
+def begun(path: Path) -> Run:
+    made = Run(path)
+    made.path.mkdir(exist_ok=True)
+    made.begin(recipe.load("digits"), {"recipe": "digits", "threads": 1})
+    return made
+
+
+def test_tables_read_back_what_was_written_exactly(tmp_path: Path):
+    made = Run(tmp_path)
+    values = np.random.default_rng(0).standard_normal(50).astype(np.float32) * np.float32(1e3)
+    made.append(run.HISTORY, ["step", "loss"], [[i, float(value)] for i, value in enumerate(values[:20])])
+    made.append(run.HISTORY, ["step", "loss"], [[i + 20, float(value)] for i, value in enumerate(values[20:])])
+    assert np.array_equal(made.history["loss"].astype(np.float32), values)
+    assert np.array_equal(made.history["step"], np.arange(50))
+    assert made.validation == {}
+
+
+def test_cut_drops_later_rows_and_half_lines(tmp_path: Path):
+    made = Run(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 10))
+    made.append(run.VALIDATION, ["step", "elbo"], [[4, -1.0], [8, -2.0]])
+    before = (tmp_path / run.HISTORY).read_text()
+    with (tmp_path / run.HISTORY).open("a") as file:
+        file.write("11,3,0.9")
+    made.cut(10)
+    assert (tmp_path / run.HISTORY).read_text() == before
+    made.cut(6)
+    assert made.history["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert made.validation["step"].tolist() == [4]
+    made.cut(0)
+    assert made.history == {}
+    assert not (tmp_path / run.HISTORY).exists()
+
+
+def test_a_half_line_that_looks_whole_in_columns_is_dropped(tmp_path: Path):
+    made = Run(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 3))
+    with (tmp_path / run.HISTORY).open("a") as file:
+        file.write("4,1,2.5,2.25,0.2")  # its last number was cut, its end of line never came
+    made.cut(3)
+    assert made.history["step"].tolist() == [1, 2, 3]
+
+
+def test_a_history_shorter_than_the_checkpoint_is_refused(tmp_path: Path):
+    made = Run(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 5))
+    with pytest.raises(DamagedFile, match=r"history\.csv does not reach step 6"):
+        made.cut(6)
+
+
+def test_the_two_newest_checkpoints_stay(tmp_path: Path):
+    made = Run(tmp_path)
+    for step in (5, 10, 15):
+        made.save_checkpoint(step, {"w": torch.full((3,), float(step))})
+    assert [path.name for path in made._checkpoints()] == ["step-000000015.safetensors", "step-000000010.safetensors"]
+    step, tensors, notes = made.load_checkpoint()
+    assert (step, tensors["w"].tolist(), notes) == (15, [15.0] * 3, [])
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path: Path, damage: str):
+    made = Run(tmp_path)
+    for step in (5, 10):
+        made.save_checkpoint(step, {"w": torch.full((300,), float(step))})
+    newest = made._checkpoints()[0]
+    content = bytearray(newest.read_bytes())
+    if damage == "flip":
+        content[-100] ^= 1
+    newest.write_bytes({"flip": bytes(content), "truncate": bytes(content[:-50]), "empty": b""}[damage])
+    step, tensors, notes = made.load_checkpoint()
+    assert step == 5
+    assert tensors["w"][0] == 5
+    assert len(notes) == 1
+    assert newest.name in notes[0]
+    assert "falling back to the one before" in notes[0]
+    made._checkpoints()[1].write_bytes(b"gone")
+    assert made.load_checkpoint()[0] == 0
+
+
+def test_a_second_process_is_refused(tmp_path: Path):
+    made = begun(tmp_path / "run")
+    other = (
+        "import sys; from vaelab.run import Run, RunInUse\n"
+        "try:\n    with Run(sys.argv[1]).locked(): print('in')\n"
+        "except RunInUse as error: print(error)"
+    )
+    with made.locked():
+        refused = subprocess.run([sys.executable, "-c", other, made.path], capture_output=True, text=True, check=True)
+    allowed = subprocess.run([sys.executable, "-c", other, made.path], capture_output=True, text=True, check=True)
+    assert "another process is training this run" in refused.stdout
+    assert allowed.stdout == "in\n"
+
+
+def test_another_recipe_is_refused_with_every_difference(tmp_path: Path):
+    made = begun(tmp_path / "run")
+    made.check_same(recipe.load("digits"))
+    with pytest.raises(run.OtherRecipe) as caught:
+        made.check_same(recipe.load("digits", {"objective.beta": 4.0, "training.epochs": 3}))
+    assert "objective.beta: 1.0 there, 4.0 now" in str(caught.value)
+    assert "training.epochs: 60 there, 3 now" in str(caught.value)
+
+
+def test_what_does_not_exist_says_how_to_make_it(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"no run here .* vaelab train RECIPE --run"):
+        Run.open(tmp_path)
+    with pytest.raises(FileNotFoundError, match="not trained to the end yet"):
+        _ = begun(tmp_path / "run").model_path
+
+
+def test_measured_are_means_over_epochs(tmp_path: Path):
+    made = Run(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 24))
+    found = made.measured()
+    assert found["loss_epoch_1"] == pytest.approx(np.mean([10, 5, 10 / 3, 2.5]))
+    assert found["loss_epoch_5"] == pytest.approx(np.mean([10 / step for step in range(17, 21)]))
+    assert found["loss_last_five_epochs"] == pytest.approx(np.mean([10 / step for step in range(5, 25)]))
+    assert found["kl_last_epoch"] == pytest.approx(np.mean([1 / step for step in range(21, 25)]))
+    assert "loss_epoch_10" not in found
+    assert Run(tmp_path / "none").measured() == {}

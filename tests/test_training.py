@@ -1,0 +1,266 @@
+"""The loop: against a plain reference, under resume, with numbers that go wrong."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vaelab import catalog, files, images, recipe, training
+from vaelab.images import Batches, Images
+from vaelab.recipe import Recipe
+from vaelab.runtime import Noise
+from vaelab.training import State, Tick
+
+CPU = torch.device("cpu")
+NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}
+
+
+def make_images(count: int = 50, shape: tuple[int, int, int] = (9, 8, 1), seed: int = 0) -> Images:
+    return Images(np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8))
+
+
+def make_recipe(**overrides: Any) -> Recipe:
+    tables = {"data": {"name": "digits"}, "network": {"name": "conv", **NETWORKS["conv"]}}
+    defaults = {"training.batch_size": 8, "training.steps": 20, "training.checkpoint_every": 7, "training.threads": 1}
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    return recipe.validate(recipe.merge(tables, {**defaults, **dotted}), "test").settled(50)
+
+
+def make_state(made: Recipe, data: Images) -> State:
+    vae, objective = recipe.build(made, data.image_shape, len(data))
+    return training.begin(vae, objective, made.training, CPU)
+
+
+def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[Tick]:
+    settings = made.training
+    batches = Batches(data, settings.batch_size, settings.seed, CPU)
+    options = {"binarize": made.data["binarize"], "precision": "fp32", "valid": None, **options}
+    return training.train(state, batches, settings, **options)
+
+
+def losses(ticks: Iterator[Tick]) -> np.ndarray:
+    return np.concatenate([tick.terms["loss"] for tick in ticks])
+
+
+class PlainVAE(nn.Module):
+    """The same model as people write it: torch's own layers, no care for memory layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, 1, 1), nn.Flatten())
+        self.head = nn.Linear(6 * 5 * 4, 4)
+        self.stem = nn.Linear(2, 6 * 5 * 4)
+        self.up1 = nn.ConvTranspose2d(6, 4, 3, 1, 1)
+        self.up2 = nn.ConvTranspose2d(4, 1, 3, 2, 1, (0, 1))
+
+    def loss(self, x: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+        mean, log_var = self.head(self.encoder(x)).chunk(2, 1)
+        z = mean + torch.exp(log_var / 2) * epsilon
+        decoded = torch.sigmoid(self.up2(torch.relu(self.up1(self.stem(z).reshape(-1, 6, 5, 4)))))
+        kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1)
+        return (((x - decoded) ** 2).sum((1, 2, 3)) + kl).mean()
+
+
+def test_training_equals_a_plain_script_step_for_step():
+    data, made = make_images(), make_recipe(training__steps=30, training__learning_rate=0.01)
+    state = make_state(made, data)
+    plain = PlainVAE()
+    for theirs, ours in zip(plain.parameters(), state.vae.parameters(), strict=True):
+        theirs.data = ours.detach().clone().contiguous()
+    adam = torch.optim.Adam(plain.parameters(), lr=0.01, fused=False)
+    batches, noise, expected = Batches(data, 8, 0, CPU), Noise(0, CPU), []
+    for step in range(30):
+        noise.seek(step)
+        x = batches.pixels(step).permute(0, 3, 1, 2) / 255
+        loss = plain.loss(x, noise.normal(len(x), 2))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        expected.append(loss.item())
+    np.testing.assert_allclose(losses(run(made, data, state)), expected, rtol=2e-4)
+
+
+@pytest.mark.parametrize("network", catalog.names("networks"))
+@pytest.mark.parametrize("objective", catalog.names("objectives"))
+def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
+    made = make_recipe(network__name=network, objective__name=objective)
+    for key, value in NETWORKS[network].items():
+        made.network[key] = value
+    data = make_images()
+    whole = make_state(made, data)
+    straight = losses(run(made, data, whole))
+    first, second = make_state(made, data), make_state(made, data)
+    early = []
+    for tick in run(made, data, first):
+        early.append(tick.terms["loss"])
+        if tick.checkpoint_due:
+            files.save_tensors(tmp_path / "c.safetensors", first.tensors(), {"step": tick.step})
+            break
+    tensors, facts = files.load_tensors(tmp_path / "c.safetensors")
+    second.restore(int(str(facts["step"])), tensors)
+    late = losses(run(made, data, second))
+    assert np.array_equal(np.concatenate([*early, late]), straight)
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, second.tensors()[name]), name
+        assert tensor.stride() == second.tensors()[name].stride(), name
+
+
+def test_the_length_of_ticks_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    data, made = make_images(), make_recipe()
+    expected = losses(run(made, data, make_state(made, data)))
+    monkeypatch.setattr(training, "TICK_SECONDS", 0.0)
+    ticks = list(run(made, data, make_state(made, data)))
+    assert np.array_equal(losses(iter(ticks)), expected)
+    assert [tick.step for tick in ticks if tick.checkpoint_due] == [7, 14, 20]
+
+
+def test_validation_does_not_disturb_training():
+    data = make_images()
+    never, often = make_recipe(training__validate_every=0), make_recipe(training__validate_every=3)
+    expected = losses(run(never, data, make_state(never, data)))
+    ticks = list(run(often, data, make_state(often, data), valid=make_images(11, seed=1)))
+    assert np.array_equal(losses(iter(ticks)), expected)
+    assert [tick.step for tick in ticks if tick.validation] == [3, 6, 9, 12, 15, 18, 20]
+
+
+def test_validation_measures_what_it_says():
+    data, valid = make_images(), make_images(11, seed=1)
+    made = make_recipe(training__validate_every=20, objective__name="beta", objective__beta=3.0)
+    state = make_state(made, data)
+    last = list(run(made, data, state, valid=valid))[-1]
+    found = last.validation
+    assert found is not None
+    assert found["loss"] == pytest.approx(found["reconstruction"] + 3 * found["kl"], rel=1e-5)
+    assert found["elbo"] == pytest.approx(-found["reconstruction"] - found["kl"] - 72 / 2 * np.log(np.pi), rel=1e-5)
+    assert found["kl_1"] + found["kl_2"] == pytest.approx(found["kl"], rel=1e-5)
+    posterior = state.vae.encode(valid)
+    assert found["kl"] == pytest.approx(float(posterior.kl().sum(1).mean()), rel=1e-5)
+    norm = torch.cat([p.detach().flatten().double() for p in state.vae.parameters()]).norm()
+    assert found["weight_norm"] == pytest.approx(float(norm))
+    assert found["gradient_norm"] > 0
+
+
+def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
+    data, made = make_images(), make_recipe()
+    state, batches, noise = make_state(made, data), Batches(data, 8, 0, CPU), Noise(0, CPU)
+    state.vae.noise = noise
+    batches.order(0)
+
+    def wait(*_: object) -> None:
+        raise AssertionError("the host waited for the device")
+
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, wait)
+    training._run_steps(state, batches, 0, 5, noise, "none", "fp32", lambda: False)
+    monkeypatch.undo()
+    assert state.step == 5
+
+
+def test_divergence_names_step_and_term_and_keeps_the_rows_before():
+    data, made = make_images(), make_recipe(training__learning_rate=1e18, training__checkpoint_every=1)
+    rows, saved = [], []
+    state = make_state(made, data)
+    with pytest.raises(
+        training.Diverged, match=r"step (\d+): .*lower training\.learning_rate \(now 1e\+18\)"
+    ) as caught:
+        for tick in run(made, data, state):
+            rows.append(tick.terms["loss"])
+            if tick.checkpoint_due:
+                saved.append({name: tensor.clone() for name, tensor in state.tensors().items()})
+    assert np.isfinite(np.concatenate(rows)).all()
+    assert f"step {len(np.concatenate(rows)) + 1}: reconstruction is nan" in str(caught.value)
+    assert all(bool(torch.isfinite(tensor).all()) for tensors in saved for tensor in tensors.values())
+
+
+def test_a_loss_that_is_not_a_number_is_found_where_it_begins(monkeypatch: pytest.MonkeyPatch):
+    data, made = make_images(), make_recipe()
+    state = make_state(made, data)
+    forward = type(state.objective).forward
+
+    def poisoned(self: nn.Module, vae: nn.Module, x: torch.Tensor, step: torch.Tensor) -> dict[str, torch.Tensor]:
+        terms = forward(self, vae, x, step)
+        bad = torch.where(step == 9, torch.nan, 1.0)
+        return {**terms, "kl": terms["kl"] * bad, "loss": terms["loss"] * bad}
+
+    monkeypatch.setattr(type(state.objective), "forward", poisoned)
+    steps = []
+    with pytest.raises(training.Diverged, match="step 10: kl is nan"):
+        for tick in run(made, data, state):
+            steps.append((tick.step, len(tick.terms["loss"]), tick.checkpoint_due))
+    assert steps[-1][0] == 9
+    assert [step for step, _, due in steps if due] == [7]
+
+
+def test_collapse_is_said_once():
+    data = make_images()
+    made = make_recipe(
+        objective__name="beta", objective__beta=1e3, training__steps=150, training__learning_rate=0.02,
+        training__validate_every=25,
+    )  # fmt: skip
+    ticks = list(run(made, data, make_state(made, data), valid=make_images(11)))
+    warnings = [text for tick in ticks for text in tick.warnings]
+    assert len(warnings) == 1
+    assert "posterior collapse" in warnings[0]
+    assert "objective.beta" in warnings[0]
+
+
+def test_stopping_ends_the_tick_and_asks_for_a_checkpoint():
+    data, made = make_images(), make_recipe()
+    asked = iter([False, False, True, True, True])
+    ticks = list(run(made, data, make_state(made, data), stop=lambda: next(asked)))
+    assert [(tick.step, tick.stopped, tick.checkpoint_due) for tick in ticks] == [(3, True, True)]
+
+
+def test_dynamic_binarisation_is_fresh_each_time_and_a_function_of_the_step():
+    grey = torch.full((64, 16, 16, 1), 64, dtype=torch.uint8)
+    noise = Noise(0, CPU)
+    draws = []
+    for step in (0, 1, 0):
+        noise.seek(step)
+        draws.append(training.present(grey, "dynamic", noise))
+    assert torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[1])
+    assert set(draws[0].unique().tolist()) == {0.0, 1.0}
+    assert float(draws[0].mean()) == pytest.approx(64 / 255, abs=0.01)
+    extremes = torch.tensor([0, 255], dtype=torch.uint8).repeat(64).reshape(2, 8, 8, 1)
+    assert torch.equal(training.present(extremes, "dynamic", noise), images.to_float(extremes))
+
+
+def test_noise_is_a_function_of_seed_and_step():
+    one, other, shifted = Noise(3, CPU), Noise(3, CPU), Noise(4, CPU)
+    one.normal(100)
+    for noise in (one, other, shifted):
+        noise.seek(7)
+    first = one.normal(10_000)
+    assert torch.equal(first, other.normal(10_000))
+    assert not torch.equal(first, shifted.normal(10_000))
+    assert float(first.mean()) == pytest.approx(0, abs=0.05)
+    assert float(first.std()) == pytest.approx(1, abs=0.03)
+
+
+def test_parameter_groups_of_an_objective_get_their_own_rate(make_model: Callable[..., Any]):
+    vae, _ = make_model()
+
+    class WithPart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(2, 2)
+
+        def parameter_groups(self) -> list[dict[str, Any]]:
+            return [{"params": self.part.parameters(), "lr": 0.5}]
+
+    state = training.begin(vae, WithPart(), make_recipe().training, CPU)
+    assert [group["lr"] for group in state.optimizer.param_groups] == [0.001, 0.5]
+    assert len(state.optimizer.param_groups[1]["params"]) == 2
+
+
+def test_bfloat16_stays_near_float32():
+    data, made = make_images(), make_recipe(training__precision="bf16")
+    full = losses(run(made, data, make_state(made, data)))
+    half = losses(run(made, data, make_state(made, data), precision="bf16"))
+    np.testing.assert_allclose(half, full, rtol=0.03)
+    assert not np.array_equal(half, full)

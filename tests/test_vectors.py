@@ -1,0 +1,318 @@
+"""The reference vectors of ../shared/vectors, as far as this code computes what they hold; all in float64."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaelab import catalog, recipe
+from vaelab.distributions import DiagonalNormal
+from vaelab.facts import Facts
+from vaelab.likelihoods.bernoulli import BernoulliPixels
+from vaelab.likelihoods.gaussian import NormalPixels
+from vaelab.metrics.likelihood import bits_per_dim, elbo
+from vaelab.model import VAE
+
+VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
+if not (VECTORS / "expected.json").is_file():
+    pytest.skip(f"no reference vectors in {VECTORS}", allow_module_level=True)
+
+CASES = {case["id"]: case for case in json.loads((VECTORS / "expected.json").read_text())["cases"]}
+
+
+class Case:
+    """One case: its inputs as attributes, and the comparison with what it expects."""
+
+    def __init__(self, name: str) -> None:
+        self._case = CASES[name]
+        self.params: dict[str, Any] = self._case["params"]
+        for key, reference in self._case["inputs"].items():
+            file, _, array = reference.partition(":")
+            setattr(self, key, torch.from_numpy(np.load(VECTORS / file)[array]))
+
+    def expect(self, name: str, got: Any) -> None:
+        """``got`` is what the case expects of ``name``, within the file's tolerance."""
+        entry = self._case["outputs"][name]
+        assert not entry.get("informational")
+        assert entry["rtol"] <= 1e-7
+        assert entry["atol"] <= 1e-7
+        got = got.detach().numpy() if isinstance(got, Tensor) else np.asarray(got)
+        assert got.dtype == np.float64
+        value = np.asarray(entry["value"], dtype=np.float64)
+        assert got.shape == value.shape
+        np.testing.assert_allclose(got, value, rtol=entry["rtol"], atol=entry["atol"], err_msg=name)
+
+    def value(self, name: str) -> Any:
+        """What the case expects, where it is needed to calculate on."""
+        return np.asarray(self._case["outputs"][name]["value"])
+
+
+# -- KL of diagonal normal distributions ------------------------------------------------------------------------------
+
+
+def test_kl_to_the_standard_prior() -> None:
+    case = Case("gaussian_kl/standard_prior")
+    kl = DiagonalNormal(case.mu, case.logvar).kl()
+    case.expect("per_dim", kl)
+    case.expect("per_image", kl.sum(1))
+    case.expect("mean", kl.sum(1).mean())
+
+
+def test_kl_to_a_general_prior() -> None:
+    case = Case("gaussian_kl/general_diagonal_prior")
+    prior = DiagonalNormal(case.prior_mu, case.prior_logvar)
+    case.expect("per_image", DiagonalNormal(case.mu, case.logvar).kl(prior).sum(1))
+
+
+def test_kl_of_extreme_posteriors() -> None:
+    case = Case("gaussian_kl/extreme")
+    case.expect("per_dim", DiagonalNormal(case.mu, case.logvar).kl())
+
+
+# -- likelihoods ------------------------------------------------------------------------------------------------------
+
+
+def pixels_of(name: str, decoded: Tensor, **options: float) -> Any:
+    """What the likelihood ``name`` makes of a decoder's output."""
+    _, *image_shape = decoded.shape
+    facts = Facts(tuple(image_shape), latent_dim=2, num_images=len(decoded))
+    return catalog.load("likelihoods", name).Likelihood(facts, **options)(decoded)
+
+
+def test_bernoulli_from_logits() -> None:
+    case = Case("bernoulli/logits")
+    log_prob = pixels_of("bernoulli", case.logits).log_prob(case.x)
+    case.expect("log_prob_per_image", log_prob)
+    case.expect("nll_mean", -log_prob.mean())
+
+
+def test_bernoulli_from_extreme_logits() -> None:
+    case = Case("bernoulli/extreme_logits")
+    case.expect(
+        "log_prob_per_image", pixels_of("bernoulli", case.logits[:, None, None]).log_prob(case.x[:, None, None])
+    )
+
+
+def test_bernoulli_on_grey_images_is_a_cross_entropy_with_a_floor() -> None:
+    case = Case("bernoulli/grey_cross_entropy")
+    case.expect("bce_per_image", pixels_of("bernoulli", case.logits).error(case.x))
+    case.expect("entropy_floor_per_image", pixels_of("bernoulli", torch.logit(case.x)).error(case.x))
+
+
+def test_gaussian_as_a_sum_of_squared_errors() -> None:
+    case = Case("gaussian/sse_convention")
+    pixels = pixels_of("gaussian", torch.logit(case.x_hat))  # the default variance is the case's
+    assert pixels.variance == case.params["sigma2"]
+    case.expect("sse_per_image", pixels.error(case.x))
+    case.expect("nll_per_image", -pixels.log_prob(case.x))
+    for constant in -pixels.log_prob(case.x) - pixels.error(case.x):
+        case.expect("nll_minus_sse", constant)
+
+
+@pytest.mark.parametrize("name", ["gaussian/fixed_sigma_0.1", "gaussian/fixed_sigma_1"])
+def test_gaussian_with_a_fixed_sigma(name: str) -> None:
+    case = Case(name)
+    variance = case.params["sigma"] ** 2
+    case.expect("nll_per_image", -pixels_of("gaussian", torch.logit(case.x_hat), variance=variance).log_prob(case.x))
+    facts = Facts((1, 4, 5), latent_dim=20, num_images=7)  # as many latents as pixels: β_norm is β
+    case.expect("equivalent_beta", recipe.equivalents(with_beta(1.0, variance), facts)["beta_normalised"])
+
+
+def test_bits_per_dim() -> None:
+    case = Case("bits_per_dim")
+    case.expect("plain", [bits_per_dim(float(nats), case.params["D"]) for nats in case.nll])
+
+
+# -- objectives -------------------------------------------------------------------------------------------------------
+
+
+def with_beta(beta: float, variance: float = 0.5) -> recipe.Recipe:
+    tables = {
+        "data": {"name": "digits"},
+        "likelihood": {"name": "gaussian", "variance": variance},
+        "objective": {"name": "beta", "beta": beta},
+    }
+    return recipe.validate(tables, "vectors")
+
+
+class Giving(nn.Module):
+    """Stands in for an encoder, a decoder or a likelihood: returns what it was made with."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, given: Tensor) -> Any:
+        return self.result
+
+
+class GivenNoise:
+    """Stands in for ``Noise``: the standard normal numbers it was made with."""
+
+    def __init__(self, epsilon: Tensor) -> None:
+        self.epsilon = epsilon
+
+    def normal(self, *shape: int) -> Tensor:
+        assert shape == self.epsilon.shape
+        return self.epsilon
+
+
+def given_vae(case: Case) -> VAE:
+    """A model whose posterior, code and decoded image are the case's."""
+    facts = Facts(tuple(case.x.shape[1:]), latent_dim=case.mu.shape[1], num_images=len(case.x))
+    likelihood = catalog.load("likelihoods", "gaussian").Likelihood(facts)
+    vae = VAE(facts, Giving((case.mu, case.logvar)), Giving(torch.logit(case.x_hat)), likelihood)
+    vae.noise = GivenNoise((case.z - case.mu) * torch.exp(-0.5 * case.logvar))
+    return vae
+
+
+def measure(vae: VAE, x: Tensor, name: str, **options: float) -> dict[str, Tensor]:
+    return catalog.load("objectives", name).Objective(vae.facts, **options)(vae, x, torch.tensor(0))
+
+
+def test_vae() -> None:
+    case = Case("objective/vae")
+    vae = given_vae(case)
+    terms = measure(vae, case.x, "elbo")
+    case.expect("recon", terms["reconstruction"])
+    case.expect("kl", terms["kl"])
+    case.expect("vae", terms["loss"])
+    passed = vae(case.x)
+    torch.testing.assert_close(passed.z, case.z)
+    values, _ = elbo(passed.pixels.log_prob(case.x)[None].numpy(), passed.kl.sum(1).numpy())
+    case.expect("neg_elbo_nats", -values.mean())
+
+
+@pytest.mark.parametrize("beta", [1, 4])
+def test_beta_vae(beta: int) -> None:
+    case = Case(f"objective/beta_vae_{beta}")
+    vae = given_vae(case)
+    case.expect("total", measure(vae, case.x, "beta", beta=float(beta))["loss"])
+    equivalents = recipe.equivalents(with_beta(beta), vae.facts)
+    case.expect("beta_norm", equivalents["beta_normalised"])
+    case.expect("sigma2_equivalent", equivalents["sigma"] ** 2)
+
+
+# -- probabilistic PCA ------------------------------------------------------------------------------------------------
+
+
+def cubature(dimension: int) -> Tensor:
+    """Points whose plain mean is the expectation under N(0, I) of any polynomial of degree 3: ±√d on each axis."""
+    axes = math.sqrt(dimension) * torch.eye(dimension, dtype=torch.float64)
+    return torch.cat([axes, -axes])
+
+
+def linear_pixels(case: Case, z: Tensor) -> NormalPixels:
+    """p(x|z) = N(Wz + b, σ²), images as rows of pixels."""
+    return NormalPixels((z @ case.W.T + case.b)[..., None, None, :], case.params["sigma2"])
+
+
+def bounds(case: Case, q: DiagonalNormal) -> tuple[Tensor, Tensor]:
+    """ln p(x|z) at the points of the cubature, one row each, and the KL of each image."""
+    z = q.rsample(cubature(case.params["Q"])[:, None].expand(-1, *q.mean.shape))
+    return linear_pixels(case, z).log_prob(case.x[:, None, None]), q.kl().sum(1)
+
+
+def log_weights(case: Case, q: DiagonalNormal, z: Tensor) -> Tensor:
+    """ln p(x|z) + ln p(z) − ln q(z|x)."""
+    prior = DiagonalNormal(torch.zeros_like(q.mean), torch.zeros_like(q.mean))
+    return linear_pixels(case, z).log_prob(case.x[:, None, None]) + prior.log_prob(z) - q.log_prob(z)
+
+
+def exact_means(W: Tensor, sigma2: float, centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior means M⁻¹Wᵀ(x − b), and M = WᵀW + σ²I (Tipping & Bishop 1999)."""
+    M = W.T @ W + sigma2 * torch.eye(W.shape[1], dtype=W.dtype)
+    return torch.linalg.solve(M, W.T @ centred.T).T, M
+
+
+@pytest.mark.parametrize("which", ["orthogonal_W", "general_W"])
+def test_elbo_of_any_diagonal_posterior(which: str) -> None:
+    case = Case(f"ppca/{which}/arbitrary_q")
+    q = DiagonalNormal(case.q_mu, case.q_logvar)
+    log_likelihood, kl = bounds(case, q)
+    case.expect("expected_log_lik", log_likelihood.mean(0))
+    case.expect("kl", kl)
+    case.expect("elbo", elbo(log_likelihood.numpy(), kl.numpy())[0])
+    case.expect("log_w", log_weights(case, q, case.z))
+
+
+@pytest.mark.parametrize("which", ["orthogonal_W", "general_W"])
+def test_elbo_of_the_best_diagonal_posterior(which: str) -> None:
+    case = Case(f"ppca/{which}/elbo_best_diagonal_q")
+    mean, M = exact_means(case.W, case.params["sigma2"], case.x - case.b)
+    variance = case.params["sigma2"] / M.diagonal()
+    case.expect("q_var", variance)
+    log_likelihood, kl = bounds(case, DiagonalNormal(mean, variance.log().expand_as(mean)))
+    case.expect("expected_log_lik", log_likelihood.mean(0))
+    case.expect("kl", kl)
+    values, _ = elbo(log_likelihood.numpy(), kl.numpy())
+    case.expect("elbo", values)
+    log_px = Case(f"ppca/{which}/log_marginal").value("log_px")
+    for gap in log_px - values:
+        case.expect("gap", gap)
+
+
+def test_log_weights_of_the_exact_posterior_are_the_marginal() -> None:
+    case = Case("ppca/orthogonal_W/iwae_exact_posterior")
+    mean, M = exact_means(case.W, case.params["sigma2"], case.x - case.b)
+    q = DiagonalNormal(mean, (case.params["sigma2"] / M.diagonal()).log().expand_as(mean))
+    case.expect("log_w", log_weights(case, q, case.z))
+
+
+def test_log_weights_of_a_bernoulli_model() -> None:
+    case = Case("bernoulli_linear")
+    q = DiagonalNormal(case.q_mu, case.q_logvar)
+    prior = DiagonalNormal(torch.zeros_like(q.mean), torch.zeros_like(q.mean))
+    log_likelihood = BernoulliPixels((case.z @ case.W.T + case.b)[..., None, None, :]).log_prob(case.x[:, None, None])
+    case.expect("log_w", log_likelihood + prior.log_prob(case.z) - q.log_prob(case.z))
+    kl = case.value("expected_log_lik") - case.value("elbo")
+    np.testing.assert_allclose(q.kl().sum(1).numpy(), kl, rtol=0, atol=2e-8)
+
+
+class Affine(nn.Module):
+    """Stands in for a network: a linear map of rows of pixels or of codes."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, log_var: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.log_var = None if log_var is None else nn.Parameter(log_var)
+
+    def forward(self, given: Tensor) -> Any:
+        out = given.flatten(1) @ self.weight.T + self.bias
+        return out[:, None, None] if self.log_var is None else (out, self.log_var.expand_as(out))
+
+
+class Unsquashed(nn.Module):
+    """The Gaussian likelihood without its sigmoid: linear models live outside [0, 1]."""
+
+    def forward(self, decoded: Tensor) -> NormalPixels:
+        return NormalPixels(decoded, 0.5)
+
+
+@pytest.mark.parametrize("beta", [1, 4])
+def test_optimum_of_a_linear_beta_vae(beta: int) -> None:
+    case = Case(f"ppca/linear_beta_vae_optimum/beta_{beta}")
+    Q, sigma2, mean = case.params["Q"], beta / 2, case.x.mean(0)
+    eigenvalues, axes = torch.linalg.eigh(torch.cov(case.x.T, correction=0))
+    largest = eigenvalues.flip(0)[:Q]
+    assert bool((largest > sigma2).all())
+    W = axes.flip(1)[:, :Q] * (largest - sigma2).sqrt()
+    _, M = exact_means(W, sigma2, case.x - mean)
+    encoding = torch.linalg.solve(M, W.T)
+    encoder = Affine(encoding, -encoding @ mean, (sigma2 / M.diagonal()).log())
+    facts = Facts((1, 1, case.x.shape[1]), latent_dim=Q, num_images=len(case.x))
+    vae = VAE(facts, encoder, Affine(W, mean), Unsquashed())
+    points = cubature(Q)
+    vae.noise = GivenNoise(points.repeat_interleave(len(case.x), 0))
+    terms = measure(vae, case.x.repeat(len(points), 1)[:, None, None], "beta", beta=float(beta))
+    case.expect("min_objective", terms["loss"])
+    case.expect("mean_kl", terms["kl"])
+    case.expect("optimal_posterior_var", vae.posterior(case.x[:1, None, None]).log_var[0].exp())
+    terms["loss"].backward()
+    for name, parameter in vae.named_parameters():
+        assert float(parameter.grad.abs().max()) < 1e-10, f"{name} is not at the optimum"
