@@ -97,7 +97,7 @@ def test_elbo_adds_in_float64() -> None:
 
 
 def test_one_image_has_no_standard_error() -> None:
-    assert math.isnan(likelihood_metric.elbo(np.zeros((2, 1)), np.zeros(1))[1])
+    assert likelihood_metric.elbo(np.zeros((2, 1)), np.zeros(1))[1] is None
 
 
 def test_bits_per_dim() -> None:

@@ -25,7 +25,14 @@ KINDS = {
 """Folder → the word for one of its members."""
 
 
-class UnknownName(ValueError):
+class WrongUsage(ValueError):
+    """What was asked for cannot be; the message says what can."""
+
+    exit_code = 2
+    """Of the command line."""
+
+
+class UnknownName(WrongUsage):
     """A name, key or value that does not exist; the message lists those that do."""
 
 

@@ -9,7 +9,7 @@ import typer
 
 from vaelab.view import TrainingView, print_json, print_plan, show_progress, table
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 app = typer.Typer(
     help="Variational autoencoders of images: trained, measured, looked at, one command for each step.",
@@ -48,9 +48,6 @@ def main() -> NoReturn:
 
 def _explain(error: Exception, debug: bool) -> int:
     """One clear line for an error, and the exit code that goes with it."""
-    if hasattr(error, "format_message"):  # the parser's own errors, of which typer exports no class
-        _complain(f"{error.format_message()} (see vaelab --help)")
-        return WRONG_USAGE
     if isinstance(error, BrokenPipeError):  # the reader of a pipe went away, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -58,17 +55,13 @@ def _explain(error: Exception, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    from vaelab.catalog import UnknownName
-
-    if type(error).__name__ == "Interrupted":
-        _complain(str(error))
-        return INTERRUPTED
-    wrong_usage = isinstance(error, UnknownName) or type(error).__name__ == "WrongRecipe"
-    expected = isinstance(error, ValueError | OSError | RuntimeError) and str(error)
-    _complain(
-        str(error) if expected else f"{type(error).__name__}: {error} (a traceback: the same command with --debug)"
-    )
-    return WRONG_USAGE if wrong_usage else FAILED
+    if hasattr(error, "format_message"):  # the parser's own errors, of which typer exports no class
+        _complain(f"{error.format_message()} (see vaelab --help)")
+    elif isinstance(error, ValueError | OSError | RuntimeError) or hasattr(error, "exit_code"):
+        _complain(str(error) or type(error).__name__)
+    else:
+        _complain(f"{type(error).__name__}: {error} (for a traceback: the same command with --debug)")
+    return int(getattr(error, "exit_code", FAILED))
 
 
 def _complain(text: str) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.downloads import DownloadFailed, fetch
-from vaelab.images import About, Images, read_arrays
+from vaelab.images import About, Images
+from vaelab.pictures import read_arrays
 from vaelab.runtime import cache_dir, data_roots
 
 UINT8 = 0x08
@@ -119,16 +120,21 @@ class IdxSet:
             )
         if found is None:
             found = self.get(None)
-        pixels, labels, notes = self._read(found, split)
+        try:
+            pixels, labels, notes = self._read(found, split)
+        except ValueError as error:
+            ours = found == cache_dir() / self.name
+            raise ValueError(f"{error}; vaelab data get {self.name} replaces it" if ours else str(error)) from None
         source = str(found if found.is_file() else found.resolve())
         return Images(pixels, labels, self.label_names, source=source, notes=tuple(notes))
 
     def get(self, target: Path | None) -> Path:
-        """Download the four files to ``target`` (None: the user's cache); the folder that holds them."""
+        """Download what is missing to ``target`` (None: the user's cache, where damaged files are replaced too)."""
         folder = target if target is not None else cache_dir() / self.name
         for file in self.files:
-            path = folder / f"{file.name}.gz"
-            if not path.exists():
+            path = _present(folder, file.name)
+            if not path.exists() or (target is None and not self._is_whole(path, file)):
+                path = folder / f"{file.name}.gz"
                 try:
                     fetch([f"{mirror}{file.name}.gz" for mirror in self.mirrors], path, file.check)
                 except DownloadFailed as error:
@@ -154,6 +160,13 @@ class IdxSet:
         if published is None:
             return "ok (readable; only the digest of the .gz is published, so the content was not compared)"
         return "ok" if published else f"readable, but not the published {file.name}"
+
+    def _is_whole(self, path: Path, file: Mirrored) -> bool:
+        stored = path.read_bytes()
+        try:
+            return file.is_published(stored, unpack(stored, str(path))) is not False
+        except ValueError:
+            return False
 
     def _advice(self) -> str:
         names = ", ".join(f"{file.name}.gz" for file in self.files)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -123,8 +124,8 @@ class VAE(nn.Module):
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Float[Tensor, "n channel height width"]:
         """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed."""
-        if isinstance(generator, int):
-            generator = torch.Generator().manual_seed(generator)
+        if isinstance(generator, int | np.integer):
+            generator = torch.Generator().manual_seed(int(generator))
         return self.decode(torch.randn(n, self.facts.latent_dim, generator=generator))
 
     def reconstruct(self, images: Any) -> Any:

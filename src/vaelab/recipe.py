@@ -34,7 +34,7 @@ COMMON: dict[str, Schema] = {
 """Keys of a section whatever member it names."""
 
 
-class WrongRecipe(ValueError):
+class WrongRecipe(catalog.WrongUsage):
     """A recipe or an override that cannot be used; the message says which key, and what is valid."""
 
 
@@ -96,14 +96,18 @@ class Recipe:
         return replace(self, training=replace(self.training, validate_every=epoch * epochs_between))
 
     def differences(self, other: "Recipe") -> list[str]:
-        """``key: mine, theirs`` for every value in which training would differ; ``auto`` agrees with anything."""
+        """``key: mine there, theirs now`` for every value in which training would differ.
+
+        A ``validate_every`` of auto agrees with the number that it became.
+        """
         mine, theirs = self.sections(), other.sections()
         lines = []
         for section in (*FOLDERS, "training"):
             for key in sorted(mine[section].keys() | theirs[section].keys()):
-                a, b = mine[section].get(key, "absent"), theirs[section].get(key, "absent")
-                if a != b and not (key == "validate_every" and "auto" in (a, b)):
-                    lines.append(f"{section}.{key}: {_toml_value(a)} there, {_toml_value(b)} now")
+                values = [table[section].get(key) for table in (mine, theirs)]
+                if values[0] != values[1] and not (key == "validate_every" and "auto" in values):
+                    there, now = ("absent" if value is None else _toml_value(value) for value in values)
+                    lines.append(f"{section}.{key}: {there} there, {now} now")
         return lines
 
 
@@ -296,7 +300,10 @@ def build(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) ->
 def _make(section: str, attribute: str, table: Section, facts: Facts) -> Any:
     maker = getattr(catalog.load(FOLDERS[section], table["name"]), attribute)
     accepted = _signature_schema(maker)
-    return maker(facts, **{key: value for key, value in table.items() if key in accepted})
+    try:
+        return maker(facts, **{key: value for key, value in table.items() if key in accepted})
+    except ValueError as error:
+        raise WrongRecipe(str(error)) from None
 
 
 def load_options(recipe: Recipe) -> Section:

@@ -11,6 +11,8 @@ from PIL import Image
 from vaelab.files import write_atomic
 from vaelab.run import LOG, RECIPE, REPORT, Run
 
+NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir")
+"""Of machine.json: shown elsewhere, or paths that concern nobody whom the page is sent to."""
 SPELLED = {"kl": "KL", "elbo": "ELBO", "held out": "held-out", "seconds": "training time"}
 
 
@@ -28,7 +30,7 @@ def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str])
         evaluation=_evaluation_rows(run.evaluation),
         model_facts=model_facts,
         recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
-        machine={key: value for key, value in run.machine.items() if not isinstance(value, list)},
+        machine={key: value for key, value in run.machine.items() if key not in NOT_SHOWN},
         command=run.machine.get("command", "vaelab train recipe.toml"),
         notes=run.machine.get("notes", []),
         warnings=_warnings(run),

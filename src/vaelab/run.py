@@ -122,6 +122,18 @@ class Run:
                 f"{self.path}: another process is training this run; wait for it or choose another --run"
             ) from None
 
+    def check_free(self) -> None:
+        """FileExistsError if there is no run here but other things are, which a run must not mix with."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file; choose another --run")
+        ours = {MACHINE, LOG}
+        if not self.exists and self.path.is_dir():
+            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.name not in ours]
+            if others:
+                raise FileExistsError(
+                    f"{self.path} holds other things ({others[0]} …) and no run; choose another --run"
+                )
+
     def begin(self, recipe: Recipe, machine: Mapping[str, Any]) -> None:
         """Write what a fresh run starts from."""
         self.write_json(MACHINE, machine)

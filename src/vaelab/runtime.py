@@ -21,6 +21,8 @@ Precision = Literal["auto", "fp32", "tf32", "bf16"]
 class Interrupted(Exception):
     """The person or the system asked to stop; what was done is saved and the same command goes on."""
 
+    exit_code = 130
+
 
 # -- device and precision ---------------------------------------------------------------------------------------------
 
@@ -189,6 +191,8 @@ def data_roots(data_dir: Path | None) -> list[Path]:
             raise FileNotFoundError(f"{data_dir}: no such folder (given as the place of the data)")
         return [data_dir]
     given = os.environ.get("VAELAB_DATA")
+    if given and not Path(given).exists():
+        raise FileNotFoundError(f"{given}: no such folder (named by $VAELAB_DATA)")
     return ([Path(given)] if given else []) + [cache_dir()]
 
 

@@ -9,6 +9,7 @@ either of which returns None where the figure has no meaning (a plane for three 
 ``caption(arrays)`` go beside the picture in the report, ``ORDER`` says where.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 Arrays = dict[str, Any]
 
@@ -79,6 +82,18 @@ def picture_figure(picture: NDArray[Any], width: float) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     show_picture(axes, picture)
     return figure, axes
+
+
+def render(figure: Figure, words: dict[str, str]) -> bytes:
+    """The figure as the bytes of a PNG of 256 colours, a third of the size, with ``words`` as its texts."""
+    drawn, packed, texts = io.BytesIO(), io.BytesIO(), PngInfo()
+    figure.savefig(drawn, format="png")
+    for key, value in {"Software": "vaelab", **words}.items():
+        texts.add_itxt(key, value)
+    with Image.open(drawn) as picture:
+        colours = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        colours.save(packed, "PNG", optimize=True, pnginfo=texts, dpi=(DPI, DPI))
+    return packed.getvalue()
 
 
 def class_colormap(count: int) -> ListedColormap:

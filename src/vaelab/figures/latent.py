@@ -3,7 +3,7 @@
 import matplotlib.patheffects as effects
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from vaelab.model import VAE
 TITLE = "Latent space"
 ORDER = 20
 SPLIT = "train"
-CELLS = 8
+CELLS = 14
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
@@ -38,8 +38,8 @@ def draw(arrays: Arrays) -> Figure:
         axes = figure.subplots()
         points, labels = arrays["points"], arrays["labels"]
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(points))
-        size = float(np.clip(60_000 / len(points), 1, 16))
-        alpha = float(np.clip(20_000 / len(points), 0.3, 0.8))
+        size = float(np.clip(120_000 / len(points), 2, 16))
+        alpha = float(np.clip(30_000 / len(points), 0.5, 0.8))
         if labels is None:
             axes.scatter(points[order, 0], points[order, 1], s=size, c=BLUE, alpha=alpha, linewidths=0, rasterized=True)
         else:
@@ -63,8 +63,7 @@ def caption(arrays: Arrays) -> str:
 def _name_classes(axes: Axes, arrays: Arrays) -> None:
     """Each class's name where most of it lies, so that the figure reads without colours too."""
     points, labels, names = arrays["points"], arrays["labels"], arrays["label_names"]
-    for label in np.unique(labels):
-        centre = _densest(points[labels == label])
+    for label, centre in _places(points, labels).items():
         text = axes.text(
             float(centre[0]),
             float(centre[1]),
@@ -78,12 +77,18 @@ def _name_classes(axes: Axes, arrays: Arrays) -> None:
         text.set_path_effects([effects.withStroke(linewidth=4, foreground="white"), effects.Normal()])
 
 
-def _densest(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " 2"]:
-    """Mean of the points in the fullest cell of a coarse grid."""
-    low, high = points.min(0), points.max(0)
-    cells = np.minimum((points - low) / np.maximum(high - low, 1e-9) * CELLS, CELLS - 1).astype(int) @ [1, CELLS]
-    centre: NDArray[np.float32] = points[cells == np.bincount(cells).argmax()].mean(0)
-    return centre
+def _places(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"]) -> dict[int, NDArray[np.float32]]:
+    """Where to name each class: in the cell of a coarse grid that holds most of it and least of the others."""
+    low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
+    scaled = (points - low) / np.maximum(high - low, 1e-9) * CELLS
+    cells = np.clip(scaled, 0, CELLS - 1).astype(int) @ [1, CELLS]
+    everything = np.bincount(cells, minlength=CELLS**2)
+    places = {}
+    for label in np.unique(labels):
+        own = np.bincount(cells[labels == label], minlength=CELLS**2)
+        best = int((own**2 / np.maximum(everything, 1)).argmax())
+        places[int(label)] = points[(labels == label) & (cells == best)].mean(0)
+    return places
 
 
 def _frame(axes: Axes, arrays: Arrays) -> None:

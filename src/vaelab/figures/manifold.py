@@ -5,9 +5,10 @@ import torch
 from matplotlib.figure import Figure
 
 from vaelab.figures import Arrays, house_style, show_picture
-from vaelab.images import Images, tile, to_uint8
+from vaelab.images import Images, to_uint8
 from vaelab.latent import prior_grid, prior_quantiles
 from vaelab.model import VAE
+from vaelab.pictures import tile
 
 TITLE = "Manifold"
 ORDER = 30

@@ -4,8 +4,9 @@ import torch
 from matplotlib.figure import Figure
 
 from vaelab.figures import Arrays, house_style, picture_figure
-from vaelab.images import Images, tile, to_uint8
+from vaelab.images import Images, to_uint8
 from vaelab.model import VAE
+from vaelab.pictures import tile
 
 TITLE = "Samples"
 ORDER = 40

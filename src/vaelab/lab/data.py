@@ -1,6 +1,5 @@
 """The images of a recipe or a run, and the verbs of ``vaelab data``."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,8 @@ def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
 def data_of(run: Run, data: str | Path | None) -> DataOfRun:
     """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then."""
     place = data
-    if place is None:
-        command = shlex.split(run.machine.get("command", ""))
-        place = command[command.index("--data") + 1] if "--data" in command else None
-        place = place if place and Path(place).exists() else None
+    if place is None and Path(run.machine.get("data_dir") or "").exists():
+        place = run.machine.get("data_dir")
     images = load_data(run.recipe, Path(place) if place else None)
     wanted = run.machine.get("data_sha256")
     if wanted and images.train.fingerprint() != wanted:

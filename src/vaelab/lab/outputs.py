@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from vaelab import catalog
 from vaelab.files import free_path, write_atomic
-from vaelab.images import Images, encode_png, read_pictures, tile, to_uint8
+from vaelab.images import Images, to_uint8
 from vaelab.lab.data import data_of
 from vaelab.lab.results import load
 from vaelab.latent import encode_images
 from vaelab.model import VAE
+from vaelab.pictures import encode_png, read_pictures, tile
 from vaelab.run import Run
 from vaelab.runtime import derive_seed
 

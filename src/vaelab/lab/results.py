@@ -1,6 +1,5 @@
 """What comes after training: load a model, draw its figures, measure it, write its report."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 
 from vaelab import catalog, evaluation
 from vaelab import recipe as recipes
+from vaelab.figures import render
 from vaelab.files import load_tensors
 from vaelab.lab.data import DataOfRun, data_of
 from vaelab.model import VAE
@@ -53,10 +53,8 @@ def draw_figures(run: Run, model: VAE, images: DataOfRun, names: Sequence[str] |
         for name, module in modules.items():
             arrays = _arrays(run, model, images, name, module)
             if arrays is not None:
-                words = {"Software": "vaelab", "Title": module.TITLE, "Description": module.caption(arrays)}
-                buffer = io.BytesIO()
-                module.draw(arrays).savefig(buffer, format="png", metadata=words)
-                run.write_figure(name, buffer.getvalue())
+                words = {"Title": module.TITLE, "Description": module.caption(arrays)}
+                run.write_figure(name, render(module.draw(arrays), words))
                 drawn.append(name)
             bar.advance(1)
     return drawn

@@ -120,6 +120,7 @@ def train(
         if target.is_trained and (target.path / REPORT).is_file():
             watch(Finished(target, already=True))
             return target
+    target.check_free()
     with target.locked():
         _train_locked(target, recipe, data, device, _command(name, overrides, data, run), watch)
     watch(Finished(target))
@@ -147,6 +148,7 @@ def _train_locked(
             **describe_machine(device),
             "torch_device": str(device),
             "precision": precision,
+            "data_dir": str(Path(data).resolve()) if data else None,
             "data": images.train.source,
             "data_sha256": images.train.fingerprint(),
             "validated_on": images.valid_split,

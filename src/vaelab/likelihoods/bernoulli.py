@@ -23,7 +23,8 @@ class BernoulliPixels:
 
     def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """Cross entropy Σ softplus(l) − x·l, nats per image; finite for every logit."""
-        return (F.softplus(self.logits) - x * self.logits).sum((-3, -2, -1))
+        given, logits = torch.broadcast_tensors(x, self.logits)  # type: ignore[no-untyped-call]
+        return F.binary_cross_entropy_with_logits(logits, given, reduction="none").sum((-3, -2, -1))
 
     def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """ln p(x|z), nats per image.

@@ -15,14 +15,15 @@ from vaelab.runtime import progress
 
 def elbo(
     log_likelihood: Float[np.ndarray, "samples n"], kl: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " n"], float]:
-    """ELBO of each image, mean over samples of ln p(x|z) minus KL(q ‖ p), and the standard error of their mean.
+) -> tuple[Float[np.ndarray, " n"], float | None]:
+    """ELBO of each image, mean over samples of ln p(x|z) minus KL(q ‖ p), and the standard error of their mean
+    (None for one image).
 
     Kingma & Welling 2014 (1312.6114), equation 3. float64, nats.
     """
     values = log_likelihood.astype(np.float64).mean(0) - kl.astype(np.float64)
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return values, float(error)
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return values, error
 
 
 def bits_per_dim(nats: float, num_pixels: int) -> float:

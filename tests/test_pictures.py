@@ -1,0 +1,205 @@
+"""Pictures in files: reading people's own, sheets of many, PNG."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from vaelab.images import Images
+from vaelab.pictures import encode_png, read_pictures, tile
+
+GREY, RGB = (1, 9, 8), (3, 9, 8)
+
+
+def some_pixels(count: int = 5, channels: int = 1) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, 9, 8, channels), dtype=np.uint8)
+
+
+channels_last = some_pixels(4, 3)
+channels_first = channels_last.transpose(0, 3, 1, 2)
+
+
+def put_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(pixels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_picture(tmp_path: Path, channels: int) -> None:
+    pixels = some_pixels(1, channels)
+    put_picture(tmp_path / "a.png", pixels[0])
+    images, names = read_pictures(tmp_path / "a.png", (channels, 9, 8))
+    np.testing.assert_array_equal(images.pixels, pixels, strict=True)
+    assert names == ["a.png"]
+    assert images.source == str(tmp_path / "a.png")
+
+
+def test_grey_picture_for_a_colour_model(tmp_path: Path) -> None:
+    pixels = some_pixels(1)
+    put_picture(tmp_path / "a.png", pixels[0])
+    images, _ = read_pictures(tmp_path / "a.png", RGB)
+    np.testing.assert_array_equal(images.pixels, np.repeat(pixels, 3, axis=3))
+
+
+def test_colour_picture_for_a_grey_model(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a.png", np.full((9, 8, 3), 77, np.uint8))
+    images, _ = read_pictures(tmp_path / "a.png", GREY)
+    np.testing.assert_array_equal(images.pixels, np.full((1, 9, 8, 1), 77))
+
+
+def test_folder_through_and_through(tmp_path: Path) -> None:
+    pixels = some_pixels(4)
+    for name, picture in zip(("b.png", "a.PNG", "inner/c.png", "inner/deep/a.png"), pixels, strict=True):
+        put_picture(tmp_path / name, picture)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    images, names = read_pictures(tmp_path, GREY)
+    assert names == ["a.PNG", "b.png", str(Path("inner/c.png")), str(Path("inner/deep/a.png"))]
+    np.testing.assert_array_equal(images.pixels, pixels[[1, 0, 2, 3]])
+
+
+def test_picture_of_another_size(tmp_path: Path) -> None:
+    put_picture(tmp_path / "good.png", some_pixels(1)[0])
+    put_picture(tmp_path / "turned.png", some_pixels(1)[0].transpose(1, 0, 2))
+    with pytest.raises(ValueError, match=r"turned\.png: 9×8 pixels; this model wants 8×9, resize it first"):
+        read_pictures(tmp_path, GREY)
+
+
+def read_or_error(path: Path) -> Images | str:
+    """The picture, or the message of the one error that is right to raise."""
+    try:
+        return read_pictures(path, RGB)[0]
+    except ValueError as error:
+        return str(error)
+
+
+def test_broken_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    put_picture(path, some_pixels(1, 3)[0])
+    whole = path.read_bytes()
+    rng = np.random.default_rng(2)
+    broken = [b"", b"hello", whole[: len(whole) // 2], whole[:20]]
+    for position, bit in zip(rng.integers(0, len(whole), 200), rng.integers(0, 8, 200), strict=True):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << bit
+        broken.append(bytes(flipped))
+    for number, content in enumerate(broken):
+        path.write_bytes(content)
+        outcome = read_or_error(path)
+        if isinstance(outcome, str):
+            assert outcome.startswith(f"{path}: ")
+        else:
+            assert number >= 4
+            assert len(outcome) == 1
+
+
+def test_png_that_pillow_has_other_errors_for(tmp_path: Path) -> None:
+    """ValueError without the file's name for a short header, SyntaxError for a chunk that is none."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", b"\0\0"))
+    with pytest.raises(ValueError, match=r"a\.png: not a readable picture"):
+        read_pictures(path, GREY)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(81))[:5]) + b"\xff" * 30)
+    with pytest.raises(ValueError, match=r"a\.png: not a readable picture"):
+        read_pictures(path, GREY)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("a.png", np.full((9, 8), 40_000, np.uint16)),
+        ("a.tiff", np.full((9, 8), 0.5, np.float32)),
+        ("a.tif", np.full((9, 8), 70_000, np.int32)),
+    ],
+    ids=["uint16", "float32", "int32"],
+)
+@pytest.mark.parametrize("image_shape", [GREY, RGB])
+def test_more_than_eight_bits(
+    tmp_path: Path, name: str, pixels: NDArray[Any], image_shape: tuple[int, int, int]
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"more than 8 bits a pixel"):
+        read_pictures(tmp_path / name, image_shape)
+
+
+@pytest.mark.parametrize("array", [channels_last, channels_first, channels_last / 255.0], ids=["NHWC", "NCHW", "float"])
+def test_arrays_in_files(tmp_path: Path, array: NDArray[Any]) -> None:
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", images=array, other=np.zeros(3))
+    for name in ("a.npy", "a.npz"):
+        images, names = read_pictures(tmp_path / name, RGB)
+        np.testing.assert_array_equal(images.pixels, channels_last, strict=True)
+        assert names == [f"{name}[{i}]" for i in range(4)]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_broken_arrays_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    (np.save if name == "a.npy" else np.savez)(path, channels_last)
+    whole = path.read_bytes()
+    for content in (b"", b"hello", b"PK\x03\x04", whole[:50], whole[:-9]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^{path}: "):
+            read_pictures(path, RGB)
+    (np.save if name == "a.npy" else np.savez)(path, np.array([{}]))
+    with pytest.raises(ValueError, match=rf"^{path}: .*allow_pickle=False"):
+        read_pictures(path, RGB)
+
+
+def test_npz_without_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"a\.npz: .*it holds no arrays"):
+        read_pictures(tmp_path / "a.npz", GREY)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    for name in ("none.png", "none.npy", "none"):
+        with pytest.raises(FileNotFoundError, match=f"{name}: no such file or folder"):
+            read_pictures(tmp_path / name, GREY)
+    with pytest.raises(FileNotFoundError, match=r"no pictures in this folder \(looked for \.bmp, \.gif, \.jpeg"):
+        read_pictures(tmp_path, GREY)
+
+
+def test_tile() -> None:
+    pixels = np.stack([np.full((2, 3, 1), i, np.uint8) for i in range(1, 6)])
+    sheet = tile(pixels, 3, gap=1, paper=9)
+    assert sheet[..., 0].tolist() == [
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+        [9, 1, 1, 1, 9, 2, 2, 2, 9, 3, 3, 3, 9],
+        [9, 1, 1, 1, 9, 2, 2, 2, 9, 3, 3, 3, 9],
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+        [9, 4, 4, 4, 9, 5, 5, 5, 9, 9, 9, 9, 9],
+        [9, 4, 4, 4, 9, 5, 5, 5, 9, 9, 9, 9, 9],
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+    ]
+
+
+@given(st.integers(1, 7), st.integers(1, 8), st.integers(0, 3), st.sampled_from([1, 3]))
+def test_every_tile_is_found_again(count: int, columns: int, gap: int, channels: int) -> None:
+    pixels = some_pixels(count, channels)
+    sheet = tile(pixels, columns, gap=gap)
+    rows = -(-count // columns)
+    assert sheet.shape == (gap + rows * (9 + gap), gap + columns * (8 + gap), channels)
+    for i in range(count):
+        top, left = gap + i // columns * (9 + gap), gap + i % columns * (8 + gap)
+        np.testing.assert_array_equal(sheet[top : top + 9, left : left + 8], pixels[i])
+
+
+@given(st.sampled_from([1, 3]).flatmap(lambda channels: arrays(np.uint8, (5, 6, channels))))
+def test_png_round_trip(pixels: NDArray[np.uint8]) -> None:
+    with Image.open(io.BytesIO(encode_png(pixels))) as picture:
+        assert picture.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(picture).reshape(pixels.shape), pixels)
