@@ -7,11 +7,10 @@ READY := $(VENV)/.ready
 .PHONY: setup demo test check format docs clean help
 
 help:
-	@echo "make demo    set up and train the embedded digits (about two minutes after the install)"
+	@echo "make demo    set up and train the embedded digits (half a minute after the install)"
 	@echo "make test    set up and run the tests"
 	@echo "make check   format, lint, types, import contract, docs"
 	@echo "make docs    write docs/commands.md from --help"
-	@echo "make   time vaelab's training step"
 
 setup: $(READY)
 

@@ -12,21 +12,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ROOT / "docs" / "commands.md"
-VERBS = (
-    "",
-    "recipes",
-    "data",
-    "data list",
-    "data get",
-    "data check",
-    "train",
-    "figures",
-    "report",
-    "evaluate",
-    "sample",
-    "reconstruct",
-    "encode",
-)
+
+
+def verbs() -> list[str]:
+    """Every verb of the command line, the whole itself first."""
+    from vaelab.cli import app, data_app
+
+    own = [command.name or command.callback.__name__ for command in app.registered_commands]
+    return ["", *own, "data", *(f"data {command.name}" for command in data_app.registered_commands)]
 
 
 def help_of(verb: str) -> str:
@@ -41,7 +34,7 @@ def help_of(verb: str) -> str:
 def commands_page() -> str:
     """The text of docs/commands.md."""
     parts = ["# Commands\n\nWritten from `--help` by `make docs`; `make check` compares.\n"]
-    for verb in VERBS:
+    for verb in verbs():
         parts.append(f"## vaelab {verb}".rstrip() + f"\n\n```text\n{help_of(verb)}\n```\n")
     return "\n".join(parts)
 

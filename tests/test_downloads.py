@@ -252,9 +252,13 @@ def test_progress_adds_up(
     servers: Callable[..., Server], target: Path, monkeypatch: pytest.MonkeyPatch, length_known: bool
 ) -> None:
     amounts: list[int] = []
+    totals: list[int] = []
     labels: list[str] = []
 
     class Bar:
+        def expect(self, total: int) -> None:
+            totals.append(total)
+
         def advance(self, amount: int) -> None:
             amounts.append(amount)
 
@@ -270,6 +274,7 @@ def test_progress_adds_up(
     monkeypatch.setattr("vaelab.runtime._factory", factory)
     fetch(urls(servers(send(GOOD) if length_known else without_length)), target, check)
     assert sum(amounts) == len(GOOD)
+    assert set(totals) == ({len(GOOD)} if length_known else set())
     assert labels == ["downloading file"]
 
 

@@ -108,7 +108,7 @@ def test_losses_says_what_lies_above_the_view():
     figure = losses.draw(losses.collect(*make_tables(5000, 2)))
     upper = figure.axes[0]
     assert upper.get_ylim()[1] < 230
-    assert "first batches up to" in upper.texts[0].get_text()
+    assert "single batches up to" in upper.texts[0].get_text()
 
 
 @pytest.mark.parametrize("window", [1, 3, 50])

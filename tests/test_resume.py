@@ -67,6 +67,20 @@ def test_killed_at_random_moments_it_ends_bit_identical(tmp_path: Path, whole: P
     assert not list(run.rglob("*.part")), "half files stay behind"
 
 
+def test_killed_in_the_middle_of_a_write_it_ends_bit_identical(tmp_path: Path, whole: Path):
+    run = tmp_path / "run"
+    process = start(run)
+    deadline = time.monotonic() + 60
+    while not list(run.glob("checkpoints/.step-*.part")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+    finish(run)
+    assert_same(run, whole)
+    assert not list(run.rglob("*.part"))
+
+
 def test_asked_to_stop_it_saves_and_a_flipped_bit_is_noticed(tmp_path: Path, whole: Path):
     run, stopped_at = tmp_path / "run", 0
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from vaelab import recipe, run
-from vaelab.files import DamagedFile
 from vaelab.run import Run
 
 TERMS = ["step", "epoch", "loss", "reconstruction", "kl"]
@@ -62,17 +61,21 @@ def test_a_half_line_that_looks_whole_in_columns_is_dropped(tmp_path: Path):
     assert made.history["step"].tolist() == [1, 2, 3]
 
 
-def test_a_history_shorter_than_the_checkpoint_is_refused(tmp_path: Path):
+def test_a_checkpoint_that_the_history_does_not_reach_is_set_aside(tmp_path: Path):
     made = Run(tmp_path)
-    made.append(run.HISTORY, TERMS, rows(1, 5))
-    with pytest.raises(DamagedFile, match=r"history\.csv does not reach step 6"):
-        made.cut(6)
+    made.append(run.HISTORY, TERMS, rows(1, 7))
+    for step in (5, 10):
+        made.save_checkpoint(step, {"w": torch.zeros(3)})
+    step, _, notes = made.load_checkpoint()
+    assert step == 5
+    assert "ahead of history.csv, which ends at step 7" in notes[0]
 
 
 def test_the_two_newest_checkpoints_stay(tmp_path: Path):
     made = Run(tmp_path)
     for step in (5, 10, 15):
         made.save_checkpoint(step, {"w": torch.full((3,), float(step))})
+    made.append(run.HISTORY, TERMS, rows(1, 15))
     assert [path.name for path in made._checkpoints()] == ["step-000000015.safetensors", "step-000000010.safetensors"]
     step, tensors, notes = made.load_checkpoint()
     assert (step, tensors["w"].tolist(), notes) == (15, [15.0] * 3, [])
@@ -81,6 +84,7 @@ def test_the_two_newest_checkpoints_stay(tmp_path: Path):
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path: Path, damage: str):
     made = Run(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 12))
     for step in (5, 10):
         made.save_checkpoint(step, {"w": torch.full((300,), float(step))})
     newest = made._checkpoints()[0]
@@ -93,9 +97,32 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path:
     assert tensors["w"][0] == 5
     assert len(notes) == 1
     assert newest.name in notes[0]
-    assert "falling back to the one before" in notes[0]
-    made._checkpoints()[1].write_bytes(b"gone")
-    assert made.load_checkpoint()[0] == 0
+    assert notes[0].endswith("set aside")
+    made.save_checkpoint(12, {"w": torch.zeros(3)})
+    assert [path.name[8:14] for path in made._checkpoints()] == ["000012", "000005"], "the damaged one took no place"
+
+
+def test_without_an_intact_checkpoint_the_tables_are_kept_aside(tmp_path: Path):
+    made = Run(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 12))
+    made.save_checkpoint(10, {"w": torch.zeros(3)})
+    before = (tmp_path / run.HISTORY).read_bytes()
+    made._checkpoints()[0].write_bytes(b"gone")
+    step, _, notes = made.load_checkpoint()
+    assert step == 0
+    assert "no checkpoint is left: begins again" in notes[-1]
+    assert (tmp_path / "history.csv.before").read_bytes() == before
+    assert made.history == {}
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path):
+    made = begun(tmp_path / "run")
+    made.save_checkpoint(1, {"w": torch.zeros(3)})
+    partial = made.path / "checkpoints" / ".step-000000002.safetensors.abc.part"
+    partial.write_bytes(b"half")
+    with made.locked():
+        assert not partial.exists()
+    assert len(made._checkpoints()) == 1
 
 
 def test_a_second_process_is_refused(tmp_path: Path):

@@ -104,6 +104,8 @@ def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path:
     second.restore(int(str(facts["step"])), tensors)
     late = losses(run(made, data, second))
     assert np.array_equal(np.concatenate([*early, late]), straight)
+    for name, parameter in second._named_parameters().items():
+        assert all(value.device == parameter.device for value in second.optimizer.state[parameter].values()), name
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, second.tensors()[name]), name
         assert tensor.stride() == second.tensors()[name].stride(), name

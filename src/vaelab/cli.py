@@ -1,13 +1,13 @@
 """The command line: parses, calls the lab, explains errors. It and view.py are the only places that print."""
 
-import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from vaelab.view import TrainingView, print_json, print_plan, show_progress, table
+from vaelab.view import TrainingView, print_json, print_plan, print_warnings, show_progress, table
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -28,13 +28,14 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder with the images [default: $VAELAB_DATA, then the cache].")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write [default: a free name here].")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what lies at --out.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (saved, resumable)."""
     debug = "--debug" in sys.argv
+    signal.signal(signal.SIGTERM, _interrupt)
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         code = app(arguments, standalone_mode=False) or DONE
@@ -46,11 +47,13 @@ def main() -> NoReturn:
     raise SystemExit(code)
 
 
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """A polite kill is a Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def _explain(error: Exception, debug: bool) -> int:
     """One clear line for an error, and the exit code that goes with it."""
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe went away, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     if debug:
         import traceback
 
@@ -158,14 +161,20 @@ def data_check(
     """
     from vaelab import lab
 
-    name, rows = lab.check_data(path)
+    results = lab.check_data(path)
     if as_json:
-        print_json({"data": name, "files": [{"file": file, "verdict": verdict} for file, verdict in rows]})
+        print_json(
+            [
+                {"data": name, "folder": folder, "files": [{"file": f, "verdict": v} for f, v in rows]}
+                for name, folder, rows in results
+            ]
+        )
     else:
-        print(f"{name}:")
-        for file, verdict in rows:
-            print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
-    if any(not verdict.startswith("ok") for _, verdict in rows):
+        for name, folder, rows in results:
+            print(f"{name} in {folder}:")
+            for file, verdict in rows:
+                print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
+    if any(not verdict.startswith("ok") for _, _, rows in results for _, verdict in rows):
         raise typer.Exit(FAILED)
 
 
@@ -199,12 +208,11 @@ def train(
     if dry_run:
         print_plan(lab.plan(recipe, values, data=data, run=run), as_json)
         return
-    view = None if as_json else TrainingView()
+    view = TrainingView()
     try:
-        done = lab.train(recipe, values, data=data, run=run, device=device, **({"watch": view} if view else {}))
+        done = lab.train(recipe, values, data=data, run=run, device=device, watch=print_warnings if as_json else view)
     finally:
-        if view:
-            view.close()
+        view.close()
     if as_json:
         print_json({"run": str(done.path), "measured": done.measured(), "evaluation": done.evaluation})
 
@@ -295,7 +303,10 @@ def reconstruct(
         Path | None,
         typer.Argument(metavar="[IMAGES]", help="A picture, a folder, .npy or .npz [default: the held-out images]."),
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images at the most.")] = 16,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="How many images at the most [default: 16 on a sheet, else all]."),
+    ] = None,
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,

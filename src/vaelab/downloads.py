@@ -65,12 +65,20 @@ def _try(url: str, target: Path, check: Callable[[bytes], None], timeout: float)
 class _Bar:
     """The part of tqdm's interface that pooch reports to, passed on to vaelab's own progress."""
 
-    total: int = 0
-    """Bytes that the server announced; pooch sets it (0: unknown)."""
-
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._done = 0
+        self._done = self._total = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes that the server announced; pooch sets it (0: unknown)."""
+        return self._total
+
+    @total.setter
+    def total(self, amount: int) -> None:
+        self._total = amount
+        if amount:
+            self._bar.expect(amount)
 
     def update(self, amount: int) -> None:
         """pooch rounds up to whole pieces, and at the end reports the total once more: neither is counted twice."""

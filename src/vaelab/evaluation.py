@@ -14,12 +14,12 @@ SEED = 0
 
 
 def evaluate(
-    run: Run, model: VAE, images: Images, split: str, metrics: tuple[str, ...] = DEFAULT_METRICS
+    run: Run, model: VAE, images: Images, protocol: dict[str, Any], metrics: tuple[str, ...] = DEFAULT_METRICS
 ) -> dict[str, Any]:
     """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again."""
     modules = {name: catalog.load("metrics", name) for name in metrics}
     measured_on = {
-        "split": split,
+        **protocol,
         "images_sha256": images.fingerprint(),
         "weights_sha256": hashlib.sha256(run.model_path.read_bytes()).hexdigest(),
         "seed": SEED,

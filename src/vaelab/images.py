@@ -87,9 +87,11 @@ class Images:
         }
         return replace(self, pixels=self.pixels[indices], **columns)
 
-    def floats(self, start: int, stop: int) -> Float[Tensor, "batch channel height width"]:
-        """Images ``start`` to ``stop`` as a model sees them."""
-        return to_float(as_tensor(self.pixels[start:stop]))
+    def floats(
+        self, start: int, stop: int, device: torch.device | None = None
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Images ``start`` to ``stop`` as a model sees them, on ``device``, to which they travel as uint8."""
+        return to_float(as_tensor(self.pixels[start:stop]).to(device))
 
     def fingerprint(self) -> str:
         """SHA-256 of shape and pixels: equal for equal images, wherever they lie."""

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,8 @@ COMMON: dict[str, Schema] = {
     "objective": {},
 }
 """Keys of a section whatever member it names."""
+SAME_EXPERIMENT = {f"training.{key}" for key in ("seed", "threads", "precision", "validate_every", "checkpoint_every")}
+"""Overrides that leave a recipe's published numbers its own."""
 
 
 class WrongRecipe(catalog.WrongUsage):
@@ -98,7 +101,7 @@ class Recipe:
     def differences(self, other: "Recipe") -> list[str]:
         """``key: mine there, theirs now`` for every value in which training would differ.
 
-        A ``validate_every`` of auto agrees with the number that it became.
+        A ``validate_every`` of auto agrees with any number: it became one when the data was known.
         """
         mine, theirs = self.sections(), other.sections()
         lines = []
@@ -106,7 +109,7 @@ class Recipe:
             for key in sorted(mine[section].keys() | theirs[section].keys()):
                 values = [table[section].get(key) for table in (mine, theirs)]
                 if values[0] != values[1] and not (key == "validate_every" and "auto" in values):
-                    there, now = ("absent" if value is None else _toml_value(value) for value in values)
+                    there, now = ("absent" if value is None else toml_value(value) for value in values)
                     lines.append(f"{section}.{key}: {there} there, {now} now")
         return lines
 
@@ -170,6 +173,8 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             known = {"name", *COMMON[section], *_schema(section, str(value))}
             merged[section] = table = {k: v for k, v in table.items() if k in known}
         table[rest] = value
+    if any(key not in SAME_EXPERIMENT and not key.startswith("expected.") for key in overrides):
+        merged.pop("expected", None)  # numbers that were published for something else
     return merged
 
 
@@ -183,7 +188,7 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
             raise WrongRecipe(f"{key} must be a table, [{key}]")
     title = tables.get("title", name)
     if not isinstance(title, str):
-        raise WrongRecipe(f"title = {_toml_value(title)}: give a string")
+        raise WrongRecipe(f"title = {toml_value(title)}: give a string")
     sections = {}
     for section in FOLDERS:
         given = dict(tables.get(section, {}))
@@ -239,8 +244,12 @@ def _checked(section: str, schema: Schema, given: Section, member: str = "") -> 
     except ValidationError as error:
         first = error.errors()[0]
         key = next((str(part) for part in first["loc"] if isinstance(part, str)), "?")
-        wants = first["msg"][0].lower() + first["msg"][1:]
-        raise WrongRecipe(f"{section}.{key} = {_toml_value(given.get(key))}: {wants}") from None
+        if first["type"] == "literal_error":
+            choices = re.findall(r"'([^']+)'", first["ctx"]["expected"])
+            wants = str(catalog.unknown("value", first["input"], choices))
+        else:
+            wants = first["msg"][0].lower() + first["msg"][1:]
+        raise WrongRecipe(f"{section}.{key} = {toml_value(given.get(key))}: {wants}") from None
 
 
 def _unknown_key(section: str, schema: Schema, member: str, key: str) -> catalog.UnknownName:
@@ -257,17 +266,18 @@ def _checked_expected(given: Section) -> Section:
     for key, value in given.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if key != "source" and not is_number:
-            raise WrongRecipe(f"expected.{key} = {_toml_value(value)}: give a number")
+            raise WrongRecipe(f"expected.{key} = {toml_value(value)}: give a number")
     if given and not isinstance(given.get("source"), str):
         raise WrongRecipe('[expected] must name the source of its numbers: source = "…"')
     return given
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as a recipe writes it, on one line."""
     if value is None:
         return "nothing"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml_value(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     try:
         return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
     except (TypeError, ValueError):  # from Python anything may be given

@@ -44,17 +44,17 @@ def _warnings(run: Run) -> list[str]:
     return list(dict.fromkeys(line.split("warning: ", 1)[1] for line in lines if "warning: " in line))
 
 
-def _figures(run: Run, order: Sequence[str]) -> list[dict[str, str]]:
+def _figures(run: Run, order: Sequence[str]) -> list[dict[str, Any]]:
     """The figures drawn, with the title and the caption that each carries in its file."""
     files = run.figures
     rows = []
     for name in order:
         if name in files:
             with Image.open(files[name]) as picture:
-                words = dict(picture.info)
+                words, wide = dict(picture.info), picture.width > 1.2 * picture.height
             data = base64.b64encode(files[name].read_bytes()).decode()
             title, caption = words.get("Title", name), words.get("Description", "")
-            rows.append({"name": name, "title": title, "caption": caption, "data": data})
+            rows.append({"name": name, "title": title, "caption": caption, "data": data, "wide": wide})
     return rows
 
 

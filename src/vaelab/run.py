@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab import recipe as recipes
-from vaelab.files import DamagedFile, load_tensors, save_tensors, write_atomic
+from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
 from vaelab.recipe import Recipe
+from vaelab.runtime import now
 
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
@@ -66,18 +68,19 @@ class Run:
         return (self.path / MODEL).is_file()
 
     @property
+    def is_finished(self) -> bool:
+        """Whether figures, evaluation and report were made after the training, too."""
+        return self.is_trained and "finished" in self.machine
+
+    @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        name = json.loads((self.path / MACHINE).read_text())["recipe"] if (self.path / MACHINE).is_file() else self.name
-        loaded = recipes.load(self.path / RECIPE)
-        return Recipe(**{**loaded.__dict__, "name": name})
+        return replace(recipes.load(self.path / RECIPE), name=self.machine.get("recipe", self.name))
 
     @property
     def machine(self) -> dict[str, Any]:
         """Where the data lay and its fingerprint, device, threads, versions."""
-        path = self.path / MACHINE
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return found
+        return self._read_json(MACHINE)
 
     @property
     def model_path(self) -> Path:
@@ -104,8 +107,16 @@ class Run:
     @property
     def evaluation(self) -> dict[str, Any]:
         """Metric → its numbers and protocol."""
-        path = self.path / EVALUATION
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return self._read_json(EVALUATION)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.is_file():
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DamagedFile(f"{path} is damaged: {error}; remove it") from None
         return found
 
     # -- beginning --
@@ -116,6 +127,8 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / LOCK, timeout=0):
+                for partial in [*self.path.glob(".*.part"), *(self.path / CHECKPOINTS).glob(".*.part")]:
+                    partial.unlink()  # what a killed process was writing
                 yield
         except Timeout:
             raise RunInUse(
@@ -158,9 +171,8 @@ class Run:
 
     def log(self, line: str) -> None:
         """One dated line in run.log."""
-        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
         with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(f"{stamp}  {line}\n")
+            file.write(f"{now()}  {line}\n")
 
     def append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
         """Rows at the end of a table; float32 values are written so that they read back exactly."""
@@ -189,8 +201,6 @@ class Run:
                 path.unlink()
             elif kept != rows:
                 write_atomic(path, head + "".join(kept))
-        if step and (not (self.path / HISTORY).exists() or int(self.history["step"][-1]) != step):
-            raise DamagedFile(f"{self.path / HISTORY} does not reach step {step} of the checkpoint; was it changed?")
 
     def table(self, name: str) -> Table:
         """Column → values; empty if the table does not exist."""
@@ -205,22 +215,52 @@ class Run:
     # -- checkpoints --
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """A checkpoint whole on the disk, then the oldest ones removed."""
+        """The tables and then a checkpoint whole on the disk, then the oldest checkpoints removed."""
+        for name in (HISTORY, TIMING, VALIDATION):
+            if (self.path / name).exists():
+                with (self.path / name).open("rb") as file:
+                    os.fsync(file.fileno())
         save_tensors(self.path / CHECKPOINTS / f"step-{step:09d}.safetensors", tensors, {"step": step})
         for path in self._checkpoints()[KEPT_CHECKPOINTS:]:
             path.unlink()
 
     def load_checkpoint(self) -> tuple[int, dict[str, Tensor], list[str]]:
-        """(step, tensors, notes) of the newest checkpoint that is intact; (0, {}, notes) if there is none."""
-        notes = []
+        """(step, tensors, notes) of the newest checkpoint that can be used; (0, {}, notes) if there is none.
+
+        One that is damaged, or that history.csv does not reach, is set aside under another name. Where none is left,
+        the tables are set aside with them.
+        """
+        notes: list[str] = []
+        reached = self._last_step()
         for path in self._checkpoints():
             try:
                 tensors, facts = load_tensors(path)
+                step = int(str(facts["step"]))
+                if step <= reached:
+                    return step, tensors, notes
+                notes.append(f"{path} is ahead of {HISTORY}, which ends at step {reached}: set aside")
             except DamagedFile as error:
-                notes.append(f"{error}; falling back to the one before")
-                continue
-            return int(str(facts["step"])), tensors, notes
+                notes.append(f"{error}: set aside")
+            path.replace(path.with_suffix(".damaged"))
+        if notes:
+            for name in (HISTORY, TIMING, VALIDATION):
+                if (self.path / name).exists():
+                    (self.path / name).replace(free_path(self.path / f"{name}.before"))
+            notes.append(f"no checkpoint is left: begins again; the tables so far are kept as {HISTORY}.before …")
         return 0, {}, notes
+
+    @property
+    def newest_checkpoint(self) -> int:
+        """Step of the newest checkpoint, 0 without any."""
+        found = self._checkpoints()
+        return int(found[0].stem.removeprefix("step-")) if found else 0
+
+    def _last_step(self) -> int:
+        """Step of the last whole line of history.csv."""
+        path = self.path / HISTORY
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if path.exists() else []
+        steps = [int(line.split(",")[0]) for line in lines[-2:] if line.endswith("\n")]
+        return max(steps, default=0)
 
     def _checkpoints(self) -> list[Path]:
         """Newest first."""
@@ -238,7 +278,7 @@ class Run:
         found = {f"loss_epoch_{i}": _mean(history["loss"], epoch == i) for i in (1, 5, 10) if i <= last}
         if last >= 5:
             found["loss_last_five_epochs"] = _mean(history["loss"], epoch > last - 5)
-        for term in ("loss", "reconstruction", "kl"):
+        for term in (name for name in history if name not in ("step", "epoch")):
             found[f"{term}_last_epoch"] = _mean(history[term], epoch == last)
         for term in ("loss", "reconstruction", "kl", "elbo"):
             if validation:

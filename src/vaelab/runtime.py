@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -78,7 +79,10 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
 
 
 def default_threads() -> int:
-    """Processors that this process may use."""
+    """``$OMP_NUM_THREADS``, else the processors that this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if given.isdigit() and int(given) > 0:
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -93,6 +97,11 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def now() -> str:
+    """Date and time, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _processor() -> str:
@@ -203,11 +212,17 @@ def data_roots(data_dir: Path | None) -> list[Path]:
 class Progress(Protocol):
     """What a long piece of work reports to."""
 
+    def expect(self, total: int) -> None:
+        """The total, where it becomes known only now."""
+
     def advance(self, amount: int) -> None:
         """``amount`` more of the total is done."""
 
 
 class _Silent:
+    def expect(self, total: int) -> None:
+        pass
+
     def advance(self, amount: int) -> None:
         pass
 

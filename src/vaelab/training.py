@@ -86,7 +86,11 @@ class State:
                 if n.startswith("optimizer.") and n.split(".", 2)[2] == name
             }
             for key, value in entries.items():
-                like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+                like = (
+                    torch.empty_like(parameter)
+                    if value.shape == parameter.shape
+                    else torch.empty_like(value, device=parameter.device)
+                )
                 self.optimizer.state[parameter][key] = like.copy_(value)
 
 
@@ -210,31 +214,34 @@ def validate(state: State, images: Images, settings: Training) -> dict[str, floa
 
     One sample of each posterior, the same noise every time. Gradient and weight norms are those of the last batch.
     """
-    vae, training_noise = state.vae, state.vae.noise
+    vae, training_noise, was_training = state.vae, state.vae.noise, state.vae.training
     vae.noise = noise = Noise(derive_seed(settings.seed, "validation"), vae.device)
+    vae.eval()
     captured: list[Pass] = []
     hook = vae.register_forward_hook(lambda _module, _inputs, passed: captured.append(passed))
-    sums: dict[str, float] = {}
-    kl = torch.zeros(vae.facts.latent_dim, dtype=torch.float64)
+    sums: dict[str, Tensor] = {}
     step = torch.full((), max(state.step - 1, 0), device=vae.device, dtype=torch.int64)
     try:
         for i, start in enumerate(range(0, len(images), settings.batch_size)):
-            x = images.floats(start, min(start + settings.batch_size, len(images))).to(vae.device)
+            x = images.floats(start, min(start + settings.batch_size, len(images)), vae.device)
             noise.seek(i)
             captured.clear()
-            terms = {name: float(value) * len(x) for name, value in state.objective(vae, x, step).items()}
+            terms = {name: value.double() * len(x) for name, value in state.objective(vae, x, step).items()}
             passed = captured[0] if captured else vae(x)
-            terms["elbo"] = float((passed.pixels.log_prob(x).double() - passed.kl.double().sum(1)).sum())
-            sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
-            kl += passed.kl.double().sum(0).cpu()
+            kl = passed.kl.double()
+            terms["elbo"] = (passed.pixels.log_prob(x).double() - kl.sum(1)).sum()
+            terms["kl_per_latent"] = kl.sum(0)
+            sums = {name: sums[name] + value if name in sums else value for name, value in terms.items()}
     finally:
         hook.remove()
         vae.noise = training_noise
+        vae.train(was_training)
+    kl_per_latent = sums.pop("kl_per_latent").tolist()
     return {
-        **{name: value / len(images) for name, value in sums.items()},
+        **{name: float(value) / len(images) for name, value in sums.items()},
         "gradient_norm": _norm([p.grad for p in vae.parameters() if p.grad is not None]),
         "weight_norm": _norm(list(vae.parameters())),
-        **{f"kl_{j + 1}": float(value) / len(images) for j, value in enumerate(kl)},
+        **{f"kl_{j + 1}": value / len(images) for j, value in enumerate(kl_per_latent)},
     }
 
 
@@ -263,7 +270,7 @@ def _check_finite(
     culprit = next((name for name in terms if name != "loss"), "loss")
     value = values[row, names.index(culprit)]
     return row, (
-        f"step {first + row + 1}: {culprit} is {value}; the checkpoint before it is kept. "
+        f"step {first + row + 1}: {culprit} is {value}. "
         f"Try a new run with a lower training.learning_rate (now {settings.learning_rate:g})"
         + (" or training.precision=fp32" if settings.precision not in ("auto", "fp32") else "")
     )
@@ -276,7 +283,7 @@ def _check_weights(state: State) -> str | None:
         return None
     rate = state.optimizer.param_groups[0]["lr"]
     return (
-        f"step {state.step}: {broken} is no longer finite; the checkpoint before it is kept. "
+        f"step {state.step}: {broken} is no longer finite. "
         f"Try a new run with a lower training.learning_rate (now {rate:g})"
     )
 

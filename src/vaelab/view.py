@@ -54,11 +54,10 @@ def _bar(console: "Console") -> "Progress":
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}{task.fields[status]}"),
+        BarColumn(bar_width=12),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
     )
@@ -69,6 +68,9 @@ class _PlainProgress:
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label, self._total, self._done, self._said = label, total, 0, time.monotonic()
+
+    def expect(self, total: int) -> None:
+        self._total = total
 
     def advance(self, amount: int) -> None:
         self._done += amount
@@ -82,6 +84,9 @@ class _BarProgress:
 
     def __init__(self, bar: "Progress", label: str, total: int | None) -> None:
         self._bar, self._task = bar, bar.add_task(label, total=total, status="")
+
+    def expect(self, total: int) -> None:
+        self._bar.update(self._task, total=total)
 
     def advance(self, amount: int) -> None:
         self._bar.update(self._task, advance=amount)
@@ -106,6 +111,14 @@ def show_progress() -> None:
     runtime.show_progress(factory)
 
 
+def print_warnings(event: "lab.Event") -> None:
+    """The warnings of a training on stderr, where its output is for a script."""
+    from vaelab import lab
+
+    if isinstance(event, lab.Note) and event.warning:
+        print(f"vaelab: warning: {event.text}", file=sys.stderr)
+
+
 class TrainingView:
     """Renders what ``lab.train`` reports: a bar on a terminal, plain lines elsewhere."""
 
@@ -124,10 +137,7 @@ class TrainingView:
         elif isinstance(event, training.Tick):
             self._tick(event)
         elif isinstance(event, lab.Note):
-            if event.warning:
-                self._console.print(f"[bold]warning:[/bold] {_escape(event.text)}")
-            elif event.text.startswith("goes on"):
-                self._console.print(event.text)
+            self._console.print(("[bold]warning:[/bold] " if event.warning else "") + _escape(event.text))
         else:
             self._finish(event)
 
@@ -144,9 +154,7 @@ class TrainingView:
         if self._console.is_terminal:
             self._progress = _bar(self._console)
             self._progress.start()
-            self._task = self._progress.add_task(
-                "training", total=event.num_steps, completed=event.first_step, status=""
-            )
+            self._task = self._progress.add_task("", total=event.num_steps, completed=event.first_step, status="")
 
     def _tick(self, tick: Any) -> None:
         assert self._started is not None
@@ -173,15 +181,14 @@ class TrainingView:
         assert self._started is not None
         if not len(tick.terms["loss"]):
             return ""
-        loss, reconstruction, kl = (float(tick.terms[name].mean()) for name in ("loss", "reconstruction", "kl"))
+        means = {name: float(values.mean()) for name, values in tick.terms.items()}
         epochs = -(-self._started.num_steps // self._started.steps_per_epoch)
         seconds = (self._started.num_steps - tick.step) * self._started.recipe.training.batch_size
         left = seconds / max(tick.images_per_second, 1e-9)
-        return (
-            f"epoch {tick.epoch}/{epochs}  loss {loss:.2f} = {reconstruction:.2f} + KL {kl:.2f}  "
-            f"{tick.images_per_second:,.0f} images/s"
-            + ("" if self._progress is not None else f"  {_duration(left)} left")
-        )
+        rate = f"{tick.images_per_second:,.0f} images/s"
+        if self._progress is not None:  # must fit beside a bar into 80 columns
+            return f"epoch {tick.epoch}/{epochs} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
+        return f"epoch {tick.epoch}/{epochs}  {_equation(means)}  {rate}  {_duration(left)} left"
 
     def _finish(self, event: "lab.Finished") -> None:
         self.close()
@@ -189,10 +196,8 @@ class TrainingView:
         measured = run.measured()
         if event.already:
             self._console.print(f"{_escape(str(run.path))} is done already; for another run choose --run or --set")
-        self._console.print(
-            f"loss {measured['loss_last_epoch']:.2f} = reconstruction {measured['reconstruction_last_epoch']:.2f} + "
-            f"KL {measured['kl_last_epoch']:.2f}, mean of the last epoch, nats per image"
-        )
+        last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
+        self._console.print(f"{_equation(last)}, mean of the last epoch, nats per image")
         elbo = run.evaluation.get("likelihood", {}).get("elbo")
         if elbo is not None:
             split = run.evaluation["likelihood"]["measured_on"]["split"]
@@ -211,6 +216,17 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def _equation(means: Mapping[str, float]) -> str:
+    """The loss and its terms; as a sum only where it is one."""
+    loss, reconstruction, kl = (means[name] for name in ("loss", "reconstruction", "kl"))
+    weighted = means.get("beta_kl", kl)
+    if abs(loss - reconstruction - weighted) > 1e-3 * abs(loss):
+        return f"loss {loss:.2f}  reconstruction {reconstruction:.2f}  KL {kl:.2f}"
+    if abs(weighted - kl) <= 1e-6 * abs(kl):
+        return f"loss {loss:.2f} = reconstruction {reconstruction:.2f} + KL {kl:.2f}"
+    return f"loss {loss:.2f} = reconstruction {reconstruction:.2f} + β·KL {weighted:.2f} (KL {kl:.2f})"
 
 
 def _duration(seconds: float) -> str:

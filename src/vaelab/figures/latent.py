@@ -83,10 +83,13 @@ def _places(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"]) -> 
     scaled = (points - low) / np.maximum(high - low, 1e-9) * CELLS
     cells = np.clip(scaled, 0, CELLS - 1).astype(int) @ [1, CELLS]
     everything = np.bincount(cells, minlength=CELLS**2)
-    places = {}
+    places: dict[int, NDArray[np.float32]] = {}
+    taken = np.zeros(CELLS**2, bool)
     for label in np.unique(labels):
         own = np.bincount(cells[labels == label], minlength=CELLS**2)
-        best = int((own**2 / np.maximum(everything, 1)).argmax())
+        free = own * ~taken if (own * ~taken).any() else own
+        best = int((free**2 / np.maximum(everything, 1)).argmax())
+        taken[best] = True
         places[int(label)] = points[(labels == label) & (cells == best)].mean(0)
     return places
 

@@ -60,14 +60,20 @@ def draw(arrays: Arrays) -> Figure:
 
 def caption(arrays: Arrays) -> str:
     """What the curves are."""
+    every = _every(arrays)
     return (
-        f"Every batch of the training; thick lines are running means over {arrays['window']} batches. "
+        f"Thin: {'every batch' if every == 1 else f'every {every}th batch'}; thick: running means over all batches, "
+        f"{arrays['window']} at a time. "
         "Marks are the same quantities on images that the model was not trained on."
     )
 
 
+def _every(arrays: Arrays) -> int:
+    return max(1, len(arrays["step"]) // MOST_POINTS)
+
+
 def _curve(axes: Axes, arrays: Arrays, name: str, label: str, colour: str, marker: str) -> None:
-    every = max(1, len(arrays["step"]) // MOST_POINTS)
+    every = _every(arrays)
     step = arrays["step"][::every]
     axes.plot(step, arrays[name][::every], color=colour, linewidth=0.4, alpha=0.35, rasterized=True)
     axes.plot(step, arrays[f"smooth_{name}"][::every], color=colour, linewidth=1.8, label=label)
@@ -85,7 +91,7 @@ def _curve(axes: Axes, arrays: Arrays, name: str, label: str, colour: str, marke
 
 
 def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
-    """Leave the few huge first batches out of the view, and say so."""
+    """Leave the few huge batches, mostly the first, out of the view, and say so."""
     values = np.concatenate([arrays[name] for name in names])
     values = values[np.isfinite(values)]
     if len(values) < 100:
@@ -95,7 +101,7 @@ def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
     if values.max() > top > low:
         axes.set_ylim(max(0.0, low - 0.05 * (top - low)), top)
         axes.annotate(
-            f"first batches up to {values.max():.4g}",
+            f"single batches up to {values.max():.4g}",
             (0.06, 0.97),
             xycoords="axes fraction",
             va="top",

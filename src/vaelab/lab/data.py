@@ -6,7 +6,7 @@ from typing import Any
 
 from vaelab import catalog
 from vaelab import recipe as recipes
-from vaelab.images import Images, binarize, split_off
+from vaelab.images import Binarize, Images, binarize, split_off
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 
@@ -18,36 +18,46 @@ class DataOfRun:
     train: Images
     valid: Images
     valid_split: str
+    binarize: Binarize
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Which held-out images numbers are measured on, and how they were binarised."""
+        seed = {"binarize_seed": 0} if self.binarize == "dynamic" else {}
+        return {"split": self.valid_split, "binarize": self.binarize, **seed}
+
+
+def validation_split(recipe: Recipe) -> str:
+    """What a recipe validates on: images set aside from train, else the published valid split, else test."""
+    if recipe.data["valid"]:
+        return f"{recipe.data['valid']} images set aside from train"
+    return "valid" if "valid" in catalog.load("datasets", recipe.data["name"]).ABOUT.splits else "test"
 
 
 def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
-    """The images of a recipe: ``data.valid`` images set aside, else the published valid split, else test.
-
-    ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once, by a fixed seed.
-    """
+    """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once."""
     module = catalog.load("datasets", recipe.data["name"])
-    options, mode = recipes.load_options(recipe), recipe.data["binarize"]
+    options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
     train: Images = module.load(data_dir, "train", **options)
     if recipe.data["valid"]:
         train, valid = split_off(train, recipe.data["valid"])
-        split = f"{recipe.data['valid']} images set aside from train"
     else:
-        split = "valid" if "valid" in module.ABOUT.splits else "test"
         valid = module.load(data_dir, split, **options)
-    return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split)
+    return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode)
 
 
 def data_of(run: Run, data: str | Path | None) -> DataOfRun:
     """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then."""
-    place = data
-    if place is None and Path(run.machine.get("data_dir") or "").exists():
-        place = run.machine.get("data_dir")
-    images = load_data(run.recipe, Path(place) if place else None)
+    place = Path(data) if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+    if place is not None and not place.exists():
+        raise FileNotFoundError(
+            f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
+        )
+    images = load_data(run.recipe, place)
     wanted = run.machine.get("data_sha256")
     if wanted and images.train.fingerprint() != wanted:
-        raise ValueError(
-            f"the images in {images.train.source} are not those that {run.path} was trained on; see --data"
-        )
+        source = images.train.source
+        raise ValueError(f"the images in {source} are not those that {run.path} was trained on; see --data")
     return images
 
 
@@ -88,19 +98,32 @@ def get_data(name: str, target: Path | None = None) -> Path | None:
     return folder
 
 
-def check_data(path: Path) -> tuple[str, list[tuple[str, str]]]:
-    """(data set, [(file, "ok" … or what is wrong)]) for the data set whose files lie in or below ``path``."""
+def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(data set, folder, [(file, "ok" … or what is wrong)]) for every folder with a data set's files at ``path``.
+
+    Where several data sets have files of these names, the one is meant whose published digests match most of them, else
+    the one whose name the folder bears.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     checkable = {name: catalog.load("datasets", name) for name in catalog.names("datasets")}
-    results = []
+    checkable = {name: module for name, module in checkable.items() if hasattr(module, "check")}
+    folders: dict[Path, dict[str, list[tuple[str, str]]]] = {}
     for name, module in checkable.items():
-        if hasattr(module, "check"):
-            try:
-                results.append((name, list(module.check(path))))
-            except FileNotFoundError:
-                continue
-    if not results:
-        kinds = ", ".join(name for name, module in checkable.items() if hasattr(module, "check"))
-        raise FileNotFoundError(f"{path}: no data set that vaelab can check here (it knows {kinds})")
-    return min(results, key=lambda result: sum(not verdict.startswith("ok") for _, verdict in result[1]))
+        found = module.find(path)
+        if found is not None:
+            folders.setdefault(found, {})[name] = list(module.check(found))
+    if not folders:
+        raise FileNotFoundError(f"{path}: no data set that vaelab can check here (it knows {', '.join(checkable)})")
+    results = []
+    for folder, claims in folders.items():
+        here = str(folder).lower()
+        name = max(claims, key=lambda name: (_matches(claims[name]), name in here))
+        results.append((name, str(folder), claims[name]))
+    return results
+
+
+def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:
+    """How well files fit a data set: digests that match, then the folder's name, then files that could not be compared."""
+    words = [verdict for _, verdict in verdicts]
+    return words.count("ok"), is_named, sum(word.startswith("ok") for word in words)

@@ -19,19 +19,24 @@ from vaelab.pictures import encode_png, read_pictures, tile
 from vaelab.run import Run
 from vaelab.runtime import derive_seed
 
+SHEET = 16
+"""Images on a sheet of reconstructions, unless told otherwise."""
+
 
 def output_path(given: str | Path | None, default: str, *, overwrite: bool) -> Path:
     """Where to write: the path given, which must be free unless ``overwrite``, else a free one like ``default``."""
     if given is None:
         return free_path(Path(default))
     path = Path(given)
-    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is a folder with files in it; choose an empty one or a new name for --out")
+    if path.is_file() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another --out, or say --overwrite")
     return path
 
 
-def _write_pictures(path: Path, pixels: NDArray[np.uint8], columns: int) -> None:
-    """One sheet if ``path`` ends in .png, else a folder of single pictures."""
+def _write_pictures(path: Path, pixels: NDArray[np.uint8], columns: int, names: list[str] | None = None) -> None:
+    """One sheet if ``path`` ends in .png, else a folder of single pictures with these names, else numbers."""
     if path.suffix.lower() == ".png":
         write_atomic(path, encode_png(tile(pixels, columns)))
         return
@@ -39,7 +44,8 @@ def _write_pictures(path: Path, pixels: NDArray[np.uint8], columns: int) -> None
         raise ValueError(f"{path}: pictures go to a .png or into a folder (a name without an ending)")
     width = len(str(len(pixels) - 1))
     for i, image in enumerate(pixels):
-        write_atomic(path / f"{i:0{width}d}.png", encode_png(image))
+        name = f"-{Path(names[i]).with_suffix('')}".replace("/", "_").replace("\\", "_") if names else ""
+        write_atomic(path / f"{i:0{width}d}{name}.png", encode_png(image))
 
 
 def sample(
@@ -72,19 +78,20 @@ def reconstruct(
     run_path: str | Path,
     images: str | Path | None = None,
     *,
-    count: int = 16,
+    count: int | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Originals above their reconstructions to a .png; or single reconstructions into a folder."""
+    """Originals above their reconstructions on a .png (16 of them), or all reconstructions, one by one, in a folder."""
     model = load(run_path)
-    given, _ = _inputs(run_path, model, images, data)
+    given, names = _inputs(run_path, model, images, data)
     path = output_path(out, f"{Path(run_path).resolve().name}-reconstructions.png", overwrite=overwrite)
-    originals = np.asarray(given.pixels[:count])
+    is_sheet = path.suffix.lower() == ".png"
+    originals = np.asarray(given.pixels[: count or (SHEET if is_sheet else len(given))])
     rebuilt = to_uint8(torch.from_numpy(model.reconstruct(originals)))
-    if path.suffix.lower() != ".png":
-        _write_pictures(path, rebuilt, columns=1)
+    if not is_sheet:
+        _write_pictures(path, rebuilt, columns=1, names=names)
         return path
     columns = min(8, len(originals))
     rows: list[NDArray[np.uint8]] = []

@@ -10,6 +10,7 @@ from vaelab import catalog, evaluation
 from vaelab import recipe as recipes
 from vaelab.figures import render
 from vaelab.files import load_tensors
+from vaelab.images import binarize
 from vaelab.lab.data import DataOfRun, data_of
 from vaelab.model import VAE
 from vaelab.recipe import Recipe
@@ -65,7 +66,7 @@ def _arrays(run: Run, model: VAE, images: DataOfRun, name: str, module: Any) -> 
         collected: dict[str, Any] | None = module.collect(run.history, run.validation)
         return collected
     seed = run.recipe.training.seed
-    chosen = images.train if module.SPLIT == "train" else images.valid
+    chosen = binarize(images.train, images.binarize) if module.SPLIT == "train" else images.valid
     computed: dict[str, Any] | None = module.compute(model, chosen, generator(seed, "figure", name))
     return computed
 
@@ -119,7 +120,7 @@ def evaluate(
     for name in chosen:
         catalog.load("metrics", name)
     model, images = load(run.path), data_of(run, data)
-    results = evaluation.evaluate(run, model, images.valid, images.valid_split, chosen)
+    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen)
     update_report(run, model)
     return results
 

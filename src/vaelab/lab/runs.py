@@ -1,6 +1,6 @@
-"""``vaelab train``: plan a run, train it to its end or go on with it."""
+"""``vaelab train``: train a run to its end, or go on with it."""
 
-import shlex
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,17 @@ from vaelab import evaluation, training
 from vaelab import recipe as recipes
 from vaelab.files import save_tensors
 from vaelab.images import Batches
-from vaelab.lab.data import DataOfRun, load_data
+from vaelab.lab.data import DataOfRun, data_of, load_data
+from vaelab.lab.plans import command, run_directory
 from vaelab.lab.results import MODEL_FORMAT, draw_figures, load, update_report
+from vaelab.model import VAE
 from vaelab.recipe import Recipe
-from vaelab.run import HISTORY, MODEL, REPORT, TIMING, VALIDATION, Run
+from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
 from vaelab.runtime import (
     Interrupted,
     default_threads,
     describe_machine,
+    now,
     resolve_device,
     resolve_precision,
     settled,
@@ -63,38 +66,10 @@ Event = Started | training.Tick | Note | Finished
 Watch = Callable[[Event], None]
 
 
-def _unwatched(_event: Event) -> None:
-    pass
-
-
-def run_directory(recipe_name: str, overrides: Mapping[str, Any]) -> Path:
-    """``runs/RECIPE`` with the overrides appended."""
-    parts = [recipe_name, *(f"{key}={value}" for key, value in sorted(overrides.items()))]
-    name = "-".join(part.replace("/", "_").replace("\\", "_").replace(" ", "") for part in parts)
-    return Path("runs") / name
-
-
-def plan(
-    name: str, set: Mapping[str, Any] | None = None, *, data: str | Path | None = None, run: str | Path | None = None
-) -> dict[str, Any]:
-    """What ``train`` with these arguments would do, without doing it."""
-    overrides = dict(set or {})
-    recipe = recipes.load(name, overrides)
-    images = load_data(recipe, Path(data) if data else None)
-    recipe = recipe.settled(len(images.train))
-    with torch.device("meta"):
-        vae, _ = recipes.build(recipe, images.train.image_shape, len(images.train))
-    target = Run(run or run_directory(recipe.name, overrides))
-    return {
-        "recipe": recipe,
-        "run": target,
-        "state": "done" if target.is_trained else "resumes" if target.exists else "new",
-        "images": {"train": len(images.train), images.valid_split: len(images.valid)},
-        "image_shape": images.train.image_shape,
-        "steps": recipe.training.num_steps(len(images.train)),
-        "parameters": vae.num_parameters,
-        "equivalents": recipes.equivalents(recipe, vae.facts),
-    }
+def _unwatched(event: Event) -> None:
+    """From Python, a warning is a warning."""
+    if isinstance(event, Note) and event.warning:
+        warnings.warn(event.text, stacklevel=2)
 
 
 def train(
@@ -117,23 +92,22 @@ def train(
     target = Run(run or run_directory(recipe.name, overrides))
     if target.exists:
         target.check_same(recipe)
-        if target.is_trained and (target.path / REPORT).is_file():
+        if target.is_finished:
             watch(Finished(target, already=True))
             return target
     target.check_free()
     with target.locked():
-        _train_locked(target, recipe, data, device, _command(name, overrides, data, run), watch)
+        typed = command(name, overrides, data, run, device)
+        _train_locked(target, recipe, Path(data) if data else None, device, typed, watch)
     watch(Finished(target))
     return target
 
 
-def _train_locked(
-    target: Run, recipe: Recipe, data: str | Path | None, device_name: str, command: str, watch: Watch
-) -> None:
-    images = load_data(recipe, Path(data) if data else None)
-    recipe = recipe.settled(len(images.train))
+def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
-    device = resolve_device(device_name if device_name != "auto" or not resumed else target.machine["torch_device"])
+    images = data_of(target, data) if resumed else load_data(recipe, data)
+    recipe = recipe.settled(len(images.train))
+    device = resolve_device(device_name if device_name != "auto" else target.machine.get("torch_device", "auto"))
     threads = _threads(recipe, target)
     precision = resolve_precision(recipe.training.precision)
 
@@ -142,28 +116,31 @@ def _train_locked(
         watch(Note(text, warning))
 
     with settled(device, precision, threads):
+        place = data or Path(images.train.source)
         machine = {
             "recipe": recipe.name,
-            "command": command,
+            "command": typed,
             **describe_machine(device),
             "torch_device": str(device),
             "precision": precision,
-            "data_dir": str(Path(data).resolve()) if data else None,
+            "data_dir": str(place.resolve()) if place.exists() else None,
             "data": images.train.source,
             "data_sha256": images.train.fingerprint(),
             "validated_on": images.valid_split,
             "notes": _notes(images),
         }
-        if resumed:
-            _check_machine(target, machine, tell)
-        else:
+        if not resumed:
             target.begin(recipe, machine)
         if not target.is_trained:
+            if resumed:
+                _compare_machines(target.machine, machine, tell)
+            target.log(", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("notes", "command")))
             _train_to_end(target, recipe, images, device, machine, tell, watch)
         model = load(target.path)
         model.to(device)
-        evaluation.evaluate(target, model, images.valid, images.valid_split)
+        evaluation.evaluate(target, model, images.valid, images.protocol)
         draw_figures(target, model, images)
+        target.write_json(MACHINE, {**target.machine, "data_dir": machine["data_dir"], "finished": now()})
         update_report(target, model)
 
 
@@ -188,9 +165,13 @@ def _train_to_end(
     target.cut(step)
     total = settings.num_steps(len(images.train))
     watch(Started(target, recipe, step, total, len(images.train), batches.steps_per_epoch, vae.num_parameters, machine))
-    tell(f"goes on after step {step} of {total}" if step else f"starts: {total} steps")
-    if getattr(objective, "warmup_steps", 0) > total:
-        tell(f"the warm-up ({objective.warmup_steps} steps) is longer than the run ({total} steps)", warning=True)
+    for note in machine["notes"]:
+        tell(note)
+    if step:
+        tell(f"goes on after step {step} of {total}")
+    else:
+        target.log(f"starts: {total} steps")
+    _warn_of_recipe(recipe, vae, total, tell)
     timing = target.table(TIMING)
     with stop_signals() as stop:
         ticks = training.train(
@@ -203,18 +184,21 @@ def _train_to_end(
             stop=stop,
             seconds_before=float(timing["seconds"][-1]) if timing else 0.0,
         )
-        for tick in ticks:
-            _store(target, tick, batches)
-            if tick.checkpoint_due:
-                target.save_checkpoint(tick.step, state.tensors())
-            for warning in tick.warnings:
-                tell(warning, warning=True)
-            watch(tick)
-            if tick.stopped:
-                tell(f"stopped at step {tick.step} of {total} and saved; the same command goes on from here")
-                raise Interrupted(
-                    f"stopped at step {tick.step} of {total} and saved; the same command goes on from here"
-                )
+        try:
+            for tick in ticks:
+                _store(target, tick, batches, state)
+                for warning in tick.warnings:
+                    tell(warning, warning=True)
+                watch(tick)
+                if tick.stopped:
+                    stopped = f"stopped at step {tick.step} of {total} and saved; the same command goes on from here"
+                    raise Interrupted(stopped)
+        except (training.Diverged, Interrupted) as error:
+            saved = target.newest_checkpoint
+            kept = f". The checkpoint of step {saved} is kept" if saved else ". There is no checkpoint before it"
+            text = f"{error}{kept if isinstance(error, training.Diverged) else ''}"
+            target.log(text)
+            raise type(error)(text) from None
         facts = {
             "format": MODEL_FORMAT,
             "recipe": {"title": recipe.title, **recipe.sections()},
@@ -224,10 +208,25 @@ def _train_to_end(
             "step": state.step,
         }
         save_tensors(target.path / MODEL, vae.state_dict(), facts)
-    tell(f"trained {total} steps")
+    target.log(f"trained {total} steps")
 
 
-def _store(target: Run, tick: training.Tick, batches: Batches) -> None:
+def _warn_of_recipe(recipe: Recipe, vae: VAE, total: int, tell: Callable[..., None]) -> None:
+    """What in a recipe a person would hardly want."""
+    warmup = recipe.objective.get("warmup_steps", 0)
+    if warmup > total:
+        tell(f"the warm-up ({warmup} steps) is longer than the run ({total} steps)", warning=True)
+    if getattr(vae.likelihood, "wants_binary", False) and recipe.data["binarize"] == "none":
+        name = recipe.likelihood["name"]
+        tell(
+            f"the {name} likelihood on grey images is a cross entropy, no likelihood (1907.06845); "
+            "its numbers compare with nothing else. Try data.binarize=dynamic",
+            warning=True,
+        )
+
+
+def _store(target: Run, tick: training.Tick, batches: Batches, state: training.State) -> None:
+    """Everything that a tick brings onto the disk, the checkpoint last."""
     count = len(tick.terms["loss"])
     columns = list(tick.terms)
     rows = []
@@ -242,6 +241,10 @@ def _store(target: Run, tick: training.Tick, batches: Batches) -> None:
     if tick.validation:
         names = list(tick.validation)
         target.append(VALIDATION, ["step", "epoch", *names], [[tick.step, tick.epoch, *tick.validation.values()]])
+        shown = ", ".join(f"{name} {tick.validation[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
+        target.log(f"step {tick.step}, epoch {tick.epoch}, held-out images: {shown}")
+    if tick.checkpoint_due:
+        target.save_checkpoint(tick.step, state.tensors())
 
 
 def _threads(recipe: Recipe, target: Run) -> int:
@@ -251,17 +254,15 @@ def _threads(recipe: Recipe, target: Run) -> int:
     return int(target.machine.get("threads", default_threads()))
 
 
-def _check_machine(target: Run, machine: Mapping[str, Any], tell: Callable[..., None]) -> None:
-    before = target.machine
-    if before.get("data_sha256") != machine["data_sha256"]:
-        raise ValueError(
-            f"{target.path}: the training images are not those that the run began with "
-            f"({before.get('data')} then, {machine['data']} now); name the right --data, or another --run"
-        )
-    changed = [key for key in ("device", "threads", "torch", "precision") if before.get(key) != machine[key]]
-    if changed and not target.is_trained:
-        what = ", ".join(f"{key} {before.get(key)} then, {machine[key]} now" for key in changed)
+def _compare_machines(before: Mapping[str, Any], now: Mapping[str, Any], tell: Callable[..., None]) -> None:
+    """Say what differs of what the bits of a run depend on."""
+    wanted = ("device", "processor", "threads", "torch", "numpy", "precision")
+    changed = [key for key in wanted if before.get(key) != now[key]]
+    if changed:
+        what = ", ".join(f"{key} {before.get(key)} then, {now[key]} now" for key in changed)
         tell(f"{what}: the run goes on, but not bit for bit as it would have", warning=True)
+    if now["threads"] > default_threads():
+        tell(f"{now['threads']} threads as before, on {default_threads()} processors now: this is slow", warning=True)
 
 
 def _notes(images: DataOfRun) -> list[str]:
@@ -269,12 +270,3 @@ def _notes(images: DataOfRun) -> list[str]:
     if images.valid_split == "test":
         notes.append("validated on the test split: nothing was selected by it")
     return notes
-
-
-def _command(name: str | Path, overrides: Mapping[str, Any], data: str | Path | None, run: str | Path | None) -> str:
-    words = ["vaelab", "train", str(name)]
-    for key, value in overrides.items():
-        words += ["--set", f"{key}={value}"]
-    words += ["--data", str(data)] if data else []
-    words += ["--run", str(run)] if run else []
-    return shlex.join(words)

@@ -43,6 +43,8 @@ class Likelihood(nn.Module):
     """Bernoulli likelihood on logits. Meant for ``data.binarize`` = "dynamic" or "threshold"."""
 
     channels_per_pixel = 1
+    wants_binary = True
+    """On grey images its log_prob is no likelihood."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()

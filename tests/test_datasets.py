@@ -1,0 +1,39 @@
+"""Contract tests over every data set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaelab import catalog
+
+NAMES = catalog.names("datasets")
+READY = [name for name in NAMES if not catalog.load("datasets", name).ABOUT.files]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_data_set_says_what_it_is(name: str):
+    module = catalog.load("datasets", name)
+    about = module.ABOUT
+    assert {"train"} <= set(about.splits) <= {"train", "valid", "test"}
+    assert all(count > 0 for count in about.splits.values())
+    assert about.title
+    assert about.licence
+    assert about.source
+    assert all(hasattr(module, verb) for verb in ("find", "get", "check")) or not about.files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_split_that_nobody_publishes_is_refused_before_anything_is_fetched(name: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="no split 'holdout'"):
+        catalog.load("datasets", name).load(tmp_path, "holdout")
+
+
+@pytest.mark.parametrize("name", READY)
+def test_what_comes_with_vaelab_is_what_it_says(name: str):
+    module = catalog.load("datasets", name)
+    for split, count in module.ABOUT.splits.items():
+        images = module.load(None, split)
+        assert (len(images), images.image_shape) == (count, module.ABOUT.image_shape)
+        assert images.labels is None or set(np.unique(images.labels)) <= set(range(len(images.label_names)))
+        assert images.fingerprint() == module.load(None, split).fingerprint()
