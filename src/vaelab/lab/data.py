@@ -118,12 +118,12 @@ def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
     results = []
     for folder, claims in folders.items():
         here = str(folder).lower()
-        name = max(claims, key=lambda name: (_matches(claims[name]), name in here))
+        name = max(claims, key=lambda name: _strength(claims[name], name in here))
         results.append((name, str(folder), claims[name]))
     return results
 
 
 def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:
-    """How well files fit a data set: digests that match, then the folder's name, then files that could not be compared."""
+    """How well files fit a data set: digests that match, then the folder's name, then what could not be compared."""
     words = [verdict for _, verdict in verdicts]
     return words.count("ok"), is_named, sum(word.startswith("ok") for word in words)
