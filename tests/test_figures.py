@@ -144,3 +144,19 @@ def test_the_manifold_is_decoded_where_its_axes_say(make_model: Callable[..., An
 def test_classes_have_different_colours():
     assert len(set(CLASS_COLOURS)) == 10
     assert len({tuple(class_colormap(25)(i)) for i in range(25)}) == 25
+
+
+def test_traversals_show_the_latents_with_the_largest_kl_first(make_model: Callable[..., Any]):
+    module, images = catalog.load("figures", "traversals"), make_images(30, (9, 8, 1), 0)
+    vae, _ = make_model(images.image_shape, {"network.latent_dim": 14})
+    arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
+    kl = vae.encode(images).kl().mean(0).numpy()
+    assert arrays["latents"].tolist() == np.argsort(-kl)[:10].tolist()
+    np.testing.assert_allclose(arrays["kl"], np.sort(kl)[::-1][:10], rtol=1e-4)
+    row, column = 3, 10
+    code = np.zeros(14, np.float32)
+    code[arrays["latents"][row]] = 3.0
+    expected = vae.decode(code)[0, 0] * 255
+    assert np.abs(arrays["images"][row * module.COLUMNS + column, ..., 0] - expected).max() <= 0.51
+    labels = [label.get_text() for label in module.draw(arrays).axes[0].get_xticklabels()]
+    assert (labels[0], labels[5], labels[10]) == ("−3.0", "0", "+3.0")

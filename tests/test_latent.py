@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
@@ -85,3 +86,28 @@ def test_codes_of_many_images(make_model: MakeModel, monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(codes.mean, expected.mean.numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(codes.log_var, expected.log_var.numpy(), rtol=1e-5, atol=1e-6)
     assert codes.mean.dtype == codes.log_var.dtype == np.float32
+
+
+def test_a_traversal_moves_one_latent_and_leaves_the_others() -> None:
+    code, values = np.array([5.0, 6.0, 7.0], np.float32), np.array([-1.0, 0.0, 2.0], np.float32)
+    codes = latent.traverse(code, np.array([2, 0]), values)
+    assert codes.shape == (2, 3, 3)
+    assert codes[0].tolist() == [[5, 6, -1], [5, 6, 0], [5, 6, 2]]
+    assert codes[1].tolist() == [[-1, 6, 7], [0, 6, 7], [2, 6, 7]]
+
+
+def test_an_interpolation_is_a_straight_line_with_both_ends() -> None:
+    a, b = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    line = latent.interpolate(a, b, 5)
+    np.testing.assert_array_equal(line[:, 0], a)
+    np.testing.assert_array_equal(line[:, -1], b)
+    np.testing.assert_allclose(line[:, 2], (a + b) / 2, atol=1e-6)
+    np.testing.assert_allclose(np.diff(line, axis=1), np.broadcast_to((b - a)[:, None] / 4, (4, 4, 3)), atol=1e-6)
+
+
+def test_mean_kl_of_codes_against_torch() -> None:
+    random = torch.Generator().manual_seed(0)
+    mean, log_var = torch.randn(50, 3, generator=random), torch.randn(50, 3, generator=random)
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mean, (log_var / 2).exp()), normal(0.0, 1.0)).mean(0)
+    np.testing.assert_allclose(latent.Codes(mean.numpy(), log_var.numpy()).kl, expected, rtol=1e-5)

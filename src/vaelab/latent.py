@@ -1,12 +1,14 @@
 """Latent space as arrays: codes of a data set, grids over the prior, principal axes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from vaelab.distributions import DiagonalNormal
 from vaelab.images import Images
 from vaelab.model import CHUNK, VAE
 from vaelab.runtime import progress
@@ -18,6 +20,13 @@ class Codes:
 
     mean: Float[np.ndarray, "n latent"]
     log_var: Float[np.ndarray, "n latent"]
+
+    @property
+    def kl(self) -> Float[np.ndarray, " latent"]:
+        """Mean KL to the prior of each latent, nats per image."""
+        posterior = DiagonalNormal(torch.from_numpy(self.mean).double(), torch.from_numpy(self.log_var).double())
+        means: NDArray[np.float64] = posterior.kl().mean(0).numpy()
+        return means
 
 
 def encode_images(model: VAE, images: Images) -> Codes:
@@ -44,6 +53,24 @@ def prior_grid(count: int) -> Float[np.ndarray, "points 2"]:
     """Two-latent codes over the prior's quantiles, row by row from the top left: z₂ falls, z₁ rises."""
     axis = prior_quantiles(count)
     return np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 2)
+
+
+def traverse(
+    code: Float[np.ndarray, " latent"], latents: Int[np.ndarray, " rows"], values: Float[np.ndarray, " columns"]
+) -> Float[np.ndarray, "rows columns latent"]:
+    """``code`` with one latent after the other set to each of ``values``, all others as they are."""
+    codes = np.tile(code, (len(latents), len(values), 1))
+    codes[np.arange(len(latents)), :, latents] = values
+    return codes
+
+
+def interpolate(
+    a: Float[np.ndarray, "pairs latent"], b: Float[np.ndarray, "pairs latent"], count: int
+) -> Float[np.ndarray, "pairs count latent"]:
+    """``count`` codes on the straight line from ``a`` to ``b``, both ends included."""
+    share = np.linspace(0, 1, count, dtype=np.float32)[None, :, None]
+    line: NDArray[Any] = a[:, None] * (1 - share) + b[:, None] * share
+    return line
 
 
 def principal_axes(

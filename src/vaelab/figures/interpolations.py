@@ -1,0 +1,46 @@
+"""Straight lines in latent space between pairs of held-out images."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from vaelab.figures import Arrays, house_style, picture_figure
+from vaelab.images import Images, to_uint8
+from vaelab.latent import interpolate
+from vaelab.model import VAE
+from vaelab.pictures import tile
+
+TITLE = "Interpolations"
+ORDER = 57
+SPLIT = "valid"
+PAIRS, STEPS = 6, 10
+
+
+def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
+    """Random pairs of images, and what the decoder makes of the codes between their posterior means."""
+    chosen = torch.randint(len(images), (2 * PAIRS,), generator=generator).numpy()
+    originals = np.asarray(images.pixels[chosen])
+    means = model.encode(originals).mean.numpy()
+    codes = interpolate(means[:PAIRS], means[PAIRS:], STEPS)
+    decoded = to_uint8(model.decode(torch.from_numpy(codes).flatten(0, 1)))
+    return {"first": originals[:PAIRS], "last": originals[PAIRS:], "between": decoded}
+
+
+def draw(arrays: Arrays) -> Figure:
+    """One pair a row: an original, the images between, the other original."""
+    between = arrays["between"].reshape(PAIRS, STEPS, *arrays["between"].shape[1:])
+    left, middle, right = (
+        tile(images.reshape(-1, *images.shape[-3:]), columns)
+        for images, columns in ((arrays["first"], 1), (between, STEPS), (arrays["last"], 1))
+    )
+    gap = np.full((left.shape[0], left.shape[1] // 5, left.shape[2]), 255, np.uint8)
+    with house_style():
+        return picture_figure(np.concatenate([left, gap, middle, gap, right], axis=1), width=9)[0]
+
+
+def caption(arrays: Arrays) -> str:
+    """What stands at the ends."""
+    return (
+        f"{PAIRS} random pairs of images that the model was not trained on, at the two ends of each row; between them "
+        "the decoder's mean on the straight line from one posterior mean to the other."
+    )

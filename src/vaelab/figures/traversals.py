@@ -1,0 +1,61 @@
+"""What each latent does: one row each, the latents with the largest KL first."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from vaelab.figures import Arrays, house_style, show_picture
+from vaelab.images import Images, to_uint8
+from vaelab.latent import encode_images, traverse
+from vaelab.model import VAE
+from vaelab.pictures import tile
+
+TITLE = "Traversals"
+ORDER = 55
+SPLIT = "valid"
+ROWS, COLUMNS = 10, 11
+REACH = 3.0
+"""Standard deviations of the prior, to both sides."""
+ENOUGH = 2000
+"""Held-out images from which the KL of each latent is estimated."""
+
+
+def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
+    """Expected images along each latent through the origin, and the mean KL of each."""
+    some = torch.randperm(len(images), generator=generator)[:ENOUGH].sort().values.numpy()
+    kl = encode_images(model, images.take(some)).kl
+    latents = np.argsort(-kl, kind="stable")[:ROWS]
+    values = np.linspace(-REACH, REACH, COLUMNS, dtype=np.float32)
+    codes = traverse(np.zeros(model.facts.latent_dim, np.float32), latents, values)
+    decoded = to_uint8(model.decode(torch.from_numpy(codes).flatten(0, 1)))
+    return {"images": decoded, "latents": latents, "kl": kl[latents], "values": values}
+
+
+def draw(arrays: Arrays) -> Figure:
+    """Rows of images with the latent and its KL at their left."""
+    images, values = arrays["images"], arrays["values"]
+    sheet = tile(images, len(values))
+    height, width = (side + 2 for side in images.shape[1:3])
+    with house_style():
+        size = 9.0
+        figure = Figure(figsize=(size, 1.0 + (size - 1.6) * sheet.shape[0] / sheet.shape[1]))
+        axes = figure.subplots()
+        show_picture(axes, sheet)
+        axes.set_axis_on()
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        rows = [f"$z_{{{j + 1}}}$   {kl:.2f}" for j, kl in zip(arrays["latents"], arrays["kl"], strict=True)]
+        axes.set_yticks(np.arange(len(rows)) * height + height / 2, rows)
+        columns = [f"{value:+.1f}".replace("-", "−").replace("+0.0", "0") for value in values]
+        axes.set_xticks(np.arange(len(columns)) * width + width / 2, columns)
+        axes.set_title("At the left each latent and its mean KL, in nats", fontsize=11)
+        axes.set_xlabel("value of the latent, standard deviations of the prior")
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """What moves and what does not."""
+    return (
+        f"One latent a row, moved from −{REACH:g} to {REACH:g} while all others stay at 0; "
+        f"the {len(arrays['latents'])} with the largest KL to the prior, largest first."
+    )
