@@ -269,7 +269,7 @@ def test_a_damaged_json_file_is_named(vaelab: Typed, trained: Path, tmp_path: Pa
         (["train", "digits", "--set", "data.binarize=dynamc"], 2, "Did you mean 'dynamic'?"),
         (["train"], 2, "Missing argument"),
         (["trian"], 2, "Did you mean 'train'?"),
-        (["sample", "nowhere"], 1, "nowhere: no such run or file"),
+        (["sample", "nowhere"], 1, "nowhere: no run here"),
         (["evaluate", "nowhere"], 1, "make one with vaelab train RECIPE"),
         (["data", "get", "mnits"], 2, "Did you mean 'mnist'?"),
         (["data", "check", "nowhere"], 1, "no such file or folder"),
@@ -370,7 +370,7 @@ def test_evaluate_is_kept_with_its_protocol_and_not_measured_twice(
 def test_samples_to_a_sheet_or_a_folder_and_nothing_is_overwritten(vaelab: Typed, trained: Path, tmp_path: Path):
     assert vaelab("sample", trained, "-n", 9)[1] == "digits-samples.png\n"
     with Image.open(tmp_path / "digits-samples.png") as sheet:
-        assert sheet.size == (3 * 30 + 2, 3 * 30 + 2)
+        assert sheet.size == (3 * (3 * 30 + 2), 3 * (3 * 30 + 2))
     assert vaelab("sample", trained, "-n", 9)[1] == "digits-samples-2.png\n"
     first, second = ((tmp_path / name).read_bytes() for name in ("digits-samples.png", "digits-samples-2.png"))
     assert first == second
@@ -393,7 +393,7 @@ def test_reconstruct_own_pictures_and_held_out_ones(vaelab: Typed, trained: Path
         pixels = np.random.default_rng(i).integers(0, 256, (28, 28), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "mine" / f"ä {i}.png")
     assert vaelab("reconstruct", trained, "mine", "--out", "pairs.png")[0] == 0
-    sheet = read(tmp_path / "pairs.png")
+    sheet = read(tmp_path / "pairs.png")[::3, ::3]  # small images are enlarged by a whole factor
     assert sheet.shape == (2 * 30 + 2, 3 * 30 + 2)
     original = read(tmp_path / "mine" / "ä 1.png")
     assert np.array_equal(sheet[2:30, 32:60], original)
@@ -455,3 +455,26 @@ def test_a_report_escapes_what_people_write(vaelab: Typed, tmp_path: Path):
     page = (tmp_path / "x" / "report.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_help_keeps_its_defaults_in_colour_and_without(vaelab: Typed):
+    for verb in ("train", "reconstruct"):
+        assert "(default:" in vaelab(verb, "--help")[1]
+    assert "$VAELAB_DATA, then the cache" in " ".join(vaelab("train", "--help")[1].replace("│", " ").split())
+    code, out, _ = vaelab("--version")
+    assert (code, out) == (0, "0.1.0\n")
+
+
+def test_a_disk_without_room_is_noticed_before_training(vaelab: Typed, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 5_000_000))
+    code, _, err = vaelab("train", "digits", *TINY, "--run", "full")
+    assert code == 1
+    assert "5 MB free" in err
+    assert "free some space" in err
+
+
+def test_transparent_pictures_are_not_guessed_at(vaelab: Typed, trained: Path, tmp_path: Path):
+    Image.new("RGBA", (28, 28), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    code, _, err = vaelab("reconstruct", trained, "clear.png", "--out", "x.png")
+    assert code == 1
+    assert "clear.png: has transparent parts" in err

@@ -84,6 +84,9 @@ def test_figures_of_models_draw_whatever_the_images(
 def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, validations: int):
     module = catalog.load("figures", name)
     arrays = module.collect(*make_tables(steps, validations))
+    if name == "elbo" and validations < 2:
+        assert arrays is None
+        return
     assert 1000 < len(png(module.draw(arrays))) < 500_000
     assert module.caption(arrays)
 

@@ -1,7 +1,9 @@
 """The command line: parses, calls the lab, explains errors. It and view.py are the only places that print."""
 
+import errno
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,6 +12,12 @@ import typer
 from vaelab.view import TrainingView, print_json, print_plan, print_warnings, show_progress, table
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+ADVICE = {
+    errno.ENOSPC: "free some space, then the same command begins again or goes on",
+    errno.EROFS: "choose another place with --run or --out",
+    errno.EACCES: "choose another place with --run or --out",
+}
+"""What to do about what the system refuses."""
 
 app = typer.Typer(
     help="Variational autoencoders of images: trained, measured, looked at, one command for each step.",
@@ -25,11 +33,28 @@ app.add_typer(data_app, name="data")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/digits.")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder with the images [default: $VAELAB_DATA, then the cache].")
+    Path | None, typer.Option("--data", help="Folder with the images (default: $VAELAB_DATA, then the cache).")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write [default: a free name here].")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write (default: a free name here).")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        print(version("vaelab"))
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails; any verb.")] = False,
+) -> None:
+    """Options of the whole; ``--debug`` is read by ``main`` wherever it stands."""
 
 
 def main() -> NoReturn:
@@ -59,7 +84,10 @@ def _explain(error: Exception, debug: bool) -> int:
 
         traceback.print_exception(error)
     if hasattr(error, "format_message"):  # the parser's own errors, of which typer exports no class
-        _complain(f"{error.format_message()} (see vaelab --help)")
+        if error.format_message():  # empty where the help has just been shown
+            _complain(f"{error.format_message()} (see vaelab --help)")
+    elif isinstance(error, OSError) and error.errno in ADVICE:
+        _complain(f"{error.filename or 'this disk'}: {error.strerror}; {ADVICE[error.errno]}")
     elif isinstance(error, ValueError | OSError | RuntimeError) or hasattr(error, "exit_code"):
         _complain(str(error) or type(error).__name__)
     else:
@@ -137,7 +165,7 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 @data_app.command("get")
 def data_get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, such as mnist.")],
-    to: Annotated[Path | None, typer.Option("--to", help="Folder to put it into [default: the cache].")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to put it into (default: the cache).")] = None,
 ) -> None:
     """Download a data set; files that are there already stay.
 
@@ -187,7 +215,7 @@ def train(
     ] = None,
     data: DataOption = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="The run's directory [default: runs/RECIPE and the overrides].")
+        Path | None, typer.Option("--run", help="The run's directory (default: runs/RECIPE and the overrides).")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for --set training.seed=N.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")] = "auto",
@@ -196,16 +224,18 @@ def train(
 ) -> None:
     """Train a recipe, draw the figures, write the report; the same command again goes on where it stopped.
 
-    Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.name=beta --set objective.beta=4
+    Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4
     """
     from vaelab import lab
     from vaelab.recipe import parse_override
+    from vaelab.runtime import resolve_device
 
     values = dict(parse_override(text) for text in overrides or [])
     if seed is not None:
         values["training.seed"] = seed
     show_progress()
     if dry_run:
+        resolve_device(device)
         print_plan(lab.plan(recipe, values, data=data, run=run), as_json)
         return
     view = TrainingView()
@@ -220,7 +250,7 @@ def train(
 @app.command()
 def figures(
     run: RunArgument,
-    only: Annotated[str | None, typer.Option("--only", help="Names, separated by commas [default: all].")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="Names, separated by commas (default: all).")] = None,
     data: DataOption = None,
 ) -> None:
     """Draw the figures of a run again.
@@ -301,11 +331,11 @@ def reconstruct(
     run: RunArgument,
     images: Annotated[
         Path | None,
-        typer.Argument(metavar="[IMAGES]", help="A picture, a folder, .npy or .npz [default: the held-out images]."),
+        typer.Argument(metavar="IMAGES", help="A picture, a folder, .npy or .npz (default: the held-out images)."),
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("--count", "-n", min=1, help="How many images at the most [default: 16 on a sheet, else all]."),
+        typer.Option("--count", "-n", min=1, help="How many images at the most (default: 16 on a sheet, else all)."),
     ] = None,
     data: DataOption = None,
     out: OutOption = None,
@@ -326,7 +356,7 @@ def encode(
     run: RunArgument,
     images: Annotated[
         Path | None,
-        typer.Argument(metavar="[IMAGES]", help="A picture, a folder, .npy or .npz [default: the held-out images]."),
+        typer.Argument(metavar="IMAGES", help="A picture, a folder, .npy or .npz (default: the held-out images)."),
     ] = None,
     data: DataOption = None,
     out: OutOption = None,

@@ -69,7 +69,7 @@ def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, object]]":
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError, MemoryError, OverflowError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}") from None
+        raise DamagedFile(f"{path} is damaged, or none of vaelab's files ({error})") from None
     try:
         header = json.loads(metadata["vaelab"])
         digest, text = str(header["sha256"]), str(header["facts"])

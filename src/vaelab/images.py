@@ -151,7 +151,7 @@ def as_model_input(
     if x.dtype == torch.uint8:
         return x.float().div_(255), is_array
     if not x.is_floating_point():
-        raise ValueError(f"images must be uint8 or floating point; got {x.dtype}")
+        raise ValueError(f"images must be uint8 or floating point; got {x.dtype}, convert them first")
     if len(x) and (not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1):
         raise ValueError("floating-point images must lie in [0, 1]; give uint8 for 0 … 255")
     return x.float(), is_array

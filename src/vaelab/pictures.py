@@ -57,10 +57,13 @@ def _read_picture(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.u
     channels, height, width = image_shape
     try:
         with Image.open(path) as picture:
-            mode = picture.mode
+            mode, info = picture.mode, dict(picture.info)
+            is_clear = "A" in picture.getbands() and bool(np.asarray(picture.getchannel("A")).min() < 255)
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable picture ({error})") from None
+    if is_clear or "transparency" in info:
+        raise ValueError(f"{path}: has transparent parts; put it on a background first (digits are white on black)")
     if mode.startswith(("I", "F")):  # Pillow would cut them off at 255
         raise ValueError(f"{path}: more than 8 bits a pixel; convert it to 8 bits first")
     if pixels.shape[:2] != (height, width):

@@ -52,9 +52,13 @@ class Run:
         """An existing run; FileNotFoundError says how to make one."""
         run = cls(path)
         if not (run.path / RECIPE).is_file():
-            raise FileNotFoundError(
-                f"{path}: no run here (no {RECIPE}); make one with vaelab train RECIPE --run {path}"
+            near = Path("runs") / path
+            hint = (
+                f"did you mean {near}?"
+                if (near / RECIPE).is_file()
+                else f"make one with vaelab train RECIPE --run {path}"
             )
+            raise FileNotFoundError(f"{path}: no run here (no {RECIPE}); {hint}")
         return run
 
     @property

@@ -1,6 +1,7 @@
 """How things look on a terminal and in a pipe: tables, JSON, progress."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,6 +128,7 @@ class TrainingView:
         self._progress: Progress | None = None
         self._said = 0.0
         self._said_step = 0
+        self._rate: float | None = None
         self._started: lab.Started | None = None
 
     def __call__(self, event: "lab.Event") -> None:
@@ -184,7 +186,8 @@ class TrainingView:
         means = {name: float(values.mean()) for name, values in tick.terms.items()}
         epochs = -(-self._started.num_steps // self._started.steps_per_epoch)
         seconds = (self._started.num_steps - tick.step) * self._started.recipe.training.batch_size
-        left = seconds / max(tick.images_per_second, 1e-9)
+        self._rate = tick.images_per_second if self._rate is None else 0.8 * self._rate + 0.2 * tick.images_per_second
+        left = seconds / max(self._rate, 1e-9)
         rate = f"{tick.images_per_second:,.0f} images/s"
         if self._progress is not None:  # must fit beside a bar into 80 columns
             return f"epoch {tick.epoch}/{epochs} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
@@ -203,7 +206,7 @@ class TrainingView:
             split = run.evaluation["likelihood"]["measured_on"]["split"]
             self._console.print(f"ELBO of {split} images: {elbo:.2f} nats (with the likelihood's constant)")
         self._console.print(f"report: {_escape(str(run.path / 'report.html'))}")
-        self._console.print(f"next: vaelab sample {_escape(str(run.path))}", style="dim")
+        self._console.print(f"next: vaelab sample {_escape(shlex.quote(str(run.path)))}", style="dim")
 
     def close(self) -> None:
         """Take the bar off the terminal."""

@@ -12,8 +12,8 @@ ORDER = 60
 
 
 def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:
-    """Step, epoch and ELBO of every validation; None without any."""
-    if not len(validation.get("step", ())):
+    """Step, epoch and ELBO of every validation; None for fewer than two."""
+    if len(validation.get("step", ())) < 2:
         return None
     return {"epoch": validation["step"] / max(1.0, _steps_per_epoch(history)), "elbo": validation["elbo"]}
 

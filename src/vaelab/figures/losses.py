@@ -51,7 +51,7 @@ def draw(arrays: Arrays) -> Figure:
         for axes, names in ((upper, ("loss", "reconstruction")), (lower, ("kl", "beta_kl"))):
             _limit(axes, arrays, [name for name in names if name in arrays])
             axes.set_ylabel("nats per image")
-            axes.legend(loc="upper right" if axes is upper else "lower right", ncols=2, fontsize=10)
+            axes.legend(loc="upper right" if axes is upper else "best", ncols=2, fontsize=10)
         upper.set_title("Loss of each batch (thin), running mean (thick), held-out images (marks)")
         lower.set_xlabel("batch")
         lower.set_xlim(0, max(float(arrays["step"][-1]), 1.0) * 1.01)

@@ -19,6 +19,8 @@ from vaelab.pictures import encode_png, read_pictures, tile
 from vaelab.run import Run
 from vaelab.runtime import derive_seed
 
+THUMBNAIL = 96
+"""Height in pixels that small images are enlarged to on a sheet, or a little less: by whole factors."""
 SHEET = 16
 """Images on a sheet of reconstructions, unless told otherwise."""
 
@@ -38,7 +40,8 @@ def output_path(given: str | Path | None, default: str, *, overwrite: bool) -> P
 def _write_pictures(path: Path, pixels: NDArray[np.uint8], columns: int, names: list[str] | None = None) -> None:
     """One sheet if ``path`` ends in .png, else a folder of single pictures with these names, else numbers."""
     if path.suffix.lower() == ".png":
-        write_atomic(path, encode_png(tile(pixels, columns)))
+        scale = max(1, THUMBNAIL // pixels.shape[1])
+        write_atomic(path, encode_png(tile(pixels, columns).repeat(scale, 0).repeat(scale, 1)))
         return
     if path.suffix:
         raise ValueError(f"{path}: pictures go to a .png or into a folder (a name without an ending)")

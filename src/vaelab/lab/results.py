@@ -24,7 +24,7 @@ MODEL_FORMAT = 1
 def load(path: str | Path) -> VAE:
     """The model of a run directory or of a ``model.safetensors``, on the CPU; nothing in it is executed."""
     path = Path(path)
-    file = Run.open(path).model_path if path.is_dir() else path
+    file = path if path.is_file() else Run.open(path).model_path
     tensors, facts = load_tensors(file)
     if facts.get("format") != MODEL_FORMAT:
         raise ValueError(f"{file}: not a vaelab model, or one of another version (format {facts.get('format')})")

@@ -1,5 +1,6 @@
 """``vaelab train``: train a run to its end, or go on with it."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ def _train_to_end(
     else:
         target.log(f"starts: {total} steps")
     _warn_of_recipe(recipe, vae, total, tell)
+    _check_space(target, sum(vae.num_parameters.values()))
     timing = target.table(TIMING)
     with stop_signals() as stop:
         ticks = training.train(
@@ -209,6 +211,17 @@ def _train_to_end(
         }
         save_tensors(target.path / MODEL, vae.state_dict(), facts)
     target.log(f"trained {total} steps")
+
+
+def _check_space(target: Run, num_parameters: int) -> None:
+    """OSError if the disk has no room for three checkpoints (weights and two moments, float32), model and pictures."""
+    needed = num_parameters * 4 * (3 * 3 + 1) + 10_000_000
+    free = shutil.disk_usage(target.path).free
+    if free < needed:
+        raise OSError(
+            f"{target.path}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for checkpoints and pictures; "
+            "free some space or choose another --run"
+        )
 
 
 def _warn_of_recipe(recipe: Recipe, vae: VAE, total: int, tell: Callable[..., None]) -> None:
