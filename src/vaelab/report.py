@@ -13,7 +13,7 @@ from vaelab.run import LOG, RECIPE, REPORT, Run
 
 NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir")
 """Of machine.json: shown elsewhere, or paths that concern nobody whom the page is sent to."""
-SPELLED = {"kl": "KL", "elbo": "ELBO", "held out": "held-out", "seconds": "training time"}
+SPELLED = {"beta kl": "β·KL", "kl": "KL", "elbo": "ELBO", "held out": "held-out", "seconds": "training time"}
 
 
 def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str]) -> None:
