@@ -120,8 +120,10 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path):
     made.save_checkpoint(1, {"w": torch.zeros(3)})
     partial = made.path / "checkpoints" / ".step-000000002.safetensors.abc.part"
     partial.write_bytes(b"half")
+    (made.path / ".model.safetensors.x1.part").write_bytes(b"half")
+    (made.path / ".somebody-else.part").write_bytes(b"theirs")
     with made.locked():
-        assert not partial.exists()
+        assert [path.name for path in made.path.rglob("*.part")] == [".somebody-else.part"]
     assert len(made._checkpoints()) == 1
 
 

@@ -23,6 +23,8 @@ RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
 CHECKPOINTS, MODEL, FIGURES = "checkpoints", "model.safetensors", "figures"
 EVALUATION, REPORT = "evaluation.json", "report.html"
+OWN_FILES = (RECIPE, MACHINE, HISTORY, TIMING, VALIDATION, MODEL, EVALUATION, REPORT, f"{FIGURES}/*")
+"""What is written whole or not at all, besides checkpoints."""
 KEPT_CHECKPOINTS = 2
 Table = dict[str, NDArray[np.float64]]
 
@@ -131,8 +133,10 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / LOCK, timeout=0):
-                for partial in [*self.path.glob(".*.part"), *(self.path / CHECKPOINTS).glob(".*.part")]:
-                    partial.unlink()  # what a killed process was writing
+                for name in (*OWN_FILES, f"{CHECKPOINTS}/step-*"):
+                    folder, _, file = name.rpartition("/")
+                    for partial in (self.path / folder).glob(f".{file}.*.part"):
+                        partial.unlink()  # what a killed process was writing
                 yield
         except Timeout:
             raise RunInUse(
