@@ -1,8 +1,9 @@
 """Images: the one container of image data, what is known about a data set, batches."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,14 +24,59 @@ class About:
     """What is known of a data set without loading it."""
 
     title: str
-    image_shape: tuple[int, int, int]
-    """Channels, height, width."""
-    splits: dict[str, int]
-    """Number of images of each published split."""
+    image_shape: tuple[int, int, int] | None
+    """Channels, height, width; None where they depend on a person's files."""
+    splits: dict[str, int | None]
+    """Number of images of each published split; None where it depends on a person's files."""
     licence: str
     source: str
     files: tuple[str, ...] = ()
     """Names of the files that hold it; empty for a data set that needs none."""
+
+
+@runtime_checkable
+class PixelArray(Protocol):
+    """What pixels may lie in: an array, a read-only memory map, a selection of either."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length along each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of an element."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]: ...
+
+
+class Rows:
+    """Some rows of an array, read when they are asked for: a selection of a memory map stays on the disk."""
+
+    def __init__(self, array: PixelArray, indices: NDArray[np.int64]) -> None:
+        if isinstance(array, Rows):
+            array, indices = array._array, array._indices[indices]
+        self._array, self._indices = array, indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length along each axis."""
+        return (len(self._indices), *self._array.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Type of an element."""
+        return self._array.dtype
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
+        return np.asarray(self._array[self._indices[key]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +87,7 @@ class Images:
     read-only memory map.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: PixelArray
     labels: NDArray[np.int64] | None = None
     label_names: tuple[str, ...] = ()
     attributes: NDArray[np.bool_] | None = None
@@ -53,6 +99,10 @@ class Images:
     """Where the pixels came from, for the record of a run."""
     notes: tuple[str, ...] = field(default=())
     """What a person should know about this data, one sentence each."""
+    digest: str | None = None
+    """The fingerprint, where it is known already."""
+    settled: Mapping[str, Any] = field(default_factory=dict)
+    """What the data set's options that were "auto" became."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
@@ -80,12 +130,32 @@ class Images:
         return channels, height, width
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
-        """The images at ``indices``, with their labels, attributes and factors."""
+        """The images at ``indices``, with their labels, attributes and factors; of a memory map a lazy selection."""
         columns: dict[str, Any] = {
             name: None if column is None else column[indices]
             for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
         }
-        return replace(self, pixels=self.pixels[indices], **columns)
+        is_lazy = isinstance(self.pixels, Rows | np.memmap)
+        pixels = Rows(self.pixels, indices) if is_lazy else self.pixels[indices]
+        return replace(self, pixels=pixels, digest=None, **columns)
+
+    def binary_attributes(self) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+        """What each image has or has not, ``[N, A]``, and the names: its attributes, then its class one against the rest.
+
+        Classes that no image is in are left out; A is 0 where there is neither attribute nor class.
+        """
+        columns, names = [np.empty((len(self), 0), bool)], list(self.attribute_names)
+        if self.attributes is not None:
+            columns.append(np.asarray(self.attributes))
+        if self.labels is not None:
+            classes = np.unique(self.labels)
+            columns.append(self.labels[:, None] == classes)
+            names += [self.label_name(int(label)) for label in classes]
+        return np.concatenate(columns, axis=1), tuple(names)
+
+    def label_name(self, label: int) -> str:
+        """The name of a class, or its number where classes have none."""
+        return self.label_names[label] if self.label_names else str(label)
 
     def floats(
         self, start: int, stop: int, device: torch.device | None = None
@@ -95,6 +165,8 @@ class Images:
 
     def fingerprint(self) -> str:
         """SHA-256 of shape and pixels: equal for equal images, wherever they lie."""
+        if self.digest is not None:
+            return self.digest
         digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
         for start in range(0, len(self), 4096):
             digest.update(np.ascontiguousarray(self.pixels[start : start + 4096]).data)
@@ -167,13 +239,16 @@ def _given_tensor(given: Any) -> Tensor:
 class Batches:
     """The order in which a training set is seen: step → batch, a pure function of (seed, step).
 
-    Every epoch is a fresh permutation; its last, smaller batch is used too. Pixels live on the device.
+    Every epoch is a fresh permutation; its last, smaller batch is used too. Pixels stay where they are, in memory or in a
+    memory map; on an accelerator they are copied to the device where they fit beside the training.
     """
 
     def __init__(self, images: Images, batch_size: int, seed: int, device: torch.device) -> None:
-        self._pixels = as_tensor(images.pixels).to(device)
+        self._array = images.pixels
+        self._device = device
+        self._on_device = as_tensor(images.pixels).to(device) if _fits(images.pixels, device) else None
         self._seed = seed
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self.num_images = len(images)
         self.batch_size = batch_size
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -182,19 +257,29 @@ class Batches:
         """The epoch of ``step``, both counted from 0."""
         return step // self.steps_per_epoch
 
-    def order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> NDArray[np.int64]:
         """Indices of all images in the order of ``epoch``."""
         if self._order[0] != epoch:
             philox = np.random.Philox(key=derive_seed(self._seed, "order", epoch))
-            permutation = np.random.Generator(philox).permutation(self.num_images)
-            self._order = (epoch, torch.from_numpy(permutation).to(self._pixels.device))
+            self._order = (epoch, np.random.Generator(philox).permutation(self.num_images))
         return self._order[1]
 
     def pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
         """The batch of ``step``, counted from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self.batch_size
-        return self._pixels[self.order(epoch)[start : start + self.batch_size]]
+        chosen = self.order(epoch)[start : start + self.batch_size]
+        if self._on_device is not None:
+            return self._on_device[torch.from_numpy(chosen).to(self._device)]
+        return as_tensor(self._array[chosen]).to(self._device)
+
+
+def _fits(pixels: PixelArray, device: torch.device) -> bool:
+    """Whether pixels take less than half of what an accelerator has free; memory of the CPU needs no second copy."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(np.prod(pixels.shape)) < free // 2
 
 
 def split_off(images: Images, count: int) -> tuple[Images, Images]:

@@ -16,12 +16,8 @@ SIDE = 5
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Random training images with their labels."""
     chosen = torch.randperm(len(images), generator=generator)[: SIDE * SIDE].numpy()
-    names = [] if images.labels is None else [_name(images, int(images.labels[i])) for i in chosen]
+    names = [] if images.labels is None else [images.label_name(int(images.labels[i])) for i in chosen]
     return {"images": images.pixels[chosen], "names": names}
-
-
-def _name(images: Images, label: int) -> str:
-    return images.label_names[label] if images.label_names else str(label)
 
 
 def draw(arrays: Arrays) -> Figure:
