@@ -1,0 +1,168 @@
+"""Drawn faces in CelebA's layout: what an attribute says is what is drawn, and a set is the same however it is made."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "make_faces.py"
+COUNT = 40
+
+spec = importlib.util.spec_from_file_location("make_faces", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+make_faces = importlib.util.module_from_spec(spec)
+sys.modules["make_faces"] = make_faces  # dataclasses look their module up
+spec.loader.exec_module(make_faces)
+
+ROWS = {  # where a trait's pixels lie, a few pixels of pose allowed
+    "Wearing_Hat": (25, 90),
+    "Bangs": (35, 112),
+    "Receding_Hairline": (35, 105),
+    "Mustache": (135, 165),
+    "Goatee": (145, 190),
+    "5_o_Clock_Shadow": (125, 190),
+    "Smiling": (105, 180),
+    "Mouth_Slightly_Open": (140, 175),
+    "Big_Lips": (140, 175),
+    "Big_Nose": (90, 150),
+    "Narrow_Eyes": (85, 130),
+    "Bags_Under_Eyes": (100, 135),
+    "Arched_Eyebrows": (75, 115),
+    "Bushy_Eyebrows": (75, 115),
+    "Rosy_Cheeks": (105, 165),
+    "Wearing_Lipstick": (140, 175),
+    "Heavy_Makeup": (85, 125),
+    "Eyeglasses": (90, 135),
+    "Wearing_Earrings": (125, 160),
+}
+
+
+def run(folder: Path, *more: str) -> tuple[int, dict[str, bytes]]:
+    """Exit code, and every file below ``folder`` by its name."""
+    code = make_faces.main([str(folder), "--count", str(COUNT), "--jobs", "1", *more])
+    return code, read(folder)
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of 40 faces, written by two processes."""
+    folder: Path = tmp_path_factory.mktemp("faces") / "new" / "set"
+    subprocess.run([sys.executable, SCRIPT, folder, "--count", str(COUNT), "--jobs", "2"], check=True, timeout=60)
+    return folder
+
+
+# -- faces ------------------------------------------------------------------------------------------------------------
+
+
+def test_face_is_a_function_of_seed_and_index() -> None:
+    picture, attributes = make_faces.draw_face(3, 7)
+    again, same = make_faces.draw_face(3, 7)
+    assert (picture.dtype, picture.shape) == (np.uint8, (218, 178, 3))
+    assert np.array_equal(picture, again)
+    assert attributes == same
+    assert list(attributes) == list(make_faces.NAMES)
+    for other in ((4, 7), (3, 8)):
+        assert not np.array_equal(picture, make_faces.draw_face(*other)[0])
+
+
+def test_attributes_are_logical_and_neither_rare_nor_common() -> None:
+    faces = [make_faces.attributes_of(make_faces.draw_parameters(0, index)) for index in range(1, 1501)]
+    for face in faces:
+        assert sum(face[f"{colour}_Hair"] for colour in ("Black", "Blond", "Brown", "Gray")) <= 1 - face["Bald"]
+        assert face["No_Beard"] != (face["Mustache"] or face["Goatee"] or face["5_o_Clock_Shadow"])
+        assert face["Straight_Hair"] + face["Wavy_Hair"] + face["Bald"] == 1
+        assert face["Male"] or face["No_Beard"]
+        assert not (face["Young"] and face["Gray_Hair"])
+    for name in make_faces.NAMES:
+        share = np.mean([face[name] for face in faces])
+        assert 0.08 < share < 0.65 if name in make_faces.DRAWN else share == 0, name
+
+
+@pytest.mark.parametrize("name", make_faces.TRAITS)
+def test_trait_is_seen_where_it_belongs(name: str) -> None:
+    with_it = make_faces.edit_parameters(make_faces.draw_parameters(0, 5), name, True)
+    without = make_faces.edit_parameters(with_it, name, False)
+    shown, hidden = make_faces.attributes_of(with_it), make_faces.attributes_of(without)
+    assert (shown[name], hidden[name]) == (True, False)
+    dependent = {other for other, trait in make_faces.TRAITS.items() if name in trait.needs.split()}
+    assert {key for key in shown if shown[key] != hidden[key]} <= {name, "No_Beard", "Straight_Hair", *dependent}
+
+    change = make_faces.render(with_it).astype(float) - make_faces.render(without)
+    in_crop = np.square(change[45:173, 25:153]).sum()
+    assert in_crop > 3e4  # in the crop that experiments take; a step of 10 levels in 100 pixels
+    if name in ROWS:
+        top, bottom = ROWS[name]
+        assert np.square(change[top:bottom]).sum() > 0.97 * np.square(change).sum()
+
+
+def test_edit_brings_what_it_needs() -> None:
+    woman = make_faces.edit_parameters(make_faces.draw_parameters(0, 1), "Male", False)
+    bearded = make_faces.attributes_of(make_faces.edit_parameters(woman, "Goatee", True))
+    assert bearded["Male"]
+    blond = make_faces.edit_parameters(make_faces.edit_parameters(woman, "Blond_Hair", True), "Black_Hair", True)
+    assert not make_faces.attributes_of(blond)["Blond_Hair"]
+    with pytest.raises(ValueError, match="Attractive is not a trait"):
+        make_faces.edit_parameters(woman, "Attractive", True)
+
+
+# -- a set ------------------------------------------------------------------------------------------------------------
+
+
+def test_set_has_the_layout_of_celeba(written: Path) -> None:
+    names = [f"{index:06d}.jpg" for index in range(1, COUNT + 1)]
+    assert sorted(read(written)) == [*names, "list_attr_celeba.txt", "list_eval_partition.txt"]
+    count, header, *rows = (written / "list_attr_celeba.txt").read_text().splitlines()
+    assert (int(count), header.split()) == (COUNT, list(make_faces.NAMES))
+    for index, row in enumerate(rows, 1):
+        name, *values = row.split()
+        picture, attributes = make_faces.draw_face(0, index)
+        assert name == names[index - 1]
+        assert [int(value) for value in values] == [1 if value else -1 for value in attributes.values()]
+        with Image.open(written / "img_align_celeba" / name) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (178, 218))
+            assert np.abs(np.asarray(image, float) - picture).mean() < 4
+    partition = [line.split() for line in (written / "list_eval_partition.txt").read_text().splitlines()]
+    assert [name for name, _ in partition] == names
+    assert "".join(part for _, part in partition) == "0" * 33 + "1" * 4 + "2" * 3
+
+
+def test_number_of_processes_and_interruptions_change_nothing(written: Path, tmp_path: Path) -> None:
+    whole = read(written)
+    assert run(tmp_path) == (0, whole)
+    kept, cut, lost = (tmp_path / "img_align_celeba" / f"{index:06d}.jpg" for index in (1, 2, 3))
+    os.utime(kept, (1, 1))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    lost.rename(lost.with_name(lost.name + ".part"))
+    assert run(tmp_path) == (0, whole)
+    assert kept.stat().st_mtime == 1  # not written again
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "img_align_celeba/000001.jpg", "img_align_celeba/000041.jpg", "list_attr_celeba.txt"]
+)
+def test_folder_of_other_things_is_left_alone(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"somebody's")
+    assert run(tmp_path) == (1, {path.name: b"somebody's"})
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "choose another folder" in error
+
+
+def test_another_seed_is_another_set(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = read(written)
+    assert run(written, "--seed", "1") == (1, before)
+    assert "with seed 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(written, "--count", "0")
