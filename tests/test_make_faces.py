@@ -1,6 +1,6 @@
 """Drawn faces in CelebA's layout: what an attribute says is what is drawn, and a set is the same however it is made."""
 
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
@@ -13,12 +13,11 @@ from PIL import Image
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "make_faces.py"
 COUNT = 40
 
-spec = importlib.util.spec_from_file_location("make_faces", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-make_faces = importlib.util.module_from_spec(spec)
-sys.modules["make_faces"] = make_faces  # dataclasses look their module up
-spec.loader.exec_module(make_faces)
+sys.path.insert(0, str(SCRIPT.parent))  # the scripts are no package
+try:
+    face_drawing, face_traits, make_faces = map(importlib.import_module, ("face_drawing", "face_traits", "make_faces"))
+finally:
+    sys.path.remove(str(SCRIPT.parent))
 
 ROWS = {  # where a trait's pixels lie, a few pixels of pose allowed
     "Wearing_Hat": (25, 90),
@@ -65,39 +64,39 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_face_is_a_function_of_seed_and_index() -> None:
-    picture, attributes = make_faces.draw_face(3, 7)
-    again, same = make_faces.draw_face(3, 7)
+    picture, attributes = face_drawing.draw_face(3, 7)
+    again, same = face_drawing.draw_face(3, 7)
     assert (picture.dtype, picture.shape) == (np.uint8, (218, 178, 3))
     assert np.array_equal(picture, again)
     assert attributes == same
-    assert list(attributes) == list(make_faces.NAMES)
+    assert list(attributes) == list(face_traits.NAMES)
     for other in ((4, 7), (3, 8)):
-        assert not np.array_equal(picture, make_faces.draw_face(*other)[0])
+        assert not np.array_equal(picture, face_drawing.draw_face(*other)[0])
 
 
 def test_attributes_are_logical_and_neither_rare_nor_common() -> None:
-    faces = [make_faces.attributes_of(make_faces.draw_parameters(0, index)) for index in range(1, 1501)]
+    faces = [face_traits.attributes_of(face_traits.draw_parameters(0, index)) for index in range(1, 1501)]
     for face in faces:
         assert sum(face[f"{colour}_Hair"] for colour in ("Black", "Blond", "Brown", "Gray")) <= 1 - face["Bald"]
         assert face["No_Beard"] != (face["Mustache"] or face["Goatee"] or face["5_o_Clock_Shadow"])
         assert face["Straight_Hair"] + face["Wavy_Hair"] + face["Bald"] == 1
         assert face["Male"] or face["No_Beard"]
         assert not (face["Young"] and face["Gray_Hair"])
-    for name in make_faces.NAMES:
+    for name in face_traits.NAMES:
         share = np.mean([face[name] for face in faces])
-        assert 0.08 < share < 0.65 if name in make_faces.DRAWN else share == 0, name
+        assert 0.08 < share < 0.65 if name in face_traits.DRAWN else share == 0, name
 
 
-@pytest.mark.parametrize("name", make_faces.TRAITS)
+@pytest.mark.parametrize("name", face_traits.TRAITS)
 def test_trait_is_seen_where_it_belongs(name: str) -> None:
-    with_it = make_faces.edit_parameters(make_faces.draw_parameters(0, 5), name, True)
-    without = make_faces.edit_parameters(with_it, name, False)
-    shown, hidden = make_faces.attributes_of(with_it), make_faces.attributes_of(without)
+    with_it = face_traits.edit_parameters(face_traits.draw_parameters(0, 5), name, True)
+    without = face_traits.edit_parameters(with_it, name, False)
+    shown, hidden = face_traits.attributes_of(with_it), face_traits.attributes_of(without)
     assert (shown[name], hidden[name]) == (True, False)
-    dependent = {other for other, trait in make_faces.TRAITS.items() if name in trait.needs.split()}
+    dependent = {other for other, trait in face_traits.TRAITS.items() if name in trait.needs.split()}
     assert {key for key in shown if shown[key] != hidden[key]} <= {name, "No_Beard", "Straight_Hair", *dependent}
 
-    change = make_faces.render(with_it).astype(float) - make_faces.render(without)
+    change = face_drawing.render(with_it).astype(float) - face_drawing.render(without)
     in_crop = np.square(change[45:173, 25:153]).sum()
     assert in_crop > 3e4  # in the crop that experiments take; a step of 10 levels in 100 pixels
     if name in ROWS:
@@ -106,13 +105,13 @@ def test_trait_is_seen_where_it_belongs(name: str) -> None:
 
 
 def test_edit_brings_what_it_needs() -> None:
-    woman = make_faces.edit_parameters(make_faces.draw_parameters(0, 1), "Male", False)
-    bearded = make_faces.attributes_of(make_faces.edit_parameters(woman, "Goatee", True))
+    woman = face_traits.edit_parameters(face_traits.draw_parameters(0, 1), "Male", False)
+    bearded = face_traits.attributes_of(face_traits.edit_parameters(woman, "Goatee", True))
     assert bearded["Male"]
-    blond = make_faces.edit_parameters(make_faces.edit_parameters(woman, "Blond_Hair", True), "Black_Hair", True)
-    assert not make_faces.attributes_of(blond)["Blond_Hair"]
+    blond = face_traits.edit_parameters(face_traits.edit_parameters(woman, "Blond_Hair", True), "Black_Hair", True)
+    assert not face_traits.attributes_of(blond)["Blond_Hair"]
     with pytest.raises(ValueError, match="Attractive is not a trait"):
-        make_faces.edit_parameters(woman, "Attractive", True)
+        face_traits.edit_parameters(woman, "Attractive", True)
 
 
 # -- a set ------------------------------------------------------------------------------------------------------------
@@ -122,10 +121,10 @@ def test_set_has_the_layout_of_celeba(written: Path) -> None:
     names = [f"{index:06d}.jpg" for index in range(1, COUNT + 1)]
     assert sorted(read(written)) == [*names, "list_attr_celeba.txt", "list_eval_partition.txt"]
     count, header, *rows = (written / "list_attr_celeba.txt").read_text().splitlines()
-    assert (int(count), header.split()) == (COUNT, list(make_faces.NAMES))
+    assert (int(count), header.split()) == (COUNT, list(face_traits.NAMES))
     for index, row in enumerate(rows, 1):
         name, *values = row.split()
-        picture, attributes = make_faces.draw_face(0, index)
+        picture, attributes = face_drawing.draw_face(0, index)
         assert name == names[index - 1]
         assert [int(value) for value in values] == [1 if value else -1 for value in attributes.values()]
         with Image.open(written / "img_align_celeba" / name) as image:

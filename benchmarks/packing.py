@@ -1,0 +1,117 @@
+"""What a pack is worth: packing once, and an epoch from the pack beside decoding the JPEGs in every epoch.
+
+python benchmarks/packing.py CELEBA [--images 8000] [--repeats 5]
+
+CELEBA is a folder that `vaelab train celeba --data` takes, such as benchmarks/make_faces.py writes. Each repetition
+makes a pack in a fresh cache and then reads an epoch in batches of 32 twice, from the pack and from the JPEGs (decoded
+by as many processes as there are processors, a batch a job); the two alternate. Medians and ranges, as JSON on request.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+
+from vaelab import packing
+from vaelab.datasets import celeba
+from vaelab.datasets._celeba_layouts import find_layout
+from vaelab.decoding import Framing, Item, decode, read_item
+from vaelab.images import Batches, Images, as_tensor, to_float
+from vaelab.packing import Pack, Source
+from vaelab.runtime import default_threads, describe_machine
+
+BATCH = 32
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that ``work`` takes, and what it returns."""
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def make_pack(items: list[Item], framing: Framing, cache: Path) -> Pack:
+    """A pack of ``items`` in a cache of its own."""
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    return packing.pack("celeba benchmark", {"benchmark": str(cache)}, lambda: Source(items, framing))
+
+
+def epoch_of_pack(pack: Pack) -> None:
+    """Every batch of one epoch as the model would get it."""
+    batches = Batches(Images(pack.pixels), BATCH, 0, torch.device("cpu"))
+    for step in range(batches.steps_per_epoch):
+        to_float(batches.pixels(step))
+
+
+def decode_batch(items: list[Item], framing: Framing) -> np.ndarray:
+    """One batch from its files."""
+    return np.stack([decode(read_item(item), framing) for item in items])
+
+
+def epoch_of_files(parallel: joblib.Parallel, items: list[Item], framing: Framing) -> None:
+    """The same, decoded by processes that stay from epoch to epoch."""
+    order = np.random.default_rng(0).permutation(len(items))
+    parts = [[items[i] for i in order[start : start + BATCH]] for start in range(0, len(items), BATCH)]
+    for pixels in parallel(joblib.delayed(decode_batch)(part, framing) for part in parts):
+        to_float(as_tensor(pixels))
+
+
+def measure(place: Path, count: int, repeats: int) -> dict[str, Any]:
+    """Images per second of the three, ``repeats`` times each, interleaved."""
+    layout = find_layout(place)
+    if layout is None:
+        raise SystemExit(f"{place}: no CelebA here")
+    items = layout.read("train").items[:count]
+    framing = celeba.framing((3, 128, 128), crop="center128")
+    rates: dict[str, list[float]] = {"packing": [], "epoch from the pack": [], "epoch from the JPEGs": []}
+    workers = joblib.Parallel(n_jobs=default_threads(), backend="loky", return_as="generator", max_nbytes=None)
+    epoch_of_files(workers, items[:256], framing)  # start the processes
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as cache:
+            seconds, pack = timed(lambda cache=cache: make_pack(items, framing, Path(cache)))
+            rates["packing"].append(len(items) / seconds)
+            epoch_of_pack(pack)  # into the page cache, as in every epoch but the first
+            for name, epoch in (
+                ("epoch from the pack", lambda pack=pack: epoch_of_pack(pack)),
+                ("epoch from the JPEGs", lambda: epoch_of_files(workers, items, framing)),
+            ):
+                seconds, _ = timed(epoch)
+                rates[name].append(len(items) / seconds)
+            epoch_of_files(workers, items[:256], framing)  # packing shuts the shared processes down
+    return {"images": len(items), "repeats": repeats, "images_per_second": rates}
+
+
+def main() -> None:
+    """Measure, print a table, write JSON where asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("celeba", type=Path)
+    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the numbers here, too")
+    options = parser.parse_args()
+    result = {
+        **measure(options.celeba, options.images, options.repeats),
+        "machine": describe_machine(torch.device("cpu")),
+    }
+    for name, rates in result["images_per_second"].items():
+        print(f"{name:22} {statistics.median(rates):10,.0f} images/s  ({min(rates):,.0f} to {max(rates):,.0f})")
+    pairs = zip(*(result["images_per_second"][f"epoch from the {which}"] for which in ("pack", "JPEGs")), strict=True)
+    ratios = [pack / files for pack, files in pairs]
+    print(
+        f"pack / JPEGs           {statistics.median(ratios):10.1f} times     ({min(ratios):.1f} to {max(ratios):.1f})"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
