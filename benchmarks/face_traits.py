@@ -3,7 +3,7 @@
 Of the attributes those of ``TRAITS`` are drawn, and two that follow from them: No_Beard (no moustache, no goatee, no
 shadow) and Straight_Hair (hair that is not wavy). Others are false for everyone. Traits are independent but for their
 needs: beards and sideburns are men's, grey hair is not the young's, a head has one hair colour at most (none of the
-four: red), a bald one has neither hair nor hat, a hat or bangs hide a receding hairline, and an oval face is not chubby.
+four: red), a bald one has neither hair nor hat, a hat or bangs hide a receding hairline, an oval face is not chubby.
 ``edit_parameters`` sets one trait of a face and keeps all else.
 """
 

@@ -111,3 +111,92 @@ def test_mean_kl_of_codes_against_torch() -> None:
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, (log_var / 2).exp()), normal(0.0, 1.0)).mean(0)
     np.testing.assert_allclose(latent.Codes(mean.numpy(), log_var.numpy()).kl, expected, rtol=1e-5)
+
+
+# -- attributes -------------------------------------------------------------------------------------------------------
+
+
+def two_normals(
+    count: int, difference: list[float], covariance: list[list[float]], seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes away from the origin, of equal covariance with and without an attribute that a third has."""
+    random = np.random.default_rng(seed)
+    has = random.random(count) < 1 / 3
+    noise = random.multivariate_normal(np.zeros(len(difference)), covariance, count)
+    return 5 + noise + has[:, None] * np.array(difference), has
+
+
+def test_the_difference_of_the_means_is_one_step() -> None:
+    codes, has = two_normals(300, [1.0, -2.0, 0.0], np.eye(3).tolist())
+    step = latent.direction(codes.astype(np.float32), has)
+    np.testing.assert_allclose(step, codes[has].mean(0) - codes[~has].mean(0), atol=1e-5)
+    np.testing.assert_allclose(codes[~has].mean(0) + step, codes[has].mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["means", "probe"])
+def test_the_direction_between_round_normals_is_found(method: str) -> None:
+    codes, has = two_normals(40_000, [1.0, -0.5, 0.0], np.eye(3).tolist())
+    np.testing.assert_allclose(latent.direction(codes, has, method), [1, -0.5, 0], atol=0.04)
+
+
+def test_the_probe_sees_past_what_is_only_correlated() -> None:
+    """Between normals of one covariance the log odds are linear, with gradient Σ⁻¹ Δμ (Fisher's discriminant)."""
+    covariance = [[1.0, 0.8], [0.8, 1.0]]
+    codes, has = two_normals(40_000, [1.0, 0.8], covariance)  # the second latent differs by correlation alone
+    fisher = np.linalg.solve(covariance, [1.0, 0.8])
+    np.testing.assert_allclose(fisher, [1, 0], atol=1e-12)
+    probe = latent.fit_probe(codes, has)
+    np.testing.assert_allclose(probe.normal, fisher, atol=0.03)
+    np.testing.assert_allclose(probe.weight / probe.std, fisher, atol=0.06)  # nats per unit of code
+    np.testing.assert_allclose(latent.direction(codes, has, "probe"), [1, 0], atol=0.04)
+    np.testing.assert_allclose(latent.direction(codes, has, "means"), [1, 0.8], atol=0.04)
+
+
+def test_a_step_along_the_probe_leads_from_mean_to_mean_as_measured_along_it() -> None:
+    codes, has = two_normals(500, [1.0, 0.3, 0.0], [[1, 0.5, 0.2], [0.5, 4, 0], [0.2, 0, 0.1]])
+    step, normal = latent.direction(codes, has, "probe"), latent.fit_probe(codes, has).normal
+    assert np.linalg.norm(normal) == pytest.approx(1)
+    difference = codes[has].mean(0) - codes[~has].mean(0)
+    np.testing.assert_allclose(step, normal * (normal @ difference), rtol=1e-9)
+    assert (codes[~has].mean(0) + step) @ normal == pytest.approx(codes[has].mean(0) @ normal)
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_the_probe_is_at_the_minimum_of_its_objective(C: float) -> None:
+    codes, has = two_normals(200, [1.0, -1.0], [[1.0, 0.9], [0.9, 9.0]])
+    probe = latent.fit_probe(codes, has, C)
+    residual = 1 / (1 + np.exp(-probe.decision(codes))) - has
+    standardised = (codes - codes.mean(0)) / codes.std(0)
+    np.testing.assert_allclose(probe.weight + C * standardised.T @ residual, 0, atol=1e-4 * C)
+    assert residual.sum() == pytest.approx(0, abs=1e-4)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3), st.floats(-100, 100))
+def test_odds_do_not_depend_on_the_units_of_a_latent(seed: int, scale: float, shift: float) -> None:
+    codes, has = two_normals(60, [1.0, 0.5], [[1, 0.3], [0.3, 1]], seed)
+    has[0], has[1] = True, False
+    moved = codes * [1, scale] + [0, shift]
+    ours, theirs = latent.fit_probe(codes, has), latent.fit_probe(moved, has)
+    np.testing.assert_allclose(theirs.decision(moved), ours.decision(codes), rtol=1e-3, atol=1e-3)
+
+
+def test_a_latent_that_does_not_vary_has_no_part_in_the_direction() -> None:
+    codes, has = two_normals(100, [1.0, 0.5], np.eye(2).tolist())
+    wider = np.insert(codes, 1, 0.3, axis=1)
+    for method in ("means", "probe"):
+        step = latent.direction(wider, has, method)
+        assert step[1] == pytest.approx(0, abs=1e-9)
+        np.testing.assert_allclose(step[[0, 2]], latent.direction(codes, has, method), rtol=1e-6)
+    still = np.full((100, 2), 0.3)
+    assert latent.fit_probe(still, has).normal.tolist() == [0, 0]
+    np.testing.assert_allclose(latent.direction(still, has, "probe"), [0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize(("value", "who"), [(True, "all"), (False, "none")])
+def test_an_attribute_of_all_or_none_has_no_direction(value: bool, who: str) -> None:
+    codes, has = np.zeros((4, 2)), np.full(4, value)
+    for method in ("means", "probe"):
+        with pytest.raises(ValueError, match=f"^{who} of the 4 images have the attribute"):
+            latent.direction(codes, has, method)
+    with pytest.raises(ValueError, match=who):
+        latent.fit_probe(codes, has)

@@ -1,33 +1,115 @@
-"""Metrics applied to a run, kept in evaluation.json with what they were measured on."""
+"""Metrics applied to a run, kept in evaluation.json with what they were measured on; codes kept in the run's cache."""
 
 import hashlib
+import inspect
+import io
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from vaelab import catalog
+from vaelab.files import write_atomic
 from vaelab.images import Images
+from vaelab.latent import Codes, encode_images
 from vaelab.model import VAE
-from vaelab.run import EVALUATION, Run
+from vaelab.run import CACHE, EVALUATION, Run
 from vaelab.runtime import generator
 
 DEFAULT_METRICS = ("likelihood",)
+"""What a training ends with."""
+COMPARED = ("likelihood", "decomposition", "active_units", "sparsity", "fidelity", "probe")
+"""What runs are compared by."""
 SEED = 0
 
 
 def evaluate(
-    run: Run, model: VAE, images: Images, protocol: dict[str, Any], metrics: tuple[str, ...] = DEFAULT_METRICS
+    run: Run,
+    model: VAE,
+    images: Images,
+    protocol: dict[str, Any],
+    metrics: tuple[str, ...] = DEFAULT_METRICS,
+    train: Images | None = None,
 ) -> dict[str, Any]:
-    """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again."""
+    """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again.
+
+    ``train``: images for the metrics that learn something, treated as ``images`` were (binarised or not). Metrics for
+    which these images have nothing to measure are not in the result.
+    """
     modules = {name: catalog.load("metrics", name) for name in metrics}
     measured_on = {
         **protocol,
         "images_sha256": images.fingerprint(),
-        "weights_sha256": hashlib.sha256(run.model_path.read_bytes()).hexdigest(),
+        "weights_sha256": _sha256_of_weights(run),
         "seed": SEED,
     }
+    codes = cache(lambda which: codes_of(run, model, which))
     known = run.evaluation
     for name, module in modules.items():
-        if known.get(name, {}).get("measured_on") != measured_on:
-            numbers = module.measure(model, images, generator(SEED, "evaluation", name))
-            known[name] = {**numbers, "measured_on": measured_on}
-            run.write_json(EVALUATION, known)
-    return {name: known[name] for name in metrics}
+        learns_from = train if learns(name) else None
+        wanted = {**measured_on, **({"train_sha256": learns_from.fingerprint()} if learns_from is not None else {})}
+        if known.get(name, {}).get("measured_on") == wanted:
+            continue
+        random = generator(SEED, "evaluation", name)
+        if hasattr(module, "measure_codes"):
+            numbers = module.measure_codes(codes(images), images, random, **_training(module, learns_from, codes))
+        else:
+            numbers = module.measure(model, images, random, **({} if learns_from is None else {"train": learns_from}))
+        known.pop(name, None)
+        if numbers is not None:
+            known[name] = {**numbers, "measured_on": wanted}
+        run.write_json(EVALUATION, known)
+    return {name: known[name] for name in metrics if name in known}
+
+
+def learns(metric: str) -> bool:
+    """Whether a metric learns something from training images."""
+    return "train" in inspect.signature(catalog.load("metrics", metric).measure).parameters
+
+
+def _training(module: ModuleType, train: Images | None, codes: Any) -> dict[str, Any]:
+    """What a metric on codes is given to learn from, by name."""
+    if train is None:
+        return {}
+    takes_codes = "train_codes" in inspect.signature(module.measure_codes).parameters
+    return {"train": train, **({"train_codes": codes(train)} if takes_codes else {})}
+
+
+# -- codes ------------------------------------------------------------------------------------------------------------
+
+
+def codes_of(run: Run, model: VAE, images: Images) -> Codes:
+    """The posteriors of ``images`` under ``model``, which is that of ``run``; encoded once and kept in the run's cache.
+
+    The cache may be removed at any time; a file in it that cannot be read is made again.
+    """
+    key = hashlib.sha256(f"{_sha256_of_weights(run)} {images.fingerprint()}".encode()).hexdigest()
+    path = run.path / CACHE / f"codes-{key[:20]}.npz"
+    codes = _read(path, (len(images), model.facts.latent_dim))
+    if codes is None:
+        codes = encode_images(model, images)
+        content = io.BytesIO()
+        np.savez(content, mean=codes.mean, log_var=codes.log_var)
+        with suppress(OSError):  # a full or read-only disk: slower the next time, no less right
+            write_atomic(path, content.getvalue())
+    return codes
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Codes | None:
+    """The codes in a file, whose checksums are verified; None where they are not there, damaged, or of other images."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            codes = Codes(stored["mean"], stored["log_var"])
+    except Exception:  # a damaged zip fails in a dozen ways
+        return None
+    is_whole = all(array.shape == shape and array.dtype == np.float32 for array in (codes.mean, codes.log_var))
+    return codes if is_whole else None
+
+
+def _sha256_of_weights(run: Run) -> str:
+    return hashlib.sha256(run.model_path.read_bytes()).hexdigest()

@@ -1,17 +1,20 @@
-"""Latent space as arrays: codes of a data set, grids over the prior, principal axes."""
+"""Latent space as arrays: codes of a data set, grids over the prior, principal axes, directions, linear probe."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
+from vaelab.catalog import unknown
 from vaelab.distributions import DiagonalNormal
 from vaelab.images import Images
 from vaelab.model import CHUNK, VAE
 from vaelab.runtime import progress
+
+Method = Literal["means", "probe"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,68 @@ def principal_axes(
     total = variances.sum()
     share = variances[order] / total if total > 0 else np.zeros(len(order))
     return (centred @ axes[:, order]).astype(np.float32), share
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear rule for whether the image of a code has an attribute: logistic regression on standardised codes."""
+
+    weight: Float[np.ndarray, " latent"]
+    """Of codes less ``mean``, over ``std``."""
+    bias: float
+    mean: Float[np.ndarray, " latent"]
+    std: Float[np.ndarray, " latent"]
+    """Standard deviation (1/N) of the codes learnt from; 1 for a latent that does not vary."""
+
+    def decision(self, codes: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " n"]:
+        """Log odds of having the attribute, in nats; positive: has it."""
+        log_odds: NDArray[np.float64] = (codes - self.mean) / self.std @ self.weight + self.bias
+        return log_odds
+
+    @property
+    def normal(self) -> Float[np.ndarray, " latent"]:
+        """Unit vector in the space of codes along which the log odds rise fastest; zero where they never change."""
+        gradient: NDArray[np.float64] = self.weight / self.std
+        length = float(np.linalg.norm(gradient))
+        return gradient / length if length > 0 else gradient
+
+
+def fit_probe(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"], C: float = 1.0) -> Probe:
+    """The probe that minimises ½‖w‖² + C Σ ln(1 + exp(−y f)), y = ±1 for ``has``, bias free; float64.
+
+    ValueError where all or none have it.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    _check_both(has)
+    given = codes.astype(np.float64)
+    varies = given.max(0) > given.min(0)  # computed, the variance of equal numbers may be a rounding error
+    mean, std = np.where(varies, given.mean(0), given[0]), np.where(varies, given.std(0), 1)
+    fitted = LogisticRegression(C=C, tol=1e-10, max_iter=10_000).fit((given - mean) / std, has)
+    return Probe(fitted.coef_[0], float(fitted.intercept_[0]), mean, std)
+
+
+def direction(
+    codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"], method: Method = "means"
+) -> Float[np.ndarray, " latent"]:
+    """The step in the space of codes from images without an attribute towards those with it; float64.
+
+    "means": the difference of the two means (Larsen et al. 2016, 1512.09300, section 4.2). "probe": along the normal of
+    the linear probe, which leaves correlated latents alone as far as they say nothing of their own, as long as the
+    difference of the means is in that direction. ValueError where all or none have it.
+    """
+    if method not in get_args(Method):
+        raise unknown("way to find a direction", method, get_args(Method))
+    _check_both(has)
+    given = codes.astype(np.float64)
+    difference: NDArray[np.float64] = given[has].mean(0) - given[~has].mean(0)
+    if method == "means":
+        return difference
+    normal = fit_probe(codes, has).normal
+    return normal * float(normal @ difference)
+
+
+def _check_both(has: NDArray[np.bool_]) -> None:
+    if has.all() or not has.any():
+        who = "all" if has.any() else "none"
+        raise ValueError(f"{who} of the {len(has)} images have the attribute: some with and some without it are needed")

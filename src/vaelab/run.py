@@ -22,8 +22,8 @@ from vaelab.runtime import now
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
 CHECKPOINTS, MODEL, FIGURES = "checkpoints", "model.safetensors", "figures"
-EVALUATION, REPORT = "evaluation.json", "report.html"
-OWN_FILES = (RECIPE, MACHINE, HISTORY, TIMING, VALIDATION, MODEL, EVALUATION, REPORT, f"{FIGURES}/*")
+EVALUATION, REPORT, CACHE = "evaluation.json", "report.html", "cache"
+OWN_FILES = (RECIPE, MACHINE, HISTORY, TIMING, VALIDATION, MODEL, EVALUATION, REPORT, f"{FIGURES}/*", f"{CACHE}/*")
 """What is written whole or not at all, besides checkpoints."""
 KEPT_CHECKPOINTS = 2
 Table = dict[str, NDArray[np.float64]]

@@ -1,5 +1,15 @@
 """Metrics, one file each: a pure function on arrays and, where one model and one set of images suffice,
-``measure(model, images, generator, *, …) -> dict`` of numbers with a ``"protocol"`` that says how they were made.
+
+- ``measure(model, images, generator, *, …) -> dict | None``: finite numbers, lists and tables of them, and a
+  ``"protocol"`` that says how they were made, all of it JSON; None where these images have nothing to measure. A number
+  that is not defined on them is left out.
+- ``measure_codes(codes, images, generator, *, …)``, where codes are all that is needed of the model: the same on
+  ``latent.Codes`` of exactly these images, so that they are encoded once for all metrics. ``measure`` is that on
+  freshly encoded ones.
+
+A metric that learns something takes the keyword ``train: Images | None = None``; where it learns from codes, its
+``measure_codes`` takes ``train_codes: Codes | None = None`` beside it. Without them it sets part of the images aside to
+learn from, and its protocol says so.
 
 Numbers are nats per image unless their name says otherwise. Images arrive as they are to be measured: binarised, say,
 by a seed that the protocol of the evaluation states.

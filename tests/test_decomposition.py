@@ -1,0 +1,211 @@
+"""KL = mutual information + total correlation + dimension-wise KL, against closed forms and torch's own mixtures."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from vaelab.images import Images
+from vaelab.latent import Codes
+from vaelab.metrics import decomposition
+from vaelab.metrics.decomposition import aggregate_densities, kl_decomposition
+
+PARTS = ("mutual_information", "total_correlation", "dimension_wise_kl")
+seeds = st.integers(0, 2**32 - 1)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_posteriors(seed: int, count: int, latents: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Correlated means of several sizes, variances from tiny to that of the prior and above."""
+    random = np.random.default_rng(seed)
+    means = random.standard_normal((count, latents)) @ random.standard_normal((latents, latents))
+    return means, random.uniform(-6, 1, (count, latents))
+
+
+def decompose(means: Any, log_vars: Any, **options: Any) -> dict[str, Any]:
+    return kl_decomposition(np.asarray(means, float), np.asarray(log_vars, float), generator(), **options)
+
+
+# -- densities --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0, 1e4])
+@pytest.mark.parametrize("samples", [(), (3,), (2, 2)])
+def test_densities_are_those_of_torch_mixtures(spread: float, samples: tuple[int, ...]) -> None:
+    random = np.random.default_rng(1)
+    means, log_vars = spread * random.standard_normal((9, 4)), random.uniform(-30, 20, (9, 4))
+    z = means + np.exp(log_vars / 2) * random.standard_normal((*samples, 9, 4))
+    joint, single, given_x = aggregate_densities(z, means, log_vars)
+    mean, std, points = torch.from_numpy(means), torch.from_numpy(log_vars / 2).exp(), torch.from_numpy(z)
+    weights = torch.zeros(9, dtype=torch.float64)
+    expected = MixtureSameFamily(Categorical(logits=weights), Independent(Normal(mean, std), 1)).log_prob(points)
+    np.testing.assert_allclose(joint, expected, rtol=1e-12, atol=1e-12)
+    each = MixtureSameFamily(Categorical(logits=weights.expand(4, 9)), Normal(mean.T, std.T)).log_prob(points)
+    np.testing.assert_allclose(single, each, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(given_x, Normal(mean, std).log_prob(points).sum(-1), rtol=1e-12, atol=1e-12)
+
+
+def test_tiny_variances_far_from_zero_keep_their_digits() -> None:
+    means = np.array([[1000.0], [1000.0 + 2.0**-20]])  # both exact, a thousand standard deviations from each other
+    log_vars = np.full((2, 1), 2 * math.log(1e-9))
+    z = means + np.array([[2.0**-30], [-(2.0**-30)]])
+    joint, single, given_x = aggregate_densities(z, means, log_vars)
+    exact = -0.5 * (2.0**-30 / 1e-9) ** 2 - math.log(1e-9) - 0.5 * math.log(2 * math.pi)
+    np.testing.assert_allclose(given_x, exact, rtol=1e-13)
+    np.testing.assert_allclose(joint, exact - math.log(2), rtol=1e-13)
+    np.testing.assert_array_equal(single[:, 0], joint)
+
+
+@given(seeds, st.integers(1, 12), st.integers(1, 5))
+def test_the_order_of_images_and_latents_does_not_matter(seed: int, count: int, latents: int) -> None:
+    means, log_vars = random_posteriors(seed, count, latents)
+    random = np.random.default_rng(seed)
+    z = means + np.exp(log_vars / 2) * random.standard_normal((2, count, latents))
+    joint, single, given_x = aggregate_densities(z, means, log_vars)
+    images, order = random.permutation(count), random.permutation(latents)
+    arrays = z[:, images][..., order], means[images][:, order], log_vars[images][:, order]
+    joint_2, single_2, given_x_2 = aggregate_densities(*arrays)
+    np.testing.assert_allclose(joint_2, joint[:, images], rtol=1e-12)
+    np.testing.assert_allclose(single_2, single[:, images][..., order], rtol=1e-12)
+    np.testing.assert_allclose(given_x_2, given_x[:, images], rtol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 7, 60, 10_000])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, block: int, threads: int) -> None:
+    means, log_vars = random_posteriors(0, 20, 3)
+    z = means + np.exp(log_vars / 2)
+    whole = aggregate_densities(z, means, log_vars)
+    monkeypatch.setattr(decomposition, "BLOCK", block)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for ours, theirs in zip(aggregate_densities(z, means, log_vars), whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# -- closed forms -----------------------------------------------------------------------------------------------------
+
+
+def test_posteriors_that_equal_the_prior_have_no_part() -> None:
+    found = decompose(np.zeros((6, 3)), np.zeros((6, 3)))
+    for name in (*PARTS, "kl", "aggregate_kl", *(f"{part}_standard_error" for part in PARTS)):
+        assert found[name] == pytest.approx(0, abs=1e-12)
+    assert found["mutual_information_limit"] == math.log(6)
+
+
+def test_one_posterior_is_all_dimension_wise() -> None:
+    found = decompose([[0.5, -1.0]], [[-1.0, 0.3]])
+    assert found["mutual_information_limit"] == 0
+    assert found["mutual_information"] == pytest.approx(0, abs=1e-12)
+    assert found["total_correlation"] == pytest.approx(0, abs=1e-12)
+    assert found["dimension_wise_kl"] == pytest.approx(found["kl"], abs=4 * found["dimension_wise_kl_standard_error"])
+
+
+def test_a_grid_of_codes_has_independent_latents() -> None:
+    axes = np.array([-1.0, 0.2, 0.9]), np.array([0.0, 2.0])
+    means = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
+    found = decompose(means, np.full(means.shape, -1.5))
+    assert found["total_correlation"] == pytest.approx(0, abs=1e-12)
+    assert found["mutual_information"] > 0.1
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_codes_far_apart_tell_all_of_the_index_that_there_is_to_tell(copies: int) -> None:
+    means = np.repeat(np.random.default_rng(0).permutation(8)[:, None] * [10.0, 10.0], copies, 0)
+    found = decompose(means, np.full(means.shape, -4.0))
+    assert found["mutual_information"] == pytest.approx(math.log(8), abs=1e-9)
+    assert found["total_correlation"] == pytest.approx(math.log(8), abs=1e-9)  # one latent tells the other
+    assert found["mutual_information_limit"] == pytest.approx(math.log(8 * copies))
+
+
+def test_a_correlated_normal_aggregate() -> None:
+    correlation, noise = 0.9, 0.4  # of the aggregate variance of 1, the posteriors' part is the noise
+    covariance = (1 - noise) * np.array([[1, correlation], [correlation, 1]])
+    means = np.random.default_rng(0).multivariate_normal([0, 0], covariance, 4000)
+    found = decompose(means, np.full(means.shape, math.log(noise)))
+    sample = np.cov(means.T, ddof=0) + noise * np.eye(2)
+    rho = sample[0, 1] / math.sqrt(sample[0, 0] * sample[1, 1])
+    assert found["total_correlation"] == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.02)
+    information = 0.5 * math.log(np.linalg.det(sample)) - math.log(noise)
+    assert found["mutual_information"] == pytest.approx(information, abs=0.02)
+    assert found["dimension_wise_kl"] == pytest.approx(0, abs=0.02)
+
+
+# -- properties -------------------------------------------------------------------------------------------------------
+
+
+@given(seeds, st.integers(1, 20), st.integers(1, 6))
+def test_the_parts_add_up_to_the_kl_within_their_errors(seed: int, count: int, latents: int) -> None:
+    means, log_vars = random_posteriors(seed, count, latents)
+    found = decompose(means, log_vars, samples=max(2, 4000 // count))
+    error = sum(found[f"{part}_standard_error"] for part in PARTS)
+    assert sum(found[part] for part in PARTS) == pytest.approx(found["kl"], abs=5 * error + 1e-9)
+    assert found["aggregate_kl"] == pytest.approx(found["total_correlation"] + found["dimension_wise_kl"], abs=1e-9)
+    assert sum(found["dimension_wise_kl_per_latent"]) == pytest.approx(found["dimension_wise_kl"], abs=1e-9)
+    slack = 5 * found["mutual_information_standard_error"] + 1e-9
+    assert -slack <= found["mutual_information"] <= found["mutual_information_limit"] + 1e-9
+    for part in PARTS[1:]:
+        assert found[part] >= -5 * found[f"{part}_standard_error"] - 1e-9
+
+
+@given(seeds, st.floats(-3, 3).filter(lambda scale: abs(scale) > 0.1), st.floats(-5, 5))
+def test_information_does_not_depend_on_the_scale_of_a_latent(seed: int, scale: float, shift: float) -> None:
+    means, log_vars = random_posteriors(seed, 10, 3)
+    found = decompose(means, log_vars, samples=10)
+    moved, scaled = means.copy(), log_vars.copy()
+    moved[:, 1], scaled[:, 1] = abs(scale) * means[:, 1] + shift, log_vars[:, 1] + 2 * math.log(abs(scale))
+    again = decompose(moved, scaled, samples=10)
+    for part in PARTS[:2]:
+        assert again[part] == pytest.approx(found[part], abs=1e-8)
+
+
+def test_standard_errors_are_the_spread_over_seeds() -> None:
+    means, log_vars = random_posteriors(3, 8, 2)
+    runs = [kl_decomposition(means, log_vars, generator(seed), samples=20) for seed in range(200)]
+    for part in PARTS:
+        spread = np.std([run[part] for run in runs], ddof=1)
+        claimed = np.mean([run[f"{part}_standard_error"] for run in runs])
+        assert claimed == pytest.approx(spread, rel=0.2)
+
+
+# -- measure ----------------------------------------------------------------------------------------------------------
+
+
+def codes_and_images(count: int) -> tuple[Codes, Images]:
+    means, log_vars = random_posteriors(0, count, 3)
+    codes = Codes(means.astype(np.float32), log_vars.astype(np.float32))
+    return codes, Images(np.zeros((count, 8, 8, 1), np.uint8))
+
+
+@pytest.mark.parametrize(("count", "per_code"), [(1, 10_000), (3, 3334), (6000, 2)])
+def test_there_are_two_samples_of_each_code_and_ten_thousand_in_all(count: int, per_code: int) -> None:
+    protocol = decompose(np.zeros((count, 1)), np.zeros((count, 1)))["protocol"]
+    assert (protocol["samples_per_code"], protocol["samples"]) == (per_code, per_code * count)
+
+
+def test_of_many_codes_some_are_chosen_and_the_protocol_says_so() -> None:
+    codes, images = codes_and_images(50)
+    found = decomposition.measure_codes(codes, images, generator(), most=20, samples=3)
+    protocol = found["protocol"]
+    assert (protocol["images"], protocol["codes"], protocol["samples_per_code"], protocol["samples"]) == (50, 20, 3, 60)
+    assert found["mutual_information_limit"] == protocol["log_codes"] == math.log(20)
+    assert found["mutual_information"] <= math.log(20)
+    other = decomposition.measure_codes(codes, images, generator(1), most=20, samples=3)
+    assert other["kl"] != found["kl"]
+    whole = decomposition.measure_codes(codes, images, generator(), most=50, samples=3)
+    assert whole["kl"] == pytest.approx(codes.kl.sum())
+
+
+def test_one_sample_of_each_code_has_no_standard_error() -> None:
+    codes, images = codes_and_images(5)
+    found = decomposition.measure_codes(codes, images, generator(), samples=1)
+    assert set(PARTS) <= found.keys()
+    assert not any("standard_error" in name for name in found)

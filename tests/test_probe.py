@@ -1,0 +1,157 @@
+"""The linear probe: scores by hand and on codes with a known answer, what is left out, what it learns from."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vaelab.images import Images
+from vaelab.latent import Codes
+from vaelab.metrics import probe
+from vaelab.metrics.probe import probe_attribute
+
+SCORES = ("accuracy", "majority_accuracy", "balanced_accuracy", "roc_auc", "average_precision")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def codes_of(means: NDArray[Any]) -> Codes:
+    return Codes(means.astype(np.float32), np.zeros_like(means, np.float32))
+
+
+def images_with(attributes: dict[str, NDArray[np.bool_]], labels: NDArray[np.int64] | None = None) -> Images:
+    count = len(labels) if labels is not None else len(next(iter(attributes.values())))
+    table = np.stack(list(attributes.values()), 1) if attributes else None
+    return Images(
+        np.zeros((count, 8, 8, 1), np.uint8), labels=labels, attributes=table, attribute_names=tuple(attributes)
+    )
+
+
+def draw(count: int, seed: int) -> tuple[Codes, dict[str, NDArray[np.bool_]]]:
+    """Codes of four latents; one attribute that a latent gives away, one that nothing does."""
+    random = np.random.default_rng(seed)
+    means = random.standard_normal((count, 4)) * [1, 5, 0.01, 1]
+    return codes_of(means), {"told": means[:, 2] > 0, "untold": random.random(count) < 0.3}
+
+
+# -- scores of one attribute ------------------------------------------------------------------------------------------
+
+
+def test_scores_by_hand() -> None:
+    train_codes, train_has = np.array([[-2.0], [-1.0], [1.0], [2.0], [-3.0]]), np.array([0, 0, 1, 1, 0], bool)
+    codes, has = np.array([[-5.0], [-4.0], [-3.0], [4.0]]), np.array([0, 1, 0, 1], bool)  # said: no, no, no, yes
+    found = probe_attribute(train_codes, train_has, codes, has)
+    assert found["accuracy"] == 0.75
+    assert found["majority_accuracy"] == 0.5
+    assert found["balanced_accuracy"] == 0.75  # 2 of 2 without, 1 of 2 with
+    assert found["roc_auc"] == 0.75  # 3 of the 4 pairs are in order
+    assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize(("has", "expected"), [([1, 1, 1, 0], 0.25), ([1, 1, 0, 0], 0.75), ([1, 0, 0, 0], 0.75)])
+def test_the_majority_is_that_of_training_and_a_tie_means_no(has: list[int], expected: float) -> None:
+    codes = np.arange(4.0)[:, None]
+    found = probe_attribute(codes, np.array(has, bool), codes, np.array([0, 0, 1, 0], bool))
+    assert found["majority_accuracy"] == expected
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3), st.floats(-10, 10))
+def test_scores_do_not_depend_on_scale_and_place_of_a_latent(seed: int, scale: float, shift: float) -> None:
+    codes, attributes = draw(80, seed)
+    means, has = codes.mean.astype(float), attributes["untold"]
+    has[[0, 40]], has[[1, 41]] = True, False
+    before = probe_attribute(means[:40], has[:40], means[40:], has[40:])
+    means[:, 1] = scale * means[:, 1] + shift
+    after = probe_attribute(means[:40], has[:40], means[40:], has[40:])
+    assert after["roc_auc"] == pytest.approx(before["roc_auc"], abs=0.01)
+    assert after["accuracy"] == pytest.approx(before["accuracy"], abs=0.03)
+
+
+def test_a_latent_that_does_not_vary_changes_nothing() -> None:
+    codes, attributes = draw(200, 0)
+    means, has = codes.mean.astype(float), attributes["told"]
+    wider = np.concatenate([means, np.full((200, 1), 0.3)], 1)
+    expected = probe_attribute(means[:100], has[:100], means[100:], has[100:])
+    assert probe_attribute(wider[:100], has[:100], wider[100:], has[100:]) == pytest.approx(expected)
+
+
+# -- measure ----------------------------------------------------------------------------------------------------------
+
+
+def measure(codes: Codes, images: Images, **options: Any) -> Any:
+    return probe.measure_codes(codes, images, generator(), **options)
+
+
+def test_what_codes_tell_and_what_they_do_not() -> None:
+    (train_codes, train_has), (codes, has) = draw(2000, 0), draw(2000, 1)
+    found = measure(codes, images_with(has), train=images_with(train_has), train_codes=train_codes)
+    each = found["balanced_accuracy_per_attribute"]
+    assert each["told"] > 0.98
+    assert each["untold"] == pytest.approx(0.5, abs=0.02)
+    assert found["balanced_accuracy"] == pytest.approx((each["told"] + each["untold"]) / 2)
+    assert (found["attributes"], found["attributes_left_out"]) == (2, 0)
+    assert found["protocol"]["learnt_from"] == "training images"
+    assert found["protocol"]["tested_on_images"] == 2000
+    alone = {name: probe_attribute(train_codes.mean, train_has[name], codes.mean, has[name]) for name in has}
+    for score in SCORES:
+        assert found[score] == pytest.approx((alone["told"][score] + alone["untold"][score]) / 2)
+
+
+def test_attributes_that_all_or_none_have_are_left_out_and_counted() -> None:
+    (train_codes, train_has), (codes, has) = draw(100, 0), draw(100, 1)
+    nobody, everybody = np.zeros(100, bool), np.ones(100, bool)
+    train = images_with({**train_has, "a": nobody, "b": train_has["told"], "c": everybody})
+    images = images_with({**has, "a": has["told"], "b": everybody, "c": everybody})
+    found = measure(codes, images, train=train, train_codes=train_codes)
+    assert list(found["balanced_accuracy_per_attribute"]) == ["told", "untold"]
+    assert (found["attributes"], found["attributes_left_out"]) == (2, 3)
+
+
+def test_classes_count_as_attributes_and_one_that_is_missing_somewhere_is_left_out() -> None:
+    centres = 3 * np.eye(4)
+    train_labels, labels = np.arange(60) % 3, np.arange(40) % 4  # nobody has learnt of class 3
+    noise = np.random.default_rng(0).standard_normal((100, 4)) * 0.3
+    train_codes, codes = codes_of(centres[train_labels] + noise[:60]), codes_of(centres[labels] + noise[60:])
+    train, images = images_with({}, train_labels), images_with({}, labels)
+    found = measure(codes, images, train=train, train_codes=train_codes)
+    assert list(found["balanced_accuracy_per_attribute"]) == ["0", "1", "2"]
+    assert found["attributes_left_out"] == 1
+    assert found["roc_auc"] > 0.99
+
+
+def test_without_training_images_it_learns_from_one_half_and_is_tested_on_the_other() -> None:
+    codes, has = draw(101, 0)
+    memorised = np.random.default_rng(0).permutation(101) < 50
+    codes = codes_of(np.concatenate([codes.mean, 100 * np.eye(101)], 1))  # every image has a latent of its own
+    found = measure(codes, images_with({**has, "memorised": memorised}))
+    assert found["protocol"]["learnt_from"].startswith("half of the images")
+    assert (found["protocol"]["learnt_from_images"], found["protocol"]["tested_on_images"]) == (50, 51)
+    assert found["balanced_accuracy_per_attribute"]["memorised"] < 0.75
+    again = probe.measure_codes(codes, images_with({**has, "memorised": memorised}), generator(5))
+    assert again == found  # which half, is fixed
+
+
+def test_of_many_training_codes_some_are_chosen_and_the_protocol_says_so() -> None:
+    (train_codes, train_has), (codes, has) = draw(300, 0), draw(50, 1)
+    learn = {"train": images_with(train_has), "train_codes": train_codes}
+    found = measure(codes, images_with(has), **learn, most=100)
+    protocol = found["protocol"]
+    assert (protocol["learnt_from_images"], protocol["learnt_from_images_of"]) == (100, 300)
+    other = probe.measure_codes(codes, images_with(has), generator(1), **learn, most=100)
+    assert other["roc_auc"] != found["roc_auc"]
+    assert measure(codes, images_with(has), **learn, most=300)["protocol"]["learnt_from_images"] == 300
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_there_may_be_nothing_to_probe(count: int) -> None:
+    codes = codes_of(np.random.default_rng(0).standard_normal((count, 2)))
+    assert measure(codes, Images(np.zeros((count, 8, 8, 1), np.uint8))) is None
+    one_class = images_with({}, np.zeros(count, np.int64))
+    assert measure(codes, one_class) is None
+    assert measure(codes, one_class, train=one_class, train_codes=codes) is None
