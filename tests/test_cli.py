@@ -401,10 +401,13 @@ def test_reconstruct_own_pictures_and_held_out_ones(vaelab: Typed, trained: Path
     np.testing.assert_allclose(sheet[32:60, 32:60], rebuilt[0, 0] * 255, atol=0.51)
     assert vaelab("reconstruct", trained, "-n", 5, "--out", "folder")[0] == 0
     assert len(list((tmp_path / "folder").iterdir())) == 5
-    Image.new("L", (30, 28)).save(tmp_path / "mine" / "wide.png")
+    Image.fromarray(np.pad(original, ((0, 0), (5, 5)))).save(tmp_path / "mine" / "ä 1.png")  # cut about its centre
+    assert vaelab("reconstruct", trained, "mine", "--out", "wide.png")[0] == 0
+    assert np.array_equal(read(tmp_path / "wide.png"), read(tmp_path / "pairs.png"))
+    (tmp_path / "mine" / "ä 1.png").write_bytes(b"")
     code, _, err = vaelab("reconstruct", trained, "mine", "--out", "no.png")
     assert code == 1
-    assert "30×28 pixels; this model wants 28×28" in err
+    assert err == "vaelab: mine/ä 1.png: empty file\n"
 
 
 def test_codes_are_the_same_in_every_format(vaelab: Typed, trained: Path, tmp_path: Path):

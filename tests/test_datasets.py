@@ -16,7 +16,8 @@ def test_every_data_set_says_what_it_is(name: str):
     module = catalog.load("datasets", name)
     about = module.ABOUT
     assert {"train"} <= set(about.splits) <= {"train", "valid", "test"}
-    assert all(count > 0 for count in about.splits.values())
+    assert all(count is None or count > 0 for count in about.splits.values())
+    assert about.image_shape is not None or not any(about.splits.values())
     assert about.title
     assert about.licence
     assert about.source

@@ -71,15 +71,29 @@ def test_gradients_reach_every_weight(name: str) -> None:
     st.sampled_from([1, 3]),
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), min_size=1, max_size=4),
     st.booleans(),
+    st.integers(2, 7),
+    st.lists(st.integers(1, 9), max_size=2),
 )
 def test_conv_with_any_strides(
-    height: int, width: int, colours: int, layers: list[tuple[int, int]], activate_last: bool
+    height: int,
+    width: int,
+    colours: int,
+    layers: list[tuple[int, int]],
+    activate_last: bool,
+    kernel: int,
+    hidden: list[int],
 ) -> None:
     channels, strides = ([layer[i] for layer in layers] for i in (0, 1))
     facts = Facts((colours, height, width), 2, 100, colours)
     module = catalog.load("networks", "conv")
-    encoder = module.Encoder(facts, channels=channels, strides=strides, activate_last=activate_last)
-    decoder = module.Decoder(facts, channels=channels, strides=strides)
+    shared: dict[str, Any] = {"channels": channels, "strides": strides, "kernel": kernel, "hidden": hidden}
+    try:
+        encoder = module.Encoder(facts, activate_last=activate_last, **shared)
+    except ValueError as error:
+        assert "too short for network.strides" in str(error)
+        assert kernel % 2 == 0 or kernel > 3 or min(height, width) < 2 ** len(layers)
+        return
+    decoder = module.Decoder(facts, **shared)
     initialise(decoder, generator())
     initialise(encoder, generator())
     mean, log_var = encoder(torch.rand(2, *facts.image_shape, generator=generator()))
@@ -103,6 +117,18 @@ def test_channels_and_strides_of_different_lengths(part: str) -> None:
     with pytest.raises(ValueError, match=r"network\.channels has 3 layers and network\.strides 2"):
         getattr(catalog.load("networks", "conv"), part)(
             Facts((1, 28, 28), 2, 100, 1), channels=[8, 8, 8], strides=[2, 2]
+        )
+
+
+def test_one_of_channels_and_strides_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="give both"):
+        catalog.load("networks", "conv").Encoder(Facts((1, 28, 28), 2, 100, 1), channels=[8, 8])
+
+
+def test_too_many_layers_for_a_side_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"a side of 8 pixels is too short for network\.strides = \[2, 2, 2, 2\]"):
+        catalog.load("networks", "conv").Encoder(
+            Facts((1, 8, 8), 2, 100, 1), channels=[8] * 4, strides=[2] * 4, kernel=4
         )
 
 
@@ -155,7 +181,7 @@ def test_the_mnist_experiment() -> None:
 
 
 def test_the_celeba_experiment() -> None:
-    vae = build((3, 128, 128), {"latent_dim": 200, "channels": [32, 64, 64, 64], "strides": [2, 2, 2, 2]})
+    vae, _ = recipe.build(recipe.load("celeba"), (3, 128, 128), 162_770)
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (64, 2), (64, 2)]
     assert up_layers(vae.decoder) == [(64, 2), (64, 2), (32, 2), (3, 2)]
     bottleneck, image = features(vae)
@@ -170,10 +196,7 @@ def test_the_celeba_experiment() -> None:
 
 
 def test_the_celeba_beta_experiment() -> None:
-    vae = build(
-        (3, 128, 128),
-        {"latent_dim": 400, "channels": [32, 64, 128, 256, 256], "strides": [2] * 5, "activate_last": True},
-    )
+    vae, _ = recipe.build(recipe.load("celeba-beta"), (3, 128, 128), 162_770)
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (128, 2), (256, 2), (256, 2)]
     assert up_layers(vae.decoder) == [(256, 2), (128, 2), (64, 2), (32, 2), (3, 2)]
     bottleneck, image = features(vae)
@@ -186,6 +209,23 @@ def test_the_celeba_beta_experiment() -> None:
         "decoder": (400 * 4096 + 4096) + sum(9 * sizes[i] * sizes[i + 1] + sizes[i] for i in range(5)),
         "likelihood": 0,
     }
+
+
+def test_the_small_network_of_the_beta_vae_paper() -> None:
+    vae, _ = recipe.build(recipe.load("celeba64-beta"), (3, 64, 64), 162_770)
+    found = [part for part in vae.encoder.modules() if isinstance(part, nn.Conv2d)]
+    assert [(part.out_channels, part.stride[0], part.kernel_size[0]) for part in found] == [
+        (32, 2, 4), (32, 2, 4), (64, 2, 4), (64, 2, 4),
+    ]  # fmt: skip
+    assert [(part.in_features, part.out_features) for part in vae.encoder.modules() if isinstance(part, nn.Linear)] == [
+        (64 * 4 * 4, 256),
+        (256, 64),
+    ]
+    assert [(part.in_features, part.out_features) for part in vae.decoder.modules() if isinstance(part, nn.Linear)] == [
+        (32, 256),
+        (256, 64 * 4 * 4),
+    ]
+    assert float(features(vae)[1][0]) == 64
 
 
 def test_conv_computes_convolutions_with_relu_between_them() -> None:
@@ -208,12 +248,13 @@ def test_conv_computes_convolutions_with_relu_between_them() -> None:
 
 
 @settings(max_examples=15)
-@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
-def test_up_convolution_is_that_of_torch(stride: int, height: int, width: int) -> None:
-    small = tuple(feature_sizes(side, [stride])[-1] for side in (height, width))
-    ours = UpConvolution((4, 3), stride, (small, (height, width))).double()
+@given(st.integers(2, 6), st.integers(1, 3), st.integers(6, 16), st.integers(6, 16))
+def test_up_convolution_is_that_of_torch(kernel: int, stride: int, height: int, width: int) -> None:
+    small = tuple(feature_sizes(side, [stride], kernel)[-1] for side in (height, width))
+    ours = UpConvolution((4, 3), kernel, stride, (small, (height, width))).double()
     initialise(ours, generator())
-    theirs = nn.ConvTranspose2d(4, 3, 3, stride, 1, tuple(ours.output_padding)).double()
+    padding = (kernel - 1) // 2
+    theirs = nn.ConvTranspose2d(4, 3, kernel, stride, padding, tuple(ours.output_padding)).double()
     theirs.load_state_dict(ours.state_dict())
     h = torch.randn(2, 4, *small, generator=generator(), dtype=torch.float64)
     results = []

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vaelab import catalog, recipe
 from vaelab.catalog import UnknownName
 from vaelab.facts import Facts
+from vaelab.lab.data import published_facts
 from vaelab.recipe import Recipe, Training, WrongRecipe
 from vaelab.runtime import Noise
 
@@ -66,6 +67,9 @@ sections: list[st.SearchStrategy[Tables]] = [
 overrides_of_any_kind = st.tuples(*sections).map(lambda parts: {k: v for part in parts for k, v in part.items()})
 
 
+MNIST = (1, 28, 28)
+
+
 def minimal(**sections: Tables) -> Tables:
     return {"data": {"name": "digits"}, **sections}
 
@@ -84,7 +88,7 @@ def test_presets_load_and_build(preset: str) -> None:
     loaded = recipe.load(preset)
     assert loaded.name == preset
     assert len(loaded.title) > 10
-    shape = catalog.load("datasets", loaded.data["name"]).ABOUT.image_shape
+    shape, _ = published_facts(loaded) or ((3, 24, 20), {})
     vae, objective = recipe.build(loaded, shape, 1000)
     vae.noise = Noise(0, torch.device("cpu"))
     terms = objective(vae, torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)), torch.tensor(0))
@@ -152,8 +156,9 @@ def test_defaults_are_filled_in_and_are_nobody_elses() -> None:
         "gaussian",
         "elbo",
     )
-    resolved.network["channels"].append(7)
-    assert recipe.validate(minimal(), "own").network["channels"] == [32, 64, 64, 64]
+    assert (resolved.network["latent_dim"], resolved.network["channels"]) == ("auto", "auto")
+    resolved.network["hidden"].append(7)
+    assert recipe.validate(minimal(), "own").network["hidden"] == []
 
 
 def test_a_whole_number_will_do_for_a_float() -> None:
@@ -212,13 +217,14 @@ def test_the_nearest_match_is_offered(overrides: Tables, near: str) -> None:
 
 
 def test_a_key_of_another_member_is_refused_and_the_other_named() -> None:
-    with pytest.raises(UnknownName, match=r"'hidden'.*--set network\.name=mlp"):
-        recipe.load("mnist", {"network.hidden": [10]})
+    with pytest.raises(UnknownName, match=r"'activation'.*--set network\.name=mlp"):
+        recipe.load("mnist", {"network.activation": "tanh"})
 
 
 def test_unknown_recipes() -> None:
     with pytest.raises(
-        UnknownName, match=r"unknown recipe 'mnits'.*Did you mean 'mnist'.*Valid: digits, fashion, mnist"
+        UnknownName,
+        match=r"unknown recipe 'mnits'.*Did you mean 'mnist'.*Valid: celeba, .*digits, fashion, folder, mnist",
     ):
         recipe.load("mnits")
     with pytest.raises(WrongRecipe, match=r"none\.toml.*presets are"):
@@ -274,7 +280,7 @@ def test_choices_are_listed() -> None:
     [
         ({"data": "digits"}, r"data must be a table, \[data\]"),
         (minimal(training=5), r"training must be a table"),
-        ({}, r"\[data\] has no name; valid: digits"),
+        ({}, r"\[data\] has no name; valid: celeba, digits"),
         ({"data": {"name": 5}}, "unknown data set '5'"),
         ({"data": {"name": ["digits"]}}, "unknown data set"),
         ({**minimal(), "title": 5}, "title"),
@@ -413,12 +419,12 @@ def test_number_of_steps(training: Tables, num_images: int, steps: int) -> None:
     ("epochs", "every"), [(1, 1875), (20, 1875), (100, 1875), (101, 2 * 1875), (250, 3 * 1875), (1000, 10 * 1875)]
 )
 def test_validation_every_epoch_but_a_hundred_times_at_most(epochs: int, every: int) -> None:
-    assert small(epochs=epochs).settled(60_000).training.validate_every == every
+    assert small(epochs=epochs).settled(MNIST, 60_000).training.validate_every == every
 
 
 @given(counts, st.integers(1, 1000), st.integers(1, 10**5), st.integers(0, 10**5))
 def test_settled_validates_at_ends_of_epochs(epochs: int, batch_size: int, num_images: int, steps: int) -> None:
-    training = small(epochs=epochs, batch_size=batch_size, steps=steps).settled(num_images).training
+    training = small(epochs=epochs, batch_size=batch_size, steps=steps).settled(MNIST, num_images).training
     every = training.validate_every
     assert isinstance(every, int)
     assert every % math.ceil(num_images / batch_size) == 0
@@ -428,7 +434,48 @@ def test_settled_validates_at_ends_of_epochs(epochs: int, batch_size: int, num_i
 @pytest.mark.parametrize("every", [0, 7])
 def test_settled_keeps_what_a_person_chose(every: int) -> None:
     chosen = small(validate_every=every)
-    assert chosen.settled(1000) == chosen
+    assert chosen.settled(MNIST, 1000).training == chosen.training
+
+
+def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
+    for num_images, epochs in ((1, 1000), (32, 1000), (732, 218), (20_000, 20), (10**6, 20)):
+        settled = small(epochs="auto").settled(MNIST, num_images).training
+        assert settled.epochs == epochs
+        assert small(epochs="auto").training.num_steps(num_images) == settled.num_steps(num_images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_images", "latents", "channels"),
+    [
+        ((1, 8, 8), 1000, 8, [32]),
+        ((3, 64, 64), 813, 64, [32, 64, 128, 256]),
+        ((3, 64, 64), 31, 3, [32, 64, 128, 256]),
+        ((1, 28, 28), 1, 2, [32, 64]),
+        ((3, 256, 256), 10**6, 200, [32, 64, 128, 256, 256, 256]),
+        ((1, 100, 20), 10**6, 44, [32, 64]),
+    ],
+)
+def test_auto_becomes_what_suits_the_images(
+    shape: tuple[int, int, int], num_images: int, latents: int, channels: list[int]
+) -> None:
+    settled = recipe.load("folder").settled(shape, num_images, {"size": list(shape[1:]), "channels": "rgb"})
+    assert settled.network["latent_dim"] == settled.latent_dim == latents
+    assert settled.network["channels"] == channels
+    assert settled.network["strides"] == [2] * len(channels)
+    assert settled.objective["beta"] > 0
+    assert settled.data["size"] == list(shape[1:])
+    assert "auto" not in [v for section in ("data", "network", "objective") for v in getattr(settled, section).values()]
+    assert settled.settled(shape, num_images) == settled
+    vae, _ = recipe.build(settled, shape, num_images)
+    assert vae.decode(torch.zeros(2, latents)).shape == (2, *shape)
+
+
+def test_what_a_person_chose_stays_beside_auto() -> None:
+    chosen = recipe.load(
+        "folder", {"network.latent_dim": 5, "objective.beta": 3, "network.channels": [8], "network.strides": [4]}
+    )
+    settled = chosen.settled((3, 64, 64), 500)
+    assert (settled.latent_dim, settled.objective["beta"], settled.network["channels"]) == (5, 3.0, [8])
 
 
 def test_differences_name_every_key_with_both_values() -> None:
@@ -448,11 +495,11 @@ def test_differences_name_every_key_with_both_values() -> None:
 
 def test_differences_that_change_no_training_do_not_count() -> None:
     one = recipe.load("mnist")
-    assert one.differences(one.settled(60_000)) == []
-    assert one.settled(60_000).differences(one) == []
+    assert one.differences(one.settled(MNIST, 60_000)) == []
+    assert one.settled(MNIST, 60_000).differences(one) == []
     tables = {**one.sections(), "title": "another", "expected": {}}
     assert one.differences(recipe.validate(tables, "another")) == []
-    assert one.settled(60_000).differences(small(validate_every=7))
+    assert one.settled(MNIST, 60_000).differences(small(validate_every=7))
 
 
 def test_equivalents_of_a_gaussian_decoder() -> None:

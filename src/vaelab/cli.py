@@ -5,11 +5,25 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from vaelab.view import TrainingView, print_json, print_plan, print_warnings, show_progress, table
+from vaelab.view import (
+    SweepView,
+    TrainingView,
+    print_comparison,
+    print_json,
+    print_note,
+    print_plan,
+    print_sweep_plan,
+    print_warnings,
+    show_progress,
+    table,
+)
+
+if TYPE_CHECKING:
+    from vaelab import lab
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 ADVICE = {
@@ -37,6 +51,11 @@ DataOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write (default: a free name here).")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; as often as you like."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -120,11 +139,11 @@ def recipes_verb(as_json: JsonOption = False) -> None:
             (
                 row["name"],
                 row["data"],
-                "×".join(str(side) for side in (*row["image_shape"][1:], row["image_shape"][0])),
+                _shape(row["image_shape"]),
                 row["network"],
                 str(row["latent_dim"]),
                 row["objective"],
-                f"{row['parameters']:,}",
+                "as suits" if row["parameters"] is None else f"{row['parameters']:,}",
                 str(row["epochs"]),
                 ", ".join(
                     f"{k.replace('_', ' ')} {v:g}" for k, v in row["expected"].items() if k.startswith("loss_last")
@@ -133,6 +152,11 @@ def recipes_verb(as_json: JsonOption = False) -> None:
             for row in rows
         ],
     )
+
+
+def _shape(shape: list[int] | None) -> str:
+    """Height, width and channels; of pictures that are a person's own, that."""
+    return "×".join(str(side) for side in (*shape[1:], shape[0])) if shape else "yours"
 
 
 @data_app.command("list")
@@ -152,8 +176,8 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
         [
             (
                 row["name"],
-                " + ".join(f"{count:,} {split}" for split, count in row["images"].items()),
-                "×".join(str(side) for side in (*row["shape"][1:], row["shape"][0])),
+                " + ".join(f"{count:,} {split}" for split, count in row["images"].items() if count) or "yours",
+                _shape(row["shape"]),
                 row["licence"],
                 row["place"],
             )
@@ -174,6 +198,8 @@ def data_get(
     from vaelab import lab
 
     show_progress()
+    if lab.data_terms(name):
+        print_note(lab.data_terms(name))
     folder = lab.get_data(name, to)
     print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")
 
@@ -206,17 +232,37 @@ def data_check(
         raise typer.Exit(FAILED)
 
 
+@data_app.command("pack")
+def data_pack(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of pictures, or CelebA's folder.")],
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The data set (default: found out).")] = None,
+    overrides: OverridesOption = None,
+    strict: StrictOption = False,
+) -> None:
+    """Decode pictures once, into the cache, as a training would do at its start.
+
+    Example: vaelab data pack ~/pictures --set data.size=128
+    """
+    from vaelab import lab
+
+    show_progress()
+    images = lab.pack_data(path, name, _overrides(overrides, strict=strict))
+    for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
+        channels, height, width = part.image_shape
+        print(f"{split}: {len(part):,} images, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
+    for note in images.train.notes:
+        print(note)
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; as often as you like."),
-    ] = None,
+    overrides: OverridesOption = None,
     data: DataOption = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="The run's directory (default: runs/RECIPE and the overrides).")
     ] = None,
+    strict: StrictOption = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for --set training.seed=N.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
@@ -227,12 +273,9 @@ def train(
     Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4
     """
     from vaelab import lab
-    from vaelab.recipe import parse_override
     from vaelab.runtime import resolve_device
 
-    values = dict(parse_override(text) for text in overrides or [])
-    if seed is not None:
-        values["training.seed"] = seed
+    values = _overrides(overrides, seed, strict)
     show_progress()
     if dry_run:
         resolve_device(device)
@@ -262,6 +305,18 @@ def figures(
     show_progress()
     for path in lab.figures(run, data=data, names=_names(only)):
         print(path)
+
+
+def _overrides(texts: list[str] | None, seed: int | None = None, strict: bool = False) -> dict[str, Any]:
+    """Values by dotted key, from ``--set`` and the options that are short for one."""
+    from vaelab.recipe import parse_override
+
+    values = dict(parse_override(text) for text in texts or [])
+    if seed is not None:
+        values["training.seed"] = seed
+    if strict:
+        values["data.strict"] = True
+    return values
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -303,7 +358,8 @@ def evaluate(
         for name, value in entry.items()
         if isinstance(value, int | float)
     ]
-    table(("metric", "number", "nats per image"), rows)
+    table(("metric", "number", "value"), rows)
+    print("(nats per image, but for counts, shares and scores; PSNR in dB)")
     for metric, entry in results.items():
         protocol = {**entry["protocol"], **entry["measured_on"]}
         print(f"{metric}: {', '.join(f'{k} {v}' for k, v in protocol.items() if not k.endswith('sha256'))}")
@@ -370,3 +426,132 @@ def encode(
 
     show_progress()
     print(lab.encode(run, images, data=data, out=out, overwrite=overwrite))
+
+
+@app.command()
+def edit(
+    run: RunArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGE", help="A picture, a folder, .npy or .npz (default: some held-out images)."),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", metavar="NAME", help="An attribute or a class; as often as you like."),
+    ] = None,
+    by: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--by", metavar="STEPS", help="How far: 1 leads from without to with (default: 2); once, or each."
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["means", "probe"],
+        typer.Option("--method", help="means: from the mean without to the mean with; probe: along a probe's normal."),
+    ] = "means",
+    data: DataOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Move images along the directions of attributes or classes: originals, reconstructions and edits on a .png.
+
+    Examples: vaelab edit runs/celeba me.jpg --attribute Smiling --by 2 · vaelab edit runs/mnist --attribute 7
+    """
+    from vaelab import lab
+
+    if not attribute:
+        raise typer.BadParameter("name at least one, such as --attribute Smiling", param_hint="--attribute")
+    show_progress()
+    print(
+        lab.edit(run, images, attribute=attribute, by=by or 2.0, method=method, data=data, out=out, overwrite=overwrite)
+    )
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of trained runs.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory to write into (default: a free name here, compare-…).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a comparison that lies at --out.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set runs side by side: a table, a figure, and what each makes of the same images.
+
+    Measures what is not measured yet. Seeds of one recipe are taken together.
+
+    Example: vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
+    """
+    from vaelab import lab
+
+    show_progress()
+    found = lab.compare(runs, out=out, data=data, overwrite=overwrite)
+    _show_comparison(found, as_json)
+
+
+def _show_comparison(found: "lab.Comparison", as_json: bool) -> None:
+    """Table, warnings and files of a comparison."""
+    for warning in found.warnings:
+        print(f"vaelab: warning: {warning}", file=sys.stderr)
+    if as_json:
+        files = {name: str(path) for name, path in found.paths.items()}
+        print_json({"runs": found.rows, "warnings": found.warnings, "files": files})
+        return
+    print_comparison(found)
+    for path in found.paths.values():
+        print(path)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")],
+    over: Annotated[
+        list[str] | None,
+        typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a key of the recipe; several make a grid."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of each setting: 0 … N − 1.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe in all runs."),
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory of all runs (default: runs/RECIPE-sweep-KEY).")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, on so many parts of the threads.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recipe at several values and with several seeds, compare the runs, and draw rate and distortion.
+
+    The same command again goes on where it stopped. Exits 1 if a run failed; the others are compared.
+
+    Example: vaelab sweep digits --over objective.beta=0.5,1,4 --seeds 3
+    """
+    from vaelab import lab
+    from vaelab.recipe import parse_override
+    from vaelab.runtime import resolve_device
+
+    grid = lab.parse_over(over or [])
+    values = dict(parse_override(text) for text in overrides or [])
+    resolve_device(device)
+    if dry_run:
+        print_sweep_plan(lab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json)
+        return
+    show_progress()
+    view = SweepView(to_stderr=as_json)
+    try:
+        done = lab.sweep(
+            recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, device=device, watch=view
+        )
+    finally:
+        view.close()
+    if done.comparison is not None:
+        _show_comparison(done.comparison, as_json)
+    if done.failed:
+        name, reason = next(iter(done.failed.items()))
+        others = f" (and {len(done.failed) - 1} more)" if len(done.failed) > 1 else ""
+        _complain(f"{len(done.failed)} of the runs failed: {name}{others}: {reason}")
+        raise typer.Exit(FAILED)

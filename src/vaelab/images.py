@@ -32,6 +32,8 @@ class About:
     source: str
     files: tuple[str, ...] = ()
     """Names of the files that hold it; empty for a data set that needs none."""
+    terms: str = ""
+    """What a person should know before downloading it."""
 
 
 @runtime_checkable
@@ -55,9 +57,9 @@ class Rows:
     """Some rows of an array, read when they are asked for: a selection of a memory map stays on the disk."""
 
     def __init__(self, array: PixelArray, indices: NDArray[np.int64]) -> None:
-        if isinstance(array, Rows):
-            array, indices = array._array, array._indices[indices]
-        self._array, self._indices = array, indices
+        parent: Rows | None = array if isinstance(array, Rows) else None
+        self._array: PixelArray = array if parent is None else parent._array
+        self._indices: NDArray[np.int64] = indices if parent is None else parent._indices[indices]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -140,7 +142,7 @@ class Images:
         return replace(self, pixels=pixels, digest=None, **columns)
 
     def binary_attributes(self) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-        """What each image has or has not, ``[N, A]``, and the names: its attributes, then its class one against the rest.
+        """What each image has or has not, ``[N, A]``, and the names: its attributes, then one class against the rest.
 
         Classes that no image is in are left out; A is 0 where there is neither attribute nor class.
         """
@@ -239,8 +241,8 @@ def _given_tensor(given: Any) -> Tensor:
 class Batches:
     """The order in which a training set is seen: step → batch, a pure function of (seed, step).
 
-    Every epoch is a fresh permutation; its last, smaller batch is used too. Pixels stay where they are, in memory or in a
-    memory map; on an accelerator they are copied to the device where they fit beside the training.
+    Every epoch is a fresh permutation; its last, smaller batch is used too. Pixels stay where they are, in memory or in
+    a memory map; to an accelerator they are copied where they fit beside the training.
     """
 
     def __init__(self, images: Images, batch_size: int, seed: int, device: torch.device) -> None:
@@ -305,4 +307,4 @@ def binarize(images: Images, mode: Binarize, seed: int = 0) -> Images:
     else:
         draws = np.random.Generator(np.random.Philox(key=derive_seed(seed, "binarize")))
         white = draws.random(pixels.shape, dtype=np.float32) * 255 < pixels
-    return replace(images, pixels=white.astype(np.uint8) * np.uint8(255))
+    return replace(images, pixels=white.astype(np.uint8) * np.uint8(255), digest=None)

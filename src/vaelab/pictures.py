@@ -8,34 +8,41 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from vaelab.decoding import PICTURE_SUFFIXES, Framing, Item, Unreadable, decode, read_item, shown
 from vaelab.images import Images, as_model_input, to_uint8
+from vaelab.scanning import scan
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
+def read_pictures(
+    path: Path, image_shape: tuple[int, int, int], framing: Framing | None = None
+) -> tuple[Images, list[str]]:
+    """Pictures at a model's size, and a name for each.
 
-def read_pictures(path: Path, image_shape: tuple[int, int, int]) -> tuple[Images, list[str]]:
-    """Pictures of exactly a model's size, and a name for each.
-
-    ``path`` is one picture, a folder of them (searched through and through), a ``.npy``, or an ``.npz`` whose first
-    array holds the images.
+    ``path`` is one picture, a folder or .zip of them (searched through and through), a ``.npy``, or an ``.npz`` whose
+    first array holds the images, which must have the model's size. ``framing`` says how pictures come to theirs (None:
+    cut to shape about the centre and resized, transparent parts refused). ValueError names the first unreadable one.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder")
     if path.is_file() and path.suffix in (".npy", ".npz"):
         x, _ = as_model_input(read_arrays(path)[0], image_shape)
         return Images(to_uint8(x), source=str(path)), [f"{path.name}[{i}]" for i in range(len(x))]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-        if not files:
-            looked_for = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise FileNotFoundError(f"{path}: no pictures in this folder (looked for {looked_for})")
-    else:
-        files = [path]
-    names = [str(file.relative_to(path)) if path.is_dir() else file.name for file in files]
-    pixels = np.stack([_read_picture(file, image_shape) for file in files])
-    return Images(pixels, source=str(path)), names
+    entries = scan(path).entries
+    if not entries:
+        looked_for = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise FileNotFoundError(f"{path}: no pictures in it (looked for {looked_for})")
+    channels, height, width = image_shape
+    framing = framing or Framing(height, width, channels, background="none")
+    pixels = np.stack([_read_picture(path, entry.item, framing) for entry in entries])
+    return Images(pixels, source=str(path)), [shown(entry.item) for entry in entries]
+
+
+def _read_picture(path: Path, item: Item, framing: Framing) -> NDArray[np.uint8]:
+    try:
+        return decode(read_item(item), framing)
+    except Unreadable as error:
+        where = path / shown(item) if path.is_dir() else path
+        raise ValueError(f"{where}: {error}") from None
 
 
 def read_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
@@ -51,26 +58,6 @@ def read_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).strip("'\"")
         raise ValueError(f"{path}: not a NumPy file with such arrays, or damaged ({reason})") from None
-
-
-def _read_picture(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    channels, height, width = image_shape
-    try:
-        with Image.open(path) as picture:
-            mode, info = picture.mode, dict(picture.info)
-            is_clear = "A" in picture.getbands() and bool(np.asarray(picture.getchannel("A")).min() < 255)
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable picture ({error})") from None
-    if is_clear or "transparency" in info:
-        raise ValueError(f"{path}: has transparent parts; put it on a background first (digits are white on black)")
-    if mode.startswith(("I", "F")):  # Pillow would cut them off at 255
-        raise ValueError(f"{path}: more than 8 bits a pixel; convert it to 8 bits first")
-    if pixels.shape[:2] != (height, width):
-        raise ValueError(
-            f"{path}: {pixels.shape[1]}×{pixels.shape[0]} pixels; this model wants {width}×{height}, resize it first"
-        )
-    return pixels.reshape(height, width, channels)
 
 
 def tile(pixels: NDArray[np.uint8], columns: int, *, gap: int = 2, paper: int = 255) -> NDArray[np.uint8]:

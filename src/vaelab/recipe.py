@@ -21,6 +21,7 @@ from vaelab.model import VAE, initialise
 from vaelab.runtime import Precision, generator
 
 Section = dict[str, Any]
+Auto = Literal["auto"]
 Schema = dict[str, tuple[Any, Any]]
 """Key → (type, default); ``...`` for none."""
 
@@ -28,13 +29,19 @@ FOLDERS = {"data": "datasets", "network": "networks", "likelihood": "likelihoods
 DEFAULT_NAMES = {"network": "conv", "likelihood": "gaussian", "objective": "elbo"}
 COMMON: dict[str, Schema] = {
     "data": {"binarize": (Binarize, "none"), "valid": (Annotated[int, Ge(0)], 0)},
-    "network": {"latent_dim": (Annotated[int, Ge(1)], 2)},
+    "network": {"latent_dim": (Annotated[int, Ge(1)] | Auto, "auto")},
     "likelihood": {},
     "objective": {},
 }
 """Keys of a section whatever member it names."""
-SAME_EXPERIMENT = {f"training.{key}" for key in ("seed", "threads", "precision", "validate_every", "checkpoint_every")}
+SAME_EXPERIMENT = {
+    "data.strict",
+    *(f"training.{key}" for key in ("seed", "threads", "precision", "validate_every", "checkpoint_every")),
+}
 """Overrides that leave a recipe's published numbers its own."""
+MOST_LATENTS = 200
+FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 5_000, 20, 1_000
+"""Of "auto" epochs: as many as give so many batches, within these bounds."""
 
 
 class WrongRecipe(catalog.WrongUsage):
@@ -45,7 +52,8 @@ class WrongRecipe(catalog.WrongUsage):
 class Training:
     """The ``[training]`` section."""
 
-    epochs: Annotated[int, Ge(1)] = 20
+    epochs: Annotated[int, Ge(1)] | Auto = 20
+    """auto: 20, or more where they are short, so that there are 5,000 batches; 1,000 at most."""
     steps: Annotated[int, Ge(0)] = 0
     """Ends after so many batches instead; 0: after ``epochs``."""
     batch_size: Annotated[int, Ge(1)] = 32
@@ -60,7 +68,18 @@ class Training:
 
     def num_steps(self, num_images: int) -> int:
         """Batches in the whole run."""
-        return self.steps or self.epochs * -(-num_images // self.batch_size)
+        epochs = self.settled(num_images).epochs
+        assert epochs != "auto"
+        return self.steps or epochs * -(-num_images // self.batch_size)
+
+    def settled(self, num_images: int) -> "Training":
+        """With ``auto`` epochs and validations replaced by what they are for so many images."""
+        epoch = -(-num_images // self.batch_size)
+        enough = min(max(FEWEST_EPOCHS, -(-FEWEST_STEPS // epoch)), MOST_EPOCHS)
+        epochs = enough if self.epochs == "auto" else self.epochs
+        hundredth = epoch * -(-(self.steps or epochs * epoch) // (100 * epoch))
+        every = hundredth if self.validate_every == "auto" else self.validate_every
+        return replace(self, epochs=epochs, validate_every=every)
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,7 @@ class Recipe:
 
     @property
     def latent_dim(self) -> int:
-        """Number of latents."""
+        """Number of latents, of a settled recipe."""
         return int(self.network["latent_dim"])
 
     def sections(self) -> dict[str, Section]:
@@ -90,25 +109,36 @@ class Recipe:
         """The text of ``recipe.toml``; loading it gives this recipe again."""
         return tomli_w.dumps({"title": self.title, **{k: v for k, v in self.sections().items() if v}})
 
-    def settled(self, num_images: int) -> "Recipe":
-        """With ``auto`` values that depend on the data replaced by what they became."""
-        if self.training.validate_every != "auto":
-            return self
-        epoch = -(-num_images // self.training.batch_size)
-        epochs_between = -(-self.training.num_steps(num_images) // (100 * epoch))
-        return replace(self, training=replace(self.training, validate_every=epoch * epochs_between))
+    def settled(
+        self, image_shape: tuple[int, int, int], num_images: int, data: Mapping[str, Any] | None = None
+    ) -> "Recipe":
+        """With every ``auto`` replaced by what it is for this data; ``data``: what became of the data set's own."""
+        latents = self.network["latent_dim"]
+        if latents == "auto":
+            latents = default_latents(image_shape, num_images)
+        facts = Facts(image_shape=image_shape, latent_dim=latents, num_images=num_images)
+        changed: dict[str, Any] = {"data": {**self.data, **(data or {})}}
+        for section in ("network", "likelihood", "objective"):
+            table = dict(getattr(self, section))
+            if section == "network":
+                table["latent_dim"] = latents
+            if "auto" in table.values():
+                offered = catalog.load(FOLDERS[section], table["name"]).auto(facts)
+                table = {key: offered.get(key, value) if value == "auto" else value for key, value in table.items()}
+            changed[section] = table
+        return replace(self, training=self.training.settled(num_images), **changed)
 
     def differences(self, other: "Recipe") -> list[str]:
         """``key: mine there, theirs now`` for every value in which training would differ.
 
-        A ``validate_every`` of auto agrees with any number: it became one when the data was known.
+        "auto" agrees with any value: it became one when the data was known.
         """
         mine, theirs = self.sections(), other.sections()
         lines = []
         for section in (*FOLDERS, "training"):
             for key in sorted(mine[section].keys() | theirs[section].keys()):
                 values = [table[section].get(key) for table in (mine, theirs)]
-                if values[0] != values[1] and not (key == "validate_every" and "auto" in values):
+                if values[0] != values[1] and "auto" not in values:
                     there, now = ("absent" if value is None else toml_value(value) for value in values)
                     lines.append(f"{section}.{key}: {there} there, {now} now")
         return lines
@@ -284,6 +314,12 @@ def toml_value(value: Any) -> str:
         return repr(value)
 
 
+def default_latents(image_shape: tuple[int, int, int], num_images: int) -> int:
+    """As many latents as a side has pixels, 200 at most and no more than one for eight images."""
+    side = math.isqrt(image_shape[1] * image_shape[2])
+    return max(2, min(side, MOST_LATENTS, num_images // 8))
+
+
 # -- building ---------------------------------------------------------------------------------------------------------
 
 
@@ -293,7 +329,8 @@ def make_facts(recipe: Recipe, image_shape: tuple[int, int, int], num_images: in
 
 
 def build(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> tuple[VAE, Any]:
-    """The model and its objective on the CPU, weights drawn from the recipe's seed."""
+    """The model and its objective on the CPU, weights drawn from the recipe's seed; "auto" as it is for this data."""
+    recipe = recipe.settled(image_shape, num_images)
     facts = make_facts(recipe, image_shape, num_images)
     likelihood = _make("likelihood", "Likelihood", recipe.likelihood, facts)
     facts = replace(facts, decoder_channels=likelihood.channels_per_pixel * image_shape[0])

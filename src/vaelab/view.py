@@ -1,6 +1,7 @@
 """How things look on a terminal and in a pipe: tables, JSON, progress."""
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -29,6 +30,11 @@ def _console() -> "Console":
 def print_json(content: Any) -> None:
     """Content as JSON, for scripts."""
     print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+
+
+def print_note(text: str) -> None:
+    """One sentence for the person, on stderr."""
+    print(text, file=sys.stderr)
 
 
 def table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -236,6 +242,125 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+# -- several runs -----------------------------------------------------------------------------------------------------
+
+
+class SweepView:
+    """Renders what ``lab.sweep`` reports: a line for each run, and a bar for the one under way on a terminal."""
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+
+    def __call__(self, event: "lab.SweepEvent") -> None:
+        from vaelab import lab, training
+
+        if isinstance(event, lab.SweepPlan):
+            self._console.print(_escape(_describe_sweep(event)))
+        elif isinstance(event, lab.Started):
+            if self._console.is_terminal:
+                self._progress = _bar(self._console)
+                self._progress.start()
+                self._task = self._progress.add_task(_escape(event.run.name), total=event.num_steps, status="")
+        elif isinstance(event, training.Tick) and self._progress is not None:
+            self._progress.update(self._task, completed=event.step)
+            if event.step == self._progress.tasks[0].total or event.stopped:
+                self.close()
+        elif isinstance(event, lab.Note) and event.warning:
+            self._console.print(f"[bold]warning:[/bold] {_escape(event.text)}")
+        elif isinstance(event, lab.MemberEnded):
+            self.close()
+            self._console.print(_escape(_describe_end(event)))
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _describe_sweep(plan: "lab.SweepPlan") -> str:
+    seeds = len({member.seed for member in plan.members})
+    done = sum(member.state == "done" for member in plan.members)
+    grid = ", ".join(f"{len(values)} values of {key}" for key, values in plan.over.items())
+    return (
+        f"{plan.path}: {plan.recipe.name}, {grid}, {_count(seeds, 'seed')}: {_count(len(plan.members), 'run')}, "
+        f"{done} of them done; {plan.jobs} at a time, {_count(plan.threads, 'thread')} each"
+    )
+
+
+def print_sweep_plan(plan: "lab.SweepPlan", as_json: bool) -> None:
+    """What a sweep would do: every run and its state."""
+    if as_json:
+        runs = [{"run": str(m.run.path), **m.point, "seed": m.seed, "state": m.state} for m in plan.members]
+        print_json({"out": str(plan.path), "jobs": plan.jobs, "threads": plan.threads, "runs": runs})
+        return
+    print(_describe_sweep(plan))
+    table(("run", "state"), [(str(member.run.path), member.state) for member in plan.members])
+
+
+def _describe_end(event: "lab.MemberEnded") -> str:
+    run = event.member.run
+    words = f"{event.position:>{len(str(event.of))}}/{event.of}  {run.name}"
+    if event.state == "failed":
+        return f"{words}  failed: {event.reason}"
+    measured = run.measured()
+    last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
+    time_taken = f"  {_duration(measured['seconds'])}" if "seconds" in measured else ""
+    return f"{words}  {_equation(last)}{time_taken}{'  (done already)' if event.state == 'done' else ''}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def print_comparison(comparison: "lab.Comparison") -> None:
+    """Quantities down, recipes across (on a terminal as many as fit, then the others below), and what ± means."""
+    from vaelab import lab
+
+    groups = comparison.groups
+    has_seeds = any(len(rows) > 1 for rows in groups.values())
+    columns = [
+        [label + (f" ({_count(len(rows), 'seed')})" if has_seeds else "")]
+        + [
+            _cell([row[q.key] for row in rows], rows[0].get(f"{q.key}_standard_error"), q.digits)
+            for q in lab.QUANTITIES
+        ]
+        for label, rows in groups.items()
+    ]
+    titles = ["", *(f"{q.title}, {q.unit}" if q.unit else q.title for q in lab.QUANTITIES)]
+    kept = [0, *(i for i in range(1, len(titles)) if any(column[i] != "–" for column in columns))]
+    console = _console()
+    room = console.width - max(map(len, titles)) if console.is_terminal else sys.maxsize
+    while columns:
+        fitting, width = 0, 0
+        while fitting < len(columns) and (not fitting or width + max(map(len, columns[fitting])) + 2 <= room):
+            width += max(map(len, columns[fitting])) + 2
+            fitting += 1
+        shown, columns = columns[:fitting], columns[fitting:]
+        rows = [(titles[i], *(column[i] for column in shown)) for i in kept]
+        table(rows[0], rows[1:])
+    codes = sorted({row["decomposition_codes"] for row in comparison.rows})
+    limits = ", ".join(f"{math.log(count):.2f} (N = {count:,})" for count in codes)
+    over = "the seeds of a recipe" if has_seeds else "images, or samples for the parts of the KL"
+    print(f"nats per held-out image; ±: standard error over {over}; mutual information ≤ ln N = {limits}")
+
+
+def _cell(values: Sequence[float | None], error: float | None, digits: int) -> str:
+    """The mean of what is known, with its standard error."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = sum(known) / len(known)
+    if len(values) > 1:
+        error = math.sqrt(sum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1) / len(known)) or None
+        digits = max(digits, 1) if error else digits
+    shown = f"{mean:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error is not None else "")
+    return shown.replace("-", "−")
 
 
 def print_plan(plan: Mapping[str, Any], as_json: bool) -> None:

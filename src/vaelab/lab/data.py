@@ -1,5 +1,6 @@
 """The images of a recipe or a run, and the verbs of ``vaelab data``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ class DataOfRun:
     valid: Images
     valid_split: str
     binarize: Binarize
+    data: dict[str, Any]
+    """The data set's name and the options that shape its images, such as the crop."""
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Which held-out images numbers are measured on, and how they were binarised."""
+        """Which held-out images numbers are measured on, how they were framed and binarised."""
         seed = {"binarize_seed": 0} if self.binarize == "dynamic" else {}
-        return {"split": self.valid_split, "binarize": self.binarize, **seed}
+        return {**self.data, "split": self.valid_split, "binarize": self.binarize, **seed}
 
 
 def validation_split(recipe: Recipe) -> str:
@@ -32,6 +35,14 @@ def validation_split(recipe: Recipe) -> str:
     if recipe.data["valid"]:
         return f"{recipe.data['valid']} images set aside from train"
     return "valid" if "valid" in catalog.load("datasets", recipe.data["name"]).ABOUT.splits else "test"
+
+
+def published_facts(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
+    """Image shape and images of each split as the data set's authors published them; None where nobody did."""
+    module = catalog.load("datasets", recipe.data["name"])
+    counts = {split: count for split, count in module.ABOUT.splits.items() if count is not None}
+    shape = module.shape(**recipes.load_options(recipe)) if hasattr(module, "shape") else module.ABOUT.image_shape
+    return (shape, counts) if shape is not None and counts else None
 
 
 def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
@@ -43,7 +54,9 @@ def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
         train, valid = split_off(train, recipe.data["valid"])
     else:
         valid = module.load(data_dir, split, **options)
-    return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode)
+    shaping = {**options, **train.settled}
+    data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key != "strict"}}
+    return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
 
 
 def data_of(run: Run, data: str | Path | None) -> DataOfRun:
@@ -57,7 +70,10 @@ def data_of(run: Run, data: str | Path | None) -> DataOfRun:
     wanted = run.machine.get("data_sha256")
     if wanted and images.train.fingerprint() != wanted:
         source = images.train.source
-        raise ValueError(f"the images in {source} are not those that {run.path} was trained on; see --data")
+        raise ValueError(
+            f"the images in {source} are not those that {run.path} was trained on: name these with --data, or train "
+            "into another --run"
+        )
     return images
 
 
@@ -72,9 +88,10 @@ def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
                 "name": name,
                 "title": about.title,
                 "images": dict(about.splits),
-                "shape": list(about.image_shape),
+                "shape": list(about.image_shape) if about.image_shape else None,
                 "licence": about.licence,
                 "source": about.source,
+                "terms": about.terms,
                 "place": _place(module, data_dir),
             }
         )
@@ -86,7 +103,15 @@ def _place(module: Any, data_dir: Path | None) -> str:
     if not module.ABOUT.files:
         return "comes with vaelab"
     found = module.find(data_dir) if hasattr(module, "find") else None
+    if not any(module.ABOUT.splits.values()):
+        return str(found) if found else "name it with --data"
     return str(found) if found else "not here yet"
+
+
+def data_terms(name: str) -> str:
+    """What a person should know before downloading a data set."""
+    terms: str = catalog.load("datasets", name).ABOUT.terms
+    return terms
 
 
 def get_data(name: str, target: Path | None = None) -> Path | None:
@@ -106,21 +131,45 @@ def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    checkable = {name: catalog.load("datasets", name) for name in catalog.names("datasets")}
-    checkable = {name: module for name, module in checkable.items() if hasattr(module, "check")}
+    found = _found_at(path)
+    if not found:
+        known = ", ".join(
+            name for name in catalog.names("datasets") if hasattr(catalog.load("datasets", name), "check")
+        )
+        raise FileNotFoundError(f"{path}: no data set that vaelab can check here, and no pictures (it knows {known})")
     folders: dict[Path, dict[str, list[tuple[str, str]]]] = {}
-    for name, module in checkable.items():
-        found = module.find(path)
-        if found is not None:
-            folders.setdefault(found, {})[name] = list(module.check(found))
-    if not folders:
-        raise FileNotFoundError(f"{path}: no data set that vaelab can check here (it knows {', '.join(checkable)})")
+    for name, folder in found.items():
+        folders.setdefault(folder, {})[name] = list(catalog.load("datasets", name).check(folder))
     results = []
     for folder, claims in folders.items():
         here = str(folder).lower()
         name = max(claims, key=lambda name: _strength(claims[name], name in here))
         results.append((name, str(folder), claims[name]))
     return results
+
+
+def _found_at(path: Path) -> dict[str, Path]:
+    """Data set → where its files lie at ``path``; a person's own pictures only where there is no other."""
+    found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
+    for name in catalog.names("datasets"):
+        module = catalog.load("datasets", name)
+        is_published = any(module.ABOUT.splits.values())
+        if hasattr(module, "check") and (is_published or not found[True]):
+            place = module.find(path)
+            if place is not None:
+                found[is_published][name] = place
+    return found[True] or found[False]
+
+
+def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> DataOfRun:
+    """The images at ``path`` as a training would load them, packed in the cache for it.
+
+    ``name``: the data set (default: what lies there, else a person's own pictures); ``set``: its options by dotted key.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    chosen = name or next(iter(_found_at(path)), "folder")
+    return load_data(recipes.validate(recipes.merge({"data": {"name": chosen}}, set or {}), "pack"), path)
 
 
 def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:

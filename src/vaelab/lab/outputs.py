@@ -12,7 +12,7 @@ from vaelab import catalog
 from vaelab.files import free_path, write_atomic
 from vaelab.images import Images, to_uint8
 from vaelab.lab.data import data_of
-from vaelab.lab.results import load
+from vaelab.lab.results import load, load_with_framing
 from vaelab.latent import encode_images
 from vaelab.model import VAE
 from vaelab.pictures import encode_png, read_pictures, tile
@@ -66,15 +66,16 @@ def _columns(count: int) -> int:
     return int(np.ceil(np.sqrt(count)))
 
 
-def _inputs(
-    run_path: str | Path, model: VAE, images: str | Path | None, data: str | Path | None
-) -> tuple[Images, list[str]]:
-    """The pictures at ``images``, else the run's held-out images."""
+def load_with_images(
+    run_path: str | Path, images: str | Path | None, data: str | Path | None
+) -> tuple[VAE, Images, list[str]]:
+    """The model of a run, the pictures at ``images`` as it wants them (None: its held-out images), their names."""
+    model, framing = load_with_framing(run_path)
     if images is not None:
-        return read_pictures(Path(images), model.facts.image_shape)
+        return model, *read_pictures(Path(images), model.facts.image_shape, framing)
     run = Run.open(run_path)
     held_out = data_of(run, data)
-    return held_out.valid, [f"{held_out.valid_split}[{i}]" for i in range(len(held_out.valid))]
+    return model, held_out.valid, [f"{held_out.valid_split}[{i}]" for i in range(len(held_out.valid))]
 
 
 def reconstruct(
@@ -87,9 +88,8 @@ def reconstruct(
     overwrite: bool = False,
 ) -> Path:
     """Originals above their reconstructions on a .png (16 of them), or all reconstructions, one by one, in a folder."""
-    model = load(run_path)
-    given, names = _inputs(run_path, model, images, data)
     path = output_path(out, f"{Path(run_path).resolve().name}-reconstructions.png", overwrite=overwrite)
+    model, given, names = load_with_images(run_path, images, data)
     is_sheet = path.suffix.lower() == ".png"
     originals = np.asarray(given.pixels[: count or (SHEET if is_sheet else len(given))])
     rebuilt = to_uint8(torch.from_numpy(model.reconstruct(originals)))
@@ -116,11 +116,10 @@ def encode(
     overwrite: bool = False,
 ) -> Path:
     """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known."""
-    model = load(run_path)
     path = output_path(out, f"{Path(run_path).resolve().name}-codes.parquet", overwrite=overwrite)
     if path.suffix not in (".parquet", ".csv", ".npz"):
         raise catalog.unknown("ending of --out", path.suffix or path.name, (".parquet", ".csv", ".npz"))
-    given, names = _inputs(run_path, model, images, data)
+    model, given, names = load_with_images(run_path, images, data)
     codes = encode_images(model, given)
     buffer = io.BytesIO()
     if path.suffix == ".npz":

@@ -9,7 +9,7 @@ import torch
 
 from vaelab import catalog
 from vaelab import recipe as recipes
-from vaelab.lab.data import load_data, validation_split
+from vaelab.lab.data import load_data, published_facts, validation_split
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 
@@ -49,8 +49,8 @@ def plan(
     if target.exists:
         target.check_same(recipe)
     target.check_free()
-    shape, counts = _sizes(recipe, Path(data) if data else None)
-    recipe = recipe.settled(counts["train"])
+    shape, counts, settled = _sizes(recipe, Path(data) if data else None)
+    recipe = recipe.settled(shape, counts["train"], settled)
     with torch.device("meta"):
         vae, _ = recipes.build(recipe, shape, counts["train"])
     return {
@@ -65,12 +65,16 @@ def plan(
     }
 
 
-def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int], dict[str, int]]:
-    """Image shape and images of each split: as found, or as published where the files are not here yet."""
+def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int], dict[str, int], Mapping[str, Any]]:
+    """Image shape, images of each split, settled options: as found, or as published where there are no files yet."""
     module = catalog.load("datasets", recipe.data["name"])
-    if data_dir is None and module.ABOUT.files and module.find(None) is None:
-        count, split = module.ABOUT.splits["train"], validation_split(recipe)
+    published = published_facts(recipe)
+    if published is not None and data_dir is None and module.ABOUT.files and module.find(None) is None:
+        shape, counts = published
         aside = recipe.data["valid"]
-        return module.ABOUT.image_shape, {"train": count - aside, split: aside or module.ABOUT.splits[split]}
+        if aside:
+            return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
+        return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
     images = load_data(recipe, data_dir)
-    return images.train.image_shape, {"train": len(images.train), images.valid_split: len(images.valid)}
+    counts = {"train": len(images.train), images.valid_split: len(images.valid)}
+    return images.train.image_shape, counts, images.train.settled

@@ -94,6 +94,7 @@ def train(
     if target.exists:
         target.check_same(recipe)
         if target.is_finished:
+            _check_place(target, data)
             watch(Finished(target, already=True))
             return target
     target.check_free()
@@ -104,10 +105,16 @@ def train(
     return target
 
 
+def _check_place(target: Run, data: str | Path | None) -> None:
+    """ValueError if ``data`` holds other images than a finished run was trained on."""
+    if data is not None and str(Path(data).resolve()) != target.machine.get("data_dir"):
+        data_of(target, data)
+
+
 def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
     images = data_of(target, data) if resumed else load_data(recipe, data)
-    recipe = recipe.settled(len(images.train))
+    recipe = recipe.settled(images.train.image_shape, len(images.train), images.train.settled)
     device = resolve_device(device_name if device_name != "auto" else target.machine.get("torch_device", "auto"))
     threads = _threads(recipe, target)
     precision = resolve_precision(recipe.training.precision)

@@ -1,6 +1,6 @@
 """The β-VAE objective. With β ≠ 1, or while β warms up, it is not an evidence lower bound."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 from jaxtyping import Float, Int
@@ -11,6 +11,15 @@ from vaelab.model import VAE
 from vaelab.schedules import linear_warmup
 
 
+def auto(facts: Facts) -> dict[str, Any]:
+    """What "auto" becomes: β = 1 at 64×64 pixels, elsewhere in proportion to the number of pixels.
+
+    Of one picture at several sizes the squared error grows with the number of pixels and the information in its code
+    does not; so this keeps the balance of the two.
+    """
+    return {"beta": float(f"{facts.image_shape[1] * facts.image_shape[2] / 64**2:.2g}")}
+
+
 class Objective(nn.Module):
     """reconstruction + β·KL (Higgins et al., ICLR 2017, equation 4).
 
@@ -18,9 +27,14 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, facts: Facts, *, beta: Annotated[float, Ge(0)] = 4.0, warmup_steps: Annotated[int, Ge(0)] = 0
+        self,
+        facts: Facts,
+        *,
+        beta: Annotated[float, Ge(0)] | Literal["auto"] = 4.0,
+        warmup_steps: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
+        assert beta != "auto", "settle the recipe first"
         self.beta = beta
         self.warmup_steps = warmup_steps
 
