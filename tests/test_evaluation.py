@@ -155,7 +155,7 @@ def test_results_are_those_of_measure_with_what_they_were_measured_on(run: Run, 
         measured_on = found[name].pop("measured_on")
         expected = {**PROTOCOL, "images_sha256": given.fingerprint(), "weights_sha256": weights, "seed": 0}
         options = {}
-        if name == "probe":
+        if name in ("decomposition", "probe"):
             expected["train_sha256"] = train.fingerprint()
             options["train"] = train
         assert measured_on == expected
@@ -179,12 +179,12 @@ def test_what_is_known_is_not_measured_again(
     assert again == first
     assert (measured, counter.encoded) == ([], [])
     evaluate(run, model, images(), PROTOCOL, evaluation.COMPARED, train=images(50, seed=2))
-    assert measured == ["probe"]
+    assert measured == ["decomposition", "probe"]
     evaluate(run, model, images(40, seed=3), PROTOCOL, evaluation.COMPARED, train=images(50, seed=2))
-    assert measured[1:] == list(evaluation.COMPARED)
+    assert measured[2:] == list(evaluation.COMPARED)
     evaluate(run, model, images(40, seed=3), {**PROTOCOL, "split": "valid"}, ("sparsity",))
     assert measured[-1] == "sparsity"
-    assert len(measured) == 2 + len(evaluation.COMPARED)
+    assert len(measured) == 3 + len(evaluation.COMPARED)
 
 
 def watch(function: Callable[..., Any], name: str, called: list[str]) -> Callable[..., Any]:
@@ -227,6 +227,7 @@ def test_a_run_is_compared_by_all_of_this(tmp_path: Path) -> None:
     assert list(found) == list(evaluation.COMPARED)
     assert found["probe"]["protocol"]["learnt_from"] == "training images"
     assert found["probe"]["attributes"] == 10
-    assert found["decomposition"]["kl"] == pytest.approx(found["likelihood"]["kl"], rel=1e-5)
+    assert found["decomposition"]["protocol"]["aggregate_posterior_of"] == "training images"
+    assert found["decomposition"]["protocol"]["codes"] == 1438
     assert len(cached(run)) == 2
     assert set(run.evaluation) == set(evaluation.COMPARED)

@@ -7,9 +7,9 @@
   ``latent.Codes`` of exactly these images, so that they are encoded once for all metrics. ``measure`` is that on
   freshly encoded ones.
 
-A metric that learns something takes the keyword ``train: Images | None = None``; where it learns from codes, its
-``measure_codes`` takes ``train_codes: Codes | None = None`` beside it. Without them it sets part of the images aside to
-learn from, and its protocol says so.
+A metric that needs the training images, to learn from or because q(z) is theirs, takes the keyword ``train: Images |
+None = None``; where it needs their codes, its ``measure_codes`` takes ``train_codes: Codes | None = None`` beside it.
+Without them it makes do with the images measured, and its protocol says so.
 
 Numbers are nats per image unless their name says otherwise. Images arrive as they are to be measured: binarised, say,
 by a seed that the protocol of the evaluation states.

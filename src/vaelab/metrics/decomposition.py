@@ -149,17 +149,22 @@ def measure_codes(
     images: Images,
     generator: torch.Generator,
     *,
+    train: Images | None = None,
+    train_codes: Codes | None = None,
     most: Annotated[int, Ge(1)] = 10_000,
     samples: Annotated[int, Ge(1)] | None = None,
 ) -> dict[str, Any]:
-    """``kl_decomposition`` of the codes, or of ``most`` of them chosen at random: compare at equal numbers only, since
-    ln N bounds the mutual information."""
-    chosen = torch.arange(len(images))
-    if len(images) > most:
-        chosen = torch.randperm(len(images), generator=generator)[:most].sort().values
+    """``kl_decomposition`` of the training images' codes, whose mixture the aggregate posterior is; without them, of
+    ``images``. Of more than ``most`` so many are chosen at random: compare at equal numbers only, since ln N bounds the
+    mutual information."""
+    mixed = codes if train_codes is None else train_codes
+    chosen = torch.arange(len(mixed.mean))
+    if len(chosen) > most:
+        chosen = torch.randperm(len(chosen), generator=generator)[:most].sort().values
     rows = chosen.numpy()
-    result = kl_decomposition(codes.mean[rows], codes.log_var[rows], generator, samples=samples)
-    result["protocol"]["images"] = len(images)
+    result = kl_decomposition(mixed.mean[rows], mixed.log_var[rows], generator, samples=samples)
+    result["protocol"]["aggregate_posterior_of"] = "the images measured" if train_codes is None else "training images"
+    result["protocol"]["images"] = len(mixed.mean)
     return result
 
 
@@ -168,8 +173,19 @@ def measure(
     images: Images,
     generator: torch.Generator,
     *,
+    train: Images | None = None,
     most: Annotated[int, Ge(1)] = 10_000,
     samples: Annotated[int, Ge(1)] | None = None,
 ) -> dict[str, Any]:
     """``measure_codes`` of freshly encoded images."""
-    return measure_codes(encode_images(model, images), images, generator, most=most, samples=samples)
+    mixed = images if train is None else train
+    codes = encode_images(model, mixed)
+    return measure_codes(
+        codes,
+        images,
+        generator,
+        train=train,
+        train_codes=codes if train is not None else None,
+        most=most,
+        samples=samples,
+    )
