@@ -255,6 +255,8 @@ class SweepView:
 
         self._console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._started: lab.Started | None = None
+        self._said = time.monotonic()
 
     def __call__(self, event: "lab.SweepEvent") -> None:
         from vaelab import lab, training
@@ -262,19 +264,30 @@ class SweepView:
         if isinstance(event, lab.SweepPlan):
             self._console.print(_escape(_describe_sweep(event)))
         elif isinstance(event, lab.Started):
+            self._started = event
             if self._console.is_terminal:
                 self._progress = _bar(self._console)
                 self._progress.start()
                 self._task = self._progress.add_task(_escape(event.run.name), total=event.num_steps, status="")
-        elif isinstance(event, training.Tick) and self._progress is not None:
-            self._progress.update(self._task, completed=event.step)
-            if event.step == self._progress.tasks[0].total or event.stopped:
-                self.close()
+        elif isinstance(event, training.Tick):
+            self._tick(event)
         elif isinstance(event, lab.Note) and event.warning:
             self._console.print(f"[bold]warning:[/bold] {_escape(event.text)}")
         elif isinstance(event, lab.MemberEnded):
             self.close()
+            self._said = time.monotonic()
             self._console.print(_escape(_describe_end(event)))
+
+    def _tick(self, tick: Any) -> None:
+        assert self._started is not None
+        if self._progress is not None:
+            self._progress.update(self._task, completed=tick.step)
+            if tick.step == self._started.num_steps or tick.stopped:
+                self.close()
+        elif time.monotonic() - self._said > PLAIN_SECONDS:
+            self._said = time.monotonic()
+            run = self._started.run
+            self._console.print(_escape(f"{run.name}: step {tick.step:,}/{self._started.num_steps:,}"))
 
     def close(self) -> None:
         """Take the bar off the terminal."""
@@ -344,8 +357,8 @@ def print_comparison(comparison: "lab.Comparison") -> None:
         shown, columns = columns[:fitting], columns[fitting:]
         rows = [(titles[i], *(column[i] for column in shown)) for i in kept]
         table(rows[0], rows[1:])
-    codes = sorted({row["decomposition_codes"] for row in comparison.rows})
-    limits = ", ".join(f"{math.log(count):.2f} (N = {count:,})" for count in codes)
+    decomposed = sorted({(row["decomposition_codes"], row["decomposition_of"]) for row in comparison.rows})
+    limits = ", ".join(f"{math.log(count):.2f} (parts of the KL: N = {count:,} {what})" for count, what in decomposed)
     over = "the seeds of a recipe" if has_seeds else "images, or samples for the parts of the KL"
     print(f"nats per held-out image; ±: standard error over {over}; mutual information ≤ ln N = {limits}")
 
@@ -359,6 +372,8 @@ def _cell(values: Sequence[float | None], error: float | None, digits: int) -> s
     if len(values) > 1:
         error = math.sqrt(sum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1) / len(known)) or None
         digits = max(digits, 1) if error else digits
+    if error:  # a digit that is not 0
+        digits = max(digits, min(6, -math.floor(math.log10(error))))
     shown = f"{mean:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error is not None else "")
     return shown.replace("-", "−")
 

@@ -3,5 +3,7 @@
 ``load`` gives the split as the data set's authors publish it (``train``, ``valid`` or ``test``) and raises ValueError
 for one that they do not. Its keyword arguments are the recipe's ``[data]`` keys. A data set that can be downloaded has
 ``get(target) -> Path``; one that needs files has ``find(data_dir)``, which says where they lie (or None), and
-``check(folder)``, which yields (file, verdict).
+``check(folder)``, which yields (file, verdict). Where options shape the images, ``shape(**options)`` gives channels,
+height and width before anything is loaded, and ``framing(image_shape, **options)`` says how other pictures come to that
+shape.
 """

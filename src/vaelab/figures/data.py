@@ -1,9 +1,11 @@
-"""Training images as the model sees them."""
+"""Training images as the model sees them, with what they are."""
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from vaelab.figures import Arrays, house_style, show_picture
+from vaelab.figures import Arrays
+from vaelab.figures._sheet import CELL, sheet_figure
 from vaelab.images import Images
 from vaelab.model import VAE
 
@@ -11,29 +13,42 @@ TITLE = "Data"
 ORDER = 70
 SPLIT = "train"
 SIDE = 5
+MOST_ATTRIBUTES = 3
+WIDE_ENOUGH = 270
+"""Pixels of a picture under which the names of attributes have room."""
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Random training images with their labels."""
+    """Random training images with their class and the rarest of their attributes, which say most about them."""
     chosen = torch.randperm(len(images), generator=generator)[: SIDE * SIDE].numpy()
-    names = [] if images.labels is None else [images.label_name(int(images.labels[i])) for i in chosen]
-    return {"images": images.pixels[chosen], "names": names}
+    names = [[] if images.labels is None else [images.label_name(int(images.labels[i]))] for i in chosen]
+    if images.attributes is not None:
+        rarest_first = np.argsort(np.asarray(images.attributes).mean(0), kind="stable")
+        for i, words in zip(chosen, names, strict=True):
+            has = [images.attribute_names[j] for j in rarest_first if images.attributes[i, j]]
+            words += [name.replace("_", " ") for name in has[:MOST_ATTRIBUTES]]
+    return {
+        "images": np.asarray(images.pixels[chosen]),
+        "names": names,
+        "has_attributes": images.attributes is not None,
+    }
 
 
 def draw(arrays: Arrays) -> Figure:
-    """A square of images, each with its class below."""
-    with house_style():
-        figure = Figure(figsize=(7, 7.4))
-        panels = figure.subplots(SIDE, SIDE)
-        for i, axes in enumerate(panels.flat):
-            axes.set_axis_off()
-            if i < len(arrays["images"]):
-                show_picture(axes, arrays["images"][i])
-                if arrays["names"]:
-                    axes.set_title(arrays["names"][i], loc="center", fontsize=10, pad=2, y=-0.16)
-    return figure
+    """A square of images, each with its words below."""
+    images = arrays["images"]
+    rows = -(-len(images) // SIDE)
+    pictures = np.full((rows * SIDE, *images.shape[1:]), 255, np.uint8)
+    pictures[: len(images)] = images
+    blocks = [pictures.reshape(rows, SIDE, *images.shape[1:])]
+    under = ["\n".join(words) for words in arrays["names"]]
+    return sheet_figure(blocks, under=under, cell=WIDE_ENOUGH if arrays["has_attributes"] else CELL)
 
 
 def caption(arrays: Arrays) -> str:
     """Which images these are."""
-    return f"{len(arrays['images'])} random training images."
+    count = len(arrays["images"])
+    what = f"{count} random training image{'s' if count > 1 else ''}"
+    if arrays["has_attributes"]:
+        return f"{what}, each with up to {MOST_ATTRIBUTES} of its attributes, the rarest first."
+    return f"{what}."

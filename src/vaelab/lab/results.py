@@ -8,10 +8,11 @@ import torch
 
 from vaelab import catalog, evaluation
 from vaelab import recipe as recipes
+from vaelab.decoding import Framing
 from vaelab.figures import render
 from vaelab.files import load_tensors
 from vaelab.images import binarize
-from vaelab.lab.data import DataOfRun, data_of
+from vaelab.lab.data import DataOfRun, data_of, published_facts
 from vaelab.model import VAE
 from vaelab.recipe import Recipe
 from vaelab.report import write_report
@@ -23,6 +24,11 @@ MODEL_FORMAT = 1
 
 def load(path: str | Path) -> VAE:
     """The model of a run directory or of a ``model.safetensors``, on the CPU; nothing in it is executed."""
+    return load_with_framing(path)[0]
+
+
+def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
+    """A model, and how pictures of any size come to its own (None: the data set does not say)."""
     path = Path(path)
     file = path if path.is_file() else Run.open(path).model_path
     tensors, facts = load_tensors(file)
@@ -33,7 +39,10 @@ def load(path: str | Path) -> VAE:
     vae, _ = recipes.build(recipe, (channels, height, width), int(str(facts["num_images"])))
     vae.load_state_dict(tensors)
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return vae.eval()
+    module = catalog.load("datasets", recipe.data["name"])
+    frame = getattr(module, "framing", None)
+    framing: Framing | None = frame(vae.facts.image_shape, **recipes.load_options(recipe)) if frame else None
+    return vae.eval(), framing
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -47,8 +56,8 @@ def _sequence(value: object) -> Sequence[object]:
 
 
 def draw_figures(run: Run, model: VAE, images: DataOfRun, names: Sequence[str] | None = None) -> list[str]:
-    """Draw figures (default: all that have a meaning here) into the run; the names drawn."""
-    modules = {name: catalog.load("figures", name) for name in (names or catalog.names("figures"))}
+    """Draw figures (default: all of one run that have a meaning here) into the run; the names drawn."""
+    modules = {name: catalog.load("figures", name) for name in (names or _figures_of_one_run())}
     drawn = []
     with progress("drawing", len(modules)) as bar:
         for name, module in modules.items():
@@ -59,6 +68,12 @@ def draw_figures(run: Run, model: VAE, images: DataOfRun, names: Sequence[str] |
                 drawn.append(name)
             bar.advance(1)
     return drawn
+
+
+def _figures_of_one_run() -> list[str]:
+    """Names of all figures but those of several runs, whose arrays are gathered by ``compare`` and ``sweep``."""
+    modules = {name: catalog.load("figures", name) for name in catalog.names("figures")}
+    return [name for name, module in modules.items() if hasattr(module, "compute") or hasattr(module, "collect")]
 
 
 def _arrays(run: Run, model: VAE, images: DataOfRun, name: str, module: Any) -> dict[str, Any] | None:
@@ -96,8 +111,10 @@ def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
 def figures(run_path: str | Path, *, data: str | Path | None = None, names: Sequence[str] | None = None) -> list[Path]:
     """Draw the figures of a run again and update its report; the files drawn."""
     run = Run.open(run_path)
+    valid = _figures_of_one_run()
     for name in names or ():
-        catalog.load("figures", name)
+        if name not in valid:
+            raise catalog.unknown("figure of a run", name, valid)
     model = load(run.path)
     drawn = draw_figures(run, model, data_of(run, data), names)
     update_report(run, model)
@@ -117,33 +134,40 @@ def evaluate(
     """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol."""
     run = Run.open(run_path)
     chosen = tuple(metrics) if metrics else evaluation.DEFAULT_METRICS
-    for name in chosen:
-        catalog.load("metrics", name)
+    learns = [name for name in chosen if evaluation.learns(name)]
     model, images = load(run.path), data_of(run, data)
-    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen)
+    train = binarize(images.train, images.binarize) if learns else None
+    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen, train)
     update_report(run, model)
     return results
 
 
 def list_recipes() -> list[dict[str, Any]]:
-    """Every preset with data, network, objective, size and the numbers it should reach."""
+    """Every preset with data, network, objective, size and the numbers it should reach.
+
+    "auto" stays where it depends on a person's own images, and so do the shape and the parameters (None).
+    """
     rows = []
     for name in recipes.presets():
         recipe = recipes.load(name)
-        about = catalog.load("datasets", recipe.data["name"]).ABOUT
-        with torch.device("meta"):
-            vae, _ = recipes.build(recipe, about.image_shape, about.splits["train"])
+        published, parameters = published_facts(recipe), None
+        if published is not None:
+            shape, counts = published
+            recipe = recipe.settled(shape, counts["train"])
+            with torch.device("meta"):
+                vae, _ = recipes.build(recipe, shape, counts["train"])
+            parameters = sum(vae.num_parameters.values())
         rows.append(
             {
                 "name": name,
                 "title": recipe.title,
                 "data": recipe.data["name"],
-                "image_shape": list(about.image_shape),
+                "image_shape": list(published[0]) if published else None,
                 "network": recipe.network["name"],
                 "objective": recipe.objective["name"],
                 "likelihood": recipe.likelihood["name"],
-                "latent_dim": recipe.latent_dim,
-                "parameters": sum(vae.num_parameters.values()),
+                "latent_dim": recipe.network["latent_dim"],
+                "parameters": parameters,
                 "epochs": recipe.training.epochs,
                 "expected": recipe.expected,
             }

@@ -1,0 +1,113 @@
+"""``vaelab data``: data sets, what there is, download, check, pack."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaelab.cli.options import (
+    FAILED,
+    DataOption,
+    JsonOption,
+    OverridesOption,
+    StrictOption,
+    data_app,
+    overrides_of,
+    shape_of,
+)
+from vaelab.view import print_json, print_note, show_progress, table
+
+
+@data_app.command("list")
+def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List the data sets, and where their files lie.
+
+    Example: vaelab data list --data /data
+    """
+    from vaelab import lab
+
+    rows = lab.list_data(data)
+    if as_json:
+        print_json(rows)
+        return
+    table(
+        ("data set", "images", "size", "licence", "place"),
+        [
+            (
+                row["name"],
+                " + ".join(f"{count:,} {split}" for split, count in row["images"].items() if count) or "yours",
+                shape_of(row["shape"]),
+                row["licence"],
+                row["place"],
+            )
+            for row in rows
+        ],
+    )
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, such as mnist.")],
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to put it into (default: the cache).")] = None,
+) -> None:
+    """Download a data set; files that are there already stay.
+
+    Example: vaelab data get mnist --to data
+    """
+    from vaelab import lab
+
+    show_progress()
+    if lab.data_terms(name):
+        print_note(lab.data_terms(name))
+    folder = lab.get_data(name, to)
+    print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder with the files of a data set.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Find files of a data set that are broken, truncated or not what they should be.
+
+    Exits 1 if there are any. Example: vaelab data check ~/data/mnist
+    """
+    from vaelab import lab
+
+    results = lab.check_data(path)
+    if as_json:
+        print_json(
+            [
+                {"data": name, "folder": folder, "files": [{"file": f, "verdict": v} for f, v in rows]}
+                for name, folder, rows in results
+            ]
+        )
+    else:
+        for name, folder, rows in results:
+            print(f"{name} in {folder}:")
+            for file, verdict in rows:
+                print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
+    if any(not verdict.startswith("ok") for _, _, rows in results for _, verdict in rows):
+        raise typer.Exit(FAILED)
+
+
+@data_app.command("pack")
+def data_pack(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of pictures, or CelebA's folder.")],
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The data set (default: found out).")] = None,
+    overrides: OverridesOption = None,
+    strict: StrictOption = False,
+) -> None:
+    """Decode pictures once, into the cache, as a training would do at its start.
+
+    Example: vaelab data pack ~/pictures --set data.size=128
+    """
+    from vaelab import lab
+
+    show_progress()
+    images = lab.pack_data(path, name, overrides_of(overrides, strict=strict))
+    for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
+        channels, height, width = part.image_shape
+        print(f"{split}: {len(part):,} images, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
+    for note in images.train.notes:
+        print(note)

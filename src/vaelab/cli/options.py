@@ -1,0 +1,59 @@
+"""The application, and what its verbs share: options, exit codes, how a complaint is printed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+app = typer.Typer(
+    help="Variational autoencoders of images: trained, measured, looked at, one command for each step.",
+    epilog="Start with: vaelab train digits. Every verb has its own --help with examples. "
+    "--debug shows a traceback where something fails.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Data sets: what there is, download, check.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/digits.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder with the images (default: $VAELAB_DATA, then the cache).")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write (default: a free name here).")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; as often as you like."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def complain(text: str) -> None:
+    print(f"vaelab: {' '.join(text.split())}", file=sys.stderr)
+
+
+def overrides_of(texts: list[str] | None, seed: int | None = None, strict: bool = False) -> dict[str, Any]:
+    """Values by dotted key, from ``--set`` and the options that are short for one."""
+    from vaelab.recipe import parse_override
+
+    values = dict(parse_override(text) for text in texts or [])
+    if seed is not None:
+        values["training.seed"] = seed
+    if strict:
+        values["data.strict"] = True
+    return values
+
+
+def names_of(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def shape_of(shape: list[int] | None) -> str:
+    """Height, width and channels; of pictures that are a person's own, that."""
+    return "×".join(str(side) for side in (*shape[1:], shape[0])) if shape else "yours"

@@ -1,0 +1,111 @@
+"""``vaelab sample``, ``reconstruct``, ``encode``, ``edit``: pictures and codes for people."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vaelab.cli.options import DataOption, OutOption, OverwriteOption, RunArgument, app
+from vaelab.view import show_progress
+
+
+@app.command()
+def sample(
+    run: RunArgument,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 25,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Draw images from the prior, onto one .png or into a folder.
+
+    Examples: vaelab sample runs/mnist -n 100 · vaelab sample runs/mnist -n 1000 --out samples/
+    """
+    from vaelab import lab
+
+    print(lab.sample(run, count=count, seed=seed, out=out, overwrite=overwrite))
+
+
+@app.command()
+def reconstruct(
+    run: RunArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGES", help="A picture, a folder, .npy or .npz (default: the held-out images)."),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="How many images at the most (default: 16 on a sheet, else all)."),
+    ] = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Show images above their reconstructions (.png), or write the reconstructions into a folder.
+
+    Example: vaelab reconstruct runs/mnist my-digits/ --out rebuilt.png
+    """
+    from vaelab import lab
+
+    show_progress()
+    print(lab.reconstruct(run, images, count=count, data=data, out=out, overwrite=overwrite))
+
+
+@app.command()
+def encode(
+    run: RunArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGES", help="A picture, a folder, .npy or .npz (default: the held-out images)."),
+    ] = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write the posterior means and log-variances of images to .parquet, .csv or .npz.
+
+    Example: vaelab encode runs/mnist my-digits/ --out codes.csv
+    """
+    from vaelab import lab
+
+    show_progress()
+    print(lab.encode(run, images, data=data, out=out, overwrite=overwrite))
+
+
+@app.command()
+def edit(
+    run: RunArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGE", help="A picture, a folder, .npy or .npz (default: some held-out images)."),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", metavar="NAME", help="An attribute or a class; as often as you like."),
+    ] = None,
+    by: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--by", metavar="STEPS", help="How far: 1 leads from without to with (default: 2); once, or each."
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["means", "probe"],
+        typer.Option("--method", help="means: from the mean without to the mean with; probe: along a probe's normal."),
+    ] = "means",
+    data: DataOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Move images along the directions of attributes or classes: originals, reconstructions and edits on a .png.
+
+    Examples: vaelab edit runs/celeba me.jpg --attribute Smiling --by 2 · vaelab edit runs/mnist --attribute 7
+    """
+    from vaelab import lab
+
+    if not attribute:
+        raise typer.BadParameter("name at least one, such as --attribute Smiling", param_hint="--attribute")
+    show_progress()
+    print(
+        lab.edit(run, images, attribute=attribute, by=by or 2.0, method=method, data=data, out=out, overwrite=overwrite)
+    )

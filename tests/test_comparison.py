@@ -1,0 +1,304 @@
+"""vaelab compare: one table and two pictures of several runs, and what does not compare."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typed import TINY, Typed, train_small, type_command
+
+from vaelab import idx, lab, recipe, runtime, view
+from vaelab.evaluation import COMPARED
+from vaelab.images import to_uint8
+from vaelab.lab import comparison, differences
+from vaelab.metrics import decomposition, fidelity, likelihood
+from vaelab.run import Run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small runs: another β, another seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {"one": {}, "four": {"objective.beta": 4.0}, "seed": {"training.seed": 1}}
+    return {name: train_small(folder / name, overrides).path for name, overrides in made.items()}
+
+
+@pytest.fixture
+def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 1500)  # many take long
+    yield type_command(monkeypatch, capsys)
+    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+
+
+def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+    code, out, err = vaelab("compare", runs["one"], runs["four"], "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["warnings"] == []
+    folder = tmp_path / "compare-one-four"
+    assert {Path(path).resolve() for path in found["files"].values()} == set(folder.iterdir())
+    stored = json.loads((folder / "comparison.json").read_text())
+    assert stored["runs"] == found["runs"]
+    with (folder / "comparison.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    measured = 0
+    for row, line, name, beta in zip(found["runs"], table, ("one", "four"), (1, 4), strict=True):
+        evaluation = Run(runs[name]).evaluation
+        assert set(evaluation) == set(COMPARED)
+        assert row["label"] == f"β = {beta}"
+        for quantity in (quantity for quantity in lab.QUANTITIES if quantity.metric):
+            assert row[quantity.key] == evaluation[quantity.metric][quantity.key]
+            assert float(line[quantity.key]) == row[quantity.key]
+            error = f"{quantity.key}_standard_error"
+            assert row.get(error) == evaluation[quantity.metric].get(error)
+            measured += 1
+        assert row["beta_kl"] == pytest.approx(beta * row["kl"])
+        assert row["decomposition_codes"] == evaluation["decomposition"]["protocol"]["codes"]
+        assert row["parameters"] == sum(lab.load(runs[name]).num_parameters.values())
+        assert row["seconds"] == Run(runs[name]).measured()["seconds"]
+        assert "mutual information" in (runs[name] / "report.html").read_text()
+    assert measured == 24
+    parts = [found["runs"][0][part] for part in ("mutual_information", "total_correlation", "dimension_wise_kl")]
+    assert sum(parts) == pytest.approx(Run(runs["one"]).evaluation["decomposition"]["kl"], abs=0.1)
+
+
+def test_the_table_shows_them_with_their_errors_and_a_second_time_nothing_is_measured(
+    vaelab: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert vaelab("compare", runs["one"], runs["four"], "--out", "first")[0] == 0
+    for module in (fidelity, likelihood):
+        monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured again"))
+    code, out, err = vaelab("compare", runs["one"], runs["four"])
+    assert (code, err) == (0, "")
+    lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
+    assert lines[""] == ["β = 1", "β = 4"]
+    for name, title, metric, key in (
+        ("elbo", "ELBO, nats", "likelihood", "elbo"),
+        ("tc", "total correlation, nats", "decomposition", "total_correlation"),
+    ):
+        entry = Run(runs["four"]).evaluation[metric]
+        shown = lines[title][1].replace("−", "-").replace(",", "").split(" ± ")
+        digits = len(shown[1].partition(".")[2])
+        assert shown == [f"{entry[key]:.{digits}f}", f"{entry[f'{key}_standard_error']:.{digits}f}"], name
+        assert float(shown[1]) > 0
+    assert lines["active units, latents"] == [str(Run(runs[n]).evaluation["active_units"]["active_units"]) for n in
+                                              ("one", "four")]  # fmt: skip
+    assert "mutual information ≤ ln N = 7.27 (parts of the KL: N = 1,438 training images)" in out
+    first, second = (sorted((tmp_path / name).iterdir()) for name in ("first", "compare-one-four"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_nothing_is_overwritten_unless_told(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert vaelab("compare", runs["one"], "--out", "out")[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    code, _, err = vaelab("compare", runs["one"], runs["four"], "--out", "out")
+    assert code == 1
+    assert "out/comparison.json exists; choose another --out, or say --overwrite" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert vaelab("compare", runs["one"], runs["four"], "--out", "out", "--overwrite")[0] == 0
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert [name for name in after if after[name] == before[name]] == ["notes.txt"]
+    code, _, err = vaelab("compare", runs["one"], "--out", "out/notes.txt")
+    assert code == 1
+    assert "is a file" in err
+
+
+def test_seeds_of_a_recipe_are_one_column_with_the_standard_error_of_their_mean(
+    vaelab: Typed, runs: dict[str, Path], tmp_path: Path
+):
+    code, out, _ = vaelab("compare", runs["one"], runs["four"], runs["seed"], runs["one"], "--out", "c")
+    assert code == 0
+    lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
+    assert lines[""] == ["β = 1 (2 seeds)", "β = 4 (1 seed)"]
+    kl = [Run(runs[name]).evaluation["likelihood"]["kl"] for name in ("one", "seed")]
+    mean, error = (float(word) for word in lines["KL, nats"][0].split(" ± "))
+    assert mean == pytest.approx(np.mean(kl), abs=0.005)
+    assert error == pytest.approx(abs(kl[0] - kl[1]) / 2, abs=0.005)
+    rows = json.loads((tmp_path / "c" / "comparison.json").read_text())["runs"]
+    assert [(Path(row["run"]).name, row["label"], row["seed"]) for row in rows] == [
+        ("one", "β = 1", 0), ("four", "β = 4", 0), ("seed", "β = 1", 1),
+    ]  # fmt: skip
+    arrays = comparison.comparison_arrays(lab.Comparison(rows, [], {}))
+    panels = {panel["title"]: panel for panel in arrays["panels"]}
+    assert arrays["labels"] == ["β = 1", "β = 4"]
+    assert panels["KL"]["values"][0] == kl
+    assert "parameters" not in panels  # the same for all
+    assert panels["probe accuracy"]["baseline"] == rows[0]["majority_accuracy"]
+
+
+def test_side_by_side_shows_what_each_run_makes_of_the_same_images(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    seen: list[dict[str, Any]] = []
+    draw = comparison.side_by_side.draw
+    monkeypatch.setattr(comparison.side_by_side, "draw", lambda arrays: seen.append(arrays) or draw(arrays))
+    found = lab.compare([runs["one"], runs["seed"], runs["four"]], out=tmp_path / "c")
+    arrays = seen[0]
+    assert arrays["labels"] == ["β = 1", "β = 4"]  # one seed of a recipe
+    for i, name in enumerate(("one", "four")):
+        model = lab.load(runs[name])
+        expected = to_uint8(torch.from_numpy(model.reconstruct(arrays["originals"])))
+        assert np.array_equal(arrays["reconstructions"][i], expected)
+        expected = to_uint8(model.sample(8, runtime.derive_seed(0, "side by side")))
+        assert np.array_equal(arrays["samples"][i], expected)
+    with Image.open(found.paths["side-by-side.png"]) as picture:
+        assert picture.width > 1000
+    with Image.open(found.paths["comparison.png"]) as picture:
+        assert "A ring is a run" in picture.info["Description"]
+
+
+# -- what does not compare --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time."""
+    monkeypatch.setattr(comparison, "draw", lambda _module, _arrays: b"")
+
+
+def write_mnist(folder: Path, seed: int, side: int = 28) -> Path:
+    """Files in MNIST's format."""
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for prefix in ("train", "t10k"):
+        pixels = random.integers(0, 256, (60, side, side), dtype=np.uint8)
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx.write_idx(pixels))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx.write_idx(random.integers(0, 10, 60).astype(np.uint8)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"data.binarize": "threshold"}, "Otherwise binarised: none (one); threshold (other)."),
+        ({"data.valid": 100}, "Other held-out images: test (one); 100 images set aside from train (other)."),
+        ({"likelihood.variance": 0.1}, "Other likelihoods: gaussian variance 0.5 (one); gaussian variance 0.1 (other)"),
+        ({"likelihood.name": "bernoulli"}, "Other likelihoods: gaussian variance 0.5 (one); bernoulli (other)."),
+        ({"network.latent_dim": 3, "objective.name": "elbo", "training.learning_rate": 0.01}, None),
+    ],
+)
+def test_what_does_not_compare_is_said(
+    vaelab: Typed, runs: dict[str, Path], undrawn: None, tmp_path: Path, overrides: dict[str, Any], says: str | None
+):
+    options = {"watch": lambda _: None}  # a Bernoulli likelihood of grey images warns
+    train_small(tmp_path / "other", {"training.steps": 5, **overrides}, **options)
+    code, out, err = vaelab("compare", runs["one"], "other")
+    assert code == 0
+    assert "side-by-side.png" in out
+    assert err.count("warning: ") == (says is not None)
+    assert (says or "") in err
+
+
+def test_other_data_and_other_sizes_are_said_and_pictures_leave_out_what_does_not_fit(
+    vaelab: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(comparison, "draw", lambda _module, arrays: seen.append(arrays) or b"")
+    for name, seed, side in (("a", 0, 28), ("b", 1, 28), ("c", 2, 16)):
+        place = write_mnist(tmp_path / name / "mnist", seed, side)
+        train_small(tmp_path / f"run-{name}", {"training.steps": 5}, name="mnist", data=place, watch=lambda _: None)
+    code, _, err = vaelab("compare", runs["one"], "run-a", "--out", "1")
+    assert code == 0
+    assert "Other data: digits (one); mnist (run-a). No number of one compares" in err
+    assert err.count("\n") == 1
+    _, _, err = vaelab("compare", "run-a", "run-b", "--out", "2")
+    assert re.search(r"Other held-out images: \w{8} \(run-a\); \w{8} \(run-b\)\.", err)
+    assert err.count("\n") == 1
+    code, out, err = vaelab("compare", "run-a", "run-c", "--out", "3", "--json")
+    assert code == 0
+    assert "Images of other sizes: 28×28×1 (run-a); 16×16×1 (run-c)." in err
+    assert len(json.loads(out)["warnings"]) == 1
+    assert seen[-1]["labels"] == ["run-a"]
+    assert seen[-1]["reconstructions"].shape == (1, 8, 28, 28, 1)
+
+
+@pytest.mark.parametrize(("words", "code", "says"), [(["nowhere"], 1, "nowhere: no run here"), ([], 2, "Missing")])
+def test_wrong_usage_gets_one_line(vaelab: Typed, words: list[str], code: int, says: str):
+    found, _, err = vaelab("compare", *words)
+    assert (found, err.count("\n")) == (code, 1)
+    assert says in err
+
+
+def test_a_run_that_is_not_finished_is_named(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+    shutil.copytree(runs["one"], tmp_path / "half")
+    (tmp_path / "half" / "model.safetensors").unlink()
+    code, _, err = vaelab("compare", runs["four"], "half")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "half: not trained to the end yet" in err
+    assert not list(tmp_path.glob("compare-*"))
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+
+def begin_run(path: Path, overrides: dict[str, Any], sha: str = "x") -> Run:
+    """A run that has just begun."""
+    run = Run(path)
+    run.begin(recipe.load("digits", {**TINY, **overrides}), {"data_sha256": sha, "recipe": "digits"})
+    return run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "labels"),
+    [
+        ([{"objective.beta": 0.5}, {"objective.beta": 4.0}], ["β = 0.5", "β = 4"]),
+        ([{}, {"network.name": "conv", "network.channels": [8], "network.strides": [2]}], ["mlp", "conv"]),
+        ([{}, {"objective.name": "elbo"}], ["beta", "elbo"]),
+        ([{"network.latent_dim": 2}, {"network.latent_dim": 9}], ["latents = 2", "latents = 9"]),
+        ([{}, {"network.hidden": [8, 8]}], ["hidden = [16]", "hidden = [8, 8]"]),
+        ([{}, {"training.seed": 3, "training.threads": 2}], ["digits"]),
+        (
+            [{}, {"objective.beta": 2.0, "network.hidden": [8, 8, 8, 8, 8, 8, 8, 8], "training.learning_rate": 0.1}],
+            ["run-0", "run-1"],
+        ),
+    ],
+)
+def test_labels_say_what_differs(tmp_path: Path, overrides: list[dict[str, Any]], labels: list[str]):
+    made = [begin_run(tmp_path / f"run-{i}", values) for i, values in enumerate(overrides)]
+    groups = differences.group_runs(made)
+    assert list(groups) == labels
+    assert [run for members in groups.values() for run in members] == made
+
+
+def test_runs_on_other_images_are_no_seeds_of_one_another(tmp_path: Path):
+    made = [begin_run(tmp_path / name, {}, sha=name) for name in "ab"]
+    assert list(differences.group_runs(made)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "digits", "shown"),
+    [
+        ([-467.736], 0.234, 2, "−467.74 ± 0.23"),
+        ([635996], None, 0, "635,996"),
+        ([5.64123], 0.0032, 2, "5.641 ± 0.003"),
+        ([6, 7], None, 0, "6.5 ± 0.5"),
+        ([6, 6], 0.3, 0, "6"),
+        ([None], None, 2, "–"),
+        ([None, 2.0], None, 2, "2.00"),
+    ],
+)
+def test_cells(values: list[float | None], error: float | None, digits: int, shown: str):
+    assert view._cell(values, error, digits) == shown
+
+
+def test_on_a_narrow_terminal_the_table_is_cut_into_parts(capsys: pytest.CaptureFixture[str], monkeypatch: Any):
+    from rich.console import Console
+
+    row = {quantity.key: 1.0 for quantity in lab.QUANTITIES} | {"decomposition_codes": 100, "decomposition_of": "x"}
+    many = lab.Comparison([{**row, "label": f"β = {i} and more"} for i in range(9)], [], {})
+    console: Callable[[], Console] = lambda: Console(force_terminal=True, width=80, soft_wrap=True)  # noqa: E731
+    monkeypatch.setattr(view, "_console", console)
+    view.print_comparison(many)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("reconstruction, nats" in line for line in lines) == 5
+    assert sum(line.count("and more") for line in lines) == 9

@@ -1,0 +1,37 @@
+"""Commands typed in a test, and small runs to type them about."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaelab import cli, lab
+from vaelab.run import Run
+
+Typed = Callable[..., tuple[int, str, str]]
+TINY = {"network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1}
+TINY_WORDS = [
+    word for key, value in TINY.items() for word in ("--set", f"{key}={str(value).replace(' ', '')}")
+]  # fmt: skip
+
+
+def type_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """A function that types a command: (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vaelab", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(str(stopped.value.code)), out, err
+
+    return run
+
+
+def train_small(path: Path, overrides: dict[str, Any] | None = None, **options: Any) -> Run:
+    """A small run without its figures, which take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab.runs, "draw_figures", lambda *_: [])
+        return lab.train(options.pop("name", "digits"), {**TINY, **(overrides or {})}, run=path, **options)
