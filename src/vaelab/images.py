@@ -1,6 +1,7 @@
 """Images: the one container of image data, what is known about a data set, batches."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -170,8 +171,9 @@ class Images:
         if self.digest is not None:
             return self.digest
         digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
-        for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.pixels[start : start + 4096]).data)
+        step = max(1, (1 << 24) // math.prod(self.pixels.shape[1:]))
+        for start in range(0, len(self), step):
+            digest.update(np.ascontiguousarray(self.pixels[start : start + step]).data)
         return digest.hexdigest()
 
 

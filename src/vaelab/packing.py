@@ -7,31 +7,41 @@ in its hands.
 
 import hashlib
 import io
+import itertools
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from vaelab import decoding
-from vaelab.decoding import Framing, Item, shown
+from vaelab.containers import Item, printable, shown
+from vaelab.decoding import Framing, Problem
 from vaelab.files import write_atomic
 from vaelab.images import Images, PixelArray, Rows
 from vaelab.runtime import cache_dir, default_threads, progress
 
-VERSION = 1
+VERSION = 2
 """Of what decoding and framing do: a change makes new packs."""
 PIXELS, COLUMNS, FACTS, JOURNAL = "pixels.npy", "columns.npz", "pack.json", "journal.jsonl"
 PART_BYTES = 1 << 24
 """Of pixels that one worker holds at a time."""
-MOST_PER_PART = 512
-FEW = 256
-"""Pictures that are decoded in this process: others take a second to start."""
+FEWEST_PER_PART, MOST_PER_PART = 8, 128
+ALONE_SECONDS = 1.0
+"""For so long this process decodes alone; others take as long to start."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class CannotRead(ValueError):
+    """Pictures that were to be packed cannot be read; the message counts them and names the first."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Source:
     """Name → one row for each item."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else should be known of it later, as JSON."""
+    strict: bool = False
+    """Make nothing while there is a picture that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -62,34 +74,84 @@ class Pack:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def loss(self) -> str:
+        """How many pictures are left out, and the first of them; empty where there are none."""
+        return _loss(self.left_out, len(self) + len(self.left_out)) if self.left_out else ""
+
+
+def _loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
+    name, reason = left_out[0]
+    return f"{len(left_out):,} of {total:,} pictures cannot be read (first: {name}: {reason})"
+
 
 def pack(title: str, key: Mapping[str, Any], describe: Callable[[], Source]) -> Pack:
     """The pack of this key, made first where it is not there yet, or not to its end.
 
     ``key`` is everything that shapes the result, as JSON; ``describe`` is called only where something is to be made.
-    OSError where the disk is too small for it; ValueError where not one picture can be read.
+    OSError where the disk is too small for it; CannotRead where not one picture can be read, or one of a strict source.
     """
-    name = title.split()[0]
-    digest = hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()
-    folder = cache_dir() / "packs" / f"{name}-{digest[:20]}"
-    if not (folder / FACTS).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not (folder / FACTS).is_file():
+    folder = cache_dir() / "packs" / f"{title.split()[0]}-{_digest(key)}"
+    packed = _open(folder)
+    if packed is None:
+        with _locked(folder, title):
+            packed = _open(folder)
+            if packed is None:
                 _make(folder, title, describe())
-    return _open(folder)
+                packed = _open(folder)
+                assert packed is not None
+    return packed
 
 
-def _open(folder: Path) -> Pack:
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    whole = np.load(folder / PIXELS, mmap_mode="r")
-    rows = np.asarray(facts["rows_left_out"], np.int64)
-    kept = np.delete(np.arange(len(whole)), rows)
-    with np.load(folder / COLUMNS, allow_pickle=False) as stored:
-        columns = {name: stored[name] for name in stored.files}
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def remembered(key: Mapping[str, Any], find_out: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A few facts, as JSON, that are found out once for a key and kept in the cache."""
+    path = cache_dir() / "packs" / f"facts-{_digest(key)}.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = find_out()
+        write_atomic(path, json.dumps(facts))
+    return facts
+
+
+@contextmanager
+def _locked(folder: Path, title: str) -> Iterator[None]:
+    """For one process at a time; the others wait, and see that they do."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        with progress(f"waiting for another process that packs {title}", None):
+            lock.acquire()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"{folder.parent}: {reason}; let $XDG_CACHE_HOME name a folder that can be written to") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open(folder: Path) -> Pack | None:
+    """The pack in a folder; None where there is none, where it is damaged or where what was left out has changed."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if any(_state(path) != state for path, state in facts["unread"]):
+            return None
+        whole = np.load(folder / PIXELS, mmap_mode="r")
+        kept = np.delete(np.arange(len(whole)), np.asarray(facts["rows_left_out"], np.int64))
+        with np.load(folder / COLUMNS, allow_pickle=False) as stored:
+            columns = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError):
+        return None
     return Pack(
         folder=folder,
-        pixels=Rows(whole, kept) if len(rows) else whole,
+        pixels=whole if len(kept) == len(whole) else Rows(whole, kept),
         columns={name: column[kept] for name, column in columns.items()},
         facts=facts["facts"],
         digest=facts["digest"],
@@ -105,17 +167,17 @@ def _make(folder: Path, title: str, source: Source) -> None:
     making.mkdir(parents=True, exist_ok=True)
     shape = (len(source.items), source.framing.height, source.framing.width, source.framing.channels)
     problems = _fill(making, title, source, shape)
+    left_out = [(shown(source.items[row]), printable(reason)) for row, reason in problems]
     if len(problems) == len(source.items):
         shutil.rmtree(making)
-        row, reason = problems[0]
-        raise ValueError(
-            f"none of {len(problems):,} pictures can be read (first: {shown(source.items[row])}: {reason})"
-        )
+    if problems and (source.strict or not making.exists()):
+        raise CannotRead(_loss(left_out, len(source.items)))
     rows = [row for row, _ in problems]
     pixels = np.load(making / PIXELS, mmap_mode="r")
-    with progress(f"checking {title}", len(pixels)) as bar:
-        digest = Images(Rows(pixels, np.delete(np.arange(len(pixels)), rows))).fingerprint()
-        bar.advance(len(pixels))
+    kept = Rows(pixels, np.delete(np.arange(len(pixels)), rows)) if rows else pixels
+    with progress(f"checking {title}", len(kept)) as bar:
+        digest = Images(kept).fingerprint()
+        bar.advance(len(kept))
     columns = io.BytesIO()
     np.savez(columns, allow_pickle=False, **source.columns)
     write_atomic(making / COLUMNS, columns.getvalue())
@@ -123,42 +185,46 @@ def _make(folder: Path, title: str, source: Source) -> None:
         "title": title,
         "digest": digest,
         "rows_left_out": rows,
-        "left_out": [(shown(source.items[row]), reason) for row, reason in problems],
+        "left_out": left_out,
+        "unread": [(path, _state(path)) for path in (_path(source.items[row]) for row in rows)],
         "facts": dict(source.facts),
     }
     write_atomic(making / FACTS, json.dumps(facts, indent=1) + "\n")
     (making / JOURNAL).unlink()
+    if folder.exists():  # damaged, or made when a picture left out was another
+        shutil.rmtree(folder)
     making.replace(folder)
 
 
-def _fill(making: Path, title: str, source: Source, shape: tuple[int, ...]) -> list[tuple[int, str]]:
+def _fill(making: Path, title: str, source: Source, shape: tuple[int, ...]) -> list[Problem]:
     """Decode what the journal does not hold yet; (row, reason) of all pictures that cannot be read."""
     target, journal = making / PIXELS, making / JOURNAL
     row_bytes = int(np.prod(shape[1:]))
-    size = max(1, min(MOST_PER_PART, PART_BYTES // row_bytes))
     header = _header(shape)
-    done = _done(journal)
-    if not target.is_file() or target.stat().st_size != len(header) + shape[0] * row_bytes:
-        done = {}
-    todo = [start for start in range(0, shape[0], size) if start not in done]
-    _check_space(making, sum(min(size, shape[0] - start) for start in todo) * row_bytes)
-    if not done:
-        journal.unlink(missing_ok=True)
+    begun = target.is_file() and target.stat().st_size == len(header) + shape[0] * row_bytes
+    done = _done(journal, source.items) if begun else []
+    todo = list(_parts(shape[0], done, max(1, min(MOST_PER_PART, PART_BYTES // row_bytes))))
+    num_todo = sum(stop - start for start, stop in todo)
+    _check_space(making, num_todo * row_bytes)
+    write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))  # without half a line at its end
+    if not begun:
         with target.open("wb") as file:
             file.write(header)
             file.truncate(len(header) + shape[0] * row_bytes)
     jobs = [
-        (start, (str(target), len(header) + start * row_bytes, source.items[start : start + size], source.framing))
-        for start in todo
+        (start, str(target), len(header) + start * row_bytes, source.items[start:stop], source.framing)
+        for start, stop in todo
     ]
+    stops = dict(todo)
     with progress(f"packing {title}", shape[0]) as bar, journal.open("a", encoding="utf-8") as file:
-        bar.advance(shape[0] - sum(min(size, shape[0] - start) for start in todo))
-        for start, found in _work(decoding.decode_into, jobs, sum(len(job[1][2]) for job in jobs)):
-            done[start] = [(start + i, reason) for i, reason in found]
-            file.write(json.dumps([start, done[start]]) + "\n")
+        bar.advance(shape[0] - num_todo)
+        for start, found in _work(decoding.decode_into, jobs):
+            problems = [(start + i, reason, _state(_path(source.items[start + i]))) for i, reason in found]
+            done.append((start, stops[start], problems))
+            file.write(json.dumps(done[-1]) + "\n")
             file.flush()
-            bar.advance(min(size, shape[0] - start))
-    return [problem for start in sorted(done) for problem in done[start]]
+            bar.advance(stops[start] - start)
+    return sorted((row, reason) for _, _, problems in done for row, reason, _ in problems)
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -168,11 +234,49 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _done(journal: Path) -> dict[int, list[tuple[int, str]]]:
-    """First row → unreadable rows, of each part that is whole on the disk."""
-    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True) if journal.is_file() else []
-    parts = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {start: [(row, reason) for row, reason in problems] for start, problems in parts}
+Done = tuple[int, int, list[tuple[int, str, Any]]]
+"""First row of a part that is on the disk, the row after its last, and (row, reason, state) of unread pictures."""
+
+
+def _done(journal: Path, items: Sequence[Item]) -> list[Done]:
+    """What a journal holds, but for half a line and for parts with unread pictures that have changed since."""
+    done: list[Done] = []
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
+        try:
+            start, stop, problems = json.loads(line)
+        except ValueError:
+            continue
+        if all(_state(_path(items[row])) == state for row, _, state in problems):
+            done.append((start, stop, [(row, reason, state) for row, reason, state in problems]))
+    return done
+
+
+def _parts(count: int, done: Sequence[Done], most: int) -> Iterator[tuple[int, int]]:
+    """(first row, row after the last) of parts that fill the gaps between those done: small at first, ``most`` later.
+
+    So the first ones show soon how long the rest takes.
+    """
+    position, size = 0, min(most, FEWEST_PER_PART)
+    for begin, end in [*sorted((start, stop) for start, stop, _ in done), (count, count)]:
+        while position < begin:
+            yield position, min(position + size, begin)
+            position, size = min(position + size, begin), min(most, 2 * size)
+        position = max(position, end)
+
+
+def _path(item: Item) -> str:
+    """The file on the disk that an item is read from."""
+    container, name = item
+    return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
+
+
+def _state(path: str) -> list[int] | None:
+    """Size and time of change of a file; None if it is not there."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return None
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -185,34 +289,42 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _work(
-    function: Callable[..., Any], jobs: Sequence[tuple[int, tuple[Any, ...]]], num_items: int
-) -> Iterator[tuple[int, Any]]:
-    """(number, result) of every job, as they come: on all processors, a few items in this process."""
-    processes = min(default_threads(), len(jobs))
-    if num_items <= FEW or processes == 1:
-        for number, arguments in jobs:
-            yield number, function(*arguments)
-        return
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+Work = Callable[..., tuple[int, list[Problem]]]
 
-    parallel = joblib.Parallel(
-        n_jobs=processes, backend="loky", return_as="generator_unordered", pre_dispatch=2 * processes, max_nbytes=None
-    )
+
+def _work(function: Work, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, list[Problem]]]:
+    """The result of every job, as they come: this process begins, and what takes longer is shared by all processors."""
+    began, processes = time.monotonic(), default_threads()
+    for i, job in enumerate(jobs):
+        if processes > 1 and len(jobs) - i > 1 and time.monotonic() - began >= ALONE_SECONDS:
+            yield from _work_together(function, jobs[i:], min(processes, len(jobs) - i))
+            return
+        yield function(*job)
+
+
+def _work_together(
+    function: Work, jobs: Sequence[tuple[Any, ...]], processes: int
+) -> Iterator[tuple[int, list[Problem]]]:
+    from joblib.externals.loky import FIRST_COMPLETED, BrokenProcessPool, ProcessPoolExecutor, wait
+
+    pool = ProcessPoolExecutor(processes, env=ONE_THREAD, initializer=decoding.begin_worker, initargs=(os.getpid(),))
+    todo, is_whole = iter(jobs), False
     try:
-        yield from parallel(joblib.delayed(_numbered)(function, number, arguments) for number, arguments in jobs)
-    except TerminatedWorkerError:
+        running = {pool.submit(function, *job) for job in itertools.islice(todo, 2 * processes)}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+                running |= {pool.submit(function, *job) for job in itertools.islice(todo, 1)}
+        is_whole = True
+    except BrokenProcessPool:
         raise RuntimeError(
             "a process that decoded pictures was killed, most likely for want of memory; the same command goes on"
         ) from None
     finally:
-        get_reusable_executor().shutdown(wait=True)
-
-
-def _numbered(function: Callable[..., Any], number: int, arguments: tuple[Any, ...]) -> tuple[int, Any]:
-    return number, function(*arguments)
+        for worker in () if is_whole else list(pool._processes.values()):
+            worker.terminate()  # what the pool has for this waits, or fails where the system lacks a program
+        pool.shutdown(wait=True)
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
@@ -220,13 +332,14 @@ def _numbered(function: Callable[..., Any], number: int, arguments: tuple[Any, .
 
 def check_items(title: str, items: Sequence[Item], framing: Framing) -> list[tuple[Item, str]]:
     """(item, reason) of the pictures that cannot be read, each of them decoded as packing would."""
-    size = MOST_PER_PART
-    jobs = [(start, (items[start : start + size], framing)) for start in range(0, len(items), size)]
-    found: dict[int, list[tuple[int, str]]] = {}
+    parts = dict(_parts(len(items), [], MOST_PER_PART))
+    found: dict[int, list[Problem]] = {}
     with progress(f"checking {title}", len(items)) as bar:
-        for start, problems in _work(decoding.examine, jobs, len(items)):
+        for start, problems in _work(
+            decoding.examine, [(start, items[start:stop], framing) for start, stop in parts.items()]
+        ):
             found[start] = problems
-            bar.advance(min(size, len(items) - start))
+            bar.advance(parts[start] - start)
     return [(items[start + i], reason) for start in sorted(found) for i, reason in found[start]]
 
 

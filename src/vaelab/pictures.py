@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.decoding import PICTURE_SUFFIXES, Framing, Item, Unreadable, decode, read_item, shown
+from vaelab.containers import PICTURE_SUFFIXES, Item, Unreadable, printable, read_item, shown
+from vaelab.decoding import Framing, decode
 from vaelab.images import Images, as_model_input, to_uint8
+from vaelab.runtime import progress
 from vaelab.scanning import scan
 
 
@@ -27,21 +29,26 @@ def read_pictures(
     if path.is_file() and path.suffix in (".npy", ".npz"):
         x, _ = as_model_input(read_arrays(path)[0], image_shape)
         return Images(to_uint8(x), source=str(path)), [f"{path.name}[{i}]" for i in range(len(x))]
-    entries = scan(path).entries
-    if not entries:
+    found = scan(path)
+    if not found.entries:
         looked_for = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise FileNotFoundError(f"{path}: no pictures in it (looked for {looked_for})")
+        shut = f"; {printable(found.closed[0][0])} cannot be opened ({found.closed[0][1]})" if found.closed else ""
+        raise FileNotFoundError(f"{path}: no pictures in it (looked for {looked_for}){shut}")
     channels, height, width = image_shape
     framing = framing or Framing(height, width, channels, background="none")
-    pixels = np.stack([_read_picture(path, entry.item, framing) for entry in entries])
-    return Images(pixels, source=str(path)), [shown(entry.item) for entry in entries]
+    pixels = np.empty((len(found.entries), height, width, channels), np.uint8)
+    with progress("reading pictures", len(pixels)) as bar:
+        for i, entry in enumerate(found.entries):
+            pixels[i] = _read_picture(path, entry.item, framing)
+            bar.advance(1)
+    return Images(pixels, source=str(path)), [shown(entry.item) for entry in found.entries]
 
 
 def _read_picture(path: Path, item: Item, framing: Framing) -> NDArray[np.uint8]:
     try:
         return decode(read_item(item), framing)
     except Unreadable as error:
-        where = path / shown(item) if path.is_dir() else path
+        where = path if path.name == item[1] else path / shown(item)
         raise ValueError(f"{where}: {error}") from None
 
 

@@ -1,6 +1,6 @@
 """The shapes in which people have CelebA, read as one: where each image lies, its attributes and its partition."""
 
-import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,20 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.decoding import Item, open_zip
+from vaelab.containers import Item, open_zip
+from vaelab.datasets._celeba_lists import LISTS, find_lists, lists_inside, parse_attributes, parse_partition, read_list
 from vaelab.packing import stamp
 
 IMAGES = "img_align_celeba"
-LISTS = {"attributes": "list_attr_celeba", "partition": "list_eval_partition"}
 PLACES = ("", "celeba", "CelebA", "celeba-dataset", "celebA")
 """Where below a data root people and other programs leave it."""
 SPLITS = ("train", "valid", "test")
-SPLIT_WORDS = {"train": ("train",), "valid": ("valid", "validation"), "test": ("test",)}
-"""As they begin the names of parquet files."""
+SPLIT_WORDS = {"train": "train", "valid": "valid", "validation": "valid", "test": "test"}
+"""First words in the names of parquet files, or the folders they lie in → split."""
 PUBLISHED = {"train": 162_770, "valid": 19_867, "test": 19_962}
 ALL = sum(PUBLISHED.values())
 OTHER_COLUMNS = ("image", "image_id", "celeb_id", "identity")
-"""Of parquet files and .csv lists: all but attributes."""
+"""Of parquet files: all but attributes."""
+MOST_FOLDERS = 16
+"""Beside parquet files; more are somebody's pictures."""
 
 
 @dataclass(frozen=True)
@@ -60,48 +62,19 @@ class Layout:
 
     def read(self, split: str) -> Split:
         """The images of ``split``; ValueError where lists are damaged, contradict each other, or lack the split."""
-        found = self._read_parquet(split) if self.images is None else self._read_images(split)
+        found = _read_parquet(self.parquet.get(split, []), split) if self.images is None else self._read_images(split)
         if not found.items and not found.missing:
             raise ValueError(f"{self.place}: no images of the {split} split here")
         return found
 
-    # -- parquet --
-
-    def _read_parquet(self, split: str) -> Split:
-        from pyarrow import ArrowException, parquet
-
-        items: list[Item] = []
-        columns: list[NDArray[np.bool_]] = []
-        names: tuple[str, ...] = ()
-        for path in self.parquet.get(split, []):
-            try:
-                file = parquet.ParquetFile(path)
-                schema = file.schema_arrow
-                names = tuple(f.name for f in schema if f.name not in OTHER_COLUMNS and _is_attribute(f.type))
-                if "image" not in schema.names:
-                    raise ValueError(f"{path}: no column image in it; wanted is CelebA as the Hugging Face hub has it")
-                table = file.read(columns=list(names))
-            except (ArrowException, OSError) as error:
-                raise ValueError(f"{path}: damaged or cut off ({' '.join(str(error).split())}); get it again") from None
-            items += [(str(path.resolve()), str(row)) for row in range(table.num_rows)]
-            columns.append(
-                np.stack([np.asarray(table.column(name)) > 0 for name in names], axis=1)
-                if names
-                else np.empty((table.num_rows, 0), bool)
-            )
-        attributes = np.concatenate(columns) if names else None
-        return Split(items, attributes, names)
-
-    # -- images and lists --
-
     def _read_images(self, split: str) -> Split:
         assert self.images is not None
         here = dict(_listing(self.images))
-        texts = {which: _text(path) for which, path in self.lists.items()}
-        if self.images.suffix.lower() == ".zip":
-            texts = {**_texts_inside(self.images), **texts}
-        attributes = _parse_attributes(*texts["attributes"]) if "attributes" in texts else None
-        partition = _parse_partition(*texts["partition"]) if "partition" in texts else None
+        texts = {which: read_list(path) for which, path in self.lists.items()}
+        if self.images.is_file():
+            texts = {**lists_inside(open_zip(str(self.images)), self.images), **texts}
+        attributes = parse_attributes(*texts["attributes"]) if "attributes" in texts else None
+        partition = parse_partition(*texts["partition"]) if "partition" in texts else None
         if attributes is not None and partition is not None and attributes[0] != list(partition):
             ours, theirs = texts["attributes"][1], texts["partition"][1]
             raise ValueError(
@@ -110,18 +83,18 @@ class Layout:
         names, numbers = _partition_of(partition, attributes, here, self.images)
         chosen = [i for i, number in enumerate(numbers) if number == SPLITS.index(split)]
         there = [i for i in chosen if names[i] in here]
-        table = None if attributes is None else attributes[2][there]
+        extra = sorted(here.keys() - set(names))
         return Split(
             [here[names[i]] for i in there],
-            table,
+            None if attributes is None else attributes[2][there],
             () if attributes is None else attributes[1],
             missing=[names[i] for i in chosen if names[i] not in here],
-            extra=sorted(here.keys() - set(names)),
-            notes=_notes(attributes is not None, partition is not None, len(names)),
+            extra=extra,
+            notes=_notes(attributes is not None, partition is not None, len(names), extra),
         )
 
 
-def _notes(has_attributes: bool, has_partition: bool, count: int) -> tuple[str, ...]:
+def _notes(has_attributes: bool, has_partition: bool, count: int, extra: list[str]) -> tuple[str, ...]:
     notes = []
     if count != ALL:
         notes.append(f"the lists name {count:,} images; CelebA as published has {ALL:,}")
@@ -129,6 +102,8 @@ def _notes(has_attributes: bool, has_partition: bool, count: int) -> tuple[str, 
         notes.append(f"no {LISTS['attributes']}.txt beside the images: trained without attributes")
     if not has_partition:
         notes.append(f"no {LISTS['partition']}.txt beside the images: split by the published numbers of images")
+    if extra:
+        notes.append(f"{len(extra):,} images are not on the lists (first: {extra[0]}): left out")
     return tuple(notes)
 
 
@@ -151,78 +126,67 @@ def _listing(images: Path) -> Iterator[tuple[str, Item]]:
     """(name, where it lies) of every image of a folder or a zip."""
     if images.is_dir():
         folder = str(images.resolve())
-        for file in images.iterdir():
-            if file.suffix.lower() == ".jpg" and not file.name.startswith("."):
-                yield file.name, (folder, file.name)
+        for name in os.listdir(images):  # noqa: PTH208 (200,000 of them)
+            if _is_image(name):
+                yield name, (folder, name)
         return
     for info in open_zip(str(images)).infolist():
         name = info.filename.rpartition("/")[2]
-        if name.lower().endswith(".jpg") and not name.startswith(".") and IMAGES in f"{images.name}/{info.filename}":
+        if _is_image(name) and IMAGES in f"{images.name}/{info.filename}":
             yield name, (str(images.resolve()), info.filename)
 
 
-def _is_attribute(kind: Any) -> bool:
-    """Whether a parquet column's type holds yes and no, or 1 and −1."""
-    from pyarrow import types
-
-    return bool(types.is_boolean(kind) or types.is_integer(kind))
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(".jpg") and not name.startswith(".")
 
 
-# -- lists ------------------------------------------------------------------------------------------------------------
+# -- parquet ----------------------------------------------------------------------------------------------------------
 
 
-def _text(path: Path) -> tuple[str, str]:
-    """(content, name) of a list."""
-    return path.read_text(encoding="utf-8", errors="replace"), str(path)
+def _read_parquet(paths: list[Path], split: str) -> Split:
+    """A split from all its files, as ``train-00000-of-00003.parquet`` …; ValueError if one of them is missing."""
+    items: list[Item] = []
+    tables: list[NDArray[np.bool_]] = []
+    names: tuple[str, ...] | None = None
+    for path in paths:
+        promised = re.search(r"-of-0*(\d+)", path.name)
+        if promised and int(promised[1]) != len(paths):
+            raise ValueError(f"{path.parent}: {len(paths)} of {promised[1]} files of the {split} split; get the others")
+        found, table = _read_attributes(path)
+        if names is not None and found != names:
+            raise ValueError(f"{path}: other attributes than the files before it; get it again")
+        names = found
+        items += [(str(path.resolve()), str(row)) for row in range(len(table))]
+        tables.append(table)
+    published, notes = PUBLISHED[split], []
+    if len(items) != published:
+        notes.append(f"{len(items):,} images of the {split} split; CelebA as published has {published:,}")
+    if not names:
+        notes.append("no columns of attributes: trained without attributes")
+    return Split(items, np.concatenate(tables) if names else None, names or (), notes=tuple(notes))
 
 
-def _texts_inside(images: Path) -> dict[str, tuple[str, str]]:
-    """The lists that lie in the zip itself, as in Kaggle's archive."""
-    opened, found = open_zip(str(images)), {}
-    for which, stem in LISTS.items():
-        for name in opened.namelist():
-            if name.rpartition("/")[2] in (f"{stem}.csv", f"{stem}.txt"):
-                found[which] = (opened.read(name).decode("utf-8", "replace"), f"{images}: {name}")
-    return found
+def _read_attributes(path: Path) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Names of attributes, and one row of them for each image."""
+    from pyarrow import ArrowException, parquet, types
 
-
-def _rows(text: str, where: str) -> tuple[list[str] | None, list[list[str]]]:
-    """(header or None, rows of words) of a list, in the authors' form or as .csv."""
-    if text.lstrip().lower().startswith(("<!doctype", "<html")):
-        raise ValueError(f"{where} is a web page and no list; most likely a notice of Google Drive: get it again")
-    lines = [line.replace(",", " ").split() for line in io.StringIO(text) if line.strip()]
-    if lines and len(lines[0]) == 1 and lines[0][0].isdigit():
-        promised, lines = int(lines[0][0]), lines[1:]
-        if len(lines) - 1 != promised:
-            raise ValueError(f"{where}: its first line promises {promised:,} images and it lists {len(lines) - 1:,}")
-        return lines[0], lines[1:]
-    if lines and lines[0][0] == "image_id":
-        return lines[0][1:], lines[1:]
-    return None, lines
-
-
-def _parse_attributes(text: str, where: str) -> tuple[list[str], tuple[str, ...], NDArray[np.bool_]]:
-    """(names of images, names of attributes, table) of ``list_attr_celeba``, whose values are 1 and −1."""
-    header, rows = _rows(text, where)
-    if header is None:
-        raise ValueError(f"{where}: no line with the names of the attributes")
-    wrong = next((i for i, row in enumerate(rows) if len(row) != len(header) + 1), None)
-    if wrong is not None:
-        name = rows[wrong][0]
-        raise ValueError(f"{where}: {len(rows[wrong]) - 1} values for {name}, {len(header)} attributes; get it again")
-    values = np.array([row[1:] for row in rows]) if rows else np.empty((0, len(header)), str)
-    if not np.isin(values, ("1", "-1", "0")).all():
-        raise ValueError(f"{where}: values other than 1 and -1")
-    return [row[0] for row in rows], tuple(header), values == "1"
-
-
-def _parse_partition(text: str, where: str) -> dict[str, int]:
-    """Image → 0, 1 or 2 of ``list_eval_partition``."""
-    _, rows = _rows(text, where)
-    for row in rows:
-        if len(row) != 2 or row[1] not in ("0", "1", "2"):
-            raise ValueError(f"{where}: {' '.join(row)!r} is no image with its partition 0, 1 or 2; get it again")
-    return {row[0]: int(row[1]) for row in rows}
+    try:
+        file = parquet.ParquetFile(path)
+        columns = [
+            column.name
+            for column in file.schema_arrow
+            if column.name not in OTHER_COLUMNS and (types.is_boolean(column.type) or types.is_integer(column.type))
+        ]
+        if "image" not in file.schema_arrow.names:
+            raise ValueError(f"{path}: no column image in it; wanted is CelebA as the Hugging Face hub has it")
+        table = file.read(columns=columns)
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{path}: damaged or cut off ({' '.join(str(error).split())}); get it again") from None
+    values = {name: table.column(name) for name in columns}
+    arrays = {name: np.asarray(column) for name, column in values.items() if column.null_count == 0}
+    yes_or_no = [name for name in arrays if arrays[name].dtype == bool or np.isin(arrays[name], (-1, 0, 1)).all()]
+    rows = [np.empty((0, file.metadata.num_rows), bool), *(arrays[name][None] > 0 for name in yes_or_no)]
+    return tuple(yes_or_no), np.concatenate(rows).T
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -232,19 +196,27 @@ def find_layout(root: Path) -> Layout | None:
     """The CelebA at ``root`` or in one of the usual places below it; None if there is none."""
     if root.is_file():
         return _from_zip(root)
-    if root.name == IMAGES and not (root / IMAGES).exists() and any(root.glob("*.jpg")):
-        return Layout(root, root, _lists(root.parent))
+    if root.name == IMAGES and not (root / IMAGES).exists() and _has_images(root):
+        return Layout(root, root, find_lists(root.parent))
     for place in PLACES:
         base = root / place
         if not base.is_dir():
             continue
-        for images in _image_places(base):
-            if images.is_dir() or images.is_file():
-                return Layout(base, images, _lists(base))
-        parquet = _parquet(base)
-        if parquet:
-            return Layout(base, parquet=parquet)
+        images = next((path for path in _image_places(base) if path.is_file() or _has_images(path)), None)
+        if images is not None:
+            return Layout(base, images, find_lists(base))
+        found = find_parquet(base)
+        if found.parquet:
+            return found
     return None
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there is an image in a folder; what a failed unpacking leaves is empty."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as inside:
+        return any(_is_image(file.name) for file in inside)
 
 
 def _from_zip(path: Path) -> Layout | None:
@@ -256,7 +228,7 @@ def _from_zip(path: Path) -> Layout | None:
             is_ours = any(f"{IMAGES}/" in name for name in open_zip(str(path)).namelist())
         except ValueError:
             return None
-    return Layout(path, path, _lists(path.parent)) if is_ours else None
+    return Layout(path, path, find_lists(path.parent)) if is_ours else None
 
 
 def _image_places(base: Path) -> list[Path]:
@@ -265,22 +237,14 @@ def _image_places(base: Path) -> list[Path]:
     return [*folders, base / f"{IMAGES}.zip", base / "Img" / f"{IMAGES}.zip"]
 
 
-def _lists(base: Path) -> dict[str, Path]:
-    found = {}
-    for which, stem in LISTS.items():
-        for folder in (base, base / "Anno", base / "Eval", base.parent / "Anno", base.parent / "Eval"):
-            for suffix in (".txt", ".csv"):
-                if which not in found and (folder / f"{stem}{suffix}").is_file():
-                    found[which] = folder / f"{stem}{suffix}"
-    return found
-
-
-def _parquet(base: Path) -> dict[str, list[Path]]:
+def find_parquet(base: Path) -> Layout:
+    """The parquet files in a folder or one below it, by split; it may have none."""
     found: dict[str, list[Path]] = {}
-    folders = [base, *sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))]
-    for path in sorted(path for folder in folders for path in folder.glob("*.parquet")):
-        word = re.split(r"[-.]", path.name)[0]
-        for split, words in SPLIT_WORDS.items():
-            if word in words:
+    with os.scandir(base) as inside:
+        below = [base / entry.name for entry in inside if not entry.name.startswith(".") and entry.is_dir()]
+    for folder in (base, *(sorted(below) if len(below) <= MOST_FOLDERS else ())):
+        for path in sorted(folder.glob("*.parquet")):
+            split = SPLIT_WORDS.get(re.split(r"[-.]", path.name)[0], SPLIT_WORDS.get(folder.name))
+            if split is not None:
                 found.setdefault(split, []).append(path)
-    return found
+    return Layout(base, parquet=found)

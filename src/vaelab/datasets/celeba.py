@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vaelab.catalog import unknown
-from vaelab.datasets._celeba_layouts import IMAGES, LISTS, PUBLISHED, Layout, Split, find_layout
-from vaelab.decoding import Framing, shown
+from vaelab.containers import open_zip, printable, shown
+from vaelab.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
+from vaelab.datasets._celeba_lists import LISTS
+from vaelab.decoding import Framing
 from vaelab.downloads import DownloadFailed
 from vaelab.images import About, Images
-from vaelab.packing import Pack, Source, check_items, pack
+from vaelab.packing import CannotRead, Source, check_items, pack
 from vaelab.runtime import cache_dir, data_roots
 
 Crop = Literal[
@@ -85,41 +87,48 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
     """The faces of ``split`` (train, valid or test) with their attributes, packed in the cache.
 
     ``crop``: which part, and at which size (BOXES). ``strict``: ValueError where images are missing or cannot be read;
-    false leaves them out.
+    false leaves them out. It is never downloaded unasked: FileNotFoundError states its terms.
     """
     if split not in PUBLISHED:
         raise ValueError(f"celeba is published with the splits {', '.join(PUBLISHED)}; there is no split {split!r}")
     channels, height, width = shape(crop=crop)
     layout = _find(data_dir)
-    if layout is None and data_dir is not None:
-        raise FileNotFoundError(f"{data_dir}: no CelebA here or in celeba below it. {_wanted()}")
     if layout is None:
-        get(None)
-        layout = _find(None)
-        assert layout is not None
+        raise _nothing(data_dir)
     box, _ = _box(crop)
     frame = Framing(height, width, channels, box=box, boxed=ALIGNED, boxed_only=True)
-    key = {"data": "celeba", "files": layout.stamp(split), "split": split, "crop": crop, "strict": strict}
-    packed = pack(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
-    if strict and packed.left_out:
-        raise ValueError(f"{layout.place}: {_left_out(packed)}. {_mend()}")
+    key = {"data": "celeba", "files": layout.stamp(split), "split": split, "crop": crop}
+    try:
+        packed = pack(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
+    except CannotRead as error:
+        raise ValueError(f"{layout.place}: {error}. {MEND}") from None
     facts = packed.facts
+    if strict and (packed.loss or facts["missing"]):
+        raise ValueError(f"{layout.place}: {packed.loss or facts['missing']}. {MEND}")
+    lost = [f"{words}: left out" for words in (facts["missing"], packed.loss) if words]
     return Images(
         packed.pixels,
         attributes=packed.columns.get("attributes"),
         attribute_names=tuple(facts["attribute_names"]),
         source=str(layout.place.resolve()),
-        notes=(_describe(crop), *facts["notes"], *([_left_out(packed) + ": left out"] if packed.left_out else [])),
+        notes=(_describe(crop), *facts["notes"], *lost),
         digest=packed.digest,
     )
 
 
+MEND = "Get them again, or leave them out with --set data.strict=false"
+
+
+def _nothing(data_dir: Path | None) -> Exception:
+    if data_dir is None:
+        return FileNotFoundError(f"CelebA is not here yet: vaelab data get celeba downloads it. {TERMS}")
+    if data_dir.is_file() and data_dir.suffix.lower() == ".zip":
+        open_zip(str(data_dir))  # says what is wrong with it
+    return FileNotFoundError(f"{data_dir}: no CelebA here or in celeba below it. {_wanted()}")
+
+
 def _wanted() -> str:
     return f"Wanted: {WANTED}; or the hub's parquet files"
-
-
-def _mend() -> str:
-    return "Get them again, or leave them out with --set data.strict=false"
 
 
 def _describe(crop: str) -> str:
@@ -129,23 +138,14 @@ def _describe(crop: str) -> str:
 
 
 def _source(layout: Layout, split: str, frame: Framing, strict: bool) -> Source:
-    found = layout.read(split)
-    notes = list(found.notes)
+    found, missing = layout.read(split), ""
     if found.missing:
-        words = f"{len(found.missing):,} images of the {split} split are missing (first: {found.missing[0]})"
+        missing = f"{len(found.missing):,} images of the {split} split are missing (first: {found.missing[0]})"
         if strict:
-            raise ValueError(f"{layout.place}: {words}. {_mend()}")
-        notes.append(f"{words}: left out")
-    if found.extra:
-        notes.append(f"{len(found.extra):,} images are not on the lists (first: {found.extra[0]}): left out")
+            raise ValueError(f"{layout.place}: {missing}. {MEND}")
     columns = {} if found.attributes is None else {"attributes": found.attributes}
-    return Source(found.items, frame, columns, {"attribute_names": list(found.attribute_names), "notes": notes})
-
-
-def _left_out(packed: Pack) -> str:
-    name, reason = packed.left_out[0]
-    total = len(packed) + len(packed.left_out)
-    return f"{len(packed.left_out):,} of {total:,} images cannot be read (first: {name}: {reason})"
+    facts = {"attribute_names": list(found.attribute_names), "notes": list(found.notes), "missing": missing}
+    return Source(found.items, frame, columns, facts, strict)
 
 
 # -- checking and getting ---------------------------------------------------------------------------------------------
@@ -158,21 +158,24 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
         raise FileNotFoundError(f"{folder}: no CelebA here. {_wanted()}")
     frame = Framing(64, 64, 3, box=BOXES["center148-64"][0], boxed=ALIGNED, boxed_only=True)
     extra: dict[str, None] = {}
+    said = ""
     for split, published in PUBLISHED.items():
         try:
             found = layout.read(split)
         except (ValueError, OSError) as error:
-            yield f"{split} split", str(error)
+            if str(error) != said:  # what is wrong with the whole is said once
+                said = str(error)
+                yield f"{split} split", said
             continue
         broken = check_items(f"the {split} split", found.items, frame)
         for name in found.missing:
             yield name, f"missing, though the lists name it in the {split} split"
         for item, reason in broken:
-            yield shown(item), reason
+            yield shown(item), printable(reason)
         extra.update(dict.fromkeys(found.extra))
         yield f"{split} split", _verdict(found, len(broken), published)
     for name in extra:
-        yield name, "not on the lists"
+        yield printable(name), "not on the lists"
 
 
 def _verdict(found: Split, num_broken: int, published: int) -> str:
@@ -189,13 +192,12 @@ def get(target: Path | None) -> Path:
 
     folder = target if target is not None else cache_dir() / "celeba"
     download(MIRROR, folder, ["*.parquet"], f"The official source instead: {TERMS}")
-    layout = find_layout(folder)
-    counts = {
-        split: len(layout.read(split).items) if layout and layout.parquet.get(split) else 0 for split in PUBLISHED
-    }
+    found = find_parquet(folder)
+    counts = {split: len(found.read(split).items) if split in found.parquet else 0 for split in PUBLISHED}
     if counts != PUBLISHED:
         has = ", ".join(f"{count:,} {split}" for split, count in counts.items())
         raise DownloadFailed(
-            f"{MIRROR} has sent {has} images; published are {', '.join(f'{n:,}' for n in PUBLISHED.values())}"
+            f"{MIRROR} has sent {has} images; published are {', '.join(f'{n:,}' for n in PUBLISHED.values())}. "
+            f"The official source instead: {TERMS}"
         )
     return folder

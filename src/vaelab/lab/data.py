@@ -1,7 +1,7 @@
 """The images of a recipe or a run, and the verbs of ``vaelab data``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
         train, valid = split_off(train, recipe.data["valid"])
     else:
         valid = module.load(data_dir, split, **options)
+        train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
     shaping = {**options, **train.settled}
     data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key != "strict"}}
     return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)

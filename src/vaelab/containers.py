@@ -1,0 +1,151 @@
+"""Where pictures lie: folders, zips and parquet files, read as one. Imports no torch, as decoding.py."""
+
+import stat
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Item = tuple[str, str]
+"""Where one picture lies: a folder, zip or parquet file, and its name (in a parquet file its row) there."""
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MOST_BYTES = 1 << 29
+"""Of one picture's file, unpacked."""
+
+
+class Unreadable(ValueError):
+    """A picture that cannot be used; the message says why."""
+
+
+def reason_of(error: Exception) -> str:
+    """What a library complains of, as a person should read it."""
+    text = " ".join(str(error).split())
+    if "cannot identify" in text:
+        return "not a picture, or damaged at its beginning"
+    return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
+
+
+def read_item(item: Item) -> bytes:
+    """The bytes of one picture file; Unreadable if they cannot be had."""
+    container, name = item
+    try:
+        if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
+            read = _read_row if container.lower().endswith(".parquet") else _read_entry
+            return read(container, name)
+        return _read_file(Path(container, name))
+    except Unreadable:
+        raise
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from None
+    except Exception as error:  # zipfile raises several types for damage, encryption, unknown compression
+        raise Unreadable(reason_of(error)) from None
+
+
+def _read_file(path: Path) -> bytes:
+    if path.is_symlink() and not path.exists():
+        raise Unreadable("a link that leads nowhere")
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
+        raise Unreadable("no file, but a folder, a pipe or a device")
+    _check_bytes(state.st_size)
+    return path.read_bytes()
+
+
+def _check_bytes(count: int) -> None:
+    if count > MOST_BYTES:
+        raise Unreadable(f"{count >> 20:,} MB; more than {MOST_BYTES >> 20} are refused")
+
+
+_opened: dict[str, tuple[Any, Any]] = {}
+"""Kind of file → (which, what was read of it): the last one stays open, a zip's directory may have 200,000 lines."""
+
+
+def _kept(kind: str, path: str, make: Callable[[], Any]) -> Any:
+    state = Path(path).stat()
+    which = (path, state.st_size, state.st_mtime_ns)
+    if kind not in _opened or _opened[kind][0] != which:
+        if kind in _opened:
+            _opened.pop(kind)[1].close()
+        _opened[kind] = (which, make())
+    return _opened[kind][1]
+
+
+def open_zip(path: str) -> zipfile.ZipFile:
+    """A zip, opened once; ValueError with the likely cause where it is none."""
+    try:
+        opened: zipfile.ZipFile = _kept("zip", path, lambda: zipfile.ZipFile(path))
+        return opened
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened ({error.strerror or error})") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        with open(path, "rb") as file:
+            start = file.read(512).lstrip().lower()
+        if start.startswith((b"<!doctype html", b"<html")):
+            raise ValueError(
+                f"{path} is a web page and no zip: most likely the notice of Google Drive that its quota is used up; "
+                "try again tomorrow or another source"
+            ) from None
+        raise ValueError(
+            f"{path}: no zip, or cut off before its end ({Path(path).stat().st_size:,} bytes); get it again"
+        ) from None
+
+
+def _read_entry(container: str, name: str) -> bytes:
+    opened = open_zip(container)
+    _check_bytes(opened.getinfo(name).file_size)
+    return opened.read(name)
+
+
+class _Parquet:
+    """The pictures in a parquet file, one group of rows in memory at a time."""
+
+    def __init__(self, path: str) -> None:
+        from pyarrow import parquet
+
+        self._file = parquet.ParquetFile(path)
+        about = self._file.metadata
+        self._ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
+        self._group = -1
+        self._column: Any = None
+
+    def picture(self, row: int) -> bytes | None:
+        group = int(np.searchsorted(self._ends, row, side="right"))
+        if group != self._group:
+            self._column = self._file.read_row_group(group, columns=["image"]).column("image")
+            self._group = group
+        value: Any = self._column[row - int(self._ends[group - 1] if group else 0)].as_py()
+        content: bytes | None = value["bytes"] if isinstance(value, dict) else value
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_row(container: str, row: str) -> bytes:
+    content: bytes | None = _kept("parquet", container, lambda: _Parquet(container)).picture(int(row))
+    if content is None:
+        raise Unreadable("this row holds no picture")
+    return content
+
+
+def shown(item: Item) -> str:
+    """An item's name as it may be printed, whatever bytes it holds."""
+    container, name = item
+    return printable(f"{Path(container).name} row {name}" if container.endswith(".parquet") else name)
+
+
+def printable(text: str) -> str:
+    """Text on one line that every terminal, file and page takes: control characters and bytes of no text escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in NO_TEXT else character
+        for character in text
+    )
+
+
+NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, of halves of characters (bytes that are no UTF-8), of line ends."""

@@ -1,0 +1,544 @@
+"""Pictures of every kind → pixels: closed forms, an upright reference, slicing; and bytes that are no picture."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from pyarrow import parquet
+
+from vaelab import decoding
+from vaelab.containers import Item, Unreadable, open_zip, read_item, shown
+from vaelab.decoding import Framing, decode, decode_into, examine, look
+
+Pixels = NDArray[np.uint8]
+LOSSLESS = {"PNG": {}, "TIFF": {"compression": "tiff_lzw"}, "BMP": {}, "WEBP": {"lossless": True}}
+sides = st.integers(1, 300)
+targets = st.integers(8, 64)
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def saved(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def areas(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Area averages by the overlaps of every pixel of the picture with every pixel of the result."""
+
+    def overlaps(length: int, count: int) -> NDArray[np.float64]:
+        i, j = np.arange(count)[:, None] * length, np.arange(length) * count
+        return np.maximum(np.minimum(i + length, j + count) - np.maximum(i, j), 0).astype(float)
+
+    down, across = overlaps(pixels.shape[0], height), overlaps(pixels.shape[1], width)
+    sums = np.einsum("ij,jkc,lk->ilc", down, pixels.astype(float), across, optimize=True).astype(np.int64)
+    area = pixels.shape[0] * pixels.shape[1]
+    return ((sums + area // 2) // area).astype(np.uint8)
+
+
+# -- size -------------------------------------------------------------------------------------------------------------
+
+
+def test_whole_blocks_become_their_means() -> None:
+    means = np.clip(noise(9, 8), 3, 252)
+    steps = np.tile(np.array([[-3, 3, 1], [-1, 2, -2], [0, 1, -1]]), (9, 8))[..., None]  # nothing in every block of 3×3
+    picture = (means.repeat(3, 0).repeat(3, 1) + steps).astype(np.uint8)
+    np.testing.assert_array_equal(decode(saved(picture), Framing(9, 8, 3)), means)
+
+
+@given(st.integers(8, 60), st.integers(8, 12), st.sampled_from([1, 3]), st.integers(0, 9))
+def test_pixels_on_a_border_count_by_their_share(side: int, target: int, channels: int, seed: int) -> None:
+    picture = noise(max(side, target), max(side, target), channels, seed)
+    found = decode(saved(picture), Framing(target, target, channels))
+    np.testing.assert_array_equal(found, areas(picture.reshape(*picture.shape[:2], -1), target, target))
+
+
+def test_large_pictures_shrink_by_areas_too() -> None:
+    picture = noise(640, 640)
+    found = decode(saved(picture), Framing(16, 16, 3)).astype(int)
+    assert np.abs(found - areas(picture, 16, 16)).max() <= 1  # means of blocks are rounded on the way
+    checks = np.indices((1000, 1000)).sum(0) % 2 * 255
+    assert set(np.unique(decode(saved(checks.astype(np.uint8)), Framing(31, 31, 1)))) <= {127, 128}
+
+
+@given(sides, st.integers(1, 200), targets, targets, st.sampled_from([1, 3]), st.sampled_from(["crop", "pad"]))
+def test_any_size_becomes_the_size_asked_for(
+    height: int, width: int, high: int, wide: int, channels: int, fit: Any
+) -> None:
+    framing = Framing(high, wide, channels, fit=fit)
+    content = saved(np.full((height, width, 3), (37, 37, 37), np.uint8))
+    pixels = decode(content, framing)
+    assert pixels.shape == (high, wide, channels)
+    assert pixels.dtype == np.uint8
+    assert set(np.unique(pixels)) <= {37, 255}
+    if fit == "crop":
+        assert set(np.unique(pixels)) == {37}
+    assert look(content) == ((height, width), True)
+
+
+def test_what_is_too_long_is_cut_off_both_ends() -> None:
+    picture = noise(20, 33)
+    for size, part in {
+        (20, 20): picture[:, 6:26],
+        (20, 33): picture,
+        (20, 10): picture[:, 11:21],
+        (8, 33): picture[6:14],
+    }.items():
+        np.testing.assert_array_equal(decode(saved(picture), Framing(*size, 3)), part)
+
+
+@pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_margins_are_even_and_have_the_colour_of_the_background(background: Any, shade: int, channels: int) -> None:
+    wide = np.full((20, 40, 3), 90, np.uint8)
+    framing = Framing(16, 16, channels, "pad", background)
+    expected = np.full((16, 16, channels), shade, np.uint8)
+    expected[4:12] = 90
+    np.testing.assert_array_equal(decode(saved(wide), framing), expected)
+    np.testing.assert_array_equal(decode(saved(wide.transpose(1, 0, 2)), framing), expected.transpose(1, 0, 2))
+    small = np.full((1, 3, 3), 90, np.uint8)  # grows until its longer side fits
+    assert (decode(saved(small), Framing(9, 9, channels, "pad", background))[3:6] == 90).all()
+
+
+def test_a_box_is_a_slice_of_pictures_of_its_size_and_of_no_others() -> None:
+    picture, other = noise(218, 178), noise(200, 178)
+    framing = Framing(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218))
+    np.testing.assert_array_equal(decode(saved(picture), framing), picture[45:173, 25:153])
+    np.testing.assert_array_equal(decode(saved(other), framing), areas(other[11:189], 128, 128))
+    with pytest.raises(Unreadable, match=r"^178×200 pixels instead of 178×218$"):
+        decode(saved(other), Framing(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218), boxed_only=True))
+
+
+def test_jpegs_decode_small_where_that_is_enough_and_never_for_a_box() -> None:
+    ramp = np.linspace(0, 255, 1024).round().astype(np.uint8)[None].repeat(1024, 0)
+    found = decode(saved(ramp, "JPEG", quality=95), Framing(32, 32, 1)).astype(int)
+    assert np.abs(found[..., 0] - areas(ramp[..., None], 32, 32)[..., 0]).max() <= 2
+    boxed = Framing(8, 8, 1, box=(0, 0, 8, 8), boxed=(1024, 1024))
+    assert decode(saved(ramp, "JPEG", quality=95), boxed).max() <= 4
+
+
+# -- turned -----------------------------------------------------------------------------------------------------------
+
+UPRIGHT = np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3)
+STORED = {  # as EXIF defines it: which side the first row and the first column are
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.transpose(1, 0, 2),
+    6: np.rot90(UPRIGHT),
+    7: UPRIGHT[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(UPRIGHT, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_pictures_stand_upright(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(np.ascontiguousarray(STORED[orientation]), kind, exif=exif, **LOSSLESS[kind])
+    np.testing.assert_array_equal(decode(content, Framing(12, 9, 3)), UPRIGHT)
+    assert look(content)[0] == (12, 9)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_jpegs_stand_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = np.zeros((160, 120, 3), np.uint8)
+    upright[:40, :30] = 255  # the top left corner
+    turned = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]}
+    turned |= {5: upright.transpose(1, 0, 2), 6: np.rot90(upright), 7: turned[3].transpose(1, 0, 2)}
+    turned[8] = np.rot90(upright, -1)
+    content = saved(np.ascontiguousarray(turned[orientation]), "JPEG", exif=exif, quality=95)
+    found = decode(content, Framing(16, 12, 3)) > 128  # decoded at half its size
+    expected = np.zeros((16, 12, 3), bool)
+    expected[:4, :3] = True
+    np.testing.assert_array_equal(found, expected)
+    assert look(content)[0] == (160, 120)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
+def test_damaged_metadata_says_nothing_of_the_pixels(exif: bytes) -> None:
+    content = saved(np.full((9, 8, 3), 70, np.uint8), "JPEG", exif=exif)
+    assert set(np.unique(decode(content, Framing(9, 8, 1)))) == {70}
+
+
+# -- colour -----------------------------------------------------------------------------------------------------------
+
+
+def over(colour: int, alpha: int, behind: int) -> int:
+    return (colour * alpha + behind * (255 - alpha) + 127) // 255
+
+
+@pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
+@pytest.mark.parametrize("alpha", [0, 1, 64, 128, 200, 254, 255])
+def test_transparent_parts_lie_on_the_background(background: Any, shade: int, alpha: int) -> None:
+    framing = Framing(9, 8, 3, background=background)
+    expected = [over(colour, alpha, shade) for colour in (200, 30, 0)]
+    content = saved(Image.new("RGBA", (8, 9), (200, 30, 0, alpha)))
+    assert decode(content, framing).reshape(-1, 3).tolist() == [expected] * 72
+    grey = decode(saved(Image.new("LA", (8, 9), (200, alpha))), framing)
+    assert set(np.unique(grey)) == {over(200, alpha, shade)}
+
+
+def test_transparent_palettes_and_colour_keys() -> None:
+    palette = Image.new("P", (8, 9), 1)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((0, 0), 0)
+    for content in (saved(palette, transparency=1), saved(palette, transparency=b"\xff\x00")):
+        found = decode(content, Framing(9, 8, 3))
+        assert found[0, 0].tolist() == [10, 20, 30]
+        assert found[5, 5].tolist() == [255, 255, 255]
+    key = saved(np.full((9, 8, 3), (1, 2, 3), np.uint8), transparency=(1, 2, 3))
+    assert set(np.unique(decode(key, Framing(9, 8, 3, background="black")))) == {0}
+    assert decode(saved(palette), Framing(9, 8, 3))[5, 5].tolist() == [40, 50, 60]
+
+
+def test_transparent_parts_are_refused_where_there_is_no_background() -> None:
+    framing = Framing(9, 8, 3, background="none")
+    with pytest.raises(Unreadable, match=r"^has transparent parts; put it on a background first"):
+        decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 254))), framing)
+    opaque = decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 255))), framing)
+    assert opaque[0, 0].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_become_eight_by_a_division_by_257(kind: str, order: str) -> None:
+    values = np.array([0, 128, 129, 257, 385, 386, 32767, 32768, 65278, 65406, 65407, 65535], np.uint16)
+    picture = Image.fromarray(values.repeat(8).reshape(12, 8))
+    if order == ">" and kind == "TIFF":
+        header = b"MM\0*\0\0\0\x08" + tiff_directory(8, 12, 16)
+        content = header + values.repeat(8).astype(">u2").tobytes()
+    else:
+        content = saved(picture, kind)
+    found = decode(content, Framing(12, 8, 1))[:, 0, 0]
+    assert found.tolist() == [round(int(value) / 257) for value in values]
+    assert found.tolist()[-1] == 255
+    np.testing.assert_array_equal(
+        decode(content, Framing(12, 8, 3))[..., 2], decode(content, Framing(12, 8, 1))[..., 0]
+    )
+
+
+def tiff_directory(width: int, height: int, bits: int) -> bytes:
+    """The directory of a big-endian grey TIFF whose pixels follow it in one strip."""
+    size = width * height * bits // 8
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (277, 1), (278, height), (279, size)]
+    begin = 8 + 2 + 12 * (len(tags) + 1) + 4
+    entries = sorted([*tags, (273, begin)])
+    packed = b"".join(
+        struct.pack(">HHI", tag, 4, 1) + struct.pack(">I", value)
+        if tag in (273, 279)
+        else struct.pack(">HHIHH", tag, 3, 1, value, 0)
+        for tag, value in entries
+    )
+    return struct.pack(">H", len(entries)) + packed + b"\0\0\0\0"
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_sixteen_bits_a_channel_and_fewer_than_eight() -> None:
+    row = b"\0" + struct.pack(">HHH", 65535, 32896, 257) * 8
+    assert decode(png(8, 9, 16, 2, row * 9), Framing(9, 8, 3))[4, 4].tolist() == [255, 128, 1]
+    two_bits = b"\0" + bytes([0b00011011]) * 2  # 0, 1, 2, 3 of 3
+    assert decode(png(8, 9, 2, 0, two_bits * 9), Framing(9, 8, 1))[0, :4, 0].tolist() == [0, 85, 170, 255]
+    one_bit = Image.fromarray(np.tile([[False], [True]], (5, 8)))
+    assert decode(saved(one_bit), Framing(10, 8, 3))[:2, 0, 0].tolist() == [0, 255]
+
+
+def test_colours_of_printing_become_those_of_screens() -> None:
+    for ink in ((0, 0, 0, 0), (255, 0, 0, 0), (0, 200, 100, 55), (10, 20, 30, 255)):
+        content = saved(Image.new("CMYK", (16, 16), ink), "TIFF")
+        expected = [(255 - part) * (255 - ink[3]) / 255 for part in ink[:3]]
+        np.testing.assert_allclose(decode(content, Framing(8, 8, 3))[0, 0], expected, atol=1)
+        by_jpeg = decode(saved(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95), Framing(8, 8, 3))
+        np.testing.assert_allclose(by_jpeg[0, 0], expected, atol=4)
+
+
+def test_grey_is_the_luma_of_a_colour() -> None:
+    content = saved(np.full((9, 8, 3), (200, 100, 50), np.uint8))
+    assert set(np.unique(decode(content, Framing(9, 8, 1)))) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
+    grey = saved(np.full((9, 8), 99, np.uint8))
+    assert decode(grey, Framing(9, 8, 3)).tolist() == [[[99, 99, 99]] * 8] * 9
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
+def test_of_moving_pictures_the_first_counts(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 9), colour) for colour in ((200, 0, 0), (0, 0, 200))]
+    content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **LOSSLESS.get(kind, {}))
+    np.testing.assert_allclose(decode(content, Framing(9, 8, 3))[0, 0], [200, 0, 0], atol=3 * (kind == "MPO"))
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_files_give_their_pixels(kind: str) -> None:
+    picture = noise(9, 8)
+    np.testing.assert_array_equal(decode(saved(picture, kind, **LOSSLESS[kind]), Framing(9, 8, 3)), picture)
+
+
+def test_grey_is_told_from_colour() -> None:
+    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    grey = np.stack([ramp] * 3, axis=2)
+    assert look(saved(grey, "JPEG", quality=50)) == ((64, 64), True)
+    assert look(saved(ramp)) == ((64, 64), True)
+    assert look(saved(Image.fromarray(grey).quantize(64))) == ((64, 64), True)
+    assert look(saved(Image.fromarray(ramp.astype(np.uint16) * 257))) == ((64, 64), True)
+    spotted = grey.copy()
+    spotted[:8, :8] = (200, 40, 40)
+    assert look(saved(spotted, "JPEG")) == ((64, 64), False)
+    hidden = np.dstack([spotted, np.where(spotted[..., 0] == spotted[..., 1], 255, 0).astype(np.uint8)])
+    assert look(saved(hidden)) == ((64, 64), True)  # what cannot be seen has no colour
+
+
+# -- what is no picture -----------------------------------------------------------------------------------------------
+
+
+def test_decompression_bombs_are_not_unpacked() -> None:
+    for side, words in ((9_500, "9500×9500 pixels; "), (50_000, "far too many pixels; ")):
+        with pytest.raises(Unreadable, match=rf"^{words}more than 89 million are taken for a decompression bomb$"):
+            decode(png(side, side, 8, 0, b"\0" * 1000), Framing(8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty file"),
+        (b"hello", "not a picture, or damaged at its beginning"),
+        (b"<!doctype html><html>", "not a picture, or damaged at its beginning"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture, or damaged"),  # a program
+        (saved(noise(40, 40))[:300], "damaged, or of a kind that cannot be read (image file is truncated"),
+        (saved(noise(40, 40), "JPEG")[:-200], "damaged, or of a kind that cannot be read (image file is truncated"),
+    ],
+)
+def test_broken_files_say_why(content: bytes, says: str) -> None:
+    for use in (lambda: decode(content, Framing(8, 8, 1)), lambda: look(content)):
+        with pytest.raises(Unreadable) as caught:
+            use()
+        assert str(caught.value).startswith(says)
+
+
+def test_a_machine_without_memory_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoding, "_frame", fail)
+    with pytest.raises(Unreadable, match="too large for the memory"):
+        decode(saved(noise(9, 8)), Framing(8, 8, 1))
+
+
+KINDS: dict[str, bytes] = {
+    "png": saved(noise(12, 10)),
+    "palette": saved(Image.fromarray(noise(12, 10)).convert("P"), transparency=3),
+    "jpeg": saved(noise(40, 30), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"),
+    "progressive": saved(noise(40, 30), "JPEG", progressive=True),
+    "gif": saved(noise(12, 10), "GIF"),
+    "webp": saved(noise(12, 10), "WEBP"),
+    "lossless": saved(noise(12, 10), "WEBP", lossless=True),
+    "tiff": saved(noise(12, 10), "TIFF"),
+    "lzw": saved(noise(12, 10), "TIFF", compression="tiff_lzw"),
+    "float": saved(np.full((12, 10), 0.5, np.float32), "TIFF"),
+    "bmp": saved(noise(12, 10), "BMP"),
+}
+
+
+def outcome(use: Any, content: bytes) -> str:
+    """What is said about a file; nothing where it is a picture. Every other error is passed on."""
+    try:
+        use(content)
+    except Unreadable as error:
+        return str(error) or "nothing is said"
+    return ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str) -> None:
+    whole, random, said = KINDS[kind], np.random.default_rng(len(kind)), set()
+    for number in range(250):
+        content = bytearray(whole)
+        for _ in range(random.integers(1, 4)):
+            content[random.integers(len(whole) if number % 2 else min(len(whole), 64))] = random.integers(256)
+        if number % 5 == 0:
+            content = content[: random.integers(len(whole))]
+        said.add(outcome(look, bytes(content)))
+        said.add(outcome(lambda content: decode(content, Framing(8, 8, 3)), bytes(content)))
+    assert "nothing is said" not in said
+    assert not any("\n" in words for words in said)
+    assert len(said) >= 3
+
+
+@settings(max_examples=60)
+@given(
+    st.binary(max_size=60), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0"])
+)
+def test_bytes_that_begin_like_a_picture(content: bytes, beginning: bytes) -> None:
+    with pytest.raises(Unreadable):
+        decode(beginning + content, Framing(8, 8, 3))
+
+
+# -- where pictures lie -----------------------------------------------------------------------------------------------
+
+
+def why(item: Item) -> str:
+    with pytest.raises(Unreadable) as caught:
+        read_item(item)
+    return str(caught.value)
+
+
+def test_files_links_and_what_only_looks_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "holiday.zip"  # a folder, for all its name
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"content")
+    (folder / "b.png").symlink_to("a.png")
+    assert read_item((str(folder), "a.png")) == read_item((str(folder), "b.png")) == b"content"
+    (folder / "nowhere.png").symlink_to("none.png")
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    assert why((str(folder), "nowhere.png")) == why((str(folder), "self.png")) == "a link that leads nowhere"
+    for name in ("folder", "pipe", "zero"):
+        assert why((str(folder), f"{name}.png")) == "no file, but a folder, a pipe or a device"
+    assert why((str(folder), "gone.png")) == "No such file or directory"
+    monkeypatch.setattr(decoding, "MOST_BYTES", 6)
+    assert "more than 0 are refused" in why((str(folder), "a.png"))
+
+
+def test_entries_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "Own.ZIP"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as written:
+        written.writestr("b/ä 1.png", b"first" * 100)
+        written.writestr("../../evil.png", b"outside")
+    assert read_item((str(path), "b/ä 1.png")) == b"first" * 100
+    assert read_item((str(path), "../../evil.png")) == b"outside"
+    assert not (tmp_path.parent / "evil.png").exists()
+    assert "There is no item named" in why((str(path), "gone.png"))
+    with zipfile.ZipFile(path, "w") as written:  # another one of that name
+        written.writestr("c.png", b"second, and longer")
+    assert read_item((str(path), "c.png")) == b"second, and longer"
+    monkeypatch.setattr(decoding, "MOST_BYTES", 9)
+    assert "are refused" in why((str(path), "c.png"))
+
+
+def test_damaged_and_encrypted_entries(tmp_path: Path) -> None:
+    path = tmp_path / "own.zip"
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("a.png", b"some content")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"some content", b"same content"))
+    assert "Bad CRC-32" in why((str(path), "a.png"))
+    local, central = whole.index(b"PK\3\4"), whole.index(b"PK\1\2")
+    encrypted = bytearray(whole)
+    encrypted[local + 6] |= 1
+    encrypted[central + 8] |= 1
+    path.write_bytes(bytes(encrypted) + b"")
+    os.utime(path, (1, 1))
+    assert "encrypted" in why((str(path), "a.png"))
+    unknown = bytearray(whole)
+    unknown[local + 8] = unknown[central + 10] = 99
+    path.write_bytes(bytes(unknown))
+    os.utime(path, (2, 2))
+    assert "compression" in why((str(path), "a.png"))
+
+
+def test_a_file_that_is_no_zip_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "img.zip"
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("a.png", bytes(5000))
+    whole = path.read_bytes()
+    for content, says in {
+        b"\n <!DOCTYPE html><html><title>Google Drive - Quota exceeded": "is a web page and no zip: .* Google Drive",
+        whole[:-100]: r"no zip, or cut off before its end \(5,\d\d\d bytes\); get it again",
+        b"": r"no zip, or cut off before its end \(0 bytes\)",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"^{path}:? {says}"):
+            open_zip(str(path))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"img\.zip cannot be opened \(Permission denied\)"):
+        open_zip(str(path))
+
+
+def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "train-0.parquet"
+    rows = [{"bytes": f"row {i}".encode(), "path": f"{i}.jpg"} for i in range(10)]
+    rows[7] = {"bytes": None, "path": "7.jpg"}
+    parquet.write_table(pyarrow.table({"image": rows, "Smiling": [True] * 10}), path, row_group_size=3)
+    order = [9, 0, 3, 2, 8, 5, 4, 6, 1]
+    assert [read_item((str(path), str(i))) for i in order] == [f"row {i}".encode() for i in order]
+    assert why((str(path), "7")) == "this row holds no picture"
+    assert why((str(path), "10"))
+    assert shown((str(path), "3")) == "train-0.parquet row 3"
+    plain = tmp_path / "plain.parquet"
+    parquet.write_table(pyarrow.table({"image": [b"one", b"two"]}), plain)
+    assert read_item((str(plain), "1")) == b"two"
+    path.write_bytes(path.read_bytes()[:100])
+    assert "damaged" in why((str(path), "0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("a b/ä 猫 🐈.png", "a b/ä 猫 🐈.png"),
+        ("two\nlines\t.png", "two\\nlines\\t.png"),
+        ("\x1b[2Jclear.png", "\\x1b[2Jclear.png"),
+        (os.fsdecode(b"caf\xe9.png"), "caf\\udce9.png"),
+        ("line\u2028end.png", "line\\u2028end.png"),
+    ],
+)
+def test_names_are_printed_on_one_line(name: str, printed: str) -> None:
+    assert shown(("folder", name)) == printed
+    assert printed.encode()
+
+
+# -- what a worker does -----------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
+    pictures = [noise(9, 8, seed=i) for i in range(4)]
+    for i, picture in enumerate(pictures):
+        (tmp_path / f"{i}.png").write_bytes(saved(picture))
+    (tmp_path / "2.png").write_bytes(b"broken")
+    items = [(str(tmp_path), f"{i}.png") for i in range(4)]
+    target = tmp_path / "pixels"
+    target.write_bytes(b"\x07" * (10 + 4 * 216 + 5))
+    problem = (2, "not a picture, or damaged at its beginning")
+    assert decode_into(8, str(target), 10, items, Framing(9, 8, 3)) == (8, [problem])
+    assert examine(8, items, Framing(9, 8, 3)) == (8, [problem])
+    pictures[2] = np.zeros((9, 8, 3), np.uint8)
+    assert target.read_bytes() == b"\x07" * 10 + np.stack(pictures).tobytes() + b"\x07" * 5
+
+
+def test_workers_load_no_torch() -> None:
+    check = "import sys, vaelab.decoding; print([m for m in ('torch', 'pyarrow', 'vaelab.images') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,415 @@
+"""The hub's mirror, played by a server in this process that breaks off, lies and disappears."""
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow
+import pytest
+from huggingface_hub import constants
+from PIL import Image
+from pyarrow import parquet
+from typed import Typed, type_command
+
+from vaelab import hub, runtime
+from vaelab.datasets import _celeba_layouts, celeba
+from vaelab.downloads import DownloadFailed
+from vaelab.hub import download
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONTENT = {f"data/train-0000{i}-of-00002.parquet": bytes(range(256)) * (400 + 100 * i) for i in range(2)}
+FIRST, SECOND = CONTENT
+
+
+class Hub:
+    """A server that speaks the hub's API for one data set; ``faults`` are asked before a file is sent."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = dict(files)
+        self.digests: dict[str, str] = {}
+        self.faults: list[Callable[[BaseHTTPRequestHandler, bytes], bool]] = []
+        self.asked: list[tuple[str, str | None]] = []
+        self.tokens: set[str | None] = set()
+        mine = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.0"
+
+            def do_GET(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                if path.startswith("/api/datasets/"):
+                    mine.describe(self)
+                else:
+                    mine.send(self, path.partition(f"/resolve/{COMMIT}/")[2])
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = False
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def describe(self, request: BaseHTTPRequestHandler) -> None:
+        siblings = [
+            {"rfilename": name, "size": len(content), "blobId": "0" * 40,
+             "lfs": {"sha256": self.digests.get(name, hashlib.sha256(content).hexdigest()), "size": len(content),
+                     "pointerSize": 130}}
+            for name, content in self.files.items()
+        ]  # fmt: skip
+        siblings.append({"rfilename": "README.md", "size": 10, "blobId": "1" * 40})
+        about = {"_id": "x", "id": "flwrlabs/celeba", "sha": COMMIT, "private": False, "siblings": siblings, "tags": [],
+                 "downloads": 0, "likes": 0}  # fmt: skip
+        answer(request, 200, json.dumps(about).encode(), {"Content-Type": "application/json"})
+
+    def send(self, request: BaseHTTPRequestHandler, name: str) -> None:
+        given = request.headers.get("Range")
+        if not name:  # the library says hello
+            answer(request, 404, b"")
+            return
+        self.asked.append((name, given))
+        self.tokens.add(request.headers.get("Authorization"))
+        if name not in self.files:
+            answer(request, 404, b"not here")
+            return
+        begin = int(re.fullmatch(r"bytes=(\d+)-", given)[1]) if given else 0
+        part = self.files[name][begin:]
+        if self.faults and self.faults.pop(0)(request, part):
+            return
+        if begin and not part:
+            answer(request, 416, b"")
+        else:
+            answer(request, 206 if given else 200, part)
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def answer(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    request.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+        request.send_header(name, value)
+    request.end_headers()
+    request.wfile.write(body)
+
+
+def break_off_after(count: int) -> Callable[[BaseHTTPRequestHandler, bytes], bool]:
+    def fault(request: BaseHTTPRequestHandler, part: bytes) -> bool:
+        request.send_response(206 if request.headers.get("Range") else 200)
+        request.send_header("Content-Length", str(len(part)))
+        request.end_headers()
+        request.wfile.write(part[:count])
+        return True
+
+    return fault
+
+
+def refuse(status: int) -> Callable[[BaseHTTPRequestHandler, bytes], bool]:
+    return lambda request, _part: answer(request, status, b"no") is None
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Hub]]:
+    """Starts a hub with these files; the library takes it for the real one."""
+    started: list[Hub] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VAELAB_DATA", raising=False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(hub, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(hub, "PIECE", 1000)
+
+    def start(files: dict[str, bytes] | None = None) -> Hub:
+        server = Hub(CONTENT if files is None else files)
+        started.append(server)
+        point_to(monkeypatch, server.url)
+        return server
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def point_to(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def get(folder: Path) -> list[Path]:
+    return download("flwrlabs/celeba", folder, ["*.parquet"], "Ask them")
+
+
+def failure(folder: Path) -> str:
+    with pytest.raises(DownloadFailed) as caught:
+        get(folder)
+    assert str(caught.value).endswith(". Ask them")
+    return str(caught.value)
+
+
+def there(folder: Path) -> dict[str, bytes]:
+    """Every file with a name of its own, as against hidden ones."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def halves(folder: Path) -> list[int]:
+    return [path.stat().st_size for path in sorted(folder.rglob(".*.part"))]
+
+
+# -- downloads --------------------------------------------------------------------------------------------------------
+
+
+def test_all_files_that_match_and_none_twice(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    assert get(tmp_path / "to") == [tmp_path / "to" / name for name in CONTENT]
+    assert there(tmp_path / "to") == CONTENT
+    assert server.asked == [(FIRST, None), (SECOND, None)]
+    assert server.tokens == {None}
+    get(tmp_path / "to")
+    assert len(server.asked) == 2
+    damaged = tmp_path / "to" / FIRST
+    damaged.write_bytes(bytes(len(CONTENT[FIRST])))  # of the right size
+    get(tmp_path / "to")
+    assert there(tmp_path / "to") == CONTENT
+    assert len(server.asked) == 3
+
+
+def test_a_token_reaches_the_hub(serve: Callable[..., Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve()
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    get(tmp_path / "to")
+    assert server.tokens == {"Bearer hf_secret"}
+
+
+def test_a_broken_connection_is_gone_on_with(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    server.faults = [break_off_after(5000), break_off_after(0), refuse(503), break_off_after(3000)]
+    get(tmp_path / "to")
+    assert there(tmp_path / "to") == CONTENT
+    assert [begin for name, begin in server.asked if name == FIRST] == [None, *["bytes=5000-"] * 3, "bytes=8000-"]
+    assert halves(tmp_path) == []
+
+
+def test_after_it_gave_up_the_next_call_goes_on(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    server.faults = [break_off_after(50_000), *[break_off_after(0)] * hub.TRIES]
+    said = failure(tmp_path / "to")
+    assert re.match(rf"{FIRST}: the connection .*; 0\.1 of 0\.1 MB are kept, the same command goes on\. Ask", said)
+    assert there(tmp_path / "to") == {}
+    assert halves(tmp_path) == [50_000]
+    get(tmp_path / "to")
+    assert server.asked[-2:] == [(FIRST, "bytes=50000-"), (SECOND, None)]
+    assert there(tmp_path / "to") == CONTENT
+
+
+def test_interrupted_it_leaves_no_half_under_the_name(
+    serve: Callable[..., Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, reported = serve(), []
+
+    @contextmanager
+    def stop(label: str, total: int | None) -> Iterator[Any]:
+        class Bar(runtime._Silent):
+            def advance(self, amount: int) -> None:
+                reported.append(amount)
+                if len(reported) == 3:
+                    raise KeyboardInterrupt
+
+        assert (label, total) == (f"downloading {Path(FIRST).name}", len(CONTENT[FIRST]))
+        yield Bar()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "progress", stop)
+        with pytest.raises(KeyboardInterrupt):
+            get(tmp_path / "to")
+    assert reported == [1000] * 3
+    assert there(tmp_path / "to") == {}
+    get(tmp_path / "to")
+    assert server.asked[1] == (FIRST, "bytes=3000-")
+    assert there(tmp_path / "to") == CONTENT
+
+
+def test_progress_ends_at_the_size_however_often_it_breaks(
+    serve: Callable[..., Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, sums = serve(), dict.fromkeys(CONTENT, 0)
+    (tmp_path / "to" / "data").mkdir(parents=True)
+    (tmp_path / "to" / "data" / f".{Path(SECOND).name}.part").write_bytes(CONTENT[SECOND][:7000])
+    server.faults = [break_off_after(5000), break_off_after(9000)]
+
+    @contextmanager
+    def note(label: str, _total: int | None) -> Iterator[Any]:
+        class Bar(runtime._Silent):
+            def advance(self, amount: int) -> None:
+                sums[f"data/{label.removeprefix('downloading ')}"] += amount
+
+        yield Bar()
+
+    monkeypatch.setattr(hub, "progress", note)
+    get(tmp_path / "to")
+    assert sums == {name: len(content) for name, content in CONTENT.items()}
+
+
+def test_a_server_that_knows_no_ranges_begins_anew(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    server.faults = [break_off_after(5000), lambda request, _part: answer(request, 200, CONTENT[FIRST]) is None]
+    get(tmp_path / "to")
+    assert there(tmp_path / "to") == CONTENT
+
+
+def test_other_content_than_described_gets_no_name(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    server.digests[FIRST] = "0" * 64
+    assert "other content came than the hub describes; the same command begins it anew" in failure(tmp_path / "to")
+    assert there(tmp_path / "to") == {}
+    assert halves(tmp_path) == []
+    server.digests.clear()
+    get(tmp_path / "to")
+    assert there(tmp_path / "to") == CONTENT
+
+
+@pytest.mark.parametrize("length", [1, 300_000])
+def test_half_of_another_file_is_noticed(serve: Callable[..., Hub], tmp_path: Path, length: int) -> None:
+    serve()
+    half = tmp_path / "to" / "data" / f".{Path(FIRST).name}.part"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"\xff" * length)  # of an older version, that was shorter or longer
+    assert "the same command begins it anew" in failure(tmp_path / "to")
+    get(tmp_path / "to")
+    assert there(tmp_path / "to") == CONTENT
+
+
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (404, 1), (416, 1), (500, hub.TRIES)])
+def test_refusals(serve: Callable[..., Hub], tmp_path: Path, status: int, tries: int) -> None:
+    server = serve()
+    server.faults = [break_off_after(5000), *[refuse(status)] * 9]
+    assert f"{FIRST}: answered {status}" in failure(tmp_path / "to")
+    assert len(server.asked) == 1 + tries
+    assert halves(tmp_path) == ([] if status == 416 else [5000])
+
+
+def test_names_that_lead_outside_are_left_alone(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    serve({"../evil.parquet": b"evil", "/tmp/evil.parquet": b"evil", "a/../../evil.parquet": b"evil", **CONTENT})
+    get(tmp_path / "to")
+    assert there(tmp_path / "to") == CONTENT
+    assert not list(tmp_path.glob("evil*"))
+
+
+def test_nothing_that_matches(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    serve({"train.csv": b"text"})
+    assert failure(tmp_path / "to") == "flwrlabs/celeba holds no files *.parquet. Ask them"
+
+
+def test_a_disk_too_small(serve: Callable[..., Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100_000))
+    assert "0.00 GB are to come and 0.00 GB are free" in failure(tmp_path / "to")
+    assert server.asked == []
+
+
+def test_without_the_extra(serve: Callable[..., Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    said = failure(tmp_path / "to")
+    assert said == "downloading flwrlabs/celeba needs the extra hub: pip install 'vaelab[hub]'. Ask them"
+
+
+# -- CelebA -----------------------------------------------------------------------------------------------------------
+
+SIZES = {"train": 3, "valid": 2, "test": 1}
+
+
+def mirror(sizes: dict[str, int]) -> dict[str, bytes]:
+    """The files of the mirror, with so many images."""
+    files = {}
+    for split, count in sizes.items():
+        image = io.BytesIO()
+        Image.fromarray(np.full((218, 178, 3), 90, np.uint8)).save(image, "JPEG")
+        columns: dict[str, Any] = {"image": [{"bytes": image.getvalue(), "path": "a.jpg"}] * count}
+        columns |= {"celeb_id": [1] * count, "Smiling": [True] * count, "Young": [False] * count}
+        written = io.BytesIO()
+        parquet.write_table(pyarrow.table(columns), written)
+        files[f"img_align+identity+attr/{split}-00000-of-00001.parquet"] = written.getvalue()
+    return files
+
+
+@pytest.fixture
+def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
+    """Type a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for module in (celeba, _celeba_layouts):
+        monkeypatch.setattr(module, "PUBLISHED", SIZES)
+    yield type_command(monkeypatch, capsys)
+    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+
+
+def test_get_celeba_states_its_terms_and_then_it_is_there(
+    serve: Callable[..., Hub], vaelab: Typed, tmp_path: Path
+) -> None:
+    server = serve(mirror(SIZES))
+    code, out, err = vaelab("data", "get", "celeba")
+    assert code == 0
+    assert out == f"celeba: {tmp_path / 'cache' / 'vaelab' / 'celeba'}\n"
+    assert "non-commercial research only" in err
+    assert celeba.OFFICIAL in err
+    images = celeba.load(None, "train")
+    assert (len(images), images.attribute_names) == (3, ("Smiling", "Young"))
+    assert np.asarray(images.attributes).tolist() == [[True, False]] * 3
+    assert images.notes[1:] == ()
+    asked = len(server.asked)
+    assert vaelab("data", "get", "celeba")[0] == 0
+    assert len(server.asked) == asked
+    assert vaelab("data", "get", "celeba", "--to", "here")[1] == "celeba: here\n"
+    assert vaelab("data", "check", "here")[0] == 0
+
+
+def test_the_official_files_beside_it_do_not_matter(serve: Callable[..., Hub], vaelab: Typed, tmp_path: Path) -> None:
+    serve(mirror(SIZES))
+    (tmp_path / "here" / "img_align_celeba").mkdir(parents=True)
+    (tmp_path / "here" / "img_align_celeba" / "000001.jpg").write_bytes(b"")
+    assert vaelab("data", "get", "celeba", "--to", "here")[0] == 0
+
+
+@pytest.mark.parametrize("sizes", [{**SIZES, "valid": 1}, {"train": 3, "valid": 2}])
+def test_other_counts_than_published_are_no_success(
+    serve: Callable[..., Hub], vaelab: Typed, sizes: dict[str, int]
+) -> None:
+    serve(mirror(sizes))
+    code, _, err = vaelab("data", "get", "celeba")
+    assert code == 1
+    said = err.splitlines()[-1]
+    assert said.startswith("vaelab: flwrlabs/celeba has sent 3 train, ")
+    assert "published are 3, 2, 1" in said
+    assert celeba.OFFICIAL in said
+
+
+def test_nobody_there_is_one_line_that_names_the_official_source(
+    serve: Callable[..., Hub], vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        point_to(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}")
+    code, out, err = vaelab("data", "get", "celeba")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("vaelab: flwrlabs/celeba could not be asked for (")
+    assert "The official source instead: CelebA is for non-commercial research only" in err.splitlines()[-1]
+    assert celeba.OFFICIAL in err.splitlines()[-1]
+    assert "Traceback" not in err
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    err = vaelab("data", "get", "celeba")[2]
+    assert "pip install 'vaelab[hub]'. The official source instead" in err.splitlines()[-1]
