@@ -123,7 +123,9 @@ def fit_probe(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"],
     given = codes.astype(np.float64)
     varies = given.max(0) > given.min(0)  # computed, the variance of equal numbers may be a rounding error
     mean, std = np.where(varies, given.mean(0), given[0]), np.where(varies, given.std(0), 1)
-    fitted = LogisticRegression(C=C, tol=1e-10, max_iter=10_000).fit((given - mean) / std, has)
+    # Newton's method takes a second where lbfgs takes ten on 16,000 codes that are nearly separable.
+    solver = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+    fitted = solver.fit((given - mean) / std, has)
     return Probe(fitted.coef_[0], float(fitted.intercept_[0]), mean, std)
 
 

@@ -1,8 +1,10 @@
 """report.html: a run on one self-contained page."""
 
 import base64
+import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -52,10 +54,20 @@ def _figures(run: Run, order: Sequence[str]) -> list[dict[str, Any]]:
         if name in files:
             with Image.open(files[name]) as picture:
                 words, wide = dict(picture.info), picture.width > 1.2 * picture.height
-            data = base64.b64encode(files[name].read_bytes()).decode()
+                kind, content = _light(picture, files[name])
             title, caption = words.get("Title", name), words.get("Description", "")
+            data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
             rows.append({"name": name, "title": title, "caption": caption, "data": data, "wide": wide})
     return rows
+
+
+def _light(picture: Image.Image, file: Path) -> tuple[str, bytes]:
+    """(kind, bytes) of a figure for a page to send: as it is, but photographs as WebP, a fifth of their size as PNG."""
+    if picture.mode != "RGB":
+        return "png", file.read_bytes()
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=90, method=4)
+    return "webp", buffer.getvalue()
 
 
 def _measured_rows(run: Run) -> list[dict[str, str]]:
