@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
 
-from vaelab import decoding
+from vaelab import containers, decoding
 from vaelab.containers import Item, Unreadable, open_zip, read_item, shown
 from vaelab.decoding import Framing, decode, decode_into, examine, look
 
@@ -424,7 +424,7 @@ def test_files_links_and_what_only_looks_like_a_file(tmp_path: Path, monkeypatch
     for name in ("folder", "pipe", "zero"):
         assert why((str(folder), f"{name}.png")) == "no file, but a folder, a pipe or a device"
     assert why((str(folder), "gone.png")) == "No such file or directory"
-    monkeypatch.setattr(decoding, "MOST_BYTES", 6)
+    monkeypatch.setattr(containers, "MOST_BYTES", 6)
     assert "more than 0 are refused" in why((str(folder), "a.png"))
 
 
@@ -440,7 +440,7 @@ def test_entries_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with zipfile.ZipFile(path, "w") as written:  # another one of that name
         written.writestr("c.png", b"second, and longer")
     assert read_item((str(path), "c.png")) == b"second, and longer"
-    monkeypatch.setattr(decoding, "MOST_BYTES", 9)
+    monkeypatch.setattr(containers, "MOST_BYTES", 9)
     assert "are refused" in why((str(path), "c.png"))
 
 

@@ -24,10 +24,10 @@ def make_images(count: int = 50, shape: tuple[int, int, int] = (9, 8, 1), seed: 
 
 
 def make_recipe(**overrides: Any) -> Recipe:
-    tables = {"data": {"name": "digits"}, "network": {"name": "conv", **NETWORKS["conv"]}}
+    tables = {"data": {"name": "digits"}, "network": {"name": "conv", "latent_dim": 2, **NETWORKS["conv"]}}
     defaults = {"training.batch_size": 8, "training.steps": 20, "training.checkpoint_every": 7, "training.threads": 1}
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return recipe.validate(recipe.merge(tables, {**defaults, **dotted}), "test").settled(50)
+    return recipe.validate(recipe.merge(tables, {**defaults, **dotted}), "test").settled((1, 9, 8), 50)
 
 
 def make_state(made: Recipe, data: Images) -> State:

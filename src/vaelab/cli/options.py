@@ -35,6 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 
 
 def complain(text: str) -> None:
+    """One line on stderr that says what is wrong."""
     print(f"vaelab: {' '.join(text.split())}", file=sys.stderr)
 
 
@@ -51,6 +52,7 @@ def overrides_of(texts: list[str] | None, seed: int | None = None, strict: bool 
 
 
 def names_of(text: str | None) -> list[str] | None:
+    """The names in a list with commas; None where nothing was given."""
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
