@@ -304,6 +304,18 @@ def test_strict_refuses_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.
         load(tmp_path / "other" / "shut", "train")
 
 
+@pytest.mark.parametrize("broken", [{0}, {3}, {0, 1, 2}, {1, 2, 3}, {0, 2, 4}, {0, 1, 2, 3}])
+def test_of_a_few_pictures_one_that_can_be_read_is_on_each_side(tmp_path: Path, broken: set[int]) -> None:
+    for i in range(5):
+        path = put(tmp_path / "own" / f"{i}.png", shade=40 * i)
+        if i in broken:
+            path.write_bytes(b"")
+    train, test = (load(tmp_path / "own", split) for split in ("train", "test"))
+    shades = {int(image.flat[0]) // 40 for part in (train, test) for image in part.pixels}
+    assert shades == set(range(5)) - broken
+    assert len(train) + len(test) == max(2, 5 - len(broken))  # the only one serves for both
+
+
 def test_not_one_readable_picture(tmp_path: Path) -> None:
     for i in range(3):
         put(tmp_path / "own" / f"{i}.png").write_bytes(b"")
