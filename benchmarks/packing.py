@@ -22,11 +22,12 @@ import numpy as np
 import torch
 
 from vaelab import packing
+from vaelab.batches import Batches
 from vaelab.containers import Item, read_item
 from vaelab.datasets import celeba
 from vaelab.datasets._celeba_layouts import find_layout
 from vaelab.decoding import Framing, decode
-from vaelab.images import Batches, Images, as_tensor, to_float
+from vaelab.images import Images, as_tensor, to_float
 from vaelab.packing import Pack, Source
 from vaelab.runtime import default_threads, describe_machine
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vaelab.batches import Batches
 from vaelab.images import (
-    Batches,
     Images,
     as_model_input,
     binarize,

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from vaelab import decoding, packing, runtime
 from vaelab.decoding import Framing, Item
-from vaelab.images import Images, Rows
+from vaelab.images import Images
 from vaelab.packing import FACTS, JOURNAL, PIXELS, CannotRead, Pack, Source, check_items, pack, remembered
 from vaelab.pictures import encode_png
+from vaelab.pixels import Rows
 
 FRAMING = Framing(9, 8, 1)
 

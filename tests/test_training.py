@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from vaelab import catalog, files, images, recipe, training
-from vaelab.images import Batches, Images
+from vaelab.batches import Batches
+from vaelab.images import Images
 from vaelab.recipe import Recipe
 from vaelab.runtime import Noise
 from vaelab.training import State, Tick

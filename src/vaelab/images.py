@@ -1,10 +1,10 @@
-"""Images: the one container of image data, what is known about a data set, batches."""
+"""Images: the one container of image data, and what is known about a data set."""
 
 import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.catalog import unknown
+from vaelab.pixels import PixelArray, Rows
 from vaelab.runtime import derive_seed
 
 Split = Literal["train", "valid", "test"]
@@ -35,51 +36,6 @@ class About:
     """Names of the files that hold it; empty for a data set that needs none."""
     terms: str = ""
     """What a person should know before downloading it."""
-
-
-@runtime_checkable
-class PixelArray(Protocol):
-    """What pixels may lie in: an array, a read-only memory map, a selection of either."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length along each axis."""
-
-    @property
-    def dtype(self) -> Any:
-        """Type of an element."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]: ...
-
-
-class Rows:
-    """Some rows of an array, read when they are asked for: a selection of a memory map stays on the disk."""
-
-    def __init__(self, array: PixelArray, indices: NDArray[np.int64]) -> None:
-        parent: Rows | None = array if isinstance(array, Rows) else None
-        self._array: PixelArray = array if parent is None else parent._array
-        self._indices: NDArray[np.int64] = indices if parent is None else parent._indices[indices]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length along each axis."""
-        return (len(self._indices), *self._array.shape[1:])
-
-    @property
-    def dtype(self) -> Any:
-        """Type of an element."""
-        return self._array.dtype
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
-        return np.asarray(self._array[self._indices[key]])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,52 +194,6 @@ def _given_tensor(given: Any) -> Tensor:
     if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:  # torch knows no others
         raise ValueError(f"images must be uint8 or floating point; got {array.dtype}")
     return as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
-
-
-class Batches:
-    """The order in which a training set is seen: step → batch, a pure function of (seed, step).
-
-    Every epoch is a fresh permutation; its last, smaller batch is used too. Pixels stay where they are, in memory or in
-    a memory map; to an accelerator they are copied where they fit beside the training.
-    """
-
-    def __init__(self, images: Images, batch_size: int, seed: int, device: torch.device) -> None:
-        self._array = images.pixels
-        self._device = device
-        self._on_device = as_tensor(images.pixels).to(device) if _fits(images.pixels, device) else None
-        self._seed = seed
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-        self.num_images = len(images)
-        self.batch_size = batch_size
-        self.steps_per_epoch = -(-len(images) // batch_size)
-
-    def epoch(self, step: int) -> int:
-        """The epoch of ``step``, both counted from 0."""
-        return step // self.steps_per_epoch
-
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Indices of all images in the order of ``epoch``."""
-        if self._order[0] != epoch:
-            philox = np.random.Philox(key=derive_seed(self._seed, "order", epoch))
-            self._order = (epoch, np.random.Generator(philox).permutation(self.num_images))
-        return self._order[1]
-
-    def pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
-        """The batch of ``step``, counted from 0."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        start = position * self.batch_size
-        chosen = self.order(epoch)[start : start + self.batch_size]
-        if self._on_device is not None:
-            return self._on_device[torch.from_numpy(chosen).to(self._device)]
-        return as_tensor(self._array[chosen]).to(self._device)
-
-
-def _fits(pixels: PixelArray, device: torch.device) -> bool:
-    """Whether pixels take less than half of what an accelerator has free; memory of the CPU needs no second copy."""
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(np.prod(pixels.shape)) < free // 2
 
 
 def split_off(images: Images, count: int) -> tuple[Images, Images]:

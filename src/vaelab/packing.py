@@ -26,7 +26,8 @@ from vaelab import decoding
 from vaelab.containers import Item, printable, shown
 from vaelab.decoding import Framing, Problem
 from vaelab.files import write_atomic
-from vaelab.images import Images, PixelArray, Rows
+from vaelab.images import Images
+from vaelab.pixels import PixelArray, Rows
 from vaelab.runtime import cache_dir, default_threads, progress
 
 VERSION = 2

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.images import Batches, Binarize, Images, to_float
+from vaelab.batches import Batches
+from vaelab.images import Binarize, Images, to_float
 from vaelab.model import VAE, Pass
 from vaelab.recipe import Training
 from vaelab.runtime import Noise, Precision, autocast, derive_seed

@@ -11,8 +11,8 @@ import torch
 
 from vaelab import evaluation, training
 from vaelab import recipe as recipes
+from vaelab.batches import Batches
 from vaelab.files import save_tensors
-from vaelab.images import Batches
 from vaelab.lab.data import DataOfRun, data_of, load_data
 from vaelab.lab.plans import command, run_directory
 from vaelab.lab.results import MODEL_FORMAT, draw_figures, load, update_report
