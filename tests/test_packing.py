@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from vaelab import decoding, packing, runtime
 from vaelab.decoding import Framing, Item
 from vaelab.images import Images
-from vaelab.packing import FACTS, JOURNAL, PIXELS, CannotRead, Pack, Source, check_items, pack, remembered
+from vaelab.npy import PixelFiles
+from vaelab.packing import COLUMNS, FACTS, JOURNAL, CannotRead, Pack, Source, check_items, pack, remembered
 from vaelab.pictures import encode_png
-from vaelab.pixels import Rows
+from vaelab.pixels import Rows, Shards
 
 FRAMING = Framing(9, 8, 1)
+PIXELS = "pixels.npy"
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "MOST_PER_PART", 4)
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five pictures to a file."""
+    monkeypatch.setattr(packing, "SHARD_BYTES", 5 * 72 + 71)
 
 
 def picture(number: int) -> NDArray[np.uint8]:
@@ -167,7 +175,7 @@ def test_a_pack_without_a_picture_is_made_again_when_that_is_mended(tmp_path: Pa
     assert len(make(items)) == 4
 
 
-@pytest.mark.parametrize("damage", ["facts", "pixels", "columns", "half", "empty"])
+@pytest.mark.parametrize("damage", ["facts", "pixels", "columns", "half", "hollow", "half columns", "empty"])
 def test_a_damaged_pack_is_made_again(tmp_path: Path, damage: str) -> None:
     items = write(tmp_path / "in", 6)
     folder = make(items).folder
@@ -177,6 +185,10 @@ def test_a_damaged_pack_is_made_again(tmp_path: Path, damage: str) -> None:
             (folder / FACTS).write_text('{"digest": ')
         case "half":
             (folder / PIXELS).write_bytes(before[PIXELS][:-100])
+        case "hollow":
+            (folder / PIXELS).write_bytes(b"")
+        case "half columns":
+            (folder / COLUMNS).write_bytes(before[COLUMNS][:-10])
         case "empty":
             for path in folder.iterdir():
                 path.unlink()
@@ -196,6 +208,128 @@ def test_facts_are_found_out_once() -> None:
     for key in ("a", "a", "b"):
         assert remembered({"key": key}, find_out) == {"size": [64, 64]}
     assert len(asked) == 2
+
+
+# -- in several files -------------------------------------------------------------------------------------------------
+
+SHARDS = [f"pixels-0000{number}.npy" for number in range(3)]
+
+
+def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) -> None:
+    packed = make(write(tmp_path / "in", 12), columns={"labels": np.arange(12)})
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS]
+    for name, rows in zip(SHARDS, (range(5), range(5, 10), range(10, 12)), strict=True):
+        np.testing.assert_array_equal(np.load(packed.folder / name, mmap_mode="r"), expected(rows), strict=True)
+    assert isinstance(packed.pixels, Shards)
+    assert all(isinstance(shard, np.memmap) and not shard.flags.writeable for shard in packed.pixels.arrays)
+    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)), strict=True)
+    assert packed.digest == Images(packed.pixels).fingerprint() == Images(expected(range(12))).fingerprint()
+
+
+@pytest.mark.parametrize(("count", "names"), [(5, [PIXELS]), (6, SHARDS[:2]), (10, SHARDS[:2]), (11, SHARDS)])
+def test_no_file_has_more_than_it_may(tmp_path: Path, small_shards: None, count: int, names: list[str]) -> None:
+    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", FACTS, *names]
+
+
+def test_a_small_pack_is_what_it_was_before_there_were_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = write(tmp_path / "in", 12)
+    one = make(items)
+    facts = json.loads((one.folder / FACTS).read_text())
+    assert list(facts) == ["title", "digest", "rows_left_out", "left_out", "unread", "facts"]
+    monkeypatch.setattr(packing, "SHARD_BYTES", 360)
+    before = files(one.folder)
+    assert isinstance(make(items).pixels, np.memmap)  # opened as it is
+    several = make(items, key="two")
+    assert several.digest == one.digest
+    monkeypatch.setattr(packing, "SHARD_BYTES", 1 << 32)
+    assert isinstance(make(items, key="two").pixels, Shards)
+    assert files(one.folder) == before
+
+
+def test_pictures_left_out_of_shards(tmp_path: Path, small_shards: None, small_parts: None) -> None:
+    items = write(tmp_path / "in", 12)
+    for row in (4, 5, 11):
+        (tmp_path / "in" / f"{row:03d}.png").write_bytes(b"")
+    packed = make(items, columns={"labels": np.arange(12)})
+    kept = [0, 1, 2, 3, 6, 7, 8, 9, 10]
+    assert [name for name, _ in packed.left_out] == ["004.png", "005.png", "011.png"]
+    assert isinstance(packed.pixels, Rows)
+    assert isinstance(packed.pixels.array, Shards)
+    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(kept))
+    assert packed.columns["labels"].tolist() == kept
+    assert packed.digest == Images(expected(kept)).fingerprint()
+
+
+@pytest.mark.parametrize("stop", [2, 7, 9, 10, 11])
+def test_shards_are_gone_on_with(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, small_shards: None, small_parts: None, stop: int
+) -> None:
+    items = write(tmp_path / "in", 12)
+    whole = files(make(items, key="whole").folder)
+    with monkeypatch.context() as patch:
+        stop_after(patch, stop, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            make(items)
+    (journal,) = cache.glob(f"*.part/{JOURNAL}")
+    borders = [json.loads(line)[:2] for line in journal.read_text().splitlines()]
+    assert borders == [part for part in ([0, 4], [4, 5], [5, 9], [9, 10], [10, 12]) if part[1] <= stop]
+    decoded: list[str] = []
+    with monkeypatch.context() as patch:
+        read = decoding.read_item
+        patch.setattr(decoding, "read_item", lambda item: (decoded.append(item[1]), read(item))[1])
+        assert files(make(items).folder) == whole
+    assert decoded == [f"{i:03d}.png" for i in range(borders[-1][1] if borders else 0, 12)]
+
+
+@pytest.mark.parametrize("change", ["other layout", "first", "last", "half"])
+def test_a_journal_of_other_shards_is_not_believed(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None, change: str
+) -> None:
+    items = write(tmp_path / "in", 12)
+    monkeypatch.setattr(packing, "SHARD_BYTES", 72 * (3 if change == "other layout" else 5))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            make(items)
+    (making,) = cache.glob("*.part")
+    monkeypatch.setattr(packing, "SHARD_BYTES", 72 * 5)
+    match change:
+        case "first" | "last":
+            (making / SHARDS[0 if change == "first" else 2]).unlink()
+        case "half":
+            os.truncate(making / SHARDS[1], 200)
+    packed = make(items)
+    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)))
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS]
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("damage", ["missing", "hollow", "half", "of another shape"])
+def test_a_damaged_shard_makes_the_pack_again(tmp_path: Path, small_shards: None, number: int, damage: str) -> None:
+    items = write(tmp_path / "in", 12)
+    folder = make(items).folder
+    before, path = files(folder), folder / SHARDS[number]
+    match damage:
+        case "missing":
+            path.unlink()
+        case "hollow":
+            path.write_bytes(b"")
+        case "half":
+            path.write_bytes(before[path.name][:-1])
+        case _:
+            np.save(path, np.zeros((5, 8, 9, 1), np.uint8))
+    assert make(items).folder == folder
+    assert files(folder) == before
+
+
+def test_where_a_row_lies(tmp_path: Path) -> None:
+    large = PixelFiles(tmp_path, (400_000, 64, 64, 3), packing.SHARD_BYTES)
+    assert (large.num_files, large.rows_per_file, large.row_bytes) == (2, 349_525, 12_288)
+    assert large.locate(349_524) == (str(tmp_path / SHARDS[0]), 128 + 349_524 * 12_288)
+    assert large.locate(349_525) == (str(tmp_path / SHARDS[1]), 128)
+    assert PixelFiles(tmp_path, (4, 64, 64, 3), 1).num_files == 4  # a row at least
+    small = PixelFiles(tmp_path, (349_525, 64, 64, 3), packing.SHARD_BYTES)
+    assert small.locate(349_524) == (str(tmp_path / PIXELS), 128 + 349_524 * 12_288)
 
 
 # -- interrupted ------------------------------------------------------------------------------------------------------
@@ -266,17 +400,23 @@ def test_a_journal_without_its_pixels_is_not_believed(
     np.testing.assert_array_equal(make(items).pixels, expected(range(9)))
 
 
-@given(st.integers(1, 60), st.lists(st.tuples(st.integers(0, 59), st.integers(1, 9)), max_size=6), st.integers(1, 9))
-def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], size: int) -> None:
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(0, 59), st.integers(1, 9)), max_size=6),
+    st.integers(1, 9),
+    st.none() | st.integers(1, 70),
+)
+def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], size: int, border: int | None) -> None:
     done: list[Any] = []
     for start, length in lengths:
         stop = min(start + length, count)
         if start < stop and all(stop <= begin or end <= start for begin, end, _ in done):
             done.append((start, stop, []))
-    todo = list(packing._parts(count, done, size))
+    todo = list(packing._parts(count, done, size, border))
     rows = [row for start, stop, *_ in [*todo, *done] for row in range(start, stop)]
     assert sorted(rows) == list(range(count))
     assert all(0 < stop - start <= size for start, stop in todo)
+    assert border is None or all(start // border == (stop - 1) // border for start, stop in todo)
     assert [stop - start for start, stop in packing._parts(600, [], 128)] == [8, 16, 32, 64, 128, 128, 128, 96]
 
 
@@ -396,9 +536,11 @@ def test_who_waits_sees_that_he_does(tmp_path: Path, cache: Path, monkeypatch: p
 # -- processes, memory, disk ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shard_bytes", [1 << 32, 700])
 def test_one_process_and_many_make_the_same_pack(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None, shard_bytes: int
 ) -> None:
+    monkeypatch.setattr(packing, "SHARD_BYTES", shard_bytes)
     items = write(tmp_path / "in", 30)
     (tmp_path / "in" / "007.png").write_bytes(b"broken")
     alone = make(items, key="alone")
@@ -410,6 +552,7 @@ def test_one_process_and_many_make_the_same_pack(
 
     monkeypatch.setattr(decoding, "decode", fail)
     together = make(items, key="together")
+    assert (PIXELS in files(together.folder)) == (shard_bytes > 700)
     assert {**files(alone.folder), FACTS: b""} == {**files(together.folder), FACTS: b""}
     assert (alone.left_out, alone.digest) == (together.left_out, together.digest)
     framing = Framing(64, 64, 3)

@@ -7,33 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small import CPU, NETWORKS, make_images, make_recipe, make_state
 from torch import nn
 
-from vaelab import catalog, files, images, recipe, training
+from vaelab import catalog, files, images, training
 from vaelab.batches import Batches
 from vaelab.images import Images
 from vaelab.recipe import Recipe
 from vaelab.runtime import Noise
-from vaelab.training import State, Tick
-
-CPU = torch.device("cpu")
-NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}
-
-
-def make_images(count: int = 50, shape: tuple[int, int, int] = (9, 8, 1), seed: int = 0) -> Images:
-    return Images(np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8))
-
-
-def make_recipe(**overrides: Any) -> Recipe:
-    tables = {"data": {"name": "digits"}, "network": {"name": "conv", "latent_dim": 2, **NETWORKS["conv"]}}
-    defaults = {"training.batch_size": 8, "training.steps": 20, "training.checkpoint_every": 7, "training.threads": 1}
-    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return recipe.validate(recipe.merge(tables, {**defaults, **dotted}), "test").settled((1, 9, 8), 50)
-
-
-def make_state(made: Recipe, data: Images) -> State:
-    vae, objective = recipe.build(made, data.image_shape, len(data))
-    return training.begin(vae, objective, made.training, CPU)
+from vaelab.state import State, begin
+from vaelab.training import Steps, Tick
 
 
 def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[Tick]:
@@ -158,7 +141,7 @@ def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
 
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
         monkeypatch.setattr(torch.Tensor, name, wait)
-    training._run_steps(state, batches, 0, 5, noise, "none", "fp32", lambda: False)
+    Steps(state, batches, noise, "none", "fp32").run(0, 5, lambda: False)
     monkeypatch.undo()
     assert state.step == 5
 
@@ -256,7 +239,7 @@ def test_parameter_groups_of_an_objective_get_their_own_rate(make_model: Callabl
         def parameter_groups(self) -> list[dict[str, Any]]:
             return [{"params": self.part.parameters(), "lr": 0.5}]
 
-    state = training.begin(vae, WithPart(), make_recipe().training, CPU)
+    state = begin(vae, WithPart(), make_recipe().training, CPU)
     assert [group["lr"] for group in state.optimizer.param_groups] == [0.001, 0.5]
     assert len(state.optimizer.param_groups[1]["params"]) == 2
 

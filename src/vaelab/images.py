@@ -94,7 +94,7 @@ class Images:
             name: None if column is None else column[indices]
             for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
         }
-        is_lazy = isinstance(self.pixels, Rows | np.memmap)
+        is_lazy = type(self.pixels) is not np.ndarray
         pixels = Rows(self.pixels, indices) if is_lazy else self.pixels[indices]
         return replace(self, pixels=pixels, digest=None, **columns)
 

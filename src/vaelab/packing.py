@@ -1,8 +1,8 @@
 """Packs: pictures decoded once, into one uint8 array on the disk, for every later run.
 
-A pack is a folder in the cache: ``pixels.npy``, ``columns.npz`` (labels, attributes) and ``pack.json``. While it is
-made it has another name and a journal of the parts that are done, so that a killed process loses no more than the parts
-in its hands.
+A pack is a folder in the cache: ``pixels.npy`` (a large one has ``pixels-00000.npy`` and so on), ``columns.npz``
+(labels, attributes) and ``pack.json``. While it is made it has another name and a journal of the parts that are done,
+so that a killed process loses no more than the parts in its hands.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -27,12 +28,15 @@ from vaelab.containers import Item, printable, shown
 from vaelab.decoding import Framing, Problem
 from vaelab.files import write_atomic
 from vaelab.images import Images
+from vaelab.npy import PixelFiles, open_pixels
 from vaelab.pixels import PixelArray, Rows
 from vaelab.runtime import cache_dir, default_threads, progress
 
 VERSION = 2
 """Of what decoding and framing do: a change makes new packs."""
-PIXELS, COLUMNS, FACTS, JOURNAL = "pixels.npy", "columns.npz", "pack.json", "journal.jsonl"
+COLUMNS, FACTS, JOURNAL = "columns.npz", "pack.json", "journal.jsonl"
+SHARD_BYTES = 1 << 32
+"""Of pixels in one file; packs with more have several."""
 PART_BYTES = 1 << 24
 """Of pixels that one worker holds at a time."""
 FEWEST_PER_PART, MOST_PER_PART = 8, 128
@@ -144,11 +148,11 @@ def _open(folder: Path) -> Pack | None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if any(_state(path) != state for path, state in facts["unread"]):
             return None
-        whole = np.load(folder / PIXELS, mmap_mode="r")
+        whole = open_pixels(folder, facts.get("num_files", 1))
         kept = np.delete(np.arange(len(whole)), np.asarray(facts["rows_left_out"], np.int64))
-        with np.load(folder / COLUMNS, allow_pickle=False) as stored:
+        with (folder / COLUMNS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         return None
     return Pack(
         folder=folder,
@@ -167,14 +171,15 @@ def _make(folder: Path, title: str, source: Source) -> None:
     making = folder.with_name(f"{folder.name}.part")
     making.mkdir(parents=True, exist_ok=True)
     shape = (len(source.items), source.framing.height, source.framing.width, source.framing.channels)
-    problems = _fill(making, title, source, shape)
+    files = PixelFiles(making, shape, SHARD_BYTES)
+    problems = _fill(making, title, source, files)
     left_out = [(shown(source.items[row]), printable(reason)) for row, reason in problems]
     if len(problems) == len(source.items):
         shutil.rmtree(making)
     if problems and (source.strict or not making.exists()):
         raise CannotRead(_loss(left_out, len(source.items)))
     rows = [row for row, _ in problems]
-    pixels = np.load(making / PIXELS, mmap_mode="r")
+    pixels = open_pixels(making, files.num_files)
     kept = Rows(pixels, np.delete(np.arange(len(pixels)), rows)) if rows else pixels
     with progress(f"checking {title}", len(kept)) as bar:
         digest = Images(kept).fingerprint()
@@ -189,6 +194,7 @@ def _make(folder: Path, title: str, source: Source) -> None:
         "left_out": left_out,
         "unread": [(path, _state(path)) for path in (_path(source.items[row]) for row in rows)],
         "facts": dict(source.facts),
+        **({"num_files": files.num_files} if files.num_files > 1 else {}),
     }
     write_atomic(making / FACTS, json.dumps(facts, indent=1) + "\n")
     (making / JOURNAL).unlink()
@@ -197,42 +203,28 @@ def _make(folder: Path, title: str, source: Source) -> None:
     making.replace(folder)
 
 
-def _fill(making: Path, title: str, source: Source, shape: tuple[int, ...]) -> list[Problem]:
+def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[Problem]:
     """Decode what the journal does not hold yet; (row, reason) of all pictures that cannot be read."""
-    target, journal = making / PIXELS, making / JOURNAL
-    row_bytes = int(np.prod(shape[1:]))
-    header = _header(shape)
-    begun = target.is_file() and target.stat().st_size == len(header) + shape[0] * row_bytes
+    journal, count = making / JOURNAL, len(source.items)
+    begun = files.are_begun()
     done = _done(journal, source.items) if begun else []
-    todo = list(_parts(shape[0], done, max(1, min(MOST_PER_PART, PART_BYTES // row_bytes))))
-    num_todo = sum(stop - start for start, stop in todo)
-    _check_space(making, num_todo * row_bytes)
+    most = max(1, min(MOST_PER_PART, PART_BYTES // files.row_bytes))
+    todo = dict(_parts(count, done, most, files.rows_per_file))
+    num_todo = sum(stop - start for start, stop in todo.items())
+    _check_space(making, num_todo * files.row_bytes)
     write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))  # without half a line at its end
     if not begun:
-        with target.open("wb") as file:
-            file.write(header)
-            file.truncate(len(header) + shape[0] * row_bytes)
-    jobs = [
-        (start, str(target), len(header) + start * row_bytes, source.items[start:stop], source.framing)
-        for start, stop in todo
-    ]
-    stops = dict(todo)
-    with progress(f"packing {title}", shape[0]) as bar, journal.open("a", encoding="utf-8") as file:
-        bar.advance(shape[0] - num_todo)
+        files.create()
+    jobs = [(start, *files.locate(start), source.items[start:stop], source.framing) for start, stop in todo.items()]
+    with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as file:
+        bar.advance(count - num_todo)
         for start, found in _work(decoding.decode_into, jobs):
             problems = [(start + i, reason, _state(_path(source.items[start + i]))) for i, reason in found]
-            done.append((start, stops[start], problems))
+            done.append((start, todo[start], problems))
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
-            bar.advance(stops[start] - start)
+            bar.advance(todo[start] - start)
     return sorted((row, reason) for _, _, problems in done for row, reason, _ in problems)
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of the ``.npy`` of uint8 values in this shape."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
 
 
 Done = tuple[int, int, list[tuple[int, str, Any]]]
@@ -252,16 +244,17 @@ def _done(journal: Path, items: Sequence[Item]) -> list[Done]:
     return done
 
 
-def _parts(count: int, done: Sequence[Done], most: int) -> Iterator[tuple[int, int]]:
+def _parts(count: int, done: Sequence[Done], most: int, border: int | None = None) -> Iterator[tuple[int, int]]:
     """(first row, row after the last) of parts that fill the gaps between those done: small at first, ``most`` later.
 
-    So the first ones show soon how long the rest takes.
+    So the first ones show soon how long the rest takes. None goes across a multiple of ``border``.
     """
     position, size = 0, min(most, FEWEST_PER_PART)
     for begin, end in [*sorted((start, stop) for start, stop, _ in done), (count, count)]:
         while position < begin:
-            yield position, min(position + size, begin)
-            position, size = min(position + size, begin), min(most, 2 * size)
+            stop = min(position + size, begin, begin if border is None else (position // border + 1) * border)
+            yield position, stop
+            position, size = stop, min(most, 2 * size)
         position = max(position, end)
 
 

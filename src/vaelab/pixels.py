@@ -1,5 +1,7 @@
-"""What pixels lie in: an array in memory, a memory map, some rows of either."""
+"""What pixels lie in: an array in memory, a memory map, several of either as one, some rows of them."""
 
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class PixelArray(Protocol):
-    """What pixels may lie in: an array, a read-only memory map, a selection of either."""
+    """What pixels may lie in: an array, a read-only memory map, shards or a selection of either."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -23,29 +25,96 @@ class PixelArray(Protocol):
     def __getitem__(self, key: Any, /) -> NDArray[np.uint8]: ...
 
 
+class Shards:
+    """Several arrays of equal rows, one behind the other, as one: memory maps among them stay on the disk.
+
+    Keys are those of a NumPy array's first axis: a number, a slice, an array of numbers, a mask. There are no keys for
+    several axes; ``pixels[rows][:, 0]`` does what ``pixels[rows, 0]`` would.
+    """
+
+    def __init__(self, arrays: Sequence[PixelArray]) -> None:
+        kinds = {(str(array.dtype), tuple(array.shape[1:])) for array in arrays}
+        if len(kinds) != 1:
+            raise ValueError(f"shards must be arrays with rows of one type and shape; got {sorted(kinds)}")
+        self.arrays = list(arrays)
+        self._ends = np.cumsum([len(array) for array in arrays], dtype=np.int64)
+        self._starts = self._ends - [len(array) for array in arrays]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length along each axis."""
+        return (len(self), *self.arrays[0].shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Type of an element."""
+        return self.arrays[0].dtype
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
+        if isinstance(key, slice) and key.step in (None, 1):
+            start, stop, _ = key.indices(len(self))
+            parts = [self.arrays[number][begin:end] for number, begin, end in self.across(start, stop)]
+            if parts:
+                return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        rows = np.asarray(self._numbers[key])
+        number = np.searchsorted(self._ends, rows, side="right")
+        if rows.ndim == 0:
+            return np.asarray(self.arrays[int(number)][int(rows - self._starts[number])])
+        return self._gather(rows.reshape(-1), number.reshape(-1)).reshape(*rows.shape, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[:], dtype=dtype, copy=copy)
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.int64]:
+        """The number of every row: what a key makes of it is what NumPy would, errors included."""
+        return np.arange(len(self))
+
+    def across(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """(number of a shard, first row in it, row after the last in it) of what rows ``start`` to ``stop`` lie in."""
+        number = int(np.searchsorted(self._ends, start, side="right"))
+        while start < stop:
+            first, end = int(self._starts[number]), min(stop, int(self._ends[number]))
+            if start < end:
+                yield number, start - first, end - first
+                start = end
+            number += 1
+
+    def _gather(self, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Rows, each of the shard with its number."""
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for number in np.unique(numbers).tolist():
+            at = np.flatnonzero(numbers == number)
+            out[at] = self.arrays[number][rows[at] - self._starts[number]]
+        return out
+
+
 class Rows:
     """Some rows of an array, read when they are asked for: a selection of a memory map stays on the disk."""
 
     def __init__(self, array: PixelArray, indices: NDArray[np.int64]) -> None:
         parent: Rows | None = array if isinstance(array, Rows) else None
-        self._array: PixelArray = array if parent is None else parent._array
-        self._indices: NDArray[np.int64] = indices if parent is None else parent._indices[indices]
+        self.array: PixelArray = array if parent is None else parent.array
+        self.indices: NDArray[np.int64] = indices if parent is None else parent.indices[indices]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length along each axis."""
-        return (len(self._indices), *self._array.shape[1:])
+        return (len(self.indices), *self.array.shape[1:])
 
     @property
     def dtype(self) -> Any:
         """Type of an element."""
-        return self._array.dtype
+        return self.array.dtype
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
-        return np.asarray(self._array[self._indices[key]])
+        return np.asarray(self.array[self.indices[key]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype)

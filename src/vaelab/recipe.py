@@ -36,7 +36,17 @@ COMMON: dict[str, Schema] = {
 """Keys of a section whatever member it names."""
 SAME_EXPERIMENT = {
     "data.strict",
-    *(f"training.{key}" for key in ("seed", "threads", "precision", "validate_every", "checkpoint_every")),
+    *(
+        f"training.{key}"
+        for key in (
+            "seed",
+            "threads",
+            "precision",
+            "validate_every",
+            "checkpoint_every",
+            "shuffle_window",
+        )
+    ),
 }
 """Overrides that leave a recipe's published numbers its own."""
 MOST_LATENTS = 200
@@ -65,6 +75,8 @@ class Training:
     checkpoint_every: Annotated[int, Ge(1)] = 1000
     threads: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """auto: every processor that the process may use."""
+    shuffle_window: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    """Images that are shuffled at a time, 0: all; auto: all that fit into memory (``batches.suitable_window``)."""
 
     def num_steps(self, num_images: int) -> int:
         """Batches in the whole run."""

@@ -1,13 +1,15 @@
 """The machine under a run: device, precision, threads, seeds, signals, where data lies, progress."""
 
+import ctypes
 import hashlib
 import os
 import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -16,7 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaelab.ranks import Share, launched
+
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Of x86 processors that multiply bfloat16 numbers themselves; others would be slower than in float32."""
+
+CONTAINER_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Where Linux says how much memory a container may take and has taken (control groups, version 2 and 1)."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's ``mallopt``."""
 
 
 class Interrupted(Exception):
@@ -29,9 +43,14 @@ class Interrupted(Exception):
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` → the first CUDA device if there is one, else the CPU; anything else is torch's own name of a device."""
+    """``auto`` → a CUDA device if there is one, else the CPU; anything else is torch's own name of a device.
+
+    Of several processes on a host each gets the CUDA device of its own number.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched().size > 1:
+        name = f"cuda:{launched().local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -41,9 +60,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(precision: Precision) -> Precision:
-    """What ``auto`` means: fp32 everywhere until a faster one has been shown to keep results (docs/log.md)."""
-    return "fp32" if precision == "auto" else precision
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """What ``auto`` means on a device: the fastest that was shown to keep results (docs/performance.md).
+
+    bf16 on processors that have instructions for it; TF32, which rounds less, on CUDA; fp32 elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "tf32"
+    return "bf16" if device.type == "cpu" and BFLOAT16_FLAGS & _processor_flags() else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -57,6 +83,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
         torch.backends.cudnn.benchmark,
@@ -65,6 +92,9 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this set
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # a debugging aid that writes every buffer twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = False
@@ -73,9 +103,34 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
-        torch.backends.cuda.matmul.allow_tf32 = before[2]
-        torch.backends.cudnn.allow_tf32 = before[3]
-        torch.backends.cudnn.benchmark = before[4]
+        torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.allow_tf32 = before[3]
+        torch.backends.cudnn.allow_tf32 = before[4]
+        torch.backends.cudnn.benchmark = before[5]
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Within this context CUDA multiplies float32 numbers as they are, without TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed for what is allocated next, for the rest of this process.
+
+    By default it gives large buffers back to the system, and each step pays for thousands of fresh pages: 14 % of a
+    step of ``celeba`` on the CPU (docs/log.md). Where there is no such allocator, nothing happens.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def default_threads() -> int:
@@ -84,6 +139,18 @@ def default_threads() -> int:
     if given.isdigit() and int(given) > 0:
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what the system has left, within what its container is allowed."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))))
+    for limit, used in CONTAINER_LIMITS:  # "max", where there is none, is no number
+        with suppress(OSError, ValueError):
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(min(found, default=1 << 30), 0)
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
@@ -102,6 +169,15 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
 def now() -> str:
     """Date and time, UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _processor_flags() -> set[str]:
+    """What the processor can do, in Linux's words; empty where nobody says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
 def _processor() -> str:
@@ -138,29 +214,49 @@ class Noise:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
+        self.share: Share | None = None
         self._key = derive_seed(seed, "noise")
         self._cuda = torch.Generator(device) if device.type == "cuda" else None
         self.seek(0)
 
-    def seek(self, step: int) -> None:
-        """Start the numbers of ``step``."""
+    def seek(self, step: int, share: Share | None = None) -> None:
+        """Start the numbers of ``step``; of those for a whole batch this process takes its ``share`` (None: all)."""
+        self.share = share
         if self._cuda is None:
             self._cpu = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, step, 0]))
         else:
             self._cuda.manual_seed(self._key)
             self._cuda.set_offset(step * self.OFFSETS_PER_STEP)
 
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, float32."""
-        if self._cuda is not None:
-            return torch.randn(shape, generator=self._cuda, device=self.device)
-        return torch.from_numpy(self._cpu.standard_normal(shape, dtype=np.float32)).to(self.device)
+    @property
+    def generator(self) -> torch.Generator | None:
+        """What the numbers come from on CUDA, for graphs to register."""
+        return self._cuda
 
-    def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1), float32."""
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """Standard normal numbers ``[count, …]``, float32, for the images of this process."""
         if self._cuda is not None:
-            return torch.rand(shape, generator=self._cuda, device=self.device)
-        return torch.from_numpy(self._cpu.random(shape, dtype=np.float32)).to(self.device)
+            return self._own(torch.randn(self._whole(count), *shape, generator=self._cuda, device=self.device))
+        drawn = self._cpu.standard_normal((self._whole(count), *shape), dtype=np.float32)
+        return self._own(torch.from_numpy(drawn).to(self.device))
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Numbers in [0, 1) ``[count, …]``, float32, for the images of this process."""
+        if self._cuda is not None:
+            return self._own(torch.rand(self._whole(count), *shape, generator=self._cuda, device=self.device))
+        drawn = self._cpu.random((self._whole(count), *shape), dtype=np.float32)
+        return self._own(torch.from_numpy(drawn).to(self.device))
+
+    def _whole(self, count: int) -> int:
+        """Rows to draw, so that every rank draws the same numbers."""
+        assert self.share is None or count == max(len(self.share), 1)
+        return count if self.share is None else self.share.total
+
+    def _own(self, drawn: Tensor) -> Tensor:
+        if self.share is None:
+            return drawn
+        start = min(self.share.start, self.share.total - 1)  # a rank without images works on one that counts nothing
+        return drawn[start : max(self.share.stop, start + 1)]
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------

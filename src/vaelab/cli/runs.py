@@ -73,12 +73,18 @@ def train(
 ) -> None:
     """Train a recipe, draw the figures, write the report; the same command again goes on where it stopped.
 
-    Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4
+    Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4 · torchrun --standalone
+    --nproc-per-node 2 -m -- vaelab train mnist
     """
     from vaelab import lab
+    from vaelab.ranks import launched
     from vaelab.runtime import resolve_device
 
     values = overrides_of(overrides, seed, strict)
+    if not launched().is_first:  # of several processes one speaks
+        if not dry_run:
+            lab.train(recipe, values, data=data, run=run, device=device)
+        return
     show_progress()
     if dry_run:
         resolve_device(device)

@@ -16,19 +16,21 @@ from vaelab.files import save_tensors
 from vaelab.lab.data import DataOfRun, data_of, load_data
 from vaelab.lab.plans import command, run_directory
 from vaelab.lab.results import MODEL_FORMAT, draw_figures, load, update_report
+from vaelab.lab.settling import compare_machines, device_before, precision_of, settle, threads_of
+from vaelab.lab.together import Plan, follow, prepare, restore
 from vaelab.model import VAE
+from vaelab.ranks import joined, launched, ranks
 from vaelab.recipe import Recipe
 from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
 from vaelab.runtime import (
     Interrupted,
-    default_threads,
     describe_machine,
     now,
     resolve_device,
-    resolve_precision,
     settled,
     stop_signals,
 )
+from vaelab.state import State
 
 # -- events that ``train`` reports while it works ---------------------------------------------------------------------
 
@@ -87,14 +89,22 @@ def train(
     ``name``: a preset or a .toml. ``set``: dotted keys such as {"objective.beta": 4}. ``data``: where the images lie.
     ``run``: the directory (default runs/RECIPE with the overrides appended). Raises ValueError for what cannot be
     trained, RunInUse, OtherRecipe, Diverged, and Interrupted after it was asked to stop and has saved.
+
+    Started by ``torchrun``, every process trains on its share of each batch; the first alone writes, and makes the rest
+    of the run when the others are done.
     """
     overrides = dict(set or {})
     recipe = recipes.load(name, overrides)
     target = Run(run or run_directory(recipe.name, overrides))
+    if not launched().is_first:
+        follow(recipe, Path(data) if data else None, resolve_device(device))
+        return target
     if target.exists:
         target.check_same(recipe)
         if target.is_finished:
             _check_place(target, data)
+            with joined(resolve_device(device)) as together:
+                together.broadcast(None)
             watch(Finished(target, already=True))
             return target
     target.check_free()
@@ -114,10 +124,10 @@ def _check_place(target: Run, data: str | Path | None) -> None:
 def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
     images = data_of(target, data) if resumed else load_data(recipe, data)
-    recipe = recipe.settled(images.train.image_shape, len(images.train), images.train.settled)
-    device = resolve_device(device_name if device_name != "auto" else target.machine.get("torch_device", "auto"))
-    threads = _threads(recipe, target)
-    precision = resolve_precision(recipe.training.precision)
+    recipe = settle(recipe, images, target)
+    device = resolve_device(device_name if device_name != "auto" else device_before(target))
+    threads = threads_of(recipe, target)
+    precision = precision_of(recipe, target, device)
 
     def tell(text: str, *, warning: bool = False) -> None:
         target.log(f"{'warning: ' if warning else ''}{text}")
@@ -131,6 +141,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
             **describe_machine(device),
             "torch_device": str(device),
             "precision": precision,
+            "ranks": launched().size,
             "data_dir": str(place.resolve()) if place.exists() else None,
             "data": images.train.source,
             "data_sha256": images.train.fingerprint(),
@@ -139,11 +150,16 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         }
         if not resumed:
             target.begin(recipe, machine)
-        if not target.is_trained:
-            if resumed:
-                _compare_machines(target.machine, machine, tell)
-            target.log(", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("notes", "command")))
-            _train_to_end(target, recipe, images, device, machine, tell, watch)
+        with joined(device) as together:
+            if target.is_trained:
+                together.broadcast(None)
+            else:
+                if resumed:
+                    compare_machines(target.machine, machine, tell)
+                about = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("notes", "command"))
+                target.log(about)
+                _train_to_end(target, recipe, images, device, machine, tell, watch)
+    with settled(device, "fp32", threads):
         model = load(target.path)
         model.to(device)
         evaluation.evaluate(target, model, images.valid, images.protocol)
@@ -162,14 +178,14 @@ def _train_to_end(
     watch: Watch,
 ) -> None:
     settings = recipe.training
-    vae, objective = recipes.build(recipe, images.train.image_shape, len(images.train))
-    state = training.begin(vae, objective, settings, device)
-    batches = Batches(images.train, settings.batch_size, settings.seed, device)
+    plan = Plan(recipe, machine["data_dir"], machine["data_sha256"], machine["precision"], machine["threads"])
+    ranks().broadcast(plan)
+    state, batches = prepare(plan, images.train, device)
+    vae = state.vae
     step, tensors, notes = target.load_checkpoint()
     for note in notes:
         tell(note, warning=True)
-    if step:
-        state.restore(step, tensors)
+    restore(state, step, tensors)
     target.cut(step)
     total = settings.num_steps(len(images.train))
     watch(Started(target, recipe, step, total, len(images.train), batches.steps_per_epoch, vae.num_parameters, machine))
@@ -188,7 +204,7 @@ def _train_to_end(
             batches,
             settings,
             binarize=recipe.data["binarize"],
-            precision=resolve_precision(settings.precision),
+            precision=plan.precision,
             valid=images.valid,
             stop=stop,
             seconds_before=float(timing["seconds"][-1]) if timing else 0.0,
@@ -245,7 +261,7 @@ def _warn_of_recipe(recipe: Recipe, vae: VAE, total: int, tell: Callable[..., No
         )
 
 
-def _store(target: Run, tick: training.Tick, batches: Batches, state: training.State) -> None:
+def _store(target: Run, tick: training.Tick, batches: Batches, state: State) -> None:
     """Everything that a tick brings onto the disk, the checkpoint last."""
     count = len(tick.terms["loss"])
     columns = list(tick.terms)
@@ -265,24 +281,6 @@ def _store(target: Run, tick: training.Tick, batches: Batches, state: training.S
         target.log(f"step {tick.step}, epoch {tick.epoch}, held-out images: {shown}")
     if tick.checkpoint_due:
         target.save_checkpoint(tick.step, state.tensors())
-
-
-def _threads(recipe: Recipe, target: Run) -> int:
-    """The recipe's number, else that of the run's beginning, else every processor: bits depend on it."""
-    if recipe.training.threads != "auto":
-        return int(recipe.training.threads)
-    return int(target.machine.get("threads", default_threads()))
-
-
-def _compare_machines(before: Mapping[str, Any], now: Mapping[str, Any], tell: Callable[..., None]) -> None:
-    """Say what differs of what the bits of a run depend on."""
-    wanted = ("device", "processor", "threads", "torch", "numpy", "precision")
-    changed = [key for key in wanted if before.get(key) != now[key]]
-    if changed:
-        what = ", ".join(f"{key} {before.get(key)} then, {now[key]} now" for key in changed)
-        tell(f"{what}: the run goes on, but not bit for bit as it would have", warning=True)
-    if now["threads"] > default_threads():
-        tell(f"{now['threads']} threads as before, on {default_threads()} processors now: this is slow", warning=True)
 
 
 def _notes(images: DataOfRun) -> list[str]:

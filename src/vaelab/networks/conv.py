@@ -74,7 +74,7 @@ class UpConvolution(nn.Module):
         self, h: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch out_channel bottom right"]:
         h = F.conv_transpose2d(h, self.weight, None, self.stride, self.padding, self.output_padding)
-        return h + self.bias[:, None, None]
+        return h.add_(self.bias.to(h.dtype)[:, None, None])
 
 
 def _layers(facts: Facts, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
@@ -125,10 +125,10 @@ class Encoder(nn.Module):
         for i, convolution in enumerate(self.convolutions):
             x = convolution(x)
             if self.activate_last or i < len(self.convolutions) - 1:
-                x = F.relu(x)
+                x = F.relu(x, inplace=True)
         x = x.flatten(1)
         for layer in self.hidden:
-            x = F.relu(layer(x))
+            x = F.relu(layer(x), inplace=True)
         mean, log_var = self.head(x).chunk(2, dim=1)
         return mean, log_var
 
@@ -162,11 +162,11 @@ class Decoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
         for layer in self.hidden:
-            z = F.relu(layer(z))
+            z = F.relu(layer(z), inplace=True)
         h: Tensor = self.stem(z)
         if self.hidden:
-            h = F.relu(h)
+            h = F.relu(h, inplace=True)
         h = h.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
         for i, convolution in enumerate(self.up_convolutions):
-            h = convolution(F.relu(h) if i else h)
+            h = convolution(F.relu(h, inplace=True) if i else h)
         return h

@@ -1,0 +1,178 @@
+"""Several processes that train one model, started by torchrun as people start them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from work_of_a_rank import ROWS, batch_wise
+
+from vaelab.ranks import LostRank, Ranks, Share, launched, ranks
+from vaelab.run import Run
+
+RECIPE = ["train", "digits", "--set", "network.channels=[8,8]", "--set", "network.strides=[2,2]"]
+SETTINGS = ["--set", "training.steps=60", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]
+TRAIN = [*RECIPE, *SETTINGS, "--set", "data.valid=100", "--set", "training.batch_size=31"]
+
+
+def torchrun(*words: str, processes: int = 2) -> list[str]:
+    options = ["--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, "-m", "torch.distributed.run", *options, *words]
+
+
+def start(words: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def finish(process: "subprocess.Popen[str]", expected: int = 0) -> str:
+    try:
+        out, err = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == expected, err[-3000:]
+    return out + err
+
+
+def train(tmp_path: Path, run: Path, *more: str, processes: int = 2, expected: int = 0) -> str:
+    words = [*TRAIN, "--run", str(run), *more]
+    if processes == 1:
+        return finish(start([sys.executable, "-m", "vaelab", *words], tmp_path), expected)
+    return finish(start(torchrun("-m", "--", "vaelab", *words, processes=processes), tmp_path), expected)
+
+
+# -- alone ------------------------------------------------------------------------------------------------------------
+
+
+def test_alone_everything_is_as_it_is():
+    alone = ranks()
+    assert (alone.rank, alone.size, alone.is_first) == (0, 1, True)
+    assert alone.share(7) == Share(0, 7, 7)
+    tensor = torch.arange(3.0)
+    assert alone.sum_(tensor) is tensor
+    assert alone.gather(tensor) is tensor
+    assert alone.broadcast("x") == "x"
+    alone.barrier()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 32, 1000])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_shares_cover_everything_once_and_evenly(count: int, size: int):
+    shares = [Ranks(rank, size).share(count) for rank in range(size)]
+    assert [i for share in shares for i in range(share.start, share.stop)] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert count == 0 or sum(share.weight for share in shares) == pytest.approx(1)
+
+
+def test_launched_reads_what_torchrun_says(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert launched() == Ranks(5, 8, 1)
+
+
+# -- together ---------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_sum_tell_and_gather_with_gradients(tmp_path: Path):
+    script = Path(__file__).with_name("work_of_a_rank.py")
+    finish(start(torchrun(str(script), str(tmp_path)), tmp_path))
+    found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    whole = ROWS.clone().requires_grad_()
+    batch_wise(whole).backward()
+    for one in found:
+        assert one["sum"] == [3.0, 20.0]
+        assert one["told"] == {"x": 1}
+        np.testing.assert_array_equal(one["whole"], ROWS)
+        np.testing.assert_array_equal(one["lonely"], [[0.0, 0.0]])
+        np.testing.assert_array_equal(one["tensor"], [[0, 3], [1, 4], [2, 5]])
+        first, last = one["share"]
+        np.testing.assert_allclose(one["gradient"], whole.grad[first:last], rtol=1e-12)
+    assert [one["share"] for one in found] == [[0, 2], [2, 5]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, folder / "run", "--set", "training.precision=fp32", processes=1)
+    return Run(folder / "run")
+
+
+def assert_equal_to_rounding(run: Run, alone: Run) -> None:
+    for found, expected in ((run.history, alone.history), (run.validation, alone.validation)):
+        assert found.keys() == expected.keys()
+        for column, values in expected.items():
+            np.testing.assert_allclose(found[column], values, rtol=1e-4, atol=1e-5, err_msg=column)
+
+
+def test_two_processes_train_as_one_and_the_first_alone_writes_and_speaks(tmp_path: Path, alone: Run):
+    said = train(tmp_path, tmp_path / "run", "--set", "training.precision=fp32")
+    run = Run(tmp_path / "run")
+    assert_equal_to_rounding(run, alone)
+    assert said.count("1,338 images, 60 steps of 31") == 1
+    assert said.count("report: ") == 1
+    assert run.is_finished
+    assert run.machine["ranks"] == 2
+    assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in alone.path.iterdir())
+    again = train(tmp_path, run.path)
+    assert again.count("is done already") == 1
+
+
+def test_a_killed_process_ends_the_job_and_another_number_of_them_goes_on(tmp_path: Path, alone: Run):
+    run = Run(tmp_path / "run")
+    words = ["vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]
+    job = start(torchrun("-m", "--", *words, processes=2), tmp_path)
+    victim = wait_for_a_checkpoint(run, job)
+    os.kill(victim, signal.SIGKILL)
+    said = finish(job, expected=1)
+    assert "Traceback" not in "".join(line for line in said.splitlines(True) if line.startswith("vaelab"))
+    assert not run.is_trained
+    assert run.newest_checkpoint >= 20
+    said = train(tmp_path, run.path, "--set", "training.precision=fp32", processes=3)
+    assert "ranks 2 then, 3 now" in said
+    assert_equal_to_rounding(run, alone)
+
+
+def test_torchrun_restarts_a_job_that_lost_a_process(tmp_path: Path, alone: Run):
+    run = Run(tmp_path / "run")
+    words = ["-m", "--", "vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]
+    job = start(torchrun("--max-restarts", "1", *words), tmp_path)
+    os.kill(wait_for_a_checkpoint(run, job), signal.SIGKILL)
+    said = finish(job)
+    assert "goes on after step" in said
+    assert_equal_to_rounding(run, alone)
+
+
+def wait_for_a_checkpoint(run: Run, job: "subprocess.Popen[str]") -> int:
+    """The process number of a rank that does not write, once the run has a checkpoint."""
+    deadline = time.monotonic() + 120
+    while not run.newest_checkpoint:
+        assert job.poll() is None, finish(job)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = path.read_bytes().split(b"\0")
+            parent = int((path.parent / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"RANK=1" in words and parent == job.pid:
+            return int(path.parent.name)
+    raise AssertionError("rank 1 is gone already")
+
+
+def test_a_rank_that_cannot_reach_the_others_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("Connection closed by peer\nstack")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    with pytest.raises(LostRank, match=r"rank 1 of 2: .*\(Connection closed by peer\); the same command goes on"):
+        Ranks(1, 2).barrier()
