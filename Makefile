@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check format docs clean help
+.PHONY: setup demo test check format docs bench clean help
 
 help:
 	@echo "make demo    set up and train the embedded digits (half a minute after the install)"
 	@echo "make test    set up and run the tests"
 	@echo "make check   format, lint, types, import contract, docs"
 	@echo "make docs    write docs/commands.md from --help"
+	@echo "make bench   measure the speed beside rivals (an hour alone; DATA, FACES, PYTHAE: see docs/performance.md)"
 
 setup: $(READY)
 
@@ -45,6 +46,13 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/check.py --write
 
+# DATA: where MNIST lies (default: where vaelab train finds it). FACES: CelebA, or faces drawn in its layout. PYTHAE: a
+# Python that has Pythae; without one it is left out.
+FACES ?= build/faces
+bench: $(READY)
+	test -e $(FACES) || $(BIN)/python benchmarks/make_faces.py $(FACES) --count 20000
+	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA)) --faces $(FACES) $(if $(PYTHAE),--pythae $(PYTHAE)) --json build/speed.json --figure build/speed.png
+	$(BIN)/python benchmarks/growth.py --json build/growth.json --figure build/growth.png
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -3,6 +3,8 @@
 import os
 import pickle
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
+from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic, writing_atomic
 
 DATA_BITS = 200
 """How many bits of the data are flipped; those of the header all are."""
@@ -100,6 +102,47 @@ def test_write_over_a_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="a"):
         write_atomic(tmp_path / "a", b"new")
     assert names_in(tmp_path) == ["a"]
+
+
+def test_written_in_pieces_it_takes_its_name_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a"
+    with writing_atomic(path) as file:
+        for piece in (b"one ", b"two"):
+            file.write(piece)
+        assert not path.exists()
+        assert [name[:3] for name in names_in(path.parent)] == [".a."]
+    assert path.read_bytes() == b"one two"
+    assert names_in(path.parent) == ["a"]
+
+
+@pytest.mark.parametrize("error", [ValueError("what is written is wrong"), KeyboardInterrupt()])
+def test_what_fails_between_two_pieces_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    for name in ("a", "b"):
+        with pytest.raises(type(error)), writing_atomic(tmp_path / name) as file:
+            file.write(b"one")
+            raise error
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_many_threads_write_with_the_usual_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system tells the mask of permissions only to who sets it, for the whole process."""
+
+    def ask_slowly(mask: int) -> int:
+        before = umask(mask)
+        time.sleep(0.002)
+        return before
+
+    umask = os.umask
+    (tmp_path / "usual").touch()
+    usual = stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+    monkeypatch.setattr(os, "umask", ask_slowly)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: write_atomic(tmp_path / f"{i}", b""), range(50)))
+    (tmp_path / "after").touch()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {usual}
 
 
 # -- free_path --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from vaelab import latent
+from vaelab import model as model_module
 from vaelab.images import Images
 from vaelab.model import VAE
 
@@ -80,12 +81,47 @@ def test_principal_axes_of_one_latent() -> None:
 def test_codes_of_many_images(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     vae, _ = make_model((3, 9, 8))
     pixels = np.random.default_rng(0).integers(0, 256, (count, 9, 8, 3), dtype=np.uint8)
-    monkeypatch.setattr(latent, "CHUNK", 4)
+    monkeypatch.setattr(model_module, "CHUNK", 4)
     codes = latent.encode_images(vae, Images(pixels))
     expected = vae.encode(pixels)
     np.testing.assert_allclose(codes.mean, expected.mean.numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(codes.log_var, expected.log_var.numpy(), rtol=1e-5, atol=1e-6)
     assert codes.mean.dtype == codes.log_var.dtype == np.float32
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_codes_of_many_at_once_are_those_of_one_by_one(make_model: MakeModel, network: str) -> None:
+    own = {"network.hidden": [64]} if network == "mlp" else {"network.hidden": [], "network.channels": "auto"}
+    vae, _ = make_model((3, 32, 24), {"network.name": network, **own})
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 32, 24, 3), dtype=np.uint8)
+    codes = latent.encode_images(vae, Images(pixels))
+    for i in (*range(5), 510, 511, 512, 513, 699):
+        alone = vae.encode(pixels[i])
+        np.testing.assert_allclose(codes.mean[i : i + 1], alone.mean.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(codes.log_var[i : i + 1], alone.log_var.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_rounds_the_network_and_leaves_codes_in_float32(make_model: MakeModel) -> None:
+    vae, _ = make_model((1, 9, 8))
+    images = Images(np.random.default_rng(0).integers(0, 256, (20, 9, 8, 1), dtype=np.uint8))
+    exact, (rounded,) = latent.encode_images(vae, images), latent.encode_spans(vae, images, [(0, 20)], "bf16")
+    assert rounded.dtype == np.float32
+    error = np.abs(rounded - np.stack([exact.mean, exact.log_var])).max()
+    assert 1e-5 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "spans"),
+    [
+        (0, (1, 28, 28), []),
+        (512, (3, 64, 64), [(0, 512)]),
+        (1025, (1, 28, 28), [(0, 512), (512, 1024), (1024, 1025)]),
+        (50, (3, 512, 512), [(0, 21), (21, 42), (42, 50)]),  # 64 MB
+        (2, (3, 9000, 9000), [(0, 1), (1, 2)]),
+    ],
+)
+def test_spans_of_images_that_go_at_once(count: int, shape: tuple[int, int, int], spans: list[tuple[int, int]]) -> None:
+    assert latent.chunk_spans(count, shape) == spans
 
 
 def test_a_traversal_moves_one_latent_and_leaves_the_others() -> None:

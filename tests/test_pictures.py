@@ -2,6 +2,8 @@
 
 import io
 import struct
+import threading
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,8 +17,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaelab import pictures
+from vaelab.containers import Item
 from vaelab.images import Images
-from vaelab.pictures import encode_png, read_pictures, tile
+from vaelab.pictures import Numbered, encode_png, read_ahead, read_pictures, tile
 
 GREY, RGB = (1, 9, 8), (3, 9, 8)
 
@@ -89,7 +93,7 @@ def test_a_zip_of_pictures(tmp_path: Path) -> None:
 def read_or_error(path: Path) -> Images | str:
     """The picture, or the message of the one error that is right to raise."""
     try:
-        return read_pictures(path, RGB)[0]
+        return Images(read_pictures(path, RGB)[0].pixels[:])
     except ValueError as error:
         return str(error)
 
@@ -119,11 +123,11 @@ def test_png_that_pillow_has_other_errors_for(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", b"\0\0"))
     with pytest.raises(ValueError, match=r"a\.png: (damaged|not a picture)"):
-        read_pictures(path, GREY)
+        read_pictures(path, GREY)[0].pixels[:]
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 8, 0, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(81))[:5]) + b"\xff" * 30)
     with pytest.raises(ValueError, match=r"a\.png: (damaged|not a picture)"):
-        read_pictures(path, GREY)
+        read_pictures(path, GREY)[0].pixels[:]
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -152,7 +156,7 @@ def test_more_than_eight_bits(
 def test_pixels_of_an_unknown_range_are_not_guessed_at(tmp_path: Path, pixels: NDArray[Any]) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a\.tif: .*their range is unknown"):
-        read_pictures(tmp_path / "a.tif", GREY)
+        read_pictures(tmp_path / "a.tif", GREY)[0].pixels[:]
 
 
 @pytest.mark.parametrize("array", [channels_last, channels_first, channels_last / 255.0], ids=["NHWC", "NCHW", "float"])
@@ -162,7 +166,7 @@ def test_arrays_in_files(tmp_path: Path, array: NDArray[Any]) -> None:
     for name in ("a.npy", "a.npz"):
         images, names = read_pictures(tmp_path / name, RGB)
         np.testing.assert_array_equal(images.pixels, channels_last, strict=True)
-        assert names == [f"{name}[{i}]" for i in range(4)]
+        assert list(names) == [f"{name}[{i}]" for i in range(4)]
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
@@ -175,8 +179,64 @@ def test_broken_arrays_are_named(tmp_path: Path, name: str) -> None:
         with pytest.raises(ValueError, match=rf"^{path}: "):
             read_pictures(path, RGB)
     (np.save if name == "a.npy" else np.savez)(path, np.array([{}]))
-    with pytest.raises(ValueError, match=rf"^{path}: .*allow_pickle=False"):
+    with pytest.raises(ValueError, match=rf"^{path}: .*it holds Python objects"):
         read_pictures(path, RGB)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (some_pixels(1)[0, ..., 0], some_pixels(1)),
+        (some_pixels(1)[0].transpose(2, 0, 1), some_pixels(1)),
+        (some_pixels(4)[..., 0], some_pixels(4)),
+        (np.asfortranarray(some_pixels(4)), some_pixels(4)),
+        ((some_pixels(4) / 255).astype(">f8"), some_pixels(4)),
+    ],
+    ids=["HW", "CHW", "NHW", "columns first", "other byte order"],
+)
+def test_grey_arrays_in_files(tmp_path: Path, array: NDArray[Any], expected: NDArray[np.uint8]) -> None:
+    np.save(tmp_path / "a.npy", array)
+    images, names = read_pictures(tmp_path / "a.npy", GREY)
+    np.testing.assert_array_equal(images.pixels, expected, strict=True)
+    assert len(names) == len(images) == len(expected)
+    np.testing.assert_array_equal(images.pixels[0], expected[0], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((4, 5, 5, 3), np.uint8), r"images of shape \[4, 5, 5, 3\] do not fit this model"),
+        (np.zeros((4, 9, 8, 3), np.int16), "must be uint8 or floating point; got torch.int16"),
+        (np.zeros((4, 9, 8, 3), complex), "must be uint8 or floating point; got complex128"),
+        (np.zeros((0, 9, 8, 3), np.uint8), r"no images in .*a\.npy"),
+        (np.array(3.0), r"images of shape \[\] do not fit"),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path: Path, array: NDArray[Any], says: str) -> None:
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", array)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ValueError, match=says.replace(r"\.npy", rf"\.{name[-3:]}")):
+            read_pictures(tmp_path / name, RGB)
+
+
+def test_floats_out_of_range_are_refused_where_they_are_read(tmp_path: Path) -> None:
+    array = channels_last / 255.0
+    array[3, 0, 0, 0] = 1.5
+    np.save(tmp_path / "a.npy", array)
+    pixels = read_pictures(tmp_path / "a.npy", RGB)[0].pixels
+    np.testing.assert_array_equal(pixels[:3], channels_last[:3])
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        pixels[2:]
+
+
+def test_arrays_stay_on_the_disk(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", channels_last)
+    np.savez_compressed(tmp_path / "a.npz", channels_last)
+    for name in ("a.npy", "a.npz"):
+        pixels = read_pictures(tmp_path / name, RGB)[0].pixels
+        assert isinstance(pixels, np.memmap)
+        assert not pixels.flags.writeable
 
 
 def test_npz_without_arrays(tmp_path: Path) -> None:
@@ -191,6 +251,121 @@ def test_nothing_there(tmp_path: Path) -> None:
             read_pictures(tmp_path / name, GREY)
     with pytest.raises(FileNotFoundError, match=r"no pictures in it \(looked for \.bmp, \.gif, \.jfif"):
         read_pictures(tmp_path, GREY)
+
+
+# -- what is read only when it is asked for ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Seven pictures, the fifth of them broken."""
+    for i, picture in enumerate(some_pixels(7)):
+        put_picture(tmp_path / "own" / f"{i}.png", picture)
+    (tmp_path / "own" / "4.png").write_bytes(b"")
+    return tmp_path / "own"
+
+
+def test_only_pictures_asked_for_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    read_item = pictures.read_item
+
+    def record(item: Item) -> bytes:
+        seen.append(item[1])
+        return read_item(item)
+
+    monkeypatch.setattr(pictures, "read_item", record)
+    images, names = read_pictures(folder, GREY)
+    assert (len(images), len(names), seen) == (7, 7, [])
+    np.testing.assert_array_equal(images.pixels[1:4], some_pixels(7)[1:4])
+    assert sorted(seen) == ["1.png", "2.png", "3.png"]
+
+
+def test_unread_pixels_are_indexed_like_an_array(folder: Path) -> None:
+    expected, pixels = some_pixels(7), read_pictures(folder, GREY)[0].pixels
+    mask = np.arange(7) != 4
+    for key in (slice(5, 99), slice(3, None, -1), np.array([6, 0, 0, 2]), [1], mask, slice(2, 2), 3, -1):
+        np.testing.assert_array_equal(pixels[key], expected[key], strict=True)
+    np.testing.assert_array_equal(Images(pixels).take(np.array([6, 1])).pixels[:], expected[[6, 1]], strict=True)
+    with pytest.raises(IndexError):
+        pixels[7]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_first_broken_picture_is_named_whatever_the_threads_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    (folder / "6.png").write_bytes(b"hello")
+    monkeypatch.setattr(pictures, "default_threads", lambda: threads)
+    with pytest.raises(ValueError, match=r"own/4\.png: empty file$"):
+        read_pictures(folder, GREY)[0].pixels[:]
+
+
+def test_many_threads_read_one_zip_and_leave_the_warnings_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = some_pixels(60, 3)
+    for name in ("one.zip", "other.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+            for i, picture in enumerate(pixels if name == "one.zip" else pixels[::-1]):
+                packed.writestr(f"{i:02d}.png", encode_png(picture))
+    monkeypatch.setattr(pictures, "default_threads", lambda: 8)
+    before = list(warnings.filters)
+    one, other = (read_pictures(tmp_path / name, RGB)[0].pixels for name in ("one.zip", "other.zip"))
+    for _ in range(3):
+        np.testing.assert_array_equal(one[:], pixels)
+        np.testing.assert_array_equal(other[:], pixels[::-1])
+    assert warnings.filters == before
+
+
+def test_the_next_span_is_read_while_one_is_worked_on() -> None:
+    begun: list[int] = []
+    second = threading.Event()
+
+    class Slow:
+        shape, dtype = (9, 9, 8, 1), np.dtype(np.uint8)
+
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, key: slice) -> NDArray[np.uint8]:
+            begun.append(key.start)
+            if key.start == 4:
+                second.set()
+            return some_pixels(9)[key]
+
+    spans = read_ahead(Slow(), [(0, 4), (4, 8), (8, 9)])
+    first = next(spans)
+    assert second.wait(10)  # nobody has asked for it yet
+    assert 8 not in begun
+    np.testing.assert_array_equal(np.concatenate([first, *spans]), some_pixels(9), strict=True)
+    assert begun == [0, 4, 8]
+
+
+def test_reading_ahead_stops_at_what_cannot_be_read(folder: Path) -> None:
+    pixels, found = read_pictures(folder, GREY)[0].pixels, []
+    with pytest.raises(ValueError, match=r"4\.png: empty file"):
+        for part in read_ahead(pixels, [(0, 2), (2, 4), (4, 6), (6, 7)]):
+            found.append(part)
+    np.testing.assert_array_equal(np.concatenate(found), some_pixels(7)[:4])
+
+
+def test_spans_of_a_memory_map_are_copies(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", channels_last)
+    parts = list(read_ahead(np.load(tmp_path / "a.npy", mmap_mode="r"), [(0, 3), (3, 4)]))
+    assert [type(part) for part in parts] == [np.ndarray] * 2
+    assert all(part.flags.owndata and part.flags.writeable for part in parts)
+    np.testing.assert_array_equal(np.concatenate(parts), channels_last)
+
+
+def test_numbered_names() -> None:
+    names = Numbered("test", 5)
+    assert list(names) == ["test[0]", "test[1]", "test[2]", "test[3]", "test[4]"]
+    assert (len(names), names[-1], names[1:3], names[9:]) == (5, "test[4]", ["test[1]", "test[2]"], [])
+    with pytest.raises(IndexError):
+        names[5]
+
+
+# -- pictures for people ----------------------------------------------------------------------------------------------
 
 
 def test_tile() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from work_of_a_rank import ROWS, batch_wise
+from work_of_a_rank import ROWS, batch_wise, train_batch_wise
 
 from vaelab.ranks import LostRank, Ranks, Share, launched, ranks
 from vaelab.run import Run
@@ -82,13 +82,16 @@ def test_launched_reads_what_torchrun_says(monkeypatch: pytest.MonkeyPatch):
 # -- together ---------------------------------------------------------------------------------------------------------
 
 
-def test_ranks_sum_tell_and_gather_with_gradients(tmp_path: Path):
+def test_ranks_sum_tell_gather_with_gradients_and_train_on_terms_of_the_whole_batch(tmp_path: Path):
     script = Path(__file__).with_name("work_of_a_rank.py")
     finish(start(torchrun(str(script), str(tmp_path)), tmp_path))
     found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     whole = ROWS.clone().requires_grad_()
     batch_wise(whole).backward()
+    trained = train_batch_wise()
     for one in found:
+        for ours, theirs in zip(one["trained"], trained, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-4)
         assert one["sum"] == [3.0, 20.0]
         assert one["told"] == {"x": 1}
         np.testing.assert_array_equal(one["whole"], ROWS)

@@ -5,8 +5,17 @@ import sys
 from pathlib import Path
 
 import torch
+from small import CPU, make_images, make_recipe
+from torch import nn
 
-from vaelab.ranks import Share, joined
+from vaelab import recipe
+from vaelab.batches import Batches
+from vaelab.model import VAE
+from vaelab.ranks import Share, joined, ranks
+from vaelab.runtime import Noise
+from vaelab.state import begin
+from vaelab.training import Steps
+from vaelab.validation import validate
 
 ROWS = torch.arange(15, dtype=torch.float64).reshape(5, 3).sin()
 
@@ -14,6 +23,28 @@ ROWS = torch.arange(15, dtype=torch.float64).reshape(5, 3).sin()
 def batch_wise(codes: torch.Tensor) -> torch.Tensor:
     """A loss in which every row meets every other one."""
     return torch.logsumexp(codes @ codes.T, dim=1).mean()
+
+
+class BatchWise(nn.Module):
+    """reconstruction + KL + a term of all codes of a batch."""
+
+    def forward(self, vae: VAE, x: torch.Tensor, step: torch.Tensor) -> dict[str, torch.Tensor]:
+        passed = vae(x)
+        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
+        term = batch_wise(vae.gather(passed.z))
+        return {"loss": reconstruction + kl + term, "reconstruction": reconstruction, "kl": kl, "term": term}
+
+
+def train_batch_wise() -> list[list[float]]:
+    """Some steps on 50 images in batches of 7, the last of an epoch with a single one; then a validation."""
+    made, data = make_recipe(training__batch_size=7, training__learning_rate=0.01), make_images()
+    vae, _ = recipe.build(made, data.image_shape, len(data))
+    state = begin(vae, BatchWise(), made.training, CPU)
+    batches = Batches(data, 7, 0, CPU, window=20, ranks=ranks())
+    vae.noise = noise = Noise(0, CPU)
+    rows = Steps(state, batches, noise, "none", "fp32").run(0, 20, lambda: False)
+    measured = validate(state, make_images(15, seed=1), made.training)
+    return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]
 
 
 def main(target: Path) -> None:
@@ -35,6 +66,7 @@ def main(target: Path) -> None:
             "gradient": own.grad.tolist() if own.grad is not None else None,
             "lonely": lonely.tolist(),
             "tensor": tensors["a"].tolist(),
+            "trained": train_batch_wise(),
         }
         together.barrier()
     (target / f"rank-{together.rank}.json").write_text(json.dumps(found))

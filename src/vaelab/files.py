@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_ASKING = threading.Lock()
 
 
 class DamagedFile(ValueError):
@@ -18,13 +22,19 @@ class DamagedFile(ValueError):
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write ``content`` so that ``path`` holds either the old or the new content, whenever the process dies."""
-    data = content.encode() if isinstance(content, str) else content
+    with writing_atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())
@@ -92,8 +102,9 @@ def _digest(arrays: "Mapping[str, Tensor]", text: str) -> str:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _ASKING:  # it can only be read by setting it
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -1,5 +1,6 @@
 """Latent space as arrays: codes of a data set, grids over the prior, principal axes, directions, linear probe."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from vaelab.catalog import unknown
 from vaelab.distributions import DiagonalNormal
-from vaelab.images import Images
-from vaelab.model import CHUNK, VAE
-from vaelab.runtime import progress
+from vaelab.images import Images, as_tensor
+from vaelab.model import VAE, chunk_length
+from vaelab.pictures import read_ahead
+from vaelab.runtime import Precision, autocast, progress
 
 Method = Literal["means", "probe"]
 
@@ -32,17 +34,34 @@ class Codes:
         return means
 
 
+def chunk_spans(count: int, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """(first, one after the last) of the chunks in which so many images of this shape go through a network."""
+    length = chunk_length(image_shape)
+    return [(start, min(start + length, count)) for start in range(0, count, length)]
+
+
+def encode_spans(
+    model: VAE, images: Images, spans: Sequence[tuple[int, int]], precision: Precision = "fp32"
+) -> Iterator[Float[np.ndarray, "2 _ latent"]]:
+    """The posteriors of one span of images after the other, means and log-variances, float32.
+
+    The next images are read while the model works. Memory for two spans of images, however many there are.
+    """
+    with progress("encoding", sum(stop - start for start, stop in spans)) as bar:
+        for pixels in read_ahead(images.pixels, spans):
+            with autocast(model.device, precision):
+                posterior = model.encode(as_tensor(pixels).to(model.device))  # as uint8: a quarter of the way
+            yield torch.stack([posterior.mean, posterior.log_var]).numpy()
+            bar.advance(len(pixels))
+
+
 def encode_images(model: VAE, images: Images) -> Codes:
-    """The posterior of every image, float32; memory for the codes and one chunk of images."""
-    mean = np.empty((len(images), model.facts.latent_dim), np.float32)
-    log_var = np.empty_like(mean)
-    with progress("encoding", len(images)) as bar:
-        for start in range(0, len(images), CHUNK):
-            stop = min(start + CHUNK, len(images))
-            posterior = model.encode(images.pixels[start:stop])
-            mean[start:stop], log_var[start:stop] = posterior.mean.numpy(), posterior.log_var.numpy()
-            bar.advance(stop - start)
-    return Codes(mean, log_var)
+    """The posterior of every image, float32; memory for the codes and two chunks of images."""
+    codes = np.empty((2, len(images), model.facts.latent_dim), np.float32)
+    spans = chunk_spans(len(images), model.facts.image_shape)
+    for (start, stop), part in zip(spans, encode_spans(model, images, spans), strict=True):
+        codes[:, start:stop] = part
+    return Codes(*codes)
 
 
 def prior_quantiles(count: int, coverage: float = 0.98) -> Float[np.ndarray, " count"]:

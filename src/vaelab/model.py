@@ -13,10 +13,19 @@ from torch import Tensor, nn
 from vaelab.distributions import DiagonalNormal, guard_log_var
 from vaelab.facts import Facts
 from vaelab.images import as_model_input, as_tensor
+from vaelab.ranks import ranks
 from vaelab.runtime import Noise
 
 CHUNK = 512
 """Images that go through a network at once where a person asks for many."""
+CHUNK_BYTES = 1 << 26
+"""Of such images in float32; of larger ones fewer go at once."""
+
+
+def chunk_length(image_shape: tuple[int, int, int]) -> int:
+    """How many images of this shape go through a network at once where a person asks for many."""
+    return max(1, min(CHUNK, CHUNK_BYTES // (4 * math.prod(image_shape))))
+
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
 
@@ -94,6 +103,13 @@ class VAE(nn.Module):
         pixels = self.pixels(z)
         return Pass(posterior, z, pixels, pixels.error(x), posterior.kl())
 
+    def gather(self, codes: Float[Tensor, "own ..."]) -> Float[Tensor, "batch ..."]:
+        """Codes of the whole batch where several processes share it, for terms that compare images with one another.
+
+        Gradients flow back to the rank that each code came from; every rank computes the same term from all of them.
+        """
+        return ranks().gather(codes, self.noise.share if self.noise is not None else None)
+
     # -- for people: arrays or tensors of any batch size, no gradients --
 
     @torch.no_grad()
@@ -104,7 +120,7 @@ class VAE(nn.Module):
         tensor or ``Images``. ValueError when the shape does not fit.
         """
         x, _ = as_model_input(images, self.facts.image_shape)
-        posteriors = [self.posterior(chunk.to(self.device)) for chunk in _chunks(x)]
+        posteriors = [self.posterior(chunk.to(self.device)) for chunk in self._chunks(x)]
         return DiagonalNormal(
             _join([p.mean for p in posteriors], self.facts.latent_dim),
             _join([p.log_var for p in posteriors], self.facts.latent_dim),
@@ -119,7 +135,8 @@ class VAE(nn.Module):
             raise ValueError(
                 f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.facts.latent_dim}]"
             )
-        images = _join([self.pixels(chunk.to(self.device)).mean for chunk in _chunks(codes)], *self.facts.image_shape)
+        decoded = [self.pixels(chunk.to(self.device)).mean for chunk in self._chunks(codes)]
+        images = _join(decoded, *self.facts.image_shape)
         return images if isinstance(z, Tensor) else images.numpy()
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Float[Tensor, "n channel height width"]:
@@ -133,6 +150,9 @@ class VAE(nn.Module):
         _, is_array = as_model_input(images, self.facts.image_shape)
         reconstructions = self.decode(self.encode(images).mean)
         return reconstructions.numpy() if is_array else reconstructions
+
+    def _chunks(self, x: Tensor) -> Iterator[Tensor]:
+        return iter(torch.split(x, chunk_length(self.facts.image_shape))) if len(x) else iter(())
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
@@ -150,10 +170,6 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 for parameter in (weight, bias):
                     if parameter is not None:
                         parameter.uniform_(-bound, bound, generator=generator)
-
-
-def _chunks(x: Tensor) -> Iterator[Tensor]:
-    return iter(torch.split(x, CHUNK)) if len(x) else iter(())
 
 
 def _join(parts: list[Tensor], *shape: int) -> Tensor:

@@ -263,7 +263,7 @@ def train(
     assert every != "auto", "settle the recipe first"
     state.vae.noise = noise = Noise(settings.seed, state.vae.device)
     steps = Steps(state, batches, noise, binarize, precision)
-    began, length = time.perf_counter(), 8
+    began, length = time.perf_counter(), 1
     while state.step < total:
         first = state.step
         last = min(first + length, total, *(_next(first, n) for n in (every, settings.checkpoint_every) if n))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaelab.cli.options import DataOption, OutOption, OverwriteOption, RunArgument, app
+from vaelab.cli.options import DataOption, DeviceOption, OutOption, OverwriteOption, RunArgument, app
 from vaelab.view import show_progress
 
 
@@ -16,6 +16,7 @@ def sample(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw images from the prior, onto one .png or into a folder.
 
@@ -23,7 +24,8 @@ def sample(
     """
     from vaelab import lab
 
-    print(lab.sample(run, count=count, seed=seed, out=out, overwrite=overwrite))
+    show_progress()
+    print(lab.sample(run, count=count, seed=seed, out=out, overwrite=overwrite, device=device))
 
 
 @app.command()
@@ -40,6 +42,7 @@ def reconstruct(
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Show images above their reconstructions (.png), or write the reconstructions into a folder.
 
@@ -48,7 +51,7 @@ def reconstruct(
     from vaelab import lab
 
     show_progress()
-    print(lab.reconstruct(run, images, count=count, data=data, out=out, overwrite=overwrite))
+    print(lab.reconstruct(run, images, count=count, data=data, out=out, overwrite=overwrite, device=device))
 
 
 @app.command()
@@ -61,15 +64,23 @@ def encode(
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option("--precision", help="Of the encoder's arithmetic; codes are float32.")
+    ] = "fp32",
 ) -> None:
     """Write the posterior means and log-variances of images to .parquet, .csv or .npz.
 
-    Example: vaelab encode runs/mnist my-digits/ --out codes.csv
+    Examples: vaelab encode runs/mnist my-digits/ --out codes.csv · torchrun -m vaelab encode runs/mnist my-digits.npy
     """
     from vaelab import lab
+    from vaelab.ranks import launched
 
-    show_progress()
-    print(lab.encode(run, images, data=data, out=out, overwrite=overwrite))
+    if launched().is_first:
+        show_progress()
+    path = lab.encode(run, images, data=data, out=out, overwrite=overwrite, device=device, precision=precision)
+    if launched().is_first:
+        print(path)
 
 
 @app.command()

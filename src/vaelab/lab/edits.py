@@ -55,7 +55,7 @@ def edit(
     if path.suffix.lower() != ".png":
         raise catalog.unknown("ending of --out", path.suffix or path.name, (".png",))
     directions = find_directions(run, model, known, [name for name, _ in edits], method)
-    names: list[str] = []
+    names: Sequence[str] = []
     if images is None:
         pixels = np.asarray(_some(known.valid, MOST, "edits").pixels[:])
     else:

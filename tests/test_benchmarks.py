@@ -1,0 +1,273 @@
+"""The speed benchmarks measure the same work on both sides, and count and compare as they say. No time is asserted."""
+
+import gzip
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vaelab import recipe as recipes
+from vaelab.datasets import celeba
+from vaelab.model import VAE
+from vaelab.runtime import Noise
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+RIVALS = FOLDER / "rivals"
+PYTHAE = os.environ.get("PYTHAE")
+CPU = torch.device("cpu")
+
+sys.path[:0] = [str(FOLDER), str(RIVALS)]  # the scripts are no package
+try:
+    drawing_speed, growth, make_faces, measures, paired, plain, roofline, speed, stepping = map(
+        importlib.import_module,
+        (
+            "drawing_speed",
+            "growth",
+            "make_faces",
+            "measures",
+            "paired",
+            "plain",
+            "roofline",
+            "speed",
+            "stepping",
+        ),
+    )
+finally:
+    del sys.path[:2]
+
+
+def build(work: str, batch_size: int = 3) -> tuple[recipes.Recipe, VAE, Any]:
+    """vaelab's recipe, model and objective of a work."""
+    recipe = stepping.recipe_of(work, {"training.batch_size": batch_size})
+    return recipe, *recipes.build(recipe, stepping.SHAPES[work], 1000)
+
+
+def copy_weights(vae: VAE, network: nn.Module) -> None:
+    """Give a plain network the weights of vaelab's; its two heads are halves of vaelab's one."""
+    *encoder, head = (part for part in vae.encoder.modules() if hasattr(part, "weight"))
+    decoder = [part for part in vae.decoder.modules() if hasattr(part, "weight")]
+    pairs = []
+    for ours, theirs in ((encoder, network.encoder), (decoder, network.decoder)):
+        pairs += zip(ours, (part for part in theirs if hasattr(part, "weight")), strict=True)
+    with torch.no_grad():
+        for source, target in pairs:
+            target.weight.copy_(source.weight)
+            target.bias.copy_(source.bias)
+        for half, target in enumerate((network.to_mean, network.to_log_var)):
+            target.weight.copy_(head.weight.chunk(2)[half])
+            target.bias.copy_(head.bias.chunk(2)[half])
+
+
+# -- the rivals do the same work --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", plain.WORKS)
+def test_plain_network_is_vaelabs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, vae, objective = build(name)
+    network = plain.VAE(plain.WORKS[name])
+    assert sum(p.numel() for p in network.parameters()) == sum(vae.num_parameters.values())
+    copy_weights(vae, network)
+    x = torch.rand(3, *stepping.SHAPES[name], generator=torch.Generator().manual_seed(0))
+    epsilon = Noise(0, CPU).normal(3, vae.facts.latent_dim)
+    vae.noise = Noise(0, CPU)
+    terms = objective(vae, x, torch.tensor(0))
+    monkeypatch.setattr(plain.torch, "randn_like", lambda _: epsilon)
+    ours = [terms[key] for key in ("loss", "reconstruction", "kl")]
+    torch.testing.assert_close(list(network.loss(x)), ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", plain.WORKS)
+def test_plain_script_trains_as_the_recipe_says(name: str) -> None:
+    recipe, work = stepping.recipe_of(name), plain.WORKS[name]
+    assert work.image_shape == stepping.SHAPES[name]
+    settings = recipe.training
+    assert (work.batch_size, work.learning_rate) == (settings.batch_size, settings.learning_rate)
+    assert (work.beta, work.latent_dim) == (recipe.objective["beta"], recipe.latent_dim)
+    assert speed.WORKS[name].batch_size == settings.batch_size
+
+
+def test_mlp_on_the_command_line_is_the_mlp_that_is_counted() -> None:
+    typed = dict(recipes.parse_override(f"{key}={value}") for key, value in measures.MLP.items())
+    assert typed == stepping.MLP
+
+
+def test_plain_script_sees_the_same_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert make_faces.main([str(tmp_path / "faces"), "--count", "20", "--jobs", "1"]) == 0
+    ours, theirs = celeba.load(tmp_path / "faces", "train"), plain.Faces(tmp_path / "faces")
+    assert len(ours) == len(theirs)
+    for i in range(len(ours)):
+        assert torch.equal(theirs[i], ours.floats(i, i + 1)[0].contiguous())
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A small file as MNIST's, and what it holds."""
+    folder = tmp_path_factory.mktemp("mnist")
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 28, 28), np.uint8)
+    header = np.array([0x803, *pixels.shape], ">u4").tobytes()
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + pixels.tobytes()))
+    return folder, pixels
+
+
+def test_plain_script_reads_digits(digits: tuple[Path, np.ndarray]) -> None:
+    folder, pixels = digits
+    data = plain.Digits(folder)
+    assert len(data) == 70
+    assert torch.equal(data[7], torch.from_numpy(pixels[7])[None].float() / 255)
+
+
+def test_plain_script_says_what_it_did(digits: tuple[Path, np.ndarray]) -> None:
+    command = [sys.executable, RIVALS / "plain.py", "mlp", "--data", digits[0], "--steps", "2"]
+    printed = subprocess.run(command, capture_output=True, check=True, timeout=120, text=True).stdout
+    said = json.loads(printed)
+    assert said.keys() >= {"steps", "seconds", "images_per_second", "first_step_at", "threads"}
+    assert said["first_step_at"] > 0
+
+
+@pytest.mark.skipif(not PYTHAE, reason="set PYTHAE to a Python that has Pythae")
+def test_pythaes_loss_is_half_of_the_plain_one() -> None:
+    code = """
+import torch
+from plain import VAE, WORKS
+from with_pythae import DatasetOutput, build
+for name, work in WORKS.items():
+    theirs, ours = build(work), VAE(work)
+    theirs.encoder.layers.load_state_dict(ours.encoder.state_dict())
+    theirs.encoder.embedding.load_state_dict(ours.to_mean.state_dict())
+    theirs.encoder.log_var.load_state_dict(ours.to_log_var.state_dict())
+    theirs.decoder.layers[0].load_state_dict(ours.decoder.state_dict())
+    x = torch.rand(3, *work.image_shape)
+    torch.manual_seed(0)
+    loss = ours.loss(x)[0]
+    torch.manual_seed(0)
+    factor = 1 if work.hidden else 2
+    torch.testing.assert_close(factor * theirs(DatasetOutput(data=x)).loss, loss, rtol=1e-4, atol=1e-5)
+"""
+    subprocess.run([str(PYTHAE), "-c", code], check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(RIVALS)})
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", plain.WORKS)
+def test_flop_are_those_that_torch_counts(name: str) -> None:
+    recipe, vae, _ = build(name, 2)
+    counted = roofline.count(recipe, stepping.SHAPES[name], "fp32")
+    assert counted["flop"] == roofline.count_by_torch(recipe, stepping.SHAPES[name])
+    assert counted["parameters"] == sum(vae.num_parameters.values())
+
+
+def test_flop_of_the_mnist_recipe() -> None:
+    recipe = recipes.load("mnist")
+    counted = roofline.count(recipe, (1, 28, 28), "fp32")
+    assert counted["flop"] == roofline.count_by_torch(recipe, (1, 28, 28)) == 2_850_398_208
+
+
+def test_bytes_are_what_the_module_says() -> None:
+    recipe, vae, _ = build("mlp", 5)
+    weights, outputs = sum(vae.num_parameters.values()), 400 + 40 + 400 + 784
+    for precision, size in (("fp32", 4), ("bf16", 2)):
+        counted = roofline.count(recipe, (1, 28, 28), precision)
+        moved = 4 * 4 * weights + 2 * size * 5 * outputs + 4 * 5 * 784
+        assert counted["bytes"] == 2 * moved
+
+
+def test_bound_is_the_slower_of_the_two() -> None:
+    peaks = {"fp32": 10.0, "copy": 4.0}
+    assert roofline.bound({"flop": 20, "bytes": 4}, peaks, "fp32") == {"ms_bound": 2000, "bound_by": "FLOP"}
+    assert roofline.bound({"flop": 20, "bytes": 40}, peaks, "fp32") == {"ms_bound": 10_000, "bound_by": "bytes"}
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def test_everyone_is_first_as_often() -> None:
+    orders = [paired.rotate("abc", by) for by in range(6)]
+    assert orders[:3] == [list("abc"), list("bca"), list("cab")]
+    assert orders[3:] == orders[:3]
+
+
+def test_ratios_are_taken_within_repetitions() -> None:
+    theirs, ours = [2.0, 30.0, None, 5.0], [1.0, 10.0, 3.0, None]
+    ratios = paired.paired_ratios(theirs, ours)
+    assert ratios == [2, 3]  # a machine ten times slower for one repetition changes nothing
+    assert paired.spread([*ratios, 7]) == (3, 2, 7)
+    assert paired.spread([None, 4.0]) == (4, 4, 4)
+    assert paired.spread([None]) is None
+
+
+def test_steady_part_is_read_from_timing_csv(tmp_path: Path) -> None:
+    assert measures.read_timing(tmp_path) == []
+    rows = "8,1.0,1\n16,2.5,1\n32,3.0,1\n112,4.0,1\n120,9"
+    (tmp_path / "timing.csv").write_text(f"step,seconds,images_per_second\n{rows}")
+    found = measures.read_timing(tmp_path)
+    assert found[-1] == (112, 4)  # the line that is being written is left out
+    assert measures.steady(found, 2.0) == {"steps": 80, "seconds": 1, "ms_per_step": 12.5}
+    assert measures.steady(found, 3.0) is None
+    assert measures.steady([], 2.0) is None
+
+
+def test_clock_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 11.0, 12.5, 13.0, 13.5, 14.5])
+    monkeypatch.setattr(plain.time, "perf_counter", lambda: next(times))
+    clock = plain.Clock(seconds=2, steps=0, warm=2)
+    ends = [clock.tick(32) for _ in range(6)]
+    assert ends == [False] * 5 + [True]
+    report = clock.report()
+    assert (report["steps"], report["seconds"], report["images_per_second"]) == (3, 2, 48)
+
+
+def test_loop_on_made_up_pixels_is_timed() -> None:
+    recipe = stepping.recipe_of("mlp", {"network.hidden": [8], "training.batch_size": 4})
+    found = stepping.time_steps(recipe, stepping.made_up(10, (1, 28, 28)), 0.0, device="cpu", warm=0.0, least_steps=20)
+    assert found["steps"] >= 20
+    assert found["ms_per_image"] == pytest.approx(found["ms_per_step"] / (10 / 3), rel=0.2)  # batches of 4, 4, 2
+
+
+# -- telling ----------------------------------------------------------------------------------------------------------
+
+
+def test_result_is_told_written_and_drawn(tmp_path: Path) -> None:
+    runs = {
+        "vaelab": [{"cost": 2.0, "precision": "fp32", "torch": "2"}, {"cost": 4.0, "precision": "fp32", "torch": "2"}],
+        "plain": [{"cost": 6.0, "torch": "2"}, None],
+        "pythae": [{"cost": 1.0, "torch": "2"}, {"cost": 8.0, "pythae": "0.1"}],
+    }
+    row = speed.summarise("celeba", runs)
+    assert (row["ratios"]["plain"], row["ratios"]["pythae"]) == ((3, 3, 3), (1.25, 0.5, 2))
+    packing = {"seconds": 10.0, "count": 16_000}
+    speed.add_packing(row, packing)
+    assert row["with_packing"]["ms_a_step_of_it"] == pytest.approx(1.0)  # 20 ms for 32 faces, over 20 epochs
+    assert row["with_packing"]["ratios"]["plain"].median == pytest.approx(2)
+    result = {"works": [row], "packing": packing, "roofline": {}, "versions": speed.versions([row])}
+    assert "3 (3 to 3)" in speed.tell(result, list(runs))
+    speed.write(result, tmp_path / "speed.json")
+    written = json.loads((tmp_path / "speed.json").read_text())
+    assert written["works"][0]["costs"]["vaelab"] == {"median": 3, "least": 2, "most": 4}
+    assert written["versions"]["pythae"] == {"torch": "2", "pythae": "0.1"}
+    drawing_speed.save(drawing_speed.draw_ratios([row], "a machine"), tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
+def test_growth_is_told_and_drawn(tmp_path: Path) -> None:
+    points = growth.choose_points(tmp_path / "pixels.npy", 1 << 20)
+    assert {point.panel for point in points} == set(growth.PANELS)
+    held = {"RssAnon": 1.0, "RssFile": 2.0}
+    found = {point.name: [{"ms_per_image": 0.001 * point.x, **held}, None] for point in points}
+    assert len(found) == len(points)  # every point has a name of its own
+    rows = growth.summarise(points, found)
+    latents = next(row for row in rows if row["name"] == "latents 8")
+    assert latents["us_per_image"].median == pytest.approx(8)
+    assert latents["to_first"].median == pytest.approx(4)
+    assert growth.table(rows).count("\n") == len(rows) + 1
+    drawing_speed.save(drawing_speed.draw_growth(rows, growth.PANELS), tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
