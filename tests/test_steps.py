@@ -14,7 +14,7 @@ from vaelab.capture import CannotCapture
 from vaelab.images import Images, as_tensor
 from vaelab.recipe import Recipe
 from vaelab.runtime import Noise
-from vaelab.training import Steps
+from vaelab.steps import Steps
 
 Graph = Callable[[Callable[[], None], Noise], Callable[[], None]]
 

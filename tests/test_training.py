@@ -16,7 +16,8 @@ from vaelab.images import Images
 from vaelab.recipe import Recipe
 from vaelab.runtime import Noise
 from vaelab.state import State, begin
-from vaelab.training import Steps, Tick
+from vaelab.steps import Steps, present
+from vaelab.training import Tick
 
 
 def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[Tick]:
@@ -196,9 +197,12 @@ def test_collapse_is_said_once():
 
 def test_stopping_ends_the_tick_and_asks_for_a_checkpoint():
     data, made = make_images(), make_recipe()
-    asked = iter([False, False, True, True, True])
+    asked = iter([False, False, False, True, True, True])  # after step 1 and its tick, after 2, after 3
     ticks = list(run(made, data, make_state(made, data), stop=lambda: next(asked)))
-    assert [(tick.step, tick.stopped, tick.checkpoint_due) for tick in ticks] == [(3, True, True)]
+    assert [(tick.step, tick.stopped, tick.checkpoint_due) for tick in ticks] == [
+        (1, False, False),
+        (3, True, True),
+    ]
 
 
 def test_dynamic_binarisation_is_fresh_each_time_and_a_function_of_the_step():
@@ -207,13 +211,13 @@ def test_dynamic_binarisation_is_fresh_each_time_and_a_function_of_the_step():
     draws = []
     for step in (0, 1, 0):
         noise.seek(step)
-        draws.append(training.present(grey, "dynamic", noise))
+        draws.append(present(grey, "dynamic", noise))
     assert torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[1])
     assert set(draws[0].unique().tolist()) == {0.0, 1.0}
     assert float(draws[0].mean()) == pytest.approx(64 / 255, abs=0.01)
     extremes = torch.tensor([0, 255], dtype=torch.uint8).repeat(64).reshape(2, 8, 8, 1)
-    assert torch.equal(training.present(extremes, "dynamic", noise), images.to_float(extremes))
+    assert torch.equal(present(extremes, "dynamic", noise), images.to_float(extremes))
 
 
 def test_noise_is_a_function_of_seed_and_step():

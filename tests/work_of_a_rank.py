@@ -14,7 +14,7 @@ from vaelab.model import VAE
 from vaelab.ranks import Share, joined, ranks
 from vaelab.runtime import Noise
 from vaelab.state import begin
-from vaelab.training import Steps
+from vaelab.steps import Steps
 from vaelab.validation import validate
 
 ROWS = torch.arange(15, dtype=torch.float64).reshape(5, 3).sin()
@@ -49,7 +49,7 @@ def train_batch_wise() -> list[list[float]]:
 
 def main(target: Path) -> None:
     """Sum, tell, gather with gradients; findings as JSON."""
-    with joined(torch.device("cpu")) as together:
+    with joined() as together:
         share = together.share(len(ROWS))
         own = ROWS[share.start : share.stop].clone().requires_grad_()
         whole = together.gather(own, share)

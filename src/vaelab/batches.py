@@ -23,6 +23,8 @@ FEWEST_BLOCKS = 16
 """In a window, however small it is."""
 AHEAD = 4
 """Batches that wait in pinned memory for an accelerator that cannot hold the set."""
+COPIED_BYTES = 1 << 26
+"""On their way to an accelerator at a time."""
 ALONE = Ranks()
 Choose = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 """Positions in an epoch → which of them are wanted."""
@@ -51,9 +53,10 @@ class Order:
         return np.random.Generator(np.random.Philox(key=derive_seed(self._seed, "order", *purpose)))
 
     def _shuffled_blocks(self, epoch: int) -> NDArray[np.int64]:
-        if self._shuffled[0] != epoch:
-            self._shuffled = (epoch, self._random(epoch, "blocks").permutation(self._num_blocks))
-        return self._shuffled[1]
+        shuffled = self._shuffled  # another thread may put another epoch there
+        if shuffled[0] != epoch:
+            self._shuffled = shuffled = (epoch, self._random(epoch, "blocks").permutation(self._num_blocks))
+        return shuffled[1]
 
     def blocks(self, epoch: int, window: int) -> NDArray[np.int64]:
         """The blocks of one window, ascending, as they are best read."""
@@ -111,7 +114,7 @@ class Batches:
         reader = BlockReader(images.pixels, forgets=ranks.size == 1) if is_windowed else None
         self._windows = _Windows(reader, self._order, self._own) if reader is not None else None
         fits = device.type == "cuda" and _bytes(images.pixels) + reserve < torch.cuda.mem_get_info(device)[0]
-        self.resident = as_tensor(images.pixels).to(device) if fits else None
+        self.resident = _copy_to(device, images.pixels) if fits else None
         """All pixels on the device, where they fit."""
         self._ahead = _Ahead(self._pinned) if device.type == "cuda" and not fits else None
 
@@ -133,11 +136,19 @@ class Batches:
 
     def pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
         """This rank's part of the batch of ``step``, counted from 0; one black image where it has none."""
-        if self._ahead is not None:
-            return self._ahead.get(step).to(self._device, non_blocking=True)
         if self.resident is None:
-            return self._gather(step).to(self._device)
+            return self.host_pixels(step).to(self._device, non_blocking=True)
         return self.resident[torch.from_numpy(self.indices(step)).to(self._device)]
+
+    def host_pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
+        """The same where it waits for the device: in pinned memory for an accelerator."""
+        return self._gather(step) if self._ahead is None else self._ahead.get(step)
+
+    def close(self) -> None:
+        """Make nothing more ahead."""
+        for ahead in (self._ahead, self._windows):
+            if ahead is not None:
+                ahead.pool.shutdown(wait=False, cancel_futures=True)
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Which images this rank's part of the batch holds."""
@@ -172,13 +183,13 @@ class _Ahead:
     """Batches made by another thread a few steps before they are wanted."""
 
     def __init__(self, make: Callable[[int], Tensor]) -> None:
-        self._make, self._pool = make, ThreadPoolExecutor(1, "batches")
+        self._make, self.pool = make, ThreadPoolExecutor(1, "batches")
         self._coming: dict[int, Future[Tensor]] = {}
 
     def get(self, step: int) -> Tensor:
         """The batch of ``step``; it is fastest one step after the other."""
         wanted = range(step, step + AHEAD)
-        self._coming = {s: self._coming[s] if s in self._coming else self._pool.submit(self._make, s) for s in wanted}
+        self._coming = {s: self._coming[s] if s in self._coming else self.pool.submit(self._make, s) for s in wanted}
         return self._coming[step].result()
 
 
@@ -190,7 +201,7 @@ class _Windows:
     ) -> None:
         self._reader, self._shape = reader, reader.shape[1:]
         self._order, self._own = order, own
-        self._pool = ThreadPoolExecutor(1, "windows")
+        self.pool = ThreadPoolExecutor(1, "windows")
         self._held: dict[tuple[int, int], Future[tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {}
         self._starts: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
@@ -215,7 +226,7 @@ class _Windows:
         self._held = {key: future for key, future in self._held.items() if key in wanted}
         for key in wanted:
             if key not in self._held:
-                self._held[key] = self._pool.submit(self._load, *key)
+                self._held[key] = self.pool.submit(self._load, *key)
         return self._held[wanted[0]].result()
 
     def _load(self, epoch: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -246,6 +257,15 @@ def suitable_window(pixels: PixelArray) -> int:
         return 0
     free = available_memory()
     return 0 if _bytes(pixels) <= free // 2 else max(1, free // 8 // math.prod(pixels.shape[1:]))
+
+
+def _copy_to(device: torch.device, pixels: PixelArray) -> Tensor:
+    """All pixels on a device, block by block: a map larger than the memory of the host may fit there."""
+    copied = torch.empty(tuple(pixels.shape), dtype=torch.uint8, device=device)
+    step = max(1, COPIED_BYTES // math.prod(pixels.shape[1:]))
+    for start in range(0, len(pixels), step):
+        copied[start : start + step] = as_tensor(pixels[start : start + step])
+    return copied
 
 
 def _bytes(pixels: Any) -> int:

@@ -106,10 +106,12 @@ class Ranks:
         try:
             work()
         except RuntimeError as error:
+            if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise
             reason = re.sub(r"^\[[^ ]*\] ", "", str(error).partition(". ")[0])  # without a line of gloo's source
             raise LostRank(
                 f"rank {self.rank} of {self.size}: another process of this job ended or cannot be reached ({reason}); "
-                "the same command goes on from the last checkpoint"
+                "the same command begins again or goes on"
             ) from None
 
 
@@ -148,14 +150,14 @@ def launched() -> Ranks:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined() -> Iterator[Ranks]:
     """Within this context the processes that ``torchrun`` started work together: gloo, with NCCL for CUDA tensors."""
     global _current
     started = launched()
     if started.size == 1:
         yield started
         return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     place = _meeting_place(started)
     about_store: dict[str, Any] = (
         {} if place is None else {"store": place, "rank": started.rank, "world_size": started.size}

@@ -32,6 +32,8 @@ CONTAINER_LIMITS = (
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``mallopt``."""
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS, which reads it once, repeats itself only with it
+
 
 class Interrupted(Exception):
     """The person or the system asked to stop; what was done is saved and the same command goes on."""
@@ -49,7 +51,9 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and launched().size > 1:
+    if launched().size > 1 and name.startswith("cuda:"):
+        raise ValueError(f"device {name!r}: several processes take one each; say --device cuda")
+    if launched().size > 1 and name == "cuda":
         name = f"cuda:{launched().local_rank}"
     try:
         device = torch.device(name)
@@ -88,8 +92,8 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
         torch.backends.cudnn.allow_tf32,
         torch.backends.cudnn.benchmark,
     )
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this set
+    if device.index is not None:
+        torch.cuda.set_device(device)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # a debugging aid that writes every buffer twice
@@ -129,8 +133,9 @@ def _keep_freed_memory() -> None:
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        # older ones refuse more than 32 MiB; where both are refused, the other setting would do harm
+        if mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25):
+            mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def default_threads() -> int:

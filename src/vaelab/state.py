@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from vaelab.model import VAE
 from vaelab.recipe import Training
 
+ALIGNED = 64
+"""Numbers of a buffer of gradients, of which every parameter's begin at a multiple."""
+
 
 @dataclass
 class State:
@@ -37,11 +40,12 @@ class State:
     def flatten_gradients(self) -> Tensor:
         """One buffer in which all gradients lie from now on, each in the memory layout of its parameter."""
         parameters = [p for p in self._named_parameters().values() if p.requires_grad]
-        buffer = torch.zeros(sum(p.numel() for p in parameters), device=self.vae.device)
+        lengths = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters]  # vector instructions want round addresses
+        buffer = torch.zeros(sum(lengths), device=self.vae.device)
         start = 0
-        for parameter in parameters:
+        for parameter, length in zip(parameters, lengths, strict=True):
             parameter.grad = buffer.as_strided(parameter.shape, parameter.stride(), start)
-            start += parameter.numel()
+            start += length
         return buffer
 
     def restore(self, step: int, tensors: dict[str, Tensor]) -> None:

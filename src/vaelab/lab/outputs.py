@@ -193,7 +193,7 @@ def encode(
     model.to(own)
     rows = Rows(names, given.labels, model.facts.latent_dim)
     spans = chunk_spans(len(given), model.facts.image_shape)
-    with exact_products(), joined(own) as here:
+    with exact_products(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process
         pieces = encode_spans(model, given, spans[share.start : share.stop], precision)
         if here.size == 1 and path.suffix != ".npz":

@@ -97,13 +97,13 @@ def train(
     recipe = recipes.load(name, overrides)
     target = Run(run or run_directory(recipe.name, overrides))
     if not launched().is_first:
-        follow(recipe, Path(data) if data else None, resolve_device(device))
+        follow(recipe, Path(data) if data else None)
         return target
     if target.exists:
         target.check_same(recipe)
         if target.is_finished:
             _check_place(target, data)
-            with joined(resolve_device(device)) as together:
+            with joined() as together:
                 together.broadcast(None)
             watch(Finished(target, already=True))
             return target
@@ -150,7 +150,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         }
         if not resumed:
             target.begin(recipe, machine)
-        with joined(device) as together:
+        with joined() as together:
             if target.is_trained:
                 together.broadcast(None)
             else:
@@ -178,7 +178,15 @@ def _train_to_end(
     watch: Watch,
 ) -> None:
     settings = recipe.training
-    plan = Plan(recipe, machine["data_dir"], machine["data_sha256"], machine["precision"], machine["threads"])
+    plan = Plan(
+        recipe,
+        machine["data_dir"],
+        machine["data_sha256"],
+        images.valid.fingerprint(),
+        device.type,
+        machine["precision"],
+        machine["threads"],
+    )
     ranks().broadcast(plan)
     state, batches = prepare(plan, images.train, device)
     vae = state.vae
@@ -224,6 +232,8 @@ def _train_to_end(
             text = f"{error}{kept if isinstance(error, training.Diverged) else ''}"
             target.log(text)
             raise type(error)(text) from None
+        finally:
+            batches.close()
         facts = {
             "format": MODEL_FORMAT,
             "recipe": {"title": recipe.title, **recipe.sections()},

@@ -14,8 +14,9 @@ from vaelab.images import Images
 from vaelab.lab.data import load_data
 from vaelab.ranks import LostRank, joined, ranks
 from vaelab.recipe import Recipe
-from vaelab.runtime import Interrupted, Precision, settled, stop_signals
+from vaelab.runtime import Interrupted, Precision, resolve_device, settled, stop_signals
 from vaelab.state import State, begin
+from vaelab.steps import memory_of_a_step
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Plan:
     place: str | None
     """Where its data lies."""
     data_sha256: str
+    valid_sha256: str
+    device: str
+    """Its kind: of several on a host each process takes its own."""
     precision: Precision
     threads: int
 
@@ -37,7 +41,7 @@ def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Ba
     state = begin(vae, objective, settings, device)
     window = settings.shuffle_window
     assert window != "auto", "settle the recipe first"
-    reserve = training.memory_of_a_step(state, images.image_shape, settings, plan.precision)
+    reserve = memory_of_a_step(state, images.image_shape, settings, plan.precision)
     batches = Batches(images, settings.batch_size, settings.seed, device, window=window, ranks=ranks(), reserve=reserve)
     return state, batches
 
@@ -49,18 +53,19 @@ def restore(state: State, step: int, tensors: Mapping[str, Tensor]) -> None:
         state.restore(step, ranks().broadcast_tensors(tensors))
 
 
-def follow(recipe: Recipe, data: Path | None, device: torch.device) -> None:
+def follow(recipe: Recipe, data: Path | None) -> None:
     """Train as another process than the first: the same steps, and nothing is written."""
-    with joined(device) as together:
+    with joined() as together:
         plan: Plan | None = together.broadcast(None)
         if plan is None:
             return
         images = load_data(recipe, data or (Path(plan.place) if plan.place else None))
-        if images.train.fingerprint() != plan.data_sha256:
+        if (images.train.fingerprint(), images.valid.fingerprint()) != (plan.data_sha256, plan.valid_sha256):
             source = images.train.source
             raise ValueError(
                 f"rank {together.rank}: the images in {source} are not those that the first rank trains on"
             )
+        device = resolve_device(plan.device)
         with settled(device, plan.precision, plan.threads), stop_signals() as stop:
             state, batches = prepare(plan, images.train, device)
             restore(state, 0, {})
@@ -79,3 +84,5 @@ def follow(recipe: Recipe, data: Path | None, device: torch.device) -> None:
                         raise Interrupted(f"rank {together.rank} of {together.size}: stopped")
             except training.Diverged:
                 raise LostRank(f"rank {together.rank} of {together.size}: ended, for what the first says") from None
+            finally:
+                batches.close()
