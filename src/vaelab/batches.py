@@ -249,14 +249,15 @@ class _Windows:
 
 
 def suitable_window(pixels: PixelArray) -> int:
-    """How many images to shuffle at a time: 0, all of them, where they are in memory or fit into half of what is free.
+    """How many images to shuffle at a time: 0 for all of them, where they are in memory or fit into what is free.
 
-    Else as many as an eighth of the free memory holds; two such windows are in memory at any time.
+    They may take three quarters of it: a map needs the page cache alone. Of a larger set, as many as an eighth of the
+    free memory holds; two such windows are in memory at any time.
     """
     if isinstance(pixels, np.ndarray) and not isinstance(pixels, np.memmap):
         return 0
     free = available_memory()
-    return 0 if _bytes(pixels) <= free // 2 else max(1, free // 8 // math.prod(pixels.shape[1:]))
+    return 0 if _bytes(pixels) <= free * 3 // 4 else max(1, free // 8 // math.prod(pixels.shape[1:]))
 
 
 def _copy_to(device: torch.device, pixels: PixelArray) -> Tensor:
