@@ -17,8 +17,17 @@ from vaelab.ranks import LostRank, Ranks, Share, launched, ranks
 from vaelab.run import Run
 
 RECIPE = ["train", "digits", "--set", "network.channels=[8,8]", "--set", "network.strides=[2,2]"]
-SETTINGS = ["--set", "training.steps=60", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]
-TRAIN = [*RECIPE, *SETTINGS, "--set", "data.valid=100", "--set", "training.batch_size=31"]
+SETTINGS = ["--set", "training.steps=300", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]
+TRAIN = [
+    *RECIPE,
+    *SETTINGS,
+    "--set",
+    "data.valid=100",
+    "--set",
+    "training.batch_size=31",
+    "--set",
+    "training.learning_rate=1e-4",
+]
 
 
 def torchrun(*words: str, processes: int = 2) -> list[str]:
@@ -120,7 +129,7 @@ def test_two_processes_train_as_one_and_the_first_alone_writes_and_speaks(tmp_pa
     said = train(tmp_path, tmp_path / "run", "--set", "training.precision=fp32")
     run = Run(tmp_path / "run")
     assert_equal_to_rounding(run, alone)
-    assert said.count("1,338 images, 60 steps of 31") == 1
+    assert said.count("1,338 images, 300 steps of 31") == 1
     assert said.count("report: ") == 1
     assert run.is_finished
     assert run.machine["ranks"] == 2

@@ -1,13 +1,53 @@
-"""What the verbs do, as functions that print nothing."""
+"""What the verbs do, as functions that print nothing.
 
-from vaelab.lab.comparison import QUANTITIES, Comparison, compare
-from vaelab.lab.data import check_data, data_terms, get_data, list_data, pack_data
-from vaelab.lab.edits import edit
-from vaelab.lab.outputs import encode, reconstruct, sample
-from vaelab.lab.plans import plan
-from vaelab.lab.results import evaluate, figures, list_recipes, load, report
-from vaelab.lab.runs import Event, Finished, Note, Started, train
-from vaelab.lab.sweeps import MemberEnded, Sweep, SweepEvent, SweepPlan, parse_over, plan_sweep, sweep
+Each is imported when it is first used, so that a training need not wait for what draws and compares.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaelab.lab.comparison import QUANTITIES, Comparison, compare
+    from vaelab.lab.data import check_data, data_terms, get_data, list_data, pack_data
+    from vaelab.lab.edits import edit
+    from vaelab.lab.outputs import encode, reconstruct, sample
+    from vaelab.lab.plans import plan
+    from vaelab.lab.results import evaluate, figures, list_recipes, load, report
+    from vaelab.lab.runs import Event, Finished, Note, Started, train
+    from vaelab.lab.sweeps import MemberEnded, Sweep, SweepEvent, SweepPlan, parse_over, plan_sweep, sweep
+
+_HOMES = {
+    "Comparison": "comparison",
+    "Event": "runs",
+    "Finished": "runs",
+    "MemberEnded": "sweeps",
+    "Note": "runs",
+    "QUANTITIES": "comparison",
+    "Started": "runs",
+    "Sweep": "sweeps",
+    "SweepEvent": "sweeps",
+    "SweepPlan": "sweeps",
+    "check_data": "data",
+    "compare": "comparison",
+    "data_terms": "data",
+    "edit": "edits",
+    "encode": "outputs",
+    "evaluate": "results",
+    "figures": "results",
+    "get_data": "data",
+    "list_data": "data",
+    "list_recipes": "results",
+    "load": "results",
+    "pack_data": "data",
+    "parse_over": "sweeps",
+    "plan": "plans",
+    "plan_sweep": "sweeps",
+    "reconstruct": "outputs",
+    "report": "results",
+    "sample": "outputs",
+    "sweep": "sweeps",
+    "train": "runs",
+}
 
 __all__ = [
     "QUANTITIES",
@@ -41,3 +81,10 @@ __all__ = [
     "sweep",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function from its module when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vaelab.lab' has no attribute {name!r}")
+    return getattr(import_module(f"vaelab.lab.{_HOMES[name]}"), name)

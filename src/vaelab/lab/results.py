@@ -9,7 +9,6 @@ import torch
 from vaelab import catalog, evaluation
 from vaelab import recipe as recipes
 from vaelab.decoding import Framing
-from vaelab.figures import render
 from vaelab.files import load_tensors
 from vaelab.images import binarize
 from vaelab.lab.data import DataOfRun, data_of, published_facts
@@ -57,6 +56,8 @@ def _sequence(value: object) -> Sequence[object]:
 
 def draw_figures(run: Run, model: VAE, images: DataOfRun, names: Sequence[str] | None = None) -> list[str]:
     """Draw figures (default: all of one run that have a meaning here) into the run; the names drawn."""
+    from vaelab.figures import render  # Matplotlib takes a quarter of a second, which a first step need not wait for
+
     modules = {name: catalog.load("figures", name) for name in (names or _figures_of_one_run())}
     drawn = []
     with progress("drawing", len(modules)) as bar:
