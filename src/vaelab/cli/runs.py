@@ -7,6 +7,7 @@ import typer
 
 from vaelab.cli.options import (
     DataOption,
+    DeviceOption,
     JsonOption,
     OverridesOption,
     StrictOption,
@@ -67,7 +68,7 @@ def train(
     ] = None,
     strict: StrictOption = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for --set training.seed=N.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    device: DeviceOption = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,0 +1,69 @@
+"""What "auto" is for a run: as it was at the run's beginning, else what suits the data and the machine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from small import make_images, make_recipe
+from typed import train_small
+
+from vaelab import runtime
+from vaelab.images import Images
+from vaelab.lab import settling
+from vaelab.lab.data import DataOfRun
+from vaelab.run import Run
+from vaelab.runtime import Precision
+
+CPU = torch.device("cpu")
+
+
+def data_of_run() -> DataOfRun:
+    images: Images = make_images()
+    return DataOfRun(images, images, "test", "none", {})
+
+
+def begun(folder: Path, *, precision: str = "fp32", **overrides: object) -> Run:
+    """A run on the disk that has just begun."""
+    run = Run(folder)
+    run.begin(make_recipe(**overrides), {"precision": precision, "threads": 1})
+    return run
+
+
+@pytest.fixture(autouse=True)
+def fast_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(settling, "suitable_window", lambda _pixels: 20)
+
+
+@pytest.mark.parametrize("before", ["fp32", "bf16", "tf32"])
+def test_auto_precision_stays_what_it_was(tmp_path: Path, before: Precision):
+    assert settling.precision_of(make_recipe(), begun(tmp_path / "run", precision=before), CPU) == before
+    assert settling.precision_of(make_recipe(), Run(tmp_path / "new"), CPU) == "bf16"
+    assert settling.precision_of(make_recipe(training__precision="fp32"), Run(tmp_path / "new"), CPU) == "fp32"
+
+
+def test_the_window_stays_what_it_was_and_an_older_run_shuffled_all(tmp_path: Path):
+    def window(run: Run, **overrides: object) -> object:
+        return settling.settle(make_recipe(**overrides), data_of_run(), run).training.shuffle_window
+
+    assert window(Run(tmp_path / "new")) == 20
+    assert window(Run(tmp_path / "new"), training__shuffle_window=7) == 7
+    assert window(begun(tmp_path / "windowed", training__shuffle_window=30)) == 30
+    older = begun(tmp_path / "older")
+    recipe = older.path / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('shuffle_window = "auto"\n', ""))
+    assert "shuffle_window" not in recipe.read_text()
+    assert window(older) == 0
+
+
+def test_a_run_begun_in_float32_goes_on_in_float32(tmp_path: Path):
+    overrides = {"training.steps": 6, "training.checkpoint_every": 3}
+    whole = train_small(tmp_path / "whole", {**overrides, "training.precision": "fp32"})
+    run = train_small(tmp_path / "run", {**overrides, "training.precision": "fp32"})
+    (run.path / "model.safetensors").unlink()
+    (run.path / "checkpoints" / "step-000000006.safetensors").unlink()
+    recipe = run.path / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('precision = "fp32"', 'precision = "auto"'))
+    train_small(run.path, overrides)
+    assert run.machine["precision"] == "fp32"
+    assert (run.path / "history.csv").read_bytes() == (whole.path / "history.csv").read_bytes()
