@@ -16,6 +16,7 @@ from pyarrow import csv, parquet
 from typed import Typed, type_command
 
 from vaelab import idx, lab, runtime
+from vaelab.run import Run
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=60",
         "--set", "training.threads=1"]  # fmt: skip
@@ -437,7 +438,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(trained: Path):
     assert "viewport" in page
     assert "@media print" in page
     measured = lab.report(trained).parent
-    assert f"{lab.runs.Run(measured).measured()['loss_last_epoch']:.2f}" in page
+    assert f"{Run(measured).measured()['loss_last_epoch']:.2f}" in page
     assert "vaelab train digits" in page
     assert "hidden = [" in page
 

@@ -15,6 +15,7 @@ from vaelab import lab, runtime
 from vaelab.datasets import digits
 from vaelab.figures import edits as figure
 from vaelab.images import Images, to_uint8
+from vaelab.lab import edits
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def with_attributes(monkeypatch: pytest.MonkeyPatch, **columns: Any) -> None:
     """Let runs on digits find other labels and attributes than digits have."""
-    data_of = lab.edits.data_of
+    data_of = edits.data_of
 
     def changed(*arguments: Any) -> Any:
         known = data_of(*arguments)
         return replace(known, train=replace(known.train, **columns), valid=replace(known.valid, labels=None))
 
-    monkeypatch.setattr(lab.edits, "data_of", changed)
+    monkeypatch.setattr(edits, "data_of", changed)
 
 
 def test_an_edit_moves_the_code_by_exactly_so_many_steps(

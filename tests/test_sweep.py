@@ -28,7 +28,7 @@ def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     """Type a command in an empty folder, without what takes long: figures of single runs, many samples."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 100)
-    monkeypatch.setattr(lab.runs, "draw_figures", lambda *_: [])
+    monkeypatch.setattr("vaelab.lab.runs.draw_figures", lambda *_: [])
     yield type_command(monkeypatch, capsys)
     runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vaelab import cli, lab
+from vaelab.lab import runs
 from vaelab.run import Run
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -33,5 +34,5 @@ def type_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def train_small(path: Path, overrides: dict[str, Any] | None = None, **options: Any) -> Run:
     """A small run without its figures, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab.runs, "draw_figures", lambda *_: [])
+        patch.setattr(runs, "draw_figures", lambda *_: [])
         return lab.train(options.pop("name", "digits"), {**TINY, **(overrides or {})}, run=path, **options)
