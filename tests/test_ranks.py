@@ -109,6 +109,8 @@ def test_ranks_sum_tell_gather_with_gradients_and_train_on_terms_of_the_whole_ba
         first, last = one["share"]
         np.testing.assert_allclose(one["gradient"], whole.grad[first:last], rtol=1e-12)
     assert [one["share"] for one in found] == [[0, 2], [2, 5]]
+    # a thread of gloo that outlived the group could end a process by SIGABRT as its interpreter goes
+    assert all(one["threads after"] <= one["threads within"] - 3 for one in found)
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,11 @@ def train_batch_wise() -> list[list[float]]:
     return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]
 
 
+def num_threads() -> int:
+    """Threads of this process, those of libraries with them."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
 def main(target: Path) -> None:
     """Sum, tell, gather with gradients; findings as JSON."""
     with joined() as together:
@@ -69,6 +74,8 @@ def main(target: Path) -> None:
             "trained": train_batch_wise(),
         }
         together.barrier()
+        found["threads within"] = num_threads()
+    found["threads after"] = num_threads()
     (target / f"rank-{together.rank}.json").write_text(json.dumps(found))
 
 

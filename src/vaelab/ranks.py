@@ -162,13 +162,19 @@ def joined() -> Iterator[Ranks]:
     about_store: dict[str, Any] = (
         {} if place is None else {"store": place, "rank": started.rank, "world_size": started.size}
     )
+    # loaded later, its functions would take the group for their default argument and keep it, with the threads of gloo,
+    # until the interpreter has gone; a thread that then drops a tensor ends the process by SIGABRT
+    from torch.distributed.nn import functional  # noqa: F401
+
     dist.init_process_group(backend, timeout=PATIENCE, **about_store)
-    _current = started
+    _current, is_done = started, False
     try:
         yield started
-        dist.destroy_process_group()  # where something failed, the others may never answer: the process ends anyway
+        is_done = True
     finally:
         _current = Ranks()
+        if is_done or backend == "gloo":  # after a failure NCCL may wait for ranks that never answer
+            dist.destroy_process_group()
 
 
 def _meeting_place(started: Ranks) -> Store | None:
