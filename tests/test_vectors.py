@@ -1,14 +1,13 @@
 """The reference vectors of ../shared/vectors, as far as this code computes what they hold; all in float64."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from vectors import CASES, Case
 
 from vaelab import catalog, recipe
 from vaelab.distributions import DiagonalNormal
@@ -22,43 +21,6 @@ from vaelab.metrics.fidelity import mse, psnr, ssim
 from vaelab.metrics.likelihood import bits_per_dim, elbo
 from vaelab.metrics.probe import probe_attribute
 from vaelab.model import VAE
-
-VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
-if not (VECTORS / "expected.json").is_file():
-    pytest.skip(f"no reference vectors in {VECTORS}", allow_module_level=True)
-
-CASES = {case["id"]: case for case in json.loads((VECTORS / "expected.json").read_text())["cases"]}
-
-
-class Case:
-    """One case: its inputs as attributes, and the comparison with what it expects."""
-
-    def __init__(self, name: str) -> None:
-        self._case = CASES[name]
-        self.params: dict[str, Any] = self._case["params"]
-        for key, reference in self._case["inputs"].items():
-            file, _, array = reference.partition(":")
-            setattr(self, key, torch.from_numpy(np.load(VECTORS / file)[array]))
-
-    def expect(self, name: str, got: Any, error: float = 0.0, at_most: float = 1e-7) -> None:
-        """``got`` is what the case expects of ``name``, within the file's tolerance, itself at most ``at_most``.
-
-        ``error`` is the Monte Carlo error of ``got``, which comes on top.
-        """
-        entry = self._case["outputs"][name]
-        assert not entry.get("informational")
-        assert entry["rtol"] <= at_most
-        assert entry["atol"] <= at_most
-        got = got.detach().numpy() if isinstance(got, Tensor) else np.asarray(got)
-        assert got.dtype == np.float64
-        value = np.asarray(entry["value"], dtype=np.float64)
-        assert got.shape == value.shape
-        np.testing.assert_allclose(got, value, rtol=entry["rtol"], atol=entry["atol"] + error, err_msg=name)
-
-    def value(self, name: str) -> Any:
-        """What the case expects, where it is needed to calculate on."""
-        return np.asarray(self._case["outputs"][name]["value"])
-
 
 # -- KL of diagonal normal distributions ------------------------------------------------------------------------------
 
