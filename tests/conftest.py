@@ -1,6 +1,7 @@
 """What every test relies on: shapes checked at run time, one thread, repeatable hypothesis, small models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import install_import_hook
@@ -11,8 +12,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from torch import nn  # noqa: E402
+from typed import Typed, type_command  # noqa: E402
 
-from vaelab import recipe  # noqa: E402
+from vaelab import recipe, runtime, view  # noqa: E402
 from vaelab.model import VAE  # noqa: E402
 
 torch.set_num_threads(1)
@@ -32,3 +34,14 @@ def make_model() -> Callable[..., tuple[VAE, nn.Module]]:
         return recipe.build(resolved, image_shape, num_images=100)
 
     return make
+
+
+@pytest.fixture
+def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
+    """Type a command in an empty folder, with an empty cache: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VAELAB_DATA", raising=False)
+    monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
+    yield type_command(monkeypatch, capsys)
+    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))

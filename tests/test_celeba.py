@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
-from typed import Typed, train_small, type_command
+from typed import Typed, train_small
 
-from vaelab import recipe, runtime
+from vaelab import recipe
 from vaelab.datasets import _celeba_layouts, celeba
 from vaelab.datasets.celeba import ABOUT, BOXES, PUBLISHED, check, find, framing, load, shape
 from vaelab.decoding import decode
@@ -188,14 +188,6 @@ def published(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (_celeba_layouts, celeba):
         monkeypatch.setattr(module, "PUBLISHED", SIZES)
     monkeypatch.setattr(_celeba_layouts, "ALL", COUNT)
-
-
-@pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Type a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
 
 
 def middle(numbers: list[int]) -> NDArray[np.uint8]:

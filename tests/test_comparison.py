@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typed import TINY, Typed, train_small, type_command
+from typed import TINY, Typed, train_small
 
 from vaelab import idx, lab, recipe, runtime, view
 from vaelab.evaluation import COMPARED
@@ -31,11 +31,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
-    monkeypatch.chdir(tmp_path)
+def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 1500)  # many take long
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+    return vaelab
 
 
 def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typed import Typed, train_small, type_command
+from typed import Typed, train_small
 
-from vaelab import lab, runtime
+from vaelab import lab
 from vaelab.datasets import digits
 from vaelab.figures import edits as figure
 from vaelab.images import Images, to_uint8
@@ -22,13 +22,6 @@ from vaelab.lab import edits
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = {"network.latent_dim": 3, "network.hidden": [64], "training.steps": 300, "objective.beta": 0.2}
     return train_small(tmp_path_factory.mktemp("runs") / "digits", overrides).path
-
-
-@pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
-    monkeypatch.chdir(tmp_path)
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import csv, parquet
-from typed import Typed, train_small, type_command
+from typed import Typed, train_small
 
-from vaelab import lab, runtime, scanning
+from vaelab import lab, scanning
 from vaelab.datasets import folder
 from vaelab.datasets.folder import find, get, load
 from vaelab.images import Images
@@ -35,14 +34,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("VAELAB_DATA", raising=False)
     folder._surveyed.clear()
     return tmp_path / "cache" / "vaelab" / "packs"
-
-
-@pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Type a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
 
 
 def put(path: Path, size: tuple[int, int] = (28, 28), shade: Any = 100, **options: Any) -> Path:

@@ -21,7 +21,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 from pyarrow import parquet
-from typed import Typed, type_command
+from typed import Typed
 
 from vaelab import hub, runtime
 from vaelab.datasets import _celeba_layouts, celeba
@@ -349,13 +349,11 @@ def mirror(sizes: dict[str, int]) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Type a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """As always, and CelebA is small."""
     for module in (celeba, _celeba_layouts):
         monkeypatch.setattr(module, "PUBLISHED", SIZES)
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+    return vaelab
 
 
 def test_get_celeba_states_its_terms_and_then_it_is_there(

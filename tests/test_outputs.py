@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import csv, parquet
 from torch import nn
-from typed import Typed, type_command
+from typed import Typed
 
 from vaelab import lab, recipe, runtime
 from vaelab import model as model_module
@@ -42,14 +42,6 @@ def model_file(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_tensors(path, vae.state_dict(), facts)
     return path
-
-
-@pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Type a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
 
 
 @pytest.fixture

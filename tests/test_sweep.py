@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
-from typed import TINY_WORDS, Typed, type_command
+from typed import TINY_WORDS, Typed
 
-from vaelab import lab, runtime
+from vaelab import lab
 from vaelab.lab import comparison, sweeps, workers
 from vaelab.metrics import decomposition
 from vaelab.run import Run
@@ -24,13 +24,11 @@ FILES = {"comparison.json", "comparison.csv", "comparison.png", "side-by-side.pn
 
 
 @pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
-    """Type a command in an empty folder, without what takes long: figures of single runs, many samples."""
-    monkeypatch.chdir(tmp_path)
+def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """As always, without what takes long: figures of single runs, many samples."""
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 100)
     monkeypatch.setattr("vaelab.lab.runs.draw_figures", lambda *_: [])
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+    return vaelab
 
 
 def test_a_sweep_trains_compares_draws_and_is_done_the_second_time(
