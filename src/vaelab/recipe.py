@@ -300,7 +300,8 @@ def _unknown_key(section: str, schema: Schema, member: str, key: str) -> catalog
     others = [name for name in catalog.names(folder) if key in _schema(section, name)] if folder else []
     of = f" of {section} {member!r}" if member else ""
     error = catalog.unknown(f"key in [{section}]{of}:", key, ["name", *schema] if folder else schema)
-    hint = f". {', '.join(others)} has it: --set {section}.name={others[0]}" if others else ""
+    have = "have" if len(others) > 1 else "has"
+    hint = f". {', '.join(others)} {have} it: --set {section}.name={others[0]}" if others else ""
     return catalog.UnknownName(f"{error}{hint}")
 
 
@@ -375,8 +376,12 @@ def equivalents(recipe: Recipe, facts: Facts) -> dict[str, float]:
 
     ``beta`` as the paper has it; ``sigma``: the standard deviation of a Gaussian decoder whose ELBO has the same
     optimum, σ² = β·variance; ``beta_normalised`` = β·d/D (Higgins et al. 2017) on the scale of summed squared errors.
+    Empty for an objective that is not the reconstruction and so many times the KL (its file has no ``KL_WEIGHT``).
     """
-    beta = float(recipe.objective.get("beta", 1.0))
+    weight = getattr(catalog.load("objectives", recipe.objective["name"]), "KL_WEIGHT", None)
+    if weight is None:
+        return {}
+    beta = float(recipe.objective[weight]) if isinstance(weight, str) else float(weight)
     if recipe.likelihood["name"] != "gaussian":
         return {"beta": beta, "beta_normalised": beta * facts.latent_dim / facts.num_pixels}
     variance = float(recipe.likelihood["variance"])

@@ -1,5 +1,6 @@
 """Schedules: pure functions of the training step, which is a tensor on the device."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -9,3 +10,10 @@ def linear_warmup(step: Int[Tensor, ""], warmup_steps: int) -> Float[Tensor, ""]
     if warmup_steps <= 1:
         return (step >= 0).float()
     return ((step + 1) / warmup_steps).clamp(max=1.0)
+
+
+def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: int) -> Float[Tensor, ""]:
+    """C(t) = min(C_max, C_max·t/T), float64: rises from 0 at step 0 to C_max at step T; C_max throughout for T = 0."""
+    if warmup_steps == 0:
+        return torch.full_like(step, max_capacity, dtype=torch.float64)
+    return (step.double() * (max_capacity / warmup_steps)).clamp(max=max_capacity)

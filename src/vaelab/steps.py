@@ -198,8 +198,10 @@ def memory_of_a_step(state: State, image_shape: tuple[int, int, int], settings: 
         return 0
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
+    share = ranks().share(settings.batch_size)
     state.vae.noise = Noise(settings.seed, device)
-    count = max(len(ranks().share(settings.batch_size)), 1)
+    state.vae.noise.seek(0, share)  # terms of the whole batch are gathered by it
+    count = max(len(share), 1)
     pixels = torch.zeros(count, height, width, channels, dtype=torch.uint8, device=device)
     with autocast(device, precision):
         terms = state.objective(state.vae, to_float(pixels), torch.zeros((), dtype=torch.int64, device=device))

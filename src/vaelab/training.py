@@ -159,5 +159,6 @@ def _warnings(state: State, validation: dict[str, float] | None) -> tuple[str, .
     state.warned.add("collapsed")
     return (
         f"posterior collapse: after step {state.step} no latent carries more than {largest:.2g} nats, so the decoder "
-        "ignores the code; try a smaller objective.beta, a warm-up (objective.warmup_steps) or a smaller decoder",
+        "ignores the code; try a smaller weight of the KL (objective.beta), a warm-up (objective.warmup_steps) or a "
+        "smaller decoder",
     )

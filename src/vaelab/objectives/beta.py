@@ -10,6 +10,8 @@ from vaelab.facts import Facts
 from vaelab.model import VAE
 from vaelab.schedules import linear_warmup
 
+KL_WEIGHT = "beta"
+
 
 def auto(facts: Facts) -> dict[str, Any]:
     """What "auto" becomes: β = 1 at 64×64 pixels, elsewhere in proportion to the number of pixels.

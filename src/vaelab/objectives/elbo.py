@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from vaelab.facts import Facts
 from vaelab.model import VAE
 
+KL_WEIGHT = 1.0
+
 
 class Objective(nn.Module):
     """reconstruction + KL (Kingma & Welling 2014, 1312.6114, equation 7, with one sample and the KL in closed form)."""
