@@ -50,7 +50,7 @@ def test_error_is_minus_log_prob_up_to_a_constant_that_no_code_changes(name: str
     for seed in range(5):
         pixels = likelihood(decoder_output(likelihood, 4, seed=seed))
         constants.append(pixels.error(x) + pixels.log_prob(x))
-        assert bool((pixels.error(x) > 0).all())
+        assert bool(pixels.error(x).isfinite().all())
     for constant in constants[1:]:
         torch.testing.assert_close(constant, constants[0], rtol=0, atol=1e-9)
 
@@ -72,7 +72,8 @@ def test_samples_average_to_the_mean(name: str) -> None:
     decoded = decoder_output(likelihood, 1)
     samples = likelihood(decoded.expand(count, *decoded.shape)).sample(torch.Generator().manual_seed(2))
     error = samples.std(0) / count**0.5
-    assert bool(((samples.mean(0) - likelihood(decoded).mean).abs() < 5 * error + 1e-6).all())
+    rare = 5e-4  # levels so improbable that no sample shows them
+    assert bool(((samples.mean(0) - likelihood(decoded).mean).abs() < 5 * error + rare).all())
     again = likelihood(decoded.expand(count, *decoded.shape)).sample(torch.Generator().manual_seed(2))
     assert torch.equal(samples, again)
 

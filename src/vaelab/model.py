@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from vaelab.distributions import DiagonalNormal, guard_log_var
 from vaelab.facts import Facts
-from vaelab.images import as_model_input, as_tensor
+from vaelab.images import Images, as_model_input, as_tensor
 from vaelab.ranks import ranks
-from vaelab.runtime import Noise
+from vaelab.runtime import Noise, exact_products, progress
 
 CHUNK = 512
 """Images that go through a network at once where a person asks for many."""
@@ -46,6 +46,17 @@ class Pixels(Protocol):
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Random images ``[B, C, H, W]``."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A likelihood with a part that is set from images and not learned, such as an optimal σ."""
+
+    def statistic(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """What ``fit`` must know of each image ``[B]``, from what the decoder returned for it; no gradient."""
+
+    def fit(self, statistics: Tensor) -> None:
+        """Set that part, in place, from the statistics of many images ``[N]``; no gradient."""
 
 
 class Pass(NamedTuple):
@@ -96,11 +107,17 @@ class VAE(nn.Module):
         return pixels
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Pass:
-        """Encode, draw one sample of each posterior, decode, and measure both terms of the ELBO."""
+        """Encode, draw one sample of each posterior, decode, and measure both terms of the ELBO.
+
+        In training, a likelihood that has something to fit is fitted to the whole batch first.
+        """
         assert self.noise is not None, "set vae.noise first"
         posterior = self.posterior(x)
         z = posterior.rsample(self.noise.normal(len(x), self.facts.latent_dim))
-        pixels = self.pixels(z)
+        decoded = self.decoder(z).to(z.dtype)
+        if isinstance(self.likelihood, Fitted) and self.training and torch.is_grad_enabled():
+            self.likelihood.fit(self.gather(self.likelihood.statistic(decoded, x)))
+        pixels: Pixels = self.likelihood(decoded)
         return Pass(posterior, z, pixels, pixels.error(x), posterior.kl())
 
     def gather(self, codes: Float[Tensor, "own ..."]) -> Float[Tensor, "batch ..."]:
@@ -109,6 +126,26 @@ class VAE(nn.Module):
         Gradients flow back to the rank that each code came from; every rank computes the same term from all of them.
         """
         return ranks().gather(codes, self.noise.share if self.noise is not None else None)
+
+    @torch.no_grad()
+    def fit_likelihood(self, images: Images, generator: torch.Generator) -> None:
+        """Fit the likelihood to ``images``, all of them, where it has something to fit; on this process alone.
+
+        From one sample of each posterior, as the ELBO counts reconstructions, in float32.
+        """
+        if not isinstance(self.likelihood, Fitted):
+            return
+        was_training, statistics = self.training, []
+        self.eval()
+        with exact_products(), progress("fitting the likelihood", len(images)) as bar:
+            length = chunk_length(self.facts.image_shape)
+            for start in range(0, len(images), length):
+                x = images.floats(start, min(start + length, len(images)), self.device)
+                z = self.posterior(x).sample(generator)
+                statistics.append(self.likelihood.statistic(self.decoder(z).to(z.dtype), x))
+                bar.advance(len(x))
+        self.likelihood.fit(torch.cat(statistics))
+        self.train(was_training)
 
     # -- for people: arrays or tensors of any batch size, no gradients --
 

@@ -1,0 +1,352 @@
+"""Gaussian likelihoods whose σ is learned or the best one: closed forms, reference vectors, what σ is fitted to."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small import CPU, make_images, make_recipe, make_state
+from torch import Tensor, nn
+from torch.distributions import Normal
+from vectors import Case
+
+import vaelab
+from vaelab import catalog, files, model, recipe
+from vaelab.batches import Batches
+from vaelab.facts import Facts
+from vaelab.lab import runs
+from vaelab.likelihoods import learned_gaussian, optimal_gaussian
+from vaelab.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
+from vaelab.model import VAE, Fitted
+from vaelab.ranks import Ranks, Share
+from vaelab.runtime import Noise, generator
+from vaelab.steps import Steps
+
+MakeModel = Callable[..., tuple[VAE, nn.Module]]
+FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)
+D = FACTS.num_pixels
+both = pytest.mark.parametrize("name", ["learned_gaussian", "optimal_gaussian"])
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def optimal(**options: float) -> Any:
+    return optimal_gaussian.Likelihood(FACTS, **options).double()
+
+
+def learned(**options: float) -> Any:
+    return learned_gaussian.Likelihood(FACTS, **options).double()
+
+
+# -- reference vectors ------------------------------------------------------------------------------------------------
+
+
+def test_optimal_sigma_of_a_batch() -> None:
+    case, likelihood = Case("sigma_vae/optimal_sigma_shared"), optimal()
+    decoded = torch.logit(case.x_hat)
+    likelihood.fit(likelihood.statistic(decoded, case.x))
+    case.expect("sigma2", likelihood.variance)
+    log_prob = likelihood(decoded).log_prob(case.x)
+    case.expect("nll_per_image", -log_prob)
+    case.expect("nll_mean", -log_prob.mean())
+
+
+def test_optimal_sigma_of_each_image() -> None:
+    case, likelihood = Case("sigma_vae/optimal_sigma_per_image"), optimal()
+    variances, log_probs = [], []
+    for x, decoded in zip(case.x[:, None], torch.logit(case.x_hat)[:, None], strict=True):
+        likelihood.fit(likelihood.statistic(decoded, x))
+        variances.append(likelihood.variance.clone())
+        log_probs.append(likelihood(decoded).log_prob(x)[0])
+    case.expect("sigma2", torch.stack(variances))
+    case.expect("nll_per_image", -torch.stack(log_probs))
+
+
+def test_soft_clip() -> None:
+    case = Case("sigma_vae/softclip")
+    assert case.params["minimum"] == MIN_LOG_SIGMA
+    case.expect("clipped", soft_clip(case.log_sigma))
+
+
+def test_learned_sigma() -> None:
+    case, likelihood = Case("sigma_vae/learned_shared_with_softclip"), learned()
+    with torch.no_grad():
+        likelihood.log_sigma.fill_(case.params["log_sigma"])
+    case.expect("nll_mean", -likelihood(torch.logit(case.x_hat)).log_prob(case.x).mean())
+
+
+# -- closed forms -----------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e-3, 10.0))
+def test_the_density_is_that_of_torch_for_any_sigma(sigma: float) -> None:
+    likelihood = optimal(floor=1e-6)
+    likelihood.fit(torch.tensor([sigma**2], dtype=torch.float64))
+    x, decoded = random(4, *FACTS.image_shape), 4 * random(4, *FACTS.image_shape, seed=1) - 2
+    expected = Normal(torch.sigmoid(decoded), sigma).log_prob(x).sum((1, 2, 3))
+    pixels = likelihood(decoded)
+    torch.testing.assert_close(pixels.log_prob(x), expected, rtol=1e-9, atol=1e-9)
+    constant = torch.full_like(expected, -D / 2 * math.log(2 * math.pi))
+    torch.testing.assert_close(
+        pixels.error(x) + pixels.log_prob(x), constant, rtol=0, atol=1e-6 * float(expected.abs().max())
+    )
+
+
+@given(st.floats(2 * math.exp(2 * MIN_LOG_SIGMA), 4.0))
+def test_learning_begins_at_exactly_the_variance_asked_for(variance: float) -> None:
+    with torch.no_grad():
+        found = learned(initial_variance=variance)(random(1, *FACTS.image_shape)).log_sigma.exp() ** 2
+    assert float(found) == pytest.approx(variance, rel=1e-4)
+
+
+def test_by_default_learning_begins_where_gaussian_is() -> None:
+    x, decoded = random(4, *FACTS.image_shape), random(4, *FACTS.image_shape, seed=1)
+    with torch.no_grad():
+        error = learned()(decoded).error(x)
+    squares = ((x - torch.sigmoid(decoded)) ** 2).sum((1, 2, 3))
+    torch.testing.assert_close(error, squares + D / 2 * math.log(0.5), rtol=1e-5, atol=1e-5)
+
+
+def test_the_learned_sigma_comes_to_the_optimal_one() -> None:
+    x, decoded, likelihood = random(4, *FACTS.image_shape), torch.zeros(4, *FACTS.image_shape).double(), learned()
+    adam = torch.optim.Adam(likelihood.parameters(), lr=0.05)
+    for _ in range(200):
+        adam.zero_grad()
+        likelihood(decoded).error(x).mean().backward()
+        adam.step()
+    best = ((x - 0.5) ** 2).mean()
+    torch.testing.assert_close(likelihood(decoded).log_sigma.detach(), best.log() / 2, rtol=1e-4, atol=0)
+
+
+def test_no_gradient_is_missing_where_none_flows_through_the_optimal_sigma() -> None:
+    x, likelihood = random(4, *FACTS.image_shape), optimal()
+    decoded = (4 * random(4, *FACTS.image_shape, seed=1) - 2).requires_grad_()
+    likelihood.fit(likelihood.statistic(decoded, x))
+    (found,) = torch.autograd.grad(likelihood(decoded).error(x).mean(), decoded)
+    (expected,) = torch.autograd.grad(D / 2 * ((x - torch.sigmoid(decoded)) ** 2).mean().log(), decoded)
+    torch.testing.assert_close(found, expected)
+
+
+@given(st.floats(0.5, 2.0))
+def test_no_other_sigma_is_better(factor: float) -> None:
+    x, decoded, likelihood = random(4, *FACTS.image_shape), random(4, *FACTS.image_shape, seed=1), optimal()
+    errors = likelihood.statistic(decoded, x)
+    likelihood.fit(errors)
+    best = likelihood(decoded).error(x).mean()
+    likelihood.fit(errors * factor)
+    assert float(likelihood(decoded).error(x).mean()) >= float(best) - 1e-9
+
+
+@both
+def test_a_perfect_reconstruction_has_a_finite_density(name: str) -> None:
+    likelihood: Any = {"learned_gaussian": learned, "optimal_gaussian": optimal}[name]()
+    decoded = random(2, *FACTS.image_shape)
+    x = torch.sigmoid(decoded)
+    if isinstance(likelihood, Fitted):
+        likelihood.fit(likelihood.statistic(decoded, x))
+    else:
+        likelihood.log_sigma.data.fill_(-100.0)
+    with torch.no_grad():
+        log_prob = likelihood(decoded).log_prob(x)
+    expected = torch.full((2,), -D * (MIN_LOG_SIGMA + math.log(2 * math.pi) / 2), dtype=torch.float64)
+    torch.testing.assert_close(log_prob, expected)
+    likelihood = optimal(floor=0.1)
+    likelihood.fit(likelihood.statistic(decoded, x))
+    assert float(likelihood.variance) == pytest.approx(0.01)
+
+
+@both
+def test_samples_spread_by_sigma(name: str) -> None:
+    likelihood: Any = learned(initial_variance=0.04) if name == "learned_gaussian" else optimal()
+    if isinstance(likelihood, Fitted):
+        likelihood.fit(torch.tensor([0.03, 0.05], dtype=torch.float64))
+    decoded = random(1, *FACTS.image_shape)
+    samples = likelihood(decoded.expand(2000, -1, -1, -1)).sample(torch.Generator().manual_seed(0)).detach()
+    assert float(samples.std(0).mean()) == pytest.approx(0.2, rel=0.01)
+
+
+def test_a_variance_below_the_clip_is_refused() -> None:
+    with pytest.raises(recipe.WrongRecipe, match=r"likelihood\.initial_variance = 1e-06: .*greater than"):
+        make_recipe(likelihood__name="learned_gaussian", likelihood__initial_variance=1e-6)
+
+
+# -- when sigma is fitted ---------------------------------------------------------------------------------------------
+
+
+def small_optimal(make_model: MakeModel) -> tuple[VAE, Any, Tensor]:
+    vae, _ = make_model(overrides={"likelihood.name": "optimal_gaussian"})
+    vae.noise = Noise(0, CPU)
+    return vae, vae.likelihood, make_images(7).floats(0, 7)
+
+
+def test_the_forward_pass_in_training_fits_sigma_to_its_batch(make_model: MakeModel) -> None:
+    vae, likelihood, x = small_optimal(make_model)
+    place = likelihood.variance.data_ptr()
+    passed = vae(x)
+    variance = ((x - passed.pixels.mean) ** 2).mean().detach()
+    torch.testing.assert_close(likelihood.variance, variance)
+    assert likelihood.variance.data_ptr() == place, "a captured step writes where it wrote before"
+    torch.testing.assert_close(passed.reconstruction.mean().detach(), 72 / 2 * (1 + variance.log()))
+    more = vae.pixels(torch.cat([passed.z, passed.z.flip(0)]))  # further samples of the same step
+    assert torch.equal(more.log_sigma, passed.pixels.log_sigma)
+
+
+def test_a_pass_keeps_its_sigma_when_another_batch_follows(make_model: MakeModel) -> None:
+    vae, _, x = small_optimal(make_model)
+    first = vae(x)
+    expected = torch.autograd.grad(first.pixels.error(x).sum(), list(vae.parameters()))
+    vae.noise = Noise(0, CPU)
+    first = vae(x)
+    vae(x[:3])
+    found = torch.autograd.grad(first.pixels.error(x).sum(), list(vae.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_sigma_stays_what_it_is_whenever_the_model_does_not_train(make_model: MakeModel) -> None:
+    vae, likelihood, x = small_optimal(make_model)
+    vae(x)
+    before = likelihood.variance.clone()
+    vae.reconstruct(x)
+    vae.sample(3, 0)
+    with torch.no_grad():
+        vae(x[:1])
+        vae.pixels(vae.encode(x).mean).log_prob(x)
+    vae.eval()
+    vae(x[:1]).reconstruction.sum().backward()
+    assert torch.equal(likelihood.variance, before)
+    vae.train()
+    vae(x[:1])
+    assert not torch.equal(likelihood.variance, before)
+
+
+def test_a_density_never_depends_on_the_images_beside(make_model: MakeModel) -> None:
+    vae, _, x = small_optimal(make_model)
+    vae.fit_likelihood(make_images(), generator(0, "test"))
+    vae.eval()
+    z = vae.encode(x).mean
+    with torch.no_grad():
+        together, alone = vae.pixels(z).log_prob(x), [vae.pixels(z[i : i + 1]).log_prob(x[i : i + 1]) for i in range(7)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("shares", [(Share(0, 3, 7), Share(3, 7, 7)), (Share(0, 0, 1), Share(0, 1, 1))])
+def test_ranks_fit_sigma_to_the_batch_of_all(
+    make_model: MakeModel, shares: tuple[Share, Share], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, likelihood, images = small_optimal(make_model)
+    x = images[: shares[0].total]
+    vae(x)
+    expected, found = likelihood.variance.clone(), []
+    sums = torch.zeros(len(x))  # what the ranks gave so far: the last one has it all
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.copy_(sums.add_(tensor)))
+    for rank, share in enumerate(shares):
+        monkeypatch.setattr(model, "ranks", lambda rank=rank: Ranks(rank, 2))
+        vae.noise = Noise(0, CPU)
+        vae.noise.seek(0, share)
+        start = min(share.start, share.total - 1)  # a rank without images works on one that counts nothing
+        vae(x[start : max(share.stop, start + 1)])
+        found.append(likelihood.variance.clone())
+    torch.testing.assert_close(found[-1], expected, rtol=1e-6, atol=0)
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("make_graph", [None, lambda work, _noise: work])
+def test_training_goes_on_bit_for_bit(name: str, make_graph: Any, tmp_path: Path) -> None:
+    data, made = make_images(), make_recipe(likelihood__name=name, training__learning_rate=0.01)
+
+    def steps(state: Any, last: int) -> Tensor:
+        state.vae.noise = noise = Noise(0, CPU)
+        return Steps(state, Batches(data, 8, 0, CPU), noise, "none", "fp32", make_graph).run(
+            state.step, last, lambda: False
+        )
+
+    whole, first, second = (make_state(made, data) for _ in range(3))
+    values = steps(whole, 17)
+    early = steps(first, 9)
+    files.save_tensors(tmp_path / "c.safetensors", first.tensors(), {})
+    second.restore(9, files.load_tensors(tmp_path / "c.safetensors")[0])
+    assert torch.equal(torch.cat([early, steps(second, 17)]), values)
+    assert whole.tensors().keys() == second.tensors().keys()
+    for key, tensor in whole.tensors().items():
+        assert torch.equal(tensor, second.tensors()[key]), key
+    start = make_state(made, data).tensors()
+    moved = [
+        key for key in start if key.startswith("vae.likelihood.") and not torch.equal(start[key], whole.tensors()[key])
+    ]
+    assert len(moved) == 1
+
+
+def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, made = make_images(), make_recipe(likelihood__name="optimal_gaussian")
+    state, batches, noise = make_state(made, data), Batches(data, 8, 0, CPU), Noise(0, CPU)
+    state.vae.noise = noise
+    batches.order(0)
+
+    def wait(*_: object) -> None:
+        raise AssertionError("the host waited for the device")
+
+    for method in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, method, wait)
+    Steps(state, batches, noise, "none", "fp32").run(0, 5, lambda: False)
+
+
+def test_fitting_to_images_is_the_mean_over_all_and_repeats(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, likelihood, _ = small_optimal(make_model)
+    images = make_images(50)
+    vae.fit_likelihood(images, generator(0, "test"))
+    whole = likelihood.variance.clone()
+    x = images.floats(0, 50)
+    with torch.no_grad():
+        decoded = vae.pixels(vae.posterior(x).sample(generator(0, "test"))).mean
+    torch.testing.assert_close(whole, ((x - decoded) ** 2).mean())
+    vae(x[:5])
+    assert vae.training
+    vae.fit_likelihood(images, generator(0, "test"))
+    assert torch.equal(likelihood.variance, whole)
+    monkeypatch.setattr(model, "CHUNK", 16)
+    vae.fit_likelihood(images, generator(0, "test"))
+    torch.testing.assert_close(likelihood.variance, whole, rtol=0.05, atol=0)  # other noise, no other images
+    vae.fit_likelihood(replace(images, pixels=images.pixels[:1].repeat(50, 0)), generator(0, "test"))
+    assert not torch.equal(likelihood.variance, whole)
+
+
+def test_a_likelihood_without_such_a_part_is_left_alone(make_model: MakeModel) -> None:
+    vae, _ = make_model()
+    before = {key: tensor.clone() for key, tensor in vae.state_dict().items()}
+    vae.fit_likelihood(make_images(50), generator(0, "test"))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in vae.state_dict().items())
+
+
+SMALL = {"network.name": "mlp", "network.hidden": [8], "training.steps": 20, "training.threads": 1}
+
+
+def test_a_run_ends_with_sigma_fitted_to_its_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "draw_figures", lambda *_: [])
+    set_ = {**SMALL, "likelihood.name": "optimal_gaussian", "training.precision": "fp32"}
+    run = vaelab.train("digits", set_, run=tmp_path / "run")
+    loaded, digits = vaelab.load(run.path), catalog.load("datasets", "digits").load(None, "train")
+    assert not loaded.training
+    found = loaded.likelihood.variance.clone()
+    checkpoint, _ = files.load_tensors(max(run.path.glob("checkpoints/*")))
+    assert not torch.equal(found, checkpoint["vae.likelihood.variance"])
+    loaded.fit_likelihood(digits, generator(0, "likelihood"))
+    torch.testing.assert_close(loaded.likelihood.variance, found, rtol=1e-6, atol=0)
+    content, measured = run.model_path.read_bytes(), run.evaluation["likelihood"]
+    vaelab.train("digits", set_, run=run.path)
+    assert run.model_path.read_bytes() == content
+    run.model_path.unlink()  # as if killed before it was written
+    vaelab.train("digits", set_, run=run.path)
+    assert run.model_path.read_bytes() == content
+    assert run.evaluation["likelihood"] == measured
