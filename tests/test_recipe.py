@@ -280,7 +280,7 @@ def test_choices_are_listed() -> None:
     [
         ({"data": "digits"}, r"data must be a table, \[data\]"),
         (minimal(training=5), r"training must be a table"),
-        ({}, r"\[data\] has no name; valid: celeba, digits"),
+        ({}, r"\[data\] has no name; valid: arrays, celeba, digits"),
         ({"data": {"name": 5}}, "unknown data set '5'"),
         ({"data": {"name": ["digits"]}}, "unknown data set"),
         ({**minimal(), "title": 5}, "title"),

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import math
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ class IdxSet:
 
     def _search(self, root: Path) -> Path | None:
         if root.is_file():
-            return root if root.suffix == ".npz" else None
+            return root if root.suffix == ".npz" and _is_keras(root) else None
         for folder in (root, *(root / name for name in self.folders)):
             if all(_present(folder, file.name).exists() for file in self.files):
                 return folder
@@ -224,6 +225,15 @@ def _present(folder: Path, name: str) -> Path:
     dotted = name.replace("-idx", ".idx")
     candidates = [folder / f"{stem}{suffix}" for stem in (name, dotted) for suffix in (".gz", "")]
     return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _is_keras(path: Path) -> bool:
+    """Whether an .npz has Keras's arrays; of a damaged one it is said where it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "x_train.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True
 
 
 def _read_npz(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]], list[str]]:

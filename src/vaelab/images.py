@@ -78,6 +78,17 @@ class Images:
             column = getattr(self, name)
             if column is not None and len(column) != shape[0]:
                 raise ValueError(f"{len(column)} {name} for {shape[0]} images")
+        if self.factors is not None:
+            self._check_factors(self.factors)
+
+    def _check_factors(self, factors: NDArray[np.int64]) -> None:
+        if factors.ndim != 2 or factors.dtype.kind not in "iu":
+            raise ValueError(f"factors must be whole numbers [N, F]; got {factors.dtype} {list(factors.shape)}")
+        for given, what in ((self.factor_names, "names"), (self.factor_sizes, "sizes")):
+            if given and len(given) != factors.shape[1]:
+                raise ValueError(f"{len(given)} {what} of factors for {factors.shape[1]} factors")
+        if self.factor_sizes and ((factors < 0) | (factors >= self.factor_sizes)).any():
+            raise ValueError(f"factors must lie within their sizes, from 0 to below {list(self.factor_sizes)}")
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])

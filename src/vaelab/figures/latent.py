@@ -17,12 +17,18 @@ TITLE = "Latent space"
 ORDER = 20
 SPLIT = "train"
 CELLS = 14
+MOST = 60_000
+"""Points, as many as MNIST has images: of more, encoding takes longer than looking tells."""
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Posterior means: the two latents themselves, or their two principal axes."""
+    """Posterior means of at most ``MOST`` images: the two latents themselves, or their two principal axes."""
+    total = len(images)
+    if total > MOST:
+        images = images.take(torch.randperm(total, generator=generator)[:MOST].sort().values.numpy())
     means = encode_images(model, images).mean
     arrays: Arrays = {"latent_dim": means.shape[1], "labels": images.labels, "label_names": images.label_names}
+    arrays["total"] = total
     if means.shape[1] == 1:
         return {**arrays, "points": np.concatenate([means, np.zeros_like(means)], axis=1), "share": None}
     if means.shape[1] == 2:
@@ -54,7 +60,9 @@ def draw(arrays: Arrays) -> Figure:
 
 def caption(arrays: Arrays) -> str:
     """What the points are."""
-    what = f"Posterior means of {len(arrays['points']):,} training images"
+    count, total = len(arrays["points"]), arrays.get("total", len(arrays["points"]))
+    of = f" of {total:,}" if total > count else ""
+    what = f"Posterior means of {count:,}{of} training images"
     if arrays["share"] is None:
         return f"{what}. Circles are the prior's 1, 2 and 3 standard deviations."
     return f"{what} on their first two principal axes, a linear view of all {arrays['latent_dim']} latents."

@@ -170,7 +170,10 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     chosen = name or next(iter(_found_at(path)), "folder")
-    return load_data(recipes.validate(recipes.merge({"data": {"name": chosen}}, set or {}), "pack"), path)
+    table: dict[str, Any] = {"name": chosen}
+    if catalog.load("datasets", chosen).ABOUT.splits.keys() == {"train"}:
+        table["valid"] = 1  # nothing else to load beside it
+    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path)
 
 
 def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:

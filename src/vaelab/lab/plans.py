@@ -74,7 +74,8 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
         aside = recipe.data["valid"]
         if aside:
             return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
-        return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
+        if validation_split(recipe) in counts:
+            return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
     images = load_data(recipe, data_dir)
     counts = {"train": len(images.train), images.valid_split: len(images.valid)}
     return images.train.image_shape, counts, images.train.settled
