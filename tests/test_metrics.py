@@ -26,14 +26,11 @@ from vaelab.metrics import likelihood as likelihood_metric
 from vaelab.model import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
-every_measure = pytest.mark.parametrize("name", catalog.names("metrics"))
+MEASURES = [name for name in catalog.names("metrics") if hasattr(catalog.load("metrics", name), "measure")]
+every_measure = pytest.mark.parametrize("name", MEASURES)
 every_learner = pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in catalog.names("metrics")
-        if "train" in inspect.signature(catalog.load("metrics", name).measure).parameters
-    ],
+    [name for name in MEASURES if "train" in inspect.signature(catalog.load("metrics", name).measure).parameters],
 )
 every_measure_of_codes = pytest.mark.parametrize(
     "name", [name for name in catalog.names("metrics") if hasattr(catalog.load("metrics", name), "measure_codes")]
@@ -64,6 +61,15 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
 
+FEW = {"train_draws": 200, "test_draws": 100}
+
+
+def few(name: str) -> dict[str, int]:
+    """The options that make a metric of many draws a fast one."""
+    accepted = inspect.signature(catalog.load("metrics", name).measure).parameters
+    return {option: count for option, count in FEW.items() if option in accepted}
+
+
 def numbers_in(value: Any) -> list[float]:
     if isinstance(value, dict):
         return [number for key, item in value.items() if key != "protocol" for number in numbers_in(item)]
@@ -75,12 +81,25 @@ def numbers_in(value: Any) -> list[float]:
 # -- the contract -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", catalog.names("metrics"))
+def test_metrics_have_functions_on_arrays(name: str) -> None:
+    module = catalog.load("metrics", name)
+    own = [
+        function
+        for key, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not key.startswith("_")
+    ]
+    assert [function for function in own if not function.__name__.startswith("measure")]
+    assert hasattr(module, "measure") or not hasattr(module, "measure_codes")
+
+
 @every_measure
 @pytest.mark.parametrize("likelihood", catalog.names("likelihoods"))
 def test_measures_are_finite_numbers_with_their_protocol(make_model: MakeModel, name: str, likelihood: str) -> None:
     vae, _ = make_model(overrides={"likelihood.name": likelihood})
     measure = catalog.load("metrics", name).measure
-    for measured in (measure(vae, images(12), generator()), measure(vae, told_images(40), generator())):
+    for data in (images(12), told_images(40)):
+        measured = measure(vae, data, generator(), **few(name))
         if measured is not None:
             assert_keeps_contract(measured)
     assert measured is not None, "nothing to measure on images with classes, attributes and factors"
@@ -107,7 +126,7 @@ def test_measures_are_a_function_of_model_images_and_generator(make_model: MakeM
     vae, _ = make_model()
     module = catalog.load("metrics", name)
     before = {key: tensor.clone() for key, tensor in vae.state_dict().items()}
-    first, again = (module.measure(vae, told_images(40), generator()) for _ in range(2))
+    first, again = (module.measure(vae, told_images(40), generator(), **few(name)) for _ in range(2))
     assert first == again
     assert all(torch.equal(tensor, before[key]) for key, tensor in vae.state_dict().items())
     assert all(parameter.grad is None for parameter in vae.parameters())
@@ -139,7 +158,8 @@ def test_measures_of_codes_are_those_of_freshly_encoded_images(make_model: MakeM
     module, given = catalog.load("metrics", name), told_images(40)
     codes = encode_images(vae, given)
     kept = codes.mean.copy(), codes.log_var.copy()
-    assert module.measure_codes(codes, given, generator()) == module.measure(vae, given, generator())
+    of_codes = module.measure_codes(codes, given, generator(), **few(name))
+    assert of_codes == module.measure(vae, given, generator(), **few(name))
     np.testing.assert_array_equal(codes.mean, kept[0])
     np.testing.assert_array_equal(codes.log_var, kept[1])
 

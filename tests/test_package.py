@@ -86,7 +86,7 @@ def test_every_member_of_every_folder_keeps_its_contract_by_name(folder: str):
         "datasets": ["ABOUT", "load"],
         "likelihoods": ["Likelihood"],
         "objectives": ["Objective"],
-        "metrics": ["measure"],
+        "metrics": [],  # a metric of several runs or sets of images has functions of its own
         "figures": ["draw", "caption", "TITLE", "ORDER"],
     }[folder]
     package = importlib.import_module(f"vaelab.{folder}")

@@ -15,6 +15,7 @@ from vaelab import catalog
 from vaelab.files import write_atomic
 from vaelab.images import Images
 from vaelab.latent import Codes, encode_images
+from vaelab.metrics._features import Extractor
 from vaelab.model import VAE
 from vaelab.run import CACHE, EVALUATION, Run
 from vaelab.runtime import generator
@@ -33,13 +34,14 @@ def evaluate(
     protocol: dict[str, Any],
     metrics: tuple[str, ...] = DEFAULT_METRICS,
     train: Images | None = None,
+    extractor: Extractor | None = None,
 ) -> dict[str, Any]:
     """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again.
 
     ``train``: images for the metrics that learn something, treated as ``images`` were (binarised or not). Metrics for
     which these images have nothing to measure are not in the result.
     """
-    modules = {name: catalog.load("metrics", name) for name in metrics}
+    modules = {name: _load(name) for name in metrics}
     measured_on = {
         **protocol,
         "images_sha256": images.fingerprint(),
@@ -50,14 +52,20 @@ def evaluate(
     known = run.evaluation
     for name, module in modules.items():
         learns_from = train if learns(name) else None
-        wanted = {**measured_on, **({"train_sha256": learns_from.fingerprint()} if learns_from is not None else {})}
+        looks_through = extractor if looks(name) else None
+        wanted = {
+            **measured_on,
+            **({"train_sha256": learns_from.fingerprint()} if learns_from is not None else {}),
+            **({"extractor": looks_through.name} if looks_through is not None else {}),
+        }
         if known.get(name, {}).get("measured_on") == wanted:
             continue
         random = generator(SEED, "evaluation", name)
         if hasattr(module, "measure_codes"):
             numbers = module.measure_codes(codes(images), images, random, **_training(module, learns_from, codes))
         else:
-            numbers = module.measure(model, images, random, **({} if learns_from is None else {"train": learns_from}))
+            given = {"train": learns_from, "extractor": looks_through}
+            numbers = module.measure(model, images, random, **{k: v for k, v in given.items() if v is not None})
         known.pop(name, None)
         if numbers is not None:
             known[name] = {**numbers, "measured_on": wanted}
@@ -65,9 +73,34 @@ def evaluate(
     return {name: known[name] for name in metrics if name in known}
 
 
+def usual() -> tuple[str, ...]:
+    """What a run is evaluated by unless told otherwise: every metric but those whose file says ``BY_DEFAULT = False``.
+
+    Those that have nothing to measure on the images at hand, without factors, say, cost nothing.
+    """
+    modules = {name: catalog.load("metrics", name) for name in catalog.names("metrics")}
+    every = [name for name, m in modules.items() if hasattr(m, "measure") and getattr(m, "BY_DEFAULT", True)]
+    return tuple(sorted(every, key=lambda name: COMPARED.index(name) if name in COMPARED else len(COMPARED)))
+
+
 def learns(metric: str) -> bool:
     """Whether a metric learns something from training images."""
-    return "train" in inspect.signature(catalog.load("metrics", metric).measure).parameters
+    return "train" in inspect.signature(_load(metric).measure).parameters
+
+
+def looks(metric: str) -> bool:
+    """Whether a metric looks at images through an extractor of features."""
+    return "extractor" in inspect.signature(_load(metric).measure).parameters
+
+
+def _load(metric: str) -> Any:
+    """The module of a metric; UnknownName for one that measures something else than one run on one set of images."""
+    module = catalog.load("metrics", metric)
+    if not hasattr(module, "measure"):
+        every = catalog.names("metrics")
+        valid = [name for name in every if hasattr(catalog.load("metrics", name), "measure")]
+        raise catalog.unknown("metric of a run", metric, valid)
+    return module
 
 
 def _training(module: ModuleType, train: Images | None, codes: Any) -> dict[str, Any]:

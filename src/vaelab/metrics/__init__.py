@@ -11,6 +11,8 @@ A metric that needs the training images, to learn from or because q(z) is theirs
 None = None``; where it needs their codes, its ``measure_codes`` takes ``train_codes: Codes | None = None`` beside it.
 Without them it makes do with the images measured, and its protocol says so.
 
+A file says ``BY_DEFAULT = False`` where the metric takes minutes and is measured only when asked for.
+
 Numbers are nats per image unless their name says otherwise. Images arrive as they are to be measured: binarised, say,
 by a seed that the protocol of the evaluation states.
 """

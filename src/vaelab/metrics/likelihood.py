@@ -22,27 +22,41 @@ def elbo(
     Kingma & Welling 2014 (1312.6114), equation 3. float64, nats.
     """
     values = log_likelihood.astype(np.float64).mean(0) - kl.astype(np.float64)
-    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    return values, error
+    return values, standard_error(values)
 
 
-def bits_per_dim(nats: float, num_pixels: int) -> float:
-    """−ln p in nats per image as bits per pixel value, nats / (D ln 2)."""
-    return nats / (num_pixels * math.log(2))
+def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
+    """Of the mean of n independent values; None for one."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def _what_it_is(model: VAE, images: Images) -> str:
-    first = np.asarray(images.pixels[:CHUNK])
-    if getattr(model.likelihood, "wants_binary", False) and not np.isin(first, (0, 255)).all():
-        return "cross entropy of grey pixels, not a likelihood (1907.06845)"
-    return "normalised, in nats per image, with its constant"
+def bits_per_dim(nats: float, num_pixels: int, scale: float = 1.0) -> float:
+    """−ln p in nats per image as bits per pixel value: nats / (D ln 2) + log₂ ``scale``.
+
+    1 for the probability of discrete values; for the density of 8-bit values that noise has made continuous, the number
+    that they were divided by (256 for (x + u)/256).
+    """
+    return nats / (num_pixels * math.log(2)) + math.log2(scale)
+
+
+def log_likelihood_of(model: VAE, images: Images) -> tuple[str, bool]:
+    """What ln p(x|z) of these images is, and whether it is a probability, which alone has bits per dimension."""
+    wants_binary = getattr(model.likelihood, "wants_binary", False)
+    if wants_binary and not np.isin(np.asarray(images.pixels[:CHUNK]), (0, 255)).all():
+        return "cross entropy of grey pixels, not a likelihood (1907.06845)", False
+    if wants_binary or getattr(model.likelihood, "is_discrete", False):
+        return "probability of the pixel values, in nats per image", True
+    return "density of the pixel values, normalised, in nats per image, with its constant", False
 
 
 @torch.no_grad()
 def measure(
     model: VAE, images: Images, generator: torch.Generator, *, samples: Annotated[int, Ge(1)] = 1
 ) -> dict[str, Any]:
-    """ELBO with the likelihood's constant, error as the objective counts it, and KL; ``samples`` codes an image."""
+    """ELBO with the likelihood's constant, error as the objective counts it, and KL; ``samples`` codes an image.
+
+    "bits_per_dim" is that of −ELBO, and left out where the likelihood is no probability of discrete pixels.
+    """
     log_likelihood = np.empty((samples, len(images)))
     error, kl = np.zeros(len(images)), np.empty((len(images), model.facts.latent_dim))
     with progress("measuring the ELBO", len(images)) as bar:
@@ -56,10 +70,12 @@ def measure(
                 log_likelihood[i, part] = pixels.log_prob(x).double().cpu().numpy()
                 error[part] += pixels.error(x).double().cpu().numpy() / samples
             bar.advance(part.stop - part.start)
-    values, standard_error = elbo(log_likelihood, kl.sum(1))
+    values, elbo_error = elbo(log_likelihood, kl.sum(1))
+    kind, is_discrete = log_likelihood_of(model, images)
     return {
         "elbo": float(values.mean()),
-        "elbo_standard_error": standard_error,
+        "elbo_standard_error": elbo_error,
+        **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.facts.num_pixels)} if is_discrete else {}),
         "reconstruction": float(error.mean()),
         "kl": float(kl.sum(1).mean()),
         "reconstruction_plus_kl": float(error.mean() + kl.sum(1).mean()),
@@ -68,6 +84,6 @@ def measure(
             "samples": samples,
             "images": len(images),
             "kl": "closed form",
-            "log_likelihood": _what_it_is(model, images),
+            "log_likelihood": kind,
         },
     }
