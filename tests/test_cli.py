@@ -13,23 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import csv, parquet
-from typed import Typed, type_command
+from typed import Typed
 
-from vaelab import idx, lab, runtime
+from vaelab import idx, lab
 from vaelab.run import Run
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=60",
         "--set", "training.threads=1"]  # fmt: skip
-
-
-@pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
-    """Type a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("VAELAB_DATA", raising=False)
-    yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +58,7 @@ def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(vaelab: Type
     run = tmp_path / "out"
     expected = {
         "recipe.toml", "machine.json", "run.log", "history.csv", "timing.csv", "validation.csv", "checkpoints",
-        "model.safetensors", "figures", "evaluation.json", "report.html", "cache", ".lock",
+        "model.safetensors", "figures", "evaluation.json", "doctor.json", "report.html", "cache", ".lock",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} <= expected
     assert expected - {path.name for path in run.iterdir()} <= {"cache", ".lock"}
@@ -253,7 +243,7 @@ def test_a_damaged_json_file_is_named(vaelab: Typed, trained: Path, tmp_path: Pa
         (["train", "digits", "--set", "training.epochs=two"], 2, '"two": input should be a valid integer'),
         (["train", "digits", "--set", "objective.beta=-1"], 2, "greater than or equal to 0"),
         (["train", "digits", "--set", "objective.name=bta"], 2, "Did you mean 'beta'?"),
-        (["train", "digits", "--set", "objective.name=elbo", "--set", "objective.beta=2"], 2, "beta has it"),
+        (["train", "digits", "--set", "objective.name=elbo", "--set", "objective.beta=2"], 2, "beta, tc have it"),
         (["train", "digits", "--set", "epochs=2"], 2, "unknown recipe key 'epochs'"),
         (["train", "digits", "--set", "training.epochs"], 2, "section.key=value"),
         (["train", "digits", "--device", "cuda:99"], 1, "cannot be used here"),

@@ -15,7 +15,14 @@ from vaelab.run import LOG, RECIPE, REPORT, Run
 
 NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir")
 """Of machine.json: shown elsewhere, or paths that concern nobody whom the page is sent to."""
-SPELLED = {"beta kl": "β·KL", "kl": "KL", "elbo": "ELBO", "held out": "held-out", "seconds": "training time"}
+SPELLED = {
+    "beta kl": "β·KL",
+    "kl": "KL",
+    "elbo": "ELBO",
+    "nll": "−ln p(x)",
+    "held out": "held-out",
+    "seconds": "training time",
+}
 
 
 def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str]) -> None:
@@ -30,6 +37,7 @@ def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str])
         measured=_measured_rows(run),
         source=run.recipe.expected.get("source"),
         evaluation=_evaluation_rows(run.evaluation),
+        findings=run.findings,
         model_facts=model_facts,
         recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
         machine={key: value for key, value in run.machine.items() if key not in NOT_SHOWN},

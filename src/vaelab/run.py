@@ -22,8 +22,20 @@ from vaelab.runtime import now
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
 CHECKPOINTS, MODEL, FIGURES = "checkpoints", "model.safetensors", "figures"
-EVALUATION, REPORT, CACHE = "evaluation.json", "report.html", "cache"
-OWN_FILES = (RECIPE, MACHINE, HISTORY, TIMING, VALIDATION, MODEL, EVALUATION, REPORT, f"{FIGURES}/*", f"{CACHE}/*")
+EVALUATION, FINDINGS, REPORT, CACHE = "evaluation.json", "doctor.json", "report.html", "cache"
+OWN_FILES = (
+    RECIPE,
+    MACHINE,
+    HISTORY,
+    TIMING,
+    VALIDATION,
+    MODEL,
+    EVALUATION,
+    FINDINGS,
+    REPORT,
+    f"{FIGURES}/*",
+    f"{CACHE}/*",
+)
 """What is written whole or not at all, besides checkpoints."""
 KEPT_CHECKPOINTS = 2
 Table = dict[str, NDArray[np.float64]]
@@ -114,6 +126,12 @@ class Run:
     def evaluation(self) -> dict[str, Any]:
         """Metric → its numbers and protocol."""
         return self._read_json(EVALUATION)
+
+    @property
+    def findings(self) -> list[dict[str, str]]:
+        """What the doctor found, problems first; empty where nobody asked."""
+        found: list[dict[str, str]] = self._read_json(FINDINGS).get("findings", [])
+        return found
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -277,7 +295,8 @@ class Run:
     # -- numbers --
 
     def measured(self) -> dict[str, float]:
-        """Means over epochs of the history, and the last validation: the names that ``[expected]`` may use."""
+        """Means over epochs of the history, the last validation, −ln p(x) where it was measured: the names that
+        ``[expected]`` may use."""
         history, validation = self.history, self.validation
         if not history:
             return {}
@@ -292,6 +311,8 @@ class Run:
         for term in ("loss", "reconstruction", "kl", "elbo"):
             if validation:
                 found[f"held_out_{term}"] = float(validation[term][-1])
+        if "nll" in self.evaluation:
+            found["nll"] = float(self.evaluation["nll"]["nll"])
         timing = self.table(TIMING)
         if timing:
             found["seconds"] = float(timing["seconds"][-1])

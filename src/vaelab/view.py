@@ -390,5 +390,6 @@ def print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     print(f"# images: {images}; {plan['steps']:,} steps")
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
     print(f"# parameters: {sum(parameters.values()):,} ({parts})")
-    print(f"# in other papers' terms: {', '.join(f'{k} {v:.4g}' for k, v in plan['equivalents'].items())}")
+    if plan["equivalents"]:
+        print(f"# in other papers' terms: {', '.join(f'{k} {v:.4g}' for k, v in plan['equivalents'].items())}")
     print(f"# run: {plan['run'].path} ({plan['state']})")

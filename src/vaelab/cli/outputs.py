@@ -1,12 +1,12 @@
-"""``vaelab sample``, ``reconstruct``, ``encode``, ``edit``: pictures and codes for people."""
+"""``vaelab sample``, ``reconstruct``, ``encode``, ``score``, ``edit``: pictures, codes and scores for people."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from vaelab.cli.options import DataOption, DeviceOption, OutOption, OverwriteOption, RunArgument, app
-from vaelab.view import show_progress
+from vaelab.cli.options import DataOption, DeviceOption, JsonOption, OutOption, OverwriteOption, RunArgument, app
+from vaelab.view import print_json, show_progress, table
 
 
 @app.command()
@@ -81,6 +81,46 @@ def encode(
     path = lab.encode(run, images, data=data, out=out, overwrite=overwrite, device=device, precision=precision)
     if launched().is_first:
         print(path)
+
+
+@app.command()
+def score(
+    run: RunArgument,
+    images: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGES", help="A picture, a folder, .npy or .npz (default: the held-out images)."),
+    ] = None,
+    normal: Annotated[
+        Path | None,
+        typer.Option("--normal", help="Images to tell them apart from: the same kinds, or held-out for the run's own."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Codes drawn for each image.")] = 16,
+    data: DataOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Say how unusual each image is: a table of ELBO, reconstruction and KL, most unusual first, and a .png.
+
+    Examples: vaelab score runs/mnist my-digits/ · vaelab score runs/mnist clothes.npy --normal held-out
+    """
+    from vaelab import lab
+
+    show_progress()
+    scored = lab.score(
+        run, images, normal=normal, samples=samples, data=data, out=out, overwrite=overwrite, device=device
+    )
+    if as_json:
+        print_json(vars(scored))
+        return
+    print(scored.table)
+    print(scored.sheet)
+    if scored.separations:
+        found = {name: numbers for name, numbers in scored.separations.items() if name != "protocol"}
+        headers = ("score", *(key.replace("_", " ") for key in next(iter(found.values()))))
+        table(headers, [(name, *(f"{value:.3f}" for value in numbers.values())) for name, numbers in found.items()])
+        print("; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in scored.separations["protocol"].items()))
 
 
 @app.command()

@@ -1,6 +1,6 @@
-"""``vaelab figures``, ``report``, ``evaluate``: what comes after training."""
+"""``vaelab figures``, ``report``, ``evaluate``, ``doctor``: what comes after training."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,8 +17,7 @@ from vaelab.view import (
     table,
 )
 
-if TYPE_CHECKING:
-    pass
+SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
 
 @app.command()
@@ -52,7 +51,10 @@ def report(run: RunArgument) -> None:
 @app.command()
 def evaluate(
     run: RunArgument,
-    metrics: Annotated[str | None, typer.Option("--metrics", help="Names, separated by commas.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Names, separated by commas (default: all that the images allow in seconds)."),
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,3 +80,23 @@ def evaluate(
     for metric, entry in results.items():
         protocol = {**entry["protocol"], **entry["measured_on"]}
         print(f"{metric}: {', '.join(f'{k} {v}' for k, v in protocol.items() if not k.endswith('sha256'))}")
+
+
+@app.command()
+def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Look for what is wrong with a run: what was found, what it means, what to try. The report shows it, too.
+
+    Example: vaelab doctor runs/mnist
+    """
+    from vaelab import lab
+
+    show_progress()
+    findings = lab.diagnose(run, data=data)
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+        return
+    for finding in findings:
+        print(f"{SIGNS[finding.level]} {finding.name.replace('_', ' ')}: {finding.found}")
+        if finding.meaning:
+            print(f"    {finding.meaning}")
+            print(f"    try {finding.advice}")

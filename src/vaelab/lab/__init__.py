@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from vaelab.lab.edits import edit
     from vaelab.lab.outputs import encode, reconstruct, sample
     from vaelab.lab.plans import plan
-    from vaelab.lab.results import evaluate, figures, list_recipes, load, report
+    from vaelab.lab.results import diagnose, evaluate, figures, list_recipes, load, report
     from vaelab.lab.runs import Event, Finished, Note, Started, train
+    from vaelab.lab.scores import Scored, score
     from vaelab.lab.sweeps import MemberEnded, Sweep, SweepEvent, SweepPlan, parse_over, plan_sweep, sweep
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "MemberEnded": "sweeps",
     "Note": "runs",
     "QUANTITIES": "comparison",
+    "Scored": "scores",
     "Started": "runs",
     "Sweep": "sweeps",
     "SweepEvent": "sweeps",
@@ -30,6 +32,7 @@ _HOMES = {
     "check_data": "data",
     "compare": "comparison",
     "data_terms": "data",
+    "diagnose": "results",
     "edit": "edits",
     "encode": "outputs",
     "evaluate": "results",
@@ -45,6 +48,7 @@ _HOMES = {
     "reconstruct": "outputs",
     "report": "results",
     "sample": "outputs",
+    "score": "scores",
     "sweep": "sweeps",
     "train": "runs",
 }
@@ -56,6 +60,7 @@ __all__ = [
     "Finished",
     "MemberEnded",
     "Note",
+    "Scored",
     "Started",
     "Sweep",
     "SweepEvent",
@@ -63,6 +68,7 @@ __all__ = [
     "check_data",
     "compare",
     "data_terms",
+    "diagnose",
     "edit",
     "encode",
     "evaluate",
@@ -78,6 +84,7 @@ __all__ = [
     "reconstruct",
     "report",
     "sample",
+    "score",
     "sweep",
     "train",
 ]

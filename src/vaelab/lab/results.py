@@ -4,21 +4,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from vaelab import catalog, evaluation
+from vaelab import catalog, doctor, evaluation
 from vaelab import recipe as recipes
 from vaelab.decoding import Framing
 from vaelab.files import load_tensors
-from vaelab.images import binarize
+from vaelab.images import Images, as_tensor, binarize, to_float
 from vaelab.lab.data import DataOfRun, data_of, published_facts
+from vaelab.lab.features import extractor_of
 from vaelab.model import VAE
 from vaelab.recipe import Recipe
 from vaelab.report import write_report
-from vaelab.run import REPORT, Run
+from vaelab.run import FINDINGS, REPORT, Run
 from vaelab.runtime import generator, progress
 
 MODEL_FORMAT = 1
+LOOKED_AT = 512
+"""Images that are enough to see what they are like."""
 
 
 def load(path: str | Path) -> VAE:
@@ -102,8 +106,9 @@ def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
         "images": f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}; {facts.num_images:,} to train on",
         "latents": str(facts.latent_dim),
         "parameters": f"{sum(counts.values()):,} (encoder {counts['encoder']:,}, decoder {counts['decoder']:,})",
-        "β": f"{other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.4g})",
     }
+    if "beta" in other:
+        lines["β"] = f"{other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.4g})"
     if "sigma" in other:
         lines["equivalent decoder σ"] = f"{other['sigma']:.4g}"
     return lines
@@ -134,13 +139,41 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol."""
     run = Run.open(run_path)
-    chosen = tuple(metrics) if metrics else evaluation.DEFAULT_METRICS
+    chosen = tuple(metrics) if metrics else evaluation.usual()
     learns = [name for name in chosen if evaluation.learns(name)]
     model, images = load(run.path), data_of(run, data)
     train = binarize(images.train, images.binarize) if learns else None
-    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen, train)
+    extractor = extractor_of(train, model.device) if train is not None and any(map(evaluation.looks, chosen)) else None
+    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen, train, extractor)
     update_report(run, model)
     return results
+
+
+def diagnose(run_path: str | Path, *, data: str | Path | None = None) -> list[doctor.Finding]:
+    """What looks wrong with a run, problems first; kept in doctor.json and shown in the report."""
+    run = Run.open(run_path)
+    model = load(run.path)
+    found = examine(run, model, data_of(run, data).valid)
+    update_report(run, model)
+    return found
+
+
+def examine(run: Run, model: VAE, held_out: Images) -> list[doctor.Finding]:
+    """The doctor's findings on a trained run and its held-out images, written to doctor.json."""
+    some = np.unique(np.linspace(0, len(held_out) - 1, LOOKED_AT).round().astype(np.int64))
+    originals = to_float(as_tensor(held_out.pixels[some]))
+    evidence = doctor.Evidence(
+        recipe=run.recipe,
+        facts=model.facts,
+        history=run.history,
+        validation=run.validation,
+        codes=evaluation.codes_of(run, model, held_out),
+        originals=originals.numpy(),
+        reconstructions=model.reconstruct(originals).numpy(),
+    )
+    findings = doctor.examine(evidence)
+    run.write_json(FINDINGS, {"findings": [vars(finding) for finding in findings]})
+    return findings
 
 
 def list_recipes() -> list[dict[str, Any]]:

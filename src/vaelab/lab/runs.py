@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vaelab import evaluation, training
 from vaelab import recipe as recipes
 from vaelab.batches import Batches
 from vaelab.files import save_tensors
+from vaelab.images import Images, binarize
 from vaelab.lab.data import DataOfRun, data_of, load_data
 from vaelab.lab.plans import command, run_directory
-from vaelab.lab.results import MODEL_FORMAT, draw_figures, load, update_report
+from vaelab.lab.results import LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
 from vaelab.lab.settling import compare_machines, device_before, precision_of, settle, threads_of
 from vaelab.lab.together import Plan, follow, prepare, restore
-from vaelab.model import VAE
+from vaelab.model import VAE, Fitted
 from vaelab.ranks import joined, launched, ranks
 from vaelab.recipe import Recipe
 from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
 from vaelab.runtime import (
     Interrupted,
     describe_machine,
+    generator,
     now,
     resolve_device,
     settled,
@@ -164,6 +167,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         model.to(device)
         evaluation.evaluate(target, model, images.valid, images.protocol)
         draw_figures(target, model, images)
+        examine(target, model, images.valid)
         target.write_json(MACHINE, {**target.machine, "data_dir": machine["data_dir"], "finished": now()})
         update_report(target, model)
 
@@ -203,7 +207,7 @@ def _train_to_end(
         tell(f"goes on after step {step} of {total}")
     else:
         target.log(f"starts: {total} steps")
-    _warn_of_recipe(recipe, vae, total, tell)
+    _warn_of_recipe(recipe, vae, images.train, total, tell)
     _check_space(target, sum(vae.num_parameters.values()))
     timing = target.table(TIMING)
     with stop_signals() as stop:
@@ -234,15 +238,17 @@ def _train_to_end(
             raise type(error)(text) from None
         finally:
             batches.close()
-        facts = {
-            "format": MODEL_FORMAT,
-            "recipe": {"title": recipe.title, **recipe.sections()},
-            "name": recipe.name,
-            "image_shape": list(images.train.image_shape),
-            "num_images": len(images.train),
-            "step": state.step,
-        }
-        save_tensors(target.path / MODEL, vae.state_dict(), facts)
+    if isinstance(vae.likelihood, Fitted):  # here a person may interrupt: the same command does it again
+        vae.fit_likelihood(binarize(images.train, images.binarize), generator(settings.seed, "likelihood"))
+    facts = {
+        "format": MODEL_FORMAT,
+        "recipe": {"title": recipe.title, **recipe.sections()},
+        "name": recipe.name,
+        "image_shape": list(images.train.image_shape),
+        "num_images": len(images.train),
+        "step": state.step,
+    }
+    save_tensors(target.path / MODEL, vae.state_dict(), facts)
     target.log(f"trained {total} steps")
 
 
@@ -257,12 +263,13 @@ def _check_space(target: Run, num_parameters: int) -> None:
         )
 
 
-def _warn_of_recipe(recipe: Recipe, vae: VAE, total: int, tell: Callable[..., None]) -> None:
+def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: Callable[..., None]) -> None:
     """What in a recipe a person would hardly want."""
     warmup = recipe.objective.get("warmup_steps", 0)
     if warmup > total:
         tell(f"the warm-up ({warmup} steps) is longer than the run ({total} steps)", warning=True)
-    if getattr(vae.likelihood, "wants_binary", False) and recipe.data["binarize"] == "none":
+    wants_binary, stays_grey = getattr(vae.likelihood, "wants_binary", False), recipe.data["binarize"] == "none"
+    if wants_binary and stays_grey and not np.isin(train.pixels[:LOOKED_AT], (0, 255)).all():
         name = recipe.likelihood["name"]
         tell(
             f"the {name} likelihood on grey images is a cross entropy, no likelihood (1907.06845); "

@@ -1,7 +1,7 @@
 """Tables of codes, written as they come: .parquet, .csv or .npz, whole or not there."""
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +40,20 @@ def write_codes(path: Path, rows: Rows, pieces: Iterable[Piece]) -> None:
             _write_arrays(file, rows, pieces)
         else:
             _write_table(file, path.suffix, rows, pieces)
+
+
+def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -> None:
+    """A table of columns of one length, in the format of the ending: .parquet, .csv or .npz."""
+    with writing_atomic(path) as file:
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
+            np.savez(file, **arrays)
+            return
+        import pyarrow
+        from pyarrow import csv, parquet
+
+        table = pyarrow.table(dict(columns))
+        parquet.write_table(table, file) if path.suffix == ".parquet" else csv.write_csv(table, file)
 
 
 def _write_table(file: BinaryIO, ending: str, rows: Rows, pieces: Iterable[Piece]) -> None:

@@ -1,0 +1,87 @@
+"""The aggregate posterior beside the prior, latent by latent."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from vaelab.figures import BLUE, FAINT, INK, Arrays, house_style
+from vaelab.images import Images
+from vaelab.latent import Codes, encode_images
+from vaelab.model import VAE
+
+TITLE = "Aggregate posterior"
+ORDER = 65
+SPLIT = "valid"
+MOST_IMAGES, MOST_LATENTS, POINTS = 2000, 8, 201
+
+
+def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
+    """Density of each of the latents with the largest KL, over some of the images; their numbers and KL."""
+    some = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(np.int64))
+    codes = encode_images(model, images.take(some))
+    latents = np.argsort(codes.kl, kind="stable")[::-1][:MOST_LATENTS]
+    reach = float(max(4.0, 1.05 * np.abs(codes.mean[:, latents]).max()))
+    grid = np.linspace(-reach, reach, POINTS)
+    return {
+        "grid": grid,
+        "density": mixture_density(grid, codes, latents),
+        "latents": latents,
+        "kl": codes.kl[latents],
+        "num_latents": codes.mean.shape[1],
+        "num_images": len(some),
+    }
+
+
+def mixture_density(
+    grid: Float[np.ndarray, " points"], codes: Codes, latents: np.ndarray
+) -> Float[np.ndarray, "latents points"]:
+    """q(z_j) = 1/N Σₙ N(z_j; μ_nj, σ²_nj) at the points of ``grid``, float64."""
+    densities = np.empty((len(latents), len(grid)))
+    for i, j in enumerate(latents):
+        mean, deviation = codes.mean[:, j, None].astype(np.float64), np.exp(0.5 * codes.log_var[:, j, None])
+        exponent = -0.5 * ((grid - mean) / deviation) ** 2
+        densities[i] = (np.exp(exponent) / (deviation * math.sqrt(2 * math.pi))).mean(0)
+    return densities
+
+
+def draw(arrays: Arrays) -> Figure:
+    """Small multiples: one panel a latent, the prior dashed."""
+    grid, count = arrays["grid"], len(arrays["latents"])
+    columns = min(4, count)
+    rows = -(-count // columns)
+    prior = np.exp(-0.5 * grid**2) / math.sqrt(2 * math.pi)
+    with house_style():
+        figure = Figure(figsize=(max(2.3 * columns + 0.6, 4.2), 1.7 * rows + 0.8))
+        panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        for i, axes in enumerate(panels.flat):
+            if i >= count:
+                axes.set_axis_off()
+                continue
+            axes.fill_between(grid, arrays["density"][i], color=BLUE, alpha=0.25, linewidth=0)
+            (ours,) = axes.plot(grid, arrays["density"][i], color=BLUE, linewidth=1.5)
+            (theirs,) = axes.plot(grid, prior, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
+            axes.set_title(f"z{arrays['latents'][i] + 1}   KL {arrays['kl'][i]:.2f}", fontsize=10)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.set_ylim(0, 1.08 * max(float(arrays["density"][i].max()), float(prior.max())))
+            if i >= count - columns:
+                axes.tick_params(labelbottom=True)
+        figure.legend([ours, theirs], ["aggregate posterior", "prior N(0, 1)"], loc="outside lower center", ncols=2)
+        figure.supylabel("density", fontsize=10, color=FAINT)
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """What a gap between the two curves means."""
+    which = (
+        "All latents"
+        if len(arrays["latents"]) == arrays["num_latents"]
+        else f"The {len(arrays['latents'])} latents of {arrays['num_latents']} with the largest KL"
+    )
+    return (
+        f"{which}, over {arrays['num_images']:,} held-out images: where the solid curve leaves the dashed one, codes "
+        "drawn from the prior are not those that the decoder has learnt from. KL in nats per image."
+    )

@@ -1,0 +1,46 @@
+"""Norms of gradient and weights during training."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from vaelab.figures import BLUE, ORANGE, Arrays, house_style
+
+TITLE = "Gradient and weights"
+ORDER = 70
+
+
+def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:
+    """Both norms at every validation; None for fewer than two."""
+    if len(validation.get("gradient_norm", ())) < 2:
+        return None
+    steps_per_epoch = max(1.0, float((history["epoch"] == history["epoch"][0]).sum()))
+    return {
+        "epoch": validation["step"] / steps_per_epoch,
+        "gradient": validation["gradient_norm"],
+        "weight": validation["weight_norm"],
+    }
+
+
+def draw(arrays: Arrays) -> Figure:
+    """Two panels over the same epochs."""
+    with house_style():
+        figure = Figure(figsize=(9, 3.4))
+        panels = figure.subplots(1, 2)
+        rows = (("gradient", "gradient of the last batch", ORANGE, "s"), ("weight", "all weights", BLUE, "o"))
+        for axes, (name, title, colour, mark) in zip(panels, rows, strict=True):
+            axes.plot(arrays["epoch"], arrays[name], color=colour, linewidth=1.5, marker=mark, markersize=3.5)
+            axes.set_title(f"Norm, {title}")
+            axes.set_xlabel("epoch")
+            axes.set_ylim(0, 1.1 * max(float(arrays[name].max()), 1e-12))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def caption(arrays: Arrays) -> str:
+    """What to look for."""
+    return (
+        "Euclidean norms at each validation. A gradient that suddenly grows announces divergence; weights that go on "
+        "growing make outputs ever more certain."
+    )

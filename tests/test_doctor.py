@@ -1,0 +1,160 @@
+"""The doctor: every finding provoked, and none where all is well; the verb, its file and the report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from small import make_recipe
+from typed import TINY_WORDS, Typed
+
+from vaelab import doctor
+from vaelab.doctor import Evidence, aggregate_moments, examine, gap_of_moments
+from vaelab.facts import Facts
+from vaelab.latent import Codes
+from vaelab.run import Run
+
+STEPS, EPOCHS = 1000, 10
+RISING = [52, 50, 48, 49, 50, 51, 52, 53, 54, 55]
+FACTS = Facts((1, 4, 4), 4, 800)
+
+
+def codes(scale: float = 1.0, log_var: float = -2.0, shift: float = 0.0, used: int = 4) -> Codes:
+    """Codes whose aggregate posterior is the prior, as long as nothing is said: unused latents are the prior's."""
+    generator = np.random.default_rng(0)
+    mean = generator.standard_normal((4000, 4)) * np.sqrt(1 - np.exp(log_var)) * scale + shift
+    mean[:, used:] = 0
+    log_vars = np.full((4000, 4), log_var)
+    log_vars[:, used:] = 0
+    return Codes(mean.astype(np.float32), log_vars.astype(np.float32))
+
+
+def history(last: float = 50.0, before: float = 50.0) -> dict[str, NDArray[np.float64]]:
+    loss = np.full(STEPS, before) + np.random.default_rng(1).standard_normal(STEPS)
+    loss[-STEPS // 10 :] += last - before
+    return {"step": np.arange(1.0, STEPS + 1), "epoch": np.repeat(np.arange(1.0, EPOCHS + 1), 100), "loss": loss}
+
+
+def validation(**columns: Any) -> dict[str, NDArray[np.float64]]:
+    fine = {"loss": np.full(EPOCHS, 50.0), "gradient_norm": np.full(EPOCHS, 9.0), "weight_norm": np.full(EPOCHS, 40.0)}
+    return {"epoch": np.arange(1.0, EPOCHS + 1), **fine, **{k: np.asarray(v, float) for k, v in columns.items()}}
+
+
+def pictures(error: float = 0.7) -> dict[str, NDArray[np.float32]]:
+    """Grey pictures and reconstructions that miss them by ``error``, about as much as the default σ says."""
+    x = np.full((6, 1, 4, 4), 0.1, np.float32)
+    return {"originals": x, "reconstructions": (x + error).astype(np.float32)}
+
+
+def evidence(**changes: Any) -> Evidence:
+    given: dict[str, Any] = {
+        "recipe": make_recipe(objective__name="beta", objective__beta=1.0),
+        "facts": FACTS,
+        "history": history(),
+        "validation": validation(),
+        "codes": codes(),
+        **pictures(),
+        **changes,
+    }
+    return Evidence(**given)
+
+
+def finding(name: str, given: Evidence) -> doctor.Finding:
+    found = {entry.name: entry for entry in examine(given)}[name]
+    assert (found.level == "fine") == (not found.meaning) == (not found.advice)
+    return found
+
+
+def warming_up(steps: int) -> dict[str, Any]:
+    return {"recipe": make_recipe(objective__name="beta", objective__beta=1.0, objective__warmup_steps=steps)}
+
+
+def test_a_healthy_run_has_nothing_to_remark_on() -> None:
+    found = examine(evidence(**warming_up(100)))
+    assert [entry.name for entry in found if entry.level != "fine"] == []
+    assert {entry.name for entry in found} == {check.__name__ for check in doctor.CHECKS}, "everything was looked at"
+
+
+PROVOKED = {
+    "collapse": ("latents", "problem", {"codes": codes(used=0)}, "collapse"),
+    "few latents": ("latents", "notice", {"codes": codes(used=1)}, "follow the prior"),
+    "codes off the prior": ("prior_gap", "notice", {"codes": codes(shift=2.0)}, "samples look worse"),
+    "codes too wide": ("prior_gap", "notice", {"codes": codes(scale=3.0)}, "samples look worse"),
+    "validation rises": ("overfitting", "problem", {"validation": validation(loss=RISING)}, "by heart"),
+    "training far below": ("overfitting", "notice", {"validation": validation(loss=[55] * 10)}, "held-out"),
+    "too short": ("learning", "notice", {"history": history(last=45, before=50)}, "still falls"),
+    "too noisy a decoder": ("noise", "notice", pictures(0.1), "smoother"),
+    "too sure a decoder": ("noise", "notice", {"recipe": make_recipe(likelihood__variance=0.01)}, "samples may suffer"),
+    "another β": ("bound", "notice", {"recipe": make_recipe(objective__name="beta", objective__beta=4.0)}, "no bound"),
+    "another objective": ("bound", "notice", {"recipe": make_recipe(objective__name="tc")}, "no bound"),
+    "warm-up without end": ("warmup", "problem", warming_up(2000), "never reached"),
+    "long warm-up": ("warmup", "notice", warming_up(600), "less than half"),
+    "saturation": ("saturation", "problem", pictures(-0.0995), "saturated"),
+    "erratic gradient": ("gradients", "problem", {"validation": validation(gradient_norm=[9] * 9 + [200])}, "diverge"),
+    "growing weights": ("weights", "notice", {"validation": validation(weight_norm=np.linspace(40, 300, 10))}, "grow"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PROVOKED)
+def test_a_finding_is_provoked(case: str) -> None:
+    name, level, changes, says = PROVOKED[case]
+    found = finding(name, evidence(**changes))
+    assert found.level == level
+    assert says in found.meaning
+    assert found.advice
+
+
+def test_every_check_is_provoked_above() -> None:
+    assert {name for name, *_ in PROVOKED.values()} == {check.__name__ for check in doctor.CHECKS}
+
+
+def test_problems_come_first() -> None:
+    levels = [entry.level for entry in examine(evidence(codes=codes(used=0), **pictures(0.1)))]
+    assert levels == sorted(levels, key=["problem", "notice", "fine"].index)
+    assert levels[0] == "problem"
+
+
+def test_what_was_not_noted_is_not_judged() -> None:
+    names = {entry.name for entry in examine(evidence(validation={}, history={}, recipe=bernoulli()))}
+    assert names == {"latents", "prior_gap", "bound", "saturation"}
+    white = np.ones((6, 1, 4, 4), np.float32)
+    assert "saturation" not in {e.name for e in examine(evidence(originals=white, reconstructions=white))}
+
+
+def bernoulli() -> Any:
+    return make_recipe(likelihood__name="bernoulli", data__binarize="dynamic", objective__name="elbo")
+
+
+def test_gap_of_moments_is_a_kl_divergence() -> None:
+    assert gap_of_moments(np.zeros(3), np.eye(3)) == pytest.approx(0, abs=1e-12)
+    # KL(N(m, s²) ‖ N(0, 1)) = ½ (s² + m² − 1 − ln s²)
+    assert gap_of_moments(np.array([2.0]), np.array([[0.25]])) == pytest.approx(0.5 * (0.25 + 4 - 1 - np.log(0.25)))
+    correlated = np.array([[1, 0.6], [0.6, 1]])
+    assert gap_of_moments(np.zeros(2), correlated) == pytest.approx(-0.5 * np.log(1 - 0.36))
+
+
+def test_aggregate_moments_are_those_of_samples() -> None:
+    given = codes(scale=2.0, shift=1.0)
+    mean, covariance = aggregate_moments(given)
+    samples = given.mean + np.exp(0.5 * given.log_var) * np.random.default_rng(3).standard_normal(given.mean.shape)
+    np.testing.assert_allclose(mean, samples.mean(0), atol=0.05)
+    np.testing.assert_allclose(covariance, np.cov(samples.T), atol=0.15)
+
+
+# -- the verb ---------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_of_a_run_goes_into_its_report(vaelab: Typed, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    recipe = [*TINY_WORDS, "--set", "training.steps=30", "--set", "objective.warmup_steps=100"]
+    assert vaelab("train", "digits", "--run", run, *recipe)[0] == 0
+    assert {entry["name"] for entry in Run(run).findings} >= {"latents", "warmup"}, "training ends with it"
+    code, said, err = vaelab("doctor", run)
+    assert (code, err) == (0, "")
+    assert "✗ warmup: the objective warms up over 100 of 30 steps" in said
+    assert "try objective.warmup_steps=3" in said
+    found = json.loads(vaelab("doctor", run, "--json")[1])
+    assert found == Run(run).findings == json.loads((run / "doctor.json").read_text())["findings"]
+    assert "it never reached its full weight" in (run / "report.html").read_text()

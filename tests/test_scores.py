@@ -1,0 +1,153 @@
+"""``vaelab score``: the numbers by hand, the order, the files, and how well two sets are told apart."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import csv, parquet
+from typed import TINY, Typed, train_small
+
+from vaelab import lab
+from vaelab.lab import runs
+from vaelab.lab.data import data_of
+from vaelab.lab.scores import Scores, score_images
+from vaelab.metrics.likelihood import measure
+from vaelab.metrics.nll import iwae_bound, log_weights
+from vaelab.run import Run
+from vaelab.runtime import generator
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    train_small(path, {"training.steps": 300})
+    return path
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "noise.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), dtype=np.uint8))
+    return path
+
+
+def test_scores_are_those_of_the_metrics(run: Path) -> None:
+    model, images = lab.load(run), data_of(Run(run), None).valid.take(np.arange(20))
+    scores = score_images(model, images, samples=8)
+    x = images.floats(0, 20)
+    with torch.no_grad():
+        epsilon = torch.randn(8, 20, model.facts.latent_dim, generator=generator(0, "score"))
+        weights = log_weights(model, x, epsilon).numpy()
+        posterior = model.posterior(x)
+    np.testing.assert_allclose(scores.iwae, iwae_bound(weights), rtol=1e-6)
+    np.testing.assert_allclose(scores.kl, posterior.kl().sum(1).numpy(), rtol=1e-5)
+    whole = measure(model, images, torch.Generator(), samples=200)
+    assert scores.elbo.mean() == pytest.approx(whole["elbo"], abs=1.0)
+    assert scores.reconstruction.mean() == pytest.approx(whole["reconstruction"], abs=1.0)
+    constant = 784 / 2 * math.log(math.pi)
+    np.testing.assert_allclose(scores.elbo, -scores.reconstruction - scores.kl - constant, rtol=1e-6)
+    assert scores.iwae.mean() > scores.elbo.mean()
+
+
+def test_chunks_change_no_score_but_by_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = lab.load(run), data_of(Run(run), None).valid.take(np.arange(30))
+    whole = score_images(model, images, 2)
+    monkeypatch.setattr("vaelab.model.CHUNK", 14)
+    parts = score_images(model, images, 2)
+    np.testing.assert_allclose(parts.kl, whole.kl, rtol=1e-5)
+    assert parts.elbo.mean() == pytest.approx(whole.elbo.mean(), abs=2.0)
+
+
+def test_held_out_images_most_unusual_first(vaelab: Typed, run: Path, tmp_path: Path) -> None:
+    code, out, err = vaelab("score", run, "--samples", 2)
+    assert (code, err, out) == (0, "", "digits-scores.csv\ndigits-scores.png\n")
+    found = csv.read_csv("digits-scores.csv")
+    assert found.column_names == ["image", "label", "elbo", "iwae", "reconstruction", "kl"]
+    elbo = found["elbo"].to_numpy()
+    assert len(elbo) == 359
+    assert (np.diff(elbo) >= 0).all()
+    names, labels = found["image"].to_pylist(), found["label"].to_pylist()
+    known = data_of(Run(run), None).valid.labels
+    assert all(known[int(name[5:-1])] == label for name, label in zip(names, labels, strict=True))
+    assert sorted(int(name[5:-1]) for name in names) == list(range(359))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "npz"])
+def test_formats_hold_the_same(vaelab: Typed, run: Path, noise: Path, ending: str) -> None:
+    assert vaelab("score", run, noise, "--samples", 2, "--out", f"s.{ending}")[0] == 0
+    scores = lab.score(run, noise, samples=2, out="t.csv")
+    assert scores.num_images == 30
+    expected = csv.read_csv("t.csv")
+    if ending == "parquet":
+        table = parquet.read_table("s.parquet")
+        assert table.equals(expected)
+    else:
+        with np.load("s.npz") as stored:
+            assert stored["image"].tolist() == expected["image"].to_pylist()
+            np.testing.assert_array_equal(stored["elbo"], expected["elbo"].to_numpy())
+
+
+def test_noise_is_told_from_digits(vaelab: Typed, run: Path, noise: Path) -> None:
+    code, out, _ = vaelab("score", run, noise, "--normal", "held-out", "--samples", 2)
+    assert code == 0
+    assert "-ELBO\t1.000" in out
+    found = json.loads(vaelab("score", run, noise, "--normal", noise, "--samples", 2, "--json")[1])
+    assert found["separations"]["reconstruction"]["roc_auc"] == 0.5
+    assert found["separations"]["protocol"]["normal_images"] == 30
+
+
+def test_a_class_left_out_is_more_unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = data_of_digits()
+    for name, keep in (("known", digits.labels != 1), ("unknown", digits.labels == 1)):
+        np.save(tmp_path / f"{name}.npy", digits.pixels[keep])
+    from vaelab.datasets import digits as module
+
+    load = module.load
+    monkeypatch.setattr(module, "load", lambda *a: (d := load(*a)).take(np.flatnonzero(d.labels != 1)))
+    monkeypatch.setattr(runs, "draw_figures", lambda *_: [])
+    lab.train("digits", {**TINY, "training.steps": 600, "network.latent_dim": 4}, run=tmp_path / "run")
+    scored = lab.score(
+        tmp_path / "run", tmp_path / "unknown.npy", normal=tmp_path / "known.npy", out=tmp_path / "s.csv"
+    )
+    assert scored.separations is not None
+    assert scored.separations["protocol"]["unusual_images"] == int((digits.labels == 1).sum())
+    assert all(0 <= scored.separations[name]["roc_auc"] <= 1 for name in ("-ELBO", "-IWAE", "reconstruction"))
+
+
+def data_of_digits() -> "object":
+    from vaelab.datasets.digits import load
+
+    return load(None, "test")
+
+
+def test_a_lower_bound_is_more_unusual() -> None:
+    values = np.array([1.0, 2.0])
+    scores = Scores(elbo=-values, iwae=-values, reconstruction=values, kl=values)
+    assert all((np.diff(score) > 0).all() for score in scores.unusualness.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "scores.txt"], "ending of --out"),
+        (["nowhere"], "nowhere"),
+        (["--normal", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_usage_gets_one_line(vaelab: Typed, run: Path, words: list[str], says: str) -> None:
+    code, _, err = vaelab("score", run, *words)
+    assert code in (1, 2)
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_is_overwritten(vaelab: Typed, run: Path, noise: Path) -> None:
+    Path("s.png").write_text("mine")
+    code, _, err = vaelab("score", run, noise, "--out", "s.csv")
+    assert code == 1
+    assert "s.png exists" in err
+    assert Path("s.png").read_text() == "mine"
+    assert not Path("s.csv").exists()
