@@ -44,6 +44,7 @@ def make_tables(steps: int, validations: int) -> tuple[dict[str, np.ndarray], di
     }  # fmt: skip
     at = np.linspace(1, steps, validations)
     columns = {"loss": at + 5, "reconstruction": at, "kl": at * 0 + 5, "elbo": -at - 400}
+    columns |= {"gradient_norm": 10 + np.sin(at), "weight_norm": 40 + at / 100}
     return history, {"step": at, "epoch": at, **columns} if validations else {}
 
 
@@ -88,7 +89,7 @@ def test_figures_of_models_draw_whatever_the_images(
 def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, validations: int):
     module = catalog.load("figures", name)
     arrays = module.collect(*make_tables(steps, validations))
-    if name == "elbo" and validations < 2:
+    if name in ("elbo", "norms") and validations < 2:
         assert arrays is None
         return
     assert 1000 < len(png(module.draw(arrays))) < 500_000
@@ -179,6 +180,9 @@ def make_runs(name: str, runs: int, shape: tuple[int, int, int], seeds: int) -> 
     if name == "side_by_side":
         pictures = random.integers(0, 256, (2, runs, 8, *shape), dtype=np.uint8)
         return {"labels": labels, "originals": pictures[0, 0], "reconstructions": pictures[0], "samples": pictures[1]}
+    if name == "scores":
+        originals, rebuilt = random.integers(0, 256, (2, 2, min(runs, 8), *shape), dtype=np.uint8)
+        return {"originals": originals, "reconstructions": rebuilt, "elbo": -1e4 * random.random((2, min(runs, 8)))}
     values = 100 * 0.9 ** np.arange(runs)[:, None] + random.standard_normal((runs, seeds))
     if name == "rate_distortion":
         points = [
