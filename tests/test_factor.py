@@ -19,7 +19,6 @@ from vaelab.batches import Batches
 from vaelab.facts import Facts
 from vaelab.model import VAE, initialise
 from vaelab.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
-from vaelab.ranks import Share
 from vaelab.runtime import Noise, autocast
 from vaelab.state import begin
 from vaelab.steps import Steps
@@ -313,47 +312,3 @@ def test_the_discriminator_sees_codes_in_float32(make_model: MakeModel) -> None:
     assert torch.equal(terms["total_correlation"], log_ratio(objective.discriminator(z)))
     terms["loss"].backward()
     assert all(parameter.grad.dtype == torch.float32 for parameter in objective.parameters())
-
-
-# -- several processes, graphs ----------------------------------------------------------------------------------------
-
-
-def test_shares_of_a_batch_add_up_to_the_whole(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uneven ones and an empty one, which works on a row that counts nothing."""
-    vae, objective = make(make_model)
-    x, gathered = images(6), []
-    monkeypatch.setattr(VAE, "gather", lambda _, rows: gathered.append(rows) or rows)
-    whole = objective(vae, x, torch.tensor(0))
-    everything = gathered.copy()
-    sums = {name: torch.zeros(()) for name in whole}
-    for share in (Share(0, 2, 6), Share(2, 2, 6), Share(2, 6, 6)):
-        gathered.clear()
-
-        def gather(_: VAE, rows: Tensor, share: Share = share) -> Tensor:
-            full = everything[len(gathered)]
-            gathered.append(rows)
-            torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
-            return full
-
-        monkeypatch.setattr(VAE, "gather", gather)
-        vae.noise.seek(0, share)
-        terms = objective(vae, x[share.start : max(share.stop, share.start + 1)], torch.tensor(0))
-        assert len(gathered) == len(everything)
-        sums = {name: total + share.weight * terms[name] for name, total in sums.items()}
-    for name, value in whole.items():
-        torch.testing.assert_close(sums[name], value)
-    for part in (vae, objective):
-        for ours, theirs in zip(gradients(sums["loss"], part), gradients(whole["loss"], part), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_nothing_is_read_back(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    vae, objective = make(make_model)
-    x, step = images(6), torch.tensor(0)
-
-    def wait(*_: object) -> None:
-        raise AssertionError("the host waited for the device")
-
-    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-        monkeypatch.setattr(torch.Tensor, name, wait)
-    objective(vae, x, step)["loss"].backward()

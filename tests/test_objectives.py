@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vaelab import catalog
 from vaelab.facts import Facts
 from vaelab.model import VAE
+from vaelab.ranks import Share
 from vaelab.runtime import Noise
 from vaelab.schedules import linear_warmup
 
@@ -96,6 +97,58 @@ def test_reconstruction_and_kl_are_means_over_the_batch_of_the_forward_pass(make
     passed = vae(images())
     torch.testing.assert_close(terms["reconstruction"], passed.pixels.error(images()).mean())
     torch.testing.assert_close(terms["kl"], passed.posterior.kl().sum(1).mean())
+
+
+@every_objective
+@pytest.mark.parametrize("batch", [1, 6])
+def test_shares_of_a_batch_add_up_to_the_whole(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, name: str, batch: int
+) -> None:
+    """Uneven ones and an empty one, which works on a row that counts nothing: terms and gradients of all ranks."""
+    vae, objective = make_model(SHAPE, {"objective.name": name})
+    x, gathered = images(batch), []
+    monkeypatch.setattr(VAE, "gather", lambda _, rows: gathered.append(rows) or rows)
+    whole = terms_of(vae, objective, x)
+    everything = gathered.copy()
+    sums = {name: torch.zeros(()) for name in whole}
+    third = batch // 3
+    for share in (Share(0, third, batch), Share(third, third, batch), Share(third, batch, batch)):
+        gathered.clear()
+
+        def gather(_: VAE, rows: Tensor, share: Share = share) -> Tensor:
+            full = everything[len(gathered)]
+            gathered.append(rows)
+            torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
+            return full
+
+        monkeypatch.setattr(VAE, "gather", gather)
+        vae.noise = Noise(0, torch.device("cpu"))
+        vae.noise.seek(0, share)
+        first = min(share.start, batch - 1)
+        terms = objective(vae, x[first : max(share.stop, first + 1)], at(0))
+        assert len(gathered) == len(everything)
+        sums = {name: total + share.weight * terms[name] for name, total in sums.items()}
+    for name, value in whole.items():
+        torch.testing.assert_close(sums[name], value)
+    parameters = [*vae.parameters(), *objective.parameters()]
+    found = torch.autograd.grad(sums["loss"], parameters, retain_graph=True)
+    for ours, theirs in zip(found, torch.autograd.grad(whole["loss"], parameters), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@every_objective
+def test_nothing_is_read_back(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A step is captured as a graph."""
+    vae, objective = make_model(SHAPE, {"objective.name": name})
+    x, step = images(), at(0)
+    vae.noise = Noise(0, torch.device("cpu"))
+
+    def wait(*_: object) -> None:
+        raise AssertionError("the host waited for the device")
+
+    for method in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, method, wait)
+    objective(vae, x, step)["loss"].backward()
 
 
 @every_objective

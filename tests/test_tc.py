@@ -20,7 +20,6 @@ from vaelab.likelihoods.gaussian import Likelihood
 from vaelab.metrics.decomposition import aggregate_densities
 from vaelab.model import VAE
 from vaelab.objectives.tc import Objective, Parts, decompose, log_aggregate, log_weights, pairwise_log_densities
-from vaelab.ranks import Share
 from vaelab.runtime import Noise, autocast
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
@@ -338,36 +337,6 @@ def test_a_batch_of_one_is_trained_as_by_the_elbo(make_model: MakeModel, estimat
     vae, elbo = make_model(SHAPE, {"objective.name": "elbo"})
     for found, expected in zip(tc, loss_and_gradients(vae, elbo, images(1)), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_shares_of_a_batch_add_up_to_the_whole(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uneven ones and an empty one, which works on a row that counts nothing."""
-    vae, objective = make(make_model)
-    x, gathered = images(6), []
-    monkeypatch.setattr(VAE, "gather", lambda _, rows: gathered.append(rows) or rows)
-    whole = objective(vae, x, torch.tensor(0))
-    everything = gathered.copy()
-    sums = {name: torch.zeros(()) for name in whole}
-    for share in (Share(0, 2, 6), Share(2, 2, 6), Share(2, 6, 6)):
-        gathered.clear()
-
-        def gather(_: VAE, rows: Tensor, share: Share = share) -> Tensor:
-            full = everything[len(gathered)]
-            gathered.append(rows)
-            torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
-            return full
-
-        monkeypatch.setattr(VAE, "gather", gather)
-        vae.noise.seek(0, share)
-        terms = objective(vae, x[share.start : max(share.stop, share.start + 1)], torch.tensor(0))
-        assert len(gathered) == len(everything)
-        sums = {name: total + share.weight * terms[name] for name, total in sums.items()}
-    for name, value in whole.items():
-        torch.testing.assert_close(sums[name], value)
-    parameters = list(vae.parameters())
-    found = torch.autograd.grad(sums["loss"], parameters, retain_graph=True)
-    for ours, theirs in zip(found, torch.autograd.grad(whole["loss"], parameters), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_densities_stay_in_float32_where_networks_run_in_bfloat16(make_model: MakeModel) -> None:
