@@ -180,15 +180,16 @@ def saturation(evidence: Evidence) -> Finding | None:
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
-    """Loss of held-out images beside that of the last epoch's batches, and beside the best validation."""
+    """Loss of held-out images beside that of the last batches, an epoch or a tenth of all, and the best validation."""
     losses = evidence.validation.get("loss", np.empty(0))
     if not len(losses) or not len(evidence.history.get("loss", ())):
         return None
     epoch = evidence.history["epoch"]
-    train, held_out = float(evidence.history["loss"][epoch == epoch[-1]].mean()), float(losses[-1])
+    last = max(1, min(int((epoch == epoch[-1]).sum()), len(epoch) // 10))
+    train, held_out = float(evidence.history["loss"][-last:].mean()), float(losses[-1])
     best = int(np.argmin(losses))
     size = max(abs(train), 1.0)
-    found = f"loss {train:.2f} on the last epoch's batches, {held_out:.2f} on held-out images"
+    found = f"loss {train:.2f} on the last {last:,} batches, {held_out:.2f} on held-out images"
     if held_out - losses[best] > RISE_SHARE * size:
         return Finding(
             "overfitting",
