@@ -247,7 +247,7 @@ def bound(evidence: Evidence) -> Finding:
             "notice",
             found,
             "the loss is no bound of ln p(x)",
-            "compare runs by the ELBO, which weighs the KL by 1, and by what the objective is for",
+            "comparing runs by the ELBO, which weighs the KL by 1, and by what the objective is for",
         )
     return Finding("bound", "fine", found)
 
