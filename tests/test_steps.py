@@ -14,6 +14,7 @@ from vaelab.capture import CannotCapture
 from vaelab.images import Images, as_tensor
 from vaelab.recipe import Recipe
 from vaelab.runtime import Noise
+from vaelab.schedules import half_cosine
 from vaelab.steps import Steps
 
 Graph = Callable[[Callable[[], None], Noise], Callable[[], None]]
@@ -33,7 +34,8 @@ def run_steps(
     if resident:
         batches.resident = as_tensor(data.pixels)
     state.vae.noise = noise = Noise(settings.seed, CPU)
-    steps = Steps(state, batches, noise, made.data["binarize"], "fp32", make_graph)
+    falls = (lambda step: half_cosine(step, num_steps)) if settings.decay == "cosine" else None
+    steps = Steps(state, batches, noise, made.data["binarize"], "fp32", make_graph, falls)
     rows = []
     while state.step < num_steps:
         rows.append(steps.run(state.step, min(state.step + 5, num_steps), lambda: False).clone())
@@ -73,6 +75,17 @@ def test_launched_steps_in_windows():
         found, _, _ = run_steps(made, make_images(), 17, uncaptured, resident=resident, window=20)
         np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(expected, run_steps(made, make_images(), 17, None)[0])
+
+
+def test_launched_steps_read_a_falling_rate_from_where_a_graph_would():
+    made, data = make_recipe(training__decay="cosine", training__learning_rate=0.01), make_images()
+    expected, _, _ = run_steps(made, data, 17, None)
+    found, _, steps = run_steps(made, data, 17, uncaptured, resident=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # the rate is a float32 there
+    (group,) = steps._state.optimizer.param_groups
+    assert float(group["lr"]) == pytest.approx(0.01 * half_cosine(16, 17))
+    constant, _, _ = run_steps(make_recipe(training__learning_rate=0.01), data, 17, None)
+    assert np.abs(constant[-1] - expected[-1]).max() > 1e-3
 
 
 def test_each_size_of_batch_is_captured_once():

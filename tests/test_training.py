@@ -50,13 +50,15 @@ class PlainVAE(nn.Module):
         return (((x - decoded) ** 2).sum((1, 2, 3)) + kl).mean()
 
 
-def test_training_equals_a_plain_script_step_for_step():
-    data, made = make_images(), make_recipe(training__steps=30, training__learning_rate=0.01)
+@pytest.mark.parametrize("decay", ["none", "cosine"])
+def test_training_equals_a_plain_script_step_for_step(decay: str):
+    data, made = make_images(), make_recipe(training__steps=30, training__learning_rate=0.01, training__decay=decay)
     state = make_state(made, data)
     plain = PlainVAE()
     for theirs, ours in zip(plain.parameters(), state.vae.parameters(), strict=True):
         theirs.data = ours.detach().clone().contiguous()
     adam = torch.optim.Adam(plain.parameters(), lr=0.01, fused=False)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=30)
     batches, noise, expected = Batches(data, 8, 0, CPU), Noise(0, CPU), []
     for step in range(30):
         noise.seek(step)
@@ -65,6 +67,8 @@ def test_training_equals_a_plain_script_step_for_step():
         adam.zero_grad()
         loss.backward()
         adam.step()
+        if decay == "cosine":
+            scheduler.step()
         expected.append(loss.item())
     np.testing.assert_allclose(losses(run(made, data, state)), expected, rtol=2e-4)
 
@@ -72,7 +76,7 @@ def test_training_equals_a_plain_script_step_for_step():
 @pytest.mark.parametrize("network", catalog.names("networks"))
 @pytest.mark.parametrize("objective", catalog.names("objectives"))
 def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
-    made = make_recipe(network__name=network, objective__name=objective)
+    made = make_recipe(network__name=network, objective__name=objective, training__decay="cosine")
     for key, value in NETWORKS[network].items():
         made.network[key] = value
     data = make_images()

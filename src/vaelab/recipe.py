@@ -68,6 +68,8 @@ class Training:
     """Ends after so many batches instead; 0: after ``epochs``."""
     batch_size: Annotated[int, Ge(1)] = 32
     learning_rate: Annotated[float, Gt(0)] = 0.001
+    decay: Literal["none", "cosine"] = "none"
+    """cosine: every learning rate falls to 0 along half a cosine, from the first batch to the last."""
     precision: Precision = "auto"
     seed: Annotated[int, Ge(0)] = 0
     validate_every: Annotated[int, Ge(0)] | Literal["auto"] = "auto"

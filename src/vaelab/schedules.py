@@ -1,4 +1,6 @@
-"""Schedules: pure functions of the training step, which is a tensor on the device."""
+"""Schedules: pure functions of the training step, which is a tensor on the device where the step itself reads it."""
+
+import math
 
 import torch
 from jaxtyping import Float, Int
@@ -17,3 +19,8 @@ def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: in
     if warmup_steps == 0:
         return torch.full_like(step, max_capacity, dtype=torch.float64)
     return (step.double() * (max_capacity / warmup_steps)).clamp(max=max_capacity)
+
+
+def half_cosine(step: int, num_steps: int) -> float:
+    """½ (1 + cos(π·step/``num_steps``)): falls from 1 at step 0 towards 0 (Loshchilov & Hutter 2017, 1608.03983, eq. 5)."""
+    return 0.5 * (1 + math.cos(math.pi * step / num_steps))

@@ -34,7 +34,7 @@ class Steps:
     On the CPU a step is carried out as it is written. On CUDA everything that it works on keeps its place in memory,
     and what it does (gather, scale, forward, backward, Adam, a row of the history) is captured once for each size of
     batch and launched as a graph. ``make_graph`` makes the launch of a piece of work; tests give one that captures
-    nothing.
+    nothing. ``falls``: step → what every learning rate is multiplied by.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Steps:
         binarize: Binarize,
         precision: Precision,
         make_graph: Callable[[Callable[[], None], Noise], Launch] | None = None,
+        falls: Callable[[int], float] | None = None,
     ) -> None:
         self._state, self._batches, self._noise = state, batches, noise
         self._binarize: Binarize = binarize
@@ -52,6 +53,10 @@ class Steps:
         self._ranks = ranks()
         device = state.vae.device
         self._make_graph = make_graph or (_capture if device.type == "cuda" else None)
+        self._falls, self._rates = falls, [float(group["lr"]) for group in state.optimizer.param_groups]
+        if falls is not None and self._make_graph is not None:  # where graphs read them
+            for group, rate in zip(state.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = torch.tensor(rate, device=device)
         is_shared = self._ranks.size > 1 or self._make_graph is not None
         self._gradients = state.flatten_gradients() if is_shared else None
         self.names: list[str] = []
@@ -81,10 +86,19 @@ class Steps:
         share = self._batches.share(step)
         self._noise.seek(step, share)
         self._step = torch.full((), step, device=self._noise.device, dtype=torch.int64)
+        self._set_rates(step)
         row = self._differentiate(self._batches.pixels(step), share)
         self._reduce()
         self._state.optimizer.step()
         return row
+
+    def _set_rates(self, step: int) -> None:
+        """The learning rates of a step."""
+        if self._falls is None:
+            return
+        for group, rate in zip(self._state.optimizer.param_groups, self._rates, strict=True):
+            now = rate * self._falls(step)
+            group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now
 
     def _differentiate(self, pixels: Tensor, share: Share) -> Tensor:
         """Forward and backward: the terms' part in the mean over the batch; gradients lie in the parameters."""
@@ -124,6 +138,7 @@ class Steps:
     def _fill_inputs(self, step: int, share: Share) -> None:
         """What is new for a step, written where its graph reads it."""
         self._step.fill_(step)
+        self._set_rates(step)
         batches = self._batches
         if batches.resident is None:
             pixels = batches.host_pixels(step)

@@ -13,6 +13,7 @@ from vaelab.images import Binarize, Images
 from vaelab.ranks import ranks
 from vaelab.recipe import Training
 from vaelab.runtime import Noise, Precision
+from vaelab.schedules import half_cosine
 from vaelab.state import State
 from vaelab.steps import Steps
 from vaelab.validation import validate
@@ -67,7 +68,8 @@ def train(
     every = settings.validate_every
     assert every != "auto", "settle the recipe first"
     state.vae.noise = noise = Noise(settings.seed, state.vae.device)
-    steps = Steps(state, batches, noise, binarize, precision)
+    falls = (lambda step: half_cosine(step, total)) if settings.decay == "cosine" else None
+    steps = Steps(state, batches, noise, binarize, precision, falls=falls)
     began, length = time.perf_counter(), 1
     while state.step < total:
         first = state.step
@@ -78,7 +80,7 @@ def train(
         length, stopped = _agree(_next_length(length, elapsed), state.step < last or stop())
         good, problem = _check_finite(steps.names, values, first, settings)
         due = state.step == total or state.step % settings.checkpoint_every == 0 or stopped
-        problem = problem or (_check_weights(state) if due else None)
+        problem = problem or (_check_weights(state, settings) if due else None)
         validation = None
         if not problem and every and valid is not None and (state.step % every == 0 or state.step == total):
             validation = validate(state, valid, settings)
@@ -137,15 +139,14 @@ def _check_finite(
     )
 
 
-def _check_weights(state: State) -> str | None:
+def _check_weights(state: State, settings: Training) -> str | None:
     """What to say if anything that a checkpoint holds is not finite."""
     broken = next((name for name, tensor in state.tensors().items() if not bool(torch.isfinite(tensor).all())), None)
     if broken is None:
         return None
-    rate = state.optimizer.param_groups[0]["lr"]
     return (
         f"step {state.step}: {broken} is no longer finite. "
-        f"Try a new run with a lower training.learning_rate (now {rate:g})"
+        f"Try a new run with a lower training.learning_rate (now {settings.learning_rate:g})"
     )
 
 
