@@ -231,3 +231,41 @@ def test_a_run_is_compared_by_all_of_this(tmp_path: Path) -> None:
     assert found["decomposition"]["protocol"]["codes"] == 1438
     assert len(cached(run)) == 2
     assert set(run.evaluation) == set(evaluation.COMPARED)
+
+
+def test_options_of_a_metric_are_checked_used_and_part_of_what_is_kept(
+    run: Run, model: VAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = evaluation.parse_options({"nll.samples": 3}, ("nll", "sparsity"))
+    assert options == {"nll": {"samples": 3}}
+    found = evaluate(run, model, images(), PROTOCOL, ("nll",), options=options)["nll"]
+    assert found["protocol"]["samples"] == 3
+    other = evaluate(run, model, images(), PROTOCOL, ("nll",), options={"nll": {"samples": 4}})["nll"]
+    assert other["protocol"]["samples"] == 4
+    called: list[str] = []
+    module = catalog.load("metrics", "nll")
+    monkeypatch.setattr(module, "measure", watch(module.measure, "nll", called))
+    assert evaluate(run, model, images(), PROTOCOL, ("nll",), options={"nll": {"samples": 4}})["nll"] == other
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("nope.samples", 3, "nope.*nll, sparsity"),
+        ("nll.nope", 3, "nope.*samples"),
+        ("nll.samples", 0, "greater than or equal to 1"),
+        ("nll", 3, "samples"),
+        ("sparsity.train", 3, "train"),
+    ],
+)
+def test_wrong_options_of_a_metric_say_what_is_right(key: str, value: int, says: str) -> None:
+    with pytest.raises(catalog.WrongUsage, match=says):
+        evaluation.parse_options({key: value}, ("nll", "sparsity"))
+
+
+def test_only_metrics_of_one_run_are_offered() -> None:
+    for name in ("nope", "udr"):
+        with pytest.raises(catalog.UnknownName, match=rf"{name}.*Valid: active_units.*sparsity$") as raised:
+            evaluation.learns(name)
+        assert not {"udr", "anomaly"} & set(str(raised.value).split("Valid: ")[1].split(", "))

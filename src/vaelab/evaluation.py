@@ -3,10 +3,11 @@
 import hashlib
 import inspect
 import io
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from vaelab.images import Images
 from vaelab.latent import Codes, encode_images
 from vaelab.metrics._features import Extractor
 from vaelab.model import VAE
+from vaelab.recipe import check_options
 from vaelab.run import CACHE, EVALUATION, Run
 from vaelab.runtime import generator
 
@@ -25,6 +27,8 @@ DEFAULT_METRICS = ("likelihood",)
 COMPARED = ("likelihood", "decomposition", "active_units", "sparsity", "fidelity", "probe")
 """What runs are compared by."""
 SEED = 0
+OURS = ("train", "extractor")
+"""Arguments of a metric that evaluation gives, and no person."""
 
 
 def evaluate(
@@ -35,11 +39,12 @@ def evaluate(
     metrics: tuple[str, ...] = DEFAULT_METRICS,
     train: Images | None = None,
     extractor: Extractor | None = None,
+    options: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again.
 
     ``train``: images for the metrics that learn something, treated as ``images`` were (binarised or not). Metrics for
-    which these images have nothing to measure are not in the result.
+    which these images have nothing to measure are not in the result. ``options``: metric → its own keyword arguments.
     """
     modules = {name: _load(name) for name in metrics}
     measured_on = {
@@ -57,15 +62,20 @@ def evaluate(
             **measured_on,
             **({"train_sha256": learns_from.fingerprint()} if learns_from is not None else {}),
             **({"extractor": looks_through.name} if looks_through is not None else {}),
+            **({"options": dict(options[name])} if options.get(name) else {}),
         }
+        own = dict(options.get(name, {}))
         if known.get(name, {}).get("measured_on") == wanted:
             continue
         random = generator(SEED, "evaluation", name)
         if hasattr(module, "measure_codes"):
-            numbers = module.measure_codes(codes(images), images, random, **_training(module, learns_from, codes))
+            its_codes = codes(images)
+            own |= _training(module, learns_from, codes)
+            numbers = module.measure_codes(its_codes, images, random, **own)
         else:
             given = {"train": learns_from, "extractor": looks_through}
-            numbers = module.measure(model, images, random, **{k: v for k, v in given.items() if v is not None})
+            own |= {key: value for key, value in given.items() if value is not None}
+            numbers = module.measure(model, images, random, **own)
         known.pop(name, None)
         if numbers is not None:
             known[name] = {**numbers, "measured_on": wanted}
@@ -93,9 +103,23 @@ def looks(metric: str) -> bool:
     return "extractor" in inspect.signature(_load(metric).measure).parameters
 
 
+def parse_options(overrides: Mapping[str, Any], metrics: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Metric → its options, checked, from dotted keys such as "nll.samples"; WrongUsage lists what can be set."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in overrides.items():
+        metric, _, option = key.partition(".")
+        if metric not in metrics:
+            raise catalog.unknown("metric in --set, which must be among those measured:", metric, metrics)
+        found.setdefault(metric, {})[option] = value
+    return {metric: check_options(metric, _load(metric).measure, given, OURS) for metric, given in found.items()}
+
+
 def _load(metric: str) -> Any:
     """The module of a metric; UnknownName for one that measures something else than one run on one set of images."""
-    module = catalog.load("metrics", metric)
+    try:
+        module = catalog.load("metrics", metric)
+    except catalog.UnknownName:
+        module = None
     if not hasattr(module, "measure"):
         every = catalog.names("metrics")
         valid = [name for name in every if hasattr(catalog.load("metrics", name), "measure")]

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import math
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from vaelab.downloads import DownloadFailed, fetch
 from vaelab.images import About, Images
-from vaelab.pictures import read_arrays
+from vaelab.pictures import names_in, read_arrays
 from vaelab.runtime import cache_dir, data_roots
 
 UINT8 = 0x08
@@ -229,11 +228,8 @@ def _present(folder: Path, name: str) -> Path:
 
 def _is_keras(path: Path) -> bool:
     """Whether an .npz has Keras's arrays; of a damaged one it is said where it is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "x_train.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return True
+    names = names_in(path)
+    return not names or "x_train" in names
 
 
 def _read_npz(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]], list[str]]:

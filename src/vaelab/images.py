@@ -210,7 +210,9 @@ def _given_tensor(given: Any) -> Tensor:
 def split_off(images: Images, count: int) -> tuple[Images, Images]:
     """Two parts, the second with ``count`` images chosen by a fixed seed that does not depend on the training's."""
     if not 0 < count < len(images):
-        raise ValueError(f"cannot set {count} of {len(images)} images aside; data.valid must be 1 … {len(images) - 1}")
+        raise ValueError(
+            f"cannot set {count} of {len(images)} images aside: --set data.valid=N, from 1 to {len(images) - 1}"
+        )
     permutation = np.random.Generator(np.random.Philox(key=derive_seed(0, "valid"))).permutation(len(images))
     return images.take(np.sort(permutation[count:])), images.take(np.sort(permutation[:count]))
 

@@ -215,6 +215,15 @@ def read_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
         raise _no_arrays(path, error) from None
 
 
+def names_in(path: Path) -> set[str]:
+    """The names of the arrays in an ``.npz``; none where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()
+
+
 # -- pictures for people ----------------------------------------------------------------------------------------------
 
 

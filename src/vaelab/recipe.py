@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -275,6 +275,13 @@ def _signature_schema(maker: Callable[..., Any]) -> Schema:
         for name, parameter in inspect.signature(maker).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+
+
+def check_options(where: str, maker: Callable[..., Any], given: Section, given_by_us: Sequence[str] = ()) -> Section:
+    """``given``, checked against the keyword arguments of ``maker`` but those that are ours to give."""
+    schema = {name: entry for name, entry in _signature_schema(maker).items() if name not in given_by_us}
+    checked = _checked(where, schema, given)
+    return {key: checked[key] for key in given}
 
 
 def _checked(section: str, schema: Schema, given: Section, member: str = "") -> Section:

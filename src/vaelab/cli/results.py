@@ -10,6 +10,7 @@ from vaelab.cli.options import (
     RunArgument,
     app,
     names_of,
+    overrides_of,
 )
 from vaelab.view import (
     print_json,
@@ -55,17 +56,21 @@ def evaluate(
         str | None,
         typer.Option("--metrics", help="Names, separated by commas (default: all that the images allow in seconds)."),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="METRIC.KEY=VALUE", help="An option of a metric; as often as you like."),
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run on its held-out images: evaluation.json, a table, the report.
 
-    Example: vaelab evaluate runs/mnist --json
+    Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
     from vaelab import lab
 
     show_progress()
-    results = lab.evaluate(run, data=data, metrics=names_of(metrics))
+    results = lab.evaluate(run, data=data, metrics=names_of(metrics), set=overrides_of(overrides))
     if as_json:
         print_json(results)
         return

@@ -122,15 +122,6 @@ class FactorFile:
 # -- arrays in an .npz ------------------------------------------------------------------------------------------------
 
 
-def names_in(path: Path) -> set[str]:
-    """The names of the arrays in an ``.npz``; none where it is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
-        return set()
-
-
 @contextmanager
 def open_uint8(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], Iterator[NDArray[np.uint8]]]]:
     """Shape and blocks of a uint8 array in an ``.npz``, which is unpacked as it is read; nothing is unpickled."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vaelab.datasets._files import FactorFile, check_factors, names_in, open_uint8
+from vaelab.datasets._files import FactorFile, check_factors, open_uint8
 from vaelab.datasets._packed import Source, as_classes
 from vaelab.images import About
-from vaelab.pictures import read_arrays
+from vaelab.pictures import names_in, read_arrays
 
 ABOUT = About(
     title="Your own arrays of images with known factors",

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.datasets._files import SYMMETRY, FactorFile, check_factors, names_in, open_uint8
+from vaelab.datasets._files import SYMMETRY, FactorFile, check_factors, open_uint8
 from vaelab.datasets._packed import Source, as_classes
 from vaelab.images import About
-from vaelab.pictures import read_arrays
+from vaelab.pictures import names_in, read_arrays
 
 FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
 PIXELS, CLASSES = "imgs", "latents_classes"

@@ -135,16 +135,24 @@ def report(run_path: str | Path) -> Path:
 
 
 def evaluate(
-    run_path: str | Path, *, data: str | Path | None = None, metrics: Sequence[str] | None = None
+    run_path: str | Path,
+    *,
+    data: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    set: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol."""
+    """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol.
+
+    ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}.
+    """
     run = Run.open(run_path)
     chosen = tuple(metrics) if metrics else evaluation.usual()
+    options = evaluation.parse_options(set or {}, chosen)
     learns = [name for name in chosen if evaluation.learns(name)]
     model, images = load(run.path), data_of(run, data)
     train = binarize(images.train, images.binarize) if learns else None
     extractor = extractor_of(train, model.device) if train is not None and any(map(evaluation.looks, chosen)) else None
-    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen, train, extractor)
+    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen, train, extractor, options)
     update_report(run, model)
     return results
 
