@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: setup demo test check format docs bench clean help
 
 help:
-	@echo "make demo    set up and train the embedded digits (half a minute after the install)"
+	@echo "make demo    set up and train the embedded digits, say how to explore them (half a minute after the install)"
 	@echo "make test    set up and run the tests"
 	@echo "make check   format, lint, types, import contract, docs"
 	@echo "make docs    write docs/commands.md from --help"
@@ -24,10 +24,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/vaelab train digits
 	@echo
-	@echo "Open runs/digits/report.html in a browser. Then try:"
-	@echo "  $(BIN)/vaelab sample runs/digits -n 100"
-	@echo "  $(BIN)/vaelab train mnist"
-	@echo "  $(BIN)/vaelab --help"
+	@echo "The report is runs/digits/report.html; open it in a browser. To put a hand into the latent space:"
+	@echo "  $(BIN)/vaelab explore runs/digits"
+	@echo "More: $(BIN)/vaelab train mnist, $(BIN)/vaelab --help"
 
 test: $(READY)
 	$(BIN)/pytest -n 2

@@ -13,7 +13,8 @@ from vaelab.cli.options import DONE, FAILED, INTERRUPTED, app, complain, data_ap
 
 __all__ = ["app", "data_app", "main"]
 
-for part in ("runs", "results", "comparisons", "outputs", "data"):  # in this order --help lists their verbs
+# in this order --help lists their verbs
+for part in ("runs", "results", "comparisons", "outputs", "explore", "exports", "data"):
     import_module(f"vaelab.cli.{part}")
 
 ADVICE = {

@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from vaelab.lab.comparison import QUANTITIES, Comparison, compare
     from vaelab.lab.data import check_data, data_terms, get_data, list_data, pack_data
     from vaelab.lab.edits import edit
+    from vaelab.lab.exports import Exported, export_run
     from vaelab.lab.outputs import encode, reconstruct, sample
     from vaelab.lab.plans import plan
     from vaelab.lab.results import diagnose, evaluate, figures, list_recipes, load, report
     from vaelab.lab.runs import Event, Finished, Note, Started, train
+    from vaelab.lab.scenes import explore
     from vaelab.lab.scores import Scored, score
     from vaelab.lab.sweeps import MemberEnded, Sweep, SweepEvent, SweepPlan, parse_over, plan_sweep, sweep
 
 _HOMES = {
     "Comparison": "comparison",
     "Event": "runs",
+    "Exported": "exports",
     "Finished": "runs",
     "MemberEnded": "sweeps",
     "Note": "runs",
@@ -36,6 +39,8 @@ _HOMES = {
     "edit": "edits",
     "encode": "outputs",
     "evaluate": "results",
+    "explore": "scenes",
+    "export_run": "exports",
     "figures": "results",
     "get_data": "data",
     "list_data": "data",
@@ -57,6 +62,7 @@ __all__ = [
     "QUANTITIES",
     "Comparison",
     "Event",
+    "Exported",
     "Finished",
     "MemberEnded",
     "Note",
@@ -72,6 +78,8 @@ __all__ = [
     "edit",
     "encode",
     "evaluate",
+    "explore",
+    "export_run",
     "figures",
     "get_data",
     "list_data",

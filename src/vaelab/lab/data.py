@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vaelab import catalog
 from vaelab import recipe as recipes
 from vaelab.images import Binarize, Images, binarize, split_off
 from vaelab.recipe import Recipe
 from vaelab.run import Run
+from vaelab.runtime import derive_seed
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,14 @@ def data_of(run: Run, data: str | Path | None) -> DataOfRun:
             "into another --run"
         )
     return images
+
+
+def choose_images(images: Images, most: int, purpose: str) -> Images:
+    """The images, or a random choice of ``most`` in their order that is the same every time."""
+    if len(images) <= most:
+        return images
+    random = np.random.Generator(np.random.Philox(key=derive_seed(0, purpose)))
+    return images.take(np.sort(random.choice(len(images), most, replace=False)))
 
 
 def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,15 +13,14 @@ from vaelab import catalog, evaluation
 from vaelab.figures import edits as figure
 from vaelab.figures import render
 from vaelab.files import write_atomic
-from vaelab.images import Images, binarize, to_uint8
-from vaelab.lab.data import DataOfRun, data_of
+from vaelab.images import binarize, to_uint8
+from vaelab.lab.data import DataOfRun, choose_images, data_of
 from vaelab.lab.outputs import output_path
 from vaelab.lab.results import load_with_framing
 from vaelab.latent import Method, direction
 from vaelab.model import VAE
 from vaelab.pictures import read_pictures
 from vaelab.run import Run
-from vaelab.runtime import derive_seed
 
 MOST = 8
 """Images that one sheet shows."""
@@ -57,7 +56,7 @@ def edit(
     directions = find_directions(run, model, known, [name for name, _ in edits], method)
     names: Sequence[str] = []
     if images is None:
-        pixels = np.asarray(_some(known.valid, MOST, "edits").pixels[:])
+        pixels = np.asarray(choose_images(known.valid, MOST, "edits").pixels[:])
     else:
         given, names = read_pictures(Path(images), model.facts.image_shape, framing)
         pixels = np.asarray(given.pixels[:MOST])
@@ -83,7 +82,7 @@ def find_directions(
     run: Run, model: VAE, known: DataOfRun, names: Sequence[str], method: Method
 ) -> list[tuple[str, NDArray[np.float64]]]:
     """Name and direction of each attribute or class in the codes of the training images, or of a fixed many of them."""
-    train = _some(binarize(known.train, known.binarize), ENOUGH, "directions")
+    train = choose_images(binarize(known.train, known.binarize), ENOUGH, "directions")
     has, valid = train.binary_attributes()
     if not valid:
         raise ValueError(
@@ -123,11 +122,3 @@ def _column(name: str, valid: Sequence[str]) -> int:
 
 def _plain(name: str) -> str:
     return name.replace("_", " ").casefold()
-
-
-def _some(images: Images, most: int, purpose: str) -> Images:
-    """The images, or a random choice of ``most`` that is the same every time."""
-    if len(images) <= most:
-        return images
-    random: Any = np.random.Generator(np.random.Philox(key=derive_seed(0, purpose)))
-    return images.take(np.sort(random.choice(len(images), most, replace=False)))

@@ -1,0 +1,134 @@
+import { kl } from "./algebra.js";
+import { mountDecoded } from "./decoded.js";
+import { make } from "./dom.js";
+import { makeHelp } from "./help.js";
+import { listenForKeys } from "./keys.js";
+import { settle } from "./latest.js";
+import { mountMap } from "./map.js";
+import { Messages } from "./messages.js";
+import { Model } from "./model.js";
+import { mountNearest } from "./nearest.js";
+import { mountOwn } from "./own.js";
+import { mountPeek } from "./peek.js";
+import { mountPins } from "./pins.js";
+import { mountReading } from "./reading.js";
+import { Session } from "./session.js";
+import { mountSliders } from "./sliders.js";
+import { mountToolbar } from "./toolbar.js";
+
+/** Opens the page in `element` on one backend, or on two side by side. */
+export async function mount(element, backend) {
+  const models = await Promise.all([backend].flat().map((each) => Model.open(each)));
+  const page = make("div", { class: "page" });
+  const messages = new Messages(page);
+  const session = await begin(models, messages);
+
+  const help = makeHelp(page);
+  mountToolbar(page, session, { help, copyLink: () => copyLink(session, messages) });
+  page.append(models.length === 1 ? single(session) : pair(session));
+  element.replaceChildren(page);
+  mountPeek(page, session, [...page.querySelectorAll(".area-code")].map((area) => area.querySelector("canvas.image")));
+  document.title = `${models.map(({ scene }) => scene.run).join(" and ")} – vaelab explorer`;
+
+  listenForKeys(session, help);
+  followAddress(session, messages);
+  for (const model of models) {
+    model.addEventListener("failed", ({ detail }) => messages.failure(detail));
+    model.setCode(model.code, model.origin);
+  }
+  return session;
+}
+
+/** A session that begins at a link's view, else at an image that the model knows well; there is no way back from it. */
+async function begin(models, messages) {
+  const first = new Session(models);
+  if (!(await first.restore(location.hash))) {
+    if (location.hash.startsWith("#view=")) messages.note("This link belongs to another run: here is where that one begins.");
+    try {
+      for (const model of first.shareImages ? models.slice(0, 1) : models) await first.choosePoint(model, await clearest(model));
+    } catch (error) {
+      messages.failure(error);
+    }
+  }
+  return Object.assign(new Session(models), { pins: first.pins, options: first.options });
+}
+
+/** Of the first few points the one with the least loss: what is shown at first should be sharp, not the mean of everything. */
+async function clearest({ backend, scene, pixelCount }) {
+  const few = Array.from({ length: Math.min(8, scene.count) }, (_, i) => i);
+  const images = await backend.images(few);
+  const read = await Promise.all(few.map((i) => backend.read(images.slice(i * pixelCount, (i + 1) * pixelCount))));
+  const losses = read.map(({ mean, logVar, reconstruction }) => kl(mean, logVar).reduce((sum, each) => sum + each, reconstruction));
+  return losses.indexOf(Math.min(...losses));
+}
+
+/** One run: the map, the code and its image, a person's own picture; pins over the whole width below. */
+function single(session) {
+  const [model] = session.models;
+  const main = make("main", { class: "single" });
+  const [map, code, own, pins] = ["map", "code", "own", "pins"].map((name) => make("div", { class: `area area-${name}` }));
+  mountMap(map, session, model);
+  for (const mountPanel of [mountDecoded, mountReading, mountSliders]) mountPanel(code, session, model);
+  mountOwn(own, session);
+  mountNearest(own, session, model);
+  mountPins(pins, session);
+  main.append(map, code, own, pins);
+  return main;
+}
+
+/** Two runs: a column for each, what both share below. */
+function pair(session) {
+  const main = make("main", { class: "pair" });
+  for (const model of session.models) main.append(column(session, model));
+  const shared = make("div", { class: "area area-shared" });
+  mountOwn(shared, session);
+  mountPins(shared, session);
+  main.append(shared);
+  return main;
+}
+
+function column(session, model) {
+  const { run } = model.scene;
+  const area = make("section", { class: "area area-model", "aria-label": run });
+  const code = make("div", { class: "area area-code" });
+  area.append(make("h2", { class: "run", text: run }));
+  mountMap(area, session, model);
+  area.append(code);
+  for (const mountPanel of [mountDecoded, mountReading]) mountPanel(code, session, model);
+  mountNearest(area, session, model);
+  area.append(folded("Sliders", (inside) => { mountSliders(inside, session, model); tellApart(inside, run); }));
+  tellApart(area, run);
+  return area;
+}
+
+/** Cards of the same name are told apart by their run, for whoever hears the page. */
+function tellApart(area, run) {
+  for (const each of area.querySelectorAll(".card")) each.setAttribute("aria-label", `${each.getAttribute("aria-label")}, ${run}`);
+}
+
+/** Something that is built, and costs anything, only once it is unfolded. */
+function folded(title, build) {
+  const fold = make("details", { class: "fold" }, make("summary", { text: title }));
+  fold.addEventListener("toggle", () => build(fold), { once: true });
+  return fold;
+}
+
+/** Keeps the view in the address once a hand rests, and follows the address when the person changes it. */
+function followAddress(session, messages) {
+  const keep = settle(() => history.replaceState(null, "", session.link()), 300);
+  for (const name of ["pins", "options"]) session.addEventListener(name, keep);
+  for (const model of session.models) for (const name of ["code", "axes"]) model.addEventListener(name, keep);
+  addEventListener("hashchange", async () => {
+    if (location.hash && !(await session.restore(location.hash))) messages.note("This link belongs to another run.");
+  });
+}
+
+async function copyLink(session, messages) {
+  history.replaceState(null, "", session.link());
+  try {
+    await navigator.clipboard.writeText(location.href);
+    messages.note("Link copied.");
+  } catch {
+    messages.note("The browser keeps pages from copying here: take the link from the address bar.");
+  }
+}

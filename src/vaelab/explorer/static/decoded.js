@@ -1,0 +1,118 @@
+import { drawPrior, norm } from "./algebra.js";
+import { lengthOfPrior, shareShorter } from "./chi.js";
+import { button, card, make } from "./dom.js";
+import { eachFrame } from "./frames.js";
+import { settle } from "./latest.js";
+import { fixed } from "./numbers.js";
+import { enlarged, paint, savePng } from "./pixels.js";
+
+/** Pixels that a saved image has at least on its shorter side. */
+const SAVED = 256;
+
+/** The decoded image of the shown code, what it came from, and how long its code is beside those of the prior. */
+export function mountDecoded(element, session, model) {
+  const decoded = picture("decoded");
+  const original = picture("original");
+  const origin = make("p", { class: "origin" });
+  const length = mountLength(model);
+  const key = (name) => make("kbd", { text: name, "aria-hidden": "true" });
+  const tool = (text, name, work, title) => {
+    const found = button(text, work, { title, "aria-keyshortcuts": name });
+    found.append(key(name));
+    return found;
+  };
+  const section = card("Decoded", { class: "decoded" },
+    tool("Sample prior", "R", () => session.sample(drawPrior), "A random code from the prior N(0, I)"),
+    tool("Reset", "0", () => session.reset(), "The mean code of the training images"),
+    tool("Save image", "S", () => saveImage(model), "Save the image as a PNG"));
+  section.append(make("div", { class: "body" }, decoded.figure, make("div", { class: "source" }, origin, original.figure), length.element));
+  element.append(section);
+
+  const describe = settle(async () => {
+    const text = await tellOrigin(session, model);
+    if (text === null) return;
+    origin.textContent = text;
+    decoded.canvas.setAttribute("aria-label", `Decoded image. ${text}`);
+    original.canvas.setAttribute("aria-label", `Original image. ${text}`);
+  }, 100);
+  const follow = eachFrame(() => {
+    const pixels = model.origin?.pixels;
+    original.figure.classList.toggle("none", !pixels); // its place stays, so that nothing jumps under a hand that drags
+    decoded.caption.textContent = pixels ? "reconstruction" : "decoded";
+    if (pixels) paint(original.canvas, pixels, model.scene.image);
+    length.show(norm(model.code));
+    describe();
+  });
+  const show = () => { if (model.image) paint(decoded.canvas, model.image, model.scene.image); };
+  model.addEventListener("image", show);
+  model.addEventListener("code", follow);
+  session.addEventListener("options", describe);
+  document.addEventListener("explorer:save", () => saveImage(model));
+  show();
+  follow();
+}
+
+function picture(name) {
+  const canvas = make("canvas", { class: "image", role: "img", "aria-label": `${name} image` });
+  const caption = make("figcaption", { text: name });
+  return { canvas, caption, figure: make("figure", {}, canvas, caption) };
+}
+
+/** In words where the shown code comes from; null where another code was shown while its class was looked up. */
+async function tellOrigin(session, model) {
+  const { origin, code, scene } = model;
+  if (origin?.index !== undefined) {
+    const name = `Training image #${origin.index}`;
+    const group = scene.groups[session.options.group];
+    if (!group) return name;
+    const classes = await model.group(session.options.group).catch(() => []);
+    if (model.origin !== origin) return null;
+    const value = group.values[classes[origin.index]];
+    return value === undefined ? name : `${name}, ${group.name}: ${value}`;
+  }
+  if (origin?.pixels) return "Your own picture, as the model reads it";
+  if (origin?.drawn) return "Drawn from the prior";
+  const isMean = scene.mean.every((value, i) => Math.fround(value) === code[i]);
+  return isMean ? "Mean code of the training images" : "No image’s code: moved, or in between";
+}
+
+/** The length of the shown code on a line where 90 % of the prior's draws are marked. */
+function mountLength({ width }) {
+  const [low, median, high] = [0.05, 0.5, 0.95].map((each) => lengthOfPrior(each, width));
+  const end = 1.6 * high;
+  const at = (value) => `${100 * Math.min(1, value / end)}%`;
+  const value = make("strong", { class: "number" });
+  const verdict = make("p", {});
+  const band = make("i", { class: "band" });
+  const middle = make("i", { class: "median" });
+  const mark = make("i", { class: "mark" });
+  Object.assign(band.style, { left: at(low), width: at(high - low) });
+  middle.style.left = at(median);
+  const expected = `The prior’s: ${fixed(median, 2)} (90 %: ${fixed(low, 2)}–${fixed(high, 2)})`;
+  const title = `Lengths of draws from N(0, I) in ${width} dimensions follow the χ distribution`;
+  const element = make("div", { class: "length" },
+    make("p", {}, make("span", { text: "Length of the code ‖z‖ " }), value),
+    make("div", { class: "gauge", "aria-hidden": "true" }, band, middle, mark),
+    verdict, make("p", { class: "hint number", text: expected, title }));
+  const show = (length) => {
+    value.textContent = fixed(length, 2);
+    verdict.textContent = `${compare(100 * shareShorter(length, width))} of the prior’s draws`;
+    mark.style.left = at(length);
+  };
+  return { element, show };
+}
+
+/** "longer than 83 %", "shorter than nearly all". */
+function compare(percent) {
+  const [word, most] = percent < 50 ? ["shorter", 100 - percent] : ["longer", percent];
+  return `${word} than ${most > 99.5 ? "nearly all" : `${Math.round(most)} %`}`;
+}
+
+function saveImage(model) {
+  if (!model.image) return;
+  const { height, width } = model.scene.image;
+  const canvas = document.createElement("canvas");
+  paint(canvas, model.image, model.scene.image);
+  const name = model.origin?.index === undefined ? "decoded" : `reconstruction-${model.origin.index}`;
+  savePng(enlarged(canvas, Math.ceil(SAVED / Math.min(height, width))), `${model.scene.run}-${name}.png`);
+}

@@ -1,0 +1,56 @@
+import { make } from "./dom.js";
+import { Latest } from "./latest.js";
+
+const KINDS = { latent: "Latents", lda: "LDA on classes", pca: "PCA", attribute: "Attributes" };
+
+/** What the map shows: a select with the scene's maps and "Any two …", then two more with all columns. */
+export function makeAxes(model) {
+  const { maps, columns } = model.scene;
+  const map = make("select", { "aria-label": "Map", onchange: chooseMap },
+    ...maps.map(({ name }, i) => make("option", { value: i, text: name })),
+    columns.length > 2 ? make("option", { value: "any", text: "Any two …" }) : null);
+  const [x, y] = ["across", "up"].map((way) => make("select", { "aria-label": `Axis ${way}`, onchange: chooseAxes }, ...options(columns)));
+  const complaint = make("p", { class: "hint complaint", role: "status" });
+  const any = make("div", { class: "row any-two" }, make("label", {}, "→ ", x), make("label", {}, "↑ ", y), complaint);
+  const note = make("p", { class: "hint map-note" });
+  const set = new Latest((axes) => model.setAxes(axes), answer, (error) => model.fail(error));
+
+  function chooseMap() {
+    any.hidden = map.value !== "any";
+    if (any.hidden) set.ask(maps[map.value].axes);
+    describe();
+  }
+
+  function chooseAxes() { set.ask([Number(x.value), Number(y.value)]); }
+
+  function answer(found, axes) {
+    complaint.textContent = found ? "" : "Both are one direction: choose another for one of them.";
+    if (found && map.value === "any") [x.value, y.value] = axes;
+  }
+
+  function describe() {
+    note.textContent = maps[map.value]?.note ?? "Moving keeps what of the code is off these two.";
+    note.hidden = !note.textContent;
+  }
+
+  /** The selects follow the model, whose axes a link may have set. */
+  function follow() {
+    const found = maps.findIndex(({ axes }) => axes.join() === model.axes.join());
+    if (map.value !== "any" || found < 0) map.value = found < 0 ? "any" : found;
+    [x.value, y.value] = model.axes;
+    any.hidden = map.value !== "any";
+    complaint.textContent = "";
+    describe();
+  }
+
+  model.addEventListener("axes", follow);
+  follow();
+  return { map, any, note };
+}
+
+/** All columns, grouped by their kinds. */
+function options(columns) {
+  return [...new Set(columns.map(({ kind }) => kind))].map((kind) =>
+    make("optgroup", { label: KINDS[kind] ?? kind },
+      ...columns.flatMap((column, i) => (column.kind === kind ? [make("option", { value: i, text: column.name })] : []))));
+}

@@ -1,0 +1,171 @@
+import { button, card, make } from "./dom.js";
+import { listenForHands, listenForMapKeys } from "./gestures.js";
+import { HoverCard } from "./hover-card.js";
+import { Latest, settle } from "./latest.js";
+import { makeLegend } from "./legend.js";
+import { makeAxes } from "./map-axes.js";
+import { MapCanvas } from "./map-canvas.js";
+import { fixed, whole } from "./numbers.js";
+
+/** How far from a point a cursor may be and still be on it, CSS pixels. */
+const NEAR = 12;
+/** Arrow keys go this share of the visible width. */
+const STEP = 1 / 50;
+
+const LAYERS = [["points", "Points", null], ["lattice", "Lattice", "L"], ["density", "Density", "D"], ["rings", "Rings", "G"]];
+const NAMES = {
+  points: "Points: the codes of images",
+  lattice: "Lattice of decoded images",
+  density: "Density: lines that hold 25, 50, 75 and 95 % of the points",
+  rings: "Rings: 1, 2 and 3 σ of the prior",
+};
+
+const USE = "Arrows move the shown code, with Shift in larger steps; plus and minus zoom; F fits; Enter goes to the nearest point.";
+
+let count = 0;
+
+/** The map of codes: where one sees the latent space, and takes hold of it. */
+export function mountMap(element, session, model) {
+  const axes = makeAxes(model);
+  const place = make("p", { class: "hint number map-place", id: `map-place-${++count}` });
+  const spoken = make("p", { class: "visually-hidden", role: "status" });
+  const canvas = make("canvas", {
+    class: "map", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": place.id,
+    "aria-label": `Map of the codes of ${model.scene.run}. ${USE}`,
+  });
+  const hover = new HoverCard(model);
+  const frame = make("div", { class: "map-frame" }, canvas, hover.element);
+  const group = () => (session.options.group in model.scene.groups ? session.options.group : 0);
+  const legend = makeLegend(session, model, group);
+  const section = card("Map", { class: "map-card" }, axes.map);
+  element.append(section);
+  section.append(frame);
+
+  const map = new MapCanvas(canvas, session, model);
+  const acts = makeActs(session, model, map, hover);
+  const tools = make("div", { class: "row map-tools" }, layerButtons(session), zoomButtons(acts));
+  frame.before(axes.any, tools);
+  section.append(place, legend, axes.note, spoken);
+  canvas.map = { toPixels: (at) => map.view.toPixels(at), toPlace: (pixel) => map.view.toPlace(pixel) };
+  listenForHands(canvas, acts);
+  listenForMapKeys(canvas, acts);
+  followSize(canvas, frame, map);
+  const say = followPlace(model, map, place, spoken);
+  followPage(session, model, map, group, say);
+}
+
+/** What hands and keys do. */
+function makeActs(session, model, map, hover) {
+  const { view } = map;
+  const commit = settle(() => session.commit(), 400);
+  const pointAt = (pixel) => (session.options.points ? map.index.within(view.toPlace(pixel), NEAR / view.scale) : -1);
+  const choose = (i) => session.choosePoint(model, map.points.index[i]);
+
+  const acts = {
+    drag: (pixel) => session.moveTo(view.toPlace(pixel)),
+    drop: () => session.commit(),
+    click(pixel) {
+      const found = pointAt(pixel);
+      if (found >= 0) return choose(found);
+      session.moveTo(view.toPlace(pixel));
+      session.commit();
+    },
+    doubleClick: (pixel) => { if (pointAt(pixel) < 0) map.fit(); },
+    pan: (dx, dy) => { view.pan(dx, dy); map.moved(); },
+    zoom: (pixel, factor) => { view.zoomAt(pixel, factor); map.moved(); },
+    hover(pixel) {
+      const found = pixel ? pointAt(pixel) : -1;
+      if (found < 0) hover.hide();
+      else hover.show(map.points.index[found], map.describe(found), view.toPixels([map.points.x[found], map.points.y[found]]), view);
+      if (found === map.hovered) return;
+      map.hovered = found;
+      map.redraw();
+    },
+    step(x, y) {
+      const step = (STEP * view.width) / view.scale;
+      const [fromX, fromY] = model.place();
+      const to = [fromX + x * step, fromY + y * step];
+      if (view.bring(to, 20)) map.moved();
+      session.moveTo(to);
+      commit();
+    },
+    zoomBy: (factor) => acts.zoom([view.width / 2, view.height / 2], factor),
+    fit: () => map.fit(),
+    choose() {
+      const found = map.index.nearest(model.place());
+      if (found >= 0) choose(found);
+    },
+    leave: () => acts.hover(null),
+  };
+  return acts;
+}
+
+function layerButtons(session) {
+  const buttons = LAYERS.map(([layer, text, key]) =>
+    button(text, () => session.setOptions({ [layer]: !session.options[layer] }), { title: NAMES[layer] + (key ? ` (${key})` : ""), "aria-keyshortcuts": key }));
+  const show = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(session.options[LAYERS[i][0]])));
+  session.addEventListener("options", show);
+  show();
+  return make("div", { class: "row", role: "group", "aria-label": "Layers of the map" }, ...buttons);
+}
+
+function zoomButtons(acts) {
+  return make("div", { class: "row", role: "group", "aria-label": "Zoom" },
+    button("−", () => acts.zoomBy(0.8), { "aria-label": "Zoom out", title: "Zoom out (−, on the map)" }),
+    button("+", () => acts.zoomBy(1.25), { "aria-label": "Zoom in", title: "Zoom in (+, on the map)" }),
+    button("Fit", () => acts.fit(), { title: "Show everything (F, on the map)" }));
+}
+
+/** The canvas has as many pixels as the screen gives it, also after that has changed its mind. */
+function followSize(canvas, frame, map) {
+  let fitted = false;
+  new ResizeObserver(() => {
+    const { clientWidth: width, clientHeight: height } = canvas;
+    if (!width || !height) return;
+    map.view.resize(width, height);
+    if (!fitted) map.fit();
+    fitted = true;
+    map.moved();
+  }).observe(frame);
+  const watch = () => matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => { map.moved(); watch(); }, { once: true });
+  watch();
+}
+
+/** The map follows the model, what the person wants to see, and the theme. */
+function followPage(session, model, map, group, say) {
+  let [shown, hidden] = [-1, session.options.hidden.join()];
+  const colour = new Latest(
+    (index) => model.group(index),
+    (classes, index) => { map.setClasses(classes, model.scene.groups[index]); say(); },
+    (error) => model.fail(error),
+  );
+  const follow = () => {
+    if (model.scene.groups.length && group() !== shown) colour.ask(shown = group());
+    if (hidden !== session.options.hidden.join()) map.arrange();
+    hidden = session.options.hidden.join();
+    map.redraw();
+    map.refreshLattice();
+  };
+  session.addEventListener("options", follow);
+  session.addEventListener("pins", () => map.redraw());
+  model.addEventListener("axes", () => { map.arrange(); map.fit(); });
+  model.addEventListener("code", () => { map.redraw(); map.refreshLattice(); });
+  document.addEventListener("explorer:theme", () => map.recolour());
+  follow();
+}
+
+/** Says in words where the shown code is: for the eye at once, for the ear once a hand rests; returns what says it to the eye anew. */
+function followPlace(model, map, place, spoken) {
+  const describe = () => {
+    const [x, y] = model.place();
+    const [first, second] = model.axes.map((axis) => model.scene.columns[axis].name);
+    const nearest = map.index.nearest([x, y]);
+    const image = nearest < 0 ? [] : [`nearest: #${whole(map.points.index[nearest])}`, map.describe(nearest)];
+    return [`${first} ${fixed(x, 2)}`, `${second} ${fixed(y, 2)}`, ...image].filter(Boolean).join(" · ");
+  };
+  const speak = settle(() => { spoken.textContent = describe(); }, 700);
+  const show = () => { place.textContent = describe(); };
+  for (const name of ["code", "axes"]) model.addEventListener(name, () => { show(); speak(); });
+  show();
+  return show;
+}

@@ -1,0 +1,121 @@
+import { dot, moveWithin, plane, plus } from "./algebra.js";
+import { Latest } from "./latest.js";
+
+/** Codes that a backend decodes at once; more go one such batch after the other, so that a drag never waits long. */
+const MOST = 64;
+
+/**
+ * One model on the page: what is known of it, the code that is shown and its image.
+ *
+ * Events: "code" (the shown code has changed), "image" (its image has come), "axes" (the map has other axes),
+ * "failed" (detail: an Error for the person to read).
+ */
+export class Model extends EventTarget {
+  /** Float32Array [latent]: the shown code. */
+  code;
+  /** Uint8Array [height × width × channel]: the decoded image of the shown code, or of one just before it. */
+  image = null;
+  /**
+   * Where the shown code comes from, null once it was moved: { index } of a point, or { pixels } of a person's own
+   * picture, either with { mean, logVar, reconstruction } once the model has read it; { drawn: true } of a draw from the prior.
+   */
+  origin = null;
+  /** Columns of the scene that the map shows. */
+  axes = [0, 1];
+  /** Two orthonormal vectors { x, y }: a code lies at [code·x, code·y] on the map. */
+  plane;
+  /** Where every point lies on the map: { x, y }, two Float32Array [points]. */
+  positions;
+
+  #columns = new Map();
+  #groups = new Map();
+  #decoder;
+
+  /** Opens a model with its first map and its first group of classes. */
+  static async open(backend) {
+    const model = new Model();
+    model.backend = backend;
+    model.scene = await backend.scene();
+    model.code = Float32Array.from(model.scene.mean);
+    model.#decoder = new Latest(
+      async (code) => [await backend.decode(code), code],
+      ([image]) => { model.image = image; model.#say("image"); },
+      (error) => model.fail(error),
+    );
+    await model.setAxes(model.scene.maps[0].axes);
+    return model;
+  }
+
+  get width() { return this.scene.latent_dim; }
+  get pixelCount() { const { height, width, channels } = this.scene.image; return height * width * channels; }
+  /** [x, y] of a code, by default the shown one. */
+  place(code = this.code) { return [dot(code, this.plane.x), dot(code, this.plane.y)]; }
+
+  /** Shows `code`; `origin` says what it came from. */
+  setCode(code, origin = null) {
+    this.code = Float32Array.from(code);
+    this.origin = origin;
+    this.#decoder.ask(this.code);
+    this.#say("code");
+  }
+
+  /** Moves the shown code on the map; what of it is off the map stays. */
+  moveTo(place) { this.setCode(moveWithin(this.plane, this.code, place)); }
+
+  /** How far the shown code lies along an attribute: 0 at the mean code of images without it, 1 at that with it. */
+  amount({ direction, without }) {
+    return dot(plus(this.code, without, -1), direction) / dot(direction, direction);
+  }
+
+  /** Images of any number of codes [n × latent], a few at a time. */
+  async decode(codes) {
+    const each = MOST * this.width;
+    const images = new Uint8Array((codes.length / this.width) * this.pixelCount);
+    for (let start = 0; start < codes.length; start += each) {
+      images.set(await this.backend.decode(codes.slice(start, start + each)), (start / this.width) * this.pixelCount);
+    }
+    return images;
+  }
+
+  /** Every point's number along a column, Float32Array [points]; fetched once. */
+  column(index) {
+    if (!this.#columns.has(index)) {
+      const { low, high } = this.scene.columns[index];
+      const scale = (high - low) / 65535;
+      const found = this.backend.column(index);
+      this.#columns.set(index, found.then((whole) => Float32Array.from(whole, (q) => low + (q + 32768) * scale)));
+    }
+    return this.#columns.get(index);
+  }
+
+  /** Every point's class, Uint8Array [points]; fetched once. */
+  group(index) {
+    if (!this.#groups.has(index)) this.#groups.set(index, this.backend.group(index));
+    return this.#groups.get(index);
+  }
+
+  /** The vector of a column, Float32Array [latent] of length 1. */
+  vector(index) {
+    const { latent, vector } = this.scene.columns[index];
+    const found = Float32Array.from(vector ?? { length: this.width }, (value) => value ?? 0);
+    if (latent !== undefined) found[latent] = 1;
+    return found;
+  }
+
+  /** Draws the map along two columns; false where they are one direction. */
+  async setAxes([first, second]) {
+    const [a, b] = [this.vector(first), this.vector(second)];
+    const found = plane(a, b);
+    if (!found) return false;
+    const [x, other] = await Promise.all([this.column(first), this.column(second)]);
+    const cosine = dot(a, b);
+    const sine = Math.sqrt(1 - cosine * cosine);
+    const y = Math.abs(cosine) < 1e-6 ? other : other.map((value, i) => (value - cosine * x[i]) / sine);
+    Object.assign(this, { axes: [first, second], plane: found, positions: { x, y } });
+    this.#say("axes");
+    return true;
+  }
+
+  fail(error) { this.dispatchEvent(new CustomEvent("failed", { detail: error })); }
+  #say(what) { this.dispatchEvent(new Event(what)); }
+}

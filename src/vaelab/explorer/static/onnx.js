@@ -1,0 +1,161 @@
+import { dot } from "./algebra.js";
+import { codeAddress, download, gunzip, jsonPart, part } from "./parts.js";
+
+const GRAPHS = ["encoder", "decoder", "likelihood"];
+const NEAREST = 5;
+
+/**
+ * A model without a server: its points are in memory, its networks run on onnxruntime-web in a worker. The other backend
+ * is in http.js and says what the methods give.
+ */
+export class OnnxBackend {
+  #scene; #codes; #groups; #images; #worker;
+
+  /** The model of the exported page that we are in; its points are here at once, its networks soon. */
+  static async open() {
+    const { scene, runtime, model } = await jsonPart("manifest.json");
+    const backend = new OnnxBackend();
+    backend.#scene = scene;
+    backend.#worker = new Asked(new URL("./onnx-worker.js", import.meta.url), whatToOpen(scene, runtime, model));
+    backend.#images = unpackImages(scene, model);
+    backend.#images.catch(() => {}); // told to whoever asks for images
+    const [codes, groups] = await Promise.all([part(model.codes), part(model.groups)]);
+    backend.#codes = new Float32Array(codes);
+    backend.#groups = new Uint8Array(groups);
+    return backend;
+  }
+
+  async scene() { return this.#scene; }
+
+  async column(index) {
+    const { latent, vector, low, high } = this.#scene.columns[index];
+    const { count, latent_dim: width } = this.#scene;
+    const steps = high > low ? 65535 / (high - low) : 0;
+    return Int16Array.from({ length: count }, (_, i) => {
+      const along = vector ? dot(vector, this.#code(i)) : this.#codes[i * width + latent];
+      return Math.min(65535, Math.max(0, Math.round((along - low) * steps))) - 32768;
+    });
+  }
+
+  async group(index) {
+    const { count } = this.#scene;
+    return this.#groups.slice(index * count, (index + 1) * count);
+  }
+
+  async codes(indices) { return gather(this.#codes, indices, this.#scene.latent_dim); }
+
+  async images(indices) { return gather(await this.#images, indices, pixelCount(this.#scene)); }
+
+  async nearest(code) {
+    const squares = Float32Array.from({ length: this.#scene.count }, (_, i) => {
+      let sum = 0;
+      for (let j = 0, start = i * code.length; j < code.length; j++) sum += (this.#codes[start + j] - code[j]) ** 2;
+      return sum;
+    });
+    const indices = smallest(squares, NEAREST);
+    return { indices, distances: Float32Array.from(indices, (i) => Math.sqrt(squares[i])) };
+  }
+
+  async decode(codes) { return this.#worker.ask("decode", Float32Array.from(codes)); }
+
+  /** Mean images of codes before they become whole numbers, Float32Array [n × channel × height × width]. */
+  async decodeFloats(codes) { return this.#worker.ask("decodeFloats", Float32Array.from(codes)); }
+
+  async read(pixels) { return this.#worker.ask("read", Uint8Array.from(pixels)); }
+
+  #code(index) {
+    const { latent_dim: width } = this.#scene;
+    return this.#codes.subarray(index * width, (index + 1) * width);
+  }
+}
+
+/** A worker to which questions are put, each with its promise. */
+class Asked {
+  #worker; #ready; #broken = null; #waiting = new Map(); #count = 0;
+
+  /** `opening`: a promise of { input, transfer }, what the worker needs before the first question. */
+  constructor(address, opening) {
+    this.#worker = new Worker(address);
+    this.#worker.addEventListener("message", ({ data: { id, result, error } }) => {
+      const { resolve, reject } = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (error === undefined) resolve(result);
+      else reject(new Error(error));
+    });
+    this.#worker.addEventListener("error", ({ message }) => {
+      this.#broken = new Error(`the networks could not be started${message ? `: ${message}` : " in this browser"}`);
+      for (const { reject } of this.#waiting.values()) reject(this.#broken);
+    });
+    this.#ready = opening.then(({ input, transfer }) => this.#put("open", input, transfer));
+    this.#ready.catch(() => {}); // told to whoever asks
+  }
+
+  async ask(task, input) {
+    await this.#ready;
+    return this.#put(task, input, [input.buffer]);
+  }
+
+  #put(task, input, transfer) {
+    if (this.#broken) return Promise.reject(this.#broken);
+    const id = this.#count++;
+    this.#worker.postMessage({ id, task, input }, transfer);
+    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+  }
+}
+
+/** What the worker needs before the first question: the runtime and the graphs, which are handed over. */
+async function whatToOpen({ image, latent_dim: width }, runtime, model) {
+  const [module, wasm, ...graphs] = await Promise.all([
+    moduleAddress(runtime),
+    runtimeFile(runtime, runtime.wasm),
+    ...GRAPHS.map((name) => part(model[name])),
+  ]);
+  const input = { module, wasm, image, width, graphs: Object.fromEntries(GRAPHS.map((name, i) => [name, graphs[i]])) };
+  return { input, transfer: [wasm, ...graphs] };
+}
+
+/** A file of the runtime: of the export, or from the network and then checked against its digest. */
+const runtimeFile = ({ base, integrity }, name) => (integrity ? download(base + name, integrity[name]) : part(base + name));
+
+/** Where a worker can import the runtime from: a file beside the page, else what was inlined or downloaded. */
+async function moduleAddress(runtime) {
+  if (!runtime.integrity && !globalThis.vaelabParts) return new URL(runtime.base + runtime.module, document.baseURI).href;
+  return codeAddress(await runtimeFile(runtime, runtime.module));
+}
+
+/**
+ * All images, uint8 [points × height × width × channel]. They travel gzipped, where that is shorter each pixel as its
+ * difference to the one at its left: exact in every browser, which pictures that go through a canvas are not.
+ */
+async function unpackImages(scene, model) {
+  const images = new Uint8Array(await gunzip(await part(model.images)));
+  if (model.images_predictor === "left") {
+    const { width, channels } = scene.image;
+    const row = width * channels;
+    for (let start = 0; start < images.length; start += row) {
+      for (let i = start + channels; i < start + row; i++) images[i] += images[i - channels];
+    }
+  }
+  return images;
+}
+
+const pixelCount = ({ image: { height, width, channels } }) => height * width * channels;
+
+/** Rows of an array, each of `size` numbers, one after the other. */
+function gather(array, indices, size) {
+  const found = new array.constructor(indices.length * size);
+  Array.from(indices).forEach((index, i) => found.set(array.subarray(index * size, (index + 1) * size), i * size));
+  return found;
+}
+
+/** Where the `count` smallest of some numbers are, smallest first; of equals the first. */
+function smallest(numbers, count) {
+  const found = [];
+  for (let i = 0; i < numbers.length; i++) {
+    if (found.length === count && numbers[i] >= numbers[found[count - 1]]) continue;
+    const place = found.findIndex((other) => numbers[i] < numbers[other]);
+    found.splice(place < 0 ? found.length : place, 0, i);
+    if (found.length > count) found.pop();
+  }
+  return Int32Array.from(found);
+}

@@ -1,0 +1,215 @@
+import { button, card, make } from "./dom.js";
+import { centre, study } from "./ink.js";
+import { Latest } from "./latest.js";
+import { fixed, whole } from "./numbers.js";
+import { Pad } from "./pad.js";
+import { asPicture, fit, openPicture } from "./picture.js";
+import { mountSeen } from "./seen.js";
+
+/** Training images that are looked at for how drawings have to be laid out. */
+const LOOKED_AT = 64;
+
+/** A person's own image: drawn, where all models are grey, or from a file, dropped, pasted or chosen. */
+export function mountOwn(element, session) {
+  const { models } = session;
+  const isGrey = models.every(({ scene }) => scene.image.channels === 1);
+  const chooser = make("input", { type: "file", accept: "image/*", hidden: true, onchange: () => { own.take(chooser.files); chooser.value = ""; } });
+  const panel = card("Your own image", { class: "own" });
+  const problem = make("p", { class: "problem", role: "alert" });
+  const bench = make("div", { class: "bench" });
+  const ways = make("div", { class: "row" },
+    button("Open picture…", () => chooser.click()),
+    button("Random training image", () => own.takeRandom().catch((error) => models[0].fail(error))),
+  );
+  const hint = make("p", { class: "hint", text: `${isGrey ? "Draw, or drop" : "Drop"} or paste a picture anywhere on the page.` });
+  panel.append(hint, bench, ways, chooser, problem);
+  const own = new Own(session, (error) => { problem.textContent = error?.message ?? ""; });
+  for (const model of models) mountSeen(panel, model, { named: models.length > 1 });
+  panel.append(mountReturn(session));
+  element.append(panel);
+  receiveFiles(panel, (files) => own.take(files));
+  if (isGrey) own.lookAtTraining().then(() => mountBench(bench, own), (error) => models[0].fail(error));
+}
+
+/** What the person gives and how it is laid out. Event: "source" (another picture or drawing, or other settings). */
+class Own extends EventTarget {
+  centred = false;
+  invert = false;
+  pad = null;
+  /** The picture from a file that is shown; null while the drawing is. */
+  picture = null;
+
+  #session; #report; #common = []; #asked = null; #reader;
+  /** What pixels were made of, and how, for undo and redo. */
+  #sources = new WeakMap();
+
+  constructor(session, report) {
+    super();
+    this.#session = session;
+    this.#report = report;
+    const read = async ({ done }) => { if (this.#isGiven) await session.chooseOwn(this.#lay(), done); };
+    this.#reader = new Latest(read, (_, input) => { if (this.#asked === input) this.#asked = null; }, report);
+    session.addEventListener("history", () => this.#follow());
+  }
+
+  get common() { return this.#common[0]; }
+
+  get #isGiven() { return Boolean(this.picture || this.pad?.strokes.length); }
+
+  async lookAtTraining() {
+    this.#common = await Promise.all(this.#session.models.map(async ({ backend, scene }) => {
+      const count = Math.min(LOOKED_AT, scene.count);
+      const indices = Array.from({ length: count }, (_, i) => Math.floor((i * scene.count) / count));
+      return study(await backend.images(indices), scene.image);
+    }));
+    this.centred = this.common.centred;
+    this.pad = new Pad(this.#session.models[0].scene.image, this.common);
+    this.pad.addEventListener("draw", () => this.#drawn(false));
+    this.pad.addEventListener("drawn", () => this.#drawn(true));
+  }
+
+  /** Reads what there is with the present settings; `done`: the gesture has ended. */
+  read(done = true) {
+    if (!this.#isGiven) return;
+    this.#asked = { done };
+    this.#reader.ask(this.#asked);
+  }
+
+  async take(files) {
+    if (!files?.length) return;
+    this.#report(null);
+    try {
+      this.picture = await openPicture(files[0]);
+      this.invert = Boolean(this.common?.centred) && isBright(this.picture) === this.common.dark;
+      this.dispatchEvent(new Event("source"));
+      this.read();
+    } catch (error) {
+      this.#report(error);
+    }
+  }
+
+  async takeRandom() {
+    const { models } = this.#session;
+    const index = Math.floor(Math.random() * models[0].scene.count);
+    if (this.#session.shareImages) return this.#session.choosePoint(models[0], index);
+    const picture = asPicture(await models[0].backend.images([index]), models[0].scene.image);
+    return this.#session.chooseOwn(models.map(({ scene }) => fit(picture, scene.image)));
+  }
+
+  #drawn(done) {
+    this.picture = null;
+    this.#report(null);
+    this.dispatchEvent(new Event("source"));
+    this.read(done);
+  }
+
+  /** The picture or the drawing, in each model's shape. */
+  #lay() {
+    const { pad, picture, invert, centred } = this;
+    const shapes = this.#session.models.map(({ scene }) => scene.image);
+    const paper = this.common?.centred && this.common.dark !== invert ? 0 : 255; // what becomes the training images' ground
+    const drawing = picture ? null : pad.picture(centred ? centre(pad.strokes, pad.pen, this.common) : pad.strokes);
+    const pictures = shapes.map((shape, i) => (picture
+      ? fit(picture, shape, { paper, invert, common: centred ? this.#common[i] : null })
+      : fit(drawing, shape)));
+    for (const pixels of pictures) this.#sources.set(pixels, { picture, invert, centred, strokes: pad?.strokes });
+    return pictures;
+  }
+
+  /** Shows what an own image that undo or redo has brought back was made of. */
+  #follow() {
+    const source = this.#sources.get(this.#session.models[0].origin?.pixels);
+    if (!source || this.#asked || this.pad?.isDrawing) return;
+    const { strokes, ...settings } = source;
+    Object.assign(this, settings);
+    if (strokes) this.pad.show(strokes);
+    this.dispatchEvent(new Event("source"));
+  }
+}
+
+/** Whether a picture's outermost pixels are bright, where they can be seen at all: ink on paper, mostly. */
+function isBright({ width, height, data }) {
+  let [sum, count] = [0, 0];
+  for (let i = 0; i < width * height; i++) {
+    const [x, y] = [i % width, Math.floor(i / width)];
+    if (x > 0 && y > 0 && x < width - 1 && y < height - 1) continue;
+    const opacity = data[4 * i + 3] / 255;
+    sum += opacity * data[4 * i + 1] + (1 - opacity) * 255;
+    count++;
+  }
+  return sum / count > 127.5;
+}
+
+/** The pad with its settings. */
+function mountBench(element, own) {
+  const { pad } = own;
+  const size = Math.min(pad.element.width, pad.element.height) / pad.grain;
+  const width = make("output", { class: "number", text: fixed(pad.pen) });
+  const pen = make("input", { type: "range", min: 0.5, max: Math.max(4, size / 5), step: 0.1, value: pad.pen, oninput: () => {
+    pad.pen = Number(pen.value);
+    width.textContent = fixed(pad.pen);
+    if (!own.picture) own.read(false);
+  }, onchange: () => { if (!own.picture) own.read(); } });
+  const undo = button("Undo stroke", () => pad.undo());
+  const clear = button("Clear", () => { pad.show([]); refresh(); });
+  const check = (text, key) => {
+    const box = make("input", { type: "checkbox", onchange: () => { own[key] = box.checked; own.read(); } });
+    return [box, make("label", { class: "check" }, box, text)];
+  };
+  const [centred, centredLabel] = check("Centre as the training images are", "centred");
+  const [invert, invertLabel] = check("Invert the picture", "invert");
+  const refresh = () => {
+    undo.disabled = clear.disabled = pad.strokes.length === 0;
+    [centred.checked, invert.checked] = [own.centred, own.invert];
+    invertLabel.hidden = !own.picture;
+    element.classList.toggle("dark", own.common.dark);
+  };
+  for (const what of ["draw", "drawn"]) pad.addEventListener(what, refresh);
+  own.addEventListener("source", refresh);
+  element.append(
+    make("div", { class: "sheet" }, pad.element, make("span", { text: "draw here", "aria-hidden": "true" })),
+    make("div", { class: "settings" },
+      make("label", { class: "pen" }, "Pen", pen, width),
+      make("div", { class: "row" }, undo, clear),
+      own.common.centred ? centredLabel : null, invertLabel),
+  );
+  refresh();
+}
+
+/** Says which image was read last, with the way back to it once the shown code has moved on. */
+function mountReturn(session) {
+  const [first] = session.models;
+  let kept = null;
+  const what = make("span");
+  const back = button("Back to it", () => (kept[0].index === undefined
+    ? session.chooseOwn(kept.map(({ pixels }) => pixels))
+    : session.choosePoint(first, kept[0].index)));
+  const line = make("p", { class: "return hint", hidden: true }, what, back);
+  first.addEventListener("code", () => {
+    const isShown = Boolean(first.origin?.pixels);
+    if (isShown) queueMicrotask(() => { kept = session.models.map(({ origin }) => origin); });
+    line.hidden = !isShown && !kept;
+    const index = isShown ? first.origin.index : kept?.[0].index;
+    const name = index === undefined ? "Your image" : `Training image ${whole(index)}`;
+    what.textContent = isShown ? `${name} is shown.` : `${name}; the shown code has moved on. `;
+    back.hidden = isShown;
+  });
+  return line;
+}
+
+/** Hands over files that are dropped or pasted anywhere on the page. */
+function receiveFiles(panel, take) {
+  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const mark = (is) => panel.classList.toggle("dropping", is);
+  document.addEventListener("dragover", (event) => { if (holdsFiles(event)) { event.preventDefault(); mark(true); } });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) mark(false); });
+  document.addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    mark(false);
+    take(event.dataTransfer.files);
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData?.files.length) take(event.clipboardData.files);
+  });
+}

@@ -1,0 +1,46 @@
+import { makeAnalogy } from "./analogy.js";
+import { button, card, make } from "./dom.js";
+import { makeInterpolation } from "./interpolation.js";
+import { letter, makePictures, showCodes } from "./together.js";
+
+/** Pins A, B and C on codes, the way from A to B, and the analogy A − B + C. */
+export function mountPins(element, session) {
+  const section = card("Pins", { class: "pins" });
+  const empty = make("p", { class: "hint", text: "Pin two images with the keys A and B, or with the buttons: what lies between them appears here. C adds A − B + C." });
+  const [between, analogy] = [makeInterpolation(session), makeAnalogy(session)];
+  const slots = Object.keys(session.pins).map((name) => makeSlot(session, name));
+  section.append(make("div", { class: "body" }, make("div", { class: "slots" }, ...slots), between, analogy, empty));
+  element.append(section);
+  const follow = () => {
+    const ready = Boolean(session.pins.A && session.pins.B);
+    between.hidden = analogy.hidden = !ready;
+    empty.hidden = ready;
+  };
+  session.addEventListener("pins", follow);
+  follow();
+}
+
+/** One pin: its letter, the image of its code, and what can be done with it. */
+function makeSlot(session, name) {
+  const pictures = makePictures(session, `Image at pin ${name}`);
+  const set = button(`Set ${name}`, () => session.setPin(name), { title: `Pin the shown code as ${name}`, "aria-keyshortcuts": name });
+  const go = button("Go", () => showCodes(session, session.pins[name]), { "aria-label": `Go to ${name}`, title: `Show the code at ${name} again` });
+  const remove = button("×", () => {
+    session.setPin(name, null);
+    set.focus();
+  }, { class: "button remove", "aria-label": `Remove ${name}`, title: `Remove ${name}` });
+  let shown;
+  const follow = () => {
+    const codes = session.pins[name];
+    if (codes === shown) return;
+    shown = codes;
+    slot.classList.toggle("empty", !codes);
+    go.hidden = remove.hidden = !codes;
+    pictures.show(codes);
+  };
+  const slot = make("div", { class: "slot", role: "group", "aria-label": `Pin ${name}` },
+    make("div", { class: "held" }, letter(name), ...pictures.canvases, remove), make("div", { class: "doings" }, set, go));
+  session.addEventListener("pins", follow);
+  follow();
+  return slot;
+}

@@ -1,0 +1,130 @@
+import { decodeState, encodeState } from "./link.js";
+
+/**
+ * What the person does, on one model or on two side by side under one hand.
+ *
+ * Events: "pins" (a pin was set or removed), "options" (layers, colours, hidden classes), "history" (undo or redo has become
+ * possible or impossible). Codes, images and axes are events of the models.
+ */
+export class Session extends EventTarget {
+  /** Float32Array [latent] of each model under each pin, or null: { A: [code, code], … }. */
+  pins = { A: null, B: null, C: null };
+  /** What the map shows, and the group that colours it with the classes that are hidden. */
+  options = { points: true, lattice: false, density: false, rings: true, group: 0, hidden: [], path: "linear" };
+
+  #past = [];
+  #future = [];
+  #choices = 0;
+
+  constructor(models) {
+    super();
+    this.models = models;
+    this.#past.push(this.#snapshot());
+  }
+
+  /** Whether the two models know the same images by the same numbers. */
+  get shareImages() { return new Set(this.models.map((model) => model.scene.images_sha256)).size === 1; }
+  get canUndo() { return this.#past.length > 1; }
+  get canRedo() { return this.#future.length > 0; }
+
+  // -- one hand: what is done to one model is done to the other as far as it can be --
+
+  /** Every model's shown code moves to the same place of its own map. */
+  moveTo(place) { for (const model of this.models) model.moveTo(place); }
+
+  /** The image of a point of `model`, in every model that knows it. */
+  choosePoint(model, index) {
+    return this.#choose(this.shareImages ? this.models : [model], async ({ backend }) => {
+      const [mean, pixels] = await Promise.all([backend.codes([index]), backend.images([index])]);
+      return { index, pixels, ...(await backend.read(pixels)), mean };
+    });
+  }
+
+  /** A person's own picture, one Uint8Array [height × width × channel] for each model's size; `done`: the gesture has ended. */
+  chooseOwn(pictures, done = true) {
+    const read = async ({ backend }, i) => ({ pixels: pictures[i], ...(await backend.read(pictures[i])) });
+    return this.#choose(this.models, read, done);
+  }
+
+  /** Shows the images that `read` finds, all models together; not where the person has done something else meanwhile. */
+  async #choose(models, read, done = true) {
+    const choice = ++this.#choices;
+    const before = models.map(({ code }) => code);
+    const found = await Promise.all(models.map((model, i) => read(model, i).catch((error) => model.fail(error))));
+    if (choice !== this.#choices || models.some(({ code }, i) => code !== before[i])) return;
+    for (const [i, origin] of found.entries()) if (origin) models[i].setCode(origin.mean, origin);
+    if (done) this.commit();
+  }
+
+  /** One draw from the prior, the same for models with as many latents. */
+  sample(draw) {
+    const drawn = draw(this.models[0].width);
+    for (const model of this.models) model.setCode(model.width === drawn.length ? drawn : draw(model.width), { drawn: true });
+    this.commit();
+  }
+
+  reset() { for (const model of this.models) model.setCode(model.scene.mean); this.commit(); }
+
+  // -- pins --
+
+  /** Puts the shown codes under pin "A", "B" or "C". */
+  setPin(name, codes = this.models.map((model) => model.code.slice())) {
+    this.pins = { ...this.pins, [name]: codes };
+    this.#say("pins");
+  }
+
+  setOptions(changes) {
+    this.options = { ...this.options, ...changes };
+    this.#say("options");
+  }
+
+  // -- back and forth --
+
+  /** Remembers where we are: called at the end of a gesture. */
+  commit() {
+    const [now, before] = [this.#snapshot(), this.#past.at(-1)];
+    if (now.every((entry, i) => entry.code.every((value, j) => value === before[i].code[j]))) return;
+    this.#past.push(now);
+    if (this.#past.length > 200) this.#past.shift();
+    this.#future = [];
+    this.#say("history");
+  }
+
+  undo() { if (this.canUndo) { this.#future.push(this.#past.pop()); this.#show(this.#past.at(-1)); } }
+
+  redo() { if (this.canRedo) { this.#past.push(this.#future.pop()); this.#show(this.#past.at(-1)); } }
+
+  #snapshot() { return this.models.map(({ code, origin }) => ({ code: code.slice(), origin })); }
+
+  #show(snapshot) {
+    this.models.forEach((model, i) => model.setCode(snapshot[i].code, snapshot[i].origin));
+    this.#say("history");
+  }
+
+  // -- the view as a link --
+
+  /** The hash of an address that restores codes, axes, pins and options. */
+  link() {
+    const models = this.models.map(({ code, axes }) => ({ code, axes }));
+    return encodeState({ models, pins: this.pins, options: this.options });
+  }
+
+  /** Shows what a hash holds; false where it is none of ours or of other models. */
+  async restore(hash) {
+    const state = decodeState(hash, this.models.map((model) => model.width));
+    if (!state) return false;
+    this.pins = state.pins;
+    this.options = { ...this.options, ...state.options };
+    for (const [i, model] of this.models.entries()) {
+      const { code, axes } = state.models[i];
+      if (axes.every((axis) => axis in model.scene.columns)) await model.setAxes(axes);
+      model.setCode(code);
+    }
+    this.#say("pins");
+    this.#say("options");
+    this.commit();
+    return true;
+  }
+
+  #say(what) { this.dispatchEvent(new Event(what)); }
+}

@@ -1,0 +1,109 @@
+import { plus } from "./algebra.js";
+import { button, card, make } from "./dom.js";
+import { eachFrame } from "./frames.js";
+import { fixed, whole } from "./numbers.js";
+import { Strips } from "./strips.js";
+
+/** Latents are set between these, attributes in units where 0 is the mean code without and 1 that with it. */
+const [LATENT, ATTRIBUTE] = [[-4, 4], [-1.5, 2.5]];
+/** Sliders that are shown before a person asks for the rest. */
+const [MOST_LATENTS, MOST_ATTRIBUTES] = [10, 8];
+
+/** Sliders for attributes, where there are any, and for the latents that carry something, most informative first. */
+export function mountSliders(element, session, model) {
+  const { scene } = model;
+  const strips = new Strips(model);
+  const follow = [];
+  const section = card("Sliders", { class: "sliders" });
+  const build = (row) => (which) => {
+    const { element: found, show } = row(session, model, which, strips);
+    follow.push(show);
+    show();
+    return found;
+  };
+  if (scene.attributes.length) {
+    section.append(part("Attributes", "along the way from the mean code of images without to that with; what else the code holds stays",
+      scene.attributes, MOST_ATTRIBUTES, build(attributeRow), "attributes"));
+  }
+  const active = scene.order.slice(0, scene.active);
+  section.append(part("Latents, most informative first", "each strip shows what its slider does from here; bar: KL in nats",
+    active, MOST_LATENTS, build(latentRow), "active latents"));
+  const rest = scene.latent_dim - scene.active;
+  if (rest) {
+    const text = rest === 1 ? "1 more latent is inactive: it tells nothing about an image." : `${whole(rest)} more latents are inactive: they tell nothing about an image.`;
+    section.append(make("p", { class: "hint", text }));
+  }
+  element.append(section);
+  model.addEventListener("code", eachFrame(() => { for (const show of follow) show(); }));
+}
+
+/** A heading, rows for the first few items, and a button that adds the others. */
+function part(title, hint, items, most, build, name) {
+  const rows = make("div", { class: "rows" }, ...items.slice(0, most).map(build));
+  const found = make("div", { class: "part", role: "group", "aria-label": title }, make("h3", {}, title, make("small", { class: "hint", text: hint })), rows);
+  if (items.length > most) {
+    const more = button(`Show all ${whole(items.length)} ${name}`, () => {
+      const added = items.slice(most).map(build);
+      rows.append(...added);
+      added[0].querySelector("input").focus();
+      more.remove();
+    });
+    found.append(more);
+  }
+  return found;
+}
+
+/** From the mean code without an attribute to that with it and beyond, from the shown code in parallel. */
+function attributeRow(session, model, attribute, strips) {
+  const name = attribute.name.replaceAll("_", " ");
+  const score = `separates ${Math.round(100 * attribute.score)} %`;
+  const title = "How well this direction tells images with it from images without it; 50 %: not at all";
+  const row = makeRow(session, model, strips, {
+    range: ATTRIBUTE,
+    name,
+    label: `${name}, ${score}`,
+    facts: [make("small", { class: "hint", text: score, title })],
+    value: () => model.amount(attribute),
+    codeAt: (amount) => plus(model.code, attribute.direction, amount - model.amount(attribute)),
+  });
+  const marks = [["0", "without"], ["1", "with"]].map(([where, text]) => make("span", { class: `at at-${where}`, text }));
+  row.element.append(make("div", { class: "marks", "aria-hidden": "true" }, ...marks));
+  return row;
+}
+
+function latentRow(session, model, latent, strips) {
+  const { kl } = model.scene;
+  const name = `z${latent + 1}`;
+  const nats = fixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
+  const bar = make("i", {});
+  bar.style.width = `${(100 * kl[latent]) / Math.max(...kl)}%`;
+  return makeRow(session, model, strips, {
+    range: LATENT,
+    name,
+    label: `${name}, KL ${nats} nats`,
+    facts: [make("span", { class: "nats", title: "KL in nats an image" }, bar), make("small", { class: "hint number", text: nats })],
+    value: () => model.code[latent],
+    codeAt: (value) => model.code.map((old, i) => (i === latent ? value : old)),
+  });
+}
+
+/**
+ * A slider on a filmstrip of what it does from here: it moves the code live, a whole gesture is one step of undo.
+ * `codeAt(value)`: the shown code with that value; `value()`: the shown code's own, which may lie beyond the slider's range.
+ */
+function makeRow(session, model, strips, { range: [low, high], name, label, facts, value, codeAt }) {
+  const input = make("input", { type: "range", min: low, max: high, step: 0.01, "aria-label": label });
+  input.addEventListener("input", () => model.setCode(codeAt(input.valueAsNumber)));
+  input.addEventListener("change", () => session.commit());
+  const film = make("canvas", { class: "film", "aria-hidden": "true" });
+  strips.add(film, [low, high], codeAt);
+  const number = make("span", { class: "number value", "aria-hidden": "true" });
+  const show = () => {
+    const now = value();
+    if (Math.abs(input.valueAsNumber - now) > 0.005) input.value = now; // what the hand has set stays as it is
+    number.textContent = fixed(now, 2);
+  };
+  const element = make("div", { class: "slider" },
+    make("div", { class: "name" }, make("strong", { text: name }), ...facts, number), make("div", { class: "reach" }, film, input));
+  return { element, show };
+}

@@ -1,0 +1,33 @@
+// Light or dark: as the system says ("auto") or as the person chose, kept where the browser allows it.
+
+import { recall, remember } from "./memory.js";
+
+const CHOICES = ["auto", "dark", "light"];
+const system = matchMedia("(prefers-color-scheme: dark)");
+
+let chosen = CHOICES.includes(recall("theme")) ? recall("theme") : "auto";
+apply();
+system.addEventListener("change", announce);
+
+/** What the person chose: "auto", "dark" or "light". */
+export const choice = () => chosen;
+
+/** What is shown: "dark" or "light". */
+export const theme = () => (chosen === "auto" ? (system.matches ? "dark" : "light") : chosen);
+
+/** Goes on to the next choice; canvases hear of it by "explorer:theme" on the document. */
+export function nextTheme() {
+  chosen = CHOICES[(CHOICES.indexOf(chosen) + 1) % CHOICES.length];
+  remember("theme", chosen);
+  apply();
+  announce();
+}
+
+function apply() {
+  if (chosen === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = chosen;
+}
+
+function announce() {
+  document.dispatchEvent(new CustomEvent("explorer:theme", { detail: theme() }));
+}

@@ -1,0 +1,39 @@
+// What is done with one code of every model.
+
+import { make } from "./dom.js";
+import { paint } from "./pixels.js";
+
+/** Shows a code of each model, as one step of undo. */
+export function showCodes(session, codes) {
+  session.models.forEach((model, i) => model.setCode(codes[i]));
+  session.commit();
+}
+
+/** "digits", or "digits and digits-beta". */
+export const runNames = (session) => session.models.map(({ scene }) => scene.run).join(" and ");
+
+/** A canvas for each model, called `name`, that `show(codes)` fills with the images of a code of each; null hides them. */
+export function makePictures(session, name) {
+  const canvases = session.models.map(({ scene }) => {
+    const label = session.models.length > 1 ? `${name}, ${scene.run}` : name;
+    return make("canvas", { class: "image", role: "img", "aria-label": label, hidden: true });
+  });
+  let newest = null;
+  const show = (codes) => {
+    newest = codes;
+    session.models.forEach(async (model, i) => {
+      canvases[i].hidden = !codes;
+      if (!codes) return;
+      try {
+        const image = await model.decode(codes[i]);
+        if (newest === codes) paint(canvases[i], image, model.scene.image);
+      } catch (error) {
+        model.fail(error);
+      }
+    });
+  };
+  return { canvases, show };
+}
+
+/** A pin's letter in its colour. */
+export const letter = (name) => make("b", { class: `letter letter-${name.toLowerCase()}`, text: name });
