@@ -293,6 +293,7 @@ def test_the_presets_are_one_experiment_with_two_objectives() -> None:
     assert {line.partition(":")[0] for line in vae_preset.differences(iwae_preset)} == {
         "objective.name",
         "objective.num_samples",
+        "training.epochs",
     }
     assert iwae_preset.objective == {"name": "iwae", "num_samples": 50}
     assert (vae_preset.expected["nll"], iwae_preset.expected["nll"]) == (86.76, 84.78)
