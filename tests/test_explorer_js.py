@@ -127,3 +127,53 @@ def test_a_posterior_is_seen_as_the_ellipse_of_its_projected_covariance(tmp_path
     )
     covariance = turn @ np.diag([found["long"] ** 2, found["short"] ** 2]) @ turn.T
     np.testing.assert_allclose(covariance, plane.T @ np.diag(np.exp(log_var)) @ plane, atol=1e-5)
+
+
+def test_a_link_brings_codes_back_to_the_last_bit_and_no_strangers_link_does(tmp_path: Path) -> None:
+    body = """
+        const code = Float32Array.from(given);
+        const own = [{ key: "mine", width: code.length }];
+        const state = {
+          models: [{ key: "mine", code, axes: [2, 0] }],
+          pins: { A: [code], B: null, C: null },
+          options: { points: true, lattice: true, density: false, rings: false, group: 1, hidden: [3],
+                     path: "spherical" },
+        };
+        const link = all.encodeState(state);
+        const changed = (change) => {
+          const short = JSON.parse(decodeURIComponent(link.slice(6)));
+          change(short);
+          return all.decodeState("#view=" + encodeURIComponent(JSON.stringify(short)), own);
+        };
+        return {
+          back: all.decodeState(link, own),
+          strangers: [
+            all.decodeState(link, [{ ...own[0], key: "another" }]),
+            all.decodeState(link, [{ ...own[0], width: 2 }]),
+            all.decodeState(link, [...own, ...own]),
+            all.decodeState(link.slice(0, 40), own),
+            all.decodeState("#elsewhere", own),
+            changed((short) => { short.v = 2; }),
+            changed((short) => { short.m[0][0] = "AAAAfw"; }),
+            changed((short) => { delete short.k; }),
+          ],
+          odd: [changed((short) => { short.p = [["toString", short.m[0][0]], ["B"]]; }),
+                changed((short) => { short.o = { points: "yes", hidden: ["a", 1], path: "crooked", more: 1 }; })],
+        };
+    """
+    given = gaussian(2).ravel().tolist()
+    found = run(tmp_path, ["link.js"], body, given)
+    assert found["back"]["models"] == [{"code": given, "axes": [2, 0]}]
+    assert found["back"]["pins"] == {"A": [given], "B": None, "C": None}
+    assert found["back"]["options"] == {
+        "points": True,
+        "lattice": True,
+        "density": False,
+        "rings": False,
+        "group": 1,
+        "hidden": [3],
+        "path": "spherical",
+    }
+    assert found["strangers"] == [None] * 8
+    assert found["odd"][0]["pins"] == {"A": None, "B": None, "C": None}
+    assert found["odd"][1]["options"] == {"hidden": [1]}

@@ -22,5 +22,5 @@ def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: in
 
 
 def half_cosine(step: int, num_steps: int) -> float:
-    """½ (1 + cos(π·step/``num_steps``)): falls from 1 at step 0 towards 0 (Loshchilov & Hutter 2017, 1608.03983, eq. 5)."""
+    """½ (1 + cos(π·step/``num_steps``)): falls from 1 at step 0 towards 0 (Loshchilov & Hutter 2017, 1608.03983)."""
     return 0.5 * (1 + math.cos(math.pi * step / num_steps))

@@ -1,6 +1,6 @@
 """What is known of the points besides their codes: classes that colour them, attributes that have a direction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,8 +44,11 @@ class Attribute(NamedTuple):
         return unit
 
 
-def make_groups(images: Images) -> list[Group]:
-    """Labels, factors of few values, attributes that some images have; without those of which all have the same."""
+def make_groups(images: Images, best: Sequence[Attribute] = ()) -> list[Group]:
+    """Labels, factors of few values, attributes that some images have; without those of which all have the same.
+
+    Of the attributes those among ``best`` come first, in their order.
+    """
     groups = []
     if images.labels is not None:
         groups.append(_group("label", images.labels, images.label_name))
@@ -55,9 +58,10 @@ def make_groups(images: Images) -> list[Group]:
         groups += [factor for factor in factors if len(factor.values) in FACTOR_VALUES]
     if images.attributes is not None:
         has = np.asarray(images.attributes)
-        some = np.flatnonzero(has.any(0) & ~has.all(0))[:MOST_ATTRIBUTES]
-        members = has.astype(np.uint8)
-        groups += [Group(_plain(images.attribute_names[j]), ["without", "with"], members[:, j]) for j in some]
+        names, members = [_plain(name) for name in images.attribute_names], has.astype(np.uint8)
+        rank = {attribute.name: place for place, attribute in enumerate(best)}
+        some = sorted(np.flatnonzero(has.any(0) & ~has.all(0)), key=lambda j: rank.get(names[j], len(rank)))
+        groups += [Group(names[j], ["without", "with"], members[:, j]) for j in some[:MOST_ATTRIBUTES]]
     return [group for group in groups if 2 <= len(group.values) <= MOST_VALUES]
 
 

@@ -1,5 +1,6 @@
 """A scene: what the page is told of a run before anybody moves, and the arrays that it may ask for afterwards."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def make_scene(
         raise ValueError(f"{name}: some of its codes are not finite, so there is no map of them; try vaelab doctor")
     kl, covariance = _mean_kl(codes), axes.covariance(codes.mean)
     order = [int(latent) for latent in np.argsort(-kl, kind="stable")]
-    groups, attributes = make_groups(images), make_attributes(codes.mean, images)
+    attributes = make_attributes(codes.mean, images)
+    groups = make_groups(images, attributes)
     labels = next((group.members for group in groups if group.name == "label"), None)
     columns = make_columns(codes, covariance, labels, attributes)
     height, width, channels = (int(side) for side in images.pixels.shape[1:])
@@ -122,6 +124,7 @@ def make_scene(
         "count": len(codes.mean),
         "total": total,
         "images_sha256": images_sha256,
+        "codes_sha256": hashlib.sha256(np.ascontiguousarray(codes.mean).data).hexdigest(),
         "objective": recipe.objective["name"],
         "beta": recipes.equivalents(recipe, model.facts).get("beta"),
         "likelihood": recipe.likelihood["name"],

@@ -57,17 +57,15 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
     A new folder is there whole or not at all. Of a former export the files that are no longer wanted go, and whoever
     is interrupted gives the same command again. FileExistsError before anything is written, where a file is in the way
-    that the former export did not have.
+    that the former export did not have. A folder that is there stays that very folder: somebody may be in it.
     """
-    former = _former_files(path)
-    if former is None:
+    former = _former_files(path) or set()
+    if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as beside:
             whole = Path(beside) / path.name
             for name, content in files.items():
                 write_atomic(whole / name, content)
-            if path.is_dir():
-                path.rmdir()  # an empty one
             whole.rename(path)
         return
     for name in files:

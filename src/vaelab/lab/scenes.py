@@ -31,7 +31,7 @@ def explore(
     if len(run_paths) not in (1, 2):
         raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
     names = [Run(path).name for path in run_paths]
-    if len(set(names)) < len(names):  # in other folders: the page must tell them apart
+    if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
         names = [str(path) for path in run_paths]
     opened = [
         open_scene(path, name=name, data=data, most=most, device=device)

@@ -119,7 +119,11 @@ function followAddress(session, messages) {
   for (const name of ["pins", "options"]) session.addEventListener(name, keep);
   for (const model of session.models) for (const name of ["code", "axes"]) model.addEventListener(name, keep);
   addEventListener("hashchange", async () => {
-    if (location.hash && !(await session.restore(location.hash))) messages.note("This link belongs to another run.");
+    try {
+      if (location.hash && !(await session.restore(location.hash))) messages.note("This link belongs to another run.");
+    } catch (error) {
+      messages.failure(error);
+    }
   });
 }
 

@@ -38,7 +38,7 @@ export function coloursOf(values, theme) {
 }
 
 /** Whether classes are so many ascending numbers that their order says more than their names. */
-export function isOrdered(values) {
+function isOrdered(values) {
   const numbers = values.map((value) => (String(value).trim() ? Number(value) : NaN));
   return values.length > 10 && numbers.every((number, i) => Number.isFinite(number) && (!i || number > numbers[i - 1]));
 }

@@ -45,7 +45,7 @@ function histogram({ x, y }, { left, bottom, cell, columns, rows }) {
 }
 
 /** A Gaussian blur with a standard deviation of `reach` cells, along rows and then along columns. */
-export function smooth(values, columns, rows, reach) {
+function smooth(values, columns, rows, reach) {
   const half = Math.ceil(3 * reach);
   const kernel = Float32Array.from({ length: 2 * half + 1 }, (_, i) => Math.exp(-0.5 * ((i - half) / reach) ** 2));
   const whole = kernel.reduce((sum, value) => sum + value);
@@ -64,7 +64,7 @@ export function smooth(values, columns, rows, reach) {
 }
 
 /** The densities above which the cells hold these ascending shares of all that is counted. */
-export function thresholds(density, counts, shares) {
+function thresholds(density, counts, shares) {
   const order = Uint32Array.from(density.keys()).sort((a, b) => density[b] - density[a]);
   const whole = counts.reduce((sum, value) => sum + value, 0);
   const found = [];

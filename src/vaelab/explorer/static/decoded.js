@@ -3,7 +3,7 @@ import { lengthOfPrior, shareShorter } from "./chi.js";
 import { button, card, make } from "./dom.js";
 import { eachFrame } from "./frames.js";
 import { settle } from "./latest.js";
-import { fixed } from "./numbers.js";
+import { fixed, whole } from "./numbers.js";
 import { enlarged, paint, savePng } from "./pixels.js";
 
 /** Pixels that a saved image has at least on its shorter side. */
@@ -62,7 +62,7 @@ function picture(name) {
 async function tellOrigin(session, model) {
   const { origin, code, scene } = model;
   if (origin?.index !== undefined) {
-    const name = `Training image #${origin.index}`;
+    const name = `Training image #${whole(origin.index)}`;
     const group = scene.groups[session.options.group];
     if (!group) return name;
     const classes = await model.group(session.options.group).catch(() => []);

@@ -3,7 +3,7 @@ const STRAY = 4;
 
 /**
  * Turns what hands do on an element into `hands`, all of it in CSS pixels from the element's corner:
- * `drag(pixel)` and `drop()`, `click(pixel)`, `doubleClick(pixel)`, `pan(dx, dy)`, `zoom(pixel, factor)`, `hover(pixel or null)`.
+ * `drag(pixel)` and `drop()`, `click(pixel)`, `pan(dx, dy)`, `zoom(pixel, factor)`, `hover(pixel or null)`.
  *
  * One finger or the left button drags; the other buttons, Space and two fingers pan; wheel and pinch zoom.
  */
@@ -82,7 +82,6 @@ export function listenForHands(element, hands) {
   element.addEventListener("pointercancel", up);
   element.addEventListener("pointerleave", () => hands.hover(null));
   element.addEventListener("wheel", wheel, { passive: false });
-  element.addEventListener("dblclick", (event) => hands.doubleClick(pixelOf(event)));
   element.addEventListener("contextmenu", (event) => event.preventDefault());
   element.addEventListener("auxclick", (event) => event.preventDefault());
   const hold = (event) => {

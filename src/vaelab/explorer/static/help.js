@@ -5,7 +5,7 @@ const GESTURES = [
   ["Drag on the map", "move the code; what is off the map stays"],
   ["Arrow keys on the map", "the same in steps, with Shift in larger ones; Enter goes to the nearest point"],
   ["Rest on a point", "see its image; click to go there"],
-  ["Wheel, pinch, + and −", "zoom the map; F or a double click shows all of it"],
+  ["Wheel, pinch, + and −", "zoom the map; F shows all of it"],
   ["Drag with Space or two fingers", "pan the map"],
   ["A class below the map", "hide or show its points"],
   ["A slider", "move one latent or attribute; its strip shows what it does"],

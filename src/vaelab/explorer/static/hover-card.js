@@ -31,7 +31,10 @@ export class HoverCard {
     if (index !== this.#index) {
       this.#index = index;
       if (this.#images.has(index)) this.#paint();
-      else this.#find.ask(index);
+      else {
+        this.#image.style.visibility = "hidden"; // the image of another point
+        this.#find.ask(index);
+      }
     }
     const [cardWidth, cardHeight] = [element.offsetWidth, element.offsetHeight];
     const left = px + 16 + cardWidth > width ? px - 16 - cardWidth : px + 16;
@@ -47,5 +50,8 @@ export class HoverCard {
     if (index === this.#index) this.#paint();
   }
 
-  #paint() { paint(this.#image, this.#images.get(this.#index), this.#model.scene.image); }
+  #paint() {
+    paint(this.#image, this.#images.get(this.#index), this.#model.scene.image);
+    this.#image.style.visibility = "";
+  }
 }

@@ -1,6 +1,6 @@
 import { dot, moveWithin, plus } from "./algebra.js";
 import { Latest } from "./latest.js";
-import { toImageData } from "./pixels.js";
+import { isSmooth, toImageData } from "./pixels.js";
 
 /** Images that come at once: as many as take about this many milliseconds, so that a live image never waits long. */
 const PATIENCE = 80;
@@ -82,9 +82,9 @@ export class Lattice {
 
 /** A grid over a view: about twenty columns, images no smaller than legible and, where they are small, whole multiples of their size. */
 function layOut(view, { scene: { image }, plane, code }) {
-  const least = Math.max(28, view.width / 20, image.height > 48 ? 44 : 0);
+  const least = Math.max(28, view.width / 20, isSmooth(image) ? 44 : 0);
   const times = Math.max(1, Math.round(least / image.width));
-  const across = image.width > 48 ? least : image.width * times;
+  const across = isSmooth(image) ? least : image.width * times;
   const down = (across * image.height) / image.width;
   const [columns, rows] = [Math.ceil(view.width / across), Math.ceil(view.height / down)];
   const ratio = Math.min(1, (across * devicePixelRatio) / image.width);

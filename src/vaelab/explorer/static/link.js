@@ -14,10 +14,11 @@ function toCode(text, width) {
   return code;
 }
 
-/** "#view=…" for a state { models: [{ code, axes }], pins: { A: codes or null, … }, options }. */
+/** "#view=…" for a state { models: [{ key, code, axes }], pins: { A: codes or null, … }, options }. */
 export function encodeState({ models, pins, options }) {
   const short = {
     v: VERSION,
+    k: models.map(({ key }) => key),
     m: models.map(({ code, axes }) => [toText(code), ...axes]),
     p: Object.entries(pins).flatMap(([name, codes]) => (codes ? [[name, ...codes.map(toText)]] : [])),
     o: options,
@@ -25,15 +26,18 @@ export function encodeState({ models, pins, options }) {
   return `#view=${encodeURIComponent(JSON.stringify(short))}`;
 }
 
-/** The state in a hash, or null where it is none of ours or its codes have not these widths. */
-export function decodeState(hash, widths) {
+/** The state in a hash, or null where it is none of ours or of other models than these [{ key, width }]. */
+export function decodeState(hash, here) {
   if (!hash.startsWith("#view=")) return null;
   try {
-    const { v, m, p, o } = JSON.parse(decodeURIComponent(hash.slice(6)));
-    if (v !== VERSION || m.length !== widths.length) return null;
-    const models = m.map(([text, ...axes], i) => ({ code: toCode(text, widths[i]), axes: axes.slice(0, 2).map(Number) }));
+    const { v, k, m, p, o } = JSON.parse(decodeURIComponent(hash.slice(6)));
+    const widths = here.map(({ width }) => width);
+    if (v !== VERSION || m.length !== here.length || here.some(({ key }, i) => key !== k[i])) return null;
+    const models = m.map(([text, ...axes], i) => ({ code: toCode(text, widths[i]), axes: [0, 1].map((way) => Number(axes[way])) }));
     const pins = { A: null, B: null, C: null };
-    for (const [name, ...texts] of p) if (name in pins) pins[name] = texts.map((text, i) => toCode(text, widths[i]));
+    for (const [name, ...texts] of p) {
+      if (Object.hasOwn(pins, name) && texts.length === widths.length) pins[name] = texts.map((text, i) => toCode(text, widths[i]));
+    }
     return { models, pins, options: checked(o) };
   } catch {
     return null;

@@ -5,6 +5,7 @@ import { Lattice } from "./lattice.js";
 import { settle } from "./latest.js";
 import { MapView } from "./map-view.js";
 import * as overlay from "./overlay.js";
+import { isSmooth } from "./pixels.js";
 import { arrange, drawPoints, extent, medians, NO_CLASS, PointIndex, pointSize, shuffled } from "./points.js";
 
 /** Spare pixels about those of the points, more than a point is wide. */
@@ -126,7 +127,7 @@ export class MapCanvas {
   /** Faint where points lie on it, more so on light paper, on which dark images would swallow them. */
   #drawLattice(context, faint) {
     context.globalAlpha = !faint ? 1 : theme() === "dark" ? 0.5 : 0.32;
-    context.imageSmoothingEnabled = this.#model.scene.image.width > 48;
+    context.imageSmoothingEnabled = isSmooth(this.#model.scene.image);
     this.#lattice.draw(context, this.view);
     context.globalAlpha = 1;
   }

@@ -70,7 +70,6 @@ function makeActs(session, model, map, hover) {
       session.moveTo(view.toPlace(pixel));
       session.commit();
     },
-    doubleClick: (pixel) => { if (pointAt(pixel) < 0) map.fit(); },
     pan: (dx, dy) => { view.pan(dx, dy); map.moved(); },
     zoom: (pixel, factor) => { view.zoomAt(pixel, factor); map.moved(); },
     hover(pixel) {

@@ -46,6 +46,8 @@ export class Model extends EventTarget {
     return model;
   }
 
+  /** What tells this model from others in a link. */
+  get key() { return this.scene.codes_sha256.slice(0, 12); }
   get width() { return this.scene.latent_dim; }
   get pixelCount() { const { height, width, channels } = this.scene.image; return height * width * channels; }
   /** [x, y] of a code, by default the shown one. */
@@ -82,15 +84,15 @@ export class Model extends EventTarget {
     if (!this.#columns.has(index)) {
       const { low, high } = this.scene.columns[index];
       const scale = (high - low) / 65535;
-      const found = this.backend.column(index);
-      this.#columns.set(index, found.then((whole) => Float32Array.from(whole, (q) => low + (q + 32768) * scale)));
+      const found = this.backend.column(index).then((whole) => Float32Array.from(whole, (q) => low + (q + 32768) * scale));
+      keep(this.#columns, index, found);
     }
     return this.#columns.get(index);
   }
 
   /** Every point's class, Uint8Array [points]; fetched once. */
   group(index) {
-    if (!this.#groups.has(index)) this.#groups.set(index, this.backend.group(index));
+    if (!this.#groups.has(index)) keep(this.#groups, index, this.backend.group(index));
     return this.#groups.get(index);
   }
 
@@ -118,4 +120,10 @@ export class Model extends EventTarget {
 
   fail(error) { this.dispatchEvent(new CustomEvent("failed", { detail: error })); }
   #say(what) { this.dispatchEvent(new Event(what)); }
+}
+
+/** Keeps a promise, unless it comes to nothing: then it is asked for again. */
+function keep(promises, key, promise) {
+  promises.set(key, promise);
+  promise.catch(() => promises.delete(key));
 }

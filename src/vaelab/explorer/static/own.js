@@ -190,7 +190,7 @@ function mountReturn(session) {
     if (isShown) queueMicrotask(() => { kept = session.models.map(({ origin }) => origin); });
     line.hidden = !isShown && !kept;
     const index = isShown ? first.origin.index : kept?.[0].index;
-    const name = index === undefined ? "Your image" : `Training image ${whole(index)}`;
+    const name = index === undefined ? "Your image" : `Training image #${whole(index)}`;
     what.textContent = isShown ? `${name} is shown.` : `${name}; the shown code has moved on. `;
     back.hidden = isShown;
   });

@@ -1,7 +1,7 @@
 import { makeAnalogy } from "./analogy.js";
 import { button, card, make } from "./dom.js";
 import { makeInterpolation } from "./interpolation.js";
-import { letter, makePictures, showCodes } from "./together.js";
+import { letter, makePictures } from "./together.js";
 
 /** Pins A, B and C on codes, the way from A to B, and the analogy A − B + C. */
 export function mountPins(element, session) {
@@ -24,7 +24,7 @@ export function mountPins(element, session) {
 function makeSlot(session, name) {
   const pictures = makePictures(session, `Image at pin ${name}`);
   const set = button(`Set ${name}`, () => session.setPin(name), { title: `Pin the shown code as ${name}`, "aria-keyshortcuts": name });
-  const go = button("Go", () => showCodes(session, session.pins[name]), { "aria-label": `Go to ${name}`, title: `Show the code at ${name} again` });
+  const go = button("Go", () => session.goTo(session.pins[name]), { "aria-label": `Go to ${name}`, title: `Show the code at ${name} again` });
   const remove = button("×", () => {
     session.setPin(name, null);
     set.focus();

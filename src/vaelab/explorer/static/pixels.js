@@ -12,9 +12,13 @@ export function toImageData(pixels, { height, width, channels }, start = 0) {
   return data;
 }
 
-/** Paints one image on a canvas, one canvas pixel to a pixel; style sheets scale it (class "image": crisp). */
+/** Whether an image is so large that its pixels need not be seen one by one. */
+export const isSmooth = ({ width }) => width > 48;
+
+/** Paints one image on a canvas, one canvas pixel to a pixel; style sheets scale it (class "image": crisp, with "smooth" not). */
 export function paint(canvas, pixels, shape, start = 0) {
   if (canvas.width !== shape.width || canvas.height !== shape.height) Object.assign(canvas, { width: shape.width, height: shape.height });
+  canvas.classList.toggle("smooth", isSmooth(shape));
   canvas.getContext("2d").putImageData(toImageData(pixels, shape, start), 0, 0);
 }
 

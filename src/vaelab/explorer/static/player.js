@@ -19,7 +19,7 @@ export class Player {
     this.button = button("", () => this.toggle(), { class: "button play", title: "Move the shown code from A to B and back", "aria-keyshortcuts": "P" });
     this.#name("Play");
     document.addEventListener("explorer:play", () => this.toggle());
-    session.addEventListener("pins", () => this.#leave());
+    for (const name of ["pins", "choosing"]) session.addEventListener(name, () => this.#leave());
     for (const model of session.models) model.addEventListener("code", () => { if (!this.#own) this.#leave(); });
   }
 

@@ -4,7 +4,8 @@ import { decodeState, encodeState } from "./link.js";
  * What the person does, on one model or on two side by side under one hand.
  *
  * Events: "pins" (a pin was set or removed), "options" (layers, colours, hidden classes), "history" (undo or redo has become
- * possible or impossible). Codes, images and axes are events of the models.
+ * possible or impossible), "choosing" (an image has been chosen and is on its way). Codes, images and axes are events of the
+ * models.
  */
 export class Session extends EventTarget {
   /** Float32Array [latent] of each model under each pin, or null: { A: [code, code], … }. */
@@ -34,25 +35,28 @@ export class Session extends EventTarget {
 
   /** The image of a point of `model`, in every model that knows it. */
   choosePoint(model, index) {
-    return this.#choose(this.shareImages ? this.models : [model], async ({ backend }) => {
-      const [mean, pixels] = await Promise.all([backend.codes([index]), backend.images([index])]);
-      return { index, pixels, ...(await backend.read(pixels)), mean };
-    });
+    return this.#choose(this.shareImages ? this.models : [model], async ({ backend }) => shownBy(await readPoint(backend, index)));
   }
 
   /** A person's own picture, one Uint8Array [height × width × channel] for each model's size; `done`: the gesture has ended. */
   chooseOwn(pictures, done = true) {
-    const read = async ({ backend }, i) => ({ pixels: pictures[i], ...(await backend.read(pictures[i])) });
+    const read = async ({ backend }, i) => shownBy({ pixels: pictures[i], ...(await backend.read(pictures[i])) });
     return this.#choose(this.models, read, done);
   }
 
-  /** Shows the images that `read` finds, all models together; not where the person has done something else meanwhile. */
+  /** A code of each model, such as a pin's, with the image whose code it is. */
+  goTo(codes) {
+    return this.#choose(this.models, async ({ backend }, i) => ({ code: codes[i], origin: await pointAt(backend, codes[i]) }));
+  }
+
+  /** Shows the { code, origin } that `read` finds, all models together; not where the person has done something else meanwhile. */
   async #choose(models, read, done = true) {
     const choice = ++this.#choices;
+    this.#say("choosing");
     const before = models.map(({ code }) => code);
     const found = await Promise.all(models.map((model, i) => read(model, i).catch((error) => model.fail(error))));
     if (choice !== this.#choices || models.some(({ code }, i) => code !== before[i])) return;
-    for (const [i, origin] of found.entries()) if (origin) models[i].setCode(origin.mean, origin);
+    for (const [i, each] of found.entries()) if (each) models[i].setCode(each.code, each.origin);
     if (done) this.commit();
   }
 
@@ -105,20 +109,20 @@ export class Session extends EventTarget {
 
   /** The hash of an address that restores codes, axes, pins and options. */
   link() {
-    const models = this.models.map(({ code, axes }) => ({ code, axes }));
+    const models = this.models.map(({ key, code, axes }) => ({ key, code, axes }));
     return encodeState({ models, pins: this.pins, options: this.options });
   }
 
   /** Shows what a hash holds; false where it is none of ours or of other models. */
   async restore(hash) {
-    const state = decodeState(hash, this.models.map((model) => model.width));
+    const state = decodeState(hash, this.models);
     if (!state) return false;
     this.pins = state.pins;
     this.options = { ...this.options, ...state.options };
     for (const [i, model] of this.models.entries()) {
       const { code, axes } = state.models[i];
       if (axes.every((axis) => axis in model.scene.columns)) await model.setAxes(axes);
-      model.setCode(code);
+      model.setCode(code, await pointAt(model.backend, code).catch((error) => model.fail(error)));
     }
     this.#say("pins");
     this.#say("options");
@@ -128,3 +132,17 @@ export class Session extends EventTarget {
 
   #say(what) { this.dispatchEvent(new Event(what)); }
 }
+
+/** A point as the origin of a shown code, see model.js. */
+async function readPoint(backend, index) {
+  const [mean, pixels] = await Promise.all([backend.codes([index]), backend.images([index])]);
+  return { index, pixels, ...(await backend.read(pixels)), mean };
+}
+
+/** The point whose code this very one is, as readPoint gives it; null where it is no point's. */
+async function pointAt(backend, code) {
+  const { indices, distances } = await backend.nearest(code);
+  return distances[0] === 0 ? readPoint(backend, indices[0]) : null;
+}
+
+const shownBy = (origin) => ({ code: origin.mean, origin });

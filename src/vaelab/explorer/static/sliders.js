@@ -22,7 +22,7 @@ export function mountSliders(element, session, model) {
     return found;
   };
   if (scene.attributes.length) {
-    section.append(part("Attributes", "along the way from the mean code of images without to that with; what else the code holds stays",
+    section.append(part("Attributes and classes", "along the way from the mean code of images without to that with; what else the code holds stays",
       scene.attributes, MOST_ATTRIBUTES, build(attributeRow), "attributes"));
   }
   const active = scene.order.slice(0, scene.active);
@@ -55,7 +55,7 @@ function part(title, hint, items, most, build, name) {
 
 /** From the mean code without an attribute to that with it and beyond, from the shown code in parallel. */
 function attributeRow(session, model, attribute, strips) {
-  const name = attribute.name.replaceAll("_", " ");
+  const { name } = attribute;
   const score = `separates ${Math.round(100 * attribute.score)} %`;
   const title = "How well this direction tells images with it from images without it; 50 %: not at all";
   const row = makeRow(session, model, strips, {
