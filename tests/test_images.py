@@ -397,7 +397,7 @@ def test_split_off_is_no_plain_cut() -> None:
 
 @pytest.mark.parametrize("count", [-1, 0, 10, 11])
 def test_split_off_too_few_or_many(count: int) -> None:
-    with pytest.raises(ValueError, match=rf"cannot set {count} of 10 images aside; data\.valid must be 1 … 9"):
+    with pytest.raises(ValueError, match=rf"cannot set {count} of 10 images aside: --set data\.valid=N, from 1 to 9"):
         split_off(numbered(10), count)
 
 
