@@ -379,7 +379,10 @@ def test_only_files_of_a_former_export_are_replaced(tmp_path: Path) -> None:
 def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     check_folder(tmp_path / "empty", overwrite=False)
+    before = (tmp_path / "empty").stat().st_ino
     write_folder(tmp_path / "empty", files_of(a="1"))
+    assert (tmp_path / "empty").stat().st_ino == before, "somebody may be in it, and have said ."
+    assert names_below(tmp_path / "empty") == {"a.txt", "manifest.json"}
     others = tmp_path / "others"
     others.mkdir()
     (tmp_path / "precious.txt").write_text("mine")

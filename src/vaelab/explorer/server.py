@@ -187,10 +187,10 @@ def listen(host: str, port: int) -> socket.socket:
     ValueError for what is none of this machine's names or addresses.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        listener = socket.socket(family, kind)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        # asyncio sends small answers at once (TCP_NODELAY) only where the socket says that it is TCP: 4 ms, not 44
+        listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ValueError(f"--host {host}: {error.strerror or error}") from None
     if os.name == "posix":  # elsewhere it would let two listen at one port
