@@ -99,9 +99,10 @@ def test_another_recipe_in_the_same_directory_is_refused(vaelab: Typed, trained:
 
 
 def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(vaelab: Typed, tmp_path: Path):
-    code, _, err = vaelab("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--set",
+    code, out, err = vaelab("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--set",
                           "data.binarize=dynamic", "--set", "data.valid=100", "--run", "b")  # fmt: skip
     assert (code, err) == (0, "")
+    assert "ELBO of 100 images set aside from train: -" in out
     evaluated = json.loads((tmp_path / "b" / "evaluation.json").read_text())["likelihood"]
     assert evaluated["elbo"] == pytest.approx(-evaluated["reconstruction"] - evaluated["kl"], rel=1e-6)
     assert evaluated["measured_on"]["split"] == "100 images set aside from train"
@@ -167,6 +168,8 @@ def test_a_dry_run_downloads_nothing_and_knows_the_directory(vaelab: Typed, trai
     assert code == 0
     assert "# images: 60,000 train, 10,000 test; 37,500 steps" in out
     assert "(done)" in vaelab("train", "digits", *TINY, "--run", trained, "--dry-run")[1]
+    out = vaelab("train", "digits", "--set", "data.valid=100", "--dry-run")[1]
+    assert "images: 1,338 train, 100 set aside from train; " in out
     assert vaelab("train", "digits", "--run", trained, "--dry-run")[0] == 1
 
 

@@ -15,10 +15,13 @@ from PIL import Image
 from typed import TINY, Typed, train_small
 
 from vaelab import idx, lab, recipe, runtime, view
-from vaelab.evaluation import COMPARED
+from vaelab.evaluation import COMPARED, OF_FACTORS
 from vaelab.images import to_uint8
 from vaelab.lab import comparison, differences
+from vaelab.lab.data import data_of
+from vaelab.latent import Codes, encode_images
 from vaelab.metrics import decomposition, fidelity, likelihood
+from vaelab.metrics.udr import udr
 from vaelab.run import Run
 
 
@@ -34,6 +37,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 1500)  # many take long
     return vaelab
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time."""
+    monkeypatch.setattr(comparison, "draw", lambda _module, _arrays: b"")
 
 
 def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
@@ -53,6 +62,9 @@ def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str,
         assert set(evaluation) == set(COMPARED)
         assert row["label"] == f"β = {beta}"
         for quantity in (quantity for quantity in lab.QUANTITIES if quantity.metric):
+            if quantity.metric not in COMPARED:  # of factors, which digits have not, or slow
+                assert row[quantity.key] is None
+                continue
             assert row[quantity.key] == evaluation[quantity.metric][quantity.key]
             assert float(line[quantity.key]) == row[quantity.key]
             error = f"{quantity.key}_standard_error"
@@ -155,13 +167,85 @@ def test_side_by_side_shows_what_each_run_makes_of_the_same_images(
         assert "A ring is a run" in picture.info["Description"]
 
 
+# -- known factors, seeds ---------------------------------------------------------------------------------------------
+
+SPRITES = {"data.orientations": 4, "data.positions": 4, "data.valid": 200, "network.latent_dim": 3, "objective.beta": 1}
+
+
+@pytest.fixture(scope="module")
+def of_factors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small runs on images with known factors: two seeds, another β."""
+    folder = tmp_path_factory.mktemp("of-factors")
+    made = {"seed-0": {}, "seed-1": {"training.seed": 1}, "other": {"objective.beta": 0.5}}
+    return {name: train_small(folder / name, {**SPRITES, **more}, name="sprites").path for name, more in made.items()}
+
+
+def test_images_with_known_factors_are_compared_by_all_scores_and_seeds_by_their_agreement(
+    vaelab: Typed, of_factors: dict[str, Path], undrawn: None
+):
+    few = ("--set", "dci.train_draws=300", "--set", "dci.test_draws=100")
+    assert vaelab("evaluate", of_factors["seed-0"], "--metrics", "dci", *few)[0] == 0
+    code, out, err = vaelab("compare", *of_factors.values(), "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)["runs"]
+    codes = []
+    for row, path in zip(rows, of_factors.values(), strict=True):
+        run = Run(path)
+        for quantity in lab.QUANTITIES:
+            if quantity.metric in OF_FACTORS:
+                assert row[quantity.key] == run.evaluation[quantity.metric][quantity.key]
+            if quantity.metric == "nll":
+                assert row[quantity.key] is None  # minutes, and not asked for
+        codes.append(encode_images(lab.load(path), data_of(run, None).valid))
+    assert rows[0]["completeness"] == Run(of_factors["seed-0"]).evaluation["dci"]["completeness"]
+    assert [row["completeness"] for row in rows[1:]] == [None, None]
+    expected, _ = udr([of_seed.mean for of_seed in codes[:2]], [of_seed.kl for of_seed in codes[:2]])
+    assert [row["udr"] for row in rows] == [*expected.tolist(), None]  # a single run agrees with none
+    assert 0 < expected.min() <= 1
+
+
+def test_scores_by_other_options_are_said_not_to_compare(
+    vaelab: Typed, of_factors: dict[str, Path], undrawn: None, tmp_path: Path
+):
+    for name, draws in (("seed-0", 300), ("seed-1", 200)):
+        shutil.copytree(of_factors[name], tmp_path / name)
+        words = ("--set", f"dci.train_draws={draws}", "--set", "dci.test_draws=100")
+        assert vaelab("evaluate", name, "--metrics", "dci", *words)[0] == 0
+    code, _, err = vaelab("compare", "seed-0", "seed-1", of_factors["other"])
+    assert (code, err.count("\n")) == (0, 1)
+    first, second = (
+        f"train_draws {draws}, test_draws 100 ({name})" for name, draws in (("seed-0", 300), ("seed-1", 200))
+    )
+    assert f"Other options of dci: {first}; {second}. Its numbers do not compare" in err.replace("\n", "")
+
+
+def test_what_was_measured_of_other_weights_is_not_compared(
+    vaelab: Typed, of_factors: dict[str, Path], undrawn: None, tmp_path: Path
+):
+    shutil.copytree(of_factors["seed-1"], tmp_path / "old")
+    assert vaelab("evaluate", "old", "--metrics", "nll", "--set", "nll.samples=4")[0] == 0
+    assert json.loads(vaelab("compare", "old", "--json")[1])["runs"][0]["nll"] > 0
+    shutil.copy(of_factors["other"] / "model.safetensors", tmp_path / "old")
+    assert json.loads(vaelab("compare", "old", "--json")[1])["runs"][0]["nll"] is None
+
+
+def codes_of_kl(kl: float, seed: int) -> Codes:
+    random = np.random.default_rng(seed)
+    mean = random.standard_normal((50, 2)).astype(np.float32) * np.float32(np.sqrt(2 * kl))
+    return Codes(mean, np.zeros_like(mean))
+
+
+def test_a_seed_that_has_collapsed_agrees_with_none_and_is_left_out():
+    alive, dead = [codes_of_kl(1, seed) for seed in range(2)], codes_of_kl(1e-4, 2)
+    found = comparison._agreement([alive[0], dead, alive[1]])
+    assert found is not None
+    assert [found[0], found[2]] == udr([c.mean for c in alive], [c.kl for c in alive])[0].tolist()
+    assert found[1] is None
+    assert comparison._agreement([alive[0], dead]) is None
+    assert comparison._agreement([]) is None
+
+
 # -- what does not compare --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of the time."""
-    monkeypatch.setattr(comparison, "draw", lambda _module, _arrays: b"")
 
 
 def write_mnist(folder: Path, seed: int, side: int = 28) -> Path:

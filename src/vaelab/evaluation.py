@@ -26,6 +26,8 @@ DEFAULT_METRICS = ("likelihood",)
 """What a training ends with."""
 COMPARED = ("likelihood", "decomposition", "active_units", "sparsity", "fidelity", "probe")
 """What runs are compared by."""
+OF_FACTORS = ("mig", "sap", "modularity", "irs", "factor_score", "beta_score")
+"""And where the images have known factors."""
 SEED = 0
 OURS = ("train", "extractor")
 """Arguments of a metric that evaluation gives, and no person."""

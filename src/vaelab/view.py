@@ -210,7 +210,8 @@ class TrainingView:
         elbo = run.evaluation.get("likelihood", {}).get("elbo")
         if elbo is not None:
             split = run.evaluation["likelihood"]["measured_on"]["split"]
-            self._console.print(f"ELBO of {split} images: {elbo:.2f} nats (with the likelihood's constant)")
+            which = split if "images" in split else f"{split} images"
+            self._console.print(f"ELBO of {which}: {elbo:.2f} nats (with the likelihood's constant)")
         self._console.print(f"report: {_escape(str(run.path / 'report.html'))}")
         self._console.print(f"next: vaelab sample {_escape(shlex.quote(str(run.path)))}", style="dim")
 
@@ -386,7 +387,7 @@ def print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
         print_json({"run": str(plan["run"].path), "recipe": recipe.sections(), **facts})
         return
     print(recipe.to_toml())
-    images = ", ".join(f"{count:,} {split}" for split, count in plan["images"].items())
+    images = ", ".join(f"{count:,} {split.removeprefix(f'{count} images ')}" for split, count in plan["images"].items())
     print(f"# images: {images}; {plan['steps']:,} steps")
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
     print(f"# parameters: {sum(parameters.values()):,} ({parts})")

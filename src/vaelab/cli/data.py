@@ -108,6 +108,7 @@ def data_pack(
     images = lab.pack_data(path, name, overrides_of(overrides, strict=strict))
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
+        split = split.removeprefix(f"{len(part)} images ")
         print(f"{split}: {len(part):,} images, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
     for note in images.train.notes:
         print(note)

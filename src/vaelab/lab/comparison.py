@@ -20,6 +20,8 @@ from vaelab.images import Images, binarize, to_uint8
 from vaelab.lab.data import DataOfRun, data_of
 from vaelab.lab.differences import find_obstacles, group_runs
 from vaelab.lab.results import load, update_report
+from vaelab.latent import Codes
+from vaelab.metrics.udr import SILENT_KL, udr
 from vaelab.model import VAE
 from vaelab.run import HISTORY, TIMING, Run
 from vaelab.runtime import derive_seed
@@ -27,6 +29,8 @@ from vaelab.runtime import derive_seed
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 SHOWN_RUNS, SHOWN_IMAGES = 8, 8
 """On the picture of runs side by side."""
+WHERE_MEASURED = ("nll", "dci")
+"""Metrics that take minutes: compared where runs were evaluated by them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,18 @@ QUANTITIES = (
     Quantity("majority_accuracy", "probe", "accuracy of the majority's answer", "share", digits=3, is_drawn=False),
     Quantity("balanced_accuracy", "probe", "probe balanced accuracy", "share", "higher", digits=3),
     Quantity("psnr_mean_over_finite", "fidelity", "PSNR, mean over images", "dB", "higher"),
+    Quantity("nll", "nll", "−ln p(x)", "nats", "lower"),
+    Quantity("mig", "mig", "MIG", better="higher", digits=3),
+    Quantity("sap", "sap", "SAP", better="higher", digits=3),
+    Quantity("disentanglement", "dci", "DCI disentanglement", better="higher", digits=3),
+    Quantity("completeness", "dci", "DCI completeness", better="higher", digits=3),
+    Quantity("informativeness", "dci", "DCI informativeness", better="higher", digits=3),
+    Quantity("modularity", "modularity", "modularity", better="higher", digits=3),
+    Quantity("explicitness", "modularity", "explicitness", better="higher", digits=3),
+    Quantity("irs", "irs", "IRS", better="higher", digits=3),
+    Quantity("factor_score", "factor_score", "FactorVAE score", better="higher", digits=3),
+    Quantity("beta_score", "beta_score", "β-VAE score", better="higher", digits=3),
+    Quantity("udr", "", "UDR, agreement of seeds", better="higher", digits=3),
     Quantity("parameters", "", "parameters", digits=0),
     Quantity("seconds", "", "training time", "s", digits=0),
 )
@@ -97,7 +113,9 @@ def compare(
     """Measure trained runs on their held-out images (what is measured already is not measured again), and write
     comparison.json, .csv and .png and side-by-side.png into ``out`` (default: a free directory compare-…).
 
-    Seeds of one recipe are one group. Raises FileNotFoundError for what is no run or not trained to its end.
+    Images with known factors add the scores of disentanglement. What takes minutes (``WHERE_MEASURED``) is shown where
+    a run was evaluated by it. Seeds of one recipe are one group, and ``udr`` says how far they agree. Raises
+    FileNotFoundError for what is no run or not trained to its end.
     """
     found = list({Path(run).resolve(): Run.open(run) for run in runs}.values())
     for run in found:
@@ -106,21 +124,48 @@ def compare(
     groups = group_runs(found)
     known = _Data(data)
     shown = [members[0] for members in list(groups.values())[:SHOWN_RUNS]]
-    rows, images, held_out, pictures = {}, {}, {}, []
-    for label, run in ((label, run) for label, members in groups.items() for run in members):
-        model, (images[run], train) = load(run.path), known.of(run)
-        before, held = run.evaluation, images[run]
-        results = evaluation.evaluate(run, model, held.valid, held.protocol, evaluation.COMPARED, train)
-        if run.evaluation != before:
-            update_report(run, model)
-        rows[run] = _row(run, label, model, results)
-        held_out[run] = results["likelihood"]["measured_on"]["images_sha256"]
-        if run in shown and model.facts.image_shape == images[shown[0]].train.image_shape:
-            pictures.append((label, model))
-    warnings = find_obstacles(found, [images[run] for run in found], [held_out[run] for run in found])
+    rows, images, results, pictures = {}, {}, {}, []
+    for label, members in groups.items():
+        codes = []
+        for run in members:
+            model, (images[run], train) = load(run.path), known.of(run)
+            results[run] = _measure(run, model, images[run], train)
+            rows[run] = _row(run, label, model, results[run])
+            if len(members) > 1:
+                codes.append(evaluation.codes_of(run, model, images[run].valid))
+            if run in shown and model.facts.image_shape == images[shown[0]].train.image_shape:
+                pictures.append((label, model))
+        for run, agreement in zip(members, _agreement(codes) or [None] * len(members), strict=True):
+            rows[run]["udr"] = agreement
+    warnings = find_obstacles(found, [images[run] for run in found], [results[run] for run in found])
     comparison = Comparison([rows[run] for run in found], warnings, {name: target / name for name in FILES})
     _write(comparison, side_by_side_arrays(images[shown[0]].valid, pictures))
     return comparison
+
+
+def _measure(run: Run, model: VAE, images: DataOfRun, train: Images) -> dict[str, Any]:
+    """Metric → numbers and protocol: what all runs are compared by, and of ``WHERE_MEASURED`` what is known."""
+    before, held = run.evaluation, images.valid
+    of_factors = evaluation.OF_FACTORS if held.factors is not None else ()
+    results = evaluation.evaluate(run, model, held, images.protocol, evaluation.COMPARED + of_factors, train)
+    if run.evaluation != before:
+        update_report(run, model)
+    same = ("images_sha256", "weights_sha256")
+    for name in WHERE_MEASURED:
+        entry = run.evaluation.get(name)
+        if entry and all(entry["measured_on"][key] == results["likelihood"]["measured_on"][key] for key in same):
+            results[name] = entry
+    return results
+
+
+def _agreement(codes: Sequence[Codes]) -> list[float | None] | None:
+    """UDR of each of several seeds; None of one without a latent that carries anything, and where no two are left."""
+    usable = [i for i, of_seed in enumerate(codes) if (of_seed.kl > SILENT_KL).any()]
+    if len(usable) < 2:
+        return None
+    scores, _ = udr([codes[i].mean for i in usable], [codes[i].kl for i in usable])
+    found = dict(zip(usable, scores.tolist(), strict=True))
+    return [found.get(i) for i in range(len(codes))]
 
 
 class _Data:

@@ -1,7 +1,7 @@
 """What runs differ in: groups of one recipe, a label for each, and what stands in the way of comparing them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vaelab import recipe as recipes
@@ -84,23 +84,23 @@ def _is_own(key: str, tables: Sequence[dict[str, Any]]) -> bool:
 # -- comparability ----------------------------------------------------------------------------------------------------
 
 
-def find_obstacles(runs: Sequence[Run], data: Sequence[DataOfRun], held_out: Sequence[str]) -> list[str]:
+def find_obstacles(runs: Sequence[Run], data: Sequence[DataOfRun], results: Sequence[Mapping[str, Any]]) -> list[str]:
     """One sentence for each thing in which the runs must agree for their numbers to compare, and do not.
 
-    ``held_out``: the digest of the images that each run was measured on. What follows from a difference that has been
-    said is not said again.
+    ``results``: metric → numbers and protocol, of each run. What follows from a difference that has been said is not
+    said again.
     """
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
 
     def told(what: str, values: Sequence[Any], so: str, show: Callable[[Any], str] = str) -> list[str]:
-        shown = [show(value) for value in values]
-        if len(set(shown)) == 1:
+        shown = {name: show(value) for name, value in zip(names, values, strict=True) if value is not None}
+        if len(set(shown.values())) <= 1:
             return []
         parts = [
-            f"{value} ({', '.join(n for n, v in zip(names, shown, strict=True) if v == value)})"
-            for value in dict.fromkeys(shown)
+            f"{value} ({', '.join(name for name in shown if shown[name] == value)})"
+            for value in dict.fromkeys(shown.values())
         ]
         return [f"{what}: {'; '.join(parts)}. {so}"]
 
@@ -115,11 +115,15 @@ def find_obstacles(runs: Sequence[Run], data: Sequence[DataOfRun], held_out: Seq
         found += told("Images of other sizes", [part.train.image_shape for part in data], nothing, _size)
     if not found:
         found += told("Other held-out images", [part.valid_split for part in data], "Differences may be theirs")
-    if not found and len(set(held_out)) > 1:
-        found += told("Other held-out images", [digest[:8] for digest in held_out], "Differences may be theirs")
+    if not found:
+        digests = [of_run["likelihood"]["measured_on"]["images_sha256"][:8] for of_run in results]
+        found += told("Other held-out images", digests, "Differences may be theirs")
     if not found:
         digests = [str(run.machine.get("data_sha256"))[:8] for run in runs]
         found += told("Trained on other images", digests, "Differences may be theirs")
+    for metric in dict.fromkeys(name for of_run in results for name in of_run):
+        options = [of_run[metric]["measured_on"].get("options", {}) if metric in of_run else None for of_run in results]
+        found += told(f"Other options of {metric}", options, "Its numbers do not compare", _options)
     so = "Reconstruction, ELBO and what they weigh the KL against are on other scales"
     return [*found, *told("Other likelihoods", [run.recipe.likelihood for run in runs], so, _likelihood)]
 
@@ -128,6 +132,13 @@ def _size(shape: tuple[int, int, int]) -> str:
     return "×".join(str(side) for side in (*shape[1:], shape[0]))
 
 
+def _options(given: dict[str, Any]) -> str:
+    return ", ".join(_pairs(given)) or "none"
+
+
 def _likelihood(table: dict[str, Any]) -> str:
-    others = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in table.items()]
-    return " ".join(other.removeprefix("name ") for other in others)
+    return " ".join(pair.removeprefix("name ") for pair in _pairs(table))
+
+
+def _pairs(table: dict[str, Any]) -> list[str]:
+    return [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in table.items()]

@@ -12,6 +12,8 @@ from vaelab.catalog import unknown
 from vaelab.runtime import progress
 
 Similarity = Literal["lasso", "spearman"]
+SILENT_KL = 0.01
+"""Nats; a latent with no more says nothing, as in section 5 of the paper."""
 
 
 def relative_strength(R: Float[np.ndarray, "a b"]) -> float:
@@ -60,7 +62,7 @@ def udr(
     *,
     method: Similarity = "lasso",
     alpha: Annotated[float, Gt(0)] = 0.1,
-    kl: Annotated[float, Ge(0)] = 0.01,
+    kl: Annotated[float, Ge(0)] = SILENT_KL,
 ) -> tuple[Float[np.ndarray, " models"], Float[np.ndarray, "models models"]]:
     """The score of each model, and the relative strength of every pair [i, j], similarity of i to j, 0 for i = j.
 
