@@ -147,6 +147,16 @@ def test_images_are_encoded_once_for_all_metrics_of_codes(run: Run, model: VAE, 
     assert run.evaluation == found
 
 
+def test_of_many_training_images_those_are_encoded_that_are_learnt_from(run: Run, model: VAE, counter: Counter) -> None:
+    few = {"decomposition": {"most": 20}, "probe": {"most": 30}}
+    found = evaluate(run, model, images(), PROTOCOL, OF_CODES, train=images(50, seed=1), options=few)
+    assert counter.encoded == [40, 20, 30]
+    assert found["decomposition"]["protocol"]["images"] == 50
+    assert found["decomposition"]["protocol"]["codes"] == 20
+    assert found["probe"]["protocol"]["learnt_from_images"] == 30
+    assert found["probe"]["protocol"]["learnt_from_images_of"] == 50
+
+
 def test_results_are_those_of_measure_with_what_they_were_measured_on(run: Run, model: VAE) -> None:
     given, train = images(), images(50, seed=1)
     found = evaluate(run, model, given, PROTOCOL, evaluation.COMPARED, train=train)

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_options_of_measures_are_keywords_with_defaults(name: str) -> None:
     if hasattr(module, "measure_codes"):
         assert_options(module.measure_codes, ["codes", "images", "generator"])
         own, of_codes = (inspect.signature(f).parameters for f in (module.measure, module.measure_codes))
-        assert set(of_codes) - set(own) <= {"codes", "train_codes"}
+        assert set(of_codes) - set(own) <= {"codes", "encode"}
         for option in own.keys() & of_codes.keys():
             assert own[option] == of_codes[option]
 
@@ -172,7 +173,7 @@ def test_what_learns_says_what_from(make_model: MakeModel, name: str) -> None:
     assert alone["protocol"] != taught["protocol"]
     assert_keeps_contract(taught)
     if hasattr(module, "measure_codes"):
-        extra = {"train_codes": encode_images(vae, train)}
+        extra = {"encode": partial(encode_images, vae)}
         accepted = inspect.signature(module.measure_codes).parameters
         extra = {key: value for key, value in extra.items() if key in accepted}
         codes = encode_images(vae, given)

@@ -1,5 +1,6 @@
 """The linear probe: scores by hand and on codes with a known answer, what is left out, what it learns from."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaelab.images import Images
+from vaelab.images import Images, choose
 from vaelab.latent import Codes
 from vaelab.metrics import probe
 from vaelab.metrics.probe import probe_attribute
@@ -90,7 +91,7 @@ def measure(codes: Codes, images: Images, **options: Any) -> Any:
 
 def test_what_codes_tell_and_what_they_do_not() -> None:
     (train_codes, train_has), (codes, has) = draw(2000, 0), draw(2000, 1)
-    found = measure(codes, images_with(has), train=images_with(train_has), train_codes=train_codes)
+    found = measure(codes, images_with(has), train=images_with(train_has), encode=lambda _: train_codes)
     each = found["balanced_accuracy_per_attribute"]
     assert each["told"] > 0.98
     assert each["untold"] == pytest.approx(0.5, abs=0.02)
@@ -108,7 +109,7 @@ def test_attributes_that_all_or_none_have_are_left_out_and_counted() -> None:
     nobody, everybody = np.zeros(100, bool), np.ones(100, bool)
     train = images_with({**train_has, "a": nobody, "b": train_has["told"], "c": everybody})
     images = images_with({**has, "a": has["told"], "b": everybody, "c": everybody})
-    found = measure(codes, images, train=train, train_codes=train_codes)
+    found = measure(codes, images, train=train, encode=lambda _: train_codes)
     assert list(found["balanced_accuracy_per_attribute"]) == ["told", "untold"]
     assert (found["attributes"], found["attributes_left_out"]) == (2, 3)
 
@@ -119,7 +120,7 @@ def test_classes_count_as_attributes_and_one_that_is_missing_somewhere_is_left_o
     noise = np.random.default_rng(0).standard_normal((100, 4)) * 0.3
     train_codes, codes = codes_of(centres[train_labels] + noise[:60]), codes_of(centres[labels] + noise[60:])
     train, images = images_with({}, train_labels), images_with({}, labels)
-    found = measure(codes, images, train=train, train_codes=train_codes)
+    found = measure(codes, images, train=train, encode=lambda _: train_codes)
     assert list(found["balanced_accuracy_per_attribute"]) == ["0", "1", "2"]
     assert found["attributes_left_out"] == 1
     assert found["roc_auc"] > 0.99
@@ -139,10 +140,23 @@ def test_without_training_images_it_learns_from_one_half_and_is_tested_on_the_ot
 
 def test_of_many_training_codes_some_are_chosen_and_the_protocol_says_so() -> None:
     (train_codes, train_has), (codes, has) = draw(300, 0), draw(50, 1)
-    learn = {"train": images_with(train_has), "train_codes": train_codes}
+    encoded: list[int] = []
+
+    def encode(some: Images) -> Codes:
+        encoded.append(len(some))
+        number = some.pixels[:, :2, 0, 0].astype(np.int64)
+        return train_codes.take(number[:, 0] * 256 + number[:, 1])
+
+    numbered = np.zeros((300, 8, 8, 1), np.uint8)
+    numbered[:, 0, 0, 0], numbered[:, 1, 0, 0] = np.divmod(np.arange(300), 256)
+    learn = {"train": replace(images_with(train_has), pixels=numbered), "encode": encode}
     found = measure(codes, images_with(has), **learn, most=100)
     protocol = found["protocol"]
     assert (protocol["learnt_from_images"], protocol["learnt_from_images_of"]) == (100, 300)
+    assert encoded == [100]  # and no more
+    rows = choose(300, 100, generator())
+    alone = probe_attribute(train_codes.mean[rows], train_has["told"][rows], codes.mean, has["told"])
+    assert found["balanced_accuracy_per_attribute"]["told"] == alone["balanced_accuracy"] > 0.9
     other = probe.measure_codes(codes, images_with(has), generator(1), **learn, most=100)
     assert other["roc_auc"] != found["roc_auc"]
     assert measure(codes, images_with(has), **learn, most=300)["protocol"]["learnt_from_images"] == 300
@@ -154,4 +168,4 @@ def test_there_may_be_nothing_to_probe(count: int) -> None:
     assert measure(codes, Images(np.zeros((count, 8, 8, 1), np.uint8))) is None
     one_class = images_with({}, np.zeros(count, np.int64))
     assert measure(codes, one_class) is None
-    assert measure(codes, one_class, train=one_class, train_codes=codes) is None
+    assert measure(codes, one_class, train=one_class, encode=lambda _: codes) is None

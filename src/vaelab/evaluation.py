@@ -5,7 +5,7 @@ import inspect
 import io
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from vaelab import catalog
 from vaelab.files import write_atomic
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.latent import Codes, Encode, encode_images
 from vaelab.metrics._features import Extractor
 from vaelab.model import VAE
 from vaelab.recipe import check_options
@@ -55,7 +55,8 @@ def evaluate(
         "weights_sha256": _sha256_of_weights(run),
         "seed": SEED,
     }
-    codes = cache(lambda which: codes_of(run, model, which))
+    encode = partial(codes_of, run, model)
+    codes = cache(lambda: encode(images))
     known = run.evaluation
     for name, module in modules.items():
         learns_from = train if learns(name) else None
@@ -71,9 +72,8 @@ def evaluate(
             continue
         random = generator(SEED, "evaluation", name)
         if hasattr(module, "measure_codes"):
-            its_codes = codes(images)
-            own |= _training(module, learns_from, codes)
-            numbers = module.measure_codes(its_codes, images, random, **own)
+            own |= _training(module, learns_from, encode)
+            numbers = module.measure_codes(codes(), images, random, **own)
         else:
             given = {"train": learns_from, "extractor": looks_through}
             own |= {key: value for key, value in given.items() if value is not None}
@@ -129,12 +129,12 @@ def _load(metric: str) -> Any:
     return module
 
 
-def _training(module: ModuleType, train: Images | None, codes: Any) -> dict[str, Any]:
+def _training(module: ModuleType, train: Images | None, encode: Encode) -> dict[str, Any]:
     """What a metric on codes is given to learn from, by name."""
     if train is None:
         return {}
-    takes_codes = "train_codes" in inspect.signature(module.measure_codes).parameters
-    return {"train": train, **({"train_codes": codes(train)} if takes_codes else {})}
+    encodes = "encode" in inspect.signature(module.measure_codes).parameters
+    return {"train": train, **({"encode": encode} if encodes else {})}
 
 
 # -- codes ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -100,7 +100,12 @@ class Images:
         return channels, height, width
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
-        """The images at ``indices``, with their labels, attributes and factors; of a memory map a lazy selection."""
+        """The images at ``indices``, with their labels, attributes and factors; of a memory map a lazy selection.
+
+        All of them in their order are these images themselves.
+        """
+        if np.array_equal(indices, np.arange(len(self))):
+            return self
         columns: dict[str, Any] = {
             name: None if column is None else column[indices]
             for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
@@ -142,6 +147,14 @@ class Images:
         for start in range(0, len(self), step):
             digest.update(np.ascontiguousarray(self.pixels[start : start + step]).data)
         return digest.hexdigest()
+
+
+def choose(total: int, most: int, generator: torch.Generator) -> Int[np.ndarray, " chosen"]:
+    """Indices of ``most`` of ``total`` images chosen at random, ascending; all where there are no more."""
+    if total <= most:
+        return np.arange(total)
+    chosen: NDArray[np.int64] = torch.randperm(total, generator=generator)[:most].sort().values.numpy()
+    return chosen
 
 
 def as_tensor(array: Any) -> Tensor:

@@ -1,6 +1,6 @@
 """Latent space as arrays: codes of a data set, grids over the prior, principal axes, directions, linear probe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,12 +26,20 @@ class Codes:
     mean: Float[np.ndarray, "n latent"]
     log_var: Float[np.ndarray, "n latent"]
 
+    def take(self, indices: Int[np.ndarray, " chosen"]) -> "Codes":
+        """The posteriors at ``indices``."""
+        return Codes(self.mean[indices], self.log_var[indices])
+
     @property
     def kl(self) -> Float[np.ndarray, " latent"]:
         """Mean KL to the prior of each latent, nats per image."""
         posterior = DiagonalNormal(torch.from_numpy(self.mean).double(), torch.from_numpy(self.log_var).double())
         means: NDArray[np.float64] = posterior.kl().mean(0).numpy()
         return means
+
+
+Encode = Callable[[Images], Codes]
+"""Images → their posteriors under one model."""
 
 
 def chunk_spans(count: int, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:

@@ -8,8 +8,8 @@
   freshly encoded ones.
 
 A metric that needs the training images, to learn from or because q(z) is theirs, takes the keyword ``train: Images |
-None = None``; where it needs their codes, its ``measure_codes`` takes ``train_codes: Codes | None = None`` beside it.
-Without them it makes do with the images measured, and its protocol says so.
+None = None``; where it needs their codes, its ``measure_codes`` takes ``encode: Encode | None = None`` beside it, for
+as many of them as it chooses. Without them it makes do with the images measured, and its protocol says so.
 
 A file says ``BY_DEFAULT = False`` where the metric takes minutes and is measured only when asked for.
 

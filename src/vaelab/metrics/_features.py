@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.downloads import DownloadFailed, fetch
-from vaelab.images import Images
+from vaelab.images import Images, choose
 from vaelab.latent import chunk_spans
 from vaelab.model import VAE
 from vaelab.runtime import cache_dir, data_roots, progress
@@ -65,7 +65,7 @@ class PrincipalComponents:
         size = int(np.prod(images.image_shape))
         most = max(count + 1, FITTED_VALUES // size)
         if len(images) > most:
-            images = images.take(_choose(len(images), most, generator_for(0, "features", "components")))
+            images = images.take(choose(len(images), most, generator_for(0, "features", "components")))
         x = np.concatenate([_flat(images.floats(*span)) for span in chunk_spans(len(images), images.image_shape)])
         self._mean = x.mean(0)
         x -= self._mean
@@ -197,13 +197,13 @@ def look(
     if count < least:
         return None
     extractor = extractor or _choose_extractor(model.device, images, train)
-    chosen = _some(images, count, generator)
+    chosen = images.take(choose(len(images), count, generator))
     z = torch.randn(count, model.facts.latent_dim, generator=generator)
     looks: dict[str, Look] = {"": lambda start, stop: model.decode(z[start:stop])}
     if more:
         looks["reconstruction_"] = lambda start, stop: model.reconstruct(chosen.floats(start, stop))
         if train is not None and len(train) >= count:
-            looks["training_"] = _some(train, count, generator).floats
+            looks["training_"] = train.take(choose(len(train), count, generator)).floats
     spans = chunk_spans(count, images.image_shape)
     with progress("looking at images", count * (1 + len(looks))) as bar:
 
@@ -241,15 +241,6 @@ def check_sets(
     if min(len(a), len(b)) < least:
         raise ValueError(f"sets of {len(a)} and {len(b)} images: {least} or more of each are needed")
     return a.astype(np.float64), b.astype(np.float64)
-
-
-def _some(images: Images, count: int, generator: torch.Generator) -> Images:
-    return images if len(images) == count else images.take(_choose(len(images), count, generator))
-
-
-def _choose(total: int, count: int, generator: torch.Generator) -> NDArray[np.int64]:
-    chosen: NDArray[np.int64] = torch.randperm(total, generator=generator)[:count].sort().values.numpy()
-    return chosen
 
 
 def _flat(images: Float[Tensor, "n channel height width"]) -> NDArray[np.float64]:

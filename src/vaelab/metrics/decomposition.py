@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vaelab.distributions import DiagonalNormal
-from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.images import Images, choose
+from vaelab.latent import Codes, Encode, encode_images
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
@@ -150,21 +151,20 @@ def measure_codes(
     generator: torch.Generator,
     *,
     train: Images | None = None,
-    train_codes: Codes | None = None,
+    encode: Encode | None = None,
     most: Annotated[int, Ge(1)] = 10_000,
     samples: Annotated[int, Ge(1)] | None = None,
 ) -> dict[str, Any]:
     """``kl_decomposition`` of the training images' codes, whose mixture the aggregate posterior is; without them, of
     ``images``. Of more than ``most`` so many are chosen at random: compare at equal numbers only, since ln N bounds the
     mutual information."""
-    mixed = codes if train_codes is None else train_codes
-    chosen = torch.arange(len(mixed.mean))
-    if len(chosen) > most:
-        chosen = torch.randperm(len(chosen), generator=generator)[:most].sort().values
-    rows = chosen.numpy()
-    result = kl_decomposition(mixed.mean[rows], mixed.log_var[rows], generator, samples=samples)
-    result["protocol"]["aggregate_posterior_of"] = "the images measured" if train_codes is None else "training images"
-    result["protocol"]["images"] = len(mixed.mean)
+    assert (train is None) == (encode is None), "train and encode belong together"
+    total = len(images) if train is None else len(train)
+    rows = choose(total, most, generator)
+    mixed = codes.take(rows) if train is None or encode is None else encode(train.take(rows))
+    result = kl_decomposition(mixed.mean, mixed.log_var, generator, samples=samples)
+    result["protocol"]["aggregate_posterior_of"] = "the images measured" if train is None else "training images"
+    result["protocol"]["images"] = total
     return result
 
 
@@ -178,14 +178,6 @@ def measure(
     samples: Annotated[int, Ge(1)] | None = None,
 ) -> dict[str, Any]:
     """``measure_codes`` of freshly encoded images."""
-    mixed = images if train is None else train
-    codes = encode_images(model, mixed)
-    return measure_codes(
-        codes,
-        images,
-        generator,
-        train=train,
-        train_codes=codes if train is not None else None,
-        most=most,
-        samples=samples,
-    )
+    encode = None if train is None else partial(encode_images, model)
+    codes = encode_images(model, images)
+    return measure_codes(codes, images, generator, train=train, encode=encode, most=most, samples=samples)

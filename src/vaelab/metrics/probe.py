@@ -1,5 +1,6 @@
 """How well a linear rule reads attributes and classes off the codes."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -8,8 +9,8 @@ from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from vaelab.images import Images
-from vaelab.latent import Codes, encode_images, fit_probe
+from vaelab.images import Images, choose
+from vaelab.latent import Codes, Encode, encode_images, fit_probe
 from vaelab.model import VAE
 from vaelab.runtime import generator as generator_for
 from vaelab.runtime import progress
@@ -49,29 +50,33 @@ def measure_codes(
     generator: torch.Generator,
     *,
     train: Images | None = None,
-    train_codes: Codes | None = None,
+    encode: Encode | None = None,
     C: Annotated[float, Gt(0)] = 1.0,
     most: Annotated[int, Ge(2)] = 20_000,
 ) -> dict[str, Any] | None:
     """Means over attributes of ``probe_attribute`` on posterior means; None where there is no attribute to probe.
 
-    The probe learns from ``train`` and ``train_codes`` (both or neither), ``most`` of them chosen at random; without
+    The probe learns from ``train``, ``most`` of them chosen at random, which it has encoded by ``encode``; without
     them from one half of the images, and is tested on the other. Attributes that all or none have in either part are
     left out.
     """
-    assert (train is None) == (train_codes is None), "train and train_codes belong together"
+    assert (train is None) == (encode is None), "train and encode belong together"
     has, names = images.binary_attributes()
-    if train is None or train_codes is None:
+    if train is None or encode is None:
         learnt_from = "half of the images (fixed seed); tested on the other half"
-        learn, test = _halves(codes.mean, has)
-        total = len(images) // 2
+        (half, half_has), test = _halves(codes.mean, has)
+        total = len(half)
+        rows = choose(total, most, generator)
+        learn = half[rows], half_has[rows]
     else:
         learnt_from = "training images"
         train_has, train_names = train.binary_attributes()
         names, (train_has, has) = _common(names, has, train_names, train_has)
-        learn, test = (train_codes.mean, train_has), (codes.mean, has)
+        if not names:
+            return None
         total = len(train)
-    learn = _some(learn, most, generator)
+        rows = choose(total, most, generator)
+        learn, test = (encode(train.take(rows)).mean, train_has[rows]), (codes.mean, has)
     used = [j for j in range(len(names)) if _both(learn[1][:, j]) and _both(test[1][:, j])]
     if not used:
         return None
@@ -107,9 +112,8 @@ def measure(
     most: Annotated[int, Ge(2)] = 20_000,
 ) -> dict[str, Any] | None:
     """``measure_codes`` of freshly encoded images."""
-    codes = encode_images(model, images)
-    train_codes = None if train is None else encode_images(model, train)
-    return measure_codes(codes, images, generator, train=train, train_codes=train_codes, C=C, most=most)
+    encode = None if train is None else partial(encode_images, model)
+    return measure_codes(encode_images(model, images), images, generator, train=train, encode=encode, C=C, most=most)
 
 
 def _halves(codes: NDArray[np.floating[Any]], has: NDArray[np.bool_]) -> tuple[Part, Part]:
@@ -128,14 +132,6 @@ def _common(
         columns = [table[:, own.index(name)] if name in own else np.zeros(len(table), bool) for name in every]
         tables.append(np.stack(columns, 1) if columns else np.empty((len(table), 0), bool))
     return every, (tables[0], tables[1])
-
-
-def _some(part: Part, most: int, generator: torch.Generator) -> Part:
-    codes, has = part
-    if len(codes) <= most:
-        return part
-    chosen = torch.randperm(len(codes), generator=generator)[:most].sort().values.numpy()
-    return codes[chosen], has[chosen]
 
 
 def _both(has: NDArray[np.bool_]) -> bool:
