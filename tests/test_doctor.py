@@ -87,8 +87,9 @@ PROVOKED = {
     "too short": ("learning", "notice", {"history": history(last=45, before=50)}, "still falls"),
     "too noisy a decoder": ("noise", "notice", pictures(0.1), "smoother"),
     "too sure a decoder": ("noise", "notice", {"recipe": make_recipe(likelihood__variance=0.01)}, "samples may suffer"),
-    "another β": ("bound", "notice", {"recipe": make_recipe(objective__name="beta", objective__beta=4.0)}, "no bound"),
-    "another objective": ("bound", "notice", {"recipe": make_recipe(objective__name="tc")}, "no bound"),
+    "another β": ("bound", "notice", {"recipe": make_recipe(objective__name="beta", objective__beta=4.0)}, "not −ELBO"),
+    "another objective": ("bound", "notice", {"recipe": make_recipe(objective__name="tc")}, "not −ELBO"),
+    "grey under Bernoulli": ("bound", "notice", {"recipe": make_recipe(likelihood__name="bernoulli")}, "no likelihood"),
     "warm-up without end": ("warmup", "problem", warming_up(2000), "never reached"),
     "long warm-up": ("warmup", "notice", warming_up(600), "less than half"),
     "saturation": ("saturation", "problem", pictures(-0.0995), "saturated"),
@@ -104,6 +105,32 @@ def test_a_finding_is_provoked(case: str) -> None:
     assert found.level == level
     assert says in found.meaning
     assert found.advice
+
+
+@pytest.mark.parametrize("changes", [
+    {"history": history(before=55, last=55), "validation": validation(loss=RISING)},
+    {**warming_up(1000), "history": history(before=40, last=50), "validation": validation(loss=[*range(10, 20)])},
+    {**warming_up(500), "validation": validation(loss=[15, 25, 35, 45, 55, 55, 55, 55, 55, 55])},
+])  # fmt: skip
+def test_a_loss_that_rises_in_training_too_or_while_warming_up_is_not_learnt_by_heart(changes: dict[str, Any]) -> None:
+    assert finding("overfitting", evidence(**changes)).level != "problem"
+
+
+def test_advice_on_length_is_in_the_words_of_the_recipe() -> None:
+    for steps, says in ((0, "training.epochs=3,"), (STEPS, "training.steps=300,")):
+        recipe = make_recipe(objective__name="beta", objective__beta=1.0, training__steps=steps)
+        assert says in finding("overfitting", evidence(recipe=recipe, validation=validation(loss=RISING))).advice
+
+
+@pytest.mark.parametrize("log_var", [-5.0, -3.0, -1.5])
+@pytest.mark.parametrize(("count", "d"), [(80, 64), (400, 64), (1000, 200)])
+def test_few_images_do_not_make_a_gap(count: int, d: int, log_var: float) -> None:
+    means = np.random.default_rng(count).standard_normal((count, d)) * np.sqrt(1 - np.exp(log_var))
+    few = Codes(means.astype(np.float32), np.full((count, d), log_var, np.float32))
+    found = {entry.name: entry for entry in examine(evidence(codes=few))}
+    assert ("prior_gap" in found) == (count >= 4 * d)
+    if count >= 4 * d:
+        assert found["prior_gap"].level == "fine"
 
 
 def test_every_check_is_provoked_above() -> None:

@@ -157,16 +157,52 @@ def test_of_many_training_images_those_are_encoded_that_are_learnt_from(run: Run
     assert found["probe"]["protocol"]["learnt_from_images_of"] == 50
 
 
+def digests(name: str, given: Images) -> dict[str, str | None]:
+    return {f"{name}_sha256": given.fingerprint(), f"{name}_told_sha256": given.told_fingerprint()}
+
+
+def test_images_of_which_something_else_is_told_are_measured_again(run: Run, model: VAE) -> None:
+    given, train = images(), images(50, seed=1)
+    first = evaluate(run, model, given, PROTOCOL, ("probe",), train=train)["probe"]
+    other = replace(given, labels=np.roll(np.sort(given.labels), 7))
+    second = evaluate(run, model, other, PROTOCOL, ("probe",), train=train)["probe"]
+    assert second["roc_auc"] != first["roc_auc"]
+    third = evaluate(run, model, other, PROTOCOL, ("probe",), train=replace(train, labels=np.sort(train.labels)))[
+        "probe"
+    ]
+    assert third["roc_auc"] != second["roc_auc"]
+    assert evaluate(run, model, given, PROTOCOL, ("probe",), train=train)["probe"] == first
+
+
+def test_what_is_told_has_a_fingerprint_of_its_own() -> None:
+    given = images(6)
+    factors = np.arange(12).reshape(6, 2)
+    table = np.arange(12).reshape(6, 2) % 2 == 0
+    several = [
+        given,
+        replace(given, labels=1 - given.labels),
+        replace(given, label_names=("a", "b")),
+        replace(given, labels=None, factors=factors),
+        replace(given, labels=None, factors=factors, factor_names=("a", "b")),
+        replace(given, labels=None, attributes=table, attribute_names=("a", "b")),
+        replace(given, labels=None, attributes=table, attribute_names=("b", "a")),
+    ]
+    assert len({some.told_fingerprint() for some in several}) == len(several)
+    assert len({some.fingerprint() for some in several}) == 1
+    assert images(6, seed=1).told_fingerprint() == given.told_fingerprint()
+    assert replace(given, labels=None).told_fingerprint() is None
+
+
 def test_results_are_those_of_measure_with_what_they_were_measured_on(run: Run, model: VAE) -> None:
     given, train = images(), images(50, seed=1)
     found = evaluate(run, model, given, PROTOCOL, evaluation.COMPARED, train=train)
     weights = hashlib.sha256(b"weights").hexdigest()
     for name in evaluation.COMPARED:
         measured_on = found[name].pop("measured_on")
-        expected = {**PROTOCOL, "images_sha256": given.fingerprint(), "weights_sha256": weights, "seed": 0}
+        expected = {**PROTOCOL, **digests("images", given), "weights_sha256": weights, "seed": 0}
         options = {}
         if name in ("decomposition", "probe"):
-            expected["train_sha256"] = train.fingerprint()
+            expected |= digests("train", train)
             options["train"] = train
         assert measured_on == expected
         random = generator(0, "evaluation", name)

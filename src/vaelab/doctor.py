@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from vaelab import catalog
 from vaelab.facts import Facts
 from vaelab.latent import Codes
 from vaelab.recipe import Recipe, equivalents
@@ -19,6 +20,8 @@ ACTIVE_NATS = 0.01
 """Mean KL above which a latent counts as used."""
 LEAST_GAP, GAP_SHARE = 0.5, 0.05
 """Nats, and share of the KL, that may lie between aggregate posterior and prior without remark."""
+IMAGES_PER_LATENT = 4
+"""Fewer tell nothing of a covariance."""
 GROWTH_OF_GRADIENTS, GROWTH_OF_WEIGHTS = 10.0, 5.0
 """Times the median gradient norm, and the first weight norm, from which they are remarked on."""
 SATURATED, SATURATED_SHARE = 1e-3, 0.2
@@ -89,13 +92,17 @@ def latents(evidence: Evidence) -> Finding:
     return Finding("latents", "fine", found)
 
 
-def prior_gap(evidence: Evidence) -> Finding:
+def prior_gap(evidence: Evidence) -> Finding | None:
     """How far the aggregate posterior is from the prior: at least KL(N(m, C) ‖ N(0, I)), m and C its moments.
 
     Of all distributions with these moments the normal one is nearest to the prior, so the gap is no smaller. With the
-    mutual information it makes up the KL (Hoffman & Johnson 2016).
+    mutual information it makes up the KL (Hoffman & Johnson 2016). Moments of N images exaggerate it, by d(d + 3)/4N
+    nats where posteriors are narrow and by less where they are wide; that is taken off.
     """
-    gap = gap_of_moments(*aggregate_moments(evidence.codes))
+    count, d = evidence.codes.mean.shape
+    if count < IMAGES_PER_LATENT * d:
+        return None
+    gap = max(gap_of_moments(*aggregate_moments(evidence.codes)) - d * (d + 3) / (4 * count), 0.0)
     total = float(evidence.codes.kl.sum())
     found = f"aggregate posterior and prior are at least {gap:.2f} nats apart, of {total:.2f} nats of KL"
     if gap > max(LEAST_GAP, GAP_SHARE * total):
@@ -179,24 +186,39 @@ def saturation(evidence: Evidence) -> Finding | None:
     return Finding("saturation", "fine", found)
 
 
+def _length(evidence: Evidence, epochs: int) -> str:
+    """The override that makes a training so many epochs long, in steps where the recipe counts those."""
+    epoch = evidence.history["epoch"]
+    if not evidence.recipe.training.steps:
+        return f"training.epochs={epochs}"
+    return f"training.steps={max(1, round(len(epoch) * epochs / float(epoch[-1])))}"
+
+
 def overfitting(evidence: Evidence) -> Finding | None:
-    """Loss of held-out images beside that of the last batches, an epoch or a tenth of all, and the best validation."""
+    """Loss of held-out images beside that of the last batches, an epoch or a tenth of all, and the best validation.
+
+    While an objective warms up its loss may rise for that alone, so validations before do not count.
+    """
     losses = evidence.validation.get("loss", np.empty(0))
     if not len(losses) or not len(evidence.history.get("loss", ())):
         return None
     epoch = evidence.history["epoch"]
+    warm = int(evidence.recipe.objective.get("warmup_steps", 0))
+    counts = evidence.validation["epoch"] > (epoch[min(warm, len(epoch)) - 1] if warm else 0)
+    counts[-1] = True
     last = max(1, min(int((epoch == epoch[-1]).sum()), len(epoch) // 10))
     train, held_out = float(evidence.history["loss"][-last:].mean()), float(losses[-1])
-    best = int(np.argmin(losses))
+    best = int(np.argmin(np.where(counts, losses, np.inf)))
     size = max(abs(train), 1.0)
     found = f"loss {train:.2f} on the last {last:,} batches, {held_out:.2f} on held-out images"
-    if held_out - losses[best] > RISE_SHARE * size:
+    if held_out - losses[best] > RISE_SHARE * size and held_out - train > OVERFIT_SHARE * size:
+        epochs = max(1, int(evidence.validation["epoch"][best]))
         return Finding(
             "overfitting",
             "problem",
             f"{found}; the best was {losses[best]:.2f}, after epoch {evidence.validation['epoch'][best]:.0f}",
             "the model has begun to learn the training images by heart",
-            f"training.epochs={max(1, int(evidence.validation['epoch'][best]))}, more images, or a smaller network",
+            f"{_length(evidence, epochs)}, more images, or a smaller network",
         )
     if held_out - train > OVERFIT_SHARE * size:
         return Finding(
@@ -236,17 +258,28 @@ def noise(evidence: Evidence) -> Finding | None:
 
 
 def bound(evidence: Evidence) -> Finding:
-    """Whether the loss is a bound of −ln p(x), and the weight of the KL in the terms of other papers."""
+    """Whether the loss is −ELBO, which bounds −ln p(x), and the weight of the KL in the terms of other papers."""
     name, other = evidence.recipe.objective["name"], equivalents(evidence.recipe, evidence.facts)
     sigma = f", equivalent σ {other['sigma']:.3g}" if "sigma" in other else ""
     weight = f": β = {other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.3g}{sigma})" if other else ""
     found = f"objective {name}{weight}"
+    wants_binary = getattr(
+        catalog.load("likelihoods", evidence.recipe.likelihood["name"]).Likelihood, "wants_binary", False
+    )
+    if wants_binary and not np.isin(evidence.originals, (0, 1)).all():
+        return Finding(
+            "bound",
+            "notice",
+            f"{found}; a likelihood of black-or-white pixels, and grey images",
+            "the loss counts a cross entropy, which is no likelihood: there is nothing that it bounds",
+            "data.binarize=dynamic, or another likelihood",
+        )
     if other.get("beta") != 1:
         return Finding(
             "bound",
             "notice",
             found,
-            "the loss is no bound of ln p(x)",
+            "the loss is not −ELBO",
             "comparing runs by the ELBO, which weighs the KL by 1, and by what the objective is for",
         )
     return Finding("bound", "fine", found)
@@ -293,7 +326,7 @@ def learning(evidence: Evidence) -> Finding | None:
             "notice",
             found,
             "the loss still falls: the model has not learnt what it can",
-            f"a longer training, such as training.epochs={2 * int(evidence.history['epoch'][-1])}",
+            f"a longer training, such as {_length(evidence, 2 * int(evidence.history['epoch'][-1]))}",
         )
     return Finding("learning", "fine", found)
 

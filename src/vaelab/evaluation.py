@@ -51,7 +51,7 @@ def evaluate(
     modules = {name: _load(name) for name in metrics}
     measured_on = {
         **protocol,
-        "images_sha256": images.fingerprint(),
+        **_digests("images", images),
         "weights_sha256": _sha256_of_weights(run),
         "seed": SEED,
     }
@@ -63,7 +63,7 @@ def evaluate(
         looks_through = extractor if looks(name) else None
         wanted = {
             **measured_on,
-            **({"train_sha256": learns_from.fingerprint()} if learns_from is not None else {}),
+            **({} if learns_from is None else _digests("train", learns_from)),
             **({"extractor": looks_through.name} if looks_through is not None else {}),
             **({"options": dict(options[name])} if options.get(name) else {}),
         }
@@ -83,6 +83,12 @@ def evaluate(
             known[name] = {**numbers, "measured_on": wanted}
         run.write_json(EVALUATION, known)
     return {name: known[name] for name in metrics if name in known}
+
+
+def _digests(name: str, images: Images) -> dict[str, str]:
+    """Fingerprints of images and, where there is any, of what is told of them."""
+    told = images.told_fingerprint()
+    return {f"{name}_sha256": images.fingerprint(), **({} if told is None else {f"{name}_told_sha256": told})}
 
 
 def usual() -> tuple[str, ...]:

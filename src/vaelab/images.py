@@ -78,6 +78,8 @@ class Images:
             column = getattr(self, name)
             if column is not None and len(column) != shape[0]:
                 raise ValueError(f"{len(column)} {name} for {shape[0]} images")
+        if self.attributes is not None and len(self.attribute_names) != self.attributes.shape[1]:
+            raise ValueError(f"{len(self.attribute_names)} names for {self.attributes.shape[1]} attributes")
         if self.factors is not None:
             self._check_factors(self.factors)
 
@@ -146,6 +148,18 @@ class Images:
         step = max(1, (1 << 24) // math.prod(self.pixels.shape[1:]))
         for start in range(0, len(self), step):
             digest.update(np.ascontiguousarray(self.pixels[start : start + step]).data)
+        return digest.hexdigest()
+
+    def told_fingerprint(self) -> str | None:
+        """SHA-256 of labels, attributes and factors with their names; None where nothing is told of the images."""
+        columns = {"labels": self.labels, "attributes": self.attributes, "factors": self.factors}
+        told = {name: np.asarray(column).astype(np.int64) for name, column in columns.items() if column is not None}
+        if not told:
+            return None
+        names = self.label_names, self.attribute_names, self.factor_names, self.factor_sizes
+        digest = hashlib.sha256(repr((names, [(name, column.shape) for name, column in told.items()])).encode())
+        for column in told.values():
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
 

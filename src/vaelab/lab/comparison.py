@@ -79,7 +79,7 @@ QUANTITIES = (
     Quantity("parameters", "", "parameters", digits=0),
     Quantity("seconds", "", "training time", "s", digits=0),
 )
-"""Nats are per image, on the held-out images."""
+"""Nats are per image, on the held-out images; the three parts of the KL are those of training images."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,12 @@ def _measure(run: Run, model: VAE, images: DataOfRun, train: Images) -> dict[str
     results = evaluation.evaluate(run, model, held, images.protocol, evaluation.COMPARED + of_factors, train)
     if run.evaluation != before:
         update_report(run, model)
-    same = ("images_sha256", "weights_sha256")
+    same = ("images_sha256", "images_told_sha256", "weights_sha256")
     for name in WHERE_MEASURED:
         entry = run.evaluation.get(name)
-        if entry and all(entry["measured_on"][key] == results["likelihood"]["measured_on"][key] for key in same):
+        if entry and all(
+            entry["measured_on"].get(key) == results["likelihood"]["measured_on"].get(key) for key in same
+        ):
             results[name] = entry
     return results
 

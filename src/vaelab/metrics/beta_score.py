@@ -36,7 +36,8 @@ def accuracies_of_classifier(
 ) -> tuple[float, float]:
     """Shares of ``train`` and ``test`` whose factor is told by a multinomial logistic regression fitted on ``train``.
 
-    It minimises ½‖W‖² + C Σ log-loss on features as they are, bias free. ValueError where all are of one factor.
+    It minimises ½‖W‖² + C Σ log-loss on features as they are, bias free; of two factors W is the one weight of the log
+    odds. ValueError where all are of one factor.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -79,7 +79,8 @@ def measure(model: VAE, images: Images, generator: torch.Generator) -> dict[str,
     """MSE, PSNR by both conventions, and SSIM of the expected images of posterior means.
 
     ``psnr_of_mean_mse`` and ``psnr_mean_over_finite`` are different numbers; the second, a mean over images, is the
-    larger. Each is left out where it would be infinite, SSIM where a side is below 11 pixels.
+    larger where no image is reproduced exactly. Each is left out where it would be infinite, SSIM where a side is below
+    11 pixels.
     """
     has_ssim = min(images.image_shape[1:]) >= WINDOW
     errors, similarities = np.empty(len(images)), np.empty(len(images))

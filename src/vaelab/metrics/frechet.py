@@ -40,7 +40,8 @@ def measure(
     """Distance of generated images, of reconstructions and of training images from the images; None for one image.
 
     Called ``fid`` with Inception's features, else ``frechet_distance``. That of training images is what a perfect model
-    would reach. All are too large by about 1/n: compare at equal numbers of images and with one extractor.
+    would reach. All are too large by an amount that falls as 1/n: compare at equal numbers of images and with one
+    extractor.
     """
     seen = look(model, images, generator, train=train, samples=samples, extractor=extractor)
     if seen is None:

@@ -33,7 +33,8 @@ def robustness(
 
 
 def irs(codes: Float[np.ndarray, "n latent"], factors: Int[np.ndarray, "n factor"], quantile: float = 0.99) -> float:
-    """``irs_of`` the ``robustness`` of codes; between 0 and 1."""
+    """``irs_of`` the ``robustness`` of codes; at most 1, and 0 or more but for a latent whose rare
+    values lie far from the rest."""
     return irs_of(*robustness(codes, factors, quantile))
 
 

@@ -42,7 +42,8 @@ def bits_per_dim(nats: float, num_pixels: int, scale: float = 1.0) -> float:
 def log_likelihood_of(model: VAE, images: Images) -> tuple[str, bool]:
     """What ln p(x|z) of these images is, and whether it is a probability, which alone has bits per dimension."""
     wants_binary = getattr(model.likelihood, "wants_binary", False)
-    if wants_binary and not np.isin(np.asarray(images.pixels[:CHUNK]), (0, 255)).all():
+    parts = (images.pixels[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+    if wants_binary and not all(np.isin(np.asarray(part), (0, 255)).all() for part in parts):
         return "cross entropy of grey pixels, not a likelihood (1907.06845)", False
     if wants_binary or getattr(model.likelihood, "is_discrete", False):
         return "probability of the pixel values, in nats per image", True
@@ -74,7 +75,7 @@ def measure(
     kind, is_discrete = log_likelihood_of(model, images)
     return {
         "elbo": float(values.mean()),
-        "elbo_standard_error": elbo_error,
+        **({} if elbo_error is None else {"elbo_standard_error": elbo_error}),
         **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.facts.num_pixels)} if is_discrete else {}),
         "reconstruction": float(error.mean()),
         "kl": float(kl.sum(1).mean()),

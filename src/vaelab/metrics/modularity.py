@@ -50,9 +50,10 @@ def explicitness(
 ) -> float | None:
     """ROC-AUC of one value of a factor against the rest, mean over its values; 0.5 where the codes do not tell it.
 
-    By the probabilities of a multinomial logistic regression (½‖W‖² + C Σ log-loss, bias free) on codes standardised by
-    those learnt from. Values that none of those learnt from has, or all or none of those tested, are left out; None
-    where that leaves none. Ridgeway & Mozer 2018 (1802.05312). ValueError for a factor of one value.
+    By the probabilities of a multinomial logistic regression (½‖W‖² + C Σ log-loss, bias free; of two values W is the
+    one weight of the log odds) on codes standardised by those learnt from. Values that none of those learnt from has,
+    or all or none of those tested, are left out; None where that leaves none. Ridgeway & Mozer 2018 (1802.05312).
+    ValueError for a factor of one value.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
