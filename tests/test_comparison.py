@@ -367,6 +367,8 @@ def test_runs_on_other_images_are_no_seeds_of_one_another(tmp_path: Path):
         ([6, 6], 0.3, 0, "6"),
         ([None], None, 2, "–"),
         ([None, 2.0], None, 2, "2.00"),
+        ([9.2084, 9.2084 + 1e-8], None, 2, "9.21 ± 0.00"),
+        ([9.2084, 9.2084 + 2e-6], None, 2, "9.208401 ± 0.000001"),
     ],
 )
 def test_cells(values: list[float | None], error: float | None, digits: int, shown: str):

@@ -373,7 +373,7 @@ def _cell(values: Sequence[float | None], error: float | None, digits: int) -> s
     if len(values) > 1:
         error = math.sqrt(sum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1) / len(known)) or None
         digits = max(digits, 1) if error else digits
-    if error:  # a digit that is not 0
+    if error and error >= 0.5e-6:  # a digit that is not 0
         digits = max(digits, min(6, -math.floor(math.log10(error))))
     shown = f"{mean:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error is not None else "")
     return shown.replace("-", "−")
