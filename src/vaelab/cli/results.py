@@ -14,6 +14,7 @@ from vaelab.cli.options import (
 )
 from vaelab.view import (
     print_json,
+    print_note,
     show_progress,
     table,
 )
@@ -70,9 +71,17 @@ def evaluate(
     from vaelab import lab
 
     show_progress()
-    results = lab.evaluate(run, data=data, metrics=names_of(metrics), set=overrides_of(overrides))
+    asked = names_of(metrics)
+    results = lab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides))
+    if absent := [metric for metric in asked or () if metric not in results]:
+        print_note(
+            f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
+            "(no known factors, attributes or classes, or too few of them)"
+        )
     if as_json:
         print_json(results)
+        return
+    if not results:
         return
     rows = [
         (metric, name.replace("_", " "), f"{value:.4f}")
