@@ -336,6 +336,7 @@ def begin_run(path: Path, overrides: dict[str, Any], sha: str = "x") -> Run:
         ([{"objective.beta": 0.5}, {"objective.beta": 4.0}], ["β = 0.5", "β = 4"]),
         ([{}, {"network.name": "conv", "network.channels": [8], "network.strides": [2]}], ["mlp", "conv"]),
         ([{}, {"objective.name": "elbo"}], ["beta", "elbo"]),
+        ([{}, {"objective.beta": 4.0}, {"objective.name": "dip"}], ["beta, β = 1", "beta, β = 4", "dip"]),
         ([{"network.latent_dim": 2}, {"network.latent_dim": 9}], ["latents = 2", "latents = 9"]),
         ([{}, {"network.hidden": [8, 8]}], ["hidden = [16]", "hidden = [8, 8]"]),
         ([{}, {"training.seed": 3, "training.threads": 2}], ["digits"]),

@@ -42,9 +42,7 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 def _labels(runs: Sequence[Run]) -> list[str]:
     """A label for each run, no two alike: what differs, else the directory's name, else its path."""
     tables = [_flat(run.recipe) for run in runs]
-    keys = [key for key in dict.fromkeys(key for table in tables for key in table) if _differs(key, tables)]
-    keys = [key for key in keys if not (_differs(f"{key.split('.')[0]}.name", tables) and _is_own(key, tables))]
-    labels = [label_values({key: table[key] for key in keys if key in table}) for table in tables]
+    labels = [label_values(_telling(table, tables)) for table in tables]
     if len(runs) == 1:
         return [runs[0].recipe.name]
     if len(set(labels)) == len(labels) and max(len(label) for label in labels) <= LONGEST:
@@ -72,13 +70,17 @@ def _toml(value: Any) -> str:
     return recipes.toml_value(value)
 
 
-def _differs(key: str, tables: Sequence[dict[str, Any]]) -> bool:
-    return any(table.get(key) != tables[0].get(key) for table in tables)
-
-
-def _is_own(key: str, tables: Sequence[dict[str, Any]]) -> bool:
-    """Whether a key belongs to one member of its section and not to another."""
-    return any(key not in table for table in tables)
+def _telling(table: dict[str, Any], tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What sets one recipe apart from the others. What only some members of a folder have (β, where FactorVAE is among
+    the objectives) tells it from recipes with the same member."""
+    told = {}
+    for key, value in table.items():
+        name = f"{key.split('.')[0]}.name"
+        is_own = any(key not in other for other in tables)
+        rivals = [other for other in tables if other.get(name) == table.get(name)] if is_own else tables
+        if any(other.get(key) != value for other in rivals):
+            told[key] = value
+    return told
 
 
 # -- comparability ----------------------------------------------------------------------------------------------------
