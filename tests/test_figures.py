@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vaelab import catalog
-from vaelab.figures import CLASS_COLOURS, class_colormap, comparison, data, losses, rate_distortion, render
+from vaelab.figures import CLASS_COLOURS, aggregate, class_colormap, comparison, data, losses, rate_distortion, render
 from vaelab.figures._sheet import sheet_figure
 from vaelab.images import Images
+from vaelab.latent import Codes
 
 NAMES = catalog.names("figures")
 FROM_MODEL = [name for name in NAMES if hasattr(catalog.load("figures", name), "compute")]
@@ -152,6 +153,21 @@ def test_the_manifold_is_decoded_where_its_axes_say(make_model: Callable[..., An
 def test_classes_have_different_colours():
     assert len(set(CLASS_COLOURS)) == 10
     assert len({tuple(class_colormap(25)(i)) for i in range(25)}) == 25
+
+
+@pytest.mark.parametrize("log_var", [0.0, -25.0])
+def test_the_density_of_a_narrow_posterior_is_not_lost_between_two_points(log_var: float):
+    means = np.float32([[0.03, -1.21], [2.96, 0.54]])
+    edges = np.linspace(-6, 6, 121)
+    density = aggregate.cell_densities(edges, Codes(means, np.full_like(means, log_var)), np.array([1, 0]))
+    assert density.sum(1) * 0.1 == pytest.approx([1, 1], abs=2e-3)
+    centres = (edges[:-1] + edges[1:]) / 2
+    if log_var == 0:
+        truth = np.exp(-0.5 * (centres[:, None] - means[:, 1]) ** 2).mean(1) / np.sqrt(2 * np.pi)
+        assert density[0] == pytest.approx(truth, abs=4e-4)  # h²/24 of the second derivative
+    else:
+        assert centres[density[0] > 0] == pytest.approx([-1.25, 0.55])
+        assert density[0].max() == pytest.approx(5)  # half of the mass in a cell of a tenth
 
 
 def test_traversals_show_the_latents_with_the_largest_kl_first(make_model: Callable[..., Any]):

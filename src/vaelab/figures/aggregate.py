@@ -15,7 +15,7 @@ from vaelab.model import VAE
 TITLE = "Aggregate posterior"
 ORDER = 65
 SPLIT = "valid"
-MOST_IMAGES, MOST_LATENTS, POINTS = 2000, 8, 201
+MOST_IMAGES, MOST_LATENTS, CELLS = 2000, 8, 120
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
@@ -24,10 +24,10 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     codes = encode_images(model, images.take(some))
     latents = np.argsort(codes.kl, kind="stable")[::-1][:MOST_LATENTS]
     reach = float(max(4.0, 1.05 * np.abs(codes.mean[:, latents]).max()))
-    grid = np.linspace(-reach, reach, POINTS)
+    edges = np.linspace(-reach, reach, CELLS + 1)
     return {
-        "grid": grid,
-        "density": mixture_density(grid, codes, latents),
+        "grid": (edges[:-1] + edges[1:]) / 2,
+        "density": cell_densities(edges, codes, latents),
         "latents": latents,
         "kl": codes.kl[latents],
         "num_latents": codes.mean.shape[1],
@@ -35,16 +35,20 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     }
 
 
-def mixture_density(
-    grid: Float[np.ndarray, " points"], codes: Codes, latents: np.ndarray
-) -> Float[np.ndarray, "latents points"]:
-    """q(z_j) = 1/N Σₙ N(z_j; μ_nj, σ²_nj) at the points of ``grid``, float64."""
-    densities = np.empty((len(latents), len(grid)))
-    for i, j in enumerate(latents):
-        mean, deviation = codes.mean[:, j, None].astype(np.float64), np.exp(0.5 * codes.log_var[:, j, None])
-        exponent = -0.5 * ((grid - mean) / deviation) ** 2
-        densities[i] = (np.exp(exponent) / (deviation * math.sqrt(2 * math.pi))).mean(0)
-    return densities
+def cell_densities(
+    edges: Float[np.ndarray, " edges"], codes: Codes, latents: np.ndarray
+) -> Float[np.ndarray, "latents cells"]:
+    """Mean of q(z_j) = 1/N Σₙ N(z_j; μ_nj, σ²_nj) over each cell between two edges, float64.
+
+    From distribution functions, so that a posterior narrower than a cell counts in full wherever it lies in it.
+    """
+    places, densities = torch.from_numpy(edges), []
+    for j in latents:
+        mean = torch.from_numpy(codes.mean[:, j, None]).double()
+        deviation = torch.exp(0.5 * torch.from_numpy(codes.log_var[:, j, None]).double())
+        share_below = torch.special.ndtr((places - mean) / deviation).mean(0)
+        densities.append((share_below.diff() / places.diff()).numpy())
+    return np.stack(densities)
 
 
 def draw(arrays: Arrays) -> Figure:
