@@ -205,9 +205,9 @@ def test_grey_arrays_in_files(tmp_path: Path, array: NDArray[Any], expected: NDA
 @pytest.mark.parametrize(
     ("array", "says"),
     [
-        (np.zeros((4, 5, 5, 3), np.uint8), r"images of shape \[4, 5, 5, 3\] do not fit this model"),
-        (np.zeros((4, 9, 8, 3), np.int16), "must be uint8 or floating point; got torch.int16"),
-        (np.zeros((4, 9, 8, 3), complex), "must be uint8 or floating point; got complex128"),
+        (np.zeros((4, 5, 5, 3), np.uint8), r"a\.npy: images of shape \[4, 5, 5, 3\] do not fit this model"),
+        (np.zeros((4, 9, 8, 3), np.int16), r"a\.npy: images must be uint8 or floating point; got torch.int16"),
+        (np.zeros((4, 9, 8, 3), complex), r"a\.npy: images must be uint8 or floating point; got complex128"),
         (np.zeros((0, 9, 8, 3), np.uint8), r"no images in .*a\.npy"),
         (np.array(3.0), r"images of shape \[\] do not fit"),
     ],
@@ -226,7 +226,7 @@ def test_floats_out_of_range_are_refused_where_they_are_read(tmp_path: Path) -> 
     np.save(tmp_path / "a.npy", array)
     pixels = read_pictures(tmp_path / "a.npy", RGB)[0].pixels
     np.testing.assert_array_equal(pixels[:3], channels_last[:3])
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"a\.npy: floating-point images must lie in \[0, 1\]"):
         pixels[2:]
 
 

@@ -42,7 +42,7 @@ def read_pictures(
     it names the first picture that cannot be.
     """
     if path.is_file() and path.suffix in (".npy", ".npz"):
-        pixels: PixelArray = _converted(map_array(path), image_shape)
+        pixels: PixelArray = _converted(path, image_shape)
         return Images(pixels, source=str(path)), Numbered(path.name, len(pixels))
     found = scan(path)
     if not found.entries:
@@ -133,15 +133,23 @@ def _together(function: Callable[[int], Pixels], numbers: list[int]) -> Iterator
             pool.shutdown(cancel_futures=True)
 
 
-def _converted(array: NDArray[Any], image_shape: tuple[int, int, int]) -> PixelArray:
-    """One image or many in any layout that models take; ValueError when shape or type does not fit."""
-    count = len(as_model_input(torch.empty(array.shape, dtype=torch.uint8, device="meta"), image_shape)[0])
+def _converted(path: Path, image_shape: tuple[int, int, int]) -> PixelArray:
+    """One image or many in any layout that models take; ValueError when shape, type or pixels do not fit."""
+    array = map_array(path)
+
+    def convert(images: Any) -> torch.Tensor:
+        try:
+            return as_model_input(images, image_shape)[0]
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    count = len(convert(torch.empty(array.shape, dtype=torch.uint8, device="meta")))
     many = array if len(array) == count else array[None]
     channels, height, width = image_shape
     if many.dtype == np.uint8 and many.shape[1:] == (height, width, channels):
         return many
-    as_model_input(many[:0], image_shape)  # for its complaint about the type
-    return Unread(count, image_shape, lambda indices: to_uint8(as_model_input(many[indices], image_shape)[0]))
+    convert(many[:0])  # for its complaint about the type
+    return Unread(count, image_shape, lambda indices: to_uint8(convert(many[indices])))
 
 
 def read_ahead(pixels: PixelArray, spans: Iterable[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
