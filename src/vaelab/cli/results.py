@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vaelab.cli.options import (
+    FAILED,
     DataOption,
     JsonOption,
     RunArgument,
@@ -80,8 +81,9 @@ def evaluate(
         )
     if as_json:
         print_json(results)
-        return
     if not results:
+        raise typer.Exit(FAILED)
+    if as_json:
         return
     rows = [
         (metric, name.replace("_", " "), f"{value:.4f}")
