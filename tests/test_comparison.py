@@ -123,6 +123,13 @@ def test_nothing_is_overwritten_unless_told(vaelab: Typed, runs: dict[str, Path]
     assert "is a file" in err
 
 
+def test_a_copied_run_is_not_called_another_seed(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+    shutil.copytree(runs["one"], tmp_path / "copied")
+    code, out, _ = vaelab("compare", runs["one"], "copied", "--out", "c")
+    assert code == 0
+    assert out.splitlines()[0].endswith("(2 runs)")
+
+
 def test_seeds_of_a_recipe_are_one_column_with_the_standard_error_of_their_mean(
     vaelab: Typed, runs: dict[str, Path], tmp_path: Path
 ):

@@ -339,7 +339,7 @@ def print_comparison(comparison: "lab.Comparison") -> None:
     groups = comparison.groups
     has_seeds = any(len(rows) > 1 for rows in groups.values())
     columns = [
-        [label + (f" ({_count(len(rows), 'seed')})" if has_seeds else "")]
+        [label + (f" ({_members(rows)})" if has_seeds else "")]
         + [
             _cell([row[q.key] for row in rows], rows[0].get(f"{q.key}_standard_error"), q.digits)
             for q in lab.QUANTITIES
@@ -362,6 +362,11 @@ def print_comparison(comparison: "lab.Comparison") -> None:
     limits = ", ".join(f"{math.log(count):.2f} (parts of the KL: N = {count:,} {what})" for count, what in decomposed)
     over = "the seeds of a recipe" if has_seeds else "images, or samples for the parts of the KL"
     print(f"nats per held-out image; ±: standard error over {over}; mutual information ≤ ln N = {limits}")
+
+
+def _members(rows: Sequence[Mapping[str, Any]]) -> str:
+    is_copied = len({row["seed"] for row in rows}) < len(rows)
+    return _count(len(rows), "run" if is_copied else "seed")
 
 
 def _cell(values: Sequence[float | None], error: float | None, digits: int) -> str:
