@@ -175,6 +175,22 @@ def test_support_vector_machines_are_at_the_minimum() -> None:
     assert found[0, 0] == pytest.approx(right, abs=0.011)
 
 
+def test_scores_of_arrays_leave_out_a_factor_of_one_value() -> None:
+    train, test = random_part(0), random_part(1)
+    still = [np.column_stack([np.ones(80, np.int64), part.factors]) for part in (train, test)]
+    matrix = sap.accuracies(train.codes, train.factors, test.codes, test.factors, 0.05)
+    assert sap.sap(train.codes, still[0], test.codes, still[1], 0.05) == sap.sap_of(matrix)
+    column, _, in_test = dci.importances(train.codes, train.factors, test.codes, test.factors, generator())
+    found = dci.dci(train.codes, still[0], test.codes, still[1], generator())
+    assert (found["disentanglement"], found["completeness"]) == dci.disentanglement_completeness(column)
+    assert found["informativeness"] == in_test.mean()
+    for score in (sap.sap, lambda *arrays: dci.dci(*arrays, generator())):
+        with pytest.raises(ValueError, match="takes more than one value"):
+            score(train.codes, still[0][:, :1], test.codes, still[1][:, :1])
+        with pytest.raises(ValueError, match="compares"):
+            score(train.codes[:, :1], train.factors, test.codes[:, :1], test.factors)
+
+
 @given(st.integers(0, 2**32 - 1), st.permutations(range(4)))
 @settings(max_examples=8)
 def test_sap_does_not_depend_on_order(seed: int, order: list[int]) -> None:

@@ -22,7 +22,20 @@ from vaelab.facts import Facts
 from vaelab.images import Images
 from vaelab.latent import Codes, encode_images
 from vaelab.likelihoods.gaussian import Likelihood, NormalPixels
-from vaelab.metrics import active_units, fidelity, sparsity
+from vaelab.metrics import (
+    active_units,
+    beta_score,
+    decomposition,
+    factor_score,
+    fidelity,
+    frechet,
+    irs,
+    kid,
+    mig,
+    modularity,
+    precision_recall,
+    sparsity,
+)
 from vaelab.metrics import likelihood as likelihood_metric
 from vaelab.model import VAE
 
@@ -163,6 +176,44 @@ def test_measures_of_codes_are_those_of_freshly_encoded_images(make_model: MakeM
     assert of_codes == module.measure(vae, given, generator(), **few(name))
     np.testing.assert_array_equal(codes.mean, kept[0])
     np.testing.assert_array_equal(codes.log_var, kept[1])
+
+
+@every_measure_of_codes
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_codes_that_are_not_finite_are_refused(name: str, wrong: float) -> None:
+    shown, means = told_images(40), np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    means[::2, 1] = wrong
+    with pytest.raises(ValueError, match="posterior means are not finite numbers"):
+        catalog.load("metrics", name).measure_codes(Codes(means, np.zeros_like(means)), shown, torch.Generator())
+
+
+def scores_of_arrays() -> dict[str, Callable[[NDArray[np.float64]], object]]:
+    """Functions of codes or features alone, the factors or the other set being given."""
+    factors = np.random.default_rng(0).integers(0, 3, (40, 2))
+    other = np.random.default_rng(1).standard_normal((40, 3))
+    return {
+        "mig": lambda codes: mig.mig(codes, factors),
+        "modularity": lambda codes: modularity.modularity(codes, factors),
+        "irs": lambda codes: irs.irs(codes, factors),
+        "factor_score": lambda codes: factor_score.factor_score(codes, factors, torch.Generator(), train_votes=9),
+        "beta_score": lambda codes: beta_score.beta_score(codes, factors, torch.Generator(), train_votes=9),
+        "active_units": active_units.active_units,
+        "kl_decomposition": lambda codes: decomposition.kl_decomposition(codes, 0 * other, torch.Generator()),
+        "frechet": lambda features: frechet.frechet_distance(other, features),
+        "kid": lambda features: kid.kernel_distance(features, other),
+        "precision_recall": lambda features: precision_recall.precision_recall(other, features),
+        "density_coverage": lambda features: precision_recall.density_coverage(features, other),
+    }
+
+
+@pytest.mark.parametrize("name", scores_of_arrays())
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_arrays_that_are_not_finite_are_refused(name: str, wrong: float) -> None:
+    score, given = scores_of_arrays()[name], np.random.default_rng(0).standard_normal((40, 3))
+    score(given)
+    given[::2, 1] = wrong
+    with pytest.raises(ValueError, match="are not finite numbers"):
+        score(given)
 
 
 @every_learner

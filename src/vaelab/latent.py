@@ -42,6 +42,13 @@ Encode = Callable[[Images], Codes]
 """Images → their posteriors under one model."""
 
 
+def as_finite(values: Float[np.ndarray, "n column"], what: str = "posterior means") -> NDArray[np.float64]:
+    """float64; ValueError where one is no finite number: what is made of it may look like any other result."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"some {what} are not finite numbers: the model has diverged, nothing can be measured")
+    return values.astype(np.float64)
+
+
 def chunk_spans(count: int, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     """(first, one after the last) of the chunks in which so many images of this shape go through a network."""
     length = chunk_length(image_shape)
@@ -142,12 +149,12 @@ class Probe:
 def fit_probe(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"], C: float = 1.0) -> Probe:
     """The probe that minimises ½‖w‖² + C Σ ln(1 + exp(−y f)), y = ±1 for ``has``, bias free; float64.
 
-    ValueError where all or none have it.
+    ValueError where all or none have it, and for codes that are not finite.
     """
     from sklearn.linear_model import LogisticRegression
 
     _check_both(has)
-    given = codes.astype(np.float64)
+    given = as_finite(codes)
     varies = given.max(0) > given.min(0)  # computed, the variance of equal numbers may be a rounding error
     mean, std = np.where(varies, given.mean(0), given[0]), np.where(varies, given.std(0), 1)
     # Newton's method takes a second where lbfgs takes ten on 16,000 codes that are nearly separable.

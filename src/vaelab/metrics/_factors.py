@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes
+from vaelab.latent import Codes, as_finite
 
 
 def varying(factors: Int[np.ndarray, "n factor"]) -> tuple[Int[np.ndarray, "n kept"], Int[np.ndarray, " kept"]]:
@@ -48,9 +48,10 @@ def describe_factors(images: Images, kept: Int[np.ndarray, " kept"]) -> dict[str
 def histogram_bins(codes: Float[np.ndarray, "n latent"], bins: int = 20) -> Int[np.ndarray, "n latent"]:
     """The number, from 0, of the bin of every code: ``bins`` of equal width from a latent's least to its largest code.
 
-    The largest code lies in the last bin; a latent that does not vary lies in one.
+    The largest code lies in the last bin; a latent that does not vary lies in one. ValueError for codes that are not
+    finite.
     """
-    given = codes.astype(np.float64)
+    given = as_finite(codes)
     low, high = given.min(0), given.max(0)
     still = low == high
     edges = np.linspace(np.where(still, low - 0.5, low), np.where(still, high + 0.5, high), bins + 1)[:-1]
@@ -132,9 +133,7 @@ def draw_parts(
     factors, kept = varying(images.factors[rows])
     if not len(kept):
         return None
-    means = codes.mean.astype(np.float64)
-    if not np.isfinite(means).all():
-        raise ValueError("some posterior means are not finite numbers: the model has diverged, nothing can be measured")
+    means = as_finite(codes.mean)
     protocol: dict[str, Any] = {
         "codes": "posterior means",
         "images": len(images),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaelab.downloads import DownloadFailed, fetch
 from vaelab.images import Images, choose
-from vaelab.latent import chunk_spans
+from vaelab.latent import as_finite, chunk_spans
 from vaelab.model import VAE
 from vaelab.runtime import cache_dir, data_roots, progress
 from vaelab.runtime import generator as generator_for
@@ -235,12 +235,12 @@ def look(
 def check_sets(
     a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m other"], least: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both sets in float64; ValueError where they do not fit each other or are too small."""
+    """Both sets in float64; ValueError where they do not fit each other, are too small or not finite."""
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"sets with {a.shape[1]} and {b.shape[1]} features cannot be compared: use one extractor")
     if min(len(a), len(b)) < least:
         raise ValueError(f"sets of {len(a)} and {len(b)} images: {least} or more of each are needed")
-    return a.astype(np.float64), b.astype(np.float64)
+    return as_finite(a, "features"), as_finite(b, "features")
 
 
 def _flat(images: Float[Tensor, "n channel height width"]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes
+from vaelab.latent import Codes, as_finite
 from vaelab.metrics._factors import describe_factors, draw, varying
 
 BLOCK = 1 << 20
@@ -30,8 +30,7 @@ def factors_to_hold(codes: Codes, images: Images) -> tuple[Int[np.ndarray, "n ke
     held = np.array([is_shared(column) for column in factors.T], bool)
     if held.sum() < 2:
         return None
-    if not np.isfinite(codes.mean).all():
-        raise ValueError("some posterior means are not finite numbers: the model has diverged, nothing can be measured")
+    as_finite(codes.mean)
     return factors[:, held], {
         "codes": "posterior means",
         "images": len(images),

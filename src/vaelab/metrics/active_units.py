@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.model import VAE
 
 
@@ -18,9 +18,10 @@ def active_units(
 ) -> tuple[int, Float[np.ndarray, " latent"]]:
     """The number of latents j with Var_x[μ_j(x)] > ``threshold``, and these variances (1/N, float64).
 
-    Burda et al. 2016 (1509.00519), section 5.2: A_u = Cov_x(E_{u~q(u|x)}[u]) > 10⁻².
+    Burda et al. 2016 (1509.00519), section 5.2: A_u = Cov_x(E_{u~q(u|x)}[u]) > 10⁻². ValueError for means that are
+    not finite.
     """
-    variances: NDArray[np.float64] = means.astype(np.float64).var(0)
+    variances: NDArray[np.float64] = as_finite(means).var(0)
     return int((variances > threshold).sum()), variances
 
 

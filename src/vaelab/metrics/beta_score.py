@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.metrics._sharing import BLOCK, draw_sharing, factors_to_hold
 from vaelab.model import VAE
 
@@ -18,7 +18,7 @@ def distances(
     codes: Float[np.ndarray, "n latent"], first: Int[np.ndarray, "votes pairs"], second: Int[np.ndarray, "votes pairs"]
 ) -> Float[np.ndarray, "votes latent"]:
     """Mean over pairs of |c₁ − c₂| of every latent, the rows of ``first`` being paired with those of ``second``."""
-    given = codes.astype(np.float64)
+    given = as_finite(codes)
     means: NDArray[np.float64] = np.empty((len(first), codes.shape[1]))
     step = max(1, BLOCK // (first.shape[1] * codes.shape[1]))
     for start in range(0, len(first), step):

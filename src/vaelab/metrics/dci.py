@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaelab.images import Images
 from vaelab.latent import Codes, encode_images
-from vaelab.metrics._factors import draw_parts
+from vaelab.metrics._factors import draw_parts, some_varying, varying
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
@@ -27,9 +27,13 @@ def disentanglement_completeness(importances: Float[np.ndarray, "latent factor"]
     factors: Eastwood & Williams 2018 (By-7dz-AZ), section 2, where C is the plain mean, which it equals if the
     importances for each factor add up to 1. 0 where all are 0. ValueError for one latent or one factor.
     """
-    if min(importances.shape) < 2:
-        raise ValueError(f"DCI compares latents and factors; got {importances.shape[0]} and {importances.shape[1]}")
+    _check(*importances.shape)
     return _concentration(importances), _concentration(importances.T)
+
+
+def _check(latents: int, factors: int) -> None:
+    if min(latents, factors) < 2:
+        raise ValueError(f"DCI compares latents and factors; got {latents} and {factors}")
 
 
 def _concentration(importances: NDArray[np.float64]) -> float:
@@ -71,6 +75,31 @@ def importances(
             in_test.append((trees.predict(codes) == values).mean())
             bar.advance(1)
     return np.stack(columns, 1), np.array(in_training), np.array(in_test)
+
+
+def dci(
+    train_codes: Float[np.ndarray, "n latent"],
+    train_factors: Int[np.ndarray, "n factor"],
+    codes: Float[np.ndarray, "m latent"],
+    factors: Int[np.ndarray, "m factor"],
+    generator: torch.Generator,
+    jobs: int = 1,
+) -> dict[str, float]:
+    """``disentanglement_completeness`` of the ``importances`` for the factors that vary among ``train_factors``.
+
+    "informativeness" is the trees' accuracy on ``codes``, mean over factors. ValueError where fewer than two factors
+    vary, and for a single latent.
+    """
+    _, kept = varying(train_factors)
+    learnt = some_varying(train_factors)
+    _check(train_codes.shape[1], learnt.shape[1])  # before the trees, which take minutes
+    matrix, _, in_test = importances(train_codes, learnt, codes, factors[:, kept], generator, jobs)
+    disentanglement, completeness = disentanglement_completeness(matrix)
+    return {
+        "disentanglement": disentanglement,
+        "completeness": completeness,
+        "informativeness": float(in_test.mean()),
+    }
 
 
 def measure_codes(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vaelab.distributions import DiagonalNormal
 from vaelab.images import Images, choose
-from vaelab.latent import Codes, Encode, encode_images
+from vaelab.latent import Codes, Encode, as_finite, encode_images
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
@@ -137,7 +137,8 @@ def kl_decomposition(
 
 
 def _normal(means: NDArray[Any], log_vars: NDArray[Any]) -> DiagonalNormal:
-    return DiagonalNormal(torch.from_numpy(means.astype(np.float64)), torch.from_numpy(log_vars.astype(np.float64)))
+    given = as_finite(means), as_finite(log_vars, "log-variances")
+    return DiagonalNormal(*map(torch.from_numpy, given))
 
 
 def _error(values: NDArray[np.float64]) -> float | None:

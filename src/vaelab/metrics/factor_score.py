@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.metrics._factors import draw
 from vaelab.metrics._sharing import BLOCK, draw_sharing, factors_to_hold
 from vaelab.model import VAE
@@ -17,7 +17,7 @@ from vaelab.model import VAE
 
 def global_variances(codes: Float[np.ndarray, "n latent"], prune: float = 0.05) -> Float[np.ndarray, " latent"]:
     """Variances (1/(n−1)) of the codes, 0 for a latent with a standard deviation below ``prune``: it has no vote."""
-    given = codes.astype(np.float64)
+    given = as_finite(codes)
     variances: NDArray[np.float64] = given.var(0, ddof=1)
     varies = given.max(0) > given.min(0)  # computed, the variance of equal numbers may be a rounding error
     return np.where(varies & (np.sqrt(variances) >= prune), variances, 0)

@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.metrics._factors import draw_parts
 from vaelab.model import VAE
 
@@ -19,9 +19,10 @@ def robustness(
     """1 − (mean over values v of q(|c − mean_v|)) / max|c − mean| of each latent and factor, and max|c − mean|.
 
     q is a quantile over the codes with the value: 0.99 in the study of Locatello et al. 2019 (1811.12359), 1 (the
-    maximum) in Suter et al. 2019 (1811.00007). Both are 0 for a latent that does not vary.
+    maximum) in Suter et al. 2019 (1811.00007). Both are 0 for a latent that does not vary. ValueError for codes that
+    are not finite.
     """
-    given = codes.astype(np.float64)
+    given = as_finite(codes)
     varies = given.max(0) > given.min(0)  # computed, the deviations of equal numbers may be rounding errors
     farthest = np.where(varies, np.abs(given - given.mean(0)).max(0), 0)
     result = np.zeros((given.shape[1], factors.shape[1]))

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
-from vaelab.metrics._factors import draw_parts
+from vaelab.latent import Codes, as_finite, encode_images
+from vaelab.metrics._factors import draw_parts, some_varying, varying
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
@@ -24,6 +24,21 @@ def sap_of(scores: Float[np.ndarray, "latent factor"]) -> float:
         raise ValueError(f"SAP compares two latents; got scores of {len(scores)}")
     ordered = np.sort(scores, axis=0)
     return float((ordered[-1] - ordered[-2]).mean())
+
+
+def sap(
+    train_codes: Float[np.ndarray, "n latent"],
+    train_factors: Int[np.ndarray, "n factor"],
+    codes: Float[np.ndarray, "m latent"],
+    factors: Int[np.ndarray, "m factor"],
+    C: float = 0.01,
+) -> float:
+    """``sap_of`` the ``accuracies`` for the factors that vary among ``train_factors``; between 0 and 1.
+
+    ValueError where none varies, and for a single latent.
+    """
+    _, kept = varying(train_factors)
+    return sap_of(accuracies(train_codes, some_varying(train_factors), codes, factors[:, kept], C))
 
 
 def accuracies(
@@ -56,7 +71,7 @@ def squared_correlations(
     codes: Float[np.ndarray, "n latent"], factors: Int[np.ndarray, "n factor"]
 ) -> Float[np.ndarray, "latent factor"]:
     """The share of a factor's variance that a line through one latent explains; 0 for a latent of variance ≤ 10⁻¹²."""
-    given, values = (table - table.mean(0) for table in (codes.astype(np.float64), factors.astype(np.float64)))
+    given, values = (table - table.mean(0) for table in (as_finite(codes), factors.astype(np.float64)))
     variances = (given**2).mean(0)
     explained: NDArray[np.float64] = (given.T @ values / len(given)) ** 2 / (values**2).mean(0)
     return np.where(variances[:, None] > 1e-12, explained / np.where(variances > 1e-12, variances, 1)[:, None], 0)

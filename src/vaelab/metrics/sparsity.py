@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
+from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.model import VAE
 
 
@@ -33,8 +33,9 @@ def normalise(means: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, "n late
     """Codes divided by each latent's standard deviation (1/N) over the set, not centred; 0 where a latent is constant.
 
     Constant: a standard deviation below 10⁻⁶ of the latent's largest magnitude, which rounding of float32 alone makes.
+    ValueError for codes that are not finite.
     """
-    codes = means.astype(np.float64)
+    codes = as_finite(means)
     deviation = codes.std(0)
     varies = deviation > 1e-6 * np.abs(codes).max(0)
     return np.where(varies, codes / np.where(varies, deviation, 1), 0)
