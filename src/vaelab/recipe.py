@@ -202,8 +202,12 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """``tables`` with dotted overrides; where one names another member, keys that only the old one knew fall away."""
+    """``tables`` with dotted overrides, of which the title tells those that make it another experiment.
+
+    Where one names another member, keys that only the old one knew fall away.
+    """
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
+    changed = []
     names_first = sorted(overrides.items(), key=lambda item: not item[0].endswith(".name"))
     for key, value in names_first:
         section, dot, rest = key.partition(".")
@@ -213,12 +217,17 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
         table = merged.setdefault(section, {})
         if not isinstance(table, dict):
             raise WrongRecipe(f"{section} must be a table, [{section}]")
-        if rest == "name" and section in FOLDERS and table.get("name", DEFAULT_NAMES.get(section)) != value:
+        old = table.get(rest, DEFAULT_NAMES.get(section) if rest == "name" else None)
+        if old != value and section != "expected" and key not in SAME_EXPERIMENT:
+            changed.append(f"{key} = {toml_value(value)}")
+        if rest == "name" and section in FOLDERS and old != value:
             known = {"name", *COMMON[section], *_schema(section, str(value))}
             merged[section] = table = {k: v for k, v in table.items() if k in known}
         table[rest] = value
-    if any(key not in SAME_EXPERIMENT and not key.startswith("expected.") for key in overrides):
+    if changed:
         merged.pop("expected", None)  # numbers that were published for something else
+        if isinstance(title := merged.get("title"), str):  # it may name the very values that are others now
+            merged["title"] = f"{title}; here {', '.join(changed)}"
     return merged
 
 
