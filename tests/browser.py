@@ -127,15 +127,25 @@ class Visit:
         """Open ``address``; ``settings`` are those of a context, such as viewport and permissions."""
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.on_the_way = 0
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
         self.context.set_default_timeout(1000 * SECONDS)
-        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.context.on("request", self._asks)
+        for end in ("requestfinished", "requestfailed"):
+            self.context.on(end, self._has_its_answer)
         if "permissions" not in settings:  # what copying says would come at its own time
             self.context.add_init_script("Clipboard.prototype.writeText = () => new Promise(() => {})")
         self.page = self.context.new_page()
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.go(address)
+
+    def _asks(self, request: Any) -> None:
+        self.requests.append(request.url)
+        self.on_the_way += 1
+
+    def _has_its_answer(self, _: Any) -> None:
+        self.on_the_way -= 1
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -154,6 +164,16 @@ class Visit:
         while not condition():
             assert time.monotonic() < end, f"{what}: not within {SECONDS} s"
             self.page.wait_for_timeout(20)
+
+    def rest(self) -> None:
+        """Until the page has nothing more to do: no answer is awaited, and timers of up to 150 ms asked for none."""
+
+        def rests() -> bool:
+            before = len(self.requests)
+            self.page.evaluate("() => new Promise((done) => setTimeout(done, 200))")
+            return not self.on_the_way and len(self.requests) == before
+
+        self.wait(rests, "the page at rest")
 
     # -- what is shown --
 

@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 from typed import Typed, type_command  # noqa: E402
 
 from vaelab import recipe, runtime, view  # noqa: E402
+from vaelab.lab import features  # noqa: E402
 from vaelab.model import VAE  # noqa: E402
 
 torch.set_num_threads(1)
@@ -42,6 +43,7 @@ def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA", raising=False)
+    monkeypatch.setattr(features, "STEPS", 20)  # how good the features are is asked in test_features.py
     monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
     yield type_command(monkeypatch, capsys)
     runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))

@@ -390,12 +390,12 @@ def test_an_override_is_never_dropped_in_silence(turn: int) -> None:
 
 def test_the_title_tells_what_makes_it_another_experiment() -> None:
     title = recipe.load("mnist-nll").title
-    assert "700 epochs" in title
+    assert "1,500 epochs" in title
     overrides = {"training.epochs": 9, "network.hidden": [5], "training.seed": 1, "training.batch_size": 100}
     loaded = recipe.load("mnist-nll", overrides)
     assert loaded.title == f"{title}; here training.epochs = 9, network.hidden = [5]"
     assert not loaded.expected
-    same = recipe.load("mnist-nll", {"training.seed": 1, "training.epochs": 700, "data.name": "mnist"})
+    same = recipe.load("mnist-nll", {"training.seed": 1, "training.epochs": 1500, "data.name": "mnist"})
     assert (same.title, same.expected) == (title, recipe.load("mnist-nll").expected)
 
 

@@ -146,6 +146,7 @@ def evaluate(
     ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}.
     """
     run = Run.open(run_path)
+    _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
     chosen = tuple(metrics) if metrics else evaluation.usual()
     options = evaluation.parse_options(set or {}, chosen)
     learns = [name for name in chosen if evaluation.learns(name)]
