@@ -86,7 +86,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
     """Torch set up so that the same work gives the same bits, and put back as it was afterwards."""
     before = (
         torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
+        torch.get_deterministic_debug_mode(),
         torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
@@ -95,7 +95,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
     if device.index is not None:
         torch.cuda.set_device(device)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler: 2 s
     # a debugging aid that writes every buffer twice
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _keep_freed_memory()
@@ -106,7 +106,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.set_deterministic_debug_mode(before[1])
         torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.allow_tf32 = before[3]
         torch.backends.cudnn.allow_tf32 = before[4]
