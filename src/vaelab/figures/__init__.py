@@ -108,9 +108,9 @@ def render(figure: Figure, words: dict[str, str]) -> bytes:
     for key, value in {"Software": "vaelab", **words}.items():
         texts.add_itxt(key, value)
     whole = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    few = whole.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     lost = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(whole)).mean()
-    (few if lost < MOST_LOST else whole).save(packed, "PNG", optimize=True, pnginfo=texts, dpi=(DPI, DPI))
+    (few if lost < MOST_LOST else whole).save(packed, "PNG", pnginfo=texts, dpi=(DPI, DPI))
     return packed.getvalue()
 
 
