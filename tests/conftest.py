@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 from typed import Typed, type_command  # noqa: E402
 
 from vaelab import recipe, runtime, view  # noqa: E402
-from vaelab.lab import features  # noqa: E402
+from vaelab.lab import features, results, runs  # noqa: E402
 from vaelab.model import VAE  # noqa: E402
 
 torch.set_num_threads(1)
@@ -39,10 +39,14 @@ def make_model() -> Callable[..., tuple[VAE, nn.Module]]:
 
 @pytest.fixture
 def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Type a command in an empty folder, with an empty cache: (exit code, stdout, stderr)."""
+    """Type a command in an empty folder, with an empty cache: (exit code, stdout, stderr).
+
+    Of its figures, which take most of the time, a run that is trained gets one; ``vaelab figures`` draws all.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA", raising=False)
+    monkeypatch.setattr(runs, "draw_figures", lambda *arguments: results.draw_figures(*arguments, ["losses"]))
     monkeypatch.setattr(features, "STEPS", 20)  # how good the features are is asked in test_features.py
     monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
     yield type_command(monkeypatch, capsys)

@@ -16,6 +16,7 @@ from pyarrow import csv, parquet
 from typed import Typed
 
 from vaelab import idx, lab
+from vaelab.lab import results, runs
 from vaelab.run import Run
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=60",
@@ -50,7 +51,10 @@ def write_idx_set(folder: Path, count: int = 40, labels: int | None = None) -> P
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(vaelab: Typed, tmp_path: Path):
+def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
+    vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "draw_figures", results.draw_figures)  # all of them
     code, out, err = vaelab("train", "digits", *TINY, "--run", "out")
     assert (code, err) == (0, "")
     assert "report: out/report.html" in out

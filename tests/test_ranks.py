@@ -140,35 +140,25 @@ def test_two_processes_train_as_one_and_the_first_alone_writes_and_speaks(tmp_pa
     assert again.count("is done already") == 1
 
 
-def test_a_killed_process_ends_the_job_and_another_number_of_them_goes_on(tmp_path: Path, alone: Run):
+def test_killed_torchrun_begins_again_or_ends_the_job_and_another_number_of_them_goes_on(tmp_path: Path, alone: Run):
     run = Run(tmp_path / "run")
-    words = ["vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]
-    job = start(torchrun("-m", "--", *words, processes=2), tmp_path)
-    victim = wait_for_a_checkpoint(run, job)
-    os.kill(victim, signal.SIGKILL)
+    words = ["-m", "--", "vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]
+    job = start(torchrun("--max-restarts", "1", *words), tmp_path)
+    os.kill(wait_for_a_checkpoint(run, job), signal.SIGKILL)
+    os.kill(wait_for_a_checkpoint(run, job, after=run.newest_checkpoint + 20), signal.SIGKILL)
     said = finish(job, expected=1)
+    assert said.count("goes on after step") == 1
     assert "Traceback" not in "".join(line for line in said.splitlines(True) if line.startswith("vaelab"))
     assert not run.is_trained
-    assert run.newest_checkpoint >= 20
     said = train(tmp_path, run.path, "--set", "training.precision=fp32", processes=3)
     assert "ranks 2 then, 3 now" in said
     assert_equal_to_rounding(run, alone)
 
 
-def test_torchrun_restarts_a_job_that_lost_a_process(tmp_path: Path, alone: Run):
-    run = Run(tmp_path / "run")
-    words = ["-m", "--", "vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]
-    job = start(torchrun("--max-restarts", "1", *words), tmp_path)
-    os.kill(wait_for_a_checkpoint(run, job), signal.SIGKILL)
-    said = finish(job)
-    assert "goes on after step" in said
-    assert_equal_to_rounding(run, alone)
-
-
-def wait_for_a_checkpoint(run: Run, job: "subprocess.Popen[str]") -> int:
-    """The process number of a rank that does not write, once the run has a checkpoint."""
+def wait_for_a_checkpoint(run: Run, job: "subprocess.Popen[str]", after: int = 0) -> int:
+    """The process number of a rank that does not write, once the run has a checkpoint past step ``after``."""
     deadline = time.monotonic() + 120
-    while not run.newest_checkpoint:
+    while run.newest_checkpoint <= after:
         assert job.poll() is None, finish(job)
         assert time.monotonic() < deadline
         time.sleep(0.02)

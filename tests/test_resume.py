@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STEPS = 2000
+STEPS = 800
 COMMAND = [
     sys.executable, "-m", "vaelab", "train", "digits", "--set", "network.name=mlp", "--set", "network.hidden=[24]",
     "--set", f"training.steps={STEPS}", "--set", "training.checkpoint_every=20", "--set", "training.threads=1",
