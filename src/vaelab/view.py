@@ -361,7 +361,9 @@ def print_comparison(comparison: "lab.Comparison") -> None:
     decomposed = sorted({(row["decomposition_codes"], row["decomposition_of"]) for row in comparison.rows})
     limits = ", ".join(f"{math.log(count):.2f} (parts of the KL: N = {count:,} {what})" for count, what in decomposed)
     over = "the seeds of a recipe" if has_seeds else "images, or samples for the parts of the KL"
-    print(f"nats per held-out image; ±: standard error over {over}; mutual information ≤ ln N = {limits}")
+    print(
+        f"nats per image, of the held-out images; ±: standard error over {over}; mutual information ≤ ln N = {limits}"
+    )
 
 
 def _members(rows: Sequence[Mapping[str, Any]]) -> str:
