@@ -45,7 +45,7 @@ Encode = Callable[[Images], Codes]
 def as_finite(values: Float[np.ndarray, "n column"], what: str = "posterior means") -> NDArray[np.float64]:
     """float64; ValueError where one is no finite number: what is made of it may look like any other result."""
     if not np.isfinite(values).all():
-        raise ValueError(f"some {what} are not finite numbers: the model has diverged, nothing can be measured")
+        raise ValueError(f"some {what} are not finite numbers, as those of a diverged model: nothing can be measured")
     return values.astype(np.float64)
 
 
