@@ -294,6 +294,7 @@ def test_the_presets_are_one_experiment_with_two_objectives() -> None:
         "objective.name",
         "objective.num_samples",
         "training.epochs",
+        "training.batch_size",
     }
     assert iwae_preset.objective == {"name": "iwae", "num_samples": 50}
     assert (vae_preset.expected["nll"], iwae_preset.expected["nll"]) == (86.76, 84.78)
