@@ -122,7 +122,7 @@ def test_a_drag_moves_the_code_in_the_plane_of_the_map_alone(visit: Open, runs: 
     assert np.linalg.norm(off(runs[0], axes, after.codes[0])) > 0.1
     one.shows(one.decoded(), decode(runs[0], after.codes[0]))
     assert (one.pixels(one.decoded()) != first).any()
-    assert "No image’s code" in one.page.locator(".origin").inner_text()
+    one.wait(lambda: "No image’s code" in one.page.locator(".origin").inner_text(), "its origin")
 
 
 def test_while_an_image_is_on_its_way_only_the_newest_code_waits(visit: Open, runs: list[Served]):
