@@ -367,6 +367,20 @@ def test_another_member_sheds_the_keys_that_only_the_old_one_knew() -> None:
     assert kept.latent_dim == recipe.load("mnist").latent_dim
 
 
+@pytest.mark.parametrize("name", catalog.names("objectives"))
+@pytest.mark.parametrize("preset", recipe.presets())
+def test_every_preset_takes_every_objective(preset: str, name: str) -> None:
+    loaded = recipe.load(preset, {"objective.name": name}).settled((1, 64, 64), 1000)
+    assert loaded.objective["name"] == name
+    assert "auto" not in loaded.objective.values()
+
+
+def test_what_the_old_member_was_to_choose_is_the_new_ones_default() -> None:
+    assert recipe.load("folder", {"objective.name": "tc"}).objective["beta"] == 6
+    assert recipe.load("folder", {"objective.name": "tc", "objective.beta": 2.0}).objective["beta"] == 2
+    assert recipe.load("folder", {"network.name": "mlp"}).network["latent_dim"] == "auto"
+
+
 def test_the_same_member_keeps_its_keys() -> None:
     assert recipe.load("digits", {"network.name": "conv"}) == recipe.load("digits")
 

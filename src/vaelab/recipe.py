@@ -204,7 +204,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """``tables`` with dotted overrides, of which the title tells those that make it another experiment.
 
-    Where one names another member, keys that only the old one knew fall away.
+    Where one names another member, keys that only the old one knew fall away, and what the old one was to choose ("auto").
     """
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
     changed = []
@@ -221,8 +221,8 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
         if old != value and section != "expected" and key not in SAME_EXPERIMENT:
             changed.append(f"{key} = {toml_value(value)}")
         if rest == "name" and section in FOLDERS and old != value:
-            known = {"name", *COMMON[section], *_schema(section, str(value))}
-            merged[section] = table = {k: v for k, v in table.items() if k in known}
+            common, own = {"name", *COMMON[section]}, _schema(section, str(value))
+            merged[section] = table = {k: v for k, v in table.items() if k in common or (k in own and v != "auto")}
         table[rest] = value
     if changed:
         merged.pop("expected", None)  # numbers that were published for something else
