@@ -53,11 +53,15 @@ def test_train_and_load_from_python(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert numbers["likelihood"]["protocol"]["images"] == 359
 
 
-def test_torch_is_left_as_it_was(tmp_path: Path):
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+@pytest.mark.parametrize("mode", ["default", "warn"])
+def test_torch_is_left_as_it_was(tmp_path: Path, mode: str):
+    torch.set_deterministic_debug_mode(mode)
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     overrides = {"network.name": "mlp", "network.hidden": [8], "training.steps": 2, "training.threads": 2}
     vaelab.train("digits", overrides, run=tmp_path / "run")
-    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+    found = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    assert found == before
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04\x95\x00.", b"PK\x03\x04" + bytes(100)])

@@ -95,7 +95,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
     if device.index is not None:
         torch.cuda.set_device(device)
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler: 2 s
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler: 0.8 s
     # a debugging aid that writes every buffer twice
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _keep_freed_memory()
