@@ -204,7 +204,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """``tables`` with dotted overrides, of which the title tells those that make it another experiment.
 
-    Where one names another member, keys that only the old one knew fall away, and what the old one was to choose ("auto").
+    Where one names another member, keys that only the old one knew fall away, and those that it was to choose ("auto").
     """
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
     changed = []
