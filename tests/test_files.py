@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic, writing_atomic
+from vaelab.system.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic, writing_atomic
 
 DATA_BITS = 200
 """How many bits of the data are flipped; those of the header all are."""

@@ -17,14 +17,17 @@ from pyarrow import csv, parquet
 from torch import nn
 from typed import Typed
 
-from vaelab import lab, recipe, runtime
-from vaelab import model as model_module
-from vaelab.files import save_tensors
-from vaelab.images import Images, to_uint8
-from vaelab.lab import outputs, tables
-from vaelab.latent import encode_images
-from vaelab.model import VAE
-from vaelab.pictures import Numbered, encode_png
+import vaelab
+from vaelab import recipe
+from vaelab.api import outputs
+from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import Numbered, encode_png
+from vaelab.exporters import tables
+from vaelab.models import vae as model_module
+from vaelab.models.codes import encode_images
+from vaelab.models.vae import VAE
+from vaelab.system import device as runtime
+from vaelab.system.files import save_tensors
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 SHAPE = (1, 8, 8)
@@ -66,12 +69,12 @@ def names_in(folder: Path) -> list[str]:
 @pytest.mark.usefixtures("chunks_of_four")
 def test_tables_hold_the_codes_of_all_images(model_file: Path, tmp_path: Path, count: int) -> None:
     np.save(tmp_path / "a.npy", some_pixels(count))
-    codes = encode_images(lab.load(model_file), Images(some_pixels(count)))
+    codes = encode_images(vaelab.load(model_file), Images(some_pixels(count)))
     expected = np.concatenate([codes.mean, codes.log_var], axis=1)
     names = [f"a.npy[{i}]" for i in range(count)]
     columns = [f"{word}_{j}" for word in ("mean", "log_var") for j in (1, 2, 3)]
     for ending in ("parquet", "csv", "npz"):
-        assert lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"codes.{ending}").is_file()
+        assert vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"codes.{ending}").is_file()
     assert parquet.ParquetFile(tmp_path / "codes.parquet").num_row_groups == -(-count // 12)  # ≥ 10 rows, whole chunks
     for table in (parquet.read_table(tmp_path / "codes.parquet"), csv.read_csv(tmp_path / "codes.csv")):
         assert table.column_names == ["image", *columns]
@@ -113,7 +116,7 @@ def test_the_parts_of_ranks_make_the_file_of_one(tmp_path: Path, ending: str, nu
 
 def test_torchrun_writes_the_file_of_one_process(model_file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", some_pixels(1300))  # three chunks
-    lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / "one.parquet")
+    vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / "one.parquet")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaelab"]
     words = ["encode", model_file, "a.npy", "--out", "two.parquet", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -142,25 +145,25 @@ def test_an_encoding_that_fails_leaves_everything_as_it_was(
     np.save(tmp_path / "a.npy", some_pixels(40))
     monkeypatch.setattr(VAE, "encode", fail_in_the_end)
     with pytest.raises(type(error)):
-        lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"new.{ending}")
+        vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"new.{ending}")
     assert calls == [9]
     (tmp_path / f"old.{ending}").write_bytes(b"old")
     calls[0] = 0
     with pytest.raises(type(error)):
-        lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"old.{ending}", overwrite=True)
+        vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"old.{ending}", overwrite=True)
     assert (tmp_path / f"old.{ending}").read_bytes() == b"old"
     assert names_in(tmp_path) == ["a.npy", f"old.{ending}"]
 
 
 def test_a_broken_picture_late_in_a_folder_is_named_and_nothing_is_written(
-    vaelab: Typed, model_file: Path, tmp_path: Path, chunks_of_four: None
+    cli: Typed, model_file: Path, tmp_path: Path, chunks_of_four: None
 ) -> None:
     (tmp_path / "own").mkdir()
     for i, pixels in enumerate(some_pixels(30)):
         (tmp_path / "own" / f"{i:02d}.png").write_bytes(encode_png(pixels) if i != 21 else b"")
-    assert vaelab("encode", model_file, "own", "--out", "codes.csv") == (1, "", "vaelab: own/21.png: empty file\n")
+    assert cli("encode", model_file, "own", "--out", "codes.csv") == (1, "", "vaelab: own/21.png: empty file\n")
     assert names_in(tmp_path) == ["own"]
-    assert vaelab("reconstruct", model_file, "own", "-n", 21, "--out", "sheet.png")[0] == 0  # the others are not read
+    assert cli("reconstruct", model_file, "own", "-n", 21, "--out", "sheet.png")[0] == 0  # the others are not read
 
 
 MEASURE = """
@@ -181,10 +184,10 @@ def measured(self, images):
 
 VAE.encode = measured
 model, few, many, ending = sys.argv[1:]
-lab.encode(model, few, out=f"few{ending}", device="cpu")
+vaelab.encode(model, few, out=f"few{ending}", device="cpu")
 before = max(seen)
 seen.clear()
-lab.encode(model, many, out=f"many{ending}", device="cpu")
+vaelab.encode(model, many, out=f"many{ending}", device="cpu")
 print(json.dumps({"chunks": len(seen), "grown": max(seen) - before}))
 """
 
@@ -211,28 +214,28 @@ def test_a_million_images_take_the_memory_of_a_few(model_file: Path, tmp_path: P
         assert (table.metadata.num_rows, table.num_row_groups) == (count, -(-count // (1 << 14)))
 
 
-def test_precision_is_one_of_those_there_are(vaelab: Typed, model_file: Path, tmp_path: Path) -> None:
+def test_precision_is_one_of_those_there_are(cli: Typed, model_file: Path, tmp_path: Path) -> None:
     np.save("a.npy", some_pixels(5))
     for precision in ("fp32", "bf16"):
         words = ("--out", f"{precision}.npz", "--precision", precision, "--device", "cpu")
-        assert vaelab("encode", model_file, "a.npy", *words)[0] == 0
+        assert cli("encode", model_file, "a.npy", *words)[0] == 0
     exact, rounded = np.load("fp32.npz")["mean"], np.load("bf16.npz")["mean"]
     assert rounded.dtype == np.float32
     assert 1e-5 < np.abs(rounded - exact).max() < 0.05
-    code, _, err = vaelab("encode", model_file, "a.npy", "--precision", "fp16")
+    code, _, err = cli("encode", model_file, "a.npy", "--precision", "fp16")
     assert code == 2
     assert "'bf16'" in err
 
 
 @pytest.mark.parametrize("verb", ["encode", "reconstruct", "sample"])
-def test_a_device_that_is_not_there_is_one_line(vaelab: Typed, model_file: Path, verb: str) -> None:
+def test_a_device_that_is_not_there_is_one_line(cli: Typed, model_file: Path, verb: str) -> None:
     np.save("a.npy", some_pixels(5))
     images = [] if verb == "sample" else ["a.npy"]
-    code, out, err = vaelab(verb, model_file, *images, "--device", "abacus")
+    code, out, err = cli(verb, model_file, *images, "--device", "abacus")
     assert (code, out) == (1, "")
     assert err.startswith("vaelab: device 'abacus' cannot be used here")
     assert err.count("\n") == 1
-    assert vaelab(verb, model_file, *images, "--device", "cpu")[0] == 0
+    assert cli(verb, model_file, *images, "--device", "cpu")[0] == 0
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
@@ -247,7 +250,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 def test_samples_are_written_while_more_are_decoded_and_are_those_of_the_model(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = to_uint8(lab.load(model_file).sample(23, runtime.derive_seed(5, "sample")))
+    expected = to_uint8(vaelab.load(model_file).sample(23, runtime.derive_seed(5, "sample")))
     decode, written = VAE.decode, list[int]()
 
     def count_before(self: VAE, z: torch.Tensor) -> torch.Tensor:
@@ -256,12 +259,12 @@ def test_samples_are_written_while_more_are_decoded_and_are_those_of_the_model(
         return decode(self, z)
 
     monkeypatch.setattr(VAE, "decode", count_before)
-    lab.sample(model_file, count=23, seed=5, out=tmp_path / "many")
+    vaelab.sample(model_file, count=23, seed=5, out=tmp_path / "many")
     assert [count >= 4 * (i - 1) for i, count in enumerate(written)] == [True] * 6  # all but those being written
     assert names_in(tmp_path / "many") == [f"{i:02d}.png" for i in range(23)]
     found = np.stack([read(tmp_path / "many" / f"{i:02d}.png") for i in range(23)])
     np.testing.assert_array_equal(found, expected[..., 0])
-    lab.sample(model_file, count=23, seed=5, out=tmp_path / "sheet.png")
+    vaelab.sample(model_file, count=23, seed=5, out=tmp_path / "sheet.png")
     sheet = read(tmp_path / "sheet.png")[::12, ::12]  # small images are enlarged by a whole factor
     np.testing.assert_array_equal(sheet[2:10, 12:20], expected[1, ..., 0])
 
@@ -271,12 +274,12 @@ def test_reconstructions_in_a_folder_are_those_of_the_model(model_file: Path, tm
     (tmp_path / "own" / "in").mkdir(parents=True)
     for i, pixels in enumerate(some_pixels(11)):
         (tmp_path / "own" / "in" / f"{i:02d}.png").write_bytes(encode_png(pixels))
-    lab.reconstruct(model_file, tmp_path / "own", out=tmp_path / "all")
-    lab.reconstruct(model_file, tmp_path / "own", count=3, out=tmp_path / "some")
+    vaelab.reconstruct(model_file, tmp_path / "own", out=tmp_path / "all")
+    vaelab.reconstruct(model_file, tmp_path / "own", count=3, out=tmp_path / "some")
     names = [f"{i:02d}-in_{i:02d}.png" for i in range(11)]
     assert names_in(tmp_path / "all") == names
     assert names_in(tmp_path / "some") == [name[1:] for name in names[:3]]
-    rebuilt = lab.load(model_file).reconstruct(some_pixels(11))
+    rebuilt = vaelab.load(model_file).reconstruct(some_pixels(11))
     for i, name in enumerate(names):
         np.testing.assert_allclose(read(tmp_path / "all" / name), rebuilt[i, 0] * 255, atol=0.51)
 
@@ -289,10 +292,10 @@ def test_a_picture_that_cannot_be_written_ends_it(
 
     monkeypatch.setattr(outputs, "encode_png", fail)
     with pytest.raises(OSError, match="no space left"):
-        lab.sample(model_file, count=3, out=tmp_path / "many")
+        vaelab.sample(model_file, count=3, out=tmp_path / "many")
 
 
 def test_an_ending_of_no_pictures_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    for verb in (lab.sample, lab.reconstruct):
+    for verb in (vaelab.sample, vaelab.reconstruct):
         with pytest.raises(ValueError, match=r"a\.jpeg: pictures go to a \.png or into a folder"):
             verb(tmp_path / "no model", out=tmp_path / "a.jpeg")
