@@ -16,7 +16,7 @@ from typed import Typed, type_command  # noqa: E402
 
 from vaelab import recipe  # noqa: E402
 from vaelab.api import results  # noqa: E402
-from vaelab.api import train as runs
+from vaelab.api import train as runs  # noqa: E402
 from vaelab.cli import terminal as view  # noqa: E402
 from vaelab.evaluation import classifier as features  # noqa: E402
 from vaelab.models.vae import VAE  # noqa: E402

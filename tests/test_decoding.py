@@ -540,6 +540,7 @@ def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
 
 
 def test_workers_load_no_torch() -> None:
-    check = "import sys, vaelab.decoding; print([m for m in ('torch', 'pyarrow', 'vaelab.data.images') if m in sys.modules])"
+    heavy = "('torch', 'pyarrow', 'vaelab.data.images')"
+    check = f"import sys, vaelab.data.decode; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

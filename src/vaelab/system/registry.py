@@ -13,16 +13,17 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
-KINDS = {
-    "networks": "network",
-    "datasets": "data set",
-    "likelihoods": "likelihood",
-    "objectives": "objective",
-    "metrics": "metric",
-    "figures": "figure",
-    "recipes": "recipe",
+PACKAGES = {
+    "datasets": "vaelab.data.datasets",
+    "networks": "vaelab.models.networks",
+    "likelihoods": "vaelab.models.likelihoods",
+    "objectives": "vaelab.training.objectives",
+    "metrics": "vaelab.evaluation.metrics",
+    "figures": "vaelab.figures",
 }
-"""Folder → the word for one of its members."""
+"""Open folder → the package that holds its members."""
+KINDS = {"datasets": "data set"}
+"""Open folder → the word for one member, where it is not the folder's singular."""
 
 
 class WrongUsage(ValueError):
@@ -55,25 +56,30 @@ def _offered(folder: str) -> dict[str, list[EntryPoint]]:
 @cache
 def names(folder: str) -> tuple[str, ...]:
     """Sorted names of the members of ``folder``, vaelab's own and those of other packages."""
-    package = importlib.import_module(f"vaelab.{folder}")
+    package = importlib.import_module(PACKAGES[folder])
     own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
     return tuple(sorted(own | set(_offered(folder))))
+
+
+def kind_of(folder: str) -> str:
+    """The word for one member of ``folder``."""
+    return KINDS.get(folder, folder.removesuffix("s"))
 
 
 def load(folder: str, name: str) -> ModuleType:
     """The module of member ``name``; UnknownName with the valid names otherwise."""
     if name not in names(folder):
-        raise unknown(KINDS[folder], name, names(folder))
+        raise unknown(kind_of(folder), name, names(folder))
     offered = _offered(folder)
     if name not in offered:
-        return importlib.import_module(f"vaelab.{folder}.{name}")
-    if importlib.util.find_spec(f"vaelab.{folder}.{name}"):
+        return importlib.import_module(f"{PACKAGES[folder]}.{name}")
+    if importlib.util.find_spec(f"{PACKAGES[folder]}.{name}"):
         raise ValueError(
-            f"{KINDS[folder]} {name!r} is offered by {offered[name][0].value} but vaelab has one of that name"
+            f"{kind_of(folder)} {name!r} is offered by {offered[name][0].value} but vaelab has one of that name"
         )
     if len({point.value for point in offered[name]}) > 1:
         rivals = " and ".join(point.value for point in offered[name])
-        raise ValueError(f"{KINDS[folder]} {name!r} is offered by {rivals}: uninstall all but one")
+        raise ValueError(f"{kind_of(folder)} {name!r} is offered by {rivals}: uninstall all but one")
     module = offered[name][0].load()
     assert isinstance(module, ModuleType), f"entry point {offered[name][0]} must name a module"
     return module
