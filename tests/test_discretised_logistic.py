@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vaelab.data.loader import Batches
 from vaelab.models.likelihoods.discretised_logistic import LEVEL, LOG_SCALE_RANGE, LevelPixels, Likelihood
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.system.device import Noise
 from vaelab.training.step import Steps
 
-FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)
+SPEC = Spec((3, 8, 9), latent_dim=2, num_images=10)
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
 locations = st.floats(-3.0, 4.0)
 log_scales = st.floats(*LOG_SCALE_RANGE)
@@ -118,7 +118,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 @every_scale
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
 def test_everything_is_finite_whatever_the_decoder_returns(scale: str, size: float) -> None:
-    likelihood = Likelihood(FACTS, scale=scale)  # type: ignore[arg-type]
+    likelihood = Likelihood(SPEC, scale=scale)  # type: ignore[arg-type]
     shape = (4, 3 * likelihood.channels_per_pixel, 8, 9)
     random = torch.Generator().manual_seed(0)
     decoded = (torch.randn(shape, generator=random).sign() * size).requires_grad_()
@@ -132,12 +132,12 @@ def test_everything_is_finite_whatever_the_decoder_returns(scale: str, size: flo
 
 
 def test_a_scale_that_left_its_range_finds_back() -> None:
-    likelihood, x = Likelihood(FACTS), torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+    likelihood, x = Likelihood(SPEC), torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     assert likelihood.log_scale is not None
     for far in (-15.0, 9.0):
         likelihood.log_scale.data.fill_(far)
         likelihood.log_scale.grad = None
-        likelihood(torch.zeros_like(x)).error(x).sum().backward()
+        likelihood(torch.zeros_like(x)).reconstruction_loss(x).sum().backward()
         assert float(likelihood.log_scale.grad) * far > 0
 
 
@@ -146,7 +146,7 @@ def test_a_scale_that_left_its_range_finds_back() -> None:
 
 @every_scale
 def test_both_scales_begin_at_the_one_asked_for(scale: str) -> None:
-    likelihood = Likelihood(FACTS, scale=scale, initial_scale=0.03)  # type: ignore[arg-type]
+    likelihood = Likelihood(SPEC, scale=scale, initial_scale=0.03)  # type: ignore[arg-type]
     pixels = likelihood(torch.zeros(2, 3 * likelihood.channels_per_pixel, 8, 9))
     found = pixels.log_scale.detach().exp()
     torch.testing.assert_close(found, torch.full_like(found, 0.03))
@@ -157,8 +157,8 @@ def test_both_scales_begin_at_the_one_asked_for(scale: str) -> None:
 def test_a_scale_of_each_pixel_is_that_of_a_shared_one_where_all_agree() -> None:
     decoded = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     x = torch.randint(256, (2, 3, 8, 9), generator=torch.Generator().manual_seed(1)) / 255
-    shared = Likelihood(FACTS, initial_scale=0.2)(decoded)
-    own = Likelihood(FACTS, scale="pixel", initial_scale=0.1)(
+    shared = Likelihood(SPEC, initial_scale=0.2)(decoded)
+    own = Likelihood(SPEC, scale="pixel", initial_scale=0.1)(
         torch.cat([decoded, torch.full_like(decoded, math.log(2))], 1)
     )
     torch.testing.assert_close(own.log_prob(x), shared.log_prob(x).detach())

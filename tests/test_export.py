@@ -80,7 +80,7 @@ def test_graphs_give_what_the_model_gives(
         with torch.no_grad():
             np.testing.assert_allclose(found["image"], model.decode(codes), rtol=0, atol=1e-5)
             decoded = 100 * model.decoder(codes)  # where ln σ(x) and eˣ − 1 have no digits left
-            wanted = model.likelihood(decoded).error(x)
+            wanted = model.likelihood(decoded).reconstruction_loss(x)
         error = onnx.run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())["error"]
         np.testing.assert_allclose(error, wanted, rtol=1e-5, atol=1e-4)
 

@@ -22,7 +22,7 @@ from vaelab.data.loader import Batches
 from vaelab.models import vae as model
 from vaelab.models.likelihoods import learned_gaussian, optimal_gaussian
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, Fitted
 from vaelab.system import files
 from vaelab.system import registry as catalog
@@ -31,8 +31,8 @@ from vaelab.system.distributed import Ranks, Share
 from vaelab.training.step import Steps
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
-FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)
-D = FACTS.num_pixels
+SPEC = Spec((3, 8, 9), latent_dim=2, num_images=10)
+D = SPEC.num_pixels
 both = pytest.mark.parametrize("name", ["learned_gaussian", "optimal_gaussian"])
 
 
@@ -41,11 +41,11 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def optimal(**options: float) -> Any:
-    return optimal_gaussian.Likelihood(FACTS, **options).double()
+    return optimal_gaussian.Likelihood(SPEC, **options).double()
 
 
 def learned(**options: float) -> Any:
-    return learned_gaussian.Likelihood(FACTS, **options).double()
+    return learned_gaussian.Likelihood(SPEC, **options).double()
 
 
 # -- reference vectors ------------------------------------------------------------------------------------------------
@@ -92,65 +92,65 @@ def test_learned_sigma() -> None:
 def test_the_density_is_that_of_torch_for_any_sigma(sigma: float) -> None:
     likelihood = optimal(floor=1e-6)
     likelihood.fit(torch.tensor([sigma**2], dtype=torch.float64))
-    x, decoded = random(4, *FACTS.image_shape), 4 * random(4, *FACTS.image_shape, seed=1) - 2
+    x, decoded = random(4, *SPEC.image_shape), 4 * random(4, *SPEC.image_shape, seed=1) - 2
     expected = Normal(torch.sigmoid(decoded), sigma).log_prob(x).sum((1, 2, 3))
     pixels = likelihood(decoded)
     torch.testing.assert_close(pixels.log_prob(x), expected, rtol=1e-9, atol=1e-9)
     constant = torch.full_like(expected, -D / 2 * math.log(2 * math.pi))
     torch.testing.assert_close(
-        pixels.error(x) + pixels.log_prob(x), constant, rtol=0, atol=1e-6 * float(expected.abs().max())
+        pixels.reconstruction_loss(x) + pixels.log_prob(x), constant, rtol=0, atol=1e-6 * float(expected.abs().max())
     )
 
 
 @given(st.floats(2 * math.exp(2 * MIN_LOG_SIGMA), 4.0))
 def test_learning_begins_at_exactly_the_variance_asked_for(variance: float) -> None:
     with torch.no_grad():
-        found = learned(initial_variance=variance)(random(1, *FACTS.image_shape)).log_sigma.exp() ** 2
+        found = learned(initial_variance=variance)(random(1, *SPEC.image_shape)).log_sigma.exp() ** 2
     assert float(found) == pytest.approx(variance, rel=1e-4)
 
 
 def test_by_default_learning_begins_where_gaussian_is() -> None:
-    x, decoded = random(4, *FACTS.image_shape), random(4, *FACTS.image_shape, seed=1)
+    x, decoded = random(4, *SPEC.image_shape), random(4, *SPEC.image_shape, seed=1)
     with torch.no_grad():
-        error = learned()(decoded).error(x)
+        error = learned()(decoded).reconstruction_loss(x)
     squares = ((x - torch.sigmoid(decoded)) ** 2).sum((1, 2, 3))
     torch.testing.assert_close(error, squares + D / 2 * math.log(0.5), rtol=1e-5, atol=1e-5)
 
 
 def test_the_learned_sigma_comes_to_the_optimal_one() -> None:
-    x, decoded, likelihood = random(4, *FACTS.image_shape), torch.zeros(4, *FACTS.image_shape).double(), learned()
+    x, decoded, likelihood = random(4, *SPEC.image_shape), torch.zeros(4, *SPEC.image_shape).double(), learned()
     adam = torch.optim.Adam(likelihood.parameters(), lr=0.05)
     for _ in range(200):
         adam.zero_grad()
-        likelihood(decoded).error(x).mean().backward()
+        likelihood(decoded).reconstruction_loss(x).mean().backward()
         adam.step()
     best = ((x - 0.5) ** 2).mean()
     torch.testing.assert_close(likelihood(decoded).log_sigma.detach(), best.log() / 2, rtol=1e-4, atol=0)
 
 
 def test_no_gradient_is_missing_where_none_flows_through_the_optimal_sigma() -> None:
-    x, likelihood = random(4, *FACTS.image_shape), optimal()
-    decoded = (4 * random(4, *FACTS.image_shape, seed=1) - 2).requires_grad_()
+    x, likelihood = random(4, *SPEC.image_shape), optimal()
+    decoded = (4 * random(4, *SPEC.image_shape, seed=1) - 2).requires_grad_()
     likelihood.fit(likelihood.statistic(decoded, x))
-    (found,) = torch.autograd.grad(likelihood(decoded).error(x).mean(), decoded)
+    (found,) = torch.autograd.grad(likelihood(decoded).reconstruction_loss(x).mean(), decoded)
     (expected,) = torch.autograd.grad(D / 2 * ((x - torch.sigmoid(decoded)) ** 2).mean().log(), decoded)
     torch.testing.assert_close(found, expected)
 
 
 @given(st.floats(0.5, 2.0))
 def test_no_other_sigma_is_better(factor: float) -> None:
-    x, decoded, likelihood = random(4, *FACTS.image_shape), random(4, *FACTS.image_shape, seed=1), optimal()
+    x, decoded, likelihood = random(4, *SPEC.image_shape), random(4, *SPEC.image_shape, seed=1), optimal()
     errors = likelihood.statistic(decoded, x)
     likelihood.fit(errors)
-    best = likelihood(decoded).error(x).mean()
+    best = likelihood(decoded).reconstruction_loss(x).mean()
     likelihood.fit(errors * factor)
-    assert float(likelihood(decoded).error(x).mean()) >= float(best) - 1e-9
+    assert float(likelihood(decoded).reconstruction_loss(x).mean()) >= float(best) - 1e-9
 
 
 @both
 def test_a_perfect_reconstruction_has_a_finite_density(name: str) -> None:
     likelihood: Any = {"learned_gaussian": learned, "optimal_gaussian": optimal}[name]()
-    decoded = random(2, *FACTS.image_shape)
+    decoded = random(2, *SPEC.image_shape)
     x = torch.sigmoid(decoded)
     if isinstance(likelihood, Fitted):
         likelihood.fit(likelihood.statistic(decoded, x))
@@ -170,7 +170,7 @@ def test_samples_spread_by_sigma(name: str) -> None:
     likelihood: Any = learned(initial_variance=0.04) if name == "learned_gaussian" else optimal()
     if isinstance(likelihood, Fitted):
         likelihood.fit(torch.tensor([0.03, 0.05], dtype=torch.float64))
-    decoded = random(1, *FACTS.image_shape)
+    decoded = random(1, *SPEC.image_shape)
     samples = likelihood(decoded.expand(2000, -1, -1, -1)).sample(torch.Generator().manual_seed(0)).detach()
     assert float(samples.std(0).mean()) == pytest.approx(0.2, rel=0.01)
 
@@ -204,11 +204,11 @@ def test_the_forward_pass_in_training_fits_sigma_to_its_batch(make_model: MakeMo
 def test_a_pass_keeps_its_sigma_when_another_batch_follows(make_model: MakeModel) -> None:
     vae, _, x = small_optimal(make_model)
     first = vae(x)
-    expected = torch.autograd.grad(first.pixels.error(x).sum(), list(vae.parameters()))
+    expected = torch.autograd.grad(first.pixels.reconstruction_loss(x).sum(), list(vae.parameters()))
     vae.noise = Noise(0, CPU)
     first = vae(x)
     vae(x[:3])
-    found = torch.autograd.grad(first.pixels.error(x).sum(), list(vae.parameters()))
+    found = torch.autograd.grad(first.pixels.reconstruction_loss(x).sum(), list(vae.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

@@ -21,14 +21,11 @@ if TYPE_CHECKING:
     from vaelab.api.edit import edit as edit
     from vaelab.api.explore import explore as explore
     from vaelab.api.export import Exported as Exported
-    from vaelab.api.export import export_run as export
     from vaelab.api.outputs import encode as encode
     from vaelab.api.outputs import reconstruct as reconstruct
     from vaelab.api.outputs import sample as sample
     from vaelab.api.plan import plan as plan
-    from vaelab.api.results import diagnose as doctor
     from vaelab.api.results import evaluate as evaluate
-    from vaelab.api.results import figures as draw_figures
     from vaelab.api.results import list_recipes as list_recipes
     from vaelab.api.results import load as load
     from vaelab.api.results import report as report

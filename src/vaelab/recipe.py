@@ -15,21 +15,45 @@ from annotated_types import Ge, Gt
 from pydantic import ConfigDict, ValidationError, create_model
 
 from vaelab.data.images import Binarize
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE, initialise
+from vaelab.models.spec import Condition, Spec
 from vaelab.system import registry as catalog
-from vaelab.system.device import Precision, generator
+from vaelab.system.device import Precision
 
 Section = dict[str, Any]
 Auto = Literal["auto"]
 Schema = dict[str, tuple[Any, Any]]
 """Key → (type, default); ``...`` for none."""
 
-FOLDERS = {"data": "datasets", "network": "networks", "likelihood": "likelihoods", "objective": "objectives"}
-DEFAULT_NAMES = {"network": "conv", "likelihood": "gaussian", "objective": "elbo"}
+FOLDERS = {
+    "data": "datasets",
+    "network": "networks",
+    "posterior": "posteriors",
+    "prior": "priors",
+    "likelihood": "likelihoods",
+    "objective": "objectives",
+}
+"""Section → the open folder that its name is a member of."""
+DEFAULT_NAMES = {
+    "network": "conv",
+    "posterior": "diagonal",
+    "prior": "normal",
+    "likelihood": "gaussian",
+    "objective": "elbo",
+}
+CLASSES = {
+    "data": ("load",),
+    "network": ("Encoder", "Decoder"),
+    "posterior": ("Posterior",),
+    "prior": ("Prior",),
+    "likelihood": ("Likelihood",),
+    "objective": ("Objective",),
+}
+"""Section → what a member's file defines; the keyword arguments are the section's keys."""
 COMMON: dict[str, Schema] = {
     "data": {"binarize": (Binarize, "none"), "valid": (Annotated[int, Ge(0)], 0)},
-    "network": {"latent_dim": (Annotated[int, Ge(1)] | Auto, "auto")},
+    "network": {"latent_dim": (Annotated[int, Ge(1)] | Auto, "auto"), "condition": (Condition, "none")},
+    "posterior": {},
+    "prior": {},
     "likelihood": {},
     "objective": {},
 }
@@ -82,11 +106,11 @@ class Training:
 
     def num_steps(self, num_images: int) -> int:
         """Batches in the whole run."""
-        epochs = self.settled(num_images).epochs
+        epochs = self.resolve(num_images).epochs
         assert epochs != "auto"
         return self.steps or epochs * -(-num_images // self.batch_size)
 
-    def settled(self, num_images: int) -> "Training":
+    def resolve(self, num_images: int) -> "Training":
         """With ``auto`` epochs and validations replaced by what they are for so many images."""
         epoch = -(-num_images // self.batch_size)
         enough = min(max(FEWEST_EPOCHS, -(-FEWEST_STEPS // epoch)), MOST_EPOCHS)
@@ -104,6 +128,8 @@ class Recipe:
     title: str
     data: Section
     network: Section
+    posterior: Section
+    prior: Section
     likelihood: Section
     objective: Section
     training: Training
@@ -123,24 +149,24 @@ class Recipe:
         """The text of ``recipe.toml``; loading it gives this recipe again."""
         return tomli_w.dumps({"title": self.title, **{k: v for k, v in self.sections().items() if v}})
 
-    def settled(
+    def resolve(
         self, image_shape: tuple[int, int, int], num_images: int, data: Mapping[str, Any] | None = None
     ) -> "Recipe":
         """With every ``auto`` replaced by what it is for this data; ``data``: what became of the data set's own."""
         latents = self.network["latent_dim"]
         if latents == "auto":
             latents = default_latents(image_shape, num_images)
-        facts = Facts(image_shape=image_shape, latent_dim=latents, num_images=num_images)
+        spec = Spec(image_shape, latents, num_images)
         changed: dict[str, Any] = {"data": {**self.data, **(data or {})}}
-        for section in ("network", "likelihood", "objective"):
+        for section in tuple(FOLDERS)[1:]:
             table = dict(getattr(self, section))
             if section == "network":
                 table["latent_dim"] = latents
             if "auto" in table.values():
-                offered = catalog.load(FOLDERS[section], table["name"]).auto(facts)
+                offered = catalog.load(FOLDERS[section], table["name"]).auto(spec)
                 table = {key: offered.get(key, value) if value == "auto" else value for key, value in table.items()}
             changed[section] = table
-        return replace(self, training=self.training.settled(num_images), **changed)
+        return replace(self, training=self.training.resolve(num_images), **changed)
 
     def differences(self, other: "Recipe") -> list[str]:
         """``key: mine there, theirs now`` for every value in which training would differ.
@@ -253,7 +279,7 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
             "name": member,
             **_checked(section, {**COMMON[section], **_schema(section, member)}, given, member),
         }
-    training_schema = _signature_schema(Training)
+    training_schema = signature_schema(Training)
     training = Training(**_checked("training", training_schema, dict(tables.get("training", {}))))
     return Recipe(
         name=name,
@@ -267,16 +293,11 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
 def _schema(section: str, member: str) -> Schema:
     """Keys of the member's own."""
     module = catalog.load(FOLDERS[section], member)
-    makers: dict[str, list[Any]] = {
-        "data": [getattr(module, "load", None)],
-        "network": [getattr(module, "Encoder", None), getattr(module, "Decoder", None)],
-        "likelihood": [getattr(module, "Likelihood", None)],
-        "objective": [getattr(module, "Objective", None)],
-    }
-    return {key: entry for maker in makers[section] for key, entry in _signature_schema(maker).items()}
+    makers = [getattr(module, name) for name in CLASSES[section]]
+    return {key: entry for maker in makers for key, entry in signature_schema(maker).items()}
 
 
-def _signature_schema(maker: Callable[..., Any]) -> Schema:
+def signature_schema(maker: Callable[..., Any]) -> Schema:
     function = maker.__init__ if inspect.isclass(maker) else maker
     hints = get_type_hints(function, include_extras=True)
     return {
@@ -288,7 +309,7 @@ def _signature_schema(maker: Callable[..., Any]) -> Schema:
 
 def check_options(where: str, maker: Callable[..., Any], given: Section, given_by_us: Sequence[str] = ()) -> Section:
     """``given``, checked against the keyword arguments of ``maker`` but those that are ours to give."""
-    schema = {name: entry for name, entry in _signature_schema(maker).items() if name not in given_by_us}
+    schema = {name: entry for name, entry in signature_schema(maker).items() if name not in given_by_us}
     checked = _checked(where, schema, given)
     return {key: checked[key] for key in given}
 
@@ -351,60 +372,6 @@ def default_latents(image_shape: tuple[int, int, int], num_images: int) -> int:
     return max(2, min(side, MOST_LATENTS, num_images // 8))
 
 
-# -- building ---------------------------------------------------------------------------------------------------------
-
-
-def make_facts(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> Facts:
-    """What the recipe's members are told about the data."""
-    return Facts(image_shape=image_shape, latent_dim=recipe.latent_dim, num_images=num_images)
-
-
-def build(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> tuple[VAE, Any]:
-    """The model and its objective on the CPU, weights drawn from the recipe's seed; "auto" as it is for this data."""
-    recipe = recipe.settled(image_shape, num_images)
-    facts = make_facts(recipe, image_shape, num_images)
-    likelihood = _make("likelihood", "Likelihood", recipe.likelihood, facts)
-    facts = replace(facts, decoder_channels=likelihood.channels_per_pixel * image_shape[0])
-    encoder = _make("network", "Encoder", recipe.network, facts)
-    decoder = _make("network", "Decoder", recipe.network, facts)
-    vae = VAE(facts, encoder, decoder, likelihood)
-    objective = _make("objective", "Objective", recipe.objective, facts)
-    if next(vae.parameters()).device.type != "meta":
-        initialise(vae, generator(recipe.training.seed, "weights"))
-        initialise(objective, generator(recipe.training.seed, "objective"))
-    return vae, objective
-
-
-def _make(section: str, attribute: str, table: Section, facts: Facts) -> Any:
-    maker = getattr(catalog.load(FOLDERS[section], table["name"]), attribute)
-    accepted = _signature_schema(maker)
-    try:
-        return maker(facts, **{key: value for key, value in table.items() if key in accepted})
-    except ValueError as error:
-        raise WrongRecipe(str(error)) from None
-
-
 def load_options(recipe: Recipe) -> Section:
     """Keyword arguments of the data set's ``load``."""
     return {key: value for key, value in recipe.data.items() if key != "name" and key not in COMMON["data"]}
-
-
-def equivalents(recipe: Recipe, facts: Facts) -> dict[str, float]:
-    """β set beside other papers' conventions.
-
-    ``beta`` as the paper has it; ``sigma``: the standard deviation of a Gaussian decoder whose ELBO has the same
-    optimum, σ² = β·variance; ``beta_normalised`` = β·d/D (Higgins et al. 2017) on the scale of summed squared errors.
-    Empty for an objective that is not the reconstruction and so many times the KL (its file has no ``KL_WEIGHT``).
-    """
-    weight = getattr(catalog.load("objectives", recipe.objective["name"]), "KL_WEIGHT", None)
-    if weight is None:
-        return {}
-    beta = float(recipe.objective[weight]) if isinstance(weight, str) else float(weight)
-    if recipe.likelihood["name"] != "gaussian":
-        return {"beta": beta, "beta_normalised": beta * facts.latent_dim / facts.num_pixels}
-    variance = float(recipe.likelihood["variance"])
-    return {
-        "beta": beta,
-        "sigma": (beta * variance) ** 0.5,
-        "beta_normalised": 2 * variance * beta * facts.latent_dim / facts.num_pixels,
-    }

@@ -59,7 +59,7 @@ def edit(
     if images is None:
         pixels = np.asarray(choose_images(known.valid, MOST, "edits").pixels[:])
     else:
-        given, names = read_pictures(Path(images), model.facts.image_shape, framing)
+        given, names = read_pictures(Path(images), model.spec.image_shape, framing)
         pixels = np.asarray(given.pixels[:MOST])
     means = model.encode(pixels).mean.numpy().astype(np.float64)
     moved = [means + step * towards for (_, step), (_, towards) in zip(edits, directions, strict=True)]

@@ -19,7 +19,7 @@ from vaelab.models.codes import chunk_spans, encode_spans
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system import registry as catalog
-from vaelab.system.device import default_threads, exact_products, generator, progress, resolve_device
+from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
 from vaelab.system.distributed import joined
 from vaelab.system.files import free_path, write_atomic
 
@@ -90,8 +90,8 @@ def sample(
     path = output_path(out, f"{Path(run_path).resolve().name}-samples.png", overwrite=overwrite)
     is_sheet, model = _is_sheet(path), load(run_path)
     model.to(resolve_device(device))
-    codes = torch.randn(count, model.facts.latent_dim, generator=generator(seed, "sample"))
-    with exact_products():
+    codes = torch.randn(count, model.spec.latent_dim, generator=generator(seed, "sample"))
+    with disable_tf32():
         chunks = _decode_chunks(model, codes)
         if is_sheet:
             _write_sheet(path, np.concatenate(list(chunks)), columns=int(np.ceil(np.sqrt(count))))
@@ -102,7 +102,7 @@ def sample(
 
 def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
     with progress("decoding", len(codes)) as bar:
-        for part in torch.split(codes, chunk_length(model.facts.image_shape)):
+        for part in torch.split(codes, chunk_length(model.spec.image_shape)):
             yield to_uint8(model.decode(part))
             bar.advance(len(part))
 
@@ -113,7 +113,7 @@ def load_with_images(
     """The model of a run, the pictures at ``images`` as it wants them (None: its held-out images), their names."""
     model, framing = load_with_framing(run_path)
     if images is not None:
-        return model, *read_pictures(Path(images), model.facts.image_shape, framing)
+        return model, *read_pictures(Path(images), model.spec.image_shape, framing)
     run = Run.open(run_path)
     held_out = data_of(run, data)
     return model, held_out.valid, Numbered(held_out.valid_split, len(held_out.valid))
@@ -138,7 +138,7 @@ def reconstruct(
     model, given, names = load_with_images(run_path, images, data)
     model.to(resolve_device(device))
     count = min(count or (SHEET if is_sheet else len(given)), len(given))
-    with exact_products():
+    with disable_tf32():
         chunks = _reconstruct_chunks(model, given, count)
         if is_sheet:
             originals, rebuilt = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
@@ -151,7 +151,7 @@ def reconstruct(
 def _reconstruct_chunks(model: VAE, images: Images, count: int) -> Iterator[tuple[Pixels, Pixels]]:
     """Originals and their reconstructions, a chunk after the other."""
     with progress("reconstructing", count) as bar:
-        for originals in read_ahead(images.pixels, chunk_spans(count, model.facts.image_shape)):
+        for originals in read_ahead(images.pixels, chunk_spans(count, model.spec.image_shape)):
             yield originals, to_uint8(model.reconstruct(as_tensor(originals).to(model.device)))
             bar.advance(len(originals))
 
@@ -191,9 +191,9 @@ def encode(
     model, given, names = load_with_images(run_path, images, data)
     own = resolve_device(device)
     model.to(own)
-    rows = Rows(names, given.labels, model.facts.latent_dim)
-    spans = chunk_spans(len(given), model.facts.image_shape)
-    with exact_products(), joined() as here:
+    rows = Rows(names, given.labels, model.spec.latent_dim)
+    spans = chunk_spans(len(given), model.spec.image_shape)
+    with disable_tf32(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process
         pieces = encode_spans(model, given, spans[share.start : share.stop], precision)
         if here.size == 1 and path.suffix != ".npz":

@@ -9,6 +9,7 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.data import load_data, published_facts, validation_split
+from vaelab.build import beta_equivalents, build
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog
@@ -50,9 +51,9 @@ def plan(
         target.check_same(recipe)
     target.check_free()
     shape, counts, settled = _sizes(recipe, Path(data) if data else None)
-    recipe = recipe.settled(shape, counts["train"], settled)
+    recipe = recipe.resolve(shape, counts["train"], settled)
     with torch.device("meta"):
-        vae, _ = recipes.build(recipe, shape, counts["train"])
+        vae, _ = build(recipe, shape, counts["train"])
     return {
         "recipe": recipe,
         "run": target,
@@ -61,7 +62,7 @@ def plan(
         "image_shape": shape,
         "steps": recipe.training.num_steps(counts["train"]),
         "parameters": vae.num_parameters,
-        "equivalents": recipes.equivalents(recipe, vae.facts),
+        "equivalents": beta_equivalents(recipe, vae.spec),
     }
 
 
@@ -78,4 +79,4 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
             return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
     images = load_data(recipe, data_dir)
     counts = {"train": len(images.train), images.valid_split: len(images.valid)}
-    return images.train.image_shape, counts, images.train.settled
+    return images.train.image_shape, counts, images.train.resolved

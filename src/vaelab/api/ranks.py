@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaelab import recipe as recipes
 from vaelab.api.data import load_data
+from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.system.device import Interrupted, Precision, resolve_device, settled, stop_signals
+from vaelab.system.device import Interrupted, Precision, deterministic, resolve_device, stop_signals
 from vaelab.system.distributed import LostRank, joined, ranks
 from vaelab.training import loop as training
 from vaelab.training.state import State, begin
@@ -37,11 +37,11 @@ class Plan:
 def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Batches]:
     """A state at step 0 and the batches of a training."""
     recipe, settings = plan.recipe, plan.recipe.training
-    vae, objective = recipes.build(recipe, images.image_shape, len(images))
+    vae, objective = build(recipe, images.image_shape, len(images))
     state = begin(vae, objective, settings, device)
     window = settings.shuffle_window
     assert window != "auto", "settle the recipe first"
-    reserve = memory_of_a_step(state, images.image_shape, settings, plan.precision)
+    reserve = memory_of_a_step(state, settings, plan.precision)
     batches = Batches(images, settings.batch_size, settings.seed, device, window=window, ranks=ranks(), reserve=reserve)
     return state, batches
 
@@ -66,7 +66,7 @@ def follow(recipe: Recipe, data: Path | None) -> None:
                 f"rank {together.rank}: the images in {source} are not those that the first rank trains on"
             )
         device = resolve_device(plan.device)
-        with settled(device, plan.precision, plan.threads), stop_signals() as stop:
+        with deterministic(device, plan.precision, plan.threads), stop_signals() as stop:
             state, batches = prepare(plan, images.train, device)
             restore(state, 0, {})
             ticks = training.train(

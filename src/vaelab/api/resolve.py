@@ -16,7 +16,7 @@ from vaelab.system.distributed import launched
 
 def settle(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
     """The recipe with every "auto" replaced by what it was at the run's beginning, else by what it is here."""
-    recipe = recipe.settled(images.train.image_shape, len(images.train), images.train.settled)
+    recipe = recipe.resolve(images.train.image_shape, len(images.train), images.train.resolved)
     if recipe.training.shuffle_window != "auto":
         return recipe
     before = target.recipe.training.shuffle_window if target.exists else "auto"

@@ -9,6 +9,7 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.data import DataOfRun, data_of, published_facts
+from vaelab.build import beta_equivalents, build
 from vaelab.data.decode import Framing
 from vaelab.data.images import Images, as_tensor, binarize, to_float
 from vaelab.evaluation import doctor
@@ -41,12 +42,12 @@ def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
         raise ValueError(f"{file}: not a vaelab model, or one of another version (format {facts.get('format')})")
     recipe = recipes.validate(_mapping(facts["recipe"]), str(facts["name"]))
     channels, height, width = (int(str(side)) for side in _sequence(facts["image_shape"]))
-    vae, _ = recipes.build(recipe, (channels, height, width), int(str(facts["num_images"])))
+    vae, _ = build(recipe, (channels, height, width), int(str(facts["num_images"])))
     vae.load_state_dict(tensors)
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = catalog.load("datasets", recipe.data["name"])
     frame = getattr(module, "framing", None)
-    framing: Framing | None = frame(vae.facts.image_shape, **recipes.load_options(recipe)) if frame else None
+    framing: Framing | None = frame(vae.spec.image_shape, **recipes.load_options(recipe)) if frame else None
     return vae.eval(), framing
 
 
@@ -101,9 +102,9 @@ def update_report(run: Run, model: VAE) -> None:
 
 def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
     """Lines about a model for people: sizes, parameters, β in other papers' terms."""
-    facts, counts = model.facts, model.num_parameters
+    facts, counts = model.spec, model.num_parameters
     channels, height, width = facts.image_shape
-    other = recipes.equivalents(recipe, facts)
+    other = beta_equivalents(recipe, facts)
     lines = {
         "images": f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}; {facts.num_images:,} to train on",
         "latents": str(facts.latent_dim),
@@ -175,7 +176,7 @@ def examine(run: Run, model: VAE, held_out: Images) -> list[doctor.Finding]:
     originals = to_float(as_tensor(held_out.pixels[some]))
     evidence = doctor.Evidence(
         recipe=run.recipe,
-        facts=model.facts,
+        spec=model.spec,
         history=run.history,
         validation=run.validation,
         codes=evaluation.codes_of(run, model, held_out),
@@ -198,9 +199,9 @@ def list_recipes() -> list[dict[str, Any]]:
         published, parameters = published_facts(recipe), None
         if published is not None:
             shape, counts = published
-            recipe = recipe.settled(shape, counts["train"])
+            recipe = recipe.resolve(shape, counts["train"])
             with torch.device("meta"):
-                vae, _ = recipes.build(recipe, shape, counts["train"])
+                vae, _ = build(recipe, shape, counts["train"])
             parameters = sum(vae.num_parameters.values())
         rows.append(
             {

@@ -20,7 +20,7 @@ from vaelab.figures import scores as figure
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system import registry as catalog
-from vaelab.system.device import exact_products, generator, progress, resolve_device
+from vaelab.system.device import GeneratorNoise, disable_tf32, generator, progress, resolve_device
 from vaelab.system.files import write_atomic
 
 HELD_OUT = "held-out"
@@ -61,25 +61,19 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
     """Scores of every image from ``samples`` codes each, float64; the same for the same images, model and samples."""
     found = np.empty((4, len(images)))
     length = max(1, chunk_length(images.image_shape) // samples)
-    random = generator(0, "score")
+    noise = GeneratorNoise(generator(0, "score"), model.device)
     with progress("scoring", len(images)) as bar:
         for start in range(0, len(images), length):
-            x = images.floats(start, min(start + length, len(images)), model.device)
-            posterior = model.posterior(x)
-            epsilon = torch.randn(samples, *posterior.mean.shape, generator=random).to(model.device)
-            z = posterior.rsample(epsilon)
-            pixels = model.pixels(z.flatten(0, 1))
-            repeated = x.expand(samples, *x.shape).flatten(0, 1)
-            log_likelihood = pixels.log_prob(repeated).double().view(samples, -1)
-            error = pixels.error(repeated).double().view(samples, -1).mean(0)
-            kl = posterior.kl().double().sum(1)
-            prior = -0.5 * (z.double() ** 2).sum(-1)  # less the constant that both densities of z have
-            proposal = -0.5 * (epsilon.double() ** 2 + posterior.log_var.double()).sum(-1)
-            bound = iwae_bound((log_likelihood + prior - proposal).cpu().numpy())
-            part = slice(start, start + len(x))
-            found[0, part], found[1, part] = (log_likelihood.mean(0) - kl).cpu().numpy(), bound
-            found[2, part], found[3, part] = error.cpu().numpy(), kl.cpu().numpy()
-            bar.advance(len(x))
+            batch = images.batch(start, start + length, model.device)
+            out = model(batch, noise, samples)
+            log_likelihood, kl = out.p_x.log_prob(batch.x).double(), out.kl.double().sum(1)
+            log_weights = log_likelihood + out.log_p.double() - out.log_q.double()
+            part = slice(start, start + len(batch.x))
+            found[0, part] = (log_likelihood.mean(0) - kl).cpu().numpy()
+            found[1, part] = iwae_bound(log_weights.cpu().numpy())
+            found[2, part] = out.reconstruction.double().mean(0).cpu().numpy()
+            found[3, part] = kl.cpu().numpy()
+            bar.advance(len(batch.x))
     return Scores(*found)
 
 
@@ -107,7 +101,7 @@ def score(
     sheet = output_path(table.with_suffix(".png"), "", overwrite=overwrite)
     model, given, names = _images_of(run, images, data)
     model.to(resolve_device(device))
-    with exact_products():
+    with disable_tf32():
         scores = score_images(model, given, samples)
         others = None if normal is None else score_images(model, _images_of(run, normal, data)[1], samples)
         arrays = _ends(model, given, scores)

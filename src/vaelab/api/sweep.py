@@ -19,6 +19,7 @@ from vaelab.api.data import load_data
 from vaelab.api.plan import plan, run_directory
 from vaelab.api.train import Event, Note
 from vaelab.api.workers import Job, train_all
+from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, word_of
 from vaelab.figures import rate_distortion
 from vaelab.recipe import Recipe, WrongRecipe
@@ -210,7 +211,7 @@ def plan_sweep(
             facts = plan(str(name), overrides, data=data, run=directory)
             shapes[key] = facts["image_shape"], facts["images"]["train"]
         with torch.device("meta"):
-            recipes.build(recipe, *shapes[key])
+            build(recipe, *shapes[key])
         state = "done" if run.is_finished else "resumes" if run.exists else "new"
         members.append(Member(run, points[i], seed, overrides, state))
     if len({member.run.path for member in members}) < len(members):

@@ -19,10 +19,18 @@ from vaelab.api.results import LOOKED_AT, MODEL_FORMAT, draw_figures, examine, l
 from vaelab.data.images import Images, binarize
 from vaelab.data.loader import Batches
 from vaelab.evaluation import evaluate as evaluation
-from vaelab.models.vae import VAE, Fitted
+from vaelab.models.vae import VAE, Calibrated
 from vaelab.recipe import Recipe
 from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
-from vaelab.system.device import Interrupted, describe_machine, generator, now, resolve_device, settled, stop_signals
+from vaelab.system.device import (
+    Interrupted,
+    describe_machine,
+    deterministic,
+    generator,
+    now,
+    resolve_device,
+    stop_signals,
+)
 from vaelab.system.distributed import joined, launched, ranks
 from vaelab.system.files import save_tensors
 from vaelab.training import loop as training
@@ -129,7 +137,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         target.log(f"{'warning: ' if warning else ''}{text}")
         watch(Note(text, warning))
 
-    with settled(device, precision, threads):
+    with deterministic(device, precision, threads):
         place = data or Path(images.train.source)
         machine = {
             "recipe": recipe.name,
@@ -155,7 +163,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
                 about = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("notes", "command"))
                 target.log(about)
                 _train_to_end(target, recipe, images, device, machine, tell, watch)
-    with settled(device, "fp32", threads):
+    with deterministic(device, "fp32", threads):
         model = load(target.path)
         model.to(device)
         evaluation.evaluate(target, model, images.valid, images.protocol)
@@ -231,8 +239,8 @@ def _train_to_end(
             raise type(error)(text) from None
         finally:
             batches.close()
-    if isinstance(vae.likelihood, Fitted):  # here a person may interrupt: the same command does it again
-        vae.fit_likelihood(binarize(images.train, images.binarize), generator(settings.seed, "likelihood"))
+    if isinstance(vae.likelihood, Calibrated):  # here a person may interrupt: the same command does it again
+        vae.calibrate_likelihood(binarize(images.train, images.binarize), generator(settings.seed, "likelihood"))
     facts = {
         "format": MODEL_FORMAT,
         "recipe": {"title": recipe.title, **recipe.sections()},
@@ -285,9 +293,9 @@ def _store(target: Run, tick: training.Tick, batches: Batches, state: State) -> 
             TIMING, ["step", "seconds", "images_per_second"], [[tick.step, tick.seconds, tick.images_per_second]]
         )
     if tick.validation:
-        names = list(tick.validation)
-        target.append(VALIDATION, ["step", "epoch", *names], [[tick.step, tick.epoch, *tick.validation.values()]])
-        shown = ", ".join(f"{name} {tick.validation[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
+        row = tick.validation.row()
+        target.append(VALIDATION, ["step", "epoch", *row], [[tick.step, tick.epoch, *row.values()]])
+        shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
         target.log(f"step {tick.step}, epoch {tick.epoch}, held-out images: {shown}")
     if tick.checkpoint_due:
         target.save_checkpoint(tick.step, state.tensors())

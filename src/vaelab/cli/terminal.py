@@ -173,7 +173,7 @@ class TrainingView:
         share = (tick.step - self._said_step) / self._started.num_steps
         if tick.validation and (share >= 1 / MOST_LINES or tick.step == self._started.num_steps):
             self._said_step = tick.step
-            values = tick.validation
+            values = tick.validation.terms
             line = (
                 f"epoch {tick.epoch:>3}  held-out images: loss {values['loss']:.2f}  reconstruction "
                 f"{values['reconstruction']:.2f}  KL {values['kl']:.2f}  ELBO {values['elbo']:.2f}"

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -38,6 +38,18 @@ class About:
     """What a person should know before downloading it."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images as a model sees them, with what is known about each."""
+
+    x: Float[Tensor, "batch channel height width"]
+    """In [0, 1]."""
+    index: Int[Tensor, " batch"]
+    """Rows of the set that the images come from."""
+    labels: Int[Tensor, " batch"] | None = None
+    attributes: Bool[Tensor, "batch attribute"] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """Images with what is known about each of them.
@@ -60,7 +72,7 @@ class Images:
     """What a person should know about this data, one sentence each."""
     digest: str | None = None
     """The fingerprint, where it is known already."""
-    settled: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     """What the data set's options that were "auto" became."""
 
     def __post_init__(self) -> None:
@@ -139,6 +151,17 @@ class Images:
     ) -> Float[Tensor, "batch channel height width"]:
         """Images ``start`` to ``stop`` as a model sees them, on ``device``, to which they travel as uint8."""
         return to_float(as_tensor(self.pixels[start:stop]).to(device))
+
+    def batch(self, start: int, stop: int, device: torch.device | None = None) -> Batch:
+        """Images ``start`` to ``stop``, or to the last, on ``device``, with their labels and attributes."""
+        rows = slice(start, min(stop, len(self)))
+
+        def column(values: NDArray[Any] | None) -> Tensor | None:
+            return None if values is None else as_tensor(values[rows]).to(device)
+
+        x = self.floats(rows.start, rows.stop, device)
+        index = torch.arange(rows.start, rows.stop, device=device)
+        return Batch(x, index, column(self.labels), column(self.attributes))
 
     def fingerprint(self) -> str:
         """SHA-256 of shape and pixels: equal for equal images, wherever they lie."""

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.arrays import PixelArray
 from vaelab.data.blocks import BlockReader
-from vaelab.data.images import Images, as_tensor
+from vaelab.data.images import Batch, Images, as_tensor
 from vaelab.system.device import available_memory, derive_seed
 from vaelab.system.distributed import Ranks, Share
 
@@ -84,6 +85,19 @@ class Order:
         return np.concatenate([[0], np.cumsum(sizes)])
 
 
+@dataclass(frozen=True)
+class RawBatch:
+    """Pixels of a batch as they are stored, and which images they are."""
+
+    pixels: UInt8[Tensor, "batch height width channel"]
+    index: Int[Tensor, " batch"]
+    """Rows of the training set."""
+
+    def to(self, device: torch.device) -> "RawBatch":
+        """The batch on a device; from pinned memory without waiting for the copy."""
+        return RawBatch(self.pixels.to(device, non_blocking=True), self.index.to(device, non_blocking=True))
+
+
 class Batches:
     """Step → batch, a pure function of (seed, step); the last, smaller batch of an epoch is used too.
 
@@ -117,6 +131,10 @@ class Batches:
         self.resident = _copy_to(device, images.pixels) if fits else None
         """All pixels on the device, where they fit."""
         self._ahead = _Ahead(self._pinned) if device.type == "cuda" and not fits else None
+        self._labels, self._attributes = (
+            None if column is None else as_tensor(np.asarray(column)).to(device)
+            for column in (images.labels, images.attributes)
+        )
 
     def epoch(self, step: int) -> int:
         """The epoch of ``step``, both counted from 0."""
@@ -134,15 +152,21 @@ class Batches:
             self._cached = (epoch, np.concatenate([self._order.rows(epoch, window) for window in windows]))
         return self._cached[1]
 
-    def pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
+    def batch(self, step: int) -> RawBatch:
         """This rank's part of the batch of ``step``, counted from 0; one black image where it has none."""
         if self.resident is None:
-            return self.host_pixels(step).to(self._device, non_blocking=True)
-        return self.resident[torch.from_numpy(self.indices(step)).to(self._device)]
+            return self.host_batch(step).to(self._device)
+        index = torch.from_numpy(self.indices(step)).to(self._device)
+        return RawBatch(self.resident[index], index)
 
-    def host_pixels(self, step: int) -> UInt8[Tensor, "batch height width channel"]:
-        """The same where it waits for the device: in pinned memory for an accelerator."""
+    def host_batch(self, step: int) -> RawBatch:
+        """The same in host memory: pinned for an accelerator."""
         return self._gather(step) if self._ahead is None else self._ahead.get(step)
+
+    def complete(self, x: Float[Tensor, "batch channel height width"], index: Int[Tensor, " batch"]) -> Batch:
+        """The batch as the model sees it: floats with the labels and attributes of their rows."""
+        labels, attributes = (None if c is None else c[index] for c in (self._labels, self._attributes))
+        return Batch(x, index, labels, attributes)
 
     def close(self) -> None:
         """Make nothing more ahead."""
@@ -167,30 +191,45 @@ class Batches:
         start, stop = np.where(is_last, rest.start, whole.start), np.where(is_last, rest.stop, whole.stop)
         return (within >= start) & (within < stop)
 
-    def _gather(self, step: int) -> Tensor:
+    def _gather(self, step: int) -> RawBatch:
         start, stop = self._positions(step)
         if start == stop:
-            return torch.zeros(1, *self._array.shape[1:], dtype=torch.uint8)
+            return RawBatch(
+                torch.zeros(1, *self._array.shape[1:], dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
+            )
         if self._windows is not None:
-            return as_tensor(self._windows.read(self.epoch(step), start, stop))
-        return as_tensor(self._array[self.indices(step)])
+            rows, pixels = self._windows.read(self.epoch(step), start, stop)
+        else:
+            rows = self.indices(step)
+            pixels = self._array[rows]
+        return RawBatch(as_tensor(pixels), as_tensor(rows))
 
-    def _pinned(self, step: int) -> Tensor:
-        return self._gather(step).pin_memory()
+    def _pinned(self, step: int) -> RawBatch:
+        batch = self._gather(step)
+        return RawBatch(batch.pixels.pin_memory(), batch.index.pin_memory())
 
 
 class _Ahead:
     """Batches made by another thread a few steps before they are wanted."""
 
-    def __init__(self, make: Callable[[int], Tensor]) -> None:
+    def __init__(self, make: Callable[[int], RawBatch]) -> None:
         self._make, self.pool = make, ThreadPoolExecutor(1, "batches")
-        self._coming: dict[int, Future[Tensor]] = {}
+        self._coming: dict[int, Future[RawBatch]] = {}
 
-    def get(self, step: int) -> Tensor:
+    def get(self, step: int) -> RawBatch:
         """The batch of ``step``; it is fastest one step after the other."""
         wanted = range(step, step + AHEAD)
         self._coming = {s: self._coming[s] if s in self._coming else self.pool.submit(self._make, s) for s in wanted}
         return self._coming[step].result()
+
+
+class _Window(NamedTuple):
+    """A rank's part of one window, positions ascending."""
+
+    positions: NDArray[np.int64]
+    """In the epoch."""
+    rows: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
 
 
 class _Windows:
@@ -202,25 +241,26 @@ class _Windows:
         self._reader, self._shape = reader, reader.shape[1:]
         self._order, self._own = order, own
         self.pool = ThreadPoolExecutor(1, "windows")
-        self._held: dict[tuple[int, int], Future[tuple[NDArray[np.int64], NDArray[np.uint8]]]] = {}
+        self._held: dict[tuple[int, int], Future[_Window]] = {}
         self._starts: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
-    def read(self, epoch: int, start: int, stop: int) -> NDArray[np.uint8]:
-        """The images at positions ``start`` to ``stop`` of an epoch."""
+    def read(self, epoch: int, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Rows and pixels of the images at positions ``start`` to ``stop`` of an epoch."""
         if self._starts[0] != epoch:
             self._starts = (epoch, self._order.starts(epoch))
         starts = self._starts[1]
-        parts = []
+        rows, pixels = [], []
         while start < stop:
-            window = int(np.searchsorted(starts, start, side="right")) - 1
-            positions, pixels = self._window(epoch, window)
-            end = min(stop, int(starts[window + 1]))
-            first = int(np.searchsorted(positions, start))
-            parts.append(pixels[first : first + end - start])
+            number = int(np.searchsorted(starts, start, side="right")) - 1
+            window = self._window(epoch, number)
+            end = min(stop, int(starts[number + 1]))
+            first = int(np.searchsorted(window.positions, start))
+            rows.append(window.rows[first : first + end - start])
+            pixels.append(window.pixels[first : first + end - start])
             start = end
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return (rows[0], pixels[0]) if len(rows) == 1 else (np.concatenate(rows), np.concatenate(pixels))
 
-    def _window(self, epoch: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def _window(self, epoch: int, window: int) -> _Window:
         after = (epoch, window + 1) if window + 1 < self._order.num_windows else (epoch + 1, 0)
         wanted = [(epoch, window), after]
         self._held = {key: future for key, future in self._held.items() if key in wanted}
@@ -229,8 +269,8 @@ class _Windows:
                 self._held[key] = self.pool.submit(self._load, *key)
         return self._held[wanted[0]].result()
 
-    def _load(self, epoch: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """This rank's positions within one window, ascending, and their images in that order."""
+    def _load(self, epoch: int, window: int) -> _Window:
+        """This rank's part of one window."""
         rows = self._order.rows(epoch, window)
         positions = int(self._order.starts(epoch)[window]) + np.arange(len(rows))
         chosen = self._own(positions)
@@ -245,7 +285,7 @@ class _Windows:
             targets = by_row[first:last]
             self._reader.read(start, stop, block_pixels)
             pixels[targets] = block_pixels[rows[targets] - start]
-        return positions, pixels
+        return _Window(positions, rows, pixels)
 
 
 def suitable_window(pixels: PixelArray) -> int:

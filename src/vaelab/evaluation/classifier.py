@@ -12,39 +12,56 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.data.loader import Batches
-from vaelab.evaluation._classify import Objective, with_targets
 from vaelab.evaluation.features import Extractor, find_inception
 from vaelab.models.codes import chunk_spans
 from vaelab.models.networks.conv import Encoder
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE, initialise
-from vaelab.recipe import Training
-from vaelab.system.device import cache_dir, default_threads, generator, progress, settled
+from vaelab.models.spec import Spec
+from vaelab.models.vae import initialise
+from vaelab.system.device import cache_dir, default_threads, deterministic, generator, progress
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
-from vaelab.training import loop as training
-from vaelab.training.state import begin
 
-VERSION = 1
+VERSION = 2
 """Of everything here that shapes the features."""
 FEATURES, SIDE = 64, 64
 """Width of the layer before the last, and the longest side of an image that the classifier sees."""
-MOST_IMAGES, STEPS, BATCH_SIZE = 30_000, 1000, 128
+MOST_IMAGES, STEPS, BATCH_SIZE, LEARNING_RATE = 30_000, 1000, 128, 0.001
 CPU = torch.device("cpu")
+
+
+class FeatureNetwork(nn.Module):
+    """A convolutional network with ``FEATURES`` outputs, on images of at most ``SIDE`` × ``SIDE`` pixels."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.image_shape = channels, min(height, SIDE), min(width, SIDE)
+        spec = Spec(self.image_shape, FEATURES, num_images=1, posterior_parameters=FEATURES)
+        self.encoder = Encoder(spec, activate_last=True)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature"]:
+        """Features of images in [0, 1] at the network's size."""
+        features: Tensor = self.encoder(x)
+        return features
+
+    @torch.no_grad()
+    def features(self, images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "n feature"]:
+        """Features of any number of images of any size, on the CPU."""
+        spans = chunk_spans(len(images), self.image_shape)
+        return torch.cat([self(_shrink(images[start:stop].float().cpu())) for start, stop in spans])
 
 
 @dataclass(frozen=True)
 class Classifier:
     """The layer before the last of a trained classifier, as an extractor of features."""
 
-    vae: VAE
-    """The encoder, whose posterior mean is that layer, as a model without a decoder; on the CPU."""
+    network: FeatureNetwork
     name: str
 
     def features(self, images: Float[Tensor, "n channel height width"]) -> Float[np.ndarray, "n feature"]:
         """Features ``[n, FEATURES]`` of images in [0, 1], float64."""
-        found: NDArray[np.float64] = self.vae.encode(_shrink(images.float().cpu())).mean.double().numpy()
+        found: NDArray[np.float64] = self.network.features(images).double().numpy()
         return found
 
 
@@ -66,63 +83,62 @@ def classifier_of(images: Images) -> Classifier | None:
     if not has.shape[1]:
         return None
     path = cache_dir() / "features" / f"classifier-{_key(images, has)}.safetensors"
-    vae = _untrained(images)
-    name = _restore(vae, path)
+    network = _untrained(images)
+    name = _restore(network, path)
     if name is None:
-        explained = _train(vae, images, has)
-        digest = _digest(vae)[:8]
+        explained = _train(network, images, has)
+        digest = _digest(network)[:8]
         what = f"{has.shape[1]} attributes of the training images"
         name = f"classifier-{VERSION} of {what}, R² {explained:.3f}, weights {digest}"
         with suppress(OSError):  # a full or read-only disk: slower the next time, no less right
-            save_tensors(path, vae.state_dict(), {"name": name})
-    return Classifier(vae, name)
+            save_tensors(path, network.state_dict(), {"name": name})
+    return Classifier(network, name)
 
 
-def _untrained(images: Images) -> VAE:
-    channels, height, width = images.image_shape
-    facts = Facts((channels, min(height, SIDE), min(width, SIDE)), FEATURES, min(len(images), MOST_IMAGES))
-    vae = VAE(facts, Encoder(facts, activate_last=True), nn.Identity(), nn.Identity())
-    initialise(vae, generator(0, "features", "weights"))
-    vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return vae
+def _untrained(images: Images) -> FeatureNetwork:
+    network = FeatureNetwork(images.image_shape)
+    initialise(network, generator(0, "features", "weights"))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _train(vae: VAE, images: Images, has: NDArray[np.bool_]) -> float:
-    """Train the encoder; how much of the entropy of what images have is explained at the end (McFadden's R²)."""
+def _train(network: FeatureNetwork, images: Images, has: NDArray[np.bool_]) -> float:
+    """Train the network; returns the share of the labels' entropy that it explains at the end (McFadden's R²).
+
+    It answers ``has[:, j]`` for every j by a linear layer on the features, which is dropped afterwards.
+    """
     chosen = torch.randperm(len(images), generator=generator(0, "features", "images"))[:MOST_IMAGES].sort().values
     rows = chosen.numpy()
     images, has = images.take(rows), has[rows]
     spans = chunk_spans(len(images), images.image_shape)
     pixels = np.concatenate([to_uint8(_shrink(images.floats(*span))) for span in spans])
-    objective = Objective(vae.facts, num_targets=has.shape[1])
-    initialise(objective, generator(0, "features", "objective"))
-    threads = default_threads()
-    settings = Training(
-        steps=STEPS,
-        batch_size=BATCH_SIZE,
-        precision="fp32",
-        validate_every=0,
-        checkpoint_every=STEPS,
-        threads=threads,
-        shuffle_window=0,
-    )
-    batches = Batches(Images(with_targets(pixels, has)), BATCH_SIZE, settings.seed, CPU)
+    targets = torch.from_numpy(has.astype(np.float32))
+    head = nn.Linear(FEATURES, has.shape[1])
+    initialise(head, generator(0, "features", "objective"))
+    adam = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=LEARNING_RATE, fused=True)
+    batches = Batches(Images(pixels), BATCH_SIZE, 0, CPU)
     losses: list[float] = []
-    with settled(CPU, "fp32", threads), progress("training a classifier for its features", STEPS) as bar:
-        state = begin(vae, objective, settings, CPU)
-        for tick in training.train(state, batches, settings, binarize="none", precision="fp32", valid=None):
-            losses += tick.terms["loss"].tolist()
-            bar.advance(len(tick.terms["loss"]))
-        _standardise(vae, pixels)
+    with (
+        deterministic(CPU, "fp32", default_threads()),
+        progress("training a classifier for its features", STEPS) as bar,
+    ):
+        for step in range(STEPS):
+            batch = batches.batch(step)
+            log_odds = head(network(to_float(batch.pixels)))
+            loss = F.binary_cross_entropy_with_logits(log_odds, targets[batch.index], reduction="none").sum(1).mean()
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            losses.append(float(loss.detach()))
+            bar.advance(1)
+        _standardise(network, pixels)
     return 1 - float(np.mean(losses[-len(losses) // 10 :])) / _entropy(has)
 
 
 @torch.no_grad()
-def _standardise(vae: VAE, pixels: UInt8[np.ndarray, "n height width channel"]) -> None:
+def _standardise(network: FeatureNetwork, pixels: UInt8[np.ndarray, "n height width channel"]) -> None:
     """Let the features of these images have mean 0 and, over all of them together, variance 1."""
-    found, head = vae.encode(pixels).mean.double(), vae.encoder.get_submodule("head")
+    found, head = network.features(to_float(as_tensor(pixels))).double(), network.encoder.head
     mean, scale = found.mean(0), float(found.var(0, correction=0).mean().sqrt())
-    assert isinstance(head, nn.Linear)
     head.bias[:FEATURES] -= mean.float()
     for parameter in (head.weight, head.bias):
         parameter[:FEATURES] /= scale
@@ -146,18 +162,18 @@ def _key(images: Images, has: Bool[np.ndarray, "n target"]) -> str:
     return digest.hexdigest()[:20]
 
 
-def _restore(vae: VAE, path: Path) -> str | None:
-    """The name of the classifier in a file, whose weights ``vae`` gets; None where there is no whole file."""
+def _restore(network: FeatureNetwork, path: Path) -> str | None:
+    """The name of the classifier in a file, whose weights ``network`` gets; None where there is no whole file."""
     try:
         tensors, facts = load_tensors(path)
     except (OSError, DamagedFile):
         return None
-    vae.load_state_dict(tensors)
+    network.load_state_dict(tensors)
     return str(facts["name"])
 
 
-def _digest(vae: VAE) -> str:
+def _digest(network: FeatureNetwork) -> str:
     digest = hashlib.sha256()
-    for _, tensor in sorted(vae.state_dict().items()):
+    for _, tensor in sorted(network.state_dict().items()):
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaelab import recipe as recipes
-from vaelab.api.data import DataOfRun
 from vaelab.recipe import FOLDERS, SAME_EXPERIMENT, Recipe
 from vaelab.run import Run
+
+if TYPE_CHECKING:
+    from vaelab.api.data import DataOfRun
 
 WORDS = {
     "objective.beta": "β",
@@ -86,7 +88,7 @@ def _telling(table: dict[str, Any], tables: Sequence[dict[str, Any]]) -> dict[st
 # -- comparability ----------------------------------------------------------------------------------------------------
 
 
-def find_obstacles(runs: Sequence[Run], data: Sequence[DataOfRun], results: Sequence[Mapping[str, Any]]) -> list[str]:
+def find_obstacles(runs: Sequence[Run], data: "Sequence[DataOfRun]", results: Sequence[Mapping[str, Any]]) -> list[str]:
     """One sentence for each thing in which the runs must agree for their numbers to compare, and do not.
 
     ``results``: metric → numbers and protocol, of each run. What follows from a difference that has been said is not

@@ -9,11 +9,10 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, Int16, UInt8
 from numpy.typing import NDArray
 
-from vaelab import recipe as recipes
+from vaelab.build import beta_equivalents
 from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images
 from vaelab.explorer import axes
@@ -21,7 +20,6 @@ from vaelab.explorer.coder import Coder, measure_errors
 from vaelab.explorer.groups import Attribute, Group, make_attributes, make_groups
 from vaelab.explorer.maps import Column, make_columns, make_maps
 from vaelab.models.codes import Codes
-from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
 from vaelab.system.device import derive_seed
@@ -126,7 +124,7 @@ def make_scene(
         "images_sha256": images_sha256,
         "codes_sha256": hashlib.sha256(np.ascontiguousarray(codes.mean).data).hexdigest(),
         "objective": recipe.objective["name"],
-        "beta": recipes.equivalents(recipe, model.facts).get("beta"),
+        "beta": beta_equivalents(recipe, model.spec).get("beta"),
         "likelihood": recipe.likelihood["name"],
         **_losses(model, codes, images),
         "kl": _rounded(kl),
@@ -153,13 +151,11 @@ def _describe_attribute(attribute: Attribute) -> dict[str, Any]:
     return {"name": attribute.name, **vectors, "score": _rounded(attribute.score)}
 
 
-def _mean_kl(codes: Codes) -> Float[np.ndarray, " latent"]:
-    """KL of each latent, nats per image, from a few thousand codes at a time."""
-    total = np.zeros(codes.mean.shape[1])
-    for where, _ in axes.blocks(codes.mean):
-        part = Codes(codes.mean[where], codes.log_var[where])
-        total += part.kl * len(part.mean)
-    return total / len(codes.mean)
+def _mean_kl(codes: Codes) -> Float[np.ndarray, " group"]:
+    """Mean KL of each group, nats per image, from a few thousand codes at a time."""
+    parts = [codes.take(where).kl_of_images().sum(0) for where, _ in axes.blocks(codes.mean)]
+    mean: NDArray[np.float64] = np.sum(parts, 0) / len(codes.mean)
+    return mean
 
 
 def _describe_columns(columns: Sequence[Column], means: axes.Codes) -> list[dict[str, Any]]:
@@ -179,9 +175,8 @@ def _losses(model: VAE, codes: Codes, images: Images) -> dict[str, Any]:
     """Quantiles of the terms of the ELBO over the points, read at the posterior mean, and its constant; nats."""
     random = np.random.Generator(np.random.Philox(key=derive_seed(0, "losses")))
     some = np.sort(random.permutation(len(images))[:MEASURED])
-    posterior = DiagonalNormal(*(torch.from_numpy(part[some]).double() for part in (codes.mean, codes.log_var)))
     reconstruction, rest = measure_errors(model, images.take(some), codes.mean[some])
-    kl = posterior.kl().sum(1).numpy()
+    kl = codes.take(some).kl_of_images().sum(1)
     terms = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
     shares = np.linspace(0, 1, 101)
     return {

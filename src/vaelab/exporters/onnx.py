@@ -35,8 +35,8 @@ class Parts(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, z: Tensor, decoded_given: Tensor) -> tuple[Tensor, ...]:
-        posterior, decoded = self.model.posterior(x), self.model.decoder(z)
-        error = self.model.likelihood(decoded_given).error(x)
+        posterior, decoded = self.model.encode_batch(x), self.model.decoder(z)
+        error = self.model.likelihood(decoded_given).reconstruction_loss(x)
         return posterior.mean, posterior.log_var, decoded, self.model.likelihood(decoded).mean, error
 
 
@@ -70,13 +70,13 @@ def compare_graphs(model: VAE, graphs: Mapping[str, bytes], x: Tensor) -> float:
 
     Of images ``x`` ``[B, C, H, W]``.
     """
-    posterior = model.posterior(x)
+    posterior = model.encode_batch(x)
     decoded = model.decoder(posterior.mean)
     pixels = model.likelihood(decoded)
     encoder = run_graph(graphs["encoder.onnx"], x=x.numpy())
     decoder = run_graph(graphs["decoder.onnx"], z=posterior.mean.numpy())
     likelihood = run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())
-    error = pixels.error(x).numpy()
+    error = pixels.reconstruction_loss(x).numpy()
     differences = (
         encoder["mean"] - posterior.mean.numpy(),
         decoder["image"] - pixels.mean.numpy(),
@@ -92,15 +92,15 @@ def _require_extra() -> None:
 
 def _export(model: VAE) -> "ModelProto":
     """All parts of a model as one graph."""
-    facts, batch = model.facts, torch.export.Dim("batch")
-    x = torch.zeros(2, *facts.image_shape)
-    decoded = torch.zeros(2, facts.decoder_channels, *facts.image_shape[1:])
+    spec, batch = model.spec, torch.export.Dim("batch")
+    x = torch.zeros(2, *spec.image_shape)
+    decoded = torch.zeros(2, spec.decoder_channels, *spec.image_shape[1:])
     names_in = ["x", "z", "decoded_given"]
     names_out = [name for _, outputs in GRAPHS.values() for name in outputs]
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             Parts(model),
-            (x, torch.zeros(2, facts.latent_dim), decoded),
+            (x, torch.zeros(2, spec.latent_dim), decoded),
             input_names=names_in,
             output_names=names_out,
             dynamic_shapes=({0: batch},) * len(names_in),

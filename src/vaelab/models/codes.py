@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import Images, as_tensor
 from vaelab.data.pictures import read_ahead
-from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.system.device import Precision, autocast, progress
 from vaelab.system.registry import unknown
@@ -25,16 +25,28 @@ class Codes:
 
     mean: Float[np.ndarray, "n latent"]
     log_var: Float[np.ndarray, "n latent"]
+    """Logarithm of the variance of each latent, whatever the posterior."""
+    image_kl: Float[np.ndarray, "n 1"] | None = None
+    """KL to the prior of each image, nats; None where it is a sum over latents in closed form."""
 
-    def take(self, indices: Int[np.ndarray, " chosen"]) -> "Codes":
+    def take(self, indices: Int[np.ndarray, " chosen"] | slice) -> "Codes":
         """The posteriors at ``indices``."""
-        return Codes(self.mean[indices], self.log_var[indices])
+        return Codes(
+            self.mean[indices], self.log_var[indices], None if self.image_kl is None else self.image_kl[indices]
+        )
+
+    def kl_of_images(self) -> Float[np.ndarray, "n group"]:
+        """KL to the prior of each image and group, nats, float64: a group is a latent where the KL is a sum of them."""
+        if self.image_kl is not None:
+            return self.image_kl.astype(np.float64)
+        posterior = DiagonalNormal(torch.from_numpy(self.mean).double(), torch.from_numpy(self.log_var).double())
+        found: NDArray[np.float64] = posterior.kl_to_standard_normal().numpy()
+        return found
 
     @property
-    def kl(self) -> Float[np.ndarray, " latent"]:
-        """Mean KL to the prior of each latent, nats per image."""
-        posterior = DiagonalNormal(torch.from_numpy(self.mean).double(), torch.from_numpy(self.log_var).double())
-        means: NDArray[np.float64] = posterior.kl().mean(0).numpy()
+    def kl(self) -> Float[np.ndarray, " group"]:
+        """Mean KL to the prior of each group, nats per image."""
+        means: NDArray[np.float64] = self.kl_of_images().mean(0)
         return means
 
 
@@ -72,8 +84,8 @@ def encode_spans(
 
 def encode_images(model: VAE, images: Images) -> Codes:
     """The posterior of every image, float32; memory for the codes and two chunks of images."""
-    codes = np.empty((2, len(images), model.facts.latent_dim), np.float32)
-    spans = chunk_spans(len(images), model.facts.image_shape)
+    codes = np.empty((2, len(images), model.spec.latent_dim), np.float32)
+    spans = chunk_spans(len(images), model.spec.image_shape)
     for (start, stop), part in zip(spans, encode_spans(model, images, spans), strict=True):
         codes[:, start:stop] = part
     return Codes(*codes)

@@ -1,8 +1,10 @@
-"""The variational autoencoder: encode, decode, sample, reconstruct, and the one forward pass objectives build on."""
+"""The variational autoencoder: one forward pass for objectives and metrics, and encode, decode, sample for people."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,16 +12,24 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Images, as_model_input, as_tensor
-from vaelab.models.distributions import DiagonalNormal, guard_log_var
-from vaelab.models.spec import Facts
-from vaelab.system.device import Noise, exact_products, progress
+from vaelab.data.images import Batch, Images, as_model_input, as_tensor
+from vaelab.models.conditions import condition_columns, condition_of, parse_condition
+from vaelab.models.networks import Decoder, Encoder
+from vaelab.models.posteriors import Draw, Posterior, PosteriorDistribution
+from vaelab.models.priors import Density, Prior
+from vaelab.models.spec import Spec
+from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
 from vaelab.system.distributed import ranks
 
 CHUNK = 512
 """Images that go through a network at once where a person asks for many."""
 CHUNK_BYTES = 1 << 26
 """Of such images in float32; of larger ones fewer go at once."""
+REQUIREMENTS = {
+    "diagonal_posterior": 'a diagonal posterior (posterior.name = "diagonal")',
+    "standard_normal_prior": 'the prior N(0, I) (prior.name = "normal")',
+}
+"""What an objective or a metric may need of a model, in words."""
 
 
 def chunk_length(image_shape: tuple[int, int, int]) -> int:
@@ -31,57 +41,98 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
 
 
 @runtime_checkable
-class Pixels(Protocol):
-    """A distribution over images, as likelihoods return it."""
+class PixelDistribution(Protocol):
+    """A distribution over images, as likelihoods return it; ``*batch`` is whatever leads ``[C, H, W]``."""
 
     @property
     def mean(self) -> Tensor:
-        """Expected image ``[B, C, H, W]``."""
+        """Expected image ``[*batch, C, H, W]``."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Normalised log density or probability, nats per image ``[B]``."""
+        """Normalised log density or probability, nats per image ``[*batch]``."""
 
-    def error(self, x: Tensor) -> Tensor:
-        """What the objective minimises, nats per image ``[B]``."""
+    def reconstruction_loss(self, x: Tensor) -> Tensor:
+        """What the objective minimises, nats per image ``[*batch]``."""
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Random images ``[B, C, H, W]``."""
+        """Random images ``[*batch, C, H, W]``."""
 
 
 @runtime_checkable
-class Fitted(Protocol):
-    """A likelihood with a part that is set from images and not learned, such as an optimal σ."""
+class Calibrated(Protocol):
+    """A likelihood with a part that is computed from images instead of learned, such as an optimal σ."""
 
-    def statistic(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """What ``fit`` must know of each image ``[B]``, from what the decoder returned for it; no gradient."""
+    def calibration_statistic(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """What ``calibrate`` needs to know of each image ``[*batch]``, from what the decoder returned; no gradient."""
 
-    def fit(self, statistics: Tensor) -> None:
-        """Set that part, in place, from the statistics of many images ``[N]``; no gradient."""
+    def calibrate(self, statistics: Tensor) -> None:
+        """Set that part in place from the statistics of many images ``[N]``; no gradient."""
 
 
-class Pass(NamedTuple):
-    """One image batch through the whole model."""
+@dataclass(frozen=True)
+class VAEOutput:
+    """One batch through the whole model: S samples of the posterior of B images, G groups of latents.
 
-    posterior: DiagonalNormal
-    z: Float[Tensor, "batch latent"]
-    pixels: Pixels
-    reconstruction: Float[Tensor, " batch"]
-    """What the likelihood counts as error, nats per image."""
-    kl: Float[Tensor, "batch latent"]
-    """KL to the prior, nats per image and latent."""
+    G is the number of latents where the KL is a sum over them (diagonal posterior, factorised prior), otherwise 1.
+    """
+
+    q: PosteriorDistribution
+    """q(z|x)."""
+    prior: Density
+    """p(z)."""
+    draw: Draw
+    p_x: PixelDistribution
+    """p(x|z) of every sample."""
+    reconstruction: Float[Tensor, "sample batch"]
+    """The likelihood's reconstruction loss, nats per image."""
+    kl: Float[Tensor, "batch group"]
+    """KL(q ‖ p), nats: in closed form where there is one, else the mean over samples of ln q(z|x) − ln p(z)."""
+    losses: Mapping[str, Tensor]
+    """Named terms that the posterior adds to the loss."""
+
+    @property
+    def z(self) -> Float[Tensor, "sample batch latent"]:
+        """Samples of q(z|x)."""
+        return self.draw.z
+
+    @cached_property
+    def log_q(self) -> Float[Tensor, "sample batch"]:
+        """ln q(z|x), nats; computed on first use."""
+        return self.q.log_prob(self.z) if self.draw.log_q is None else self.draw.log_q
+
+    @cached_property
+    def log_p(self) -> Float[Tensor, "sample batch"]:
+        """ln p(z), nats; computed on first use."""
+        return self.prior.log_prob(self.z)
+
+    @property
+    def mean_reconstruction(self) -> Float[Tensor, ""]:
+        """Mean over samples and images, nats per image."""
+        return self.reconstruction.mean()
+
+    @property
+    def mean_kl(self) -> Float[Tensor, ""]:
+        """Mean over images, nats per image."""
+        return self.kl.sum(1).mean()
 
 
 class VAE(nn.Module):
-    """A variational autoencoder with prior N(0, I) (Kingma & Welling 2014, 1312.6114)."""
+    """A variational autoencoder (Kingma & Welling 2014, 1312.6114), conditional if its spec has condition names."""
 
-    def __init__(self, facts: Facts, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module) -> None:
+    condition_rows: Tensor
+
+    def __init__(
+        self, spec: Spec, encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder, likelihood: nn.Module
+    ) -> None:
         super().__init__()
-        self.facts = facts
+        self.spec = spec
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
-        self.noise: Noise | None = None
-        """Where the forward pass takes its randomness from; training and evaluation set it."""
+        self.posterior = posterior
+        self.prior = prior
+        rows = torch.empty(0, spec.condition_dim, dtype=torch.uint8)
+        self.register_buffer("condition_rows", rows, persistent=False)  # the model file keeps them under another name
 
     @property
     def device(self) -> torch.device:
@@ -90,113 +141,162 @@ class VAE(nn.Module):
 
     @property
     def num_parameters(self) -> dict[str, int]:
-        """Trainable parameters of encoder, decoder and likelihood."""
-        parts = {"encoder": self.encoder, "decoder": self.decoder, "likelihood": self.likelihood}
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        """Trainable parameters of each part."""
+        names = ("encoder", "decoder", "likelihood", "posterior", "prior")
+        return {name: sum(p.numel() for p in getattr(self, name).parameters()) for name in names}
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Which of REQUIREMENTS the posterior and the prior meet."""
+        return self.posterior.provides | self.prior.provides
 
     # -- for objectives, metrics and figures: tensors on the device, gradients flow --
 
-    def posterior(self, x: Float[Tensor, "batch channel height width"]) -> DiagonalNormal:
-        """q(z|x)."""
-        mean, log_var = self.encoder(x)
-        return DiagonalNormal(mean.to(x.dtype), guard_log_var(log_var.to(x.dtype)))
+    def encode_batch(
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        condition: Float[Tensor, "batch condition"] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> PosteriorDistribution:
+        """q(z|x); in ``dtype`` from the encoder's output on (default: that of ``x``)."""
+        q: PosteriorDistribution = self.posterior(self.encoder(x, condition).to(dtype or x.dtype))
+        return q
 
-    def pixels(self, z: Float[Tensor, "batch latent"]) -> Pixels:
+    def decode_batch(
+        self,
+        z: Float[Tensor, "*samples batch latent"],
+        condition: Float[Tensor, "batch condition"] | None = None,
+    ) -> PixelDistribution:
         """p(x|z)."""
-        pixels: Pixels = self.likelihood(self.decoder(z).to(z.dtype))
+        pixels: PixelDistribution = self.likelihood(self._decoded(z, condition))
         return pixels
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Pass:
-        """Encode, draw one sample of each posterior, decode, and measure both terms of the ELBO.
+    def density(self) -> Density:
+        """p(z)."""
+        density: Density = self.prior(self.encode_batch)
+        return density
 
-        In training, a likelihood that has something to fit is fitted to the whole batch first.
+    def forward(self, batch: Batch, noise: Noise, samples: int = 1) -> VAEOutput:
+        """Encode, draw ``samples`` codes of each posterior, decode, and measure both terms of the ELBO.
+
+        In training, a likelihood that is calibrated is calibrated to the whole batch first.
         """
-        assert self.noise is not None, "set vae.noise first"
-        posterior = self.posterior(x)
-        z = posterior.rsample(self.noise.normal(len(x), self.facts.latent_dim))
-        decoded = self.decoder(z).to(z.dtype)
-        if isinstance(self.likelihood, Fitted) and self.training and torch.is_grad_enabled():
-            self.likelihood.fit(self.gather(self.likelihood.statistic(decoded, x)))
-        pixels: Pixels = self.likelihood(decoded)
-        return Pass(posterior, z, pixels, pixels.error(x), posterior.kl())
+        condition = condition_columns(self.spec, batch.labels, batch.attributes)
+        q, prior = self.encode_batch(batch.x, condition), self.density()
+        draw = q.draw(noise, samples)
+        decoded = self._decoded(draw.z, condition)
+        if isinstance(self.likelihood, Calibrated) and self.training and torch.is_grad_enabled():
+            statistics = self.likelihood.calibration_statistic(decoded, batch.x).mean(0)
+            self.likelihood.calibrate(ranks().gather(statistics, noise.share))
+        p_x: PixelDistribution = self.likelihood(decoded)
+        return VAEOutput(q, prior, draw, p_x, p_x.reconstruction_loss(batch.x), prior.kl(q, draw), q.losses())
 
-    def gather(self, codes: Float[Tensor, "own ..."]) -> Float[Tensor, "batch ..."]:
-        """Codes of the whole batch where several processes share it, for terms that compare images with one another.
-
-        Gradients flow back to the rank that each code came from; every rank computes the same term from all of them.
-        """
-        return ranks().gather(codes, self.noise.share if self.noise is not None else None)
+    def _decoded(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """What the decoder returns for codes ``[*samples, B, d]``, in their type and with their leading axes."""
+        flat = z.flatten(0, -2)
+        if condition is not None:
+            condition = condition.expand(*z.shape[:-1], -1).flatten(0, -2)
+        decoded: Tensor = self.decoder(flat, condition).to(z.dtype)
+        return decoded if z.ndim == 2 else decoded.view(*z.shape[:-1], *decoded.shape[1:])
 
     @torch.no_grad()
-    def fit_likelihood(self, images: Images, generator: torch.Generator) -> None:
-        """Fit the likelihood to ``images``, all of them, where it has something to fit; on this process alone.
+    def calibrate_likelihood(self, images: Images, generator: torch.Generator) -> None:
+        """Calibrate the likelihood to all of ``images``, where it is calibrated at all; on this process alone.
 
         From one sample of each posterior, as the ELBO counts reconstructions, in float32.
         """
-        if not isinstance(self.likelihood, Fitted):
+        if not isinstance(self.likelihood, Calibrated):
             return
         was_training, statistics = self.training, []
         self.eval()
-        with exact_products(), progress("fitting the likelihood", len(images)) as bar:
-            length = chunk_length(self.facts.image_shape)
+        noise, length = GeneratorNoise(generator, self.device), chunk_length(self.spec.image_shape)
+        with disable_tf32(), progress("calibrating the likelihood", len(images)) as bar:
             for start in range(0, len(images), length):
-                x = images.floats(start, min(start + length, len(images)), self.device)
-                z = self.posterior(x).sample(generator)
-                statistics.append(self.likelihood.statistic(self.decoder(z).to(z.dtype), x))
-                bar.advance(len(x))
-        self.likelihood.fit(torch.cat(statistics))
+                batch = images.batch(start, start + length, self.device)
+                condition = condition_columns(self.spec, batch.labels, batch.attributes)
+                z = self.encode_batch(batch.x, condition).draw(noise).z[0]
+                statistics.append(self.likelihood.calibration_statistic(self._decoded(z, condition), batch.x))
+                bar.advance(len(batch.x))
+        self.likelihood.calibrate(torch.cat(statistics))
         self.train(was_training)
 
     # -- for people: arrays or tensors of any batch size, no gradients --
 
     @torch.no_grad()
-    def encode(self, images: Any) -> DiagonalNormal:
-        """q(z|x) of images: mean and log-variance ``[N, latent_dim]`` on the CPU.
+    def encode(self, images: Any, condition: Any = None) -> PosteriorDistribution:
+        """q(z|x) of images: ``mean`` and ``log_var`` ``[N, latent_dim]`` on the CPU.
 
         ``images``: uint8 in 0 … 255 or float in [0, 1]; channels first or last (none for grey); one or many; array,
-        tensor or ``Images``. ValueError when the shape does not fit.
+        tensor or ``Images``. ``condition``: the classes or attributes of the images, for a conditional model; those of
+        ``Images`` are known. ValueError when the shape does not fit or the condition is missing.
         """
-        x, _ = as_model_input(images, self.facts.image_shape)
-        posteriors = [self.posterior(chunk.to(self.device)) for chunk in self._chunks(x)]
-        return DiagonalNormal(
-            _join([p.mean for p in posteriors], self.facts.latent_dim),
-            _join([p.log_var for p in posteriors], self.facts.latent_dim),
-        )
+        x, _ = as_model_input(images, self.spec.image_shape)
+        vectors = self._conditions(images, condition, len(x))
+        length = chunk_length(self.spec.image_shape)
+        parts = [torch.empty(0, self.spec.posterior_parameters)]
+        for start in range(0, len(x), length):
+            given = None if vectors is None else vectors[start : start + length].to(self.device)
+            parts.append(self.encoder(x[start : start + length].to(self.device), given).float().cpu())
+        q: PosteriorDistribution = self.posterior(torch.cat(parts))
+        return q
 
     @torch.no_grad()
-    def decode(self, z: ArrayOrTensor) -> ArrayOrTensor:
-        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out."""
+    def decode(self, z: ArrayOrTensor, condition: Any = None) -> ArrayOrTensor:
+        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out.
+
+        ``condition``: for a conditional model, a class, a mapping of attributes, or one per code.
+        """
         codes = z if isinstance(z, Tensor) else as_tensor(z)
         codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
-        if codes.ndim != 2 or codes.shape[1] != self.facts.latent_dim:
+        if codes.ndim != 2 or codes.shape[1] != self.spec.latent_dim:
             raise ValueError(
-                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.facts.latent_dim}]"
+                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.spec.latent_dim}]"
             )
-        decoded = [self.pixels(chunk.to(self.device)).mean for chunk in self._chunks(codes)]
-        images = _join(decoded, *self.facts.image_shape)
+        if self.spec.condition != "none" and condition is None:
+            raise ValueError("this model is conditional: give the condition of the codes")
+        vectors = self._conditions(None, condition, len(codes))
+        length = chunk_length(self.spec.image_shape)
+        parts = [torch.empty(0, *self.spec.image_shape)]
+        for start in range(0, len(codes), length):
+            given = None if vectors is None else vectors[start : start + length].to(self.device)
+            parts.append(self.decode_batch(codes[start : start + length].to(self.device), given).mean.cpu())
+        images = torch.cat(parts)
         return images if isinstance(z, Tensor) else images.numpy()
 
-    def sample(self, n: int, generator: torch.Generator | int | None = None) -> Float[Tensor, "n channel height width"]:
-        """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed."""
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: torch.Generator | int | None = None, condition: Any = None
+    ) -> Float[Tensor, "n channel height width"]:
+        """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed.
+
+        ``condition``: a class or a mapping of attributes; None draws conditions from the training set.
+        """
         if isinstance(generator, int | np.integer):
             generator = torch.Generator().manual_seed(int(generator))
-        return self.decode(torch.randn(n, self.facts.latent_dim, generator=generator))
+        codes = self.density().sample(n, GeneratorNoise(generator, self.device)).cpu()
+        return self.decode(codes, parse_condition(self.spec, condition, n, self.condition_rows.cpu(), generator))
 
-    def reconstruct(self, images: Any) -> Any:
+    def reconstruct(self, images: Any, condition: Any = None) -> Any:
         """Expected images ``[N, C, H, W]`` in [0, 1] of the posterior means of ``images``; array in, array out."""
-        _, is_array = as_model_input(images, self.facts.image_shape)
-        reconstructions = self.decode(self.encode(images).mean)
+        x, is_array = as_model_input(images, self.spec.image_shape)
+        vectors = self._conditions(images, condition, len(x))
+        reconstructions = self.decode(self.encode(x, vectors).mean, vectors)
         return reconstructions.numpy() if is_array else reconstructions
 
-    def _chunks(self, x: Tensor) -> Iterator[Tensor]:
-        return iter(torch.split(x, chunk_length(self.facts.image_shape))) if len(x) else iter(())
+    def _conditions(self, images: Any, given: Any, count: int) -> Tensor | None:
+        """Condition vectors of images, from what a person gave or from the images' own labels or attributes."""
+        if given is None and isinstance(images, Images):
+            return condition_of(self.spec, images)
+        if given is None and self.spec.condition != "none":
+            raise ValueError("this model is conditional: give the condition of the images")
+        return parse_condition(self.spec, given, count, self.condition_rows.cpu())
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Draw every weight and bias from U(−1/√f, 1/√f), f the fan-in of the layer's weight.
 
-    This is what torch's layers do by default (He-uniform with a = √5), here from a generator of its own. For transposed
-    convolutions f counts the output channels, as torch does.
+    This is torch's default for its layers (He-uniform with a = √5), here from a generator of its own. For transposed
+    convolutions f counts the output channels, as torch does. A part with a method ``initialise`` draws its own.
     """
     for part in module.modules():
         weight = getattr(part, "weight", None)
@@ -207,7 +307,6 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 for parameter in (weight, bias):
                     if parameter is not None:
                         parameter.uniform_(-bound, bound, generator=generator)
-
-
-def _join(parts: list[Tensor], *shape: int) -> Tensor:
-    return torch.cat(parts).cpu() if parts else torch.empty(0, *shape)
+        own = getattr(part, "initialise", None)
+        if callable(own):
+            own(generator)

@@ -27,13 +27,15 @@ def warm_up(work: Callable[[], None], device: torch.device) -> None:
     torch.cuda.synchronize(device)
 
 
-def capture(work: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
-    """What launches ``work``, which is not run now, as a graph on the tensors that it was captured with.
+def capture(work: Callable[[], None], generator: torch.Generator | None) -> Callable[[], None]:
+    """Capture ``work`` as a CUDA graph without running it; return its replay.
 
-    The work's random numbers start at each launch from the state of ``generator``, a CUDA one, at that moment.
-    CannotCapture where the work cannot be a graph; capture nothing more in this process then, for torch's bookkeeping
-    does not recover.
+    The work's random numbers start at each replay from the state of ``generator``, a CUDA one, at that moment. Without
+    a generator there is no CUDA device and nothing to capture: the replay is ``work`` itself. Raises CannotCapture if
+    the work cannot be a graph; capture nothing more in this process then, for torch's bookkeeping does not recover.
     """
+    if generator is None:
+        return work
     graph, device = torch.cuda.CUDAGraph(), generator.device
     graph.register_generator_state(generator)
     here = torch.cuda.current_stream(device)

@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -82,7 +83,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 @contextmanager
-def settled(device: torch.device, precision: Precision, threads: int) -> Iterator[None]:
+def deterministic(device: torch.device, precision: Precision, threads: int) -> Iterator[None]:
     """Torch set up so that the same work gives the same bits, and put back as it was afterwards."""
     before = (
         torch.get_num_threads(),
@@ -114,7 +115,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
 
 
 @contextmanager
-def exact_products() -> Iterator[None]:
+def disable_tf32() -> Iterator[None]:
     """Within this context CUDA multiplies float32 numbers as they are, without TF32."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -207,7 +208,37 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
-class Noise:
+class Noise(ABC):
+    """Where a forward pass takes its random numbers from, for the images of this process."""
+
+    share: Share | None = None
+    """Which images of a global batch this process has; None: all."""
+
+    @abstractmethod
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """Standard normal numbers ``[count, …]``, float32."""
+
+    @abstractmethod
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Numbers in [0, 1) ``[count, …]``, float32."""
+
+
+class GeneratorNoise(Noise):
+    """Random numbers of a torch generator on the CPU, moved to ``device``; for evaluation."""
+
+    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
+        self._generator, self._device = generator, device
+
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """Standard normal numbers ``[count, …]``, float32."""
+        return torch.randn(count, *shape, generator=self._generator).to(self._device)
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Numbers in [0, 1) ``[count, …]``, float32."""
+        return torch.rand(count, *shape, generator=self._generator).to(self._device)
+
+
+class StepNoise(Noise):
     """Random numbers that are a pure function of (seed, step, order of the calls within the step).
 
     On the CPU they come from NumPy's Philox with the step in its counter, on CUDA from torch's Philox with the step in

@@ -16,6 +16,9 @@ from types import ModuleType
 PACKAGES = {
     "datasets": "vaelab.data.datasets",
     "networks": "vaelab.models.networks",
+    "posteriors": "vaelab.models.posteriors",
+    "priors": "vaelab.models.priors",
+    "samplers": "vaelab.models.samplers",
     "likelihoods": "vaelab.models.likelihoods",
     "objectives": "vaelab.training.objectives",
     "metrics": "vaelab.evaluation.metrics",

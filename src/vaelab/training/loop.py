@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from vaelab.data.images import Binarize, Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import Training
-from vaelab.system.device import Noise, Precision
+from vaelab.system.device import Precision, StepNoise
 from vaelab.system.distributed import ranks
 from vaelab.training.schedules import half_cosine
 from vaelab.training.state import State
-from vaelab.training.step import Steps
-from vaelab.training.validation import validate
+from vaelab.training.step import make_steps
+from vaelab.training.validation import Validation, validate
 
 TICK_SECONDS = 0.5
 """How long a tick should take: the host looks at the device this often."""
@@ -42,7 +42,7 @@ class Tick:
     seconds: float
     """Since the beginning of the run, pauses between resumptions left out."""
     images_per_second: float
-    validation: dict[str, float] | None = None
+    validation: Validation | None = None
     checkpoint_due: bool = False
     stopped: bool = False
     """Asked to stop before the end."""
@@ -67,9 +67,9 @@ def train(
     total = settings.num_steps(batches.num_images)
     every = settings.validate_every
     assert every != "auto", "settle the recipe first"
-    state.vae.noise = noise = Noise(settings.seed, state.vae.device)
-    falls = (lambda step: half_cosine(step, total)) if settings.decay == "cosine" else None
-    steps = Steps(state, batches, noise, binarize, precision, falls=falls)
+    noise = StepNoise(settings.seed, state.vae.device)
+    lr_schedule = (lambda step: half_cosine(step, total)) if settings.decay == "cosine" else None
+    steps = make_steps(state, batches, noise, binarize, precision, lr_schedule)
     began, length = time.perf_counter(), 1
     while state.step < total:
         first = state.step
@@ -150,12 +150,12 @@ def _check_weights(state: State, settings: Training) -> str | None:
     )
 
 
-def _warnings(state: State, validation: dict[str, float] | None) -> tuple[str, ...]:
+def _warnings(state: State, validation: Validation | None) -> tuple[str, ...]:
     """What should worry a person, each said once a run."""
     if validation is None or "collapsed" in state.warned:
         return ()
-    largest = max(value for name, value in validation.items() if name.startswith("kl_"))
-    if largest >= COLLAPSED_KL or state.step < getattr(state.objective, "warmup_steps", 0):
+    largest = max(validation.kl_groups)
+    if largest >= COLLAPSED_KL or state.step < state.objective.warmup_steps:
         return ()
     state.warned.add("collapsed")
     return (

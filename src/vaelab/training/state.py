@@ -1,13 +1,14 @@
 """Everything that changes while a model trains, as tensors with names."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vaelab.data.images import Batch
 from vaelab.models.vae import VAE
 from vaelab.recipe import Training
+from vaelab.training.objectives import Objective
 
 ALIGNED = 64
 """Numbers of a buffer of gradients, of which every parameter's begin at a multiple."""
@@ -18,7 +19,7 @@ class State:
     """Everything that changes while a model trains; with the recipe and the data it determines what follows."""
 
     vae: VAE
-    objective: nn.Module
+    objective: Objective
     optimizer: torch.optim.Optimizer
     step: int = 0
     warned: set[str] = field(default_factory=set)
@@ -36,6 +37,19 @@ class State:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 found[f"optimizer.{key}.{name}"] = value
         return found
+
+    def example_batch(self, count: int) -> Batch:
+        """A batch of ``count`` black images on the model's device, with a condition where the model takes one."""
+        spec, device = self.vae.spec, self.vae.device
+        x = torch.zeros(count, *spec.image_shape, device=device).contiguous(memory_format=torch.channels_last)
+        index = torch.zeros(count, dtype=torch.int64, device=device)
+        attributes = torch.zeros(count, spec.condition_dim, dtype=torch.bool, device=device)
+        return Batch(
+            x,
+            index,
+            labels=index if spec.condition == "label" else None,
+            attributes=attributes if spec.condition == "attributes" else None,
+        )
 
     def flatten_gradients(self) -> Tensor:
         """One buffer in which all gradients lie from now on, each in the memory layout of its parameter."""
@@ -72,13 +86,11 @@ class State:
                 self.optimizer.state[parameter][key] = like.copy_(value)
 
 
-def begin(vae: VAE, objective: nn.Module, settings: Training, device: torch.device) -> State:
+def begin(vae: VAE, objective: Objective, settings: Training, device: torch.device) -> State:
     """Model and objective on the device, channels-last, with Adam as in the experiments (default betas)."""
     vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.to(device)
-    offered: Any = getattr(objective, "parameter_groups", None)
-    own = offered() if offered else [{"params": objective.parameters()}]
-    groups = [{"params": list(group["params"]), **{k: v for k, v in group.items() if k != "params"}} for group in own]
+    groups = [{**group, "params": list(group["params"])} for group in objective.parameter_groups()]
     groups = [{"params": list(vae.parameters())}, *(group for group in groups if group["params"])]
     on_cuda = device.type == "cuda"  # where a graph repeats what was captured, steps must be counted on the device
     adam = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True, capturable=on_cuda)

@@ -1,26 +1,32 @@
 """One training step after another: the only place that takes a gradient."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vaelab.data.images import Binarize, to_float
-from vaelab.data.loader import Batches
+from vaelab.data.loader import Batches, RawBatch
 from vaelab.recipe import Training
 from vaelab.system.cuda_graph import CannotCapture, capture, warm_up
-from vaelab.system.device import Noise, Precision, autocast
+from vaelab.system.device import Noise, Precision, StepNoise, autocast
 from vaelab.system.distributed import Share, ranks
+from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.state import State
 
-Launch = Callable[[], None]
+Replay = Callable[[], None]
+Schedule = Callable[[int], float]
+"""Step → learning-rate multiplier."""
 RESERVED_BYTES = 1 << 29
-"""Of an accelerator, kept free for what libraries take."""
+"""GPU bytes reserved for cuDNN and cuBLAS workspaces."""
 
 
-def present(pixels: UInt8[Tensor, "batch height width channel"], binarize: Binarize, noise: Noise) -> Tensor:
-    """A batch as the model sees it in training; "dynamic" draws every pixel anew."""
+def as_floats(
+    pixels: UInt8[Tensor, "batch height width channel"], binarize: Binarize, noise: Noise
+) -> Float[Tensor, "batch channel height width"]:
+    """A batch in [0, 1]; "dynamic" binarisation draws every pixel anew."""
     x = to_float(pixels)
     if binarize != "dynamic":
         return x
@@ -28,84 +34,58 @@ def present(pixels: UInt8[Tensor, "batch height width channel"], binarize: Binar
     return (draws < x).to(x.dtype)
 
 
-class Steps:
-    """The steps of a training one after the other, each a pure function of the state, the data and its number.
-
-    On the CPU a step is carried out as it is written. On CUDA everything that it works on keeps its place in memory,
-    and what it does (gather, scale, forward, backward, Adam, a row of the history) is captured once for each size of
-    batch and launched as a graph. ``make_graph`` makes the launch of a piece of work; tests give one that captures
-    nothing. ``falls``: step → what every learning rate is multiplied by.
-    """
+class Steps(ABC):
+    """The steps of a training, each a pure function of the state, the data and its number."""
 
     def __init__(
         self,
         state: State,
         batches: Batches,
-        noise: Noise,
+        noise: StepNoise,
         binarize: Binarize,
         precision: Precision,
-        make_graph: Callable[[Callable[[], None], Noise], Launch] | None = None,
-        falls: Callable[[int], float] | None = None,
+        lr_schedule: Schedule | None = None,
     ) -> None:
         self._state, self._batches, self._noise = state, batches, noise
         self._binarize: Binarize = binarize
         self._precision: Precision = precision
+        self._lr_schedule, self._rates = lr_schedule, [float(group["lr"]) for group in state.optimizer.param_groups]
         self._ranks = ranks()
-        device = state.vae.device
-        self._make_graph = make_graph or (_capture if device.type == "cuda" else None)
-        self._falls, self._rates = falls, [float(group["lr"]) for group in state.optimizer.param_groups]
-        if falls is not None and self._make_graph is not None:  # where graphs read them
-            for group, rate in zip(state.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = torch.tensor(rate, device=device)
-        is_shared = self._ranks.size > 1 or self._make_graph is not None
-        self._gradients = state.flatten_gradients() if is_shared else None
+        self._gradients: Tensor | None = None
+        """The flat buffer of all gradients, where ranks add them up or a graph writes them."""
         self.names: list[str] = []
-        """Of the terms."""
+        """Names of the terms."""
         self.notes: list[str] = []
-        """What the person should know of how the steps are carried out."""
-        self._can_capture = True
-        self._launches: dict[int, Launch] = {}
-        self._step, self._start = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64, device=device))
-        self._inputs: dict[int, Tensor] = {}
-        self._row = torch.empty(0, device=device)
+        """What the user should know of how the steps are carried out."""
 
-    def run(self, first: int, last: int, stop: Callable[[], bool]) -> Tensor:
-        """Steps ``first`` to ``last``, or until asked to stop where there is one rank: values, one row a step."""
+    def run(self, first: int, last: int, stop: Callable[[], bool]) -> Float[Tensor, "step term"]:
+        """Steps ``first`` to ``last``, or, on one rank, until asked to stop: the terms, one row per step."""
         is_alone = self._ranks.size == 1
         rows: list[Tensor] = []
         for step in range(first, last):
-            rows.append(self._take(step) if self._make_graph is None else self._launch(step, self._make_graph))
+            rows.append(self.take(step))
             self._state.step = step + 1
             if is_alone and stop():
                 break
         return self._ranks.sum_(torch.stack(rows))
 
-    def _take(self, step: int) -> Tensor:
-        """One step carried out here and now."""
-        share = self._batches.share(step)
-        self._noise.seek(step, share)
-        self._step = torch.full((), step, device=self._noise.device, dtype=torch.int64)
-        self._set_rates(step)
-        row = self._differentiate(self._batches.pixels(step), share)
-        self._reduce()
-        self._state.optimizer.step()
-        return row
+    @abstractmethod
+    def take(self, step: int) -> Float[Tensor, " term"]:
+        """One step; this rank's part of the mean of each term."""
 
     def _set_rates(self, step: int) -> None:
-        """The learning rates of a step."""
-        if self._falls is None:
+        if self._lr_schedule is None:
             return
         for group, rate in zip(self._state.optimizer.param_groups, self._rates, strict=True):
-            now = rate * self._falls(step)
+            now = rate * self._lr_schedule(step)
             group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now
 
-    def _differentiate(self, pixels: Tensor, share: Share) -> Tensor:
-        """Forward and backward: the terms' part in the mean over the batch; gradients lie in the parameters."""
+    def _differentiate(self, raw: RawBatch, step: Tensor, share: Share) -> Float[Tensor, " term"]:
+        """Forward and backward: returns the terms, leaves the gradients in the parameters."""
         state = self._state
-        x = present(pixels, self._binarize, self._noise)
-        with autocast(x.device, self._precision):
-            terms: dict[str, Tensor] = state.objective(state.vae, x, self._step)
+        batch = self._batches.complete(as_floats(raw.pixels, self._binarize, self._noise), raw.index)
+        with autocast(batch.x.device, self._precision):
+            _, terms = compute_terms(state.objective, state.vae, batch, Context(step, self._noise, state.vae))
         if self._gradients is None:
             state.optimizer.zero_grad(set_to_none=True)
         else:
@@ -117,56 +97,106 @@ class Steps:
         return row if self._ranks.size == 1 else row * share.weight
 
     def _reduce(self) -> None:
-        """Add up the gradients of all ranks, each weighed by its share already."""
+        """Add up the gradients of all ranks, each weighted by its share already."""
         if self._gradients is not None:
             self._ranks.sum_(self._gradients)
 
-    # -- on CUDA: everything in its place, launched --
 
-    def _launch(self, step: int, make_graph: Callable[[Callable[[], None], Noise], Launch]) -> Tensor:
+class EagerSteps(Steps):
+    """Steps that run operation by operation; for the CPU."""
+
+    def take(self, step: int) -> Float[Tensor, " term"]:
+        """Gather, forward, backward, Adam."""
+        if self._gradients is None and self._ranks.size > 1:
+            self._gradients = self._state.flatten_gradients()
+        share = self._batches.share(step)
+        self._noise.seek(step, share)
+        self._set_rates(step)
+        number = torch.full((), step, device=self._noise.device, dtype=torch.int64)
+        row = self._differentiate(self._batches.batch(step), number, share)
+        self._reduce()
+        self._state.optimizer.step()
+        return row
+
+
+class CapturedSteps(Steps):
+    """Steps that are captured once for each batch size as a CUDA graph, then replayed; for CUDA.
+
+    Everything that a step works on keeps its place in memory. On the CPU, where nothing can be captured, the same code
+    runs its work directly.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        batches: Batches,
+        noise: StepNoise,
+        binarize: Binarize,
+        precision: Precision,
+        lr_schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__(state, batches, noise, binarize, precision, lr_schedule)
+        device = noise.device
+        if lr_schedule is not None:  # where graphs read them
+            for group, rate in zip(state.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = torch.tensor(rate, device=device)
+        self._gradients = state.flatten_gradients()
+        self._can_capture = True
+        self._replays: dict[int, Replay] = {}
+        self._step, self._start = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64, device=device))
+        self._inputs: dict[int, RawBatch] = {}
+        self._row = torch.empty(0, device=device)
+
+    def take(self, step: int) -> Float[Tensor, " term"]:
         """One step queued on the device; nothing waits for it."""
         share = self._batches.share(step)
         self._noise.seek(step, share)
-        if share.total not in self._launches:
+        if share.total not in self._replays:
             self._fill_inputs(step, share)
-            self._launches[share.total] = self._prepare(share, make_graph)
+            self._replays[share.total] = self._prepare(share)
             self._noise.seek(step, share)
         self._fill_inputs(step, share)
-        self._launches[share.total]()
-        return self._row.clone()  # in the order of the stream: before the next step writes there
+        self._replays[share.total]()
+        return self._row.clone()  # in stream order: before the next step writes there
 
     def _fill_inputs(self, step: int, share: Share) -> None:
-        """What is new for a step, written where its graph reads it."""
+        """Write what is new for a step where its graph reads it."""
         self._step.fill_(step)
         self._set_rates(step)
         batches = self._batches
         if batches.resident is None:
-            pixels = batches.host_pixels(step)
+            given = batches.host_batch(step)
             if share.total not in self._inputs:
-                self._inputs[share.total] = torch.empty_like(pixels, device=self._noise.device)
-            self._inputs[share.total].copy_(pixels, non_blocking=True)
+                device = self._noise.device
+                self._inputs[share.total] = RawBatch(
+                    *(torch.empty_like(t, device=device) for t in vars(given).values())
+                )
+            for held, new in zip(vars(self._inputs[share.total]).values(), vars(given).values(), strict=True):
+                held.copy_(new, non_blocking=True)
             return
         epoch, position = divmod(step, batches.steps_per_epoch)
         if self._order[0] != epoch:
             order = torch.from_numpy(batches.order(epoch))
             order = order.pin_memory() if self._noise.device.type == "cuda" else order
-            # the old place, which graphs read from, holds the new order
+            # graphs read from the buffer of the last epoch: overwrite it
             held = self._order[1] if len(self._order[1]) else torch.empty_like(order, device=self._noise.device)
             self._order = (epoch, held.copy_(order, non_blocking=True))
         self._start.fill_(position * batches.batch_size + min(share.start, share.total - 1))
 
-    def _input(self, share: Share) -> Tensor:
-        """The pixels of this rank's part of the batch, from where ``_fill_inputs`` wrote what to take."""
+    def _input(self, share: Share) -> RawBatch:
+        """This rank's part of the batch, from where ``_fill_inputs`` wrote it or which images it holds."""
         if self._batches.resident is None:
             return self._inputs[share.total]
         places = self._start + torch.arange(max(len(share), 1), device=self._noise.device)
-        return self._batches.resident[self._order[1][places]]
+        index = self._order[1][places]
+        return RawBatch(self._batches.resident[index], index)
 
-    def _prepare(self, share: Share, make_graph: Callable[[Callable[[], None], Noise], Launch]) -> Launch:
-        """The launch of a step on batches of this size; the state is afterwards as it was before."""
+    def _prepare(self, share: Share) -> Replay:
+        """The replay of a step on batches of this size; the state is afterwards as it was before."""
 
         def differentiate() -> None:
-            row = self._differentiate(self._input(share), share)
+            row = self._differentiate(self._input(share), self._step, share)
             if not len(self._row):
                 self._row = torch.empty_like(row)
             self._row.copy_(row)
@@ -183,7 +213,7 @@ class Steps:
             self._reduce()
             parts[1]()
 
-        parts: list[Launch] = [differentiate, update]
+        parts: list[Replay] = [differentiate, update]
 
         before = {name: tensor.clone() for name, tensor in self._state.tensors().items()}
         warm_up(whole, self._noise.device)
@@ -193,34 +223,42 @@ class Steps:
             if not self._can_capture:
                 return whole if self._ranks.size == 1 else in_parts
             if self._ranks.size == 1:
-                return make_graph(whole, self._noise)
-            parts = [make_graph(work, self._noise) for work in (differentiate, update)]
+                return capture(whole, self._noise.generator)
+            parts = [capture(work, self._noise.generator) for work in (differentiate, update)]
         except CannotCapture as error:
             self.notes.append(f"this step cannot be captured as a CUDA graph ({error}): it runs uncaptured, and slower")
             self._can_capture = False
         return in_parts
 
 
-def _capture(work: Callable[[], None], noise: Noise) -> Launch:
-    assert noise.generator is not None
-    return capture(work, noise.generator)
+def make_steps(
+    state: State,
+    batches: Batches,
+    noise: StepNoise,
+    binarize: Binarize,
+    precision: Precision,
+    lr_schedule: Schedule | None = None,
+) -> Steps:
+    """Captured steps on CUDA, eager ones elsewhere."""
+    kind = CapturedSteps if noise.device.type == "cuda" else EagerSteps
+    return kind(state, batches, noise, binarize, precision, lr_schedule)
 
 
-def memory_of_a_step(state: State, image_shape: tuple[int, int, int], settings: Training, precision: Precision) -> int:
-    """Bytes of the accelerator that training takes besides the data: measured on one batch; 0 on the CPU."""
-    device, (channels, height, width) = state.vae.device, image_shape
+def memory_of_a_step(state: State, settings: Training, precision: Precision) -> int:
+    """GPU bytes that training takes besides the data, measured on one batch; 0 on the CPU."""
+    device = state.vae.device
     if device.type != "cuda":
         return 0
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     share = ranks().share(settings.batch_size)
-    state.vae.noise = Noise(settings.seed, device)
-    state.vae.noise.seek(0, share)  # terms of the whole batch are gathered by it
-    count = max(len(share), 1)
-    pixels = torch.zeros(count, height, width, channels, dtype=torch.uint8, device=device)
+    noise = StepNoise(settings.seed, device)
+    noise.seek(0, share)  # terms of the whole batch are gathered by it
+    batch = state.example_batch(max(len(share), 1))
     with autocast(device, precision):
-        terms = state.objective(state.vae, to_float(pixels), torch.zeros((), dtype=torch.int64, device=device))
-    terms["loss"].backward()
+        step = torch.zeros((), dtype=torch.int64, device=device)
+        _, terms = compute_terms(state.objective, state.vae, batch, Context(step, noise, state.vae))
+    terms["loss"].backward()  # type: ignore[no-untyped-call]
     state.optimizer.zero_grad(set_to_none=True)
     activations = torch.cuda.max_memory_allocated(device) - before
     torch.cuda.empty_cache()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import Images, choose
 from vaelab.models.codes import Codes, Encode, as_finite, encode_images
-from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.posteriors.diagonal import DiagonalNormal
+from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.vae import VAE
 from vaelab.system.device import progress
 
@@ -111,7 +112,7 @@ def kl_decomposition(
     posterior = _normal(means, log_vars)
     z = posterior.rsample(torch.randn(samples, *means.shape, generator=generator, dtype=torch.float64)).numpy()
     log_qz, log_qz_per_latent, log_qz_given_x = aggregate_densities(z, means, log_vars)
-    log_pz_per_latent = -0.5 * (z**2 + math.log(2 * math.pi))
+    log_pz_per_latent = StandardNormal(z.shape[-1]).log_prob_per_latent(torch.from_numpy(z)).numpy()
     per_latent = log_qz_per_latent - log_pz_per_latent
     parts = {
         "mutual_information": log_qz_given_x - log_qz,
@@ -119,7 +120,7 @@ def kl_decomposition(
         "dimension_wise_kl": per_latent.sum(-1),
     }
     return {
-        "kl": float(posterior.kl().sum(1).mean()),
+        "kl": float(posterior.kl_to_standard_normal().sum(1).mean()),
         **{name: float(values.mean()) for name, values in parts.items()},
         **{f"{name}_standard_error": error for name, values in parts.items() if (error := _error(values)) is not None},
         "mutual_information_limit": math.log(len(means)),

@@ -88,7 +88,7 @@ def measure(model: VAE, images: Images, generator: torch.Generator) -> dict[str,
         for start in range(0, len(images), CHUNK):
             part = slice(start, min(start + CHUNK, len(images)))
             x = images.floats(part.start, part.stop).to(model.device)
-            decoded = model.pixels(model.posterior(x).mean).mean.float().cpu().numpy()
+            decoded = model.decode_batch(model.encode_batch(x).mean).mean.float().cpu().numpy()
             errors[part] = mse(x.cpu().numpy(), decoded)
             if has_ssim:
                 similarities[part] = ssim(x.cpu().numpy(), decoded)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from vaelab.data.images import Images
 from vaelab.models.vae import CHUNK, VAE
-from vaelab.system.device import progress
+from vaelab.system.device import GeneratorNoise, progress
 
 
 def elbo(
@@ -59,24 +59,25 @@ def measure(
     "bits_per_dim" is that of −ELBO, and left out where the likelihood is no probability of discrete pixels.
     """
     log_likelihood = np.empty((samples, len(images)))
-    error, kl = np.zeros(len(images)), np.empty((len(images), model.facts.latent_dim))
+    error, kl = np.zeros(len(images)), np.empty((len(images), model.spec.latent_dim))
+    noise = GeneratorNoise(generator, model.device)
     with progress("measuring the ELBO", len(images)) as bar:
         for start in range(0, len(images), CHUNK):
             part = slice(start, min(start + CHUNK, len(images)))
-            x = images.floats(part.start, part.stop).to(model.device)
-            posterior = model.posterior(x)
-            kl[part] = posterior.kl().double().cpu().numpy()
+            batch = images.batch(part.start, part.stop, model.device)
+            kl[part] = 0.0
             for i in range(samples):
-                pixels = model.pixels(posterior.sample(generator))
-                log_likelihood[i, part] = pixels.log_prob(x).double().cpu().numpy()
-                error[part] += pixels.error(x).double().cpu().numpy() / samples
+                out = model(batch, noise)
+                kl[part] += out.kl.double().cpu().numpy() / samples
+                log_likelihood[i, part] = out.p_x.log_prob(batch.x)[0].double().cpu().numpy()
+                error[part] += out.reconstruction[0].double().cpu().numpy() / samples
             bar.advance(part.stop - part.start)
     values, elbo_error = elbo(log_likelihood, kl.sum(1))
     kind, is_discrete = log_likelihood_of(model, images)
     return {
         "elbo": float(values.mean()),
         **({} if elbo_error is None else {"elbo_standard_error": elbo_error}),
-        **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.facts.num_pixels)} if is_discrete else {}),
+        **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.spec.num_pixels)} if is_discrete else {}),
         "reconstruction": float(error.mean()),
         "kl": float(kl.sum(1).mean()),
         "reconstruction_plus_kl": float(error.mean() + kl.sum(1).mean()),

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.images import Images
+from vaelab.data.images import Batch, Images
 from vaelab.evaluation.metrics.likelihood import bits_per_dim, log_likelihood_of, standard_error
-from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.conditions import condition_columns
 from vaelab.models.vae import CHUNK, VAE
-from vaelab.system.device import exact_products, progress
+from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
 
 BY_DEFAULT = False
 
@@ -32,24 +32,22 @@ def iwae_bound(log_weights: Float[np.ndarray, "samples n"]) -> Float[np.ndarray,
     return bounds - math.log(len(log_weights))
 
 
-def log_weights(
-    model: VAE, x: Float[Tensor, "batch channel height width"], epsilon: Float[Tensor, "samples batch latent"]
-) -> Float[Tensor, "samples batch"]:
-    """ln p(x|z) + ln p(z) − ln q(z|x) at z = μ(x) + σ(x)·ε, nats, float64 (Burda et al. 2016, 1509.00519, equation 8).
+def log_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Float[Tensor, "samples batch"]:
+    """ln p(x|z) + ln p(z) − ln q(z|x) at samples z of q(z|x), nats, float64 (1509.00519, equation 8).
 
-    Networks and likelihood calculate in the type of ``x``, everything else in float64.
+    Networks and likelihood compute in the type of ``batch.x``, everything else in float64.
     """
-    posterior = model.posterior(x)
-    z = posterior.rsample(epsilon)
-    repeated = x.expand(len(z), *x.shape).flatten(0, 1)  # of a single image a view
-    log_likelihood = model.pixels(z.flatten(0, 1)).log_prob(repeated).double().view(z.shape[:2])
-    proposal = DiagonalNormal(posterior.mean.double(), posterior.log_var.double())
-    prior = DiagonalNormal(torch.zeros_like(proposal.mean), torch.zeros_like(proposal.mean))
-    return log_likelihood + prior.log_prob(z.double()) - proposal.log_prob(z.double())
+    condition = condition_columns(model.spec, batch.labels, batch.attributes)
+    q = model.encode_batch(batch.x, condition, torch.float64)
+    draw = q.draw(noise, samples)
+    log_likelihood = model.decode_batch(draw.z.to(batch.x.dtype), condition).log_prob(batch.x).double()
+    log_q = q.log_prob(draw.z) if draw.log_q is None else draw.log_q
+    weights: Tensor = log_likelihood + model.density().log_prob(draw.z) - log_q
+    return weights
 
 
 @torch.no_grad()
-@exact_products()
+@disable_tf32()
 def measure(
     model: VAE, images: Images, generator: torch.Generator, *, samples: Annotated[int, Ge(1)] = 5000
 ) -> dict[str, Any]:
@@ -60,26 +58,26 @@ def measure(
     a larger K would find a lower value. "bits_per_dim" is left out where the likelihood is no probability of discrete
     pixels. Memory does not grow with K or the number of images.
     """
-    at_once = max(1, min(CHUNK, BLOCK_BYTES // (4 * model.facts.num_pixels)))
+    at_once = max(1, min(CHUNK, BLOCK_BYTES // (4 * model.spec.num_pixels)))
     num_images, num_samples = max(1, at_once // samples), min(at_once, samples)
     totals = np.full((2, len(images)), -np.inf)  # ln Σ w and ln Σ w² of each image
+    noise = GeneratorNoise(generator, model.device)
     with progress("sampling the likelihood", len(images)) as bar:
         for start in range(0, len(images), num_images):
-            x = images.floats(start, min(start + num_images, len(images)), model.device)
-            own = totals[:, start : start + len(x)]
+            batch = images.batch(start, start + num_images, model.device)
+            own = totals[:, start : start + len(batch.x)]
             for first in range(0, samples, num_samples):
-                shape = min(num_samples, samples - first), len(x), model.facts.latent_dim
-                weights = log_weights(model, x, torch.randn(shape, generator=generator).to(model.device)).cpu().numpy()
+                weights = log_weights(model, batch, noise, min(num_samples, samples - first)).cpu().numpy()
                 sums = np.stack([iwae_bound(weights), iwae_bound(2 * weights)]) + math.log(len(weights))
                 own[:] = np.logaddexp(own, sums)
-            bar.advance(len(x))
+            bar.advance(len(batch.x))
     values = math.log(samples) - totals[0]
     nll, error = float(values.mean()), standard_error(values)
     kind, is_discrete = log_likelihood_of(model, images)
     return {
         "nll": nll,
         **({} if error is None else {"nll_standard_error": error}),
-        **({"bits_per_dim": bits_per_dim(nll, model.facts.num_pixels)} if is_discrete else {}),
+        **({"bits_per_dim": bits_per_dim(nll, model.spec.num_pixels)} if is_discrete else {}),
         "effective_samples": float(np.median(np.exp(2 * totals[0] - totals[1]))),
         "protocol": {
             "samples": samples,

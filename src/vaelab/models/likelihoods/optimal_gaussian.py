@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, FreeNormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 
 class Likelihood(nn.Module):
@@ -24,20 +24,20 @@ class Likelihood(nn.Module):
     channels_per_pixel = 1
     variance: Tensor
 
-    def __init__(self, facts: Facts, *, floor: Annotated[float, Gt(0)] = math.exp(MIN_LOG_SIGMA)) -> None:
+    def __init__(self, spec: Spec, *, floor: Annotated[float, Gt(0)] = math.exp(MIN_LOG_SIGMA)) -> None:
         super().__init__()
         self.floor = floor
         self.register_buffer("variance", torch.tensor(max(0.5, floor**2)))
 
     @torch.no_grad()
-    def statistic(
+    def calibration_statistic(
         self, decoded: Float[Tensor, "batch channel height width"], x: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, " batch"]:
         """Mean squared error of each image."""
         return ((x - torch.sigmoid(decoded)) ** 2).mean((-3, -2, -1))
 
     @torch.no_grad()
-    def fit(self, statistics: Float[Tensor, " batch"]) -> None:
+    def calibrate(self, statistics: Float[Tensor, " batch"]) -> None:
         """σ² from the mean squared errors of images, in place."""
         self.variance.copy_(statistics.double().mean().clamp(min=self.floor**2))
 

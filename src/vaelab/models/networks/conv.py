@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
+from vaelab.models import networks
+from vaelab.models.networks import append_condition
+from vaelab.models.spec import Spec
 
 Positive = Annotated[int, Ge(1)]
 Layers = Annotated[list[Positive], Len(1)]
@@ -22,9 +24,9 @@ SMALLEST, NARROWEST, WIDEST = 4, 32, 256
 """Of "auto": the shortest side at the bottleneck, and the channels of the first and of the widest layer."""
 
 
-def auto(facts: Facts) -> dict[str, Any]:
+def auto(spec: Spec) -> dict[str, Any]:
     """What "auto" becomes: layers of stride 2 until a side is 4 to 7 long, each twice as wide, 32 to 256 channels."""
-    depth, side = 0, min(facts.image_shape[1:])
+    depth, side = 0, min(spec.image_shape[1:])
     while side >= 2 * SMALLEST:
         depth, side = depth + 1, -(-side // 2)
     return {"channels": [min(NARROWEST << i, WIDEST) for i in range(depth)], "strides": [2] * depth}
@@ -77,9 +79,9 @@ class UpConvolution(nn.Module):
         return h.add_(self.bias.to(h.dtype)[:, None, None])
 
 
-def _layers(facts: Facts, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
+def _layers(spec: Spec, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
     if channels == "auto" and strides == "auto":
-        found = auto(facts)
+        found = auto(spec)
         return found["channels"], found["strides"]
     if channels == "auto" or strides == "auto":
         raise ValueError('network.channels and network.strides: give both, or leave both at "auto"')
@@ -94,12 +96,15 @@ def _linear_layers(widths: list[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(widths))
 
 
-class Encoder(nn.Module):
-    """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, one to mean and log-variance."""
+class Encoder(networks.Encoder):
+    """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, one linear layer.
+
+    A condition is appended to the features after the convolutions.
+    """
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         channels: Layers | Auto = "auto",
         strides: Layers | Auto = "auto",
@@ -108,37 +113,42 @@ class Encoder(nn.Module):
         activate_last: bool = False,
     ) -> None:
         super().__init__()
-        channels, strides = _layers(facts, channels, strides)
-        widths = [facts.image_shape[0], *channels]
-        height, width = (feature_sizes(side, strides, kernel)[-1] for side in facts.image_shape[1:])
+        channels, strides = _layers(spec, channels, strides)
+        widths = [spec.image_shape[0], *channels]
+        height, width = (feature_sizes(side, strides, kernel)[-1] for side in spec.image_shape[1:])
         self.convolutions = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], kernel, stride, _padding(kernel)) for i, stride in enumerate(strides)
         )
         self.activate_last = activate_last or bool(hidden)
-        depths = [channels[-1] * height * width, *hidden]
+        depths = [channels[-1] * height * width + spec.condition_dim, *hidden]
         self.hidden = _linear_layers(depths)
-        self.head = nn.Linear(depths[-1], 2 * facts.latent_dim)
+        self.head = nn.Linear(depths[-1], spec.posterior_parameters)
 
     def forward(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        condition: Float[Tensor, "batch condition"] | None = None,
+    ) -> Float[Tensor, "batch parameter"]:
         for i, convolution in enumerate(self.convolutions):
             x = convolution(x)
             if self.activate_last or i < len(self.convolutions) - 1:
                 x = F.relu(x, inplace=True)
-        x = x.flatten(1)
+        h = append_condition(x.flatten(1), condition)
         for layer in self.hidden:
-            x = F.relu(layer(x), inplace=True)
-        mean, log_var = self.head(x).chunk(2, dim=1)
-        return mean, log_var
+            h = F.relu(layer(h), inplace=True)
+        parameters: Tensor = self.head(h)
+        return parameters
 
 
-class Decoder(nn.Module):
-    """The encoder mirrored: a linear layer, then transposed convolutions with ReLU between them."""
+class Decoder(networks.Decoder):
+    """The encoder mirrored: a linear layer, then transposed convolutions with ReLU between them.
+
+    A condition is appended to the code.
+    """
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         channels: Layers | Auto = "auto",
         strides: Layers | Auto = "auto",
@@ -146,11 +156,11 @@ class Decoder(nn.Module):
         hidden: Widths = [],  # noqa: B006
     ) -> None:
         super().__init__()
-        channels, strides = _layers(facts, channels, strides)
-        heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in facts.image_shape[1:])
-        depth = [*channels[::-1], facts.decoder_channels]
+        channels, strides = _layers(spec, channels, strides)
+        heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in spec.image_shape[1:])
+        depth = [*channels[::-1], spec.decoder_channels]
         self.shape = (channels[-1], heights[0], widths[0])
-        depths = [facts.latent_dim, *hidden[::-1]]
+        depths = [spec.latent_dim + spec.condition_dim, *hidden[::-1]]
         self.hidden = _linear_layers(depths)
         self.stem = nn.Linear(depths[-1], channels[-1] * heights[0] * widths[0])
         self.up_convolutions = nn.ModuleList(
@@ -160,10 +170,13 @@ class Decoder(nn.Module):
             for i, stride in enumerate(strides[::-1])
         )
 
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
+    def forward(
+        self, z: Float[Tensor, "batch latent"], condition: Float[Tensor, "batch condition"] | None = None
+    ) -> Float[Tensor, "batch channel height width"]:
+        h = append_condition(z, condition)
         for layer in self.hidden:
-            z = F.relu(layer(z), inplace=True)
-        h: Tensor = self.stem(z)
+            h = F.relu(layer(h), inplace=True)
+        h = self.stem(h)
         if self.hidden:
             h = F.relu(h, inplace=True)
         h = h.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)

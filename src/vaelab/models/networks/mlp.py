@@ -8,7 +8,9 @@ from annotated_types import Ge, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models import networks
+from vaelab.models.networks import append_condition
+from vaelab.models.spec import Spec
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu", "silu"]
 Layers = Annotated[list[Annotated[int, Ge(1)]], Len(1)]
@@ -30,31 +32,35 @@ def _layers(widths: list[int], activation: Activation) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Encoder(nn.Module):
-    """Hidden layers, then one linear layer to mean and log-variance."""
+class Encoder(networks.Encoder):
+    """Hidden layers, then one linear layer; a condition is appended to the pixels."""
 
-    def __init__(self, facts: Facts, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
+    def __init__(self, spec: Spec, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
         super().__init__()
-        self.layers = _layers([facts.num_pixels, *hidden], activation)
-        self.head = nn.Linear(hidden[-1], 2 * facts.latent_dim)
+        self.layers = _layers([spec.num_pixels + spec.condition_dim, *hidden], activation)
+        self.head = nn.Linear(hidden[-1], spec.posterior_parameters)
 
     def forward(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        mean, log_var = self.head(self.layers(x.flatten(1))).chunk(2, dim=1)
-        return mean, log_var
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        condition: Float[Tensor, "batch condition"] | None = None,
+    ) -> Float[Tensor, "batch parameter"]:
+        parameters: Tensor = self.head(self.layers(append_condition(x.flatten(1), condition)))
+        return parameters
 
 
-class Decoder(nn.Module):
-    """The encoder's hidden layers in reverse order, then one linear layer to the image."""
+class Decoder(networks.Decoder):
+    """The encoder's hidden layers in reverse order, then one linear layer; a condition is appended to the code."""
 
-    def __init__(self, facts: Facts, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
+    def __init__(self, spec: Spec, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
         super().__init__()
-        self.shape = (facts.decoder_channels, *facts.image_shape[1:])
-        height, width = facts.image_shape[1:]
-        self.layers = _layers([facts.latent_dim, *hidden[::-1]], activation)
-        self.head = nn.Linear(hidden[0], facts.decoder_channels * height * width)
+        self.shape = (spec.decoder_channels, *spec.image_shape[1:])
+        height, width = spec.image_shape[1:]
+        self.layers = _layers([spec.latent_dim + spec.condition_dim, *hidden[::-1]], activation)
+        self.head = nn.Linear(hidden[0], spec.decoder_channels * height * width)
 
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
-        pixels: Tensor = self.head(self.layers(z))
+    def forward(
+        self, z: Float[Tensor, "batch latent"], condition: Float[Tensor, "batch condition"] | None = None
+    ) -> Float[Tensor, "batch channel height width"]:
+        pixels: Tensor = self.head(self.layers(append_condition(z, condition)))
         return pixels.view(-1, *self.shape)

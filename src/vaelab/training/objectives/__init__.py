@@ -1,9 +1,71 @@
-"""Objectives, one file each; every file has a class ``Objective(facts, *, …)``, a module.
+"""Objectives, one file each; every file has a class ``Objective(spec, *, …)``.
 
-``forward(vae, x, step)`` returns ``"loss"``, ``"reconstruction"``, ``"kl"`` and any terms of its own, each a scalar in
-nats per image, averaged over the batch; the loss is minimised. ``x`` is ``[B, C, H, W]`` in [0, 1]; ``step`` counts
-from 0 and is a tensor on the device, so schedules are functions of it and objects keep no counters. An objective with
-a trainable part of its own may offer ``parameter_groups()``, torch's parameter groups with their own learning rates.
-``KL_WEIGHT`` says, where the loss is the reconstruction and so many times the KL, how many: a number, or the key that
-has it. With 1 the loss is a bound of −ln p(x).
+Its keyword arguments are the recipe's ``[objective]`` keys.
 """
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vaelab.data.images import Batch
+from vaelab.models.vae import VAE, VAEOutput
+from vaelab.system.device import Noise
+from vaelab.system.distributed import ranks
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an objective may use besides the output of the model."""
+
+    step: Int[Tensor, ""]
+    """Training step from 0, a tensor on the device: schedules are functions of it, objects keep no counters."""
+    noise: Noise
+    vae: VAE
+
+    def gather(self, rows: Float[Tensor, "own ..."]) -> Float[Tensor, "batch ..."]:
+        """Rows of the whole batch where several processes share it, for terms that compare images with one another.
+
+        Gradients flow back to the rank that each row came from; every rank computes the same term from all of them.
+        """
+        return ranks().gather(rows, self.noise.share)
+
+
+class Objective(nn.Module, ABC):
+    """What training minimises."""
+
+    samples: int = 1
+    """Samples of each posterior that it wants."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Keys of ``vae.REQUIREMENTS`` that the model must provide."""
+    warmup_steps: int = 0
+    """Steps over which a weight rises."""
+
+    @property
+    def kl_weight(self) -> float | None:
+        """β in other papers' terms: the loss is the reconstruction plus so many times the KL; None where it is not.
+
+        With 1 the loss is a bound on −ln p(x).
+        """
+        return None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """torch's parameter groups for the objective's own parameters."""
+        return [{"params": list(self.parameters())}]
+
+    @abstractmethod
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Float[Tensor, ""]]:
+        """``"loss"``, ``"reconstruction"``, ``"kl"`` and terms of its own: scalars, nats per image, batch means."""
+
+
+def compute_terms(
+    objective: Objective, vae: VAE, batch: Batch, context: Context
+) -> tuple[VAEOutput, dict[str, Float[Tensor, ""]]]:
+    """The forward pass of a step: the model's output, and the terms with the posterior's own losses in them."""
+    out = vae(batch, context.noise, objective.samples)
+    terms = objective(out, batch, context)
+    if out.losses:
+        terms = {**terms, **out.losses, "loss": sum(out.losses.values(), start=terms["loss"])}
+    return out, terms

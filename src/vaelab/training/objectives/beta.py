@@ -3,26 +3,26 @@
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 from vaelab.training.schedules import linear_warmup
 
-KL_WEIGHT = "beta"
 
-
-def auto(facts: Facts) -> dict[str, Any]:
+def auto(spec: Spec) -> dict[str, Any]:
     """What "auto" becomes: β = 1 at 64×64 pixels, elsewhere in proportion to the number of pixels.
 
     Of one picture at several sizes the squared error grows with the number of pixels and the information in its code
     does not; so this keeps the balance of the two.
     """
-    return {"beta": float(f"{facts.image_shape[1] * facts.image_shape[2] / 64**2:.2g}")}
+    return {"beta": float(f"{spec.image_shape[1] * spec.image_shape[2] / 64**2:.2g}")}
 
 
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """reconstruction + β·KL (Higgins et al., ICLR 2017, equation 4).
 
     With ``warmup_steps``, the weight of the KL rises in a straight line to β over so many steps.
@@ -30,7 +30,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         beta: Annotated[float, Ge(0)] | Literal["auto"] = 4.0,
         warmup_steps: Annotated[int, Ge(0)] = 0,
@@ -40,11 +40,13 @@ class Objective(nn.Module):
         self.beta = beta
         self.warmup_steps = warmup_steps
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    @property
+    def kl_weight(self) -> float:
+        """β, at the end of the warm-up."""
+        return self.beta
+
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image; ``beta_kl`` is the KL as it enters the loss."""
-        passed = vae(x)
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
-        beta_kl = self.beta * linear_warmup(step, self.warmup_steps) * kl
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
+        beta_kl = self.beta * linear_warmup(context.step, self.warmup_steps) * kl
         return {"loss": reconstruction + beta_kl, "reconstruction": reconstruction, "kl": kl, "beta_kl": beta_kl}

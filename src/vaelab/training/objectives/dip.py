@@ -1,14 +1,17 @@
 """The DIP-VAE objective: the covariance of a batch's codes is drawn to the prior's. Not an evidence lower bound."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 
 
 def code_covariance(
@@ -37,16 +40,18 @@ def covariance_penalties(
     return (covariance - torch.diag(variances)).square().sum(), (variances - 1).square().sum()
 
 
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """reconstruction + KL + λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)² (Kumar et al. 2018, 1711.00848).
 
     C is the batch's covariance of posterior means (``kind`` I) or of codes (II). ``off_diagonal`` is λ_od; ``diagonal``
     is λ_d: the paper takes λ_od for II, and 10·λ_od for I.
     """
 
+    needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
+
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         kind: Literal["I", "II"] = "II",
         off_diagonal: Annotated[float, Ge(0)] = 10.0,
@@ -57,14 +62,11 @@ class Objective(nn.Module):
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image; ``dip_off_diagonal`` and ``dip_diagonal`` are the sums without their λ."""
-        passed = vae(x)
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
-        mean = vae.gather(passed.posterior.mean)
-        log_var = vae.gather(passed.posterior.log_var) if self.kind == "II" else None
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
+        mean = context.gather(out.q.mean)
+        log_var = context.gather(out.q.log_var) if self.kind == "II" else None
         off_diagonal, diagonal = covariance_penalties(mean, log_var)
         return {
             "loss": reconstruction + kl + self.off_diagonal * off_diagonal + self.diagonal * diagonal,

@@ -1,24 +1,26 @@
 """The negative evidence lower bound, without the likelihood's constant."""
 
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 
-KL_WEIGHT = 1.0
 
-
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """reconstruction + KL (Kingma & Welling 2014, 1312.6114, equation 7, with one sample and the KL in closed form)."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    @property
+    def kl_weight(self) -> float:
+        """1: the loss is a bound on −ln p(x)."""
+        return 1.0
+
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image."""
-        passed = vae(x)
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}

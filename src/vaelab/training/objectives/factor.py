@@ -5,13 +5,16 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Len, Lt
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 
 SLOPE = 0.2
 """Of the discriminator's leaky ReLU below zero."""
@@ -45,7 +48,7 @@ def discriminator_loss(joint: Logits, permuted: Float[Tensor, "permuted 2"]) -> 
     return 0.5 * (F.softplus(joint[:, 1] - joint[:, 0]).mean() + F.softplus(permuted[:, 0] - permuted[:, 1]).mean())
 
 
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """reconstruction + KL + γ·TC, with the TC from a discriminator (Kim & Mnih 2018, 1802.05983, equations 2 and 3).
 
     The loss is the sum of two, each with a gradient for its own part only: that of the model, through the codes and a
@@ -60,7 +63,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         gamma: Annotated[float, Ge(0)] = 35.0,
         hidden: Annotated[int, Ge(1)] = 1000,
@@ -70,7 +73,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.gamma = gamma
-        self.discriminator = make_discriminator(facts.latent_dim, hidden, layers)
+        self.discriminator = make_discriminator(spec.latent_dim, hidden, layers)
         self.learning_rate = discriminator_learning_rate
         self.betas = discriminator_betas
 
@@ -78,22 +81,20 @@ class Objective(nn.Module):
         """The discriminator's, with its own learning rate and decay of Adam's moments."""
         return [{"params": self.discriminator.parameters(), "lr": self.learning_rate, "betas": tuple(self.betas)}]
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image: loss = reconstruction + kl + γ·total_correlation + discriminator.
 
         ``total_correlation`` is what the discriminator makes of it, usually too low, at times < 0; the number to quote
         is that of the metric ``decomposition``. ``discriminator`` is its own loss: ln 2 ≈ 0.693 when it cannot tell.
         """
-        passed = vae(x)
-        assert vae.noise is not None
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
-        codes = passed.z.detach()
-        permuted = permute_latents(*vae.gather(torch.stack([codes, vae.noise.uniform(*codes.shape)], 1)).unbind(1))
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
+        codes = out.z[0].detach()
+        permuted = permute_latents(
+            *context.gather(torch.stack([codes, context.noise.uniform(*codes.shape)], 1)).unbind(1)
+        )
         held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        with torch.autocast(x.device.type, enabled=False):
-            total_correlation = log_ratio(functional_call(self.discriminator, held, (passed.z,)))
+        with torch.autocast(codes.device.type, enabled=False):
+            total_correlation = log_ratio(functional_call(self.discriminator, held, (out.z[0],)))
             logits = self.discriminator(torch.cat([codes, permuted]))
         discriminator = discriminator_loss(*logits.split([len(codes), len(permuted)]))
         return {

@@ -5,11 +5,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 
 Kernel = Literal["imq", "rbf"]
 Estimator = Literal["unbiased", "biased"]
@@ -23,12 +26,12 @@ _OF_DISTANCE: dict[Kernel, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def auto(facts: Facts) -> dict[str, Any]:
+def auto(spec: Spec) -> dict[str, Any]:
     """What "auto" becomes: λ = 10 at MNIST's 28×28 grey pixels, elsewhere in proportion to the values of an image.
 
     The squared error that the MMD has to hold its own against grows with their number.
     """
-    return {"scaling": float(f"{10 * facts.num_pixels / 28**2:.2g}")}
+    return {"scaling": float(f"{10 * spec.num_pixels / 28**2:.2g}")}
 
 
 def mmd_squared(
@@ -63,7 +66,7 @@ def mmd_squared(
     return within(a) + within(b) - 2 * similarities(a, b).mean()
 
 
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """reconstruction + (1 − α)·KL + (α + λ − 1)·MMD²(q(z), p(z)) (Zhao et al. 2019, 1706.02262; ``scaling`` is λ).
 
     The MMD is between the codes of a batch, one of each image, and as many fresh draws from the prior. λ has to grow
@@ -72,7 +75,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         alpha: Annotated[float, Le(1)] = 1.0,
         scaling: Annotated[float, Ge(0)] | Literal["auto"] = 10.0,
@@ -91,15 +94,11 @@ class Objective(nn.Module):
         self.kernel: Kernel = kernel
         self.estimator: Estimator = estimator
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image; ``mmd`` is the MMD² of the batch without its weight."""
-        passed = vae(x)
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
-        assert vae.noise is not None
-        prior = vae.gather(vae.noise.normal(*passed.z.shape).to(passed.z.dtype))
-        codes = vae.gather(passed.z)
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
+        prior = context.gather(out.prior.sample(len(batch.x), context.noise).to(out.z.dtype))
+        codes = context.gather(out.z[0])
         exists = self.estimator == "biased" or len(codes) > 1
         mmd = mmd_squared(codes, prior, self.kernel, self.estimator) if exists else codes.new_zeros(())
         loss = reconstruction + (1 - self.alpha) * kl + (self.alpha + self.scaling - 1) * mmd

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from vaelab.models.distributions import DiagonalNormal
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
-
-KL_WEIGHT = 1.0
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 
 
 def iwae_bound(log_weights: Float[Tensor, "sample batch"]) -> Float[Tensor, " batch"]:
@@ -25,39 +25,32 @@ def effective_samples(log_weights: Float[Tensor, "sample batch"]) -> Float[Tenso
     return 1 / torch.softmax(log_weights, 0).square().sum(0)
 
 
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """−ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x), K samples of each posterior (Burda et al. 2016, 1509.00519).
 
     As everywhere the likelihood's constant is left out. K = ``num_samples``: 1 is the ELBO with a sampled KL. Every
     image is decoded K times, so the decoder's time and memory grow K-fold.
     """
 
-    def __init__(self, facts: Facts, *, num_samples: Annotated[int, Ge(1)] = 5) -> None:
+    def __init__(self, spec: Spec, *, num_samples: Annotated[int, Ge(1)] = 5) -> None:
         super().__init__()
-        self.num_samples = num_samples
+        self.samples = num_samples
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    @property
+    def kl_weight(self) -> float:
+        """1: the loss is a bound on −ln p(x)."""
+        return 1.0
+
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image.
 
-        ``reconstruction`` and ``kl`` are those of one sample of each posterior and, unlike in other objectives, do not
-        add up to the loss. ``effective_samples``, of K: near 1 the bound rests on a single sample of each image.
+        ``reconstruction`` is the mean over the samples; with ``kl`` it does not add up to the loss, unlike in other
+        objectives. ``effective_samples``, of K: near 1 the bound rests on a single sample of each image.
         """
-        passed = vae(x)
-        z, errors = passed.z[:, None], passed.reconstruction[:, None]
-        posterior = DiagonalNormal(passed.posterior.mean[:, None], passed.posterior.log_var[:, None])
-        if self.num_samples > 1:
-            assert vae.noise is not None
-            more = posterior.rsample(vae.noise.normal(len(x), self.num_samples - 1, z.shape[-1]))
-            images = x[:, None].expand(-1, self.num_samples - 1, -1, -1, -1).flatten(0, 1)
-            more_errors = vae.pixels(more.flatten(0, 1)).error(images).reshape(len(x), -1)
-            z, errors = torch.cat([z, more], 1), torch.cat([errors, more_errors], 1)
-        prior = DiagonalNormal(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.log_var))
-        log_weights = (prior.log_prob(z) - posterior.log_prob(z) - errors).T
+        log_weights = out.log_p - out.log_q - out.reconstruction
         return {
             "loss": -iwae_bound(log_weights).mean(),
-            "reconstruction": passed.reconstruction.mean(),
-            "kl": passed.kl.sum(1).mean(),
+            "reconstruction": out.mean_reconstruction,
+            "kl": out.mean_kl,
             "effective_samples": effective_samples(log_weights.detach()).mean(),
         }

@@ -1,15 +1,19 @@
 """The β-TCVAE objective: the KL taken apart by estimates from one batch, each part with a weight of its own."""
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from vaelab.models.spec import Facts
-from vaelab.models.vae import VAE
+from vaelab.data.images import Batch
+from vaelab.models.priors.normal import StandardNormal
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAEOutput
+from vaelab.training import objectives
+from vaelab.training.objectives import Context
 
 Estimator = Literal["mss", "mss_balanced", "mws"]
 
@@ -91,11 +95,11 @@ def decompose(
     log_qz, log_qz_per_latent = log_aggregate(log_densities, log_weights)
     log_qz_given_x = log_densities.diagonal().sum(0)
     log_qz_product = log_qz_per_latent.sum(1)
-    log_pz = -0.5 * (z**2 + math.log(2 * math.pi)).sum(1)
+    log_pz = StandardNormal(z.shape[1]).log_prob(z)
     return Parts((log_qz_given_x - log_qz).mean(), (log_qz - log_qz_product).mean(), (log_qz_product - log_pz).mean())
 
 
-class Objective(nn.Module):
+class Objective(objectives.Objective):
     """reconstruction + α·MI + β·TC + γ·dimension-wise KL (Chen et al. 2018, 1802.04942, equation 4).
 
     As α = β = γ = 1 makes the sum of the parts a sample of the KL, whatever the estimator, ``analytic`` takes that out:
@@ -108,9 +112,11 @@ class Objective(nn.Module):
     ``decomposition``. Those of "mws" are off by multiples of ln N.
     """
 
+    needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
+
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         alpha: Annotated[float, Ge(0)] = 1.0,
         beta: Annotated[float, Ge(0)] = 6.0,
@@ -120,18 +126,15 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.weights = alpha, beta, gamma
-        self.num_images = facts.num_images
+        self.num_images = spec.num_images
         self.estimator: Estimator = estimator
         self.analytic = analytic
 
-    def forward(
-        self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: Int[Tensor, ""]
-    ) -> dict[str, Tensor]:
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image; the three parts are estimates of this batch: biased, noisy, at times < 0."""
-        passed = vae(x)
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
-        posterior = passed.posterior
-        z, mean, log_var = vae.gather(torch.stack([passed.z, posterior.mean, posterior.log_var], 1)).unbind(1)
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
+        q, z = out.q, out.z[0]
+        z, mean, log_var = context.gather(torch.stack([z, q.mean, q.log_var], 1)).unbind(1)
         shares = log_weights(len(z), max(self.num_images, len(z)), self.estimator, like=z)
         parts = decompose(z, mean, log_var, shares)
         known = 1.0 if self.analytic else 0.0  # how much of every part the closed form accounts for

@@ -1,0 +1,63 @@
+"""A learned mixture of normal distributions as prior."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vaelab.models import priors
+from vaelab.models.posteriors import NormalNoise
+from vaelab.models.posteriors.diagonal import DiagonalNormal, guard_log_var
+from vaelab.models.spec import Spec
+
+
+class Mixture(priors.Density):
+    """Σ_k π_k N(m_k, diag s_k²)."""
+
+    def __init__(
+        self,
+        logits: Float[Tensor, " component"],
+        mean: Float[Tensor, "component latent"],
+        log_var: Float[Tensor, "component latent"],
+    ) -> None:
+        self.log_weights = torch.log_softmax(logits, 0)
+        self.components = DiagonalNormal(mean, log_var)
+
+    def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
+        """ln Σ_k π_k N(z; m_k, diag s_k²), nats."""
+        return torch.logsumexp(self.log_weights + self.components.log_prob(z[..., None, :]), -1)
+
+    def sample(self, count: int, noise: NormalNoise) -> Float[Tensor, "count latent"]:
+        """A component by the inverse of its distribution function at Φ(ε₀), then a sample of it."""
+        epsilon = noise.normal(count, self.components.mean.shape[1] + 1)
+        uniform = torch.special.ndtr(epsilon[:, 0])
+        edges = self.log_weights.exp().cumsum(0)[:-1]
+        chosen = torch.searchsorted(edges, uniform.to(edges.dtype))
+        return self.components.mean[chosen] + self.components.std[chosen] * epsilon[:, 1:]
+
+
+class Prior(priors.Prior):
+    """p(z) = Σ_k π_k N(m_k, diag s_k²), all learned (Dilokthanakul et al. 2016, 1611.02648; 1705.07120, section 2).
+
+    Means start at samples of N(0, ``spread``²), variances at 1 and weights equal, so that training begins near N(0, I).
+    """
+
+    def __init__(
+        self, spec: Spec, *, components: Annotated[int, Ge(1)] = 10, spread: Annotated[float, Gt(0)] = 1.0
+    ) -> None:
+        super().__init__()
+        self.spread = spread
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.mean = nn.Parameter(torch.zeros(components, spec.latent_dim))
+        self.log_var = nn.Parameter(torch.zeros(components, spec.latent_dim))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the means of the components."""
+        self.mean.normal_(0, self.spread, generator=generator)
+
+    def forward(self, encode: priors.EncodeBatch) -> Mixture:
+        """The mixture at its present parameters."""
+        return Mixture(self.logits, self.mean, guard_log_var(self.log_var))
