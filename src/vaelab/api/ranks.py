@@ -11,6 +11,7 @@ from vaelab.api.data import load_data
 from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
+from vaelab.models.conditions import condition_names, training_rows
 from vaelab.recipe import Recipe
 from vaelab.system.device import Interrupted, Precision, deterministic, resolve_device, stop_signals
 from vaelab.system.distributed import LostRank, joined, ranks
@@ -37,7 +38,9 @@ class Plan:
 def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Batches]:
     """A state at step 0 and the batches of a training."""
     recipe, settings = plan.recipe, plan.recipe.training
-    vae, objective = build(recipe, images.image_shape, len(images))
+    names = condition_names(recipe.network["condition"], images)
+    vae, objective = build(recipe, images.image_shape, len(images), names)
+    vae.condition_rows = training_rows(vae.spec, images)
     state = begin(vae, objective, settings, device)
     window = settings.shuffle_window
     assert window != "auto", "settle the recipe first"

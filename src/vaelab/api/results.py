@@ -23,7 +23,9 @@ from vaelab.system import registry as catalog
 from vaelab.system.device import generator, progress
 from vaelab.system.files import load_tensors
 
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
+CONDITION_ROWS = "condition_rows"
+"""Tensor of a model file that is no weight: conditions of training images (``models.conditions.training_rows``)."""
 LOOKED_AT = 512
 """Images that are enough to see what they are like."""
 
@@ -42,7 +44,9 @@ def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
         raise ValueError(f"{file}: not a vaelab model, or one of another version (format {facts.get('format')})")
     recipe = recipes.validate(_mapping(facts["recipe"]), str(facts["name"]))
     channels, height, width = (int(str(side)) for side in _sequence(facts["image_shape"]))
-    vae, _ = build(recipe, (channels, height, width), int(str(facts["num_images"])))
+    names = tuple(map(str, _sequence(facts["condition_names"])))
+    vae, _ = build(recipe, (channels, height, width), int(str(facts["num_images"])), names)
+    vae.condition_rows = tensors.pop(CONDITION_ROWS)
     vae.load_state_dict(tensors)
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = catalog.load("datasets", recipe.data["name"])

@@ -15,7 +15,7 @@ from vaelab.api.data import DataOfRun, data_of, load_data
 from vaelab.api.plan import command, run_directory
 from vaelab.api.ranks import Plan, follow, prepare, restore
 from vaelab.api.resolve import compare_machines, device_before, precision_of, settle, threads_of
-from vaelab.api.results import LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
+from vaelab.api.results import CONDITION_ROWS, LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
 from vaelab.data.images import Images, binarize
 from vaelab.data.loader import Batches
 from vaelab.evaluation import evaluate as evaluation
@@ -247,9 +247,10 @@ def _train_to_end(
         "name": recipe.name,
         "image_shape": list(images.train.image_shape),
         "num_images": len(images.train),
+        "condition_names": list(vae.spec.condition_names),
         "step": state.step,
     }
-    save_tensors(target.path / MODEL, vae.state_dict(), facts)
+    save_tensors(target.path / MODEL, {**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, facts)
     target.log(f"trained {total} steps")
 
 

@@ -1,6 +1,6 @@
 """Conditions of a conditional VAE: labels or attributes as vectors, given or drawn from the training set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,11 @@ def _draw_rows(rows: Tensor, count: int, generator: torch.Generator | None) -> T
     return rows[torch.randint(len(rows), (count,), generator=generator)].float()
 
 
-def training_rows(spec: Spec, images: Images, indices: Sequence[int] | Any) -> UInt8[Tensor, "row condition"]:
-    """The conditions of the training images at ``indices``, for a model to keep."""
-    vectors = condition_of(spec, images.take(np.asarray(indices)))
-    return torch.empty(0, 0, dtype=torch.uint8) if vectors is None else vectors.to(torch.uint8)
+def training_rows(spec: Spec, images: Images) -> UInt8[Tensor, "row condition"]:
+    """The conditions of at most MAX_ROWS training images, spread evenly over the set, for a model to draw from."""
+    if spec.condition == "none":
+        return torch.empty(0, 0, dtype=torch.uint8)
+    some = np.unique(np.linspace(0, len(images) - 1, MAX_ROWS).round().astype(np.int64))
+    vectors = condition_of(spec, images.take(some))
+    assert vectors is not None
+    return vectors.to(torch.uint8)
