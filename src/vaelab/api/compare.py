@@ -272,11 +272,12 @@ def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> 
     """The same originals for all models, and what each makes of them and of the same random codes."""
     random = np.random.Generator(np.random.Philox(key=derive_seed(0, "side by side")))
     chosen = np.sort(random.choice(len(held_out), min(SHOWN_IMAGES, len(held_out)), replace=False))
-    originals = np.asarray(held_out.pixels[chosen])
+    some = held_out.take(chosen)
+    originals = np.asarray(some.pixels[:])
     rebuilt: list[NDArray[np.uint8]] = []
     drawn: list[NDArray[np.uint8]] = []
     for _, model in models:
-        rebuilt.append(to_uint8(torch.from_numpy(model.reconstruct(originals))))
+        rebuilt.append(to_uint8(torch.from_numpy(model.reconstruct(some))))
         drawn.append(to_uint8(model.sample(SHOWN_IMAGES, derive_seed(0, "side by side"))))
     return {
         "labels": [label for label, _ in models],

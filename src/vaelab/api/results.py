@@ -177,7 +177,8 @@ def diagnose(run_path: str | Path, *, data: str | Path | None = None) -> list[do
 def examine(run: Run, model: VAE, held_out: Images) -> list[doctor.Finding]:
     """The doctor's findings on a trained run and its held-out images, written to doctor.json."""
     some = np.unique(np.linspace(0, len(held_out) - 1, LOOKED_AT).round().astype(np.int64))
-    originals = to_float(as_tensor(held_out.pixels[some]))
+    looked_at = held_out.take(some)
+    originals = to_float(as_tensor(looked_at.pixels[:]))
     evidence = doctor.Evidence(
         recipe=run.recipe,
         spec=model.spec,
@@ -185,7 +186,7 @@ def examine(run: Run, model: VAE, held_out: Images) -> list[doctor.Finding]:
         validation=run.validation,
         codes=evaluation.codes_of(run, model, held_out),
         originals=originals.numpy(),
-        reconstructions=model.reconstruct(originals).numpy(),
+        reconstructions=model.reconstruct(looked_at),
     )
     findings = doctor.examine(evidence)
     run.write_json(FINDINGS, {"findings": [vars(finding) for finding in findings]})

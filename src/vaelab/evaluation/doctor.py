@@ -70,7 +70,7 @@ def examine(evidence: Evidence) -> list[Finding]:
 
 def latents(evidence: Evidence) -> Finding:
     """Latents that carry something: mean KL to the prior above 0.01 nats."""
-    kl = evidence.codes.kl
+    kl = evidence.codes.latent_kl
     used, count = int((kl > ACTIVE_NATS).sum()), len(kl)
     top = ", ".join(f"z{j + 1} {kl[j]:.2f}" for j in np.argsort(kl)[::-1][:5])
     found = f"{used} of {count} latents carry more than {ACTIVE_NATS:g} nats (most: {top}; {kl.sum():.2f} in all)"
@@ -101,7 +101,7 @@ def prior_gap(evidence: Evidence) -> Finding | None:
     nats where posteriors are narrow and by less where they are wide; that is taken off.
     """
     count, d = evidence.codes.mean.shape
-    if count < IMAGES_PER_LATENT * d:
+    if count < IMAGES_PER_LATENT * d or evidence.recipe.prior["name"] != "normal":
         return None
     gap = max(gap_of_moments(*aggregate_moments(evidence.codes)) - d * (d + 3) / (4 * count), 0.0)
     total = float(evidence.codes.kl.sum())

@@ -105,7 +105,7 @@ def make_scene(
         raise ValueError(f"{name} has one latent, and a map needs two; vaelab figures shows what it does")
     if not (np.isfinite(codes.mean).all() and np.isfinite(codes.log_var).all()):
         raise ValueError(f"{name}: some of its codes are not finite, so there is no map of them; try vaelab doctor")
-    kl, covariance = _mean_kl(codes), axes.covariance(codes.mean)
+    kl, covariance = _latent_kl(codes), axes.covariance(codes.mean)
     order = [int(latent) for latent in np.argsort(-kl, kind="stable")]
     attributes = make_attributes(codes.mean, images)
     groups = make_groups(images, attributes)
@@ -151,9 +151,9 @@ def _describe_attribute(attribute: Attribute) -> dict[str, Any]:
     return {"name": attribute.name, **vectors, "score": _rounded(attribute.score)}
 
 
-def _mean_kl(codes: Codes) -> Float[np.ndarray, " group"]:
-    """Mean KL of each group, nats per image, from a few thousand codes at a time."""
-    parts = [codes.take(where).kl_of_images().sum(0) for where, _ in axes.blocks(codes.mean)]
+def _latent_kl(codes: Codes) -> Float[np.ndarray, " latent"]:
+    """``codes.latent_kl``, from a few thousand codes at a time."""
+    parts = [codes.take(where).latent_kl * len(part) for where, part in axes.blocks(codes.mean)]
     mean: NDArray[np.float64] = np.sum(parts, 0) / len(codes.mean)
     return mean
 

@@ -22,14 +22,15 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Density of each of the latents with the largest KL, over some of the images; their numbers and KL."""
     some = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(np.int64))
     codes = encode_images(model, images.take(some))
-    latents = np.argsort(codes.kl, kind="stable")[::-1][:MOST_LATENTS]
+    kl = codes.latent_kl
+    latents = np.argsort(kl, kind="stable")[::-1][:MOST_LATENTS]
     reach = float(max(4.0, 1.05 * np.abs(codes.mean[:, latents]).max()))
     edges = np.linspace(-reach, reach, CELLS + 1)
     return {
         "grid": (edges[:-1] + edges[1:]) / 2,
         "density": cell_densities(edges, codes, latents),
         "latents": latents,
-        "kl": codes.kl[latents],
+        "kl": kl[latents],
         "num_latents": codes.mean.shape[1],
         "num_images": len(some),
     }

@@ -9,6 +9,7 @@ from vaelab.data.images import Images, to_uint8
 from vaelab.figures import Arrays
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import direction, encode_images
+from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 
 TITLE = "Edits"
@@ -28,7 +29,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
     it, moved along; None where nothing can be told apart."""
     some = images.take(torch.randperm(len(images), generator=generator)[:ENOUGH].sort().values.numpy())
     has, names = some.binary_attributes()
-    means = encode_images(model, some).mean
+    means, conditions = encode_images(model, some).mean, condition_of(model.spec, some)
     counts = np.minimum(has.sum(0), (~has).sum(0))
     found = {int(j): separation(means, has[:, j]) for j in np.flatnonzero(counts >= FEWEST)}
     best = [j for j in sorted(found, key=lambda j: -found[j]) if found[j] > 0][:ROWS]
@@ -39,7 +40,8 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
         without = np.flatnonzero(~has[:, j])
         chosen.append(int(without[int(torch.randint(len(without), (1,), generator=generator))]))
         codes = means[chosen[-1]] + np.array(STEPS)[:, None] * direction(means, has[:, j])
-        decoded.append(to_uint8(model.decode(torch.from_numpy(codes))))
+        given = None if conditions is None else conditions[chosen[-1]].expand(len(codes), -1)
+        decoded.append(to_uint8(model.decode(torch.from_numpy(codes), given)))
     steps = ["reconstruction" if step == 0 else step_word(step) for step in STEPS]
     return {
         "originals": np.asarray(some.pixels[np.array(chosen)])[:, None],

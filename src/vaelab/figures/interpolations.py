@@ -2,12 +2,15 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.pictures import tile
 from vaelab.figures import Arrays, house_style, picture_figure
 from vaelab.models.codes import interpolate
+from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 
 TITLE = "Interpolations"
@@ -19,11 +22,18 @@ PAIRS, STEPS = 6, 10
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Random pairs of images, and what the decoder makes of the codes between their posterior means."""
     chosen = torch.randint(len(images), (2 * PAIRS,), generator=generator).numpy()
-    originals = np.asarray(images.pixels[chosen])
-    means = model.encode(originals).mean.numpy()
-    codes = interpolate(means[:PAIRS], means[PAIRS:], STEPS)
-    decoded = to_uint8(model.decode(torch.from_numpy(codes).flatten(0, 1)))
+    some = images.take(chosen)
+    originals, means = np.asarray(some.pixels[:]), model.encode(some).mean.numpy()
+    condition = condition_of(model.spec, some)
+    if condition is not None:
+        condition = _interpolate(condition.numpy())
+    decoded = to_uint8(model.decode(_interpolate(means), condition))
     return {"first": originals[:PAIRS], "last": originals[PAIRS:], "between": decoded}
+
+
+def _interpolate(ends: Float[np.ndarray, "images column"]) -> Float[Tensor, "steps column"]:
+    """STEPS points on the line of each pair; the first ends make the first half of ``ends``."""
+    return torch.from_numpy(interpolate(ends[:PAIRS], ends[PAIRS:], STEPS)).flatten(0, 1)
 
 
 def draw(arrays: Arrays) -> Figure:

@@ -17,11 +17,15 @@ SIDE = 21
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | None:
-    """Expected images over SIDE × SIDE codes of equal prior probability; None unless there are two latents."""
+    """Expected images at SIDE × SIDE quantiles of the prior; None unless it is N(0, I) in two dimensions."""
     if model.spec.latent_dim != 2:
         return None
-    decoded = model.decode(torch.from_numpy(prior_grid(SIDE)))
-    return {"images": to_uint8(decoded), "axis": prior_quantiles(SIDE)}
+    if "standard_normal_prior" not in model.provides:
+        return None
+    condition, name = model.typical_condition()
+    given = None if condition is None else condition.expand(SIDE**2, -1)
+    decoded = model.decode(torch.from_numpy(prior_grid(SIDE)), given)
+    return {"images": to_uint8(decoded), "axis": prior_quantiles(SIDE), "condition": name}
 
 
 def draw(arrays: Arrays) -> Figure:
@@ -49,4 +53,5 @@ def _tick(value: float) -> str:
 
 def caption(arrays: Arrays) -> str:
     """How the codes are spaced."""
-    return "What the decoder draws over the latent plane; neighbours are equally likely under the prior (1 to 99 %)."
+    given = f" All are conditioned on {arrays['condition']}." if arrays["condition"] else ""
+    return f"Images decoded over the latent plane, at quantiles of the prior from 1 to 99 %.{given}"

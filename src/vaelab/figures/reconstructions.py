@@ -18,8 +18,9 @@ COLUMNS, ROWS = 12, 3
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Random held-out images and what the decoder makes of their posterior means."""
     chosen = torch.randperm(len(images), generator=generator)[: COLUMNS * ROWS].sort().values.numpy()
-    originals = np.asarray(images.pixels[chosen])
-    return {"originals": originals, "reconstructions": to_uint8(torch.from_numpy(model.reconstruct(originals)))}
+    some = images.take(chosen)
+    reconstructions = to_uint8(torch.from_numpy(model.reconstruct(some)))
+    return {"originals": np.asarray(some.pixels[:]), "reconstructions": reconstructions}
 
 
 def draw(arrays: Arrays) -> Figure:

@@ -23,12 +23,14 @@ ENOUGH = 2000
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Expected images along each latent through the origin, and the mean KL of each."""
     some = torch.randperm(len(images), generator=generator)[:ENOUGH].sort().values.numpy()
-    kl = encode_images(model, images.take(some)).kl
+    kl = encode_images(model, images.take(some)).latent_kl
     latents = np.argsort(-kl, kind="stable")[:ROWS]
     values = np.linspace(-REACH, REACH, COLUMNS, dtype=np.float32)
     codes = traverse(np.zeros(model.spec.latent_dim, np.float32), latents, values)
-    decoded = to_uint8(model.decode(torch.from_numpy(codes).flatten(0, 1)))
-    return {"images": decoded, "latents": latents, "kl": kl[latents], "values": values}
+    condition, name = model.typical_condition()
+    flat = torch.from_numpy(codes).flatten(0, 1)
+    decoded = to_uint8(model.decode(flat, None if condition is None else condition.expand(len(flat), -1)))
+    return {"images": decoded, "latents": latents, "kl": kl[latents], "values": values, "condition": name}
 
 
 def draw(arrays: Arrays) -> Figure:
@@ -58,4 +60,5 @@ def caption(arrays: Arrays) -> str:
     return (
         f"One latent a row, moved from −{REACH:g} to {REACH:g} while all others stay at 0; "
         f"the {len(arrays['latents'])} with the largest KL to the prior, largest first."
+        + (f" All are conditioned on {arrays['condition']}." if arrays["condition"] else "")
     )

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import Images, as_tensor
 from vaelab.data.pictures import read_ahead
+from vaelab.models.conditions import condition_of
+from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.vae import VAE, chunk_length
-from vaelab.system.device import Precision, autocast, progress
+from vaelab.system.device import GeneratorNoise, Precision, autocast, generator, progress
 from vaelab.system.registry import unknown
 
 Method = Literal["means", "probe"]
@@ -37,17 +39,27 @@ class Codes:
 
     def kl_of_images(self) -> Float[np.ndarray, "n group"]:
         """KL to the prior of each image and group, nats, float64: a group is a latent where the KL is a sum of them."""
-        if self.image_kl is not None:
-            return self.image_kl.astype(np.float64)
-        posterior = DiagonalNormal(torch.from_numpy(self.mean).double(), torch.from_numpy(self.log_var).double())
-        found: NDArray[np.float64] = posterior.kl_to_standard_normal().numpy()
-        return found
+        return self._latent_kl_of_images() if self.image_kl is None else self.image_kl.astype(np.float64)
 
     @property
     def kl(self) -> Float[np.ndarray, " group"]:
         """Mean KL to the prior of each group, nats per image."""
         means: NDArray[np.float64] = self.kl_of_images().mean(0)
         return means
+
+    @property
+    def latent_kl(self) -> Float[np.ndarray, " latent"]:
+        """Mean of KL(N(μ_j, σ_j²) ‖ N(0, 1)) for each latent, nats per image, whatever the posterior and the prior.
+
+        It says which latents carry information. For a diagonal posterior and the prior N(0, I) it is their KL.
+        """
+        means: NDArray[np.float64] = self._latent_kl_of_images().mean(0)
+        return means
+
+    def _latent_kl_of_images(self) -> Float[np.ndarray, "n latent"]:
+        marginals = DiagonalNormal(torch.from_numpy(self.mean).double(), torch.from_numpy(self.log_var).double())
+        found: NDArray[np.float64] = marginals.kl_to_standard_normal().numpy()
+        return found
 
 
 Encode = Callable[[Images], Codes]
@@ -67,28 +79,42 @@ def chunk_spans(count: int, image_shape: tuple[int, int, int]) -> list[tuple[int
     return [(start, min(start + length, count)) for start in range(0, count, length)]
 
 
-def encode_spans(
+def infer_spans(
     model: VAE, images: Images, spans: Sequence[tuple[int, int]], precision: Precision = "fp32"
-) -> Iterator[Float[np.ndarray, "2 _ latent"]]:
-    """The posteriors of one span of images after the other, means and log-variances, float32.
+) -> Iterator[PosteriorDistribution]:
+    """q(z|x) of one span of images after the other, on the CPU, with the images' own conditions.
 
     The next images are read while the model works. Memory for two spans of images, however many there are.
     """
+    conditions = condition_of(model.spec, images)
     with progress("encoding", sum(stop - start for start, stop in spans)) as bar:
-        for pixels in read_ahead(images.pixels, spans):
+        for (start, stop), pixels in zip(spans, read_ahead(images.pixels, spans), strict=True):
+            given = None if conditions is None else conditions[start:stop]
             with autocast(model.device, precision):
-                posterior = model.encode(as_tensor(pixels).to(model.device))  # as uint8: a quarter of the way
-            yield torch.stack([posterior.mean, posterior.log_var]).numpy()
+                yield model.encode(as_tensor(pixels).to(model.device), given)  # as uint8: a quarter of the bytes
             bar.advance(len(pixels))
 
 
+def encode_spans(
+    model: VAE, images: Images, spans: Sequence[tuple[int, int]], precision: Precision = "fp32"
+) -> Iterator[Float[np.ndarray, "2 _ latent"]]:
+    """Posterior means and log-variances of one span of images after the other, float32."""
+    for q in infer_spans(model, images, spans, precision):
+        yield torch.stack([q.mean, q.log_var]).numpy()
+
+
+@torch.no_grad()
 def encode_images(model: VAE, images: Images) -> Codes:
     """The posterior of every image, float32; memory for the codes and two chunks of images."""
     codes = np.empty((2, len(images), model.spec.latent_dim), np.float32)
-    spans = chunk_spans(len(images), model.spec.image_shape)
-    for (start, stop), part in zip(spans, encode_spans(model, images, spans), strict=True):
-        codes[:, start:stop] = part
-    return Codes(*codes)
+    image_kl = None if model.has_latent_kl else np.empty((len(images), 1), np.float32)
+    spans, density = chunk_spans(len(images), model.spec.image_shape), model.density()
+    noise = GeneratorNoise(generator(0, "kl"), torch.device("cpu"))
+    for (start, stop), q in zip(spans, infer_spans(model, images, spans), strict=True):
+        codes[0, start:stop], codes[1, start:stop] = q.mean.numpy(), q.log_var.numpy()
+        if image_kl is not None:
+            image_kl[start:stop] = density.kl(q, q.draw(noise)).numpy()
+    return Codes(codes[0], codes[1], image_kl)
 
 
 def prior_quantiles(count: int, coverage: float = 0.98) -> Float[np.ndarray, " count"]:

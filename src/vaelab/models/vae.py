@@ -150,6 +150,20 @@ class VAE(nn.Module):
         """Which of REQUIREMENTS the posterior and the prior meet."""
         return self.posterior.provides | self.prior.provides
 
+    @property
+    def has_latent_kl(self) -> bool:
+        """Whether the KL is a sum over latents, in closed form."""
+        return {"diagonal_posterior", "standard_normal_prior"} <= self.provides
+
+    def typical_condition(self) -> tuple[Tensor | None, str]:
+        """The condition of most training images ``[1, K]``, and its name; (None, "") for an unconditional model."""
+        if self.spec.condition == "none":
+            return None, ""
+        rows, counts = torch.unique(self.condition_rows.cpu(), dim=0, return_counts=True)
+        row = rows[counts.argmax()].float()
+        names = [name for name, value in zip(self.spec.condition_names, row.tolist(), strict=True) if value]
+        return row[None], ", ".join(names) or "none of the attributes"
+
     # -- for objectives, metrics and figures: tensors on the device, gradients flow --
 
     def encode_batch(
