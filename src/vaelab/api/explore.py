@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vaelab.api.data import choose_images, data_of
 from vaelab.api.results import load
+from vaelab.api.samplers import make_sampler
 from vaelab.data.images import binarize
 from vaelab.evaluation import evaluate as evaluation
 from vaelab.explorer.coder import Coder
@@ -24,8 +25,11 @@ def explore(
     data: str | Path | None = None,
     most: int = MOST_POINTS,
     device: str = "auto",
+    sampler: str = "prior",
 ) -> list[Served]:
     """What the page needs of one or two runs: their scenes, and their models on ``device``.
+
+    ``sampler``: where the page's "Sample" takes its codes from.
 
     WrongUsage for another number of runs. ValueError for a model that has one latent.
     """
@@ -35,7 +39,7 @@ def explore(
     if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
         names = [str(path) for path in run_paths]
     opened = [
-        open_scene(path, name=name, data=data, most=most, device=device)
+        open_scene(path, name=name, data=data, most=most, device=device, sampler=sampler)
         for path, name in zip(run_paths, names, strict=True)
     ]
     return [Served(scene, Coder(model)) for scene, model in opened]
@@ -48,6 +52,7 @@ def open_scene(
     data: str | Path | None = None,
     most: int = MOST_POINTS,
     device: str = "auto",
+    sampler: str = "prior",
 ) -> tuple[Scene, VAE]:
     """The scene of a run on at most ``most`` of its training images, and its model; codes are kept in its cache.
 
@@ -60,5 +65,8 @@ def open_scene(
     seen = train if known.binarize == "none" else choose_images(binarize(known.train, known.binarize), most, "explore")
     with disable_tf32():
         codes = evaluation.codes_of(run, model, seen)
-        scene = make_scene(name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint())
+        drawn_from = make_sampler(sampler, model, run, data)
+        scene = make_scene(
+            name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint(), drawn_from
+        )
     return scene, model

@@ -20,13 +20,17 @@ from vaelab.explorer.coder import Coder, measure_errors
 from vaelab.explorer.groups import Attribute, Group, make_attributes, make_groups
 from vaelab.explorer.maps import Column, make_columns, make_maps
 from vaelab.models.codes import Codes
+from vaelab.models.conditions import condition_of
+from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
-from vaelab.system.device import derive_seed
+from vaelab.system.device import derive_seed, generator
 
 FORMAT = 1
 ACTIVE = 0.01
 """Nats of KL above which a latent says something."""
+DRAWS = 512
+"""Codes that the page may show on \"Sample\" where it cannot draw them itself."""
 MEASURED = 2_000
 """Images whose losses are measured."""
 NEAREST, CANDIDATES, ROWS = 5, 32, 1024
@@ -44,6 +48,10 @@ class Scene:
     """Images of the points as the model sees them, uint8 ``[N, H, W, C]``."""
     lines: Sequence[Column]
     classes: Sequence[Group]
+    drawn: Float[np.ndarray, "draw latent"]
+    """Codes drawn from the sampler, float32, for a page that cannot draw them itself; none for N(0, I)."""
+    conditions: UInt8[np.ndarray, "n condition"] | None = None
+    """Conditions of the points; None for an unconditional model."""
 
     @cached_property
     def json(self) -> bytes:
@@ -94,12 +102,19 @@ class Served(NamedTuple):
 
 
 def make_scene(
-    name: str, recipe: Recipe, model: VAE, codes: Codes, images: Images, total: int, images_sha256: str
+    name: str,
+    recipe: Recipe,
+    model: VAE,
+    codes: Codes,
+    images: Images,
+    total: int,
+    images_sha256: str,
+    sampler: Sampler,
 ) -> Scene:
     """The scene of a run: its points are ``images``, as the model sees them, and their ``codes``.
 
     ``total``: how many training images there are; ``images_sha256``: by what two runs know that they have the same
-    points. ValueError for a model with one latent, and for one whose codes are not numbers.
+    points; ``sampler``: where "Sample" takes its codes from. ValueError for a model with one latent, and for one whose codes are not numbers.
     """
     if codes.mean.shape[1] < 2:
         raise ValueError(f"{name} has one latent, and a map needs two; vaelab figures shows what it does")
@@ -112,6 +127,11 @@ def make_scene(
     labels = next((group.members for group in groups if group.name == "label"), None)
     columns = make_columns(codes, covariance, labels, attributes)
     height, width, channels = (int(side) for side in images.pixels.shape[1:])
+    is_normal = sampler.name == "prior" and "standard_normal_prior" in model.provides
+    drawn = np.empty((0, len(kl)), np.float32)
+    if not is_normal:
+        drawn = sampler.sample(DRAWS, generator(0, "explorer draws")).float().numpy()
+    conditions = condition_of(model.spec, images)
     manifest = {
         "format": FORMAT,
         "vaelab": version("vaelab"),
@@ -126,6 +146,12 @@ def make_scene(
         "objective": recipe.objective["name"],
         "beta": beta_equivalents(recipe, model.spec).get("beta"),
         "likelihood": recipe.likelihood["name"],
+        "prior": recipe.prior["name"],
+        "sampler": sampler.name,
+        "is_normal": is_normal,
+        "has_latent_kl": model.has_latent_kl,
+        "condition": _describe_condition(model),
+        "draws": len(drawn),
         **_losses(model, codes, images),
         "kl": _rounded(kl),
         "order": order,
@@ -143,7 +169,17 @@ def make_scene(
             "image": height * width * channels,
         },
     }
-    return Scene(manifest, codes.mean, images.pixels, columns, groups)
+    rows = None if conditions is None else conditions.to(torch.uint8).numpy()
+    return Scene(manifest, codes.mean, images.pixels, columns, groups, drawn, rows)
+
+
+def _describe_condition(model: VAE) -> dict[str, Any] | None:
+    """Kind and names of a model's conditions, and the most common one as a row of 0 and 1."""
+    row, _ = model.typical_condition()
+    if row is None:
+        return None
+    spec = model.spec
+    return {"kind": spec.condition, "names": list(spec.condition_names), "typical": [int(v) for v in row[0]]}
 
 
 def _describe_attribute(attribute: Attribute) -> dict[str, Any]:

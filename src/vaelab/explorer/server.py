@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from vaelab.explorer.coder import Condition
 from vaelab.explorer.guard import Guard
 from vaelab.explorer.scene import Served
 
@@ -91,25 +92,39 @@ def _routes_of(run: Served, root: str) -> list[Route]:
         indices, distances = scene.nearest(_codes(body, width)[0])
         return _bare(indices.astype("<i4"), distances.astype("<f4"))
 
-    def decode(body: bytes) -> Response:
-        return _bare(coder.decode(_codes(body, width)))
+    def conditions(body: bytes) -> Response:
+        points = _points(body, count)
+        if scene.conditions is None:
+            raise HTTPException(404, "this model is unconditional")
+        return _bare(scene.conditions[points])
 
-    def read(body: bytes) -> Response:
+    def decode(body: bytes, condition: Condition | None) -> Response:
+        return _bare(coder.decode(_codes(body, width), condition))
+
+    def read(body: bytes, condition: Condition | None) -> Response:
         pixels = np.frombuffer(body, np.uint8)
         if len(pixels) != np.prod(shape):
             raise HTTPException(400, f"{len(body)} bytes: an image has {np.prod(shape)}")
-        mean, log_var, reconstruction = coder.read(pixels.reshape(shape))
-        return _bare(*(np.asarray(part, "<f4") for part in (mean, log_var, reconstruction)))
+        found = coder.read(pixels.reshape(shape), condition)
+        return _bare(*(np.asarray(part, "<f4") for part in found))
+
+    def under(work: Callable[[bytes, Condition | None], Response]) -> Callable[[bytes, Request], Response]:
+        return lambda body, request: work(body, _condition(request, facts["condition"]))
+
+    def plain(work: Callable[[bytes], Response]) -> Callable[[bytes, Request], Response]:
+        return lambda body, _: work(body)
 
     return [
         Route(f"{root}/scene", lambda _: Response(scene.json, media_type="application/json")),
         Route(f"{root}/columns/{{index}}", column),
         Route(f"{root}/groups/{{index}}", group),
-        _post(f"{root}/codes", codes, 4 * MOST_POINTS),
-        _post(f"{root}/images", images, 4 * MOST_POINTS),
-        _post(f"{root}/nearest", nearest, 4 * width),
-        _post(f"{root}/decode", decode, 4 * width * MOST_CODES),
-        _post(f"{root}/read", read, int(np.prod(shape))),
+        Route(f"{root}/draws", lambda _: _bare(scene.drawn.astype("<f4"))),
+        _post(f"{root}/codes", plain(codes), 4 * MOST_POINTS),
+        _post(f"{root}/images", plain(images), 4 * MOST_POINTS),
+        _post(f"{root}/conditions", plain(conditions), 4 * MOST_POINTS),
+        _post(f"{root}/nearest", plain(nearest), 4 * width),
+        _post(f"{root}/decode", under(decode), 4 * width * MOST_CODES),
+        _post(f"{root}/read", under(read), int(np.prod(shape))),
     ]
 
 
@@ -124,10 +139,28 @@ def _place(request: Request, what: str, among: Sequence[Any]) -> int:
     return int(index)
 
 
+def _condition(request: Request, about: dict[str, Any] | None) -> Condition | None:
+    """The condition that ``?condition=0,1`` names by the numbers of its classes or attributes; None without one."""
+    given = request.query_params.get("condition")
+    if about is None:
+        if given is not None:
+            raise HTTPException(400, "this model is unconditional")
+        return None
+    count = len(about["names"])
+    if given is None or not re.fullmatch(r"(\d{1,6}(,\d{1,6})*)?", given, re.ASCII):
+        raise HTTPException(400, "name the condition: ?condition=0 or, of attributes, 0,3")
+    numbers = {int(number) for number in given.split(",") if number}
+    if any(number >= count for number in numbers) or (about["kind"] == "label" and len(numbers) != 1):
+        raise HTTPException(400, f"no such condition: there are {count}, from 0 on")
+    vector = np.zeros(count, np.float32)
+    vector[list(numbers)] = 1
+    return vector
+
+
 # -- bodies -----------------------------------------------------------------------------------------------------------
 
 
-def _post(path: str, work: Callable[[bytes], Response], most: int) -> Route:
+def _post(path: str, work: Callable[[bytes, Request], Response], most: int) -> Route:
     """A route for bodies of at most ``most`` bytes; the work is done beside the loop that answers others."""
 
     async def answer(request: Request) -> Response:
@@ -135,7 +168,7 @@ def _post(path: str, work: Callable[[bytes], Response], most: int) -> Route:
             body = await _body(request, most)
         except ClientDisconnect:
             return Response(status_code=400)
-        return await run_in_threadpool(work, body)
+        return await run_in_threadpool(work, body, request)
 
     return Route(path, answer, methods=["POST"])
 

@@ -34,14 +34,23 @@ class Parts(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, z: Tensor, decoded_given: Tensor) -> tuple[Tensor, ...]:
-        posterior, decoded = self.model.encode_batch(x), self.model.decoder(z)
+    def forward(
+        self,
+        x: Tensor,
+        z: Tensor,
+        decoded_given: Tensor,
+        condition: Tensor | None = None,
+        condition_given: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        posterior, decoded = self.model.encode_batch(x, condition), self.model.decoder(z, condition_given)
         error = self.model.likelihood(decoded_given).reconstruction_loss(x)
         return posterior.mean, posterior.log_var, decoded, self.model.likelihood(decoded).mean, error
 
 
 def make_graphs(model: VAE, about: Mapping[str, str]) -> dict[str, bytes]:
     """The files ``encoder.onnx``, ``decoder.onnx`` and ``likelihood.onnx`` of a model on the CPU, for any batch size.
+
+    A conditional model's encoder and decoder also take condition ``[B, K]``, one-hot or 0 and 1.
 
     encoder: x ``[B, C, H, W]`` in [0, 1] → mean, log_var ``[B, latent]``. decoder: z → decoded, what the decoder
     returns, and image ``[B, C, H, W]``, what the likelihood expects of it. likelihood: decoded, x → error ``[B]``, what
@@ -52,7 +61,8 @@ def make_graphs(model: VAE, about: Mapping[str, str]) -> dict[str, bytes]:
     model.eval()
     whole = _export(model)
     model.train(was_training)
-    return {f"{name}.onnx": _describe(_cut(whole, name), about).SerializeToString() for name in GRAPHS}
+    is_conditional = model.spec.condition != "none"
+    return {f"{name}.onnx": _describe(_cut(whole, name, is_conditional), about).SerializeToString() for name in GRAPHS}
 
 
 def run_graph(graph: bytes, **inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -66,15 +76,15 @@ def run_graph(graph: bytes, **inputs: NDArray[np.float32]) -> dict[str, NDArray[
 
 @torch.no_grad()
 def compare_graphs(model: VAE, graphs: Mapping[str, bytes], x: Tensor) -> float:
-    """By how much graphs and model differ at most: means and images, and errors in proportion.
-
-    Of images ``x`` ``[B, C, H, W]``.
-    """
-    posterior = model.encode_batch(x)
-    decoded = model.decoder(posterior.mean)
+    """By how much graphs and model differ at most on images ``[B, C, H, W]``: means and images, losses in proportion."""
+    condition, _ = model.typical_condition()
+    condition = None if condition is None else condition.expand(len(x), -1)
+    given = {} if condition is None else {"condition": condition.numpy()}
+    posterior = model.encode_batch(x, condition)
+    decoded = model.decoder(posterior.mean, condition)
     pixels = model.likelihood(decoded)
-    encoder = run_graph(graphs["encoder.onnx"], x=x.numpy())
-    decoder = run_graph(graphs["decoder.onnx"], z=posterior.mean.numpy())
+    encoder = run_graph(graphs["encoder.onnx"], x=x.numpy(), **given)
+    decoder = run_graph(graphs["decoder.onnx"], z=posterior.mean.numpy(), **given)
     likelihood = run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())
     error = pixels.reconstruction_loss(x).numpy()
     differences = (
@@ -95,12 +105,15 @@ def _export(model: VAE) -> "ModelProto":
     spec, batch = model.spec, torch.export.Dim("batch")
     x = torch.zeros(2, *spec.image_shape)
     decoded = torch.zeros(2, spec.decoder_channels, *spec.image_shape[1:])
-    names_in = ["x", "z", "decoded_given"]
+    names_in, given = ["x", "z", "decoded_given"], [x, torch.zeros(2, spec.latent_dim), decoded]
+    if spec.condition != "none":  # two inputs, so that each part keeps its own
+        names_in += ["condition", "condition_given"]
+        given += [torch.zeros(2, spec.condition_dim)] * 2
     names_out = [name for _, outputs in GRAPHS.values() for name in outputs]
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             Parts(model),
-            (x, torch.zeros(2, spec.latent_dim), decoded),
+            tuple(given),
             input_names=names_in,
             output_names=names_out,
             dynamic_shapes=({0: batch},) * len(names_in),
@@ -128,11 +141,13 @@ def _translations() -> dict[Any, Any]:
     return {torch.ops.aten.log_sigmoid.default: log_sigmoid, torch.ops.aten.expm1.default: expm1}
 
 
-def _cut(whole: "ModelProto", name: str) -> "ModelProto":
+def _cut(whole: "ModelProto", name: str, is_conditional: bool) -> "ModelProto":
     """One part of the whole, by the names that it has alone."""
     import onnx
 
     inputs, outputs = GRAPHS[name]
+    if is_conditional:
+        inputs += {"encoder": ("condition",), "decoder": ("condition_given",)}.get(name, ())
     part = onnx.utils.Extractor(whole).extract_model(list(inputs), list(outputs))
     for graph_input in part.graph.input:
         graph_input.name = graph_input.name.removesuffix("_given")

@@ -42,6 +42,7 @@ def thin(scene: Scene, count: int) -> Scene:
         means=means,
         pixels=Rows(scene.pixels, rows),
         classes=[group._replace(members=group.members[rows]) for group in scene.classes],
+        conditions=None if scene.conditions is None else scene.conditions[rows],
     )
 
 

@@ -32,6 +32,8 @@ def make_folder(scene: Scene, graphs: Mapping[str, bytes], runtime: wasm.Runtime
         "codes": scene.means.astype("<f4").tobytes(),
         "groups": np.concatenate(groups).tobytes() if groups else b"",
         "images": images,
+        **({"draws": scene.drawn.astype("<f4").tobytes()} if len(scene.drawn) else {}),
+        **({} if scene.conditions is None else {"conditions": scene.conditions.tobytes()}),
     }
     parts = {f"{name}.bin": content for name, content in arrays.items()} | dict(graphs)
     files = {

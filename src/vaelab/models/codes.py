@@ -15,7 +15,8 @@ from vaelab.models.conditions import condition_of
 from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.vae import VAE, chunk_length
-from vaelab.system.device import GeneratorNoise, Precision, autocast, generator, progress
+from vaelab.system.device import GeneratorNoise, Precision, autocast, progress
+from vaelab.system.device import generator as generator_for
 from vaelab.system.registry import unknown
 
 Method = Literal["means", "probe"]
@@ -109,12 +110,22 @@ def encode_images(model: VAE, images: Images) -> Codes:
     codes = np.empty((2, len(images), model.spec.latent_dim), np.float32)
     image_kl = None if model.has_latent_kl else np.empty((len(images), 1), np.float32)
     spans, density = chunk_spans(len(images), model.spec.image_shape), model.density()
-    noise = GeneratorNoise(generator(0, "kl"), torch.device("cpu"))
+    noise = GeneratorNoise(generator_for(0, "kl"), torch.device("cpu"))
     for (start, stop), q in zip(spans, infer_spans(model, images, spans), strict=True):
         codes[0, start:stop], codes[1, start:stop] = q.mean.numpy(), q.log_var.numpy()
         if image_kl is not None:
             image_kl[start:stop] = density.kl(q, q.draw(noise)).numpy()
     return Codes(codes[0], codes[1], image_kl)
+
+
+@torch.no_grad()
+def sample_codes(model: VAE, images: Images, generator: torch.Generator) -> Float[np.ndarray, "n latent"]:
+    """One sample of the posterior of every image, float32."""
+    codes = np.empty((len(images), model.spec.latent_dim), np.float32)
+    spans, noise = chunk_spans(len(images), model.spec.image_shape), GeneratorNoise(generator, torch.device("cpu"))
+    for (start, stop), q in zip(spans, infer_spans(model, images, spans), strict=True):
+        codes[start:stop] = q.draw(noise).z[0].numpy()
+    return codes
 
 
 def prior_quantiles(count: int, coverage: float = 0.98) -> Float[np.ndarray, " count"]:

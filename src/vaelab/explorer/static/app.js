@@ -54,10 +54,11 @@ async function begin(models, messages) {
 }
 
 /** Of the first few points the one with the least loss: what is shown at first should be sharp, not the mean of everything. */
-async function clearest({ backend, scene, pixelCount }) {
+async function clearest(model) {
+  const { backend, scene, pixelCount } = model;
   const few = Array.from({ length: Math.min(8, scene.count) }, (_, i) => i);
   const images = await backend.images(few);
-  const read = await Promise.all(few.map((i) => backend.read(images.slice(i * pixelCount, (i + 1) * pixelCount))));
+  const read = await Promise.all(few.map((i) => model.read(images.slice(i * pixelCount, (i + 1) * pixelCount))));
   const losses = read.map(({ mean, logVar, reconstruction }) => kl(mean, logVar).reduce((sum, each) => sum + each, reconstruction));
   return losses.indexOf(Math.min(...losses));
 }

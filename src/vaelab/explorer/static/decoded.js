@@ -1,5 +1,6 @@
 import { drawPrior, norm } from "./algebra.js";
 import { lengthOfPrior, shareShorter } from "./chi.js";
+import { makeConditionChooser } from "./condition.js";
 import { button, card, make } from "./dom.js";
 import { eachFrame } from "./frames.js";
 import { settle } from "./latest.js";
@@ -14,7 +15,7 @@ export function mountDecoded(element, session, model) {
   const decoded = picture("decoded");
   const original = picture("original");
   const origin = make("p", { class: "origin" });
-  const length = mountLength(model);
+  const length = model.scene.is_normal ? mountLength(model) : null; // lengths of other priors follow no χ distribution
   const key = (name) => make("kbd", { text: name, "aria-hidden": "true" });
   const tool = (text, name, work, title) => {
     const found = button(text, work, { title, "aria-keyshortcuts": name });
@@ -22,10 +23,12 @@ export function mountDecoded(element, session, model) {
     return found;
   };
   const section = card("Decoded", { class: "decoded" },
-    tool("Sample prior", "R", () => session.sample(drawPrior), "A random code from the prior N(0, I)"),
+    tool("Sample prior", "R", () => session.sample(drawPrior), sampleTitle(model.scene)),
     tool("Reset", "0", () => session.reset(), "The mean code of the training images"),
     tool("Save image", "S", () => saveImage(model), "Save the image as a PNG"));
-  section.append(make("div", { class: "body" }, decoded.figure, make("div", { class: "source" }, origin, original.figure), length.element));
+  const condition = makeConditionChooser(model);
+  if (condition) section.append(condition);
+  section.append(make("div", { class: "body" }, decoded.figure, make("div", { class: "source" }, origin, original.figure), length?.element));
   element.append(section);
 
   const describe = settle(async () => {
@@ -40,7 +43,7 @@ export function mountDecoded(element, session, model) {
     original.figure.classList.toggle("none", !pixels); // its place stays, so that nothing jumps under a hand that drags
     decoded.caption.textContent = pixels ? "reconstruction" : "decoded";
     if (pixels) paint(original.canvas, pixels, model.scene.image);
-    length.show(norm(model.code));
+    length?.show(norm(model.code));
     describe();
   });
   const show = () => { if (model.image) paint(decoded.canvas, model.image, model.scene.image); };
@@ -50,6 +53,11 @@ export function mountDecoded(element, session, model) {
   document.addEventListener("explorer:save", () => saveImage(model));
   show();
   follow();
+}
+
+function sampleTitle({ is_normal: isNormal, sampler, prior }) {
+  if (isNormal) return "A random code from the prior N(0, I)";
+  return sampler === "prior" ? `A random code from the model’s prior (${prior})` : `A random code from the sampler ${sampler}`;
 }
 
 function picture(name) {
@@ -71,7 +79,7 @@ async function tellOrigin(session, model) {
     return value === undefined ? name : `${name}, ${group.name}: ${value}`;
   }
   if (origin?.pixels) return "Your own picture, as the model reads it";
-  if (origin?.drawn) return "Drawn from the prior";
+  if (origin?.drawn) return scene.sampler === "prior" ? "Drawn from the prior" : `Drawn from the sampler ${scene.sampler}`;
   const isMean = scene.mean.every((value, i) => Math.fround(value) === code[i]);
   return isMean ? "Mean code of the training images" : "No image’s code: moved, or in between";
 }

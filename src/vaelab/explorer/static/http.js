@@ -42,16 +42,27 @@ export class HttpBackend {
     return { indices: new Int32Array(body, 0, count), distances: new Float32Array(body, 4 * count, count) };
   }
 
-  /** Mean images of at most MOST codes [n × latent]: Uint8Array [n × height × width × channel]. */
-  async decode(codes) {
-    return new Uint8Array(await this.#post("decode", codes));
+  /** Conditions of points, of a conditional model: Uint8Array [indices × condition] of 0 and 1. */
+  async conditions(indices) {
+    return new Uint8Array(await this.#post("conditions", Int32Array.from(indices)));
   }
 
-  /** What the model makes of one image [height × width × channel]: { mean, logVar, reconstruction in nats }. */
-  async read(pixels) {
-    const numbers = new Float32Array(await this.#post("read", pixels));
-    const width = (numbers.length - 1) / 2;
-    return { mean: numbers.slice(0, width), logVar: numbers.slice(width, 2 * width), reconstruction: numbers[2 * width] };
+  /** Codes drawn from the sampler: Float32Array [scene.draws × latent]. */
+  async draws() {
+    return new Float32Array(await (await this.#get("draws")).arrayBuffer());
+  }
+
+  /** Mean images of at most MOST codes [n × latent] under a condition (null: none): Uint8Array [n × height × width × channel]. */
+  async decode(codes, condition) {
+    return new Uint8Array(await this.#post(`decode${query(condition)}`, codes));
+  }
+
+  /** What the model makes of one image [height × width × channel]: { mean, logVar, reconstruction and kl in nats }. */
+  async read(pixels, condition) {
+    const numbers = new Float32Array(await this.#post(`read${query(condition)}`, pixels));
+    const width = (numbers.length - 2) / 2;
+    const [reconstruction, kl] = numbers.slice(2 * width);
+    return { mean: numbers.slice(0, width), logVar: numbers.slice(width, 2 * width), reconstruction, kl };
   }
 
   async #get(path) {
@@ -62,6 +73,12 @@ export class HttpBackend {
     const headers = { "Content-Type": "application/octet-stream" };
     return (await checked(await fetch(this.#root + path, { method: "POST", headers, body }))).arrayBuffer();
   }
+}
+
+/** A condition, a row of 0 and 1, by the numbers of what it has. */
+function query(condition) {
+  if (!condition) return "";
+  return `?condition=${Array.from(condition.keys()).filter((i) => condition[i]).join(",")}`;
 }
 
 /** The answer, or an error with the server's one line. */

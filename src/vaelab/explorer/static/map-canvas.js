@@ -118,7 +118,7 @@ export class MapCanvas {
     overlay.drawAxes(context, view, this.#ink);
     if (options.points) this.#drawPoints(context, width, height, ratio);
     if (options.density) overlay.drawContours(context, view, this.#ink, this.#density());
-    if (options.rings) overlay.drawRings(context, view, this.#ink, this.#names);
+    if (options.rings && this.#model.scene.is_normal) overlay.drawRings(context, view, this.#ink, this.#names);
     if (options.points || options.density) overlay.drawNames(context, view, this.#ink, this.#names);
     overlay.drawAxisNames(context, view, this.#ink, this.#axisNames());
     this.#drawCodes(context);

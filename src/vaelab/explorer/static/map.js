@@ -100,9 +100,10 @@ function makeActs(session, model, map, hover) {
 }
 
 function layerButtons(session) {
-  const buttons = LAYERS.map(([layer, text, key]) =>
+  const layers = LAYERS.filter(([layer]) => layer !== "rings" || session.models.some(({ scene }) => scene.is_normal));
+  const buttons = layers.map(([layer, text, key]) =>
     button(text, () => session.setOptions({ [layer]: !session.options[layer] }), { title: NAMES[layer] + (key ? ` (${key})` : ""), "aria-keyshortcuts": key }));
-  const show = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(session.options[LAYERS[i][0]])));
+  const show = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(session.options[layers[i][0]])));
   session.addEventListener("options", show);
   show();
   return make("div", { class: "row", role: "group", "aria-label": "Layers of the map" }, ...buttons);

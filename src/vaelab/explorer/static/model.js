@@ -8,7 +8,7 @@ const MOST = 64;
  * One model on the page: what is known of it, the code that is shown and its image.
  *
  * Events: "code" (the shown code has changed), "image" (its image has come), "axes" (the map has other axes),
- * "failed" (detail: an Error for the person to read).
+ * "condition" (codes are decoded under another condition), "failed" (detail: an Error for the person to read).
  */
 export class Model extends EventTarget {
   /** Float32Array [latent]: the shown code. */
@@ -20,6 +20,8 @@ export class Model extends EventTarget {
    * picture, either with { mean, logVar, reconstruction } once the model has read it; { drawn: true } of a draw from the prior.
    */
   origin = null;
+  /** Uint8Array [condition] of 0 and 1: what codes are decoded under; null for an unconditional model. */
+  condition = null;
   /** Columns of the scene that the map shows. */
   axes = [0, 1];
   /** Two orthonormal vectors { x, y }: a code lies at [code·x, code·y] on the map. */
@@ -30,6 +32,7 @@ export class Model extends EventTarget {
   #columns = new Map();
   #groups = new Map();
   #decoder;
+  #draws = null;
 
   /** Opens a model with its first map and its first group of classes. */
   static async open(backend) {
@@ -37,8 +40,9 @@ export class Model extends EventTarget {
     model.backend = backend;
     model.scene = await backend.scene();
     model.code = Float32Array.from(model.scene.mean);
+    if (model.scene.condition) model.condition = Uint8Array.from(model.scene.condition.typical);
     model.#decoder = new Latest(
-      async (code) => [await backend.decode(code), code],
+      async (code) => [await backend.decode(code, model.condition), code],
       ([image]) => { model.image = image; model.#say("image"); },
       (error) => model.fail(error),
     );
@@ -61,6 +65,26 @@ export class Model extends EventTarget {
     this.#say("code");
   }
 
+  /** Decodes under another condition, a row of 0 and 1; what the shown code came from is left as it is. */
+  setCondition(condition) {
+    if (!this.condition || this.condition.every((value, i) => value === condition[i])) return;
+    this.condition = Uint8Array.from(condition);
+    this.#say("condition");
+    this.setCode(this.code, this.origin);
+  }
+
+  /** What the model makes of one image under the present condition. */
+  read(pixels) { return this.backend.read(pixels, this.condition); }
+
+  /** A code of the sampler: drawn here where that is N(0, I), else one of those that came with the scene. */
+  async draw(normal) {
+    const { scene: { draws }, width } = this;
+    if (!draws) return normal(width);
+    this.#draws ??= this.backend.draws();
+    const which = Math.floor(Math.random() * draws);
+    return (await this.#draws).slice(which * width, (which + 1) * width);
+  }
+
   /** Moves the shown code on the map; what of it is off the map stays. */
   moveTo(place) { this.setCode(moveWithin(this.plane, this.code, place)); }
 
@@ -74,7 +98,7 @@ export class Model extends EventTarget {
     const each = MOST * this.width;
     const images = new Uint8Array((codes.length / this.width) * this.pixelCount);
     for (let start = 0; start < codes.length; start += each) {
-      images.set(await this.backend.decode(codes.slice(start, start + each)), (start / this.width) * this.pixelCount);
+      images.set(await this.backend.decode(codes.slice(start, start + each), this.condition), (start / this.width) * this.pixelCount);
     }
     return images;
   }

@@ -1,4 +1,4 @@
-// Runs a model's networks beside the page, so that the page never waits for them: messages { id, task, input } in, in the same
+// Runs a model's networks beside the page, so that the page never waits for them: messages { id, task, input, condition } in, in the same
 // order { id, result } or { id, error } out. A classic worker, for a page from the disk can start no other.
 
 let ort, sessions, shape, width;
@@ -19,22 +19,30 @@ const tasks = {
     return true;
   },
 
-  async decode(codes) { return toPixels(await tasks.decodeFloats(codes)); },
+  async decode(codes, condition) { return toPixels(await tasks.decodeFloats(codes, condition)); },
 
-  async decodeFloats(codes) {
-    const { image } = await sessions.decoder.run({ z: tensor(codes, width) }, ["image"]);
+  async decodeFloats(codes, condition) {
+    const { image } = await sessions.decoder.run({ z: tensor(codes, width), ...given(condition, codes.length / width) }, ["image"]);
     return image.data.slice();
   },
 
-  async read(pixels) {
+  async read(pixels, condition) {
     const { height, width: columns, channels } = shape;
     const x = new ort.Tensor("float32", toFloats(pixels), [1, channels, height, columns]);
-    const { mean, log_var: logVar } = await sessions.encoder.run({ x });
-    const { decoded } = await sessions.decoder.run({ z: mean }, ["decoded"]);
+    const { mean, log_var: logVar } = await sessions.encoder.run({ x, ...given(condition, 1) });
+    const { decoded } = await sessions.decoder.run({ z: mean, ...given(condition, 1) }, ["decoded"]);
     const { error } = await sessions.likelihood.run({ decoded, x });
     return { mean: mean.data.slice(), logVar: logVar.data.slice(), reconstruction: error.data[0] };
   },
 };
+
+/** The input "condition" of a conditional model's graphs, the same for each of `count` codes; nothing without one. */
+function given(condition, count) {
+  if (!condition) return {};
+  const rows = new Float32Array(count * condition.length);
+  for (let i = 0; i < count; i++) rows.set(condition, i * condition.length);
+  return { condition: tensor(rows, condition.length) };
+}
 
 const tensor = (numbers, columns) => new ort.Tensor("float32", numbers, [numbers.length / columns, columns]);
 
@@ -68,10 +76,10 @@ function toFloats(pixels) {
 const buffers = (result) => Object.values(ArrayBuffer.isView(result) ? { result } : result).flatMap((each) => each.buffer ?? []);
 
 let last = Promise.resolve();
-addEventListener("message", ({ data: { id, task, input } }) => {
+addEventListener("message", ({ data: { id, task, input, condition } }) => {
   last = last.then(async () => {
     try {
-      const result = await tasks[task](input);
+      const result = await tasks[task](input, condition);
       postMessage({ id, result }, buffers(result));
     } catch (error) {
       postMessage({ id, error: String(error?.message ?? error).slice(0, 300) }); // an address may be in it, as long as the runtime

@@ -9,7 +9,7 @@ const NEAREST = 5;
  * is in http.js and says what the methods give.
  */
 export class OnnxBackend {
-  #scene; #codes; #groups; #images; #worker;
+  #scene; #codes; #groups; #images; #conditions; #draws; #worker;
 
   /** The model of the exported page that we are in; its points are here at once, its networks soon. */
   static async open() {
@@ -22,6 +22,8 @@ export class OnnxBackend {
     const [codes, groups] = await Promise.all([part(model.codes), part(model.groups)]);
     backend.#codes = new Float32Array(codes);
     backend.#groups = new Uint8Array(groups);
+    backend.#conditions = scene.condition ? part(model.conditions).then((rows) => new Uint8Array(rows)) : null;
+    backend.#draws = scene.draws ? part(model.draws) : null;
     return backend;
   }
 
@@ -56,12 +58,16 @@ export class OnnxBackend {
     return { indices, distances: Float32Array.from(indices, (i) => Math.sqrt(squares[i])) };
   }
 
-  async decode(codes) { return this.#worker.ask("decode", Float32Array.from(codes)); }
+  async conditions(indices) { return gather(await this.#conditions, indices, this.#scene.condition.names.length); }
+
+  async draws() { return new Float32Array(await this.#draws); }
+
+  async decode(codes, condition) { return this.#worker.ask("decode", Float32Array.from(codes), condition); }
 
   /** Mean images of codes before they become whole numbers, Float32Array [n × channel × height × width]. */
-  async decodeFloats(codes) { return this.#worker.ask("decodeFloats", Float32Array.from(codes)); }
+  async decodeFloats(codes, condition) { return this.#worker.ask("decodeFloats", Float32Array.from(codes), condition); }
 
-  async read(pixels) { return this.#worker.ask("read", Uint8Array.from(pixels)); }
+  async read(pixels, condition) { return this.#worker.ask("read", Uint8Array.from(pixels), condition); }
 
   #code(index) {
     const { latent_dim: width } = this.#scene;
@@ -90,15 +96,15 @@ class Asked {
     this.#ready.catch(() => {}); // told to whoever asks
   }
 
-  async ask(task, input) {
+  async ask(task, input, condition = null) {
     await this.#ready;
-    return this.#put(task, input, [input.buffer]);
+    return this.#put(task, input, [input.buffer], condition);
   }
 
-  #put(task, input, transfer) {
+  #put(task, input, transfer, condition = null) {
     if (this.#broken) return Promise.reject(this.#broken);
     const id = this.#count++;
-    this.#worker.postMessage({ id, task, input }, transfer);
+    this.#worker.postMessage({ id, task, input, condition }, transfer);
     return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
   }
 }

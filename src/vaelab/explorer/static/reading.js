@@ -24,9 +24,9 @@ export function mountReading(element, session, model) {
   const bars = mountKlBars(panel, model);
   element.append(panel);
 
-  const show = ({ mean, logVar, reconstruction }, from) => {
+  const show = ({ mean, logVar, reconstruction, kl: whole }, from) => {
     const each = kl(mean, logVar);
-    const total = each.reduce((a, b) => a + b, 0);
+    const total = scene.has_latent_kl ? each.reduce((a, b) => a + b, 0) : whole;
     const values = { reconstruction, kl: total, loss: reconstruction + total };
     panel.classList.remove("stale");
     source.textContent = from;
@@ -40,7 +40,7 @@ export function mountReading(element, session, model) {
 /** Calls `show` with what the model reads in the image that is shown, and says when it no longer holds. */
 function follow(model, show, leave) {
   const reader = new Latest(
-    async (image) => [await model.backend.read(image), image],
+    async (image) => [await model.read(image), image],
     ([read, image]) => { if (image === model.image && !isRead(model.origin)) show(read, "Of the decoded image, read again by the model."); },
     (error) => model.fail(error),
   );

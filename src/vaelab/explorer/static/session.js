@@ -35,18 +35,18 @@ export class Session extends EventTarget {
 
   /** The image of a point of `model`, in every model that knows it. */
   choosePoint(model, index) {
-    return this.#choose(this.shareImages ? this.models : [model], async ({ backend }) => shownBy(await readPoint(backend, index)));
+    return this.#choose(this.shareImages ? this.models : [model], async (each) => shownBy(await readPoint(each, index)));
   }
 
   /** A person's own picture, one Uint8Array [height × width × channel] for each model's size; `done`: the gesture has ended. */
   chooseOwn(pictures, done = true) {
-    const read = async ({ backend }, i) => shownBy({ pixels: pictures[i], ...(await backend.read(pictures[i])) });
+    const read = async (model, i) => shownBy({ pixels: pictures[i], ...(await model.read(pictures[i])) });
     return this.#choose(this.models, read, done);
   }
 
   /** A code of each model, such as a pin's, with the image whose code it is. */
   goTo(codes) {
-    return this.#choose(this.models, async ({ backend }, i) => ({ code: codes[i], origin: await pointAt(backend, codes[i]) }));
+    return this.#choose(this.models, async (model, i) => ({ code: codes[i], origin: await pointAt(model, codes[i]) }));
   }
 
   /** Shows the { code, origin } that `read` finds, all models together; not where the person has done something else meanwhile. */
@@ -60,11 +60,17 @@ export class Session extends EventTarget {
     if (done) this.commit();
   }
 
-  /** One draw from the prior, the same for models with as many latents. */
-  sample(draw) {
-    const drawn = draw(this.models[0].width);
-    for (const model of this.models) model.setCode(model.width === drawn.length ? drawn : draw(model.width), { drawn: true });
-    this.commit();
+  /** One draw from each model's sampler, the same for models with as many latents under N(0, I). */
+  async sample(normal) {
+    const shared = normal(this.models[0].width);
+    const same = (width) => (width === shared.length ? shared : normal(width));
+    try {
+      const drawn = await Promise.all(this.models.map((model) => model.draw(same)));
+      this.models.forEach((model, i) => model.setCode(drawn[i], { drawn: true }));
+      this.commit();
+    } catch (error) {
+      this.models[0].fail(error);
+    }
   }
 
   reset() { for (const model of this.models) model.setCode(model.scene.mean); this.commit(); }
@@ -122,7 +128,7 @@ export class Session extends EventTarget {
     for (const [i, model] of this.models.entries()) {
       const { code, axes } = state.models[i];
       if (axes.every((axis) => axis in model.scene.columns)) await model.setAxes(axes);
-      model.setCode(code, await pointAt(model.backend, code).catch((error) => model.fail(error)));
+      model.setCode(code, await pointAt(model, code).catch((error) => model.fail(error)));
     }
     this.#say("pins");
     this.#say("options");
@@ -134,15 +140,19 @@ export class Session extends EventTarget {
 }
 
 /** A point as the origin of a shown code, see model.js. */
-async function readPoint(backend, index) {
-  const [mean, pixels] = await Promise.all([backend.codes([index]), backend.images([index])]);
-  return { index, pixels, ...(await backend.read(pixels)), mean };
+async function readPoint(model, index) {
+  const { backend } = model;
+  const [mean, pixels, condition] = await Promise.all([
+    backend.codes([index]), backend.images([index]), model.condition ? backend.conditions([index]) : null,
+  ]);
+  if (condition) model.setCondition(condition);
+  return { index, pixels, ...(await model.read(pixels)), mean };
 }
 
 /** The point whose code this very one is, as readPoint gives it; null where it is no point's. */
-async function pointAt(backend, code) {
-  const { indices, distances } = await backend.nearest(code);
-  return distances[0] === 0 ? readPoint(backend, indices[0]) : null;
+async function pointAt(model, code) {
+  const { indices, distances } = await model.backend.nearest(code);
+  return distances[0] === 0 ? readPoint(model, indices[0]) : null;
 }
 
 const shownBy = (origin) => ({ code: origin.mean, origin });

@@ -20,6 +20,7 @@ export class Strips {
       this.#turn++;
       draw();
     });
+    model.addEventListener("condition", () => { for (const strip of this.#strips.values()) strip.drawn = null; });
     this.#observer = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) this.#strips.get(target).visible = isIntersecting;
       draw();
@@ -58,12 +59,12 @@ export class Strips {
 
   /** Images of the codes of one strip, as many at once as one piece of work allows; null once another turn has come. */
   async #decode(codes, turn) {
-    const { backend, width, pixelCount } = this.#model;
+    const { backend, condition, width, pixelCount } = this.#model;
     const images = new Uint8Array(FRAMES * pixelCount);
     for (let done = 0; done < FRAMES;) {
       const count = Math.min(FRAMES - done, this.#piece);
       const start = performance.now();
-      images.set(await backend.decode(codes.slice(done * width, (done + count) * width)), done * pixelCount);
+      images.set(await backend.decode(codes.slice(done * width, (done + count) * width), condition), done * pixelCount);
       this.#piece = Math.min(FRAMES, Math.max(LEAST, Math.round((count * PIECE) / (performance.now() - start))));
       if (turn !== this.#turn) return null;
       done += count;

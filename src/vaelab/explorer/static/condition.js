@@ -1,0 +1,30 @@
+import { make } from "./dom.js";
+
+/**
+ * What a conditional model decodes under: a select of classes, or a checkbox for each attribute. It follows the model, since a
+ * training image brings its own condition. Null for an unconditional model.
+ */
+export function makeConditionChooser(model) {
+  const about = model.scene.condition;
+  if (!about) return null;
+  return about.kind === "label" ? chooseClass(model, about.names) : chooseAttributes(model, about.names);
+}
+
+function chooseClass(model, names) {
+  const select = make("select", { onchange: () => model.setCondition(names.map((_, i) => Number(i === Number(select.value)))) },
+    ...names.map((text, value) => make("option", { value, text })));
+  const follow = () => { select.value = String(model.condition.indexOf(1)); };
+  model.addEventListener("condition", follow);
+  follow();
+  return make("label", { class: "condition" }, "Class ", select);
+}
+
+function chooseAttributes(model, names) {
+  const boxes = names.map((name) => make("input", { type: "checkbox", "aria-label": name,
+    onchange: () => model.setCondition(boxes.map(({ checked }) => Number(checked))) }));
+  const follow = () => boxes.forEach((box, i) => { box.checked = Boolean(model.condition[i]); });
+  model.addEventListener("condition", follow);
+  follow();
+  const rows = boxes.map((box, i) => make("label", {}, box, ` ${names[i].replaceAll("_", " ")}`));
+  return make("details", { class: "condition" }, make("summary", { text: "Attributes" }), make("div", { class: "boxes" }, ...rows));
+}

@@ -1,0 +1,30 @@
+"""The model's own prior as a sampler."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaelab.models import samplers
+from vaelab.system.device import GeneratorNoise
+
+
+class Sampler(samplers.Sampler):
+    """p(z), as training left it."""
+
+    needs_codes: ClassVar = False
+
+    def fit(self, codes: Float[np.ndarray, "n latent"], generator: torch.Generator) -> None:
+        """Nothing to fit."""
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count latent"]:
+        """Codes from the prior."""
+        return self.density.sample(count, GeneratorNoise(generator, self.device)).float().cpu()
+
+    @torch.no_grad()
+    def log_prob(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, " n"]:
+        """ln p(z), nats."""
+        return self.density.log_prob(z.to(self.device)).cpu()
