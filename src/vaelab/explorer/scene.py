@@ -114,7 +114,8 @@ def make_scene(
     """The scene of a run: its points are ``images``, as the model sees them, and their ``codes``.
 
     ``total``: how many training images there are; ``images_sha256``: by what two runs know that they have the same
-    points; ``sampler``: where "Sample" takes its codes from. ValueError for a model with one latent, and for one whose codes are not numbers.
+    points; ``sampler``: where "Sample" takes its codes from. ValueError for a model with one latent, and for one whose
+    codes are not numbers.
     """
     if codes.mean.shape[1] < 2:
         raise ValueError(f"{name} has one latent, and a map needs two; vaelab figures shows what it does")
@@ -169,7 +170,7 @@ def make_scene(
             "image": height * width * channels,
         },
     }
-    rows = None if conditions is None else conditions.to(torch.uint8).numpy()
+    rows = None if conditions is None else conditions.numpy().astype(np.uint8)
     return Scene(manifest, codes.mean, images.pixels, columns, groups, drawn, rows)
 
 

@@ -76,7 +76,7 @@ def run_graph(graph: bytes, **inputs: NDArray[np.float32]) -> dict[str, NDArray[
 
 @torch.no_grad()
 def compare_graphs(model: VAE, graphs: Mapping[str, bytes], x: Tensor) -> float:
-    """By how much graphs and model differ at most on images ``[B, C, H, W]``: means and images, losses in proportion."""
+    """Largest difference of graphs and model on images ``[B, C, H, W]``: means and images, losses in proportion."""
     condition, _ = model.typical_condition()
     condition = None if condition is None else condition.expand(len(x), -1)
     given = {} if condition is None else {"condition": condition.numpy()}

@@ -1,7 +1,7 @@
 """Samplers of the latent space, one file each; every file has a class ``Sampler(spec, density, *, …)``.
 
-A sampler is a density over codes from which new images are decoded. One that ``needs_codes`` is fitted after training to
-samples of the posteriors of training images (ex-post density estimation; Ghosh et al. 2020, 1903.12436).
+A sampler is a density over codes from which new images are decoded. One that ``needs_codes`` is fitted after training
+to samples of the posteriors of training images (ex-post density estimation; Ghosh et al. 2020, 1903.12436).
 """
 
 from abc import ABC, abstractmethod
