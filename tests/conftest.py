@@ -11,16 +11,17 @@ install_import_hook("vaelab", "checker.check")  # before the first import of vae
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from torch import nn  # noqa: E402
 from typed import Typed, type_command  # noqa: E402
 
 from vaelab import recipe  # noqa: E402
 from vaelab.api import results  # noqa: E402
 from vaelab.api import train as runs  # noqa: E402
+from vaelab.build import build  # noqa: E402
 from vaelab.cli import terminal as view  # noqa: E402
 from vaelab.evaluation import classifier as features  # noqa: E402
 from vaelab.models.vae import VAE  # noqa: E402
 from vaelab.system import device as runtime  # noqa: E402
+from vaelab.training.objectives import Objective  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("vaelab", derandomize=True, database=None, deadline=None, max_examples=25)
@@ -28,15 +29,15 @@ settings.load_profile("vaelab")
 
 
 @pytest.fixture(scope="session")
-def make_model() -> Callable[..., tuple[VAE, nn.Module]]:
+def make_model() -> Callable[..., tuple[VAE, Objective]]:
     """Builds a small model and its objective: members by name, keys by dotted name, weights from seed 0."""
 
     def make(
         image_shape: tuple[int, int, int] = (1, 9, 8), overrides: dict[str, Any] | None = None
-    ) -> tuple[VAE, nn.Module]:
+    ) -> tuple[VAE, Objective]:
         tables = {"data": {"name": "digits"}, "network": {"name": "mlp", "hidden": [16], "latent_dim": 3}}
         resolved = recipe.validate(recipe.merge(tables, overrides or {}), "small")
-        return recipe.build(resolved, image_shape, num_images=100)
+        return build(resolved, image_shape, num_images=100)
 
     return make
 

@@ -6,20 +6,24 @@ from typing import Any
 
 import pytest
 import torch
+from given import GivenNoise
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from small import CPU, as_batch, compute_terms, forward
+from torch import Tensor
 
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
-from vaelab.system import registry as catalog
-from vaelab.system.device import Noise
+from vaelab.system import registry
+from vaelab.system.device import StepNoise
 from vaelab.system.distributed import Share
+from vaelab.training import objectives
+from vaelab.training.objectives import Context, Objective
 from vaelab.training.schedules import linear_warmup
 
-MakeModel = Callable[..., tuple[VAE, nn.Module]]
-every_objective = pytest.mark.parametrize("name", catalog.names("objectives"))
-likelihoods = pytest.mark.parametrize("likelihood", catalog.names("likelihoods"))
+MakeModel = Callable[..., tuple[VAE, Objective]]
+every_objective = pytest.mark.parametrize("name", registry.names("objectives"))
+likelihoods = pytest.mark.parametrize("likelihood", registry.names("likelihoods"))
 
 NUM_IMAGES, SHAPE = 6, (1, 9, 8)
 
@@ -33,24 +37,6 @@ def at(step: int) -> Tensor:
     return torch.tensor(step)
 
 
-def terms_of(vae: VAE, objective: nn.Module, x: Tensor, step: int = 0) -> dict[str, Tensor]:
-    """The objective's terms, always with the same noise."""
-    vae.noise = Noise(0, torch.device("cpu"))
-    terms: dict[str, Tensor] = objective(vae, x, at(step))
-    return terms
-
-
-class GivenNoise:
-    """Stands in for ``Noise``: the standard normal numbers it was made with."""
-
-    def __init__(self, epsilon: Tensor) -> None:
-        self.epsilon = epsilon
-
-    def normal(self, *shape: int) -> Tensor:
-        assert shape == self.epsilon.shape
-        return self.epsilon
-
-
 # -- the contract -----------------------------------------------------------------------------------------------------
 
 
@@ -59,7 +45,7 @@ class GivenNoise:
 def test_terms_are_finite_scalars(make_model: MakeModel, name: str, likelihood: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": name, "likelihood.name": likelihood})
     for step in (0, 1, 10**6):
-        terms = terms_of(vae, objective, images(), step)
+        terms = compute_terms(objective, vae, images(), step)
         assert {"loss", "reconstruction", "kl"} <= terms.keys()
         for term in terms.values():
             assert term.shape == ()
@@ -68,10 +54,10 @@ def test_terms_are_finite_scalars(make_model: MakeModel, name: str, likelihood: 
 
 
 @every_objective
-@pytest.mark.parametrize("network", catalog.names("networks"))
+@pytest.mark.parametrize("network", registry.names("networks"))
 def test_gradients_reach_encoder_and_decoder(make_model: MakeModel, name: str, network: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": name, "network.name": network})
-    terms_of(vae, objective, images())["loss"].backward()
+    compute_terms(objective, vae, images())["loss"].backward()
     for part in (vae.encoder, vae.decoder):
         for parameter_name, parameter in part.named_parameters():
             assert parameter.grad is not None, parameter_name
@@ -82,9 +68,9 @@ def test_gradients_reach_encoder_and_decoder(make_model: MakeModel, name: str, n
 @every_objective
 def test_values_depend_on_nothing_but_weights_images_noise_and_step(make_model: MakeModel, name: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": name})
-    first = terms_of(vae, objective, images(), step=3)
-    terms_of(vae, objective, images(2), step=50)  # leaves no trace
-    again = terms_of(vae, objective, images(), step=3)
+    first = compute_terms(objective, vae, images(), step=3)
+    compute_terms(objective, vae, images(2), step=50)  # leaves no trace
+    again = compute_terms(objective, vae, images(), step=3)
     assert first.keys() == again.keys()
     assert all(torch.equal(first[key], again[key]) for key in first)
 
@@ -92,41 +78,41 @@ def test_values_depend_on_nothing_but_weights_images_noise_and_step(make_model: 
 @every_objective
 def test_reconstruction_and_kl_are_means_over_the_batch_of_the_forward_pass(make_model: MakeModel, name: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": name})
-    terms = terms_of(vae, objective, images())
-    vae.noise = Noise(0, torch.device("cpu"))
-    passed = vae(images())
-    torch.testing.assert_close(terms["reconstruction"], passed.pixels.reconstruction_loss(images()).mean())
-    torch.testing.assert_close(terms["kl"], passed.posterior.kl().sum(1).mean())
+    terms, out = compute_terms(objective, vae, images()), forward(vae, images(), samples=objective.samples)
+    torch.testing.assert_close(terms["reconstruction"], out.p_x.reconstruction_loss(images()).mean())
+    torch.testing.assert_close(terms["kl"], out.q.kl_to_standard_normal().sum(1).mean())
 
 
 @every_objective
 @pytest.mark.parametrize("batch", [1, 6])
-def test_shares_of_a_batch_add_up_to_the_whole(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, name: str, batch: int
-) -> None:
+def test_shares_of_a_batch_add_up_to_the_whole(make_model: MakeModel, name: str, batch: int) -> None:
     """Uneven ones and an empty one, which works on a row that counts nothing: terms and gradients of all ranks."""
     vae, objective = make_model(SHAPE, {"objective.name": name})
-    x, gathered = images(batch), []
-    monkeypatch.setattr(VAE, "gather", lambda _, rows: gathered.append(rows) or rows)
-    whole = terms_of(vae, objective, x)
-    everything = gathered.copy()
+    x, whole_rows = images(batch), []
+
+    class Recording(Context):
+        def gather(self, rows: Tensor) -> Tensor:
+            whole_rows.append(rows)
+            return rows
+
+    whole = objectives.compute_terms(objective, vae, as_batch(x), Recording(at(0), StepNoise(0, CPU), vae))[1]
     sums = {name: torch.zeros(()) for name in whole}
     third = batch // 3
     for share in (Share(0, third, batch), Share(third, third, batch), Share(third, batch, batch)):
-        gathered.clear()
+        remaining = whole_rows.copy()
 
-        def gather(_: VAE, rows: Tensor, share: Share = share) -> Tensor:
-            full = everything[len(gathered)]
-            gathered.append(rows)
-            torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
-            return full
+        class Sharing(Context):
+            def gather(self, rows: Tensor, share: Share = share, remaining: list[Tensor] = remaining) -> Tensor:
+                full = remaining.pop(0)
+                torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
+                return full
 
-        monkeypatch.setattr(VAE, "gather", gather)
-        vae.noise = Noise(0, torch.device("cpu"))
-        vae.noise.seek(0, share)
+        noise = StepNoise(0, CPU)
+        noise.seek(0, share)
         first = min(share.start, batch - 1)
-        terms = objective(vae, x[first : max(share.stop, first + 1)], at(0))
-        assert len(gathered) == len(everything)
+        own = as_batch(x[first : max(share.stop, first + 1)])
+        _, terms = objectives.compute_terms(objective, vae, own, Sharing(at(0), noise, vae))
+        assert not remaining
         sums = {name: total + share.weight * terms[name] for name, total in sums.items()}
     for name, value in whole.items():
         torch.testing.assert_close(sums[name], value)
@@ -140,30 +126,28 @@ def test_shares_of_a_batch_add_up_to_the_whole(
 def test_nothing_is_read_back(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A step is captured as a graph."""
     vae, objective = make_model(SHAPE, {"objective.name": name})
-    x, step = images(), at(0)
-    vae.noise = Noise(0, torch.device("cpu"))
+    batch, context = as_batch(images()), Context(at(0), StepNoise(0, CPU), vae)
 
     def wait(*_: object) -> None:
         raise AssertionError("the host waited for the device")
 
     for method in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
         monkeypatch.setattr(torch.Tensor, method, wait)
-    objective(vae, x, step)["loss"].backward()
+    objectives.compute_terms(objective, vae, batch, context)[1]["loss"].backward()
 
 
 @every_objective
 def test_images_and_step_are_left_as_they_are(make_model: MakeModel, name: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": name})
-    x, step = images(), at(5)
-    vae.noise = Noise(0, torch.device("cpu"))
-    objective(vae, x, step)
-    assert torch.equal(x, images())
+    batch, step = as_batch(images()), at(5)
+    objectives.compute_terms(objective, vae, batch, Context(step, StepNoise(0, CPU), vae))
+    assert torch.equal(batch.x, images())
     assert int(step) == 5
 
 
 @every_objective
 def test_every_key_of_an_objective_has_a_default(name: str) -> None:
-    assert isinstance(catalog.load("objectives", name).Objective(Spec(SHAPE, 3, 100)), nn.Module)
+    assert isinstance(registry.load("objectives", name).Objective(Spec(SHAPE, 3, 100)), Objective)
 
 
 # -- elbo and beta ----------------------------------------------------------------------------------------------------
@@ -173,13 +157,11 @@ def test_every_key_of_an_objective_has_a_default(name: str) -> None:
 @likelihoods
 def test_a_batch_is_the_mean_of_its_images(make_model: MakeModel, name: str, likelihood: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": name, "likelihood.name": likelihood})
-    vae.eval()  # in training a likelihood may be fitted to each batch
+    vae.eval()  # in training a likelihood may be calibrated to each batch
     x, epsilon = images(), torch.randn(NUM_IMAGES, 3, generator=torch.Generator().manual_seed(1))
 
     def terms(chosen: slice) -> dict[str, Tensor]:
-        vae.noise = GivenNoise(epsilon[chosen])
-        result: dict[str, Tensor] = objective(vae, x[chosen], at(0))
-        return result
+        return compute_terms(objective, vae, x[chosen], noise=GivenNoise(epsilon[chosen]))
 
     batch, singles = terms(slice(None)), [terms(slice(i, i + 1)) for i in range(NUM_IMAGES)]
     for key, value in batch.items():
@@ -190,10 +172,10 @@ def test_a_batch_is_the_mean_of_its_images(make_model: MakeModel, name: str, lik
 def test_elbo_is_minus_the_bound_but_for_the_likelihoods_constant(make_model: MakeModel, likelihood: str) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": "elbo", "likelihood.name": likelihood})
     vae, x = vae.double().eval(), images().double()
-    vae.noise = GivenNoise(torch.ones(NUM_IMAGES, 3, dtype=torch.float64))
-    passed, terms = vae(x), objective(vae, x, at(0))
+    epsilon = torch.ones(NUM_IMAGES, 3, dtype=torch.float64)
+    out, terms = forward(vae, x, GivenNoise(epsilon)), compute_terms(objective, vae, x, noise=GivenNoise(epsilon))
     torch.testing.assert_close(terms["loss"], terms["reconstruction"] + terms["kl"])
-    bound = (passed.pixels.log_prob(x) - passed.kl.sum(1)).mean()
+    bound = (out.p_x.log_prob(x) - out.kl.sum(1)).mean()
     constant = {"gaussian": math.prod(SHAPE) / 2 * math.log(math.pi), "bernoulli": 0.0}.get(likelihood)
     if constant is not None:
         assert float(terms["loss"].detach()) == pytest.approx(-float(bound.detach()) - constant, rel=1e-12)
@@ -201,7 +183,7 @@ def test_elbo_is_minus_the_bound_but_for_the_likelihoods_constant(make_model: Ma
 
 def loss_and_gradients(make_model: MakeModel, step: int, overrides: dict[str, Any]) -> tuple[Tensor, ...]:
     vae, objective = make_model(SHAPE, overrides)
-    loss = terms_of(vae, objective, images(), step)["loss"]
+    loss = compute_terms(objective, vae, images(), step)["loss"]
     return loss, *torch.autograd.grad(loss, list(vae.parameters()))
 
 
@@ -214,7 +196,7 @@ def test_beta_one_is_elbo(make_model: MakeModel) -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.5, 4.0])
 def test_beta_weighs_the_kl(make_model: MakeModel, beta: float) -> None:
     vae, objective = make_model(SHAPE, {"objective.name": "beta", "objective.beta": beta})
-    terms = terms_of(vae, objective, images())
+    terms = compute_terms(objective, vae, images())
     torch.testing.assert_close(terms["beta_kl"], beta * terms["kl"])
     torch.testing.assert_close(terms["loss"], terms["reconstruction"] + beta * terms["kl"])
 
@@ -223,7 +205,7 @@ def test_beta_weighs_the_kl(make_model: MakeModel, beta: float) -> None:
 def test_beta_warms_up(make_model: MakeModel, step: int, weight: float) -> None:
     overrides = {"objective.name": "beta", "objective.beta": 4.0, "objective.warmup_steps": 10}
     vae, objective = make_model(SHAPE, overrides)
-    terms = terms_of(vae, objective, images(), step)
+    terms = compute_terms(objective, vae, images(), step)
     torch.testing.assert_close(terms["beta_kl"], 4.0 * weight * terms["kl"])
     torch.testing.assert_close(terms["loss"], terms["reconstruction"] + terms["beta_kl"])
     assert not list(objective.state_dict()), "the step is the only clock"
@@ -249,9 +231,3 @@ def test_no_warmup_is_full_weight(step: int) -> None:
 def test_warmup_rises_from_one_step_to_all(warmup_steps: int) -> None:
     ends = [float(linear_warmup(at(step), warmup_steps)) for step in (0, warmup_steps - 2, warmup_steps - 1)]
     assert 0 < ends[0] <= ends[1] < ends[2] == 1.0
-
-
-def test_forward_needs_noise(make_model: MakeModel) -> None:
-    vae, _ = make_model(SHAPE)
-    with pytest.raises(AssertionError, match="noise"):
-        vae(images())

@@ -19,7 +19,8 @@ from vaelab.api.results import CONDITION_ROWS, LOOKED_AT, MODEL_FORMAT, draw_fig
 from vaelab.data.images import Images, binarize
 from vaelab.data.loader import Batches
 from vaelab.evaluation import evaluate as evaluation
-from vaelab.models.vae import VAE, Calibrated
+from vaelab.models.likelihoods import Calibrated
+from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
 from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
 from vaelab.system.device import (
@@ -270,8 +271,8 @@ def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: C
     warmup = recipe.objective.get("warmup_steps", 0)
     if warmup > total:
         tell(f"the warm-up ({warmup} steps) is longer than the run ({total} steps)", warning=True)
-    wants_binary, stays_grey = getattr(vae.likelihood, "wants_binary", False), recipe.data["binarize"] == "none"
-    if wants_binary and stays_grey and not np.isin(train.pixels[:LOOKED_AT], (0, 255)).all():
+    stays_grey = recipe.data["binarize"] == "none"
+    if vae.likelihood.wants_binary and stays_grey and not np.isin(train.pixels[:LOOKED_AT], (0, 255)).all():
         name = recipe.likelihood["name"]
         tell(
             f"the {name} likelihood on grey images is a cross entropy, no likelihood (1907.06845); "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vaelab.data.images import Batch, Images, as_model_input, as_tensor
 from vaelab.models.conditions import condition_columns, condition_of, parse_condition
+from vaelab.models.likelihoods import Calibrated, Likelihood, PixelDistribution
 from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.posteriors import Draw, Posterior, PosteriorDistribution
 from vaelab.models.priors import Density, Prior
@@ -38,35 +39,6 @@ def chunk_length(image_shape: tuple[int, int, int]) -> int:
 
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
-
-
-@runtime_checkable
-class PixelDistribution(Protocol):
-    """A distribution over images, as likelihoods return it; ``*batch`` is whatever leads ``[C, H, W]``."""
-
-    @property
-    def mean(self) -> Tensor:
-        """Expected image ``[*batch, C, H, W]``."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Normalised log density or probability, nats per image ``[*batch]``."""
-
-    def reconstruction_loss(self, x: Tensor) -> Tensor:
-        """What the objective minimises, nats per image ``[*batch]``."""
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Random images ``[*batch, C, H, W]``."""
-
-
-@runtime_checkable
-class Calibrated(Protocol):
-    """A likelihood with a part that is computed from images instead of learned, such as an optimal σ."""
-
-    def calibration_statistic(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """What ``calibrate`` needs to know of each image ``[*batch]``, from what the decoder returned; no gradient."""
-
-    def calibrate(self, statistics: Tensor) -> None:
-        """Set that part in place from the statistics of many images ``[N]``; no gradient."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +94,13 @@ class VAE(nn.Module):
     condition_rows: Tensor
 
     def __init__(
-        self, spec: Spec, encoder: Encoder, posterior: Posterior, prior: Prior, decoder: Decoder, likelihood: nn.Module
+        self,
+        spec: Spec,
+        encoder: Encoder,
+        posterior: Posterior,
+        prior: Prior,
+        decoder: Decoder,
+        likelihood: Likelihood,
     ) -> None:
         super().__init__()
         self.spec = spec

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from vaelab.models import likelihoods
 from vaelab.models.spec import Spec
 
 
@@ -39,10 +40,9 @@ class BernoulliPixels:
         return torch.bernoulli(self.mean.cpu(), generator=generator).to(self.logits.device)
 
 
-class Likelihood(nn.Module):
+class Likelihood(likelihoods.Likelihood):
     """Bernoulli likelihood on logits. Meant for ``data.binarize`` = "dynamic" or "threshold"."""
 
-    channels_per_pixel = 1
     wants_binary = True
     """On grey images its log_prob is no likelihood."""
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaelab.models import likelihoods
 from vaelab.models.spec import Spec
 
 LEVEL = 1 / 255
@@ -71,7 +72,7 @@ class LevelPixels:
         return levels.clamp(0, 255) * LEVEL
 
 
-class Likelihood(nn.Module):
+class Likelihood(likelihoods.Likelihood):
     """Discretised logistic likelihood (Kingma et al. 2016, 1606.04934, section 6; black and white with open ends as in
     Salimans et al. 2017, 1701.05517, section 2.1).
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from vaelab.models import likelihoods
 from vaelab.models.spec import Spec
 
 
@@ -34,10 +35,8 @@ class NormalPixels:
         return self.mean + math.sqrt(self.variance) * noise
 
 
-class Likelihood(nn.Module):
+class Likelihood(likelihoods.Likelihood):
     """Normal likelihood with fixed variance. The default σ² = ½ makes the error the sum of squared errors."""
-
-    channels_per_pixel = 1
 
     def __init__(self, spec: Spec, *, variance: Annotated[float, Gt(0)] = 0.5) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaelab.models import likelihoods
 from vaelab.models.spec import Spec
 
 MIN_LOG_SIGMA = -6.0
@@ -44,14 +45,12 @@ class FreeNormalPixels:
         return self.mean + torch.exp(self.log_sigma) * noise
 
 
-class Likelihood(nn.Module):
+class Likelihood(likelihoods.Likelihood):
     """Normal likelihood whose one σ is a weight like others (Rybkin et al. 2021, 2006.13202, section 4).
 
     σ² = ``initial_variance`` when training begins; by default that of ``gaussian``. Adam moves ln σ by about its
     learning rate a step; ``optimal_gaussian`` is at the best σ at once.
     """
-
-    channels_per_pixel = 1
 
     def __init__(
         self, spec: Spec, *, initial_variance: Annotated[float, Gt(math.exp(2 * MIN_LOG_SIGMA))] = 0.5

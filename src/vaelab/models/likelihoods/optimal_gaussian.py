@@ -6,13 +6,14 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from vaelab.models import likelihoods
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, FreeNormalPixels
 from vaelab.models.spec import Spec
 
 
-class Likelihood(nn.Module):
+class Likelihood(likelihoods.Calibrated):
     """Normal likelihood with the σ² at which ln p(x|z) is largest: the mean squared error (2006.13202, equation 6).
 
     In training it is that of each batch, all pixels of all images; no gradient needs to flow through it, for ln p is
@@ -21,7 +22,6 @@ class Likelihood(nn.Module):
     default e⁻⁶.
     """
 
-    channels_per_pixel = 1
     variance: Tensor
 
     def __init__(self, spec: Spec, *, floor: Annotated[float, Gt(0)] = math.exp(MIN_LOG_SIGMA)) -> None:
@@ -31,13 +31,13 @@ class Likelihood(nn.Module):
 
     @torch.no_grad()
     def calibration_statistic(
-        self, decoded: Float[Tensor, "batch channel height width"], x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, " batch"]:
+        self, decoded: Float[Tensor, "*batch channel height width"], x: Float[Tensor, "*#batch channel height width"]
+    ) -> Float[Tensor, "*batch"]:
         """Mean squared error of each image."""
         return ((x - torch.sigmoid(decoded)) ** 2).mean((-3, -2, -1))
 
     @torch.no_grad()
-    def calibrate(self, statistics: Float[Tensor, " batch"]) -> None:
+    def calibrate(self, statistics: Float[Tensor, " image"]) -> None:
         """σ² from the mean squared errors of images, in place."""
         self.variance.copy_(statistics.double().mean().clamp(min=self.floor**2))
 

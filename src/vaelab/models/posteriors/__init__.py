@@ -6,12 +6,13 @@ A posterior turns the encoder's output into a distribution of codes. Its keyword
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class NormalNoise(Protocol):
     """A source of standard normal numbers; ``system.device.Noise`` is one."""
 
