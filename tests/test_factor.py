@@ -9,21 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small import CPU, make_images, make_recipe
+from small import CPU, compute_terms, eager_steps, forward, make_images, make_recipe, make_state
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vectors import Case
 
-from vaelab import recipe
 from vaelab.data.loader import Batches
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
-from vaelab.system.device import Noise, autocast
+from vaelab.system.device import Noise, StepNoise, autocast
 from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
-from vaelab.training.state import begin
-from vaelab.training.step import Steps
+from vaelab.training.state import State, begin
 
-MakeModel = Callable[..., tuple[VAE, nn.Module]]
+MakeModel = Callable[..., tuple[VAE, Any]]
 SHAPE = (1, 9, 8)
 SMALL = {"objective.name": "factor", "objective.hidden": 12, "objective.layers": 2}
 seeds = st.integers(0, 2**32 - 1)
@@ -34,15 +32,7 @@ def images(count: int) -> Tensor:
 
 
 def make(make_model: MakeModel, **options: Any) -> tuple[VAE, Objective]:
-    vae, objective = make_model(SHAPE, {**SMALL, **{f"objective.{key}": value for key, value in options.items()}})
-    vae.noise = Noise(0, CPU)
-    return vae, objective
-
-
-def terms_of(vae: VAE, objective: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    vae.noise = Noise(0, CPU)
-    terms: dict[str, Tensor] = objective(vae, x, torch.tensor(0))
-    return terms
+    return make_model(SHAPE, {**SMALL, **{f"objective.{key}": value for key, value in options.items()}})
 
 
 # -- reference vectors ------------------------------------------------------------------------------------------------
@@ -103,7 +93,7 @@ def gradients(loss: Tensor, module: nn.Module) -> list[Tensor | None]:
 
 def test_each_part_learns_from_its_own_loss_alone(make_model: MakeModel) -> None:
     vae, objective = make(make_model)
-    terms = terms_of(vae, objective, images(6))
+    terms = compute_terms(objective, vae, images(6))
     for name in ("reconstruction", "kl", "total_correlation"):
         assert all(gradient is None for gradient in gradients(terms[name], objective)), name
     assert all(gradient is None for gradient in gradients(terms["discriminator"], vae))
@@ -118,7 +108,7 @@ def test_each_part_learns_from_its_own_loss_alone(make_model: MakeModel) -> None
 @pytest.mark.parametrize("gamma", [0.0, 35.0])
 def test_the_loss_is_made_of_its_terms(make_model: MakeModel, gamma: float) -> None:
     vae, objective = make(make_model, gamma=gamma)
-    terms = terms_of(vae, objective, images(6))
+    terms = compute_terms(objective, vae, images(6))
     parts = terms["reconstruction"] + terms["kl"] + gamma * terms["total_correlation"] + terms["discriminator"]
     torch.testing.assert_close(terms["loss"], parts)
     assert terms.keys() == {"loss", "reconstruction", "kl", "total_correlation", "discriminator"}
@@ -127,9 +117,8 @@ def test_the_loss_is_made_of_its_terms(make_model: MakeModel, gamma: float) -> N
 def test_the_model_is_trained_by_the_discriminator_as_it_is(make_model: MakeModel) -> None:
     """The held discriminator gives the gradient that the live one would give to the codes."""
     vae, objective = make(make_model)
-    terms = terms_of(vae, objective, images(6))
-    vae.noise = Noise(0, CPU)
-    live = log_ratio(objective.discriminator(vae(images(6)).z))
+    terms = compute_terms(objective, vae, images(6))
+    live = log_ratio(objective.discriminator(forward(vae, images(6)).z[0]))
     torch.testing.assert_close(terms["total_correlation"], live)
     for found, expected in zip(
         gradients(terms["total_correlation"], vae.encoder), gradients(live, vae.encoder), strict=True
@@ -139,7 +128,7 @@ def test_the_model_is_trained_by_the_discriminator_as_it_is(make_model: MakeMode
 
 def test_a_batch_of_one_teaches_to_guess(make_model: MakeModel) -> None:
     vae, objective = make(make_model)
-    terms = terms_of(vae, objective, images(1))
+    terms = compute_terms(objective, vae, images(1))
     assert all(bool(torch.isfinite(term)) for term in terms.values())
     assert float(terms["discriminator"].detach()) >= math.log(2)
     terms["loss"].backward()
@@ -157,7 +146,7 @@ def double_step(
 ) -> list[float]:
     """One step as the paper has it, but that both parts see the same batch and change at its end."""
     count, latents = len(x), vae.spec.latent_dim
-    mean, log_var = vae.encoder(x)
+    mean, log_var = vae.encoder(x).chunk(2, 1)
     z = mean + torch.exp(log_var / 2) * noise.normal(count, latents)
     keys = noise.uniform(count, latents)
     permuted = torch.stack([z[keys[:, k].argsort(), k] for k in range(latents)], 1).detach()
@@ -185,14 +174,14 @@ def leaky(latents: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(latents, width), slope, nn.Linear(width, width), slope, nn.Linear(width, 2))
 
 
-def test_steps_are_those_of_two_optimizers() -> None:
+def factor_state(**overrides: float) -> State:
     keys = {f"objective__{key.partition('.')[2]}": value for key, value in SMALL.items()}
-    made = make_recipe(
-        **keys, objective__gamma=10.0, objective__discriminator_learning_rate=0.02, training__learning_rate=0.01
-    )
-    data = make_images()
-    vae, objective = recipe.build(made, data.image_shape, len(data))
-    vae, objective = vae.double(), objective.double()
+    return make_state(make_recipe(**keys, objective__gamma=10.0, **overrides), make_images())
+
+
+def test_steps_are_those_of_two_optimizers() -> None:
+    state = factor_state(objective__discriminator_learning_rate=0.02, training__learning_rate=0.01)
+    vae, objective = state.vae.double(), state.objective.double()
     plain, discriminator = copy.deepcopy(vae), leaky(2, 12).double()
     for theirs, ours in zip(discriminator.parameters(), objective.parameters(), strict=True):
         theirs.data = ours.detach().clone()
@@ -200,17 +189,13 @@ def test_steps_are_those_of_two_optimizers() -> None:
         torch.optim.Adam(plain.parameters(), lr=0.01, fused=False),
         torch.optim.Adam(discriminator.parameters(), lr=0.02, betas=(0.5, 0.9), fused=False),
     )
-    state = begin(vae, objective, made.training, CPU)
-    noise, batches, expected = Noise(0, CPU), Batches(data, 8, 0, CPU), []
-    vae.noise = Noise(0, CPU)
-    found = []
+    noise, batches, expected, found = StepNoise(0, CPU), Batches(make_images(), 8, 0, CPU), [], []
     for step in range(12):  # the seventh batch is a smaller one
-        pixels = batches.pixels(step)
-        x = pixels.permute(0, 3, 1, 2).double() / 255
+        x = batches.batch(step).pixels.permute(0, 3, 1, 2).double() / 255
         noise.seek(step)
         expected.append(double_step(plain, discriminator, optimizers, x, noise))
-        vae.noise.seek(step)
-        terms = objective(vae, x, torch.tensor(step))
+        noise.seek(step)
+        terms = compute_terms(objective, vae, x, step, noise)
         state.optimizer.zero_grad()
         terms["loss"].backward()
         state.optimizer.step()
@@ -223,23 +208,18 @@ def test_steps_are_those_of_two_optimizers() -> None:
 
 def test_training_takes_the_steps_of_two_optimizers() -> None:
     """The loop itself, in float32."""
-    keys = {f"objective__{key.partition('.')[2]}": value for key, value in SMALL.items()}
-    made = make_recipe(**keys, objective__gamma=10.0, training__learning_rate=0.003)
-    data = make_images()
-    vae, objective = recipe.build(made, data.image_shape, len(data))
-    plain, discriminator = copy.deepcopy(vae), copy.deepcopy(objective).discriminator
+    state, data = factor_state(training__learning_rate=0.003), make_images()
+    plain, discriminator = copy.deepcopy(state.vae), copy.deepcopy(state.objective).discriminator
     optimizers = (
         torch.optim.Adam(plain.parameters(), lr=0.003),
         torch.optim.Adam(discriminator.parameters(), lr=1e-4, betas=(0.5, 0.9)),
     )
-    state, batches, noise = begin(vae, objective, made.training, CPU), Batches(data, 8, 0, CPU), Noise(0, CPU)
-    expected = []
+    batches, noise, expected = Batches(data, 8, 0, CPU), StepNoise(0, CPU), []
     for step in range(10):
         noise.seek(step)
-        x = batches.pixels(step).permute(0, 3, 1, 2) / 255
+        x = batches.batch(step).pixels.permute(0, 3, 1, 2) / 255
         expected.append(double_step(plain, discriminator, optimizers, x, noise))
-    vae.noise = noise
-    steps = Steps(state, batches, noise, "none", "fp32")
+    steps = eager_steps(state, data)
     found = steps.run(0, 10, lambda: False)
     assert steps.names == ["loss", "reconstruction", "kl", "total_correlation", "discriminator"]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
@@ -305,9 +285,7 @@ def test_the_discriminator_sees_codes_in_float32(make_model: MakeModel) -> None:
     vae, objective = make(make_model)
     x = images(6)
     with autocast(CPU, "bf16"):
-        terms = terms_of(vae, objective, x)
-        vae.noise = Noise(0, CPU)
-        z = vae(x).z
+        terms, z = compute_terms(objective, vae, x), forward(vae, x).z[0]
     assert all(term.dtype == torch.float32 for term in terms.values())
     assert torch.equal(terms["total_correlation"], log_ratio(objective.discriminator(z)))
     terms["loss"].backward()

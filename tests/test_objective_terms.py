@@ -40,6 +40,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "dip": [{"kind": "I"}, {"kind": "II"}],
     "info": [{"alpha": 0.0}, {"kernel": "rbf"}, {"estimator": "biased"}],
     "iwae": [{"num_samples": 1}, {"num_samples": 4}],
+    "tc": [{"estimator": "mss_balanced"}, {"estimator": "mws", "analytic": False}],
 }
 every_variant = pytest.mark.parametrize(
     ("name", "options"), [(name, options) for name, several in VARIANTS.items() for options in several]
@@ -78,7 +79,7 @@ def measure_common_batch(name: str, **options: Any) -> dict[str, Tensor]:
     return terms
 
 
-# -- all four ---------------------------------------------------------------------------------------------------------
+# -- every variant ---------------------------------------------------------------------------------------------------------
 
 
 class Meeting:
