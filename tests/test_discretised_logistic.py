@@ -1,20 +1,16 @@
 """The discretised logistic likelihood: its 256 probabilities, their mean, extremes, and a run that trains on it."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from small import CPU, make_images, make_recipe, make_state
+from small import eager_steps, make_images, make_recipe, make_state
 from torch import Tensor
 
-from vaelab.data.loader import Batches
 from vaelab.models.likelihoods.discretised_logistic import LEVEL, LOG_SCALE_RANGE, LevelPixels, Likelihood
 from vaelab.models.spec import Spec
-from vaelab.system.device import Noise
-from vaelab.training.step import Steps
 
 SPEC = Spec((3, 8, 9), latent_dim=2, num_images=10)
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
@@ -176,16 +172,12 @@ def test_it_says_that_it_is_a_probability() -> None:
 def test_training_goes_on_bit_for_bit_and_gains(scale: str) -> None:
     data = make_images()
     made = make_recipe(likelihood__name="discretised_logistic", likelihood__scale=scale, training__learning_rate=0.01)
-
-    def steps(state: Any, last: int) -> Tensor:
-        state.vae.noise = noise = Noise(0, CPU)
-        return Steps(state, Batches(data, 8, 0, CPU), noise, "none", "fp32").run(state.step, last, lambda: False)
-
     whole, first, second = (make_state(made, data) for _ in range(3))
-    values = steps(whole, 60)
-    early = steps(first, 9)
+    values = eager_steps(whole, data).run(0, 60, lambda: False)
+    early = eager_steps(first, data).run(0, 9, lambda: False)
     second.restore(9, {name: tensor.clone() for name, tensor in first.tensors().items()})
-    assert torch.equal(torch.cat([early, steps(second, 60)]), values)
+    late = eager_steps(second, data).run(9, 60, lambda: False)
+    assert torch.equal(torch.cat([early, late]), values)
     for key, tensor in whole.tensors().items():
         assert torch.equal(tensor, second.tensors()[key]), key
     assert float(values[-10:, 0].mean()) < float(values[:10, 0].mean())

@@ -1,22 +1,25 @@
 """The contract of likelihoods, over every member; values against torch.distributions for those it has."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 
+from vaelab.models.likelihoods import Likelihood, PixelDistribution
 from vaelab.models.spec import Spec
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
 SPEC = Spec(image_shape=(3, 8, 9), latent_dim=2, num_images=10)
-every_likelihood = pytest.mark.parametrize("name", catalog.names("likelihoods"))
+every_likelihood = pytest.mark.parametrize("name", registry.names("likelihoods"))
 
 
-def make(name: str, **options: float) -> nn.Module:
-    return catalog.load("likelihoods", name).Likelihood(SPEC, **options).double()
+def make(name: str, **options: float) -> Any:
+    return registry.load("likelihoods", name).Likelihood(SPEC, **options).double()
 
 
-def decoder_output(likelihood: nn.Module, *batch: int, seed: int = 0) -> Tensor:
+def decoder_output(likelihood: Likelihood, *batch: int, seed: int = 0) -> Tensor:
     channels, height, width = SPEC.image_shape
     shape = (*batch, likelihood.channels_per_pixel * channels, height, width)
     return 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -41,6 +44,8 @@ def test_shapes_and_types(name: str, dtype: torch.dtype) -> None:
     ):
         assert (value.shape, value.dtype) == (shape, dtype)
     assert bool(((pixels.mean >= 0) & (pixels.mean <= 1)).all()), "the likelihood owns the link"
+    assert isinstance(likelihood, Likelihood)
+    assert isinstance(pixels, PixelDistribution)
 
 
 @every_likelihood
@@ -94,7 +99,7 @@ def test_sample_axes_in_front_are_kept_apart(name: str) -> None:
     decoded = decoder_output(likelihood, 3, 4)
     pixels = likelihood(decoded)
     assert pixels.sample().shape == pixels.mean.shape == (3, 4, *SPEC.image_shape)
-    for function in ("log_prob", "error"):
+    for function in ("log_prob", "reconstruction_loss"):
         one_by_one = torch.stack([getattr(likelihood(part), function)(x) for part in decoded])
         torch.testing.assert_close(getattr(pixels, function)(x), one_by_one)
         torch.testing.assert_close(getattr(pixels, function)(x.expand(3, *x.shape)), one_by_one)
@@ -116,7 +121,9 @@ def test_gaussian_is_that_of_torch(variance: float) -> None:
 def test_gaussian_error_is_by_default_the_sum_of_squared_errors() -> None:
     likelihood, x = make("gaussian"), binary_images(4)
     decoded = decoder_output(likelihood, 4)
-    torch.testing.assert_close(likelihood(decoded).reconstruction_loss(x), ((x - torch.sigmoid(decoded)) ** 2).sum((1, 2, 3)))
+    torch.testing.assert_close(
+        likelihood(decoded).reconstruction_loss(x), ((x - torch.sigmoid(decoded)) ** 2).sum((1, 2, 3))
+    )
 
 
 def test_gaussian_samples_spread_by_its_variance() -> None:
@@ -143,4 +150,7 @@ def test_bernoulli_error_on_grey_images_is_the_expected_error_of_binary_ones() -
     pixels = likelihood(decoder_output(likelihood, 1))
     grey = torch.full((1, *SPEC.image_shape), 0.3, dtype=torch.float64)
     white, black = torch.ones_like(grey), torch.zeros_like(grey)
-    torch.testing.assert_close(pixels.reconstruction_loss(grey), 0.3 * pixels.reconstruction_loss(white) + 0.7 * pixels.reconstruction_loss(black))
+    torch.testing.assert_close(
+        pixels.reconstruction_loss(grey),
+        0.3 * pixels.reconstruction_loss(white) + 0.7 * pixels.reconstruction_loss(black),
+    )

@@ -10,27 +10,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small import CPU, make_images, make_recipe, make_state
-from torch import Tensor, nn
+from small import CPU, eager_steps, forward, make_images, make_recipe, make_state
+from torch import Tensor
 from torch.distributions import Normal
 from vectors import Case
 
 import vaelab
 from vaelab import recipe
 from vaelab.api import train as runs
-from vaelab.data.loader import Batches
 from vaelab.models import vae as model
-from vaelab.models.likelihoods import learned_gaussian, optimal_gaussian
+from vaelab.models.likelihoods import Calibrated, learned_gaussian, optimal_gaussian
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
 from vaelab.models.spec import Spec
-from vaelab.models.vae import VAE, Fitted
-from vaelab.system import files
-from vaelab.system import registry as catalog
-from vaelab.system.device import Noise, generator
+from vaelab.models.vae import VAE
+from vaelab.system import files, registry
+from vaelab.system.device import GeneratorNoise, StepNoise, generator
 from vaelab.system.distributed import Ranks, Share
-from vaelab.training.step import Steps
+from vaelab.training.objectives import Objective
 
-MakeModel = Callable[..., tuple[VAE, nn.Module]]
+MakeModel = Callable[..., tuple[VAE, Objective]]
 SPEC = Spec((3, 8, 9), latent_dim=2, num_images=10)
 D = SPEC.num_pixels
 both = pytest.mark.parametrize("name", ["learned_gaussian", "optimal_gaussian"])
@@ -54,7 +52,7 @@ def learned(**options: float) -> Any:
 def test_optimal_sigma_of_a_batch() -> None:
     case, likelihood = Case("sigma_vae/optimal_sigma_shared"), optimal()
     decoded = torch.logit(case.x_hat)
-    likelihood.fit(likelihood.statistic(decoded, case.x))
+    likelihood.calibrate(likelihood.calibration_statistic(decoded, case.x))
     case.expect("sigma2", likelihood.variance)
     log_prob = likelihood(decoded).log_prob(case.x)
     case.expect("nll_per_image", -log_prob)
@@ -65,7 +63,7 @@ def test_optimal_sigma_of_each_image() -> None:
     case, likelihood = Case("sigma_vae/optimal_sigma_per_image"), optimal()
     variances, log_probs = [], []
     for x, decoded in zip(case.x[:, None], torch.logit(case.x_hat)[:, None], strict=True):
-        likelihood.fit(likelihood.statistic(decoded, x))
+        likelihood.calibrate(likelihood.calibration_statistic(decoded, x))
         variances.append(likelihood.variance.clone())
         log_probs.append(likelihood(decoded).log_prob(x)[0])
     case.expect("sigma2", torch.stack(variances))
@@ -91,7 +89,7 @@ def test_learned_sigma() -> None:
 @given(st.floats(1e-3, 10.0))
 def test_the_density_is_that_of_torch_for_any_sigma(sigma: float) -> None:
     likelihood = optimal(floor=1e-6)
-    likelihood.fit(torch.tensor([sigma**2], dtype=torch.float64))
+    likelihood.calibrate(torch.tensor([sigma**2], dtype=torch.float64))
     x, decoded = random(4, *SPEC.image_shape), 4 * random(4, *SPEC.image_shape, seed=1) - 2
     expected = Normal(torch.sigmoid(decoded), sigma).log_prob(x).sum((1, 2, 3))
     pixels = likelihood(decoded)
@@ -131,7 +129,7 @@ def test_the_learned_sigma_comes_to_the_optimal_one() -> None:
 def test_no_gradient_is_missing_where_none_flows_through_the_optimal_sigma() -> None:
     x, likelihood = random(4, *SPEC.image_shape), optimal()
     decoded = (4 * random(4, *SPEC.image_shape, seed=1) - 2).requires_grad_()
-    likelihood.fit(likelihood.statistic(decoded, x))
+    likelihood.calibrate(likelihood.calibration_statistic(decoded, x))
     (found,) = torch.autograd.grad(likelihood(decoded).reconstruction_loss(x).mean(), decoded)
     (expected,) = torch.autograd.grad(D / 2 * ((x - torch.sigmoid(decoded)) ** 2).mean().log(), decoded)
     torch.testing.assert_close(found, expected)
@@ -140,10 +138,10 @@ def test_no_gradient_is_missing_where_none_flows_through_the_optimal_sigma() -> 
 @given(st.floats(0.5, 2.0))
 def test_no_other_sigma_is_better(factor: float) -> None:
     x, decoded, likelihood = random(4, *SPEC.image_shape), random(4, *SPEC.image_shape, seed=1), optimal()
-    errors = likelihood.statistic(decoded, x)
-    likelihood.fit(errors)
+    errors = likelihood.calibration_statistic(decoded, x)
+    likelihood.calibrate(errors)
     best = likelihood(decoded).reconstruction_loss(x).mean()
-    likelihood.fit(errors * factor)
+    likelihood.calibrate(errors * factor)
     assert float(likelihood(decoded).reconstruction_loss(x).mean()) >= float(best) - 1e-9
 
 
@@ -152,8 +150,8 @@ def test_a_perfect_reconstruction_has_a_finite_density(name: str) -> None:
     likelihood: Any = {"learned_gaussian": learned, "optimal_gaussian": optimal}[name]()
     decoded = random(2, *SPEC.image_shape)
     x = torch.sigmoid(decoded)
-    if isinstance(likelihood, Fitted):
-        likelihood.fit(likelihood.statistic(decoded, x))
+    if isinstance(likelihood, Calibrated):
+        likelihood.calibrate(likelihood.calibration_statistic(decoded, x))
     else:
         likelihood.log_sigma.data.fill_(-100.0)
     with torch.no_grad():
@@ -161,15 +159,15 @@ def test_a_perfect_reconstruction_has_a_finite_density(name: str) -> None:
     expected = torch.full((2,), -D * (MIN_LOG_SIGMA + math.log(2 * math.pi) / 2), dtype=torch.float64)
     torch.testing.assert_close(log_prob, expected)
     likelihood = optimal(floor=0.1)
-    likelihood.fit(likelihood.statistic(decoded, x))
+    likelihood.calibrate(likelihood.calibration_statistic(decoded, x))
     assert float(likelihood.variance) == pytest.approx(0.01)
 
 
 @both
 def test_samples_spread_by_sigma(name: str) -> None:
     likelihood: Any = learned(initial_variance=0.04) if name == "learned_gaussian" else optimal()
-    if isinstance(likelihood, Fitted):
-        likelihood.fit(torch.tensor([0.03, 0.05], dtype=torch.float64))
+    if isinstance(likelihood, Calibrated):
+        likelihood.calibrate(torch.tensor([0.03, 0.05], dtype=torch.float64))
     decoded = random(1, *SPEC.image_shape)
     samples = likelihood(decoded.expand(2000, -1, -1, -1)).sample(torch.Generator().manual_seed(0)).detach()
     assert float(samples.std(0).mean()) == pytest.approx(0.2, rel=0.01)
@@ -180,81 +178,80 @@ def test_a_variance_below_the_clip_is_refused() -> None:
         make_recipe(likelihood__name="learned_gaussian", likelihood__initial_variance=1e-6)
 
 
-# -- when sigma is fitted ---------------------------------------------------------------------------------------------
+# -- when sigma is calibrated ------------------------------------------------------------------------------------------
 
 
 def small_optimal(make_model: MakeModel) -> tuple[VAE, Any, Tensor]:
     vae, _ = make_model(overrides={"likelihood.name": "optimal_gaussian"})
-    vae.noise = Noise(0, CPU)
     return vae, vae.likelihood, make_images(7).floats(0, 7)
 
 
-def test_the_forward_pass_in_training_fits_sigma_to_its_batch(make_model: MakeModel) -> None:
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_forward_pass_in_training_calibrates_sigma_to_its_batch(make_model: MakeModel, samples: int) -> None:
     vae, likelihood, x = small_optimal(make_model)
     place = likelihood.variance.data_ptr()
-    passed = vae(x)
-    variance = ((x - passed.pixels.mean) ** 2).mean().detach()
+    out = forward(vae, x, samples=samples)
+    variance = ((x - out.p_x.mean) ** 2).mean().detach()
     torch.testing.assert_close(likelihood.variance, variance)
     assert likelihood.variance.data_ptr() == place, "a captured step writes where it wrote before"
-    torch.testing.assert_close(passed.reconstruction.mean().detach(), 72 / 2 * (1 + variance.log()))
-    more = vae.pixels(torch.cat([passed.z, passed.z.flip(0)]))  # further samples of the same step
-    assert torch.equal(more.log_sigma, passed.pixels.log_sigma)
+    torch.testing.assert_close(out.mean_reconstruction.detach(), 72 / 2 * (1 + variance.log()))
+    more: Any = vae.decode_batch(torch.cat([out.z[0], out.z[0].flip(0)]))  # further samples of the same step
+    assert torch.equal(more.log_sigma, out.p_x.log_sigma)
 
 
-def test_a_pass_keeps_its_sigma_when_another_batch_follows(make_model: MakeModel) -> None:
+def test_an_output_keeps_its_sigma_when_another_batch_follows(make_model: MakeModel) -> None:
     vae, _, x = small_optimal(make_model)
-    first = vae(x)
-    expected = torch.autograd.grad(first.pixels.reconstruction_loss(x).sum(), list(vae.parameters()))
-    vae.noise = Noise(0, CPU)
-    first = vae(x)
-    vae(x[:3])
-    found = torch.autograd.grad(first.pixels.reconstruction_loss(x).sum(), list(vae.parameters()))
+    expected = torch.autograd.grad(forward(vae, x).reconstruction.sum(), list(vae.parameters()))
+    first = forward(vae, x)
+    forward(vae, x[:3])
+    found = torch.autograd.grad(first.p_x.reconstruction_loss(x).sum(), list(vae.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_sigma_stays_what_it_is_whenever_the_model_does_not_train(make_model: MakeModel) -> None:
     vae, likelihood, x = small_optimal(make_model)
-    vae(x)
+    forward(vae, x)
     before = likelihood.variance.clone()
     vae.reconstruct(x)
     vae.sample(3, 0)
     with torch.no_grad():
-        vae(x[:1])
-        vae.pixels(vae.encode(x).mean).log_prob(x)
+        forward(vae, x[:1])
+        vae.decode_batch(vae.encode(x).mean).log_prob(x)
     vae.eval()
-    vae(x[:1]).reconstruction.sum().backward()
+    forward(vae, x[:1]).reconstruction.sum().backward()
     assert torch.equal(likelihood.variance, before)
     vae.train()
-    vae(x[:1])
+    forward(vae, x[:1])
     assert not torch.equal(likelihood.variance, before)
 
 
 def test_a_density_never_depends_on_the_images_beside(make_model: MakeModel) -> None:
     vae, _, x = small_optimal(make_model)
-    vae.fit_likelihood(make_images(), generator(0, "test"))
+    vae.calibrate_likelihood(make_images(), generator(0, "test"))
     vae.eval()
     z = vae.encode(x).mean
     with torch.no_grad():
-        together, alone = vae.pixels(z).log_prob(x), [vae.pixels(z[i : i + 1]).log_prob(x[i : i + 1]) for i in range(7)]
+        together = vae.decode_batch(z).log_prob(x)
+        alone = [vae.decode_batch(z[i : i + 1]).log_prob(x[i : i + 1]) for i in range(7)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
 @pytest.mark.parametrize("shares", [(Share(0, 3, 7), Share(3, 7, 7)), (Share(0, 0, 1), Share(0, 1, 1))])
-def test_ranks_fit_sigma_to_the_batch_of_all(
+def test_ranks_calibrate_sigma_to_the_batch_of_all(
     make_model: MakeModel, shares: tuple[Share, Share], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae, likelihood, images = small_optimal(make_model)
     x = images[: shares[0].total]
-    vae(x)
+    forward(vae, x)
     expected, found = likelihood.variance.clone(), []
     sums = torch.zeros(len(x))  # what the ranks gave so far: the last one has it all
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.copy_(sums.add_(tensor)))
     for rank, share in enumerate(shares):
         monkeypatch.setattr(model, "ranks", lambda rank=rank: Ranks(rank, 2))
-        vae.noise = Noise(0, CPU)
-        vae.noise.seek(0, share)
+        noise = StepNoise(0, CPU)
+        noise.seek(0, share)
         start = min(share.start, share.total - 1)  # a rank without images works on one that counts nothing
-        vae(x[start : max(share.stop, start + 1)])
+        forward(vae, x[start : max(share.stop, start + 1)], noise)
         found.append(likelihood.variance.clone())
     torch.testing.assert_close(found[-1], expected, rtol=1e-6, atol=0)
 
@@ -263,22 +260,15 @@ def test_ranks_fit_sigma_to_the_batch_of_all(
 
 
 @both
-@pytest.mark.parametrize("make_graph", [None, lambda work, _noise: work])
-def test_training_goes_on_bit_for_bit(name: str, make_graph: Any, tmp_path: Path) -> None:
+def test_training_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     data, made = make_images(), make_recipe(likelihood__name=name, training__learning_rate=0.01)
-
-    def steps(state: Any, last: int) -> Tensor:
-        state.vae.noise = noise = Noise(0, CPU)
-        return Steps(state, Batches(data, 8, 0, CPU), noise, "none", "fp32", make_graph).run(
-            state.step, last, lambda: False
-        )
-
     whole, first, second = (make_state(made, data) for _ in range(3))
-    values = steps(whole, 17)
-    early = steps(first, 9)
+    values = eager_steps(whole, data).run(0, 17, lambda: False)
+    early = eager_steps(first, data).run(0, 9, lambda: False)
     files.save_tensors(tmp_path / "c.safetensors", first.tensors(), {})
     second.restore(9, files.load_tensors(tmp_path / "c.safetensors")[0])
-    assert torch.equal(torch.cat([early, steps(second, 17)]), values)
+    late = eager_steps(second, data).run(9, 17, lambda: False)
+    assert torch.equal(torch.cat([early, late]), values)
     assert whole.tensors().keys() == second.tensors().keys()
     for key, tensor in whole.tensors().items():
         assert torch.equal(tensor, second.tensors()[key]), key
@@ -289,62 +279,50 @@ def test_training_goes_on_bit_for_bit(name: str, make_graph: Any, tmp_path: Path
     assert len(moved) == 1
 
 
-def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, made = make_images(), make_recipe(likelihood__name="optimal_gaussian")
-    state, batches, noise = make_state(made, data), Batches(data, 8, 0, CPU), Noise(0, CPU)
-    state.vae.noise = noise
-    batches.order(0)
-
-    def wait(*_: object) -> None:
-        raise AssertionError("the host waited for the device")
-
-    for method in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-        monkeypatch.setattr(torch.Tensor, method, wait)
-    Steps(state, batches, noise, "none", "fp32").run(0, 5, lambda: False)
-
-
-def test_fitting_to_images_is_the_mean_over_all_and_repeats(
+def test_calibrating_to_images_is_the_mean_over_all_and_repeats(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae, likelihood, _ = small_optimal(make_model)
     images = make_images(50)
-    vae.fit_likelihood(images, generator(0, "test"))
+    vae.calibrate_likelihood(images, generator(0, "test"))
     whole = likelihood.variance.clone()
     x = images.floats(0, 50)
     with torch.no_grad():
-        decoded = vae.pixels(vae.posterior(x).sample(generator(0, "test"))).mean
+        decoded = vae.decode_batch(vae.encode_batch(x).draw(GeneratorNoise(generator(0, "test"), CPU)).z[0]).mean
     torch.testing.assert_close(whole, ((x - decoded) ** 2).mean())
-    vae(x[:5])
+    forward(vae, x[:5])
     assert vae.training
-    vae.fit_likelihood(images, generator(0, "test"))
+    vae.calibrate_likelihood(images, generator(0, "test"))
     assert torch.equal(likelihood.variance, whole)
     monkeypatch.setattr(model, "CHUNK", 16)
-    vae.fit_likelihood(images, generator(0, "test"))
+    vae.calibrate_likelihood(images, generator(0, "test"))
     torch.testing.assert_close(likelihood.variance, whole, rtol=0.05, atol=0)  # other noise, no other images
-    vae.fit_likelihood(replace(images, pixels=images.pixels[:1].repeat(50, 0)), generator(0, "test"))
+    vae.calibrate_likelihood(replace(images, pixels=images.pixels[:1].repeat(50, 0)), generator(0, "test"))
     assert not torch.equal(likelihood.variance, whole)
 
 
 def test_a_likelihood_without_such_a_part_is_left_alone(make_model: MakeModel) -> None:
     vae, _ = make_model()
     before = {key: tensor.clone() for key, tensor in vae.state_dict().items()}
-    vae.fit_likelihood(make_images(50), generator(0, "test"))
+    vae.calibrate_likelihood(make_images(50), generator(0, "test"))
     assert all(torch.equal(tensor, before[key]) for key, tensor in vae.state_dict().items())
 
 
 SMALL = {"network.name": "mlp", "network.hidden": [8], "training.steps": 20, "training.threads": 1}
 
 
-def test_a_run_ends_with_sigma_fitted_to_its_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_with_sigma_calibrated_to_its_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runs, "draw_figures", lambda *_: [])
     set_ = {**SMALL, "likelihood.name": "optimal_gaussian", "training.precision": "fp32"}
     run = vaelab.train("digits", set_, run=tmp_path / "run")
-    loaded, digits = vaelab.load(run.path), catalog.load("datasets", "digits").load(None, "train")
+    loaded, digits = vaelab.load(run.path), registry.load("datasets", "digits").load(None, "train")
     assert not loaded.training
     found = loaded.likelihood.variance.clone()
     checkpoint, _ = files.load_tensors(max(run.path.glob("checkpoints/*")))
     assert not torch.equal(found, checkpoint["vae.likelihood.variance"])
-    loaded.fit_likelihood(digits, generator(0, "likelihood"))
+    loaded.calibrate_likelihood(digits, generator(0, "likelihood"))
     torch.testing.assert_close(loaded.likelihood.variance, found, rtol=1e-6, atol=0)
     content, measured = run.model_path.read_bytes(), run.evaluation["likelihood"]
     vaelab.train("digits", set_, run=run.path)
