@@ -63,7 +63,9 @@ def test_kl_is_zero_only_for_the_prior(q: list[DiagonalNormal]) -> None:
     assert bool((kl >= 0).all())
     apart = (q.mean.abs() > 1e-6) | (q.log_var.abs() > 1e-6)
     assert bool((kl[apart] > 0).all())
-    assert torch.equal(DiagonalNormal(torch.zeros_like(kl), torch.zeros_like(kl)).kl_to_standard_normal(), torch.zeros_like(kl))
+    assert torch.equal(
+        DiagonalNormal(torch.zeros_like(kl), torch.zeros_like(kl)).kl_to_standard_normal(), torch.zeros_like(kl)
+    )
     assert torch.equal(q.kl(q), torch.zeros_like(kl))
 
 
