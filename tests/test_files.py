@@ -11,9 +11,21 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
-from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic, writing_atomic
+from vaelab.files import (
+    DamagedFile,
+    NotAFile,
+    check_file,
+    free_path,
+    load_tensors,
+    read_bytes,
+    read_json,
+    save_tensors,
+    write_atomic,
+    writing_atomic,
+)
 
 DATA_BITS = 200
 """How many bits of the data are flipped; those of the header all are."""
@@ -298,7 +310,7 @@ def test_file_of_another_program(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(3)}, tmp_path / "a")
-    with pytest.raises(DamagedFile, match="was not written by vaelab"):
+    with pytest.raises(DamagedFile, match="header"):
         load_tensors(tmp_path / "a")
 
 
@@ -329,3 +341,77 @@ def test_file_that_is_not_there(tmp_path: Path) -> None:
         load_tensors(tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"no such .*file"):
         load_tensors(tmp_path)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+class Size(BaseModel):
+    """A shape to validate."""
+
+    height: int
+    names: list[tuple[str, str]] = []
+
+
+def test_read_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"height": 3, "names": [["β", "b"]]}', encoding="utf-8")
+    found = read_json(path, Size)
+    assert (found.height, found.names) == (3, [("β", "b")])
+    assert read_json(path, dict)["height"] == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"height": "many"}',
+        b'{"height": null}',
+        b'{"height": 3, "names": [["a"]]}',
+        b'{"height": 3',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"height": ' + b"9" * 5000 + b"}",
+        bytes(64),
+    ],
+)
+def test_json_of_another_shape(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile) as raised:
+        read_json(path, Size, remedy="make it again")
+    assert (raised.value.path, raised.value.remedy) == (path, "make it again")
+    assert "\n" not in str(raised.value)
+    again = pickle.loads(pickle.dumps(raised.value))  # a worker process may raise it
+    assert (str(again), again.path, again.reason) == (str(raised.value), path, raised.value.reason)
+
+
+def test_json_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "a.json", Size)
+
+
+def test_a_limit_of_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(10))
+    assert read_bytes(tmp_path / "a", 10) == bytes(10)
+    with pytest.raises(ValueError, match="more than 9 bytes"):
+        read_bytes(tmp_path / "a", 9)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX has these")
+def test_what_is_not_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", tmp_path, Path("/dev/zero")):
+        with pytest.raises(NotAFile):
+            check_file(path)
+        with pytest.raises(NotAFile):
+            read_bytes(path, 1)
+        with pytest.raises(DamagedFile):
+            read_json(path, Size)
+    (tmp_path / "a").write_bytes(b"abc")
+    assert check_file(tmp_path / "a").st_size == 3

@@ -1,23 +1,97 @@
-"""Files that are whole or not there: atomic writes, digests, and tensor files that notice a flipped bit."""
+"""Atomic writes, and readers that check what they read: regular files, JSON, tensors with a SHA-256."""
 
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
 _ASKING = threading.Lock()
+MAX_JSON_BYTES = 1 << 28
+"""Larger JSON files are refused: vaelab writes none of that size."""
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class DamagedFile(ValueError):
-    """A file whose content is not what was written."""
+    """A file whose content is not what was written; ``path``, ``reason`` and ``remedy`` are attributes."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{path} is damaged: {reason}{f'; {remedy}' if remedy else ''}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+    def __reduce__(self) -> tuple[type["DamagedFile"], tuple[Path, str, str]]:
+        return type(self), (self.path, self.reason, self.remedy)
+
+
+class NotAFile(ValueError):
+    """A path that names a folder, a pipe, a socket or a device where a file is needed."""
+
+
+def check_file(path: Path) -> os.stat_result:
+    """The ``stat`` of a regular file. NotAFile for anything else, FileNotFoundError if there is nothing.
+
+    Call this before you open a path that a user named: opening a named pipe waits for a writer for ever.
+    """
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        kind = KINDS.get(stat.S_IFMT(state.st_mode), "something else")
+        raise NotAFile(f"{path} is {kind}, not a file")
+    return state
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file. ValueError if it has more than ``max_bytes``; NotAFile as ``check_file``."""
+    check_file(path)
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} has more than {max_bytes:,} bytes")
+    return content
+
+
+def read_json(path: Path, model: type[T], *, remedy: str = "remove it") -> T:
+    """The content of a JSON file as ``model``: a class that pydantic validates (BaseModel, dataclass, ``dict`` …).
+
+    Raises DamagedFile with ``remedy`` if the file is not UTF-8, not JSON, of another shape, larger than
+    ``MAX_JSON_BYTES`` or not a regular file; OSError if it cannot be read.
+    """
+    from pydantic import ValidationError
+
+    try:
+        content = json.loads(read_bytes(path, MAX_JSON_BYTES))
+        found: T = _adapter(cast("Hashable", model)).validate_python(content)
+        return found
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedFile(path, f"{where}: {first['msg']}" if where else first["msg"], remedy) from None
+    except RecursionError:
+        raise DamagedFile(path, "its values are nested too deeply", remedy) from None
+    except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
+        raise DamagedFile(path, str(error), remedy) from None
+
+
+@lru_cache(64)
+def _adapter(model: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -65,10 +139,10 @@ def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str
     write_atomic(path, save(arrays, {"vaelab": header}))
 
 
-def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, object]]":
-    """Tensors and facts of a file that ``save_tensors`` wrote; DamagedFile when a single bit differs.
+def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], dict[str, object]]":
+    """The tensors and facts of a file that ``save_tensors`` wrote. Nothing in the file is executed.
 
-    Nothing in the file is executed.
+    Raises DamagedFile with ``remedy`` if a single bit differs; FileNotFoundError if there is no file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -79,15 +153,22 @@ def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, object]]":
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError, MemoryError, OverflowError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged, or none of vaelab's files ({error})") from None
+        raise DamagedFile(path, f"no safetensors file, or cut off ({error})", remedy) from None
     try:
         header = json.loads(metadata["vaelab"])
         digest, text = str(header["sha256"]), str(header["facts"])
-    except (KeyError, TypeError, ValueError):
-        raise DamagedFile(f"{path} was not written by vaelab, or its header is damaged") from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise DamagedFile(
+            path, "vaelab's header in it cannot be read; vaelab may not have written it", remedy
+        ) from None
     if digest != _digest(arrays, text):
-        raise DamagedFile(f"{path} is damaged: its SHA-256 does not match its content")
-    facts: dict[str, object] = json.loads(text)
+        raise DamagedFile(path, "its SHA-256 does not match its content", remedy)
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise DamagedFile(path, "the facts in its header are not a JSON object", remedy)
     return arrays, facts
 
 

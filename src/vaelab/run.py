@@ -140,7 +140,7 @@ class Run:
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DamagedFile(f"{path} is damaged: {error}; remove it") from None
+            raise DamagedFile(path, str(error), "remove it") from None
         return found
 
     # -- beginning --
