@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -322,6 +323,36 @@ def test_decompression_bombs_are_not_unpacked() -> None:
     for side, words in ((9_500, "9500×9500 pixels; "), (50_000, "far too many pixels; ")):
         with pytest.raises(Unreadable, match=rf"^{words}more than 89 million are taken for a decompression bomb$"):
             decode(png(side, side, 8, 0, b"\0" * 1000), Framing(8, 8, 1))
+
+
+def long_png(width: int, height: int) -> bytes:
+    """A grey picture whose upper or left half is 0 and whose other half is 200."""
+    halves = [b"\0" * (width // 2) + b"\xc8" * (width - width // 2)] * height
+    if height > width:
+        halves = [b"\0" * width] * (height // 2) + [b"\xc8" * width] * (height - height // 2)
+    return png(width, height, 8, 0, b"".join(b"\0" + row for row in halves))
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 999_999), (20, 500_000)])
+def test_long_thin_pictures_cost_bounded_memory_and_keep_their_areas(size: tuple[int, int]) -> None:
+    content = long_png(*size)
+    tracemalloc.start()
+    try:
+        found = decode(content, Framing(64, 64, 1, "pad", "black"))
+        peak = tracemalloc.get_traced_memory()[1]
+        assert peak < 40 << 20
+        decode(content, Framing(1024, 1024, 1, "pad"))
+        assert tracemalloc.get_traced_memory()[0] < 4 << 20  # nothing large is kept for the next picture
+    finally:
+        tracemalloc.stop()
+    line = found[:, 31, 0] if size[1] > size[0] else found[31, :, 0]
+    assert np.abs(line.astype(int) - np.repeat([0, 200], 32)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 40_000_000), (40_000_000, 1), (1_000_001, 2)])
+def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
+    with pytest.raises(Unreadable, match=rf"^{size[0]}×{size[1]} pixels; "):
+        decode(png(*size, 8, 0, b"\0" * 1000), Framing(64, 64, 1, "pad"))
 
 
 @pytest.mark.parametrize(

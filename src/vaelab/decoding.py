@@ -30,6 +30,12 @@ KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """What Pillow may take a file for, whatever its ending; of others, some start programs."""
 MOST_PIXELS = 89_000_000
 """Of one picture; larger ones are taken for decompression bombs."""
+MOST_SIDE = 1_000_000
+"""Pixels along one side. Pillow keeps a pointer for each row, so the height costs memory whatever the area is."""
+MOST_BLOCKS = 256
+"""Blocks that one pixel of the result covers along an axis; more are averaged beforehand."""
+CACHED_ENTRIES = 1 << 14
+"""Size of the largest table of area averages that is kept for the next picture."""
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112
 """EXIF's tag; from 5 on the picture lies on its side."""
@@ -95,6 +101,10 @@ def _open_picture(content: bytes) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, and about sizes that are checked here
             with Image.open(io.BytesIO(content), formats=KINDS) as picture:
+                if max(picture.size) > MOST_SIDE:
+                    raise Unreadable(
+                        f"{picture.width}×{picture.height} pixels; sides of more than {MOST_SIDE:,} are refused"
+                    )
                 if picture.width * picture.height > MOST_PIXELS:
                     raise Unreadable(f"{picture.width}×{picture.height} pixels; {_most_pixels()}")
                 yield picture
@@ -184,28 +194,32 @@ def _resize(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
 def _area_averages(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The mean over the part of the picture that each pixel of the result covers, pixels on its border by their share.
 
-    Large pictures are averaged over blocks first, of which a result's pixel covers four or more along each axis. All in
-    whole numbers: the same bytes on every machine. (Pillow's BOX counts a pixel on the border as in or out.)
+    Large pictures are averaged over blocks first; a result's pixel covers four or more blocks along each axis, and at
+    most ``MOST_BLOCKS``. The arithmetic is in whole numbers and gives the same bytes on every machine. (Pillow's BOX
+    counts a pixel on the border as in or out.)
     """
     wide, high = picture.size
     block = max(1, min(wide // size[0], high // size[1]) // 4)
-    values = np.asarray(picture.reduce(block) if block > 1 else picture)
-    rows = _sums(values.reshape(*values.shape[:2], -1), high, size[1], block, np.int32)
+    across, down = (
+        max(block, length // (MOST_BLOCKS * count)) for length, count in zip((wide, high), size, strict=True)
+    )
+    values = np.asarray(picture.reduce((across, down)) if max(across, down) > 1 else picture)
+    rows = _sums(values.reshape(*values.shape[:2], -1), high, size[1], down, np.int32)
     whole = np.int32 if 255 * wide * high < 1 << 31 else np.int64
-    sums = _sums(rows.swapaxes(0, 1), wide, size[0], block, whole).swapaxes(0, 1)
+    sums = _sums(rows.swapaxes(0, 1), wide, size[0], across, whole).swapaxes(0, 1)
     return ((sums + wide * high // 2) // (wide * high)).astype(np.uint8)
 
 
 def _sums(values: NDArray[Any], length: int, count: int, block: int, kind: type[np.integer[Any]]) -> NDArray[Any]:
     """Along the first axis, ``length`` pixels in blocks: sums over each of ``count`` equal parts, in 1/count pixels."""
-    positions, shares = _shares(length, count, block)
+    is_small = count * (length // (block * count) + 2) <= CACHED_ENTRIES
+    positions, shares = (_cached_shares if is_small else _shares)(length, count, block)
     total = np.zeros((count, *values.shape[1:]), kind)
     for position, share in zip(positions, shares, strict=True):
         total += values[position] * share.astype(kind)[:, None, None]
     return total
 
 
-@lru_cache(64)
 def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The blocks that each part touches, ``[blocks, count]``, and how much of each it covers, in 1/count pixels."""
     begins = np.arange(count) * length
@@ -213,6 +227,9 @@ def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDA
     first, last = touched * block * count, np.minimum((touched + 1) * block * count, length * count)
     covered = np.minimum(last, begins + length) - np.maximum(first, begins)
     return np.minimum(touched, (length - 1) // block), np.maximum(covered, 0)
+
+
+_cached_shares = lru_cache(64)(_shares)
 
 
 def _flatten(picture: Image.Image, framing: Framing) -> Image.Image:
