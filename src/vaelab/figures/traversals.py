@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from vaelab.figures import Arrays, house_style, show_picture
+from vaelab.figures import Arrays, house_style, latent_name, show_picture
 from vaelab.images import Images, to_uint8
 from vaelab.latent import encode_images, traverse
 from vaelab.model import VAE
@@ -44,7 +44,7 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_axis_on()
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        rows = [f"$z_{{{j + 1}}}$   {kl:.2f}" for j, kl in zip(arrays["latents"], arrays["kl"], strict=True)]
+        rows = [f"{latent_name(int(j))}   {kl:.2f}" for j, kl in zip(arrays["latents"], arrays["kl"], strict=True)]
         axes.set_yticks(np.arange(len(rows)) * height + height / 2, rows)
         columns = [f"{value:+.1f}".replace("-", "−").replace("+0.0", "0") for value in values]
         axes.set_xticks(np.arange(len(columns)) * width + width / 2, columns)
