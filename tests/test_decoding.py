@@ -321,7 +321,7 @@ def test_grey_is_told_from_colour() -> None:
 
 def test_decompression_bombs_are_not_unpacked() -> None:
     for side, words in ((9_500, "9500×9500 pixels; "), (50_000, "far too many pixels; ")):
-        with pytest.raises(Unreadable, match=rf"^{words}more than 89 million are taken for a decompression bomb$"):
+        with pytest.raises(Unreadable, match=rf"^{words}.*89,000,000"):
             decode(png(side, side, 8, 0, b"\0" * 1000), Framing(8, 8, 1))
 
 
@@ -360,8 +360,8 @@ def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
     [
         (b"", "empty file"),
         (b"hello", "not a picture, or damaged at its beginning"),
-        (b"<!doctype html><html>", "not a picture, or damaged at its beginning"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture, or damaged"),  # a program
+        (b"<!doctype html><html>", "a web page"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "a PostScript file"),  # a program
         (saved(noise(40, 40))[:300], "damaged, or of a kind that cannot be read (image file is truncated"),
         (saved(noise(40, 40), "JPEG")[:-200], "damaged, or of a kind that cannot be read (image file is truncated"),
     ],

@@ -3,33 +3,32 @@
 Nothing here imports torch: worker processes load this module alone.
 """
 
-import io
 import os
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.containers import Item, Unreadable, read_item, reason_of
+from vaelab.formats import open_picture, without_text
 
 Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
+T = TypeVar("T")
 Problem = tuple[int, str]
 """Position of a picture that cannot be used, and why."""
 
-KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""What Pillow may take a file for, whatever its ending; of others, some start programs."""
-MOST_PIXELS = 89_000_000
-"""Of one picture; larger ones are taken for decompression bombs."""
+MAX_PIXELS = 89_000_000
+"""Default limit for one picture, against decompression bombs."""
 MOST_SIDE = 1_000_000
 """Pixels along one side. Pillow keeps a pointer for each row, so the height costs memory whatever the area is."""
 MOST_BLOCKS = 256
@@ -70,6 +69,8 @@ class Framing:
     """Width and height that ``box`` refers to."""
     boxed_only: bool = False
     """Refuse pictures of another size than ``boxed``."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse pictures with more pixels, before they are decoded."""
 
 
 def decode(content: bytes, framing: Framing) -> NDArray[np.uint8]:
@@ -77,58 +78,80 @@ def decode(content: bytes, framing: Framing) -> NDArray[np.uint8]:
 
     Unreadable says what is wrong with it, whatever Pillow raises.
     """
-    with _open_picture(content) as picture:
+
+    def read(picture: Image.Image) -> NDArray[np.uint8]:
         return _frame(_turn_upright(picture, framing), framing)
 
+    return _read(content, framing.max_pixels, read)
 
-def look(content: bytes) -> tuple[tuple[int, int], bool]:
+
+def look(content: bytes, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], bool]:
     """Height and width of a picture, upright, and whether it is grey; Unreadable where ``decode`` would refuse it."""
     framing = Framing(64, 64, 3, fit="pad")
-    with _open_picture(content) as picture:
+
+    def read(picture: Image.Image) -> tuple[tuple[int, int], bool]:
         width, height = picture.size
         pixels = _frame(_turn_upright(picture, framing), framing).astype(np.int16)
         is_turned = _orientation(picture) >= 5  # of a TIFF Pillow has turned the size itself, and forgotten the tag
-    is_grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= COLOURLESS
-    return (width, height) if is_turned else (height, width), is_grey
+        is_grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= COLOURLESS
+        return (width, height) if is_turned else (height, width), is_grey
+
+    return _read(content, max_pixels, read)
+
+
+def _read(content: bytes, max_pixels: int, read: Callable[[Image.Image], T]) -> T:
+    """What ``read`` makes of the picture in a file's bytes; a PNG that fails is tried again without its texts."""
+    try:
+        with _open_picture(content, max_pixels) as picture:
+            return read(picture)
+    except Unreadable:
+        lean = without_text(content)
+        if lean is None:
+            raise
+    with _open_picture(lean, max_pixels) as picture:
+        return read(picture)
 
 
 @contextmanager
-def _open_picture(content: bytes) -> Iterator[Image.Image]:
+def _open_picture(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """The picture in a file's bytes; whatever Pillow raises about it is Unreadable."""
-    if not content:
-        raise Unreadable("empty file")
+    if max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)  # Pillow's own limit, which is for the process
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, and about sizes that are checked here
-            with Image.open(io.BytesIO(content), formats=KINDS) as picture:
-                if max(picture.size) > MOST_SIDE:
-                    raise Unreadable(
-                        f"{picture.width}×{picture.height} pixels; sides of more than {MOST_SIDE:,} are refused"
-                    )
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise Unreadable(f"{picture.width}×{picture.height} pixels; {_most_pixels()}")
+            with open_picture(content) as picture:
+                _check_size(picture.size, max_pixels)
                 yield picture
     except Unreadable:
         raise
     except Image.DecompressionBombError:
-        raise Unreadable(f"far too many pixels; {_most_pixels()}") from None
+        raise Unreadable(f"far too many pixels; {_too_many(max_pixels)}") from None
     except MemoryError:
         raise Unreadable("too large for the memory of this machine") from None
     except Exception as error:  # decoders raise a dozen types for broken files
         raise Unreadable(reason_of(error)) from None
 
 
-def _most_pixels() -> str:
-    return f"more than {MOST_PIXELS // 10**6} million are taken for a decompression bomb"
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if max(size) > MOST_SIDE:
+        raise Unreadable(f"{width}×{height} pixels; sides of more than {MOST_SIDE:,} are refused")
+    if width * height > max_pixels:
+        raise Unreadable(f"{width}×{height} pixels; {_too_many(max_pixels)}")
+
+
+def _too_many(max_pixels: int) -> str:
+    return f"the limit against decompression bombs is {max_pixels:,} (data.max_pixels)"
 
 
 def _turn_upright(picture: Image.Image, framing: Framing) -> Image.Image:
     """The picture turned as its EXIF says, decoded no larger than it has to be."""
     if framing.boxed_only and picture.size != framing.boxed:
         raise Unreadable(f"{picture.width}×{picture.height} pixels instead of {framing.boxed[0]}×{framing.boxed[1]}")
-    if framing.box is None:
+    if framing.box is None and picture.format in ("JPEG", "MPO"):
         side = 2 * max(framing.height, framing.width)
-        picture.draft(None, (side, side))  # JPEG decodes to 1/2, 1/4 or 1/8 several times faster
+        picture.draft(None, (side, side))  # decodes to 1/2, 1/4 or 1/8 several times faster
     picture.load()
     turn = TURNS.get(_orientation(picture))
     return picture if turn is None else picture.transpose(turn)
