@@ -310,6 +310,13 @@ def test_a_single_file_carries_the_very_files_of_the_folder(
     assert vaelab("export", run, "site", *given)[0] == 0
     code, out, _ = vaelab("export", run, "one.html", *given, "--single-file")
     assert (code, out.splitlines()[-1]) == (0, "one.html")
+    for place, found in (("pages.v2/", f"pages.v2/{run.name}.html"), ("two.HTML", "two.HTML")):
+        assert vaelab("export", run, place, *given, "--single-file")[0] == 0
+        assert Path(found).read_bytes() == Path("one.html").read_bytes()
+    code, _, err = vaelab("export", run, "page.html", *given)  # of one file or a folder?
+    assert (code, err.count("\n"), Path("page.html").exists()) == (2, 1, False)
+    assert vaelab("export", run, "page.html/", *given)[0] == 0
+    assert Path("page.html/index.html").is_file()
     html = Path("one.html").read_text()
     parts = re.findall(r'<script type="text/plain" data-part="([^"]+)">([^<]*)</script>', html)
     carried = {name: gzip.decompress(base64.b64decode(text)) for name, text in parts}
@@ -397,7 +404,6 @@ def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
 
 def test_wishes_that_cannot_be(vaelab: Typed, run: Path, small_runtime: Path) -> None:
     Path("mine.html").write_text("<p>mine</p>")
-    Path("folder.html").mkdir()
     single = ("--to", "web", "--single-file", "--runtime", small_runtime, "--overwrite")
     for words, wanted in (
         (("graphs", "--to", "onnx", "--points", 5), "belong to --to web"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+NAME_BYTES = 255
+"""Longest file name, in bytes of UTF-8, that common file systems take."""
+ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _ASKING = threading.Lock()
 MAX_JSON_BYTES = 1 << 28
 """Larger JSON files are refused: vaelab writes none of that size."""
@@ -95,16 +99,21 @@ def _adapter(model: Any) -> Any:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write ``content`` so that ``path`` holds either the old or the new content, whenever the process dies."""
+    """Write ``content`` so that ``path`` holds either the old or the new content, whenever the process dies.
+
+    Text is written as UTF-8. Halves of characters, which stand for bytes of file names that are not UTF-8, are escaped
+    (``\\udcff``), which JSON reads back as they were.
+    """
     with writing_atomic(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 @contextmanager
 def writing_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    beginning = _cut(path.name, NAME_BYTES - len("..12345678.part"))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{beginning}.", suffix=".part")
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -120,12 +129,44 @@ def writing_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def free_path(path: Path) -> Path:
-    """``path``, or the first of ``path-2``, ``path-3`` … that does not exist yet."""
-    count, candidate = 1, path
-    while candidate.exists():
+    """``path``, or the first of ``path-2``, ``path-3`` … that does not exist yet; long names are shortened."""
+    stem, ending = split_ending(path.name)
+    count, candidate = 1, path.with_name(fit_name(path.name))
+    while os.path.lexists(candidate):
         count += 1
-        candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
+        candidate = path.with_name(fit_name(f"{stem}-{count}{ending}"))
     return candidate
+
+
+def fit_name(name: str, most: int = NAME_BYTES) -> str:
+    """``name``, shortened to ``most`` bytes of UTF-8 where it is longer.
+
+    A shortened name keeps its beginning and its ending, with a digest of the whole name between them, so that different
+    names stay different.
+    """
+    if _size(name) <= most:
+        return name
+    stem, ending = split_ending(name)
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    tail = f"-{digest}{ending}"
+    return _cut(stem, most - _size(tail)).rstrip(" .-") + tail
+
+
+def split_ending(name: str) -> tuple[str, str]:
+    """A file name without its ending, and the ending with its dot; ``.steps=60`` is none, since it is no word."""
+    stem, dot, ending = name.rpartition(".")
+    return (stem, dot + ending) if stem and ENDING.fullmatch(dot + ending) else (name, "")
+
+
+def _size(name: str) -> int:
+    return len(name.encode("utf-8", "surrogatepass"))
+
+
+def _cut(name: str, most: int) -> str:
+    """The longest beginning of a name that takes at most ``most`` bytes."""
+    while _size(name) > most:
+        name = name[:-1]
+    return name
 
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str, object]) -> None:

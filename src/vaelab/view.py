@@ -37,6 +37,11 @@ def print_note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def print_warning(text: str) -> None:
+    """One warning on stderr."""
+    print(f"vaelab: warning: {text}", file=sys.stderr)
+
+
 def table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """A table on the terminal; tab-separated lines for a pipe."""
     console = _console()
@@ -123,7 +128,7 @@ def print_warnings(event: "lab.Event") -> None:
     from vaelab import lab
 
     if isinstance(event, lab.Note) and event.warning:
-        print(f"vaelab: warning: {event.text}", file=sys.stderr)
+        print_warning(event.text)
 
 
 class TrainingView:

@@ -1,6 +1,5 @@
 """``vaelab compare``, ``sweep``: several runs."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from vaelab.view import (
     print_comparison,
     print_json,
     print_sweep_plan,
+    print_warning,
     show_progress,
 )
 
@@ -53,7 +53,7 @@ def compare(
 def show_comparison(found: "lab.Comparison", as_json: bool) -> None:
     """Table, warnings and files of a comparison."""
     for warning in found.warnings:
-        print(f"vaelab: warning: {warning}", file=sys.stderr)
+        print_warning(warning)
     if as_json:
         files = {name: str(path) for name, path in found.paths.items()}
         print_json({"runs": found.rows, "warnings": found.warnings, "files": files})

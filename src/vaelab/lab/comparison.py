@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from vaelab import evaluation
 from vaelab.figures import comparison as figure
 from vaelab.figures import render, side_by_side
-from vaelab.files import free_path, write_atomic
+from vaelab.files import fit_name, free_path, write_atomic
 from vaelab.images import Images, binarize, to_uint8
 from vaelab.lab.data import DataOfRun, data_of
 from vaelab.lab.differences import find_obstacles, group_runs
 from vaelab.lab.results import load, update_report
+from vaelab.lab.targets import check_parents
 from vaelab.latent import Codes
 from vaelab.metrics.udr import SILENT_KL, udr
 from vaelab.model import VAE
@@ -193,8 +194,9 @@ def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Pat
     if out is None:
         first = runs[0].name.replace(".", "_")
         others = f"-and-{len(runs) - 1}-more" if len(runs) > 2 else "".join(f"-{run.name}" for run in runs[1:])
-        return free_path(Path(f"compare-{first}{others.replace('.', '_')}"[:100]))
+        return free_path(Path(fit_name(f"compare-{first}{others.replace('.', '_')}", 100)))
     path = Path(out)
+    check_parents(path)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file; --out names a directory")
     there = [name for name in FILES if (path / name).exists()]

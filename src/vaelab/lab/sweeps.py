@@ -16,11 +16,11 @@ import torch
 from vaelab import recipe as recipes
 from vaelab.catalog import WrongUsage
 from vaelab.figures import rate_distortion
-from vaelab.files import write_atomic
+from vaelab.files import NAME_BYTES, fit_name, write_atomic
 from vaelab.lab.comparison import Comparison, compare, draw
 from vaelab.lab.data import load_data
 from vaelab.lab.differences import label_values, word_of
-from vaelab.lab.plans import plan, run_directory
+from vaelab.lab.plans import plan, run_directory, run_name
 from vaelab.lab.runs import Event, Note
 from vaelab.lab.workers import Job, train_all
 from vaelab.recipe import Recipe, WrongRecipe
@@ -239,7 +239,8 @@ def _check(over: Over, given: Mapping[str, Any], seeds: int, jobs: int) -> None:
 
 
 def _directory(point: Mapping[str, Any], seed: int) -> str:
-    return run_directory("", point).name.removeprefix("-") + f"-seed={seed}"
+    words, ending = run_name("", point).removeprefix("-"), f"-seed={seed}"
+    return fit_name(words, NAME_BYTES - len(ending)) + ending
 
 
 def _threads(base: Recipe, over: Over, directories: Any, jobs: int) -> int:
