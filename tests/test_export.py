@@ -409,7 +409,7 @@ def test_wishes_that_cannot_be(vaelab: Typed, run: Path, small_runtime: Path) ->
         (("graphs", "--to", "onnx", "--points", 5), "belong to --to web"),
         (("page.txt", *single), "ends in .html"),
         (("mine.html", *single), "is no export"),
-        (("folder.html", *single), "is a folder"),
+        (("mine.html/page.html", *single), "is a file"),
         (("site",), "--to"),
     ):
         code, _, err = vaelab("export", run, *words)
