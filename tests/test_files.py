@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,6 +50,27 @@ def bits_of(tensor: Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from vaelab.files import writing_atomic
+with writing_atomic(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def begin_writing(path: Path) -> subprocess.Popen[str]:
+    """Another process in the middle of a write."""
+    command = [sys.executable, "-c", WRITER, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
 # -- write_atomic -----------------------------------------------------------------------------------------------------
 
 
@@ -55,6 +79,23 @@ def test_write_bytes_and_text(tmp_path: Path) -> None:
     write_atomic(tmp_path / "b", "β = 4\n")
     assert (tmp_path / "a").read_bytes() == b"\0\xff"
     assert (tmp_path / "b").read_bytes() == "β = 4\n".encode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks that end with their process")
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    killed, living = begin_writing(tmp_path / "a"), begin_writing(tmp_path / "a")
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert len(names_in(tmp_path)) == 2
+    (tmp_path / ".b.12345678.part").write_bytes(b"of another file")
+    write_atomic(tmp_path / "a", "whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert len(names_in(tmp_path)) == 3  # with those of the living process and of b
+    living.communicate("")
+    assert living.returncode == 0
+    assert names_in(tmp_path) == [".b.12345678.part", "a"]
+    assert (tmp_path / "a").read_bytes() == b"half"
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import json
 import os
 import re
 import stat
-import tempfile
 import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from vaelab.partials import PARTIAL_ENDING, partial_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,21 +111,22 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def writing_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes."""
+    """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes.
+
+    What a killed process left of the same file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beginning = _cut(path.name, NAME_BYTES - len("..12345678.part"))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{beginning}.", suffix=".part")
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with partial_file(path.parent, _cut(path.name, NAME_BYTES - len(PARTIAL_ENDING))) as (handle, partial):
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
 
 
