@@ -32,7 +32,7 @@ from vaelab.npy import PixelFiles, open_pixels
 from vaelab.pixels import PixelArray, Rows
 from vaelab.runtime import cache_dir, default_threads, progress
 
-VERSION = 2
+VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""
 COLUMNS, FACTS, JOURNAL = "columns.npz", "pack.json", "journal.jsonl"
 SHARD_BYTES = 1 << 32

@@ -12,9 +12,10 @@ import numpy as np
 from annotated_types import Ge, Le, Len
 
 from vaelab.containers import PICTURE_SUFFIXES, Unreadable, printable, read_head, read_item, shown
-from vaelab.decoding import MAX_PIXELS, Background, Fit, Framing, look
+from vaelab.decoding import Background, Fit, Framing, Look, look
 from vaelab.formats import HEAD_BYTES, PLUGINS, identify
 from vaelab.images import SMALLEST_SIDE, About, Images
+from vaelab.opening import MAX_PIXELS
 from vaelab.packing import CannotRead, Pack, Source, check_items, pack, remembered
 from vaelab.runtime import progress
 from vaelab.scanning import Entry, Scan, digest, hashed, holds_picture, scan
@@ -164,16 +165,16 @@ def _look(entries: list[Entry], max_pixels: int) -> dict[str, Any]:
             looks.append(_look_at(entries[i], max_pixels))
             bar.advance(1)
     seen = list(filter(None, looks))
-    if not seen:  # all of those are broken: the first that is not; if there is none, packing says why
-        seen = [
-            next(filter(None, (_look_at(entry, max_pixels) for entry in entries)), ((USUAL_SIDE, USUAL_SIDE), True))
-        ]
-    return {"size": _size_for([size for size, _ in seen]), "grey": all(grey for _, grey in seen)}
+    if not seen:  # all of those are broken: the first that is not
+        seen = list(itertools.islice(filter(None, (_look_at(entry, max_pixels) for entry in entries)), 1))
+    if not seen:  # packing says why
+        return {"size": (USUAL_SIDE, USUAL_SIDE), "grey": True}
+    return {"size": _size_for([look.size for look in seen]), "grey": all(look.is_grey for look in seen)}
 
 
-def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], bool] | None:
+def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | None:
     try:
-        return look(read_item(entry.item), max_pixels)
+        return look(read_item(entry.item), max_pixels=max_pixels)
     except Unreadable:
         return None
 
