@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.containers import Unreadable
-from vaelab.contents import Source, Tally
+from vaelab.contents import RECORD, Source, Tally
 from vaelab.decoding import Framing, decode, decode_with_facts, look
 from vaelab.depths import robust_range
 from vaelab.opening import page_numbers
@@ -380,16 +380,18 @@ def test_a_robust_range_leaves_out_a_thousandth() -> None:
 def test_a_tally_counts_what_pictures_hold() -> None:
     pictures = np.random.default_rng(0).integers(3, 200, (6, 9, 8, 3), np.uint8)
     pictures[2] = (7, 8, 9)
+    sources = [Source(numbers="16-bit", low=i, high=100 * i) if i < 3 else Source(num_pages=i) for i in range(6)]
+    records = np.array([source.as_record() for source in sources], RECORD)
+    rows = np.arange(6)
     parts = [Tally(), Tally()]
-    for i, pixels in enumerate(pictures):
-        deep = Source(numbers="16-bit", low=i, high=100 * i) if i < 3 else Source(num_pages=i)
-        parts[i % 2].add(i, pixels, deep)
+    for i in range(2):
+        parts[i].add(rows[i::2], pictures[i::2], records[i::2])
     parts[1].merge(parts[0])
     whole = parts[1]
     assert (whole.count, whole.low, whole.high) == (6, pictures.min(), pictures.max())
     assert whole.mean == pytest.approx(pictures.mean())
     assert (whole.num_flat, whole.first_flat) == (1, 2)
-    assert whole.deep == {"16-bit": [3, 0, 200]}
+    assert whole.deep == {"16-bit": (3, 0, 200)}
     assert (whole.num_stacks, whole.num_more_pages) == (3, 2 + 3 + 4)
 
 

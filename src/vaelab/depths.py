@@ -12,7 +12,7 @@ Range = tuple[float, float] | Literal["full", "own"]
 """The values that become black and white; "full": all that the type can hold; "own": each picture's own extremes."""
 MOST_SAMPLED = 4096
 """Values of one picture in a sample."""
-ADVICE = 'set data.range to "auto" or to [low, high]'
+ADVICE = 'set data.range to "auto" or to [low, high], or convert them first'
 
 
 def to_eight_bits(values: NDArray[Any], wanted: Range, source: Source) -> NDArray[np.uint8]:
@@ -64,11 +64,6 @@ def _name_numbers(kind: np.dtype[Any], low: float, high: float) -> str:
     if bits == 32 and low >= 0 and high <= 65535:
         bits = 16
     return f"signed {bits}-bit" if low < 0 else f"{bits}-bit"
-
-
-def full_scale(numbers: str) -> float | None:
-    """The value that "full" makes white; None where it depends on the file."""
-    return {"8-bit": 255.0, "16-bit": 65535.0, "floating-point": 1.0}.get(numbers)
 
 
 def robust_range(samples: list[NDArray[Any]]) -> tuple[float, float] | None:
