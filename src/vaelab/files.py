@@ -192,7 +192,7 @@ def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], d
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such run or file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with _utf8_name(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError, MemoryError, OverflowError, ValueError, KeyError) as error:
@@ -213,6 +213,18 @@ def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], d
     if not isinstance(facts, dict):
         raise DamagedFile(path, "the facts in its header are not a JSON object", remedy)
     return arrays, facts
+
+
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[Path]:
+    """A name of the file for a library that takes only UTF-8: its own, or that of a descriptor while it is open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/dev/fd/{file.fileno()}")
+    else:
+        yield path
 
 
 def _digest(arrays: "Mapping[str, Tensor]", text: str) -> str:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt
 from pydantic import ConfigDict, ValidationError, create_model
 
 from vaelab import catalog
+from vaelab.containers import printable
 from vaelab.facts import Facts
 from vaelab.images import Binarize
 from vaelab.model import VAE, initialise
@@ -177,7 +178,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         path = Path(text)
         if not path.is_file():
             raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
-        name, content = path.stem, path.read_bytes()
+        name, content = printable(path.stem), path.read_bytes()
     elif text in presets():
         name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_bytes()
     else:

@@ -28,8 +28,13 @@ def _console() -> "Console":
 
 
 def print_json(content: Any) -> None:
-    """Content as JSON, for scripts."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+    """Content as JSON, for scripts; escaped as JSON does it where the output's encoding lacks a character."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2, default=str)
+    print(text)
 
 
 def print_note(text: str) -> None:

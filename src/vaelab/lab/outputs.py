@@ -21,6 +21,7 @@ from vaelab.latent import chunk_spans, encode_spans
 from vaelab.model import VAE, chunk_length
 from vaelab.pictures import encode_png, read_ahead, tile
 from vaelab.ranks import joined
+from vaelab.run import Run
 from vaelab.runtime import default_threads, exact_products, generator, progress, resolve_device
 
 THUMBNAIL = 96
@@ -68,7 +69,7 @@ def sample(
     device: str = "auto",
 ) -> Path:
     """Images decoded from the prior, to a .png sheet or a folder; of a folder's two chunks of images in memory."""
-    path, is_sheet = output_pictures(out, f"{Path(run_path).resolve().name}-samples.png", overwrite=overwrite)
+    path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
     codes = torch.randn(count, model.facts.latent_dim, generator=generator(seed, "sample"))
@@ -105,7 +106,7 @@ def reconstruct(
     Only the images asked for are read; of a folder's there are two chunks in memory. Pictures that cannot be read are
     left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
-    path, is_sheet = output_pictures(out, f"{Path(run_path).resolve().name}-reconstructions.png", overwrite=overwrite)
+    path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
     model, given = load_with_images(run_path, images, data, strict=strict)
     model.to(resolve_device(device))
     count = min(count or (SHEET if is_sheet else len(given)), len(given))
@@ -174,7 +175,7 @@ def encode(
     every rank encodes its share and the first joins them to the very file that one process writes; all must see the
     folder it is in.
     """
-    path = output_file(out, f"{Path(run_path).resolve().name}-codes.parquet", ENDINGS, overwrite=overwrite)
+    path = output_file(out, f"{Run(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
     if precision not in get_args(Precision):
         raise catalog.unknown("precision", precision, get_args(Precision))
     model, given = load_with_images(run_path, images, data, strict=strict)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaelab import catalog, evaluation
+from vaelab.containers import printable
 from vaelab.explorer.coder import Coder
 from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.images import binarize
@@ -32,7 +33,7 @@ def explore(
         raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
     names = [Run(path).name for path in run_paths]
     if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
-        names = [str(path) for path in run_paths]
+        names = [printable(str(path)) for path in run_paths]
     opened = [
         open_scene(path, name=name, data=data, most=most, device=device)
         for path, name in zip(run_paths, names, strict=True)
