@@ -26,7 +26,7 @@ from paired import paired_ratios, rotate, spread
 from stepping import ENDLESS, made_up, time_steps
 
 from vaelab import recipe as recipes
-from vaelab.runtime import describe_machine, now, resolve_device
+from vaelab.system.device import describe_machine, now, resolve_device
 
 TIMES_LARGER = 5
 """The map than the limit."""

@@ -21,15 +21,15 @@ import joblib
 import numpy as np
 import torch
 
-from vaelab import packing
-from vaelab.batches import Batches
-from vaelab.containers import Item, read_item
-from vaelab.datasets import celeba
-from vaelab.datasets._celeba_layouts import find_layout
-from vaelab.decoding import Framing, decode
-from vaelab.images import Images, as_tensor, to_float
-from vaelab.packing import Pack, Source
-from vaelab.runtime import default_threads, describe_machine
+from vaelab.data import cache as packing
+from vaelab.data.cache import Pack, Source
+from vaelab.data.containers import Item, read_item
+from vaelab.data.datasets import celeba
+from vaelab.data.datasets._celeba_layouts import find_layout
+from vaelab.data.decode import Framing, decode
+from vaelab.data.images import Images, as_tensor, to_float
+from vaelab.data.loader import Batches
+from vaelab.system.device import default_threads, describe_machine
 
 BATCH = 32
 

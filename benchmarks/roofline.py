@@ -25,9 +25,9 @@ from stepping import SHAPES, made_up, recipe_of, time_steps
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaelab import recipe as recipes
-from vaelab.networks.conv import feature_sizes
+from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
-from vaelab.runtime import Noise, default_threads, describe_machine, resolve_device, settled
+from vaelab.system.device import Noise, default_threads, describe_machine, resolve_device, settled
 
 SIDE = 2048
 """Of the square matrices whose product shows the peak."""

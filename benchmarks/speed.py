@@ -38,8 +38,8 @@ from measures import (
 from paired import paired_ratios, rotate, spread
 
 from vaelab import recipe as recipes
-from vaelab.datasets import mnist
-from vaelab.runtime import describe_machine, now, resolve_device
+from vaelab.data.datasets import mnist
+from vaelab.system.device import describe_machine, now, resolve_device
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from vaelab import recipe as recipes
-from vaelab import training
-from vaelab.batches import Batches
-from vaelab.images import Images
-from vaelab.pixels import PixelArray
+from vaelab.data.arrays import PixelArray
+from vaelab.data.images import Images
+from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.runtime import default_threads, resolve_device, resolve_precision, settled
-from vaelab.state import begin
+from vaelab.system.device import default_threads, resolve_device, resolve_precision, settled
+from vaelab.training import loop as training
+from vaelab.training.state import begin
 
 ENDLESS = 1_000_000_000
 """Steps of a training that ends by the clock."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vaelab import lab
+import vaelab
 from vaelab.explorer import server
 from vaelab.explorer.scene import Scene
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="where the training images lie")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    served = lab.explore(given.runs, data=given.data)
+    served = vaelab.explore(given.runs, data=given.data)
     places = places_of(served[0].scene)
     with browser.serve(server.make_app(served, "127.0.0.1")) as address, browser.open_browser() as chromium:
 

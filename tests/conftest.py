@@ -14,9 +14,13 @@ from hypothesis import settings  # noqa: E402
 from torch import nn  # noqa: E402
 from typed import Typed, type_command  # noqa: E402
 
-from vaelab import recipe, runtime, view  # noqa: E402
-from vaelab.lab import features, results, runs  # noqa: E402
-from vaelab.model import VAE  # noqa: E402
+from vaelab import recipe  # noqa: E402
+from vaelab.api import results  # noqa: E402
+from vaelab.api import train as runs
+from vaelab.cli import terminal as view  # noqa: E402
+from vaelab.evaluation import classifier as features  # noqa: E402
+from vaelab.models.vae import VAE  # noqa: E402
+from vaelab.system import device as runtime  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("vaelab", derandomize=True, database=None, deadline=None, max_examples=25)
@@ -38,7 +42,7 @@ def make_model() -> Callable[..., tuple[VAE, nn.Module]]:
 
 
 @pytest.fixture
-def vaelab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
     """Type a command in an empty folder, with an empty cache: (exit code, stdout, stderr).
 
     Of its figures, which take most of the time, a run that is trained gets one; ``vaelab figures`` draws all.

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from vaelab import recipe
-from vaelab.images import Images
+from vaelab.data.images import Images
 from vaelab.recipe import Recipe
-from vaelab.state import State, begin
+from vaelab.training.state import State, begin
 
 CPU = torch.device("cpu")
 NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from vaelab.metrics.anomaly import roc_auc, roc_curve, separation, separations
+from vaelab.evaluation.metrics.anomaly import roc_auc, roc_curve, separation, separations
 
 # Few values, so that many are equal; infinite ones, as −ln p of an impossible image is.
 SCORES = arrays(np.float64, st.integers(1, 9), elements=st.sampled_from([-math.inf, -1.5, 0.0, 0.5, 2.0, math.inf]))

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaelab import batches as module
-from vaelab.batches import Batches, Order, suitable_window
-from vaelab.images import Images
-from vaelab.pixels import Rows
-from vaelab.ranks import Ranks
+from vaelab.data import loader as module
+from vaelab.data.arrays import Rows
+from vaelab.data.images import Images
+from vaelab.data.loader import Batches, Order, suitable_window
+from vaelab.system.distributed import Ranks
 
 CPU = torch.device("cpu")
 ROW = (8, 8, 1)

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from vaelab import recipe as recipes
-from vaelab.datasets import celeba
-from vaelab.model import VAE
-from vaelab.runtime import Noise
+from vaelab.data.datasets import celeba
+from vaelab.models.vae import VAE
+from vaelab.system.device import Noise
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 RIVALS = FOLDER / "rivals"

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaelab import blocks
-from vaelab.blocks import BlockReader
-from vaelab.pixels import PixelArray, Rows, Shards
+from vaelab.data import blocks
+from vaelab.data.arrays import PixelArray, Rows, Shards
+from vaelab.data.blocks import BlockReader
 
 needs_preadv = pytest.mark.skipif(not hasattr(os, "preadv"), reason="wants reading at a position")
 SHAPE = (9, 8, 1)

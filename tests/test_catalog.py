@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 import vaelab
-from vaelab import catalog
-from vaelab.catalog import KINDS, UnknownName, unknown
+from vaelab.system import registry as catalog
+from vaelab.system.registry import KINDS, UnknownName, unknown
 
 Offer = Callable[..., None]
 
@@ -112,7 +112,7 @@ def test_offered_name(offer: Offer) -> None:
     assert {"anchors", "digits", "mnist", "rings"} <= set(names)
     assert list(names) == sorted(names)
     assert catalog.load("datasets", "rings").WHO == "vaelab_test_rings"
-    assert catalog.load("datasets", "mnist").__name__ == "vaelab.datasets.mnist"
+    assert catalog.load("datasets", "mnist").__name__ == "vaelab.data.datasets.mnist"
     with pytest.raises(UnknownName, match="Did you mean 'rings'"):
         catalog.load("datasets", "ring")
 

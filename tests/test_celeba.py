@@ -17,9 +17,9 @@ from pyarrow import parquet
 from typed import Typed, train_small
 
 from vaelab import recipe
-from vaelab.datasets import _celeba_layouts, celeba
-from vaelab.datasets.celeba import ABOUT, BOXES, PUBLISHED, check, find, framing, load, shape
-from vaelab.decoding import decode
+from vaelab.data.datasets import _celeba_layouts, celeba
+from vaelab.data.datasets.celeba import ABOUT, BOXES, PUBLISHED, check, find, framing, load, shape
+from vaelab.data.decode import decode
 
 SIZES = {"train": 4, "valid": 2, "test": 3}
 COUNT = sum(SIZES.values())
@@ -529,7 +529,7 @@ def test_a_later_load_reads_neither_lists_nor_images(tmp_path: Path, monkeypatch
         raise AssertionError("read again")
 
     monkeypatch.setattr(_celeba_layouts.Layout, "read", fail)
-    monkeypatch.setattr("vaelab.decoding.decode", fail)
+    monkeypatch.setattr("vaelab.data.decode.decode", fail)
     after = load(place, "train")
     assert after.digest == before.digest
     np.testing.assert_array_equal(after.attributes, before.attributes)
@@ -547,7 +547,7 @@ def one_line(err: str) -> str:
     return err
 
 
-def test_a_run_on_faces_and_what_it_does_with_other_pictures(vaelab: Typed, tmp_path: Path) -> None:
+def test_a_run_on_faces_and_what_it_does_with_other_pictures(cli: Typed, tmp_path: Path) -> None:
     place = zipped(tmp_path / "in")
     run = train_small(tmp_path / "run", TINY, name="celeba", data=place)
     assert run.is_finished
@@ -557,42 +557,42 @@ def test_a_run_on_faces_and_what_it_does_with_other_pictures(vaelab: Typed, tmp_
     assert "crop box-64: columns 15 to 163, rows 40 to 188" in (tmp_path / "run" / "report.html").read_text()
     words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}".replace(" ", ""))]
     words += ["--set", "training.threads=1", "--data", place, "--run", "run"]
-    assert "is done already" in vaelab("train", "celeba", *words)[1]
+    assert "is done already" in cli("train", "celeba", *words)[1]
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "aligned.jpg").write_bytes(jpeg(4))  # a held-out image
     Image.new("RGB", (300, 400), (90, 80, 70)).save(tmp_path / "new" / "other.png")
-    assert vaelab("encode", "run", "new", "--out", "new.npz")[0] == 0
-    assert vaelab("encode", "run", "--out", "valid.npz")[0] == 0
+    assert cli("encode", "run", "new", "--out", "new.npz")[0] == 0
+    assert cli("encode", "run", "--out", "valid.npz")[0] == 0
     new, held_out = np.load(tmp_path / "new.npz"), np.load(tmp_path / "valid.npz")
     assert new["names"].tolist() == ["aligned.jpg", "other.png"]
     np.testing.assert_allclose(new["mean"][0], held_out["mean"][0], rtol=1e-5)
-    assert vaelab("reconstruct", "run", "new", "--out", "pairs.png")[0] == 0
+    assert cli("reconstruct", "run", "new", "--out", "pairs.png")[0] == 0
     other = official(tmp_path / "others")
     (other / "img_align_celeba" / NAMES[0]).write_bytes(jpeg(99))
-    code, _, err = vaelab("train", "celeba", *words[:-4], "--data", other, "--run", "run")
+    code, _, err = cli("train", "celeba", *words[:-4], "--data", other, "--run", "run")
     assert code == 1
     assert "are not those that run was trained on" in one_line(err)
 
 
-def test_pack_check_and_list(vaelab: Typed, tmp_path: Path) -> None:
+def test_pack_check_and_list(cli: Typed, tmp_path: Path) -> None:
     place = torchvision(tmp_path / "in")
-    code, out, err = vaelab("data", "pack", "in")
+    code, out, err = cli("data", "pack", "in")
     assert (code, err) == (0, "")
     assert out.splitlines()[:2] == ["train: 4 images, 128×128 RGB", "valid: 2 images, 128×128 RGB"]
     assert "crop center128: columns 25 to 153, rows 45 to 173" in out
-    code, out, _ = vaelab("data", "check", "in")
+    code, out, _ = cli("data", "check", "in")
     assert code == 0
     assert out.splitlines()[0] == "celeba in in/celeba:"
     assert "  train split: ok (4 images, 40 attributes; published are 162,770 images)" in out.splitlines()
-    rows = {row["name"]: row for row in json.loads(vaelab("data", "list", "--data", place, "--json")[1])}
+    rows = {row["name"]: row for row in json.loads(cli("data", "list", "--data", place, "--json")[1])}
     assert rows["celeba"]["place"] == str(place / "celeba")
     assert rows["celeba"]["images"] == PUBLISHED
     assert "non-commercial" in rows["celeba"]["terms"]
     (place / "celeba" / "img_align_celeba" / NAMES[6]).write_bytes(jpeg(6)[:2000])
-    code, out, _ = vaelab("data", "check", "in")
+    code, out, _ = cli("data", "check", "in")
     assert code == 1
     assert "  000007.jpg: damaged" in out
-    code, _, err = vaelab("data", "pack", "in", "--set", "data.valid=1", "--strict")
+    code, _, err = cli("data", "pack", "in", "--set", "data.valid=1", "--strict")
     assert code == 0  # of the test split nothing is wanted
 
 
@@ -606,16 +606,16 @@ def test_pack_check_and_list(vaelab: Typed, tmp_path: Path) -> None:
         (["train", "celeba", "--data", "other.zip"], 1, "other.zip: no CelebA here"),
     ],
 )  # fmt: skip
-def test_wrong_usage_gets_one_line(vaelab: Typed, tmp_path: Path, words: list[str], code: int, says: str) -> None:
+def test_wrong_usage_gets_one_line(cli: Typed, tmp_path: Path, words: list[str], code: int, says: str) -> None:
     (tmp_path / "half.zip").write_bytes(b"PK\3\4")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as written:
         written.writestr("a.jpg", jpeg(0))
-    found, _, err = vaelab(*words)
+    found, _, err = cli(*words)
     assert found == code
     assert says in one_line(err)
 
 
-def test_a_dry_run_needs_no_files(vaelab: Typed) -> None:
-    code, out, _ = vaelab("train", "celeba", "--dry-run")
+def test_a_dry_run_needs_no_files(cli: Typed) -> None:
+    code, out, _ = cli("train", "celeba", "--dry-run")
     assert code == 0
     assert "162,770 train, 19,867 valid" in out

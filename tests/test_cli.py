@@ -15,8 +15,10 @@ from PIL import Image
 from pyarrow import csv, parquet
 from typed import Typed
 
-from vaelab import idx, lab
-from vaelab.lab import results, runs
+import vaelab
+from vaelab.api import results
+from vaelab.api import train as runs
+from vaelab.data import idx
 from vaelab.run import Run
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=60",
@@ -28,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run on digits."""
     path = tmp_path_factory.mktemp("runs") / "digits"
     overrides = {"network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1}
-    lab.train("digits", overrides, run=path)
+    vaelab.train("digits", overrides, run=path)
     return path
 
 
@@ -52,10 +54,10 @@ def write_idx_set(folder: Path, count: int = 40, labels: int | None = None) -> P
 
 
 def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
-    vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(runs, "draw_figures", results.draw_figures)  # all of them
-    code, out, err = vaelab("train", "digits", *TINY, "--run", "out")
+    code, out, err = cli("train", "digits", *TINY, "--run", "out")
     assert (code, err) == (0, "")
     assert "report: out/report.html" in out
     assert re.search(r"epoch +2 +held-out images: loss \d+\.\d\d", out)
@@ -73,14 +75,14 @@ def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
         "data", "elbo", "latent", "losses", "manifold", "reconstructions", "samples",
     }  # fmt: skip
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    code, out, _ = vaelab("train", "digits", *TINY, "--run", "out")
+    code, out, _ = cli("train", "digits", *TINY, "--run", "out")
     assert code == 0
     assert "out is done already" in out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_the_default_directory_carries_the_overrides(vaelab: Typed, tmp_path: Path):
-    code, out, _ = vaelab("train", "digits", "--set", "objective.beta=4", "--seed", 3, "--dry-run")
+def test_the_default_directory_carries_the_overrides(cli: Typed, tmp_path: Path):
+    code, out, _ = cli("train", "digits", "--set", "objective.beta=4", "--seed", 3, "--dry-run")
     assert code == 0
     assert "# run: runs/digits-objective.beta=4-training.seed=3 (new)" in out
     assert "# parameters: 133,381 (encoder 68,292, decoder 65,089" in out
@@ -88,22 +90,22 @@ def test_the_default_directory_carries_the_overrides(vaelab: Typed, tmp_path: Pa
     assert list(tmp_path.iterdir()) == [] or not (tmp_path / "runs").exists()
 
 
-def test_the_resolved_recipe_is_accepted_again_and_gives_the_same_run(vaelab: Typed, trained: Path, tmp_path: Path):
-    code, _, _ = vaelab("train", trained / "recipe.toml", "--run", "again")
+def test_the_resolved_recipe_is_accepted_again_and_gives_the_same_run(cli: Typed, trained: Path, tmp_path: Path):
+    code, _, _ = cli("train", trained / "recipe.toml", "--run", "again")
     assert code == 0
     for name in ("history.csv", "recipe.toml"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_another_recipe_in_the_same_directory_is_refused(vaelab: Typed, trained: Path):
-    code, _, err = vaelab("train", "digits", *TINY, "--set", "objective.beta=2", "--run", trained)
+def test_another_recipe_in_the_same_directory_is_refused(cli: Typed, trained: Path):
+    code, _, err = cli("train", "digits", *TINY, "--set", "objective.beta=2", "--run", trained)
     assert code == 1
     assert "objective.beta: 1.0 there, 2" in err
     assert err.count("\n") == 1
 
 
-def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(vaelab: Typed, tmp_path: Path):
-    code, out, err = vaelab("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--set",
+def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(cli: Typed, tmp_path: Path):
+    code, out, err = cli("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--set",
                           "data.binarize=dynamic", "--set", "data.valid=100", "--run", "b")  # fmt: skip
     assert (code, err) == (0, "")
     assert "ELBO of 100 images set aside from train: -" in out
@@ -115,24 +117,24 @@ def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(vaelab: Typed, t
     assert evaluated["protocol"]["images"] == 100
 
 
-def test_fashion_trains_on_files_in_its_format(vaelab: Typed, tmp_path: Path):
+def test_fashion_trains_on_files_in_its_format(cli: Typed, tmp_path: Path):
     write_idx_set(tmp_path / "data" / "FashionMNIST" / "raw")
-    code, _, err = vaelab("train", "fashion", *TINY, "--data", "data", "--run", "f")
+    code, _, err = cli("train", "fashion", *TINY, "--data", "data", "--run", "f")
     assert (code, err) == (0, "")
-    code, out, _ = vaelab("evaluate", "f", "--json")  # finds the data where it lay
+    code, out, _ = cli("evaluate", "f", "--json")  # finds the data where it lay
     assert code == 0
     assert json.loads(out)["likelihood"]["protocol"]["images"] == 40
 
 
-def test_divergence_is_one_line_with_step_and_advice(vaelab: Typed):
-    code, _, err = vaelab("train", "digits", *TINY, "--set", "training.learning_rate=1e30", "--run", "d")
+def test_divergence_is_one_line_with_step_and_advice(cli: Typed):
+    code, _, err = cli("train", "digits", *TINY, "--set", "training.learning_rate=1e30", "--run", "d")
     assert code == 1
     assert re.search(r"step \d+: .* lower training\.learning_rate .*There is no checkpoint before it", err)
     assert err.count("\n") == 1
 
 
-def test_a_warmup_longer_than_the_run_is_said_on_screen_in_the_log_and_in_the_report(vaelab: Typed, tmp_path: Path):
-    code, out, _ = vaelab("train", "digits", *TINY, "--set", "objective.warmup_steps=500", "--run", "w")
+def test_a_warmup_longer_than_the_run_is_said_on_screen_in_the_log_and_in_the_report(cli: Typed, tmp_path: Path):
+    code, out, _ = cli("train", "digits", *TINY, "--set", "objective.warmup_steps=500", "--run", "w")
     assert code == 0
     sentence = "the warm-up (500 steps) is longer than the run (60 steps)"
     assert sentence in out
@@ -140,66 +142,64 @@ def test_a_warmup_longer_than_the_run_is_said_on_screen_in_the_log_and_in_the_re
     assert sentence in (tmp_path / "w" / "report.html").read_text()
 
 
-def test_data_that_changed_is_refused_on_resume(vaelab: Typed, tmp_path: Path):
+def test_data_that_changed_is_refused_on_resume(cli: Typed, tmp_path: Path):
     write_idx_set(tmp_path / "mnist")
-    assert vaelab("train", "mnist", *TINY, "--data", "mnist", "--run", "r")[0] == 0
+    assert cli("train", "mnist", *TINY, "--data", "mnist", "--run", "r")[0] == 0
     (tmp_path / "r" / "model.safetensors").unlink()
     write_idx_set(tmp_path / "mnist", count=50)
-    code, _, err = vaelab("train", "mnist", *TINY, "--data", "mnist", "--run", "r")
+    code, _, err = cli("train", "mnist", *TINY, "--data", "mnist", "--run", "r")
     assert code == 1
     assert "are not those that r was trained on" in err
     shutil.rmtree(tmp_path / "mnist")
-    code, _, err = vaelab("train", "mnist", *TINY, "--run", "r")
+    code, _, err = cli("train", "mnist", *TINY, "--run", "r")
     assert code == 1
     assert "the images of r lay here and do no more; name their place with --data" in err
 
 
-def test_the_place_of_the_data_is_remembered_and_may_move(
-    vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_place_of_the_data_is_remembered_and_may_move(cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_idx_set(tmp_path / "a" / "mnist")
     monkeypatch.setenv("VAELAB_DATA", str(tmp_path / "a"))
-    assert vaelab("train", "mnist", *TINY, "--run", "r")[0] == 0
+    assert cli("train", "mnist", *TINY, "--run", "r")[0] == 0
     monkeypatch.delenv("VAELAB_DATA")
-    assert vaelab("reconstruct", "r")[0] == 0
+    assert cli("reconstruct", "r")[0] == 0
     (tmp_path / "a").rename(tmp_path / "b")
-    assert vaelab("evaluate", "r")[0] == 1
-    assert vaelab("evaluate", "r", "--data", "b")[0] == 0
+    assert cli("evaluate", "r")[0] == 1
+    assert cli("evaluate", "r", "--data", "b")[0] == 0
 
 
-def test_a_dry_run_downloads_nothing_and_knows_the_directory(vaelab: Typed, trained: Path):
-    code, out, _ = vaelab("train", "mnist", "--dry-run")
+def test_a_dry_run_downloads_nothing_and_knows_the_directory(cli: Typed, trained: Path):
+    code, out, _ = cli("train", "mnist", "--dry-run")
     assert code == 0
     assert "# images: 60,000 train, 10,000 test; 37,500 steps" in out
-    assert "(done)" in vaelab("train", "digits", *TINY, "--run", trained, "--dry-run")[1]
-    out = vaelab("train", "digits", "--set", "data.valid=100", "--dry-run")[1]
+    assert "(done)" in cli("train", "digits", *TINY, "--run", trained, "--dry-run")[1]
+    out = cli("train", "digits", "--set", "data.valid=100", "--dry-run")[1]
     assert "images: 1,338 train, 100 set aside from train; " in out
-    assert vaelab("train", "digits", "--run", trained, "--dry-run")[0] == 1
+    assert cli("train", "digits", "--run", trained, "--dry-run")[0] == 1
 
 
-def test_a_folder_with_other_things_is_left_alone(vaelab: Typed, tmp_path: Path):
+def test_a_folder_with_other_things_is_left_alone(cli: Typed, tmp_path: Path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "report.html").write_text("mine")
-    code, _, err = vaelab("train", "digits", *TINY, "--run", "thesis")
+    code, _, err = cli("train", "digits", *TINY, "--run", "thesis")
     assert code == 1
     assert "holds other things (report.html …) and no run" in err
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["report.html"]
 
 
-def test_numbers_published_for_another_experiment_are_left_out(vaelab: Typed):
-    same = json.loads(vaelab("train", "mnist", "--seed", 1, "--dry-run", "--json")[1])
-    other = json.loads(vaelab("train", "mnist", "--set", "objective.beta=4", "--dry-run", "--json")[1])
+def test_numbers_published_for_another_experiment_are_left_out(cli: Typed):
+    same = json.loads(cli("train", "mnist", "--seed", 1, "--dry-run", "--json")[1])
+    other = json.loads(cli("train", "mnist", "--set", "objective.beta=4", "--dry-run", "--json")[1])
     assert same["recipe"]["expected"]["loss_last_epoch"] == 38.7
     assert other["recipe"]["expected"] == {}
 
 
-def test_a_weighted_kl_is_no_plain_sum_on_screen(vaelab: Typed):
-    _, out, _ = vaelab("train", "digits", *TINY, "--set", "objective.beta=4", "--run", "b4")
+def test_a_weighted_kl_is_no_plain_sum_on_screen(cli: Typed):
+    _, out, _ = cli("train", "digits", *TINY, "--set", "objective.beta=4", "--run", "b4")
     assert re.search(r"loss [\d.]+ = reconstruction [\d.]+ \+ β·KL [\d.]+ \(KL [\d.]+\), mean of the last epoch", out)
 
 
-def test_a_bernoulli_likelihood_of_grey_images_is_called_what_it_is(vaelab: Typed, tmp_path: Path):
-    code, out, _ = vaelab("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--run", "g")
+def test_a_bernoulli_likelihood_of_grey_images_is_called_what_it_is(cli: Typed, tmp_path: Path):
+    code, out, _ = cli("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--run", "g")
     assert code == 0
     assert "is a cross entropy, no likelihood" in " ".join(out.split())
     found = json.loads((tmp_path / "g" / "evaluation.json").read_text())["likelihood"]
@@ -207,22 +207,22 @@ def test_a_bernoulli_likelihood_of_grey_images_is_called_what_it_is(vaelab: Type
     assert found["measured_on"]["binarize"] == "none"
 
 
-def test_how_to_repeat_it_can_be_typed_as_it_stands(vaelab: Typed, tmp_path: Path):
+def test_how_to_repeat_it_can_be_typed_as_it_stands(cli: Typed, tmp_path: Path):
     words = [*TINY, "--set", "objective.warmup_steps=5", "--set", "data.binarize=threshold", "--run", "one"]
-    assert vaelab("train", "digits", *words)[0] == 0
+    assert cli("train", "digits", *words)[0] == 0
     typed = json.loads((tmp_path / "one" / "machine.json").read_text())["command"]
     again = shlex.split(typed.replace("--run one", "--run two"))
-    assert vaelab(*again[1:])[0] == 0
+    assert cli(*again[1:])[0] == 0
     assert (tmp_path / "two" / "history.csv").read_bytes() == (tmp_path / "one" / "history.csv").read_bytes()
 
 
-def test_a_run_without_its_report_is_completed(vaelab: Typed, trained: Path, tmp_path: Path):
+def test_a_run_without_its_report_is_completed(cli: Typed, trained: Path, tmp_path: Path):
     shutil.copytree(trained, tmp_path / "half")
     machine = json.loads((tmp_path / "half" / "machine.json").read_text())
     del machine["finished"]
     (tmp_path / "half" / "machine.json").write_text(json.dumps(machine))
     shutil.rmtree(tmp_path / "half" / "figures")
-    code, out, _ = vaelab("train", "digits", *TINY, "--run", "half")
+    code, out, _ = cli("train", "digits", *TINY, "--run", "half")
     assert code == 0
     assert "is done already" not in out
     assert (tmp_path / "half" / "figures" / "losses.png").read_bytes() == (
@@ -230,10 +230,10 @@ def test_a_run_without_its_report_is_completed(vaelab: Typed, trained: Path, tmp
     ).read_bytes()
 
 
-def test_a_damaged_json_file_is_named(vaelab: Typed, trained: Path, tmp_path: Path):
+def test_a_damaged_json_file_is_named(cli: Typed, trained: Path, tmp_path: Path):
     shutil.copytree(trained, tmp_path / "half")
     (tmp_path / "half" / "evaluation.json").write_text("{")
-    code, _, err = vaelab("evaluate", "half")
+    code, _, err = cli("evaluate", "half")
     assert code == 1
     assert "half/evaluation.json is damaged" in err
 
@@ -266,8 +266,8 @@ def test_a_damaged_json_file_is_named(vaelab: Typed, trained: Path, tmp_path: Pa
         (["train", "mnist", "--data", "."], 1, "Put train-images-idx3-ubyte.gz"),
     ],
 )  # fmt: skip
-def test_wrong_usage_gets_one_line_and_its_exit_code(vaelab: Typed, words: list[str], code: int, says: str):
-    found, out, err = vaelab(*words)
+def test_wrong_usage_gets_one_line_and_its_exit_code(cli: Typed, words: list[str], code: int, says: str):
+    found, out, err = cli(*words)
     assert found == code
     assert says in err
     assert err.startswith("vaelab: ")
@@ -275,19 +275,19 @@ def test_wrong_usage_gets_one_line_and_its_exit_code(vaelab: Typed, words: list[
     assert "Traceback" not in out + err
 
 
-def test_debug_shows_the_traceback(vaelab: Typed):
-    code, _, err = vaelab("sample", "nowhere", "--debug")
+def test_debug_shows_the_traceback(cli: Typed):
+    code, _, err = cli("sample", "nowhere", "--debug")
     assert code == 1
     assert "Traceback" in err
 
 
-def test_help_is_there_for_every_verb_and_imports_no_torch(vaelab: Typed):
-    code, out, _ = vaelab("--help")
+def test_help_is_there_for_every_verb_and_imports_no_torch(cli: Typed):
+    code, out, _ = cli("--help")
     assert code == 0
     verbs = ("recipes", "data", "train", "figures", "report", "evaluate", "sample", "reconstruct", "encode")
     assert all(verb in out for verb in verbs)
     for verb in verbs:
-        code, out, _ = vaelab(verb, "--help")
+        code, out, _ = cli(verb, "--help")
         assert code == 0
         assert verb == "data" or "Example" in out
     check = "import sys, vaelab, vaelab.cli; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
@@ -298,114 +298,114 @@ def test_help_is_there_for_every_verb_and_imports_no_torch(vaelab: Typed):
 # -- what comes after training ----------------------------------------------------------------------------------------
 
 
-def test_recipes_and_data_as_tables_and_as_json(vaelab: Typed, tmp_path: Path):
-    code, out, _ = vaelab("recipes", "--json")
+def test_recipes_and_data_as_tables_and_as_json(cli: Typed, tmp_path: Path):
+    code, out, _ = cli("recipes", "--json")
     assert code == 0
     rows = {row["name"]: row for row in json.loads(out)}
     assert rows["mnist"]["parameters"] == 207_237
     assert rows["mnist"]["expected"]["loss_last_five_epochs"] == 37.4
-    assert "mnist\tmnist\t28×28×1\tconv\t2\tbeta\t207,237\t20" in vaelab("recipes")[1]
+    assert "mnist\tmnist\t28×28×1\tconv\t2\tbeta\t207,237\t20" in cli("recipes")[1]
     write_idx_set(tmp_path / "d" / "mnist")
-    code, out, _ = vaelab("data", "list", "--data", "d", "--json")
+    code, out, _ = cli("data", "list", "--data", "d", "--json")
     places = {row["name"]: row["place"] for row in json.loads(out)}
     assert places.items() >= {"digits": "comes with vaelab", "fashion": "not here yet", "mnist": "d/mnist"}.items()
 
 
-def test_data_check_finds_what_is_wrong(vaelab: Typed, tmp_path: Path):
+def test_data_check_finds_what_is_wrong(cli: Typed, tmp_path: Path):
     folder = write_idx_set(tmp_path / "mnist")
     fashion = write_idx_set(tmp_path / "fashion")
-    code, out, _ = vaelab("data", "check", "mnist", "--json")
+    code, out, _ = cli("data", "check", "mnist", "--json")
     assert code == 1  # made-up files are readable, but they are not the published ones
     found = json.loads(out)
     assert [(part["data"], part["folder"]) for part in found] == [("mnist", "mnist")]
     assert {row["verdict"].split(",")[0] for row in found[0]["files"]} == {"ok", "readable"}
     (fashion / "t10k-labels-idx1-ubyte").write_bytes(b"")
-    code, out, _ = vaelab("data", "check", ".")
+    code, out, _ = cli("data", "check", ".")
     assert code == 1
     assert "mnist in mnist:" in out
     assert "fashion in fashion:" in out
     assert "not an IDX file" in out
     path = folder / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-7])
-    code, out, _ = vaelab("data", "check", "mnist")
+    code, out, _ = cli("data", "check", "mnist")
     assert code == 1
     assert "truncated; the header promises 40×12×10 = 4800 values, the file has 4793" in out
 
 
-def test_data_get_of_what_needs_no_files(vaelab: Typed):
-    code, out, _ = vaelab("data", "get", "digits")
+def test_data_get_of_what_needs_no_files(cli: Typed):
+    code, out, _ = cli("data", "get", "digits")
     assert (code, out) == (0, "digits comes with vaelab; nothing to download\n")
 
 
 def test_evaluate_is_kept_with_its_protocol_and_not_measured_twice(
-    vaelab: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from vaelab.metrics import likelihood
+    from vaelab.evaluation.metrics import likelihood
 
     def fail(*_: object) -> dict[str, Any]:
         raise AssertionError("measured again")
 
     monkeypatch.setattr(likelihood, "measure", fail)
-    code, out, _ = vaelab("evaluate", trained, "--json")
+    code, out, _ = cli("evaluate", trained, "--json")
     assert code == 0
     found = json.loads(out)["likelihood"]
     assert found["protocol"]["images"] == 359
     assert found["measured_on"]["split"] == "test"
     assert found["elbo"] == pytest.approx(-found["reconstruction_plus_kl"] - 392 * np.log(np.pi), rel=1e-6)
-    assert f"{found['elbo']:.4f}" in vaelab("evaluate", trained)[1]
-    assert vaelab("evaluate", trained, "--metrics", "likelyhood")[0] == 2
-    code, out, err = vaelab("evaluate", trained, "--metrics", "mig,irs")
+    assert f"{found['elbo']:.4f}" in cli("evaluate", trained)[1]
+    assert cli("evaluate", trained, "--metrics", "likelyhood")[0] == 2
+    code, out, err = cli("evaluate", trained, "--metrics", "mig,irs")
     assert (code, out, err.count("\n")) == (1, "", 1), "nothing that was asked for"
     assert "mig, irs: these images have nothing to measure it on (no known factors" in err
-    assert vaelab("evaluate", trained, "--metrics", "mig,likelihood")[0] == 0
+    assert cli("evaluate", trained, "--metrics", "mig,likelihood")[0] == 0
 
 
-def test_samples_to_a_sheet_or_a_folder_and_nothing_is_overwritten(vaelab: Typed, trained: Path, tmp_path: Path):
-    assert vaelab("sample", trained, "-n", 9)[1] == "digits-samples.png\n"
+def test_samples_to_a_sheet_or_a_folder_and_nothing_is_overwritten(cli: Typed, trained: Path, tmp_path: Path):
+    assert cli("sample", trained, "-n", 9)[1] == "digits-samples.png\n"
     with Image.open(tmp_path / "digits-samples.png") as sheet:
         assert sheet.size == (3 * (3 * 30 + 2), 3 * (3 * 30 + 2))
-    assert vaelab("sample", trained, "-n", 9)[1] == "digits-samples-2.png\n"
+    assert cli("sample", trained, "-n", 9)[1] == "digits-samples-2.png\n"
     first, second = ((tmp_path / name).read_bytes() for name in ("digits-samples.png", "digits-samples-2.png"))
     assert first == second
-    code, _, err = vaelab("sample", trained, "--out", "digits-samples.png")
+    code, _, err = cli("sample", trained, "--out", "digits-samples.png")
     assert code == 1
     assert "exists; choose another --out, or say --overwrite" in err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").write_text("mine")
-    assert vaelab("sample", trained, "--out", "mine", "--overwrite")[0] == 1
-    assert vaelab("sample", trained, "--seed", 1, "-n", 9, "--out", "digits-samples.png", "--overwrite")[0] == 0
+    assert cli("sample", trained, "--out", "mine", "--overwrite")[0] == 1
+    assert cli("sample", trained, "--seed", 1, "-n", 9, "--out", "digits-samples.png", "--overwrite")[0] == 0
     assert (tmp_path / "digits-samples.png").read_bytes() != first
-    assert vaelab("sample", trained, "-n", 12, "--out", "many")[0] == 0
+    assert cli("sample", trained, "-n", 12, "--out", "many")[0] == 0
     assert len(list((tmp_path / "many").glob("*.png"))) == 12
-    assert vaelab("sample", trained, "--out", "picture.jpeg")[0] == 1
+    assert cli("sample", trained, "--out", "picture.jpeg")[0] == 1
 
 
-def test_reconstruct_own_pictures_and_held_out_ones(vaelab: Typed, trained: Path, tmp_path: Path):
+def test_reconstruct_own_pictures_and_held_out_ones(cli: Typed, trained: Path, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     for i in range(3):
         pixels = np.random.default_rng(i).integers(0, 256, (28, 28), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "mine" / f"ä {i}.png")
-    assert vaelab("reconstruct", trained, "mine", "--out", "pairs.png")[0] == 0
+    assert cli("reconstruct", trained, "mine", "--out", "pairs.png")[0] == 0
     sheet = read(tmp_path / "pairs.png")[::3, ::3]  # small images are enlarged by a whole factor
     assert sheet.shape == (2 * 30 + 2, 3 * 30 + 2)
     original = read(tmp_path / "mine" / "ä 1.png")
     assert np.array_equal(sheet[2:30, 32:60], original)
-    rebuilt = lab.load(trained).reconstruct(original)
+    rebuilt = vaelab.load(trained).reconstruct(original)
     np.testing.assert_allclose(sheet[32:60, 32:60], rebuilt[0, 0] * 255, atol=0.51)
-    assert vaelab("reconstruct", trained, "-n", 5, "--out", "folder")[0] == 0
+    assert cli("reconstruct", trained, "-n", 5, "--out", "folder")[0] == 0
     assert len(list((tmp_path / "folder").iterdir())) == 5
     Image.fromarray(np.pad(original, ((0, 0), (5, 5)))).save(tmp_path / "mine" / "ä 1.png")  # cut about its centre
-    assert vaelab("reconstruct", trained, "mine", "--out", "wide.png")[0] == 0
+    assert cli("reconstruct", trained, "mine", "--out", "wide.png")[0] == 0
     assert np.array_equal(read(tmp_path / "wide.png"), read(tmp_path / "pairs.png"))
     (tmp_path / "mine" / "ä 1.png").write_bytes(b"")
-    code, _, err = vaelab("reconstruct", trained, "mine", "--out", "no.png", "--strict")
+    code, _, err = cli("reconstruct", trained, "mine", "--out", "no.png", "--strict")
     assert code == 1
     assert err == "vaelab: mine/ä 1.png: empty file\n"
 
 
-def test_codes_are_the_same_in_every_format(vaelab: Typed, trained: Path, tmp_path: Path):
+def test_codes_are_the_same_in_every_format(cli: Typed, trained: Path, tmp_path: Path):
     for ending in ("parquet", "csv", "npz"):
-        assert vaelab("encode", trained, "--out", f"codes.{ending}")[0] == 0
+        assert cli("encode", trained, "--out", f"codes.{ending}")[0] == 0
     archive = np.load(tmp_path / "codes.npz")
     tables = [parquet.read_table(tmp_path / "codes.parquet"), csv.read_csv(tmp_path / "codes.csv")]
     for table in tables:
@@ -415,20 +415,20 @@ def test_codes_are_the_same_in_every_format(vaelab: Typed, trained: Path, tmp_pa
         assert table["label"].to_numpy().tolist() == archive["labels"].tolist()
     assert archive["mean"].shape == (359, 2)
     assert str(archive["names"][3]) == "test[3]"
-    code, _, err = vaelab("encode", trained, "--out", "codes.txt")
+    code, _, err = cli("encode", trained, "--out", "codes.txt")
     assert code == 2
     assert ".parquet" in err
 
 
-def test_figures_and_report_can_be_made_again(vaelab: Typed, trained: Path):
+def test_figures_and_report_can_be_made_again(cli: Typed, trained: Path):
     before = (trained / "figures" / "losses.png").read_bytes()
     (trained / "figures" / "losses.png").unlink()
-    code, out, _ = vaelab("figures", trained, "--only", "losses")
+    code, out, _ = cli("figures", trained, "--only", "losses")
     assert code == 0
     assert out.strip().endswith("losses.png")
     assert (trained / "figures" / "losses.png").read_bytes() == before
-    assert vaelab("report", trained)[1].strip().endswith("report.html")
-    assert vaelab("figures", trained, "--only", "loses")[0] == 2
+    assert cli("report", trained)[1].strip().endswith("report.html")
+    assert cli("figures", trained, "--only", "loses")[0] == 2
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(trained: Path):
@@ -438,39 +438,39 @@ def test_the_report_is_one_page_that_needs_nothing_else(trained: Path):
     assert page.count("<img ") == len(list((trained / "figures").glob("*.png")))
     assert "viewport" in page
     assert "@media print" in page
-    measured = lab.report(trained).parent
+    measured = vaelab.report(trained).parent
     assert f"{Run(measured).measured()['loss_last_epoch']:.2f}" in page
     assert "vaelab train digits" in page
     assert "hidden = [" in page
 
 
-def test_a_report_escapes_what_people_write(vaelab: Typed, tmp_path: Path):
+def test_a_report_escapes_what_people_write(cli: Typed, tmp_path: Path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text('title = "<script>alert(1)</script>"\n[data]\nname = "digits"\n')
-    assert vaelab("train", recipe, *TINY, "--run", "x")[0] == 0
+    assert cli("train", recipe, *TINY, "--run", "x")[0] == 0
     page = (tmp_path / "x" / "report.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
-def test_help_keeps_its_defaults_in_colour_and_without(vaelab: Typed):
+def test_help_keeps_its_defaults_in_colour_and_without(cli: Typed):
     for verb in ("train", "reconstruct"):
-        assert "(default:" in vaelab(verb, "--help")[1]
-    assert "$VAELAB_DATA, then the cache" in " ".join(vaelab("train", "--help")[1].replace("│", " ").split())
-    code, out, _ = vaelab("--version")
+        assert "(default:" in cli(verb, "--help")[1]
+    assert "$VAELAB_DATA, then the cache" in " ".join(cli("train", "--help")[1].replace("│", " ").split())
+    code, out, _ = cli("--version")
     assert (code, out) == (0, "0.1.0\n")
 
 
-def test_a_disk_without_room_is_noticed_before_training(vaelab: Typed, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_without_room_is_noticed_before_training(cli: Typed, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 5_000_000))
-    code, _, err = vaelab("train", "digits", *TINY, "--run", "full")
+    code, _, err = cli("train", "digits", *TINY, "--run", "full")
     assert code == 1
     assert "5 MB free" in err
     assert "free some space" in err
 
 
-def test_transparent_pictures_are_not_guessed_at(vaelab: Typed, trained: Path, tmp_path: Path):
+def test_transparent_pictures_are_not_guessed_at(cli: Typed, trained: Path, tmp_path: Path):
     Image.new("RGBA", (28, 28), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    code, _, err = vaelab("reconstruct", trained, "clear.png", "--out", "x.png")
+    code, _, err = cli("reconstruct", trained, "clear.png", "--out", "x.png")
     assert code == 1
     assert "clear.png: has transparent parts" in err

@@ -14,15 +14,20 @@ import torch
 from PIL import Image
 from typed import TINY, Typed, train_small
 
-from vaelab import idx, lab, recipe, runtime, view
-from vaelab.evaluation import COMPARED, OF_FACTORS
-from vaelab.images import to_uint8
-from vaelab.lab import comparison, differences
-from vaelab.lab.data import data_of
-from vaelab.latent import Codes, encode_images
-from vaelab.metrics import decomposition, fidelity, likelihood
-from vaelab.metrics.udr import udr
+import vaelab
+from vaelab import recipe
+from vaelab.api import compare as comparison
+from vaelab.api.data import data_of
+from vaelab.cli import terminal as view
+from vaelab.data import idx
+from vaelab.data.images import to_uint8
+from vaelab.evaluation import comparability as differences
+from vaelab.evaluation.evaluate import COMPARED, OF_FACTORS
+from vaelab.evaluation.metrics import decomposition, fidelity, likelihood
+from vaelab.evaluation.metrics.udr import udr
+from vaelab.models.codes import Codes, encode_images
 from vaelab.run import Run
+from vaelab.system import device as runtime
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +39,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+def cli(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 1500)  # many take long
-    return vaelab
+    return cli
 
 
 @pytest.fixture
@@ -45,8 +50,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "draw", lambda _module, _arrays: b"")
 
 
-def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
-    code, out, err = vaelab("compare", runs["one"], runs["four"], "--json")
+def test_the_numbers_are_those_of_evaluation_json(cli: Typed, runs: dict[str, Path], tmp_path: Path):
+    code, out, err = cli("compare", runs["one"], runs["four"], "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert found["warnings"] == []
@@ -61,7 +66,7 @@ def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str,
         evaluation = Run(runs[name]).evaluation
         assert set(evaluation) == set(COMPARED)
         assert row["label"] == f"β = {beta}"
-        for quantity in (quantity for quantity in lab.QUANTITIES if quantity.metric):
+        for quantity in (quantity for quantity in vaelab.QUANTITIES if quantity.metric):
             if quantity.metric not in COMPARED:  # of factors, which digits have not, or slow
                 assert row[quantity.key] is None
                 continue
@@ -72,7 +77,7 @@ def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str,
             measured += 1
         assert row["beta_kl"] == pytest.approx(beta * row["kl"])
         assert row["decomposition_codes"] == evaluation["decomposition"]["protocol"]["codes"]
-        assert row["parameters"] == sum(lab.load(runs[name]).num_parameters.values())
+        assert row["parameters"] == sum(vaelab.load(runs[name]).num_parameters.values())
         assert row["seconds"] == Run(runs[name]).measured()["seconds"]
         assert "mutual information" in (runs[name] / "report.html").read_text()
     assert measured == 24
@@ -81,12 +86,12 @@ def test_the_numbers_are_those_of_evaluation_json(vaelab: Typed, runs: dict[str,
 
 
 def test_the_table_shows_them_with_their_errors_and_a_second_time_nothing_is_measured(
-    vaelab: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert vaelab("compare", runs["one"], runs["four"], "--out", "first")[0] == 0
+    assert cli("compare", runs["one"], runs["four"], "--out", "first")[0] == 0
     for module in (fidelity, likelihood):
         monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured again"))
-    code, out, err = vaelab("compare", runs["one"], runs["four"])
+    code, out, err = cli("compare", runs["one"], runs["four"])
     assert (code, err) == (0, "")
     lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
     assert lines[""] == ["β = 1", "β = 4"]
@@ -106,34 +111,34 @@ def test_the_table_shows_them_with_their_errors_and_a_second_time_nothing_is_mea
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_nothing_is_overwritten_unless_told(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+def test_nothing_is_overwritten_unless_told(cli: Typed, runs: dict[str, Path], tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    assert vaelab("compare", runs["one"], "--out", "out")[0] == 0
+    assert cli("compare", runs["one"], "--out", "out")[0] == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    code, _, err = vaelab("compare", runs["one"], runs["four"], "--out", "out")
+    code, _, err = cli("compare", runs["one"], runs["four"], "--out", "out")
     assert code == 1
     assert "out/comparison.json exists; choose another --out, or say --overwrite" in err
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-    assert vaelab("compare", runs["one"], runs["four"], "--out", "out", "--overwrite")[0] == 0
+    assert cli("compare", runs["one"], runs["four"], "--out", "out", "--overwrite")[0] == 0
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert [name for name in after if after[name] == before[name]] == ["notes.txt"]
-    code, _, err = vaelab("compare", runs["one"], "--out", "out/notes.txt")
+    code, _, err = cli("compare", runs["one"], "--out", "out/notes.txt")
     assert code == 1
     assert "is a file" in err
 
 
-def test_a_copied_run_is_not_called_another_seed(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+def test_a_copied_run_is_not_called_another_seed(cli: Typed, runs: dict[str, Path], tmp_path: Path):
     shutil.copytree(runs["one"], tmp_path / "copied")
-    code, out, _ = vaelab("compare", runs["one"], "copied", "--out", "c")
+    code, out, _ = cli("compare", runs["one"], "copied", "--out", "c")
     assert code == 0
     assert out.splitlines()[0].endswith("(2 runs)")
 
 
 def test_seeds_of_a_recipe_are_one_column_with_the_standard_error_of_their_mean(
-    vaelab: Typed, runs: dict[str, Path], tmp_path: Path
+    cli: Typed, runs: dict[str, Path], tmp_path: Path
 ):
-    code, out, _ = vaelab("compare", runs["one"], runs["four"], runs["seed"], runs["one"], "--out", "c")
+    code, out, _ = cli("compare", runs["one"], runs["four"], runs["seed"], runs["one"], "--out", "c")
     assert code == 0
     lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
     assert lines[""] == ["β = 1 (2 seeds)", "β = 4 (1 seed)"]
@@ -145,7 +150,7 @@ def test_seeds_of_a_recipe_are_one_column_with_the_standard_error_of_their_mean(
     assert [(Path(row["run"]).name, row["label"], row["seed"]) for row in rows] == [
         ("one", "β = 1", 0), ("four", "β = 4", 0), ("seed", "β = 1", 1),
     ]  # fmt: skip
-    arrays = comparison.comparison_arrays(lab.Comparison(rows, [], {}))
+    arrays = comparison.comparison_arrays(vaelab.Comparison(rows, [], {}))
     panels = {panel["title"]: panel for panel in arrays["panels"]}
     assert arrays["labels"] == ["β = 1", "β = 4"]
     assert panels["KL"]["values"][0] == kl
@@ -159,11 +164,11 @@ def test_side_by_side_shows_what_each_run_makes_of_the_same_images(
     seen: list[dict[str, Any]] = []
     draw = comparison.side_by_side.draw
     monkeypatch.setattr(comparison.side_by_side, "draw", lambda arrays: seen.append(arrays) or draw(arrays))
-    found = lab.compare([runs["one"], runs["seed"], runs["four"]], out=tmp_path / "c")
+    found = vaelab.compare([runs["one"], runs["seed"], runs["four"]], out=tmp_path / "c")
     arrays = seen[0]
     assert arrays["labels"] == ["β = 1", "β = 4"]  # one seed of a recipe
     for i, name in enumerate(("one", "four")):
-        model = lab.load(runs[name])
+        model = vaelab.load(runs[name])
         expected = to_uint8(torch.from_numpy(model.reconstruct(arrays["originals"])))
         assert np.array_equal(arrays["reconstructions"][i], expected)
         expected = to_uint8(model.sample(8, runtime.derive_seed(0, "side by side")))
@@ -188,22 +193,22 @@ def of_factors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_images_with_known_factors_are_compared_by_all_scores_and_seeds_by_their_agreement(
-    vaelab: Typed, of_factors: dict[str, Path], undrawn: None
+    cli: Typed, of_factors: dict[str, Path], undrawn: None
 ):
     few = ("--set", "dci.train_draws=300", "--set", "dci.test_draws=100")
-    assert vaelab("evaluate", of_factors["seed-0"], "--metrics", "dci", *few)[0] == 0
-    code, out, err = vaelab("compare", *of_factors.values(), "--json")
+    assert cli("evaluate", of_factors["seed-0"], "--metrics", "dci", *few)[0] == 0
+    code, out, err = cli("compare", *of_factors.values(), "--json")
     assert (code, err) == (0, "")
     rows = json.loads(out)["runs"]
     codes = []
     for row, path in zip(rows, of_factors.values(), strict=True):
         run = Run(path)
-        for quantity in lab.QUANTITIES:
+        for quantity in vaelab.QUANTITIES:
             if quantity.metric in OF_FACTORS:
                 assert row[quantity.key] == run.evaluation[quantity.metric][quantity.key]
             if quantity.metric == "nll":
                 assert row[quantity.key] is None  # minutes, and not asked for
-        codes.append(encode_images(lab.load(path), data_of(run, None).valid))
+        codes.append(encode_images(vaelab.load(path), data_of(run, None).valid))
     assert rows[0]["completeness"] == Run(of_factors["seed-0"]).evaluation["dci"]["completeness"]
     assert [row["completeness"] for row in rows[1:]] == [None, None]
     expected, _ = udr([of_seed.mean for of_seed in codes[:2]], [of_seed.kl for of_seed in codes[:2]])
@@ -212,13 +217,13 @@ def test_images_with_known_factors_are_compared_by_all_scores_and_seeds_by_their
 
 
 def test_scores_by_other_options_are_said_not_to_compare(
-    vaelab: Typed, of_factors: dict[str, Path], undrawn: None, tmp_path: Path
+    cli: Typed, of_factors: dict[str, Path], undrawn: None, tmp_path: Path
 ):
     for name, draws in (("seed-0", 300), ("seed-1", 200)):
         shutil.copytree(of_factors[name], tmp_path / name)
         words = ("--set", f"dci.train_draws={draws}", "--set", "dci.test_draws=100")
-        assert vaelab("evaluate", name, "--metrics", "dci", *words)[0] == 0
-    code, _, err = vaelab("compare", "seed-0", "seed-1", of_factors["other"])
+        assert cli("evaluate", name, "--metrics", "dci", *words)[0] == 0
+    code, _, err = cli("compare", "seed-0", "seed-1", of_factors["other"])
     assert (code, err.count("\n")) == (0, 1)
     first, second = (
         f"train_draws {draws}, test_draws 100 ({name})" for name, draws in (("seed-0", 300), ("seed-1", 200))
@@ -227,13 +232,13 @@ def test_scores_by_other_options_are_said_not_to_compare(
 
 
 def test_what_was_measured_of_other_weights_is_not_compared(
-    vaelab: Typed, of_factors: dict[str, Path], undrawn: None, tmp_path: Path
+    cli: Typed, of_factors: dict[str, Path], undrawn: None, tmp_path: Path
 ):
     shutil.copytree(of_factors["seed-1"], tmp_path / "old")
-    assert vaelab("evaluate", "old", "--metrics", "nll", "--set", "nll.samples=4")[0] == 0
-    assert json.loads(vaelab("compare", "old", "--json")[1])["runs"][0]["nll"] > 0
+    assert cli("evaluate", "old", "--metrics", "nll", "--set", "nll.samples=4")[0] == 0
+    assert json.loads(cli("compare", "old", "--json")[1])["runs"][0]["nll"] > 0
     shutil.copy(of_factors["other"] / "model.safetensors", tmp_path / "old")
-    assert json.loads(vaelab("compare", "old", "--json")[1])["runs"][0]["nll"] is None
+    assert json.loads(cli("compare", "old", "--json")[1])["runs"][0]["nll"] is None
 
 
 def codes_of_kl(kl: float, seed: int) -> Codes:
@@ -277,11 +282,11 @@ def write_mnist(folder: Path, seed: int, side: int = 28) -> Path:
     ],
 )
 def test_what_does_not_compare_is_said(
-    vaelab: Typed, runs: dict[str, Path], undrawn: None, tmp_path: Path, overrides: dict[str, Any], says: str | None
+    cli: Typed, runs: dict[str, Path], undrawn: None, tmp_path: Path, overrides: dict[str, Any], says: str | None
 ):
     options = {"watch": lambda _: None}  # a Bernoulli likelihood of grey images warns
     train_small(tmp_path / "other", {"training.steps": 5, **overrides}, **options)
-    code, out, err = vaelab("compare", runs["one"], "other")
+    code, out, err = cli("compare", runs["one"], "other")
     assert code == 0
     assert "side-by-side.png" in out
     assert err.count("warning: ") == (says is not None)
@@ -289,21 +294,21 @@ def test_what_does_not_compare_is_said(
 
 
 def test_other_data_and_other_sizes_are_said_and_pictures_leave_out_what_does_not_fit(
-    vaelab: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(comparison, "draw", lambda _module, arrays: seen.append(arrays) or b"")
     for name, seed, side in (("a", 0, 28), ("b", 1, 28), ("c", 2, 16)):
         place = write_mnist(tmp_path / name / "mnist", seed, side)
         train_small(tmp_path / f"run-{name}", {"training.steps": 5}, name="mnist", data=place, watch=lambda _: None)
-    code, _, err = vaelab("compare", runs["one"], "run-a", "--out", "1")
+    code, _, err = cli("compare", runs["one"], "run-a", "--out", "1")
     assert code == 0
     assert "Other data: digits (one); mnist (run-a). No number of one compares" in err
     assert err.count("\n") == 1
-    _, _, err = vaelab("compare", "run-a", "run-b", "--out", "2")
+    _, _, err = cli("compare", "run-a", "run-b", "--out", "2")
     assert re.search(r"Other held-out images: \w{8} \(run-a\); \w{8} \(run-b\)\.", err)
     assert err.count("\n") == 1
-    code, out, err = vaelab("compare", "run-a", "run-c", "--out", "3", "--json")
+    code, out, err = cli("compare", "run-a", "run-c", "--out", "3", "--json")
     assert code == 0
     assert "Images of other sizes: 28×28×1 (run-a); 16×16×1 (run-c)." in err
     assert len(json.loads(out)["warnings"]) == 1
@@ -312,16 +317,16 @@ def test_other_data_and_other_sizes_are_said_and_pictures_leave_out_what_does_no
 
 
 @pytest.mark.parametrize(("words", "code", "says"), [(["nowhere"], 1, "nowhere: no run here"), ([], 2, "Missing")])
-def test_wrong_usage_gets_one_line(vaelab: Typed, words: list[str], code: int, says: str):
-    found, _, err = vaelab("compare", *words)
+def test_wrong_usage_gets_one_line(cli: Typed, words: list[str], code: int, says: str):
+    found, _, err = cli("compare", *words)
     assert (found, err.count("\n")) == (code, 1)
     assert says in err
 
 
-def test_a_run_that_is_not_finished_is_named(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):
+def test_a_run_that_is_not_finished_is_named(cli: Typed, runs: dict[str, Path], tmp_path: Path):
     shutil.copytree(runs["one"], tmp_path / "half")
     (tmp_path / "half" / "model.safetensors").unlink()
-    code, _, err = vaelab("compare", runs["four"], "half")
+    code, _, err = cli("compare", runs["four"], "half")
     assert (code, err.count("\n")) == (1, 1)
     assert "half: not trained to the end yet" in err
     assert not list(tmp_path.glob("compare-*"))
@@ -386,8 +391,8 @@ def test_cells(values: list[float | None], error: float | None, digits: int, sho
 def test_on_a_narrow_terminal_the_table_is_cut_into_parts(capsys: pytest.CaptureFixture[str], monkeypatch: Any):
     from rich.console import Console
 
-    row = {quantity.key: 1.0 for quantity in lab.QUANTITIES} | {"decomposition_codes": 100, "decomposition_of": "x"}
-    many = lab.Comparison([{**row, "label": f"β = {i} and more"} for i in range(9)], [], {})
+    row = {quantity.key: 1.0 for quantity in vaelab.QUANTITIES} | {"decomposition_codes": 100, "decomposition_of": "x"}
+    many = vaelab.Comparison([{**row, "label": f"β = {i} and more"} for i in range(9)], [], {})
     console: Callable[[], Console] = lambda: Console(force_terminal=True, width=80, soft_wrap=True)  # noqa: E731
     monkeypatch.setattr(view, "_console", console)
     view.print_comparison(many)

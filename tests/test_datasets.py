@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaelab import catalog
+from vaelab.system import registry as catalog
 
 NAMES = catalog.names("datasets")
 MOST_BYTES = 1 << 28

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
 
-from vaelab import containers, decoding
-from vaelab.containers import Item, Unreadable, open_zip, read_item, shown
-from vaelab.decoding import Framing, decode, decode_into, examine, look
-from vaelab.opening import MAX_PIXELS
+from vaelab.data import containers
+from vaelab.data import decode as decoding
+from vaelab.data.containers import Item, Unreadable, open_zip, read_item, shown
+from vaelab.data.decode import Framing, decode, decode_into, examine, look
+from vaelab.data.opening import MAX_PIXELS
 
 Pixels = NDArray[np.uint8]
 LOSSLESS = {"PNG": {}, "TIFF": {"compression": "tiff_lzw"}, "BMP": {}, "WEBP": {"lossless": True}}
@@ -576,6 +577,6 @@ def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
 
 
 def test_workers_load_no_torch() -> None:
-    check = "import sys, vaelab.decoding; print([m for m in ('torch', 'pyarrow', 'vaelab.images') if m in sys.modules])"
+    check = "import sys, vaelab.decoding; print([m for m in ('torch', 'pyarrow', 'vaelab.data.images') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from vaelab.images import Images
-from vaelab.latent import Codes
-from vaelab.metrics import decomposition
-from vaelab.metrics.decomposition import aggregate_densities, kl_decomposition
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import decomposition
+from vaelab.evaluation.metrics.decomposition import aggregate_densities, kl_decomposition
+from vaelab.models.codes import Codes
 
 PARTS = ("mutual_information", "total_correlation", "dimension_wise_kl")
 seeds = st.integers(0, 2**32 - 1)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.containers import Unreadable
-from vaelab.contents import RECORD, Source, Tally
-from vaelab.decoding import Framing, decode, decode_with_facts, look
-from vaelab.depths import robust_range
-from vaelab.opening import page_numbers
+from vaelab.data.containers import Unreadable
+from vaelab.data.contents import RECORD, Source, Tally
+from vaelab.data.decode import Framing, decode, decode_with_facts, look
+from vaelab.data.depths import robust_range
+from vaelab.data.opening import page_numbers
 
 TYPES = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaelab.datasets import digits
-from vaelab.images import Images
+from vaelab.data.datasets import digits
+from vaelab.data.images import Images
 
 PIXELS = {
     "train": "62fac8842f8883645edf7a72cf42620941446599b1974ccf7bbb41c1f8004d32",

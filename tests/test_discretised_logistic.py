@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from small import CPU, make_images, make_recipe, make_state
 from torch import Tensor
 
-from vaelab.batches import Batches
-from vaelab.facts import Facts
-from vaelab.likelihoods.discretised_logistic import LEVEL, LOG_SCALE_RANGE, LevelPixels, Likelihood
-from vaelab.runtime import Noise
-from vaelab.steps import Steps
+from vaelab.data.loader import Batches
+from vaelab.models.likelihoods.discretised_logistic import LEVEL, LOG_SCALE_RANGE, LevelPixels, Likelihood
+from vaelab.models.spec import Facts
+from vaelab.system.device import Noise
+from vaelab.training.step import Steps
 
 FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)
 LEVELS = torch.arange(256, dtype=torch.float64) / 255

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from vectors import CASES, Case
 
-from vaelab.images import Images
-from vaelab.latent import Codes
-from vaelab.metrics import dci, irs, modularity, sap
-from vaelab.metrics._factors import Part, histogram_bins, mutual_information, varying
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import dci, irs, modularity, sap
+from vaelab.evaluation.metrics._factors import Part, histogram_bins, mutual_information, varying
+from vaelab.models.codes import Codes
 
 SETS = [name.split("/")[1] for name in CASES if name.startswith("disent/") and name.endswith("/dci")]
 GRID = np.stack(np.meshgrid(*map(np.arange, (3, 4, 2)), indexing="ij"), -1).reshape(-1, 3)

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from vaelab.distributions import LOG_VAR_RANGE, DiagonalNormal, guard_log_var
+from vaelab.models.distributions import LOG_VAR_RANGE, DiagonalNormal, guard_log_var
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-10}
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from small import make_recipe
 from typed import TINY_WORDS, Typed
 
-from vaelab import doctor
-from vaelab.doctor import Evidence, aggregate_moments, examine, gap_of_moments
-from vaelab.facts import Facts
-from vaelab.latent import Codes
+from vaelab.evaluation import doctor
+from vaelab.evaluation.doctor import Evidence, aggregate_moments, examine, gap_of_moments
+from vaelab.models.codes import Codes
+from vaelab.models.spec import Facts
 from vaelab.run import Run
 
 STEPS, EPOCHS = 1000, 10
@@ -173,15 +173,15 @@ def test_aggregate_moments_are_those_of_samples() -> None:
 # -- the verb ---------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_of_a_run_goes_into_its_report(vaelab: Typed, tmp_path: Path) -> None:
+def test_doctor_of_a_run_goes_into_its_report(cli: Typed, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = [*TINY_WORDS, "--set", "training.steps=30", "--set", "objective.warmup_steps=100"]
-    assert vaelab("train", "digits", "--run", run, *recipe)[0] == 0
+    assert cli("train", "digits", "--run", run, *recipe)[0] == 0
     assert {entry["name"] for entry in Run(run).findings} >= {"latents", "warmup"}, "training ends with it"
-    code, said, err = vaelab("doctor", run)
+    code, said, err = cli("doctor", run)
     assert (code, err) == (0, "")
     assert "✗ warmup: the objective warms up over 100 of 30 steps" in said
     assert "try objective.warmup_steps=3" in said
-    found = json.loads(vaelab("doctor", run, "--json")[1])
+    found = json.loads(cli("doctor", run, "--json")[1])
     assert found == Run(run).findings == json.loads((run / "doctor.json").read_text())["findings"]
     assert "it never reached its full weight" in (run / "report.html").read_text()

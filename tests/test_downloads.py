@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from vaelab.datasets import fashion, mnist
-from vaelab.downloads import TRIES, DownloadFailed, fetch
-from vaelab.idx import IdxSet, Mirrored, write_idx
-from vaelab.images import About
+from vaelab.data.datasets import fashion, mnist
+from vaelab.data.idx import IdxSet, Mirrored, write_idx
+from vaelab.data.images import About
+from vaelab.system.download import TRIES, DownloadFailed, fetch
 
 GOOD = bytes(range(256)) * 40
 SHORT = 0.3
@@ -91,7 +91,7 @@ class Server:
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
     """Starts servers that give the answers listed for ``/file``."""
-    monkeypatch.setattr("vaelab.downloads.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("vaelab.system.download.PAUSE_SECONDS", 0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with ExitStack() as stack:
 
@@ -271,7 +271,7 @@ def test_progress_adds_up(
         request.end_headers()
         request.wfile.write(GOOD)
 
-    monkeypatch.setattr("vaelab.runtime._factory", factory)
+    monkeypatch.setattr("vaelab.system.device._factory", factory)
     fetch(urls(servers(send(GOOD) if length_known else without_length)), target, check)
     assert sum(amounts) == len(GOOD)
     assert set(totals) == ({len(GOOD)} if length_known else set())
@@ -415,7 +415,7 @@ def test_explicit_folder_asks_nobody(servers: Callable[..., Server], cache: Path
 def test_published_mirrors(member: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every file is offered by two hosts or more, over https, and has a digest to be held against."""
     asked: list[list[str]] = []
-    monkeypatch.setattr("vaelab.idx.fetch", lambda mirrors, _target, _check: asked.append(mirrors))
+    monkeypatch.setattr("vaelab.data.idx.fetch", lambda mirrors, _target, _check: asked.append(mirrors))
     member.get(tmp_path)  # type: ignore[attr-defined]
     assert len(asked) == 4
     for mirrors in asked:

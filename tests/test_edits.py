@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from typed import Typed, train_small
 
-from vaelab import lab
-from vaelab.datasets import digits
+import vaelab
+from vaelab.api import edit as edits
+from vaelab.data.datasets import digits
+from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import encode_png
 from vaelab.figures import edits as figure
-from vaelab.images import Images, to_uint8
-from vaelab.lab import edits
-from vaelab.pictures import encode_png
 
 
 @pytest.fixture(scope="module")
@@ -51,30 +51,30 @@ def with_attributes(monkeypatch: pytest.MonkeyPatch, **columns: Any) -> None:
 
 
 def test_broken_pictures_are_left_out_of_an_edit(
-    vaelab: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
+    cli: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
 ) -> None:
     (tmp_path / "own").mkdir()
     for i, pixels in enumerate(digits.load(None, "test").pixels[:10]):
         (tmp_path / "own" / f"{i}.png").write_bytes(encode_png(pixels) if i != 3 else b"no picture")
-    code, out, err = vaelab("edit", trained, "own", "--attribute", "3", "--out", "edits.v2/")
+    code, out, err = cli("edit", trained, "own", "--attribute", "3", "--out", "edits.v2/")
     assert (code, err.count("\n"), "3.png" in err) == (0, 1, True)
     assert Path(out.strip()).parent == Path("edits.v2")
     assert drawn[0]["rows"] == [f"{i}.png" for i in range(9) if i != 3]
     for words in (("own/3.png",), ("own", "--strict")):
-        code, out, err = vaelab("edit", trained, *words, "--attribute", "3")
+        code, out, err = cli("edit", trained, *words, "--attribute", "3")
         assert (code, out, err.count("\n"), "own/3.png" in err) == (1, "", 1, True)
 
 
 def test_an_edit_moves_the_code_by_exactly_so_many_steps(
-    vaelab: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
+    cli: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
 ):
     train, original = digits.load(None, "train"), digits.load(None, "test").pixels[7]
     Image.fromarray(original[..., 0]).save(tmp_path / "mine.png")
     words = ("--attribute", "3", "--by", "1.5", "--attribute", "0", "--by", "-2", "--out", "e.png")
-    code, out, err = vaelab("edit", trained, "mine.png", *words)
+    code, out, err = cli("edit", trained, "mine.png", *words)
     assert err == ""
     assert (code, out) == (0, "e.png\n")
-    model = lab.load(trained)
+    model = vaelab.load(trained)
     means = model.encode(train).mean.numpy().astype(np.float64)
     code_of_mine = model.encode(original).mean.numpy()
     arrays = drawn[0]
@@ -92,10 +92,10 @@ def test_an_edit_moves_the_code_by_exactly_so_many_steps(
 
 
 def test_without_an_image_a_few_held_out_ones_are_edited_and_nothing_is_overwritten(
-    vaelab: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
+    cli: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
 ):
-    assert vaelab("edit", trained, "--attribute", 8)[1] == "digits-edits.png\n"
-    assert vaelab("edit", trained, "--attribute", 8, "--method", "probe")[1] == "digits-edits-2.png\n"
+    assert cli("edit", trained, "--attribute", 8)[1] == "digits-edits.png\n"
+    assert cli("edit", trained, "--attribute", 8, "--method", "probe")[1] == "digits-edits-2.png\n"
     by_means, by_probe = drawn
     held_out = digits.load(None, "test").pixels
     for image in by_means["originals"][:, 0]:
@@ -103,34 +103,34 @@ def test_without_an_image_a_few_held_out_ones_are_edited_and_nothing_is_overwrit
     assert by_means["edited"].shape == (8, 1, 28, 28, 1)
     assert np.array_equal(by_means["originals"], by_probe["originals"])
     assert not np.array_equal(by_means["edited"], by_probe["edited"])
-    code, _, err = vaelab("edit", trained, "--attribute", 8, "--out", "digits-edits.png")
+    code, _, err = cli("edit", trained, "--attribute", 8, "--out", "digits-edits.png")
     assert code == 1
     assert "--overwrite" in err
-    assert vaelab("edit", trained, "--attribute", 8, "--out", "digits-edits.png", "--overwrite")[0] == 0
+    assert cli("edit", trained, "--attribute", 8, "--out", "digits-edits.png", "--overwrite")[0] == 0
 
 
 def test_attributes_are_found_by_the_words_that_figures_show(
-    vaelab: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[dict[str, Any]]
+    cli: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[dict[str, Any]]
 ):
     has = np.random.default_rng(0).random((1438, 3)) < 0.3
     has[:, 2] = True
     names = ("Mouth_Slightly_Open", "Smiling", "Human")
     with_attributes(monkeypatch, attributes=has, attribute_names=names, labels=None)
-    assert vaelab("edit", trained, "--attribute", "mouth slightly open")[0] == 0
+    assert cli("edit", trained, "--attribute", "mouth slightly open")[0] == 0
     assert drawn[0]["columns"][1] == ["Mouth Slightly Open +2"]
-    code, _, err = vaelab("edit", trained, "--attribute", "Smilling")
+    code, _, err = cli("edit", trained, "--attribute", "Smilling")
     assert code == 2
     assert "Did you mean 'Smiling'? Valid: Human, Mouth_Slightly_Open, Smiling" in err
-    code, _, err = vaelab("edit", trained, "--attribute", "Human")
+    code, _, err = cli("edit", trained, "--attribute", "Human")
     assert code == 1
     assert "Human: all of the 1,438 training images looked at have it" in err
 
 
 def test_without_attributes_or_classes_there_is_nothing_to_edit_by(
-    vaelab: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with_attributes(monkeypatch, labels=None)
-    code, _, err = vaelab("edit", trained, "--attribute", "3")
+    code, _, err = cli("edit", trained, "--attribute", "3")
     assert code == 1
     assert "have neither attributes nor classes" in err
     assert err.count("\n") == 1
@@ -152,8 +152,8 @@ def test_without_attributes_or_classes_there_is_nothing_to_edit_by(
         (["nowhere.png", "--attribute", "1"], 1, "nowhere.png: no such file"),
     ],
 )
-def test_wrong_usage_gets_one_line(vaelab: Typed, trained: Path, words: list[str], code: int, says: str):
-    found, _, err = vaelab("edit", trained, *words)
+def test_wrong_usage_gets_one_line(cli: Typed, trained: Path, words: list[str], code: int, says: str):
+    found, _, err = cli("edit", trained, *words)
     assert found == code
     assert says in err
     assert err.count("\n") == 1

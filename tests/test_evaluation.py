@@ -12,13 +12,14 @@ import pytest
 from torch import nn
 
 import vaelab
-from vaelab import catalog, evaluation
-from vaelab.evaluation import codes_of, evaluate
-from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
-from vaelab.model import VAE
+from vaelab.data.images import Images
+from vaelab.evaluation import evaluate as evaluation
+from vaelab.evaluation.evaluate import codes_of, evaluate
+from vaelab.models.codes import Codes, encode_images
+from vaelab.models.vae import VAE
 from vaelab.run import MODEL, Run
-from vaelab.runtime import generator
+from vaelab.system import registry as catalog
+from vaelab.system.device import generator
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 PROTOCOL = {"split": "test", "binarize": "none"}

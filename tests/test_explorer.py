@@ -18,15 +18,16 @@ from small import make_images, make_recipe
 from starlette.testclient import TestClient
 from typed import Typed, train_small
 
-from vaelab import catalog, lab
+import vaelab
 from vaelab import recipe as recipes
-from vaelab.datasets import digits
+from vaelab.data.datasets import digits
+from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.explorer import axes, server
 from vaelab.explorer.coder import Coder
 from vaelab.explorer.scene import Scene, Served, make_scene
-from vaelab.images import Images, as_tensor, to_float, to_uint8
-from vaelab.latent import Codes, direction, encode_images
-from vaelab.model import VAE
+from vaelab.models.codes import Codes, direction, encode_images
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
 
 BARE = {"Content-Type": "application/octet-stream"}
 PLACE = "http://127.0.0.1:8765"
@@ -552,40 +553,40 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
-def test_the_command_says_where_it_is_and_who_can_see_it(vaelab: Typed, trained: Path, ready: list[str]):
-    code, out, err = vaelab("explore", trained, trained, "--points", 40, "--port", 0)
+def test_the_command_says_where_it_is_and_who_can_see_it(cli: Typed, trained: Path, ready: list[str]):
+    code, out, err = cli("explore", trained, trained, "--points", 40, "--port", 0)
     assert (code, err) == (0, "")
     assert out.startswith("digits: 40 of 1,438 training images, 3 latents\n" * 2 + "http://127.0.0.1:")
     assert ready[0] in out
     with server.listen("127.0.0.1", 0) as other:
         port = other.getsockname()[1]
-        assert f"port {port} cannot be had" in vaelab("explore", trained, "--port", port, "--no-browser")[2]
-    code, _, err = vaelab("explore", trained, "--host", "0.0.0.0", "--port", 0, "--no-browser")
+        assert f"port {port} cannot be had" in cli("explore", trained, "--port", port, "--no-browser")[2]
+    code, _, err = cli("explore", trained, "--host", "0.0.0.0", "--port", 0, "--no-browser")
     assert "warning: anyone who can reach this machine" in err
     assert len(ready) == 1
 
 
-def test_wrong_usage_gets_one_line(vaelab: Typed, trained: Path, ready: list[str], tmp_path: Path):
+def test_wrong_usage_gets_one_line(cli: Typed, trained: Path, ready: list[str], tmp_path: Path):
     for words, code, says in (
         ([trained] * 3, 2, "3 runs: the page shows one, or two"),
         (["nowhere"], 1, "no run here"),
         ([trained, "--host", "nowhere.invalid"], 1, "--host nowhere.invalid"),
         ([trained, "--data", tmp_path / "none"], 1, "name their place with --data"),
     ):
-        found, out, err = vaelab("explore", *words, "--no-browser", "--port", 0)
+        found, out, err = cli("explore", *words, "--no-browser", "--port", 0)
         assert (found, out, err.count("\n")) == (code, "", 1)
         assert says in err
     assert ready == []
 
 
 def test_points_are_the_same_every_time_and_as_the_model_sees_them(trained: Path):
-    ((scene, _),) = lab.explore([trained], most=40)
-    ((again, _),) = lab.explore([trained], most=40)
+    ((scene, _),) = vaelab.explore([trained], most=40)
+    ((again, _),) = vaelab.explore([trained], most=40)
     assert scene.json == again.json
     assert np.array_equal(scene.means, again.means)
     train = digits.load(None, "train").pixels
     for image in scene.images(np.arange(3)):
         assert (train == image).all((1, 2, 3)).any()
     assert scene.manifest["beta"] == 1.0
-    model = lab.load(trained)
+    model = vaelab.load(trained)
     assert scene.means == pytest.approx(model.encode(scene.images(np.arange(40))).mean.numpy(), abs=1e-5)

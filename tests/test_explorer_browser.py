@@ -16,7 +16,7 @@ from browser import Visit, plane_of
 from PIL import Image
 from typed import train_small
 
-from vaelab import lab
+import vaelab
 from vaelab.explorer import server
 from vaelab.explorer.scene import Served
 
@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Served]:
     """Two runs on the digits, β = 1 and β = 5."""
     folder = tmp_path_factory.mktemp("runs")
     paths = [train_small(folder / f"beta-{beta}", {**NETWORK, "objective.beta": beta}).path for beta in (1, 5)]
-    return lab.explore(paths)
+    return vaelab.explore(paths)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import vaelab
-from vaelab.datasets import digits
-from vaelab.decoding import Framing, decode
+from vaelab.data.datasets import digits
+from vaelab.data.decode import Framing, decode
 
 STATIC = Path(vaelab.__file__).parent / "explorer" / "static"
 NODE = shutil.which("node")

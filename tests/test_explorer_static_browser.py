@@ -13,11 +13,11 @@ import torch
 from browser import Visit, plane_of
 from typed import train_small
 
-from vaelab import lab
+import vaelab
+from vaelab.data.images import as_tensor, to_float
 from vaelab.explorer.scene import Served
-from vaelab.export.points import thin
-from vaelab.export.wasm import find_runtime
-from vaelab.images import as_tensor, to_float
+from vaelab.exporters.points import thin
+from vaelab.exporters.wasm import find_runtime
 from vaelab.run import Run
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser")
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def served(run: Run) -> Served:
     """What the page is told behind a server, to hold the exported one against."""
-    ((scene, coder),) = lab.explore([run.path])
+    ((scene, coder),) = vaelab.explore([run.path])
     return Served(thin(scene, POINTS), coder)
 
 
@@ -58,7 +58,7 @@ def export(run: Run, path: Path, runtime: Path, **options: bool) -> None:
     """Export without the tests' checks of shapes, which a graph that is traced would take for its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-        lab.export_run(run.path, to="web", out=path, points=POINTS, runtime=runtime, **options)
+        vaelab.export(run.path, to="web", out=path, points=POINTS, runtime=runtime, **options)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_an_exported_page_works_as_behind_a_server(
 
 def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, run: Run, served: Served):
     one, scene = visit(folder), served.scene
-    model = lab.load(run.path)
+    model = vaelab.load(run.path)
     codes = np.random.default_rng(0).standard_normal((9, LATENTS)).astype(np.float32) * 2
     pixels = scene.images(np.arange(POINTS))[:5]
     script = """async ([codes, images]) => {

@@ -20,14 +20,15 @@ import torch
 from torch import nn
 from typed import Typed, train_small
 
-from vaelab import catalog, lab
-from vaelab.catalog import WrongUsage
-from vaelab.export import modules, onnx, points, wasm
-from vaelab.export.single import LOADER
-from vaelab.export.target import check_folder, make_manifest, write_folder
-from vaelab.lab import exports
-from vaelab.lab.scenes import open_scene
-from vaelab.model import VAE
+import vaelab
+from vaelab.api import export as exports
+from vaelab.api.explore import open_scene
+from vaelab.exporters import modules, onnx, points, wasm
+from vaelab.exporters.single import LOADER
+from vaelab.exporters.target import check_folder, make_manifest, write_folder
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
+from vaelab.system.registry import WrongUsage
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 RUNTIME = {wasm.MODULE: b"export const env = {};", wasm.WASM: b"\0asm" + bytes(range(200))}
@@ -84,9 +85,9 @@ def test_graphs_give_what_the_model_gives(
         np.testing.assert_allclose(error, wanted, rtol=1e-5, atol=1e-4)
 
 
-def test_a_missing_extra_is_one_line(vaelab: Typed, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_one_line(cli: Typed, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda _name: None)
-    code, out, err = vaelab("export", run, "--to", "onnx", "graphs")
+    code, out, err = cli("export", run, "--to", "onnx", "graphs")
     assert (code, out) == (2, "")
     assert err == "vaelab: an export needs the extra export: pip install 'vaelab[export]'\n"
     assert not Path("graphs").exists()
@@ -197,8 +198,8 @@ def names_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_graphs_through_the_command_line(vaelab: Typed, run: Path) -> None:
-    code, out, err = vaelab("export", run, "--to", "onnx")
+def test_graphs_through_the_command_line(cli: Typed, run: Path) -> None:
+    code, out, err = cli("export", run, "--to", "onnx")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "part\tbytes"
     assert out.splitlines()[-1] == "digits-onnx"
@@ -220,8 +221,8 @@ def test_graphs_through_the_command_line(vaelab: Typed, run: Path) -> None:
     assert found["samples"].shape == (16, 1, 28, 28)
 
 
-def test_a_folder_has_all_that_its_page_asks_for(vaelab: Typed, run: Path, small_runtime: Path) -> None:
-    code, out, err = vaelab("export", run, "site", "--to", "web", "--runtime", small_runtime, "--points", 300)
+def test_a_folder_has_all_that_its_page_asks_for(cli: Typed, run: Path, small_runtime: Path) -> None:
+    code, out, err = cli("export", run, "site", "--to", "web", "--runtime", small_runtime, "--points", 300)
     assert code == 0, err
     assert "300 of 1,438 training images are in it" in err
     assert {"page", "points", "images", "networks", "runtime", "together"} <= {
@@ -245,7 +246,7 @@ def test_a_folder_has_all_that_its_page_asks_for(vaelab: Typed, run: Path, small
 
 
 def test_a_page_carries_points_as_they_are(run: Path, small_runtime: Path, tmp_path: Path) -> None:
-    lab.export_run(run, to="web", out=tmp_path / "site", runtime=small_runtime, points=200)
+    vaelab.export(run, to="web", out=tmp_path / "site", runtime=small_runtime, points=200)
     manifest = json.loads((tmp_path / "site" / "manifest.json").read_bytes())
     scene, _ = open_scene(run)
     assert (manifest["scene"]["count"], manifest["scene"]["total"]) == (200, 1438)
@@ -284,9 +285,9 @@ def test_points_are_as_many_as_their_images_allow(run: Path, monkeypatch: pytest
 
 
 def test_without_a_runtime_the_page_links_one_by_its_digest(
-    vaelab: Typed, run: Path, small_runtime: Path, tmp_path: Path
+    cli: Typed, run: Path, small_runtime: Path, tmp_path: Path
 ) -> None:
-    code, _, err = vaelab("export", run, "site", "--to", "web")
+    code, _, err = cli("export", run, "site", "--to", "web")
     assert code == 0
     assert "onnxruntime-web comes from https://cdn.jsdelivr.net, because there is no npm here to fetch it" in err
     runtime = json.loads(Path("site/manifest.json").read_bytes())["runtime"]
@@ -297,25 +298,25 @@ def test_without_a_runtime_the_page_links_one_by_its_digest(
     assert "connect-src 'self' https://cdn.jsdelivr.net;" in Path("site/index.html").read_text()
     assert "fetches it from https://cdn.jsdelivr.net" in Path("site/README.md").read_text()
     assert not Path("site/runtime").exists()
-    code, _, err = vaelab("export", run, "one.html", "--to", "web", "--single-file")
+    code, _, err = cli("export", run, "one.html", "--to", "web", "--single-file")
     assert code == 2
     assert "a single file carries its runtime" in err
     assert not Path("one.html").exists()
 
 
 def test_a_single_file_carries_the_very_files_of_the_folder(
-    vaelab: Typed, run: Path, small_runtime: Path, tmp_path: Path
+    cli: Typed, run: Path, small_runtime: Path, tmp_path: Path
 ) -> None:
     given = ("--to", "web", "--runtime", small_runtime)
-    assert vaelab("export", run, "site", *given)[0] == 0
-    code, out, _ = vaelab("export", run, "one.html", *given, "--single-file")
+    assert cli("export", run, "site", *given)[0] == 0
+    code, out, _ = cli("export", run, "one.html", *given, "--single-file")
     assert (code, out.splitlines()[-1]) == (0, "one.html")
     for place, found in (("pages.v2/", f"pages.v2/{run.name}.html"), ("two.HTML", "two.HTML")):
-        assert vaelab("export", run, place, *given, "--single-file")[0] == 0
+        assert cli("export", run, place, *given, "--single-file")[0] == 0
         assert Path(found).read_bytes() == Path("one.html").read_bytes()
-    code, _, err = vaelab("export", run, "page.html", *given)  # of one file or a folder?
+    code, _, err = cli("export", run, "page.html", *given)  # of one file or a folder?
     assert (code, err.count("\n"), Path("page.html").exists()) == (2, 1, False)
-    assert vaelab("export", run, "page.html/", *given)[0] == 0
+    assert cli("export", run, "page.html/", *given)[0] == 0
     assert Path("page.html/index.html").is_file()
     html = Path("one.html").read_text()
     parts = re.findall(r'<script type="text/plain" data-part="([^"]+)">([^<]*)</script>', html)
@@ -402,7 +403,7 @@ def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
         check_folder(tmp_path / "precious.txt", overwrite=True)
 
 
-def test_wishes_that_cannot_be(vaelab: Typed, run: Path, small_runtime: Path) -> None:
+def test_wishes_that_cannot_be(cli: Typed, run: Path, small_runtime: Path) -> None:
     Path("mine.html").write_text("<p>mine</p>")
     single = ("--to", "web", "--single-file", "--runtime", small_runtime, "--overwrite")
     for words, wanted in (
@@ -412,7 +413,7 @@ def test_wishes_that_cannot_be(vaelab: Typed, run: Path, small_runtime: Path) ->
         (("mine.html/page.html", *single), "is a file"),
         (("site",), "--to"),
     ):
-        code, _, err = vaelab("export", run, *words)
+        code, _, err = cli("export", run, *words)
         assert code != 0
         assert wanted in err
     assert Path("mine.html").read_text() == "<p>mine</p>"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typed import TINY_WORDS, Typed
 
-from vaelab import catalog
 from vaelab.run import Run
+from vaelab.system import registry as catalog
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -36,27 +36,27 @@ def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     catalog.names.cache_clear()
     yield
     monkeypatch.undo()
-    for name in ("vaelab.objectives.free", "vaelab.metrics.spread"):
+    for name in ("vaelab.training.objectives.free", "vaelab.evaluation.metrics.spread"):
         sys.modules.pop(name, None)
     catalog.names.cache_clear()
 
 
-def test_the_objective_trains_resumes_and_is_checked(vaelab: Typed, extended: None) -> None:
+def test_the_objective_trains_resumes_and_is_checked(cli: Typed, extended: None) -> None:
     words = ["train", "digits", *TINY_WORDS, "--set", "objective.name=free", "--set", "objective.free_nats=3"]
-    code, _, err = vaelab(*words, "--run", "run")
+    code, _, err = cli(*words, "--run", "run")
     assert (code, err) == (0, "")
     history = Run("run").history
     np.testing.assert_allclose(history["loss"], history["reconstruction"] + np.maximum(history["kl"], 3), rtol=1e-5)
     np.testing.assert_array_equal(history["free_kl"], np.maximum(history["kl"], 3))
-    assert vaelab(*words, "--run", "run")[1].count("is done already") == 1
-    code, _, err = vaelab("train", "digits", "--set", "objective.name=free", "--set", "objective.free_nats=-1")
+    assert cli(*words, "--run", "run")[1].count("is done already") == 1
+    code, _, err = cli("train", "digits", "--set", "objective.name=free", "--set", "objective.free_nats=-1")
     assert (code, err.count("\n")) == (2, 1)
     assert "objective.free_nats" in err
 
 
-def test_the_metric_is_measured_with_the_others(vaelab: Typed, extended: None) -> None:
-    assert vaelab("train", "digits", *TINY_WORDS, "--run", "run")[0] == 0
-    code, out, _ = vaelab("evaluate", "run", "--metrics", "spread,active_units", "--json")
+def test_the_metric_is_measured_with_the_others(cli: Typed, extended: None) -> None:
+    assert cli("train", "digits", *TINY_WORDS, "--run", "run")[0] == 0
+    code, out, _ = cli("evaluate", "run", "--metrics", "spread,active_units", "--json")
     assert code == 0
     found = json.loads(out)
     variances = found["active_units"]["variance_of_means"]

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from vectors import Case
 
 from vaelab import recipe
-from vaelab.batches import Batches
-from vaelab.facts import Facts
-from vaelab.model import VAE, initialise
-from vaelab.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
-from vaelab.runtime import Noise, autocast
-from vaelab.state import begin
-from vaelab.steps import Steps
+from vaelab.data.loader import Batches
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE, initialise
+from vaelab.system.device import Noise, autocast
+from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
+from vaelab.training.state import begin
+from vaelab.training.step import Steps
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 SHAPE = (1, 9, 8)

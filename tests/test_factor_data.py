@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from vaelab import catalog, lab
-from vaelab.datasets import _packed
-from vaelab.datasets._packed import as_classes
-from vaelab.images import Images
+import vaelab
+from vaelab.data.datasets import _packed
+from vaelab.data.datasets._packed import as_classes
+from vaelab.data.images import Images
+from vaelab.system import registry as catalog
 
 Content = dict[str, NDArray[Any]]
 NAMES = ("dsprites", "shapes3d", "arrays")
@@ -330,7 +331,7 @@ def test_a_disk_without_room(name: str, folder: Path, cache: Path, monkeypatch: 
 
 def test_checking(name: str, folder: Path) -> None:
     path = put(name, folder / PUBLISHED[name])
-    ((found, place, verdicts),) = lab.check_data(folder)
+    ((found, place, verdicts),) = vaelab.check_data(folder)
     assert (found, place) == (name, str(path))
     published = module(name).ABOUT.splits["train"]
     words = "ok" if published is None else f"ok (12 images; published are {published:,})"
@@ -344,7 +345,7 @@ def test_a_published_set_that_is_not_whole_says_so_in_its_notes(folder: Path) ->
 
 def test_packing_as_a_training_would(name: str, folder: Path) -> None:
     put(name, folder / PUBLISHED[name])
-    packed = lab.pack_data(folder, set={"data.valid": 4})
+    packed = vaelab.pack_data(folder, set={"data.valid": 4})
     assert (packed.data["data"], len(packed.train), len(packed.valid)) == (name, 8, 4)
     assert packed.train.factor_sizes == EXPECTED[name]["sizes"]
     assert packed.valid.factors is not None

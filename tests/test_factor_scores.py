@@ -13,12 +13,12 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from vectors import Case
 
-from vaelab.images import Images
-from vaelab.latent import Codes
-from vaelab.metrics import beta_score, factor_score
-from vaelab.metrics._sharing import draw_sharing
-from vaelab.metrics.beta_score import accuracies_of_classifier, distances
-from vaelab.metrics.factor_score import accuracy_of_votes, global_variances, votes
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import beta_score, factor_score
+from vaelab.evaluation.metrics._sharing import draw_sharing
+from vaelab.evaluation.metrics.beta_score import accuracies_of_classifier, distances
+from vaelab.evaluation.metrics.factor_score import accuracy_of_votes, global_variances, votes
+from vaelab.models.codes import Codes
 
 VARYING = [
     "perfect",

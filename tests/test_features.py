@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from vaelab import downloads
-from vaelab.datasets import digits
-from vaelab.downloads import DownloadFailed
-from vaelab.facts import Facts
-from vaelab.images import Images, as_tensor, to_float
-from vaelab.lab import features as lab_features
-from vaelab.lab.features import classifier_of, extractor_of
-from vaelab.metrics import _features, frechet, kid, precision_recall
-from vaelab.metrics._features import Extractor, Inception, PrincipalComponents, find_inception, load_inception
-from vaelab.model import VAE
-from vaelab.objectives import _classify
+from vaelab.data.datasets import digits
+from vaelab.data.images import Images, as_tensor, to_float
+from vaelab.evaluation import _classify
+from vaelab.evaluation import classifier as lab_features
+from vaelab.evaluation import features as _features
+from vaelab.evaluation.classifier import classifier_of, extractor_of
+from vaelab.evaluation.features import Extractor, Inception, PrincipalComponents, find_inception, load_inception
+from vaelab.evaluation.metrics import frechet, kid, precision_recall
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import download as downloads
+from vaelab.system.download import DownloadFailed
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 CPU = torch.device("cpu")

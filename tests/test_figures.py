@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from vaelab import catalog
+from vaelab.data.images import Images
 from vaelab.figures import (
     CLASS_COLOURS,
     aggregate,
@@ -25,8 +25,8 @@ from vaelab.figures import (
     render,
 )
 from vaelab.figures._sheet import sheet_figure
-from vaelab.images import Images
-from vaelab.latent import Codes
+from vaelab.models.codes import Codes
+from vaelab.system import registry as catalog
 
 NAMES = catalog.names("figures")
 FROM_MODEL = [name for name in NAMES if hasattr(catalog.load("figures", name), "compute")]

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from vaelab.files import (
+from vaelab.system.files import (
     DamagedFile,
     NotAFile,
     check_file,

@@ -16,13 +16,14 @@ from PIL import Image
 from pyarrow import csv, parquet
 from typed import Typed, train_small
 
-from vaelab import lab, scanning
-from vaelab.datasets import folder
-from vaelab.datasets.folder import find, get, load
-from vaelab.images import Images
-from vaelab.pictures import encode_png
+import vaelab
+from vaelab.data import scan as scanning
+from vaelab.data.datasets import folder
+from vaelab.data.datasets.folder import find, get, load
+from vaelab.data.images import Images
+from vaelab.data.pictures import encode_png
+from vaelab.data.scan import Entry
 from vaelab.run import Run
-from vaelab.scanning import Entry
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=20",
         "--set", "training.threads=1"]  # fmt: skip
@@ -385,7 +386,7 @@ def test_a_later_load_decodes_nothing_and_lists_the_files_once(tmp_path: Path, m
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(folder, "scan", count)
-    monkeypatch.setattr("vaelab.decoding.decode", fail)
+    monkeypatch.setattr("vaelab.data.decode.decode", fail)
     again = both(root)
     assert [part.digest for part in again] == [part.digest for part in before]
     assert scans == [root]
@@ -433,9 +434,9 @@ def one_line(err: str) -> str:
     return err
 
 
-def test_check_lists_what_is_wrong(vaelab: Typed, tmp_path: Path) -> None:
+def test_check_lists_what_is_wrong(cli: Typed, tmp_path: Path) -> None:
     messy(tmp_path / "own")
-    code, out, err = vaelab("data", "check", "own")
+    code, out, err = cli("data", "check", "own")
     assert (code, err) == (1, "")
     lines = [line.strip() for line in out.splitlines()]
     assert lines[0] == "folder in own:"
@@ -454,19 +455,19 @@ def test_check_lists_what_is_wrong(vaelab: Typed, tmp_path: Path) -> None:
     }
     for name in ("bomb.png", "empty.png", "half.png", "nowhere.png", "pipe.png", "text.jpg"):
         (tmp_path / "own" / name).unlink()
-    code, out, _ = vaelab("data", "check", "own", "--json")
+    code, out, _ = cli("data", "check", "own", "--json")
     assert code == 0
     assert json.loads(out)[0]["files"][-1] == {"file": "9 of 9 pictures", "verdict": "ok"}
 
 
-def test_check_and_messages_survive_any_name(vaelab: Typed, tmp_path: Path) -> None:
+def test_check_and_messages_survive_any_name(cli: Typed, tmp_path: Path) -> None:
     put_many(tmp_path / "own", 3)
     for name in ("two\nlines.png", "\x1b[2J.png", os.fsdecode(b"\xff.png"), "notes.\x07", "🐈.png"):
         try:
             (tmp_path / "own" / name).write_bytes(b"")
         except OSError as error:
             pytest.skip(f"this file system refuses the name: {error}")
-    code, out, _ = vaelab("data", "check", "own")
+    code, out, _ = cli("data", "check", "own")
     assert code == 1
     assert len(out.splitlines()) == 1 + 4 + 1 + 1
     assert {line.strip() for line in out.splitlines()} >= {
@@ -474,12 +475,12 @@ def test_check_and_messages_survive_any_name(vaelab: Typed, tmp_path: Path) -> N
         "1 file with .\\x07: ok, left out: not a picture's ending",
     }  # fmt: skip
     assert not set(out) & {"\x1b", "\x07"}
-    one_line(vaelab("train", "folder", *TINY, "--data", "own", "--strict")[2])
+    one_line(cli("train", "folder", *TINY, "--data", "own", "--strict")[2])
 
 
-def test_pack_says_what_a_training_would_load(vaelab: Typed, tmp_path: Path, cache: Path) -> None:
+def test_pack_says_what_a_training_would_load(cli: Typed, tmp_path: Path, cache: Path) -> None:
     messy(tmp_path / "own")
-    code, out, err = vaelab("data", "pack", "own", "--set", "data.size=16")
+    code, out, err = cli("data", "pack", "own", "--set", "data.size=16")
     assert (code, err) == (0, "")
     train, test = both(tmp_path / "own", size=16)
     lines = out.splitlines()
@@ -491,9 +492,9 @@ def test_pack_says_what_a_training_would_load(vaelab: Typed, tmp_path: Path, cac
         assert all(out.count(note) == 1 for note in lost)
     assert "left out of train" in out
     packs = sorted(path.name for path in cache.iterdir())
-    assert vaelab("data", "pack", "own", "--set", "data.size=16")[0] == 0
+    assert cli("data", "pack", "own", "--set", "data.size=16")[0] == 0
     assert sorted(path.name for path in cache.iterdir()) == packs
-    code, _, err = vaelab("data", "pack", "own", "--strict")
+    code, _, err = cli("data", "pack", "own", "--strict")
     assert code == 1
     assert "leave data.strict (--strict) out to go on without them" in one_line(err)
 
@@ -506,7 +507,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         put(place / "my pictures" / ("cat 猫" if i % 2 else "dog") / f"{i} é.png", (20 + i, 60 - i), (6 * i, 100, 50))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        lab.train("folder", {"network.name": "mlp", "network.hidden": [16], "training.steps": 20,
+        vaelab.train("folder", {"network.name": "mlp", "network.hidden": [16], "training.steps": 20,
                              "training.threads": 1}, data=place / "my pictures", run=place / "run")  # fmt: skip
     return place / "run", place / "my pictures"
 
@@ -542,69 +543,69 @@ def test_a_run_on_own_pictures_is_complete(trained: tuple[Path, Path]) -> None:
 
 
 def test_the_same_command_again_says_done_and_other_pictures_are_refused(
-    vaelab: Typed, finished: tuple[Path, Path], tmp_path: Path
+    cli: Typed, finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
     run, place = finished
-    code, out, err = vaelab("train", "folder", *TINY, "--data", place, "--run", run)
+    code, out, err = cli("train", "folder", *TINY, "--data", place, "--run", run)
     assert (code, err) == (0, "")
     assert "is done already" in out
     put_many(tmp_path / "others", 12)
-    code, _, err = vaelab("train", "folder", *TINY, "--data", "others", "--run", run)
+    code, _, err = cli("train", "folder", *TINY, "--data", "others", "--run", run)
     assert code == 1
     assert "others are not those that" in one_line(err)
     assert "was trained on: name these with --data, or train into another --run" in err
-    assert vaelab("evaluate", run)[0] == 0
+    assert cli("evaluate", run)[0] == 0
 
 
 def test_going_on_after_a_picture_was_added_says_what_is_wrong(
-    vaelab: Typed, finished: tuple[Path, Path], tmp_path: Path
+    cli: Typed, finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
     run, place = finished
     (run / "model.safetensors").unlink()  # as if it had been stopped
     assert scanning.hashed("dog/new.png") >= (1 << 64) // 10
     put(place / "dog" / "new.png", shade=(1, 2, 3))
-    code, _, err = vaelab("train", "folder", *TINY, "--data", place, "--run", run)
+    code, _, err = cli("train", "folder", *TINY, "--data", place, "--run", run)
     assert code == 1
     assert "the images in" in one_line(err)
     assert "are not those that" in err
     (place / "dog" / "new.png").unlink()
-    assert vaelab("train", "folder", *TINY, "--data", place, "--run", run)[0] == 0
+    assert cli("train", "folder", *TINY, "--data", place, "--run", run)[0] == 0
 
 
-def test_pictures_of_other_sizes_by_a_run(vaelab: Typed, finished: tuple[Path, Path], tmp_path: Path) -> None:
+def test_pictures_of_other_sizes_by_a_run(cli: Typed, finished: tuple[Path, Path], tmp_path: Path) -> None:
     run, _ = finished
     put(tmp_path / "new" / "large ä.jpg", (300, 200), (200, 30, 30))
     put(tmp_path / "new" / "in" / "grey.png", (8, 90))
     Image.new("RGBA", (16, 16), (0, 0, 0, 0)).save(tmp_path / "new" / "clear.png")  # on white, as in training
     for ending in ("parquet", "csv"):
-        assert vaelab("encode", run, "new", "--out", f"codes.{ending}")[0] == 0
+        assert cli("encode", run, "new", "--out", f"codes.{ending}")[0] == 0
     names = ["clear.png", "in/grey.png", "large ä.jpg"]
     assert parquet.read_table(tmp_path / "codes.parquet")["image"].to_pylist() == names
     assert csv.read_csv(tmp_path / "codes.csv")["image"].to_pylist() == names
-    assert vaelab("reconstruct", run, "new", "--out", "pairs.png")[0] == 0
+    assert cli("reconstruct", run, "new", "--out", "pairs.png")[0] == 0
     with Image.open(tmp_path / "pairs.png") as sheet:
         clear = np.asarray(sheet)[:: 96 // 16, :: 96 // 16][2:18, 2:18]
     assert (clear == 255).all()
-    assert vaelab("reconstruct", run, "new", "--out", "one by one")[0] == 0
+    assert cli("reconstruct", run, "new", "--out", "one by one")[0] == 0
     assert len(list((tmp_path / "one by one").iterdir())) == 3
     shutil.make_archive("new", "zip", "new")
-    assert vaelab("encode", run, "new.zip", "--out", "codes.npz")[0] == 0
+    assert cli("encode", run, "new.zip", "--out", "codes.npz")[0] == 0
     assert np.load(tmp_path / "codes.npz")["names"].tolist() == names
     (tmp_path / "new" / "broken.png").write_bytes(b"")
     shutil.make_archive("broken", "zip", "new")
-    assert "broken.zip/broken.png: empty file" in one_line(vaelab("encode", run, "broken.zip", "--out", "no.csv")[2])
-    code, _, err = vaelab("encode", run, "new", "--out", "no.csv")
+    assert "broken.zip/broken.png: empty file" in one_line(cli("encode", run, "broken.zip", "--out", "no.csv")[2])
+    code, _, err = cli("encode", run, "new", "--out", "no.csv")
     assert code == 1
     assert "new/broken.png: empty file" in one_line(err)
 
 
-def test_the_size_may_be_set_and_the_same_command_goes_on(vaelab: Typed, tmp_path: Path) -> None:
+def test_the_size_may_be_set_and_the_same_command_goes_on(cli: Typed, tmp_path: Path) -> None:
     root = put_many(tmp_path / "own", 31, (40, 30))  # fewer than a batch
     overrides = {"data.size": 24, "training.steps": 20}
     train_small(tmp_path / "run", overrides, name="folder", data=root)
     assert Run.open(tmp_path / "run").recipe.data["size"] == 24
     words = [*TINY, "--set", "data.size=24", "--data", "own", "--run", "run"]
-    assert "is done already" in vaelab("train", "folder", *words)[1]
+    assert "is done already" in cli("train", "folder", *words)[1]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -618,11 +619,9 @@ def test_a_model_of_one_picture_or_two(tmp_path: Path, count: int) -> None:
 @pytest.mark.parametrize(
     ("size", "channels"), [("8", [32]), ("[20,33]", [32, 64]), ("28", [32, 64]), ("256", [32, 64, 128, 256, 256, 256])]
 )
-def test_network_latents_and_weight_suit_the_size(
-    vaelab: Typed, tmp_path: Path, size: str, channels: list[int]
-) -> None:
+def test_network_latents_and_weight_suit_the_size(cli: Typed, tmp_path: Path, size: str, channels: list[int]) -> None:
     put_many(tmp_path / "own", 100, (300, 300))
-    code, out, err = vaelab("train", "folder", "--data", "own", "--set", f"data.size={size}", "--dry-run", "--json")
+    code, out, err = cli("train", "folder", "--data", "own", "--set", f"data.size={size}", "--dry-run", "--json")
     assert (code, err) == (0, "")
     recipe = json.loads(out)["recipe"]
     assert recipe["network"]["channels"] == channels
@@ -652,11 +651,11 @@ def test_network_latents_and_weight_suit_the_size(
         (["data", "get", "folder"], 1, "vaelab train folder --data PATH"),
     ],
 )  # fmt: skip
-def test_wrong_usage_gets_one_line(vaelab: Typed, tmp_path: Path, words: list[str], code: int, says: str) -> None:
+def test_wrong_usage_gets_one_line(cli: Typed, tmp_path: Path, words: list[str], code: int, says: str) -> None:
     (tmp_path / "empty").mkdir()
     put_many(tmp_path / "own", 3)
     (tmp_path / "half.zip").write_bytes(b"PK\3\4half")
     (tmp_path / "page.zip").write_bytes(b"<!DOCTYPE html>")
-    found, _, err = vaelab(*words)
+    found, _, err = cli(*words)
     assert found == code
     assert says in one_line(err)

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 from typed import Typed
 
-from vaelab.containers import Unreadable
-from vaelab.datasets import folder
-from vaelab.decoding import Framing, decode, look
-from vaelab.formats import PLUGINS, identify, open_picture
-from vaelab.opening import MAX_PIXELS
+from vaelab.data.containers import Unreadable
+from vaelab.data.datasets import folder
+from vaelab.data.decode import Framing, decode, look
+from vaelab.data.formats import PLUGINS, identify, open_picture
+from vaelab.data.opening import MAX_PIXELS
 
 
 def halves(height: int = 48, width: int = 40) -> Image.Image:
@@ -83,11 +83,11 @@ def test_every_format_is_told_by_its_bytes_and_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIC", "JPEG 2000", "PNM"])
 @pytest.mark.parametrize("name", ["a.jpg", "b.png"])
-def test_a_wrong_ending_changes_nothing(tmp_path: Path, vaelab: Typed, kind: str, name: str) -> None:
+def test_a_wrong_ending_changes_nothing(tmp_path: Path, cli: Typed, kind: str, name: str) -> None:
     place = tmp_path / "own"
     place.mkdir()
     (place / name).write_bytes(WRITERS[kind]())
-    code, out, _ = vaelab("data", "check", "own")
+    code, out, _ = cli("data", "check", "own")
     assert (code, name in out) == (0, False)
 
 
@@ -210,7 +210,7 @@ def test_heic_without_its_extra_names_the_extra(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_pictures_without_an_ending_are_found_by_their_bytes(tmp_path: Path, vaelab: Typed, packed: bool) -> None:
+def test_pictures_without_an_ending_are_found_by_their_bytes(tmp_path: Path, cli: Typed, packed: bool) -> None:
     files = {"a.png": saved(halves(), "PNG"), "b": saved(halves(), "PNG"), "c.dat": b"numbers"}
     place = tmp_path / ("own.zip" if packed else "own")
     if packed:
@@ -221,7 +221,7 @@ def test_pictures_without_an_ending_are_found_by_their_bytes(tmp_path: Path, vae
         place.mkdir()
         for name, content in files.items():
             (place / name).write_bytes(content)
-    code, out, _ = vaelab("data", "check", place.name)
+    code, out, _ = cli("data", "check", place.name)
     assert code == 1
     assert [line for line in out.splitlines() if "PNG" in line and "without an ending" in line and ": ok" not in line]
     assert [line for line in out.splitlines() if ".dat" in line and ": ok" in line]

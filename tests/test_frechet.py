@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from vectors import CASES, Case
 
-from vaelab.facts import Facts
-from vaelab.images import Images
-from vaelab.likelihoods.gaussian import NormalPixels
-from vaelab.metrics import _features, frechet, kid
-from vaelab.metrics.frechet import frechet_distance
-from vaelab.metrics.kid import kernel_distance
-from vaelab.model import VAE
+from vaelab.data.images import Images
+from vaelab.evaluation import features as _features
+from vaelab.evaluation.metrics import frechet, kid
+from vaelab.evaluation.metrics.frechet import frechet_distance
+from vaelab.evaluation.metrics.kid import kernel_distance
+from vaelab.models.likelihoods.gaussian import NormalPixels
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 both = pytest.mark.parametrize(("module", "name"), [(frechet, "frechet_distance"), (kid, "kernel_distance")])

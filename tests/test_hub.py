@@ -23,10 +23,11 @@ from PIL import Image
 from pyarrow import parquet
 from typed import Typed
 
-from vaelab import hub, runtime
-from vaelab.datasets import _celeba_layouts, celeba
-from vaelab.downloads import DownloadFailed
-from vaelab.hub import download
+from vaelab.data import hub
+from vaelab.data.datasets import _celeba_layouts, celeba
+from vaelab.data.hub import download
+from vaelab.system import device as runtime
+from vaelab.system.download import DownloadFailed
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = {f"data/train-0000{i}-of-00002.parquet": bytes(range(256)) * (400 + 100 * i) for i in range(2)}
@@ -349,18 +350,18 @@ def mirror(sizes: dict[str, int]) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+def cli(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """As always, and CelebA is small."""
     for module in (celeba, _celeba_layouts):
         monkeypatch.setattr(module, "PUBLISHED", SIZES)
-    return vaelab
+    return cli
 
 
 def test_get_celeba_states_its_terms_and_then_it_is_there(
-    serve: Callable[..., Hub], vaelab: Typed, tmp_path: Path
+    serve: Callable[..., Hub], cli: Typed, tmp_path: Path
 ) -> None:
     server = serve(mirror(SIZES))
-    code, out, err = vaelab("data", "get", "celeba")
+    code, out, err = cli("data", "get", "celeba")
     assert code == 0
     assert out == f"celeba: {tmp_path / 'cache' / 'vaelab' / 'celeba'}\n"
     assert "non-commercial research only" in err
@@ -370,25 +371,25 @@ def test_get_celeba_states_its_terms_and_then_it_is_there(
     assert np.asarray(images.attributes).tolist() == [[True, False]] * 3
     assert images.notes[1:] == ()
     asked = len(server.asked)
-    assert vaelab("data", "get", "celeba")[0] == 0
+    assert cli("data", "get", "celeba")[0] == 0
     assert len(server.asked) == asked
-    assert vaelab("data", "get", "celeba", "--to", "here")[1] == "celeba: here\n"
-    assert vaelab("data", "check", "here")[0] == 0
+    assert cli("data", "get", "celeba", "--to", "here")[1] == "celeba: here\n"
+    assert cli("data", "check", "here")[0] == 0
 
 
-def test_the_official_files_beside_it_do_not_matter(serve: Callable[..., Hub], vaelab: Typed, tmp_path: Path) -> None:
+def test_the_official_files_beside_it_do_not_matter(serve: Callable[..., Hub], cli: Typed, tmp_path: Path) -> None:
     serve(mirror(SIZES))
     (tmp_path / "here" / "img_align_celeba").mkdir(parents=True)
     (tmp_path / "here" / "img_align_celeba" / "000001.jpg").write_bytes(b"")
-    assert vaelab("data", "get", "celeba", "--to", "here")[0] == 0
+    assert cli("data", "get", "celeba", "--to", "here")[0] == 0
 
 
 @pytest.mark.parametrize("sizes", [{**SIZES, "valid": 1}, {"train": 3, "valid": 2}])
 def test_other_counts_than_published_are_no_success(
-    serve: Callable[..., Hub], vaelab: Typed, sizes: dict[str, int]
+    serve: Callable[..., Hub], cli: Typed, sizes: dict[str, int]
 ) -> None:
     serve(mirror(sizes))
-    code, _, err = vaelab("data", "get", "celeba")
+    code, _, err = cli("data", "get", "celeba")
     assert code == 1
     said = err.splitlines()[-1]
     assert said.startswith("vaelab: flwrlabs/celeba has sent 3 train, ")
@@ -397,17 +398,17 @@ def test_other_counts_than_published_are_no_success(
 
 
 def test_nobody_there_is_one_line_that_names_the_official_source(
-    serve: Callable[..., Hub], vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Hub], cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         point_to(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}")
-    code, out, err = vaelab("data", "get", "celeba")
+    code, out, err = cli("data", "get", "celeba")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].startswith("vaelab: flwrlabs/celeba could not be asked for (")
     assert "The official source instead: CelebA is for non-commercial research only" in err.splitlines()[-1]
     assert celeba.OFFICIAL in err.splitlines()[-1]
     assert "Traceback" not in err
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    err = vaelab("data", "get", "celeba")[2]
+    err = cli("data", "get", "celeba")[2]
     assert "pip install 'vaelab[hub]'. The official source instead" in err.splitlines()[-1]

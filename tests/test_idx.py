@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from vaelab.datasets import fashion, mnist
-from vaelab.idx import parse_idx, unpack, write_idx
-from vaelab.images import Images
+from vaelab.data.datasets import fashion, mnist
+from vaelab.data.idx import parse_idx, unpack, write_idx
+from vaelab.data.images import Images
 
 REAL_MNIST = Path(__file__).resolve().parents[2] / "shared/data/mnist"
 NAMES = (
@@ -97,7 +97,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     def refuse(*_args: object, **_options: object) -> None:
         pytest.fail("asked for a download")
 
-    monkeypatch.setattr("vaelab.idx.fetch", refuse)
+    monkeypatch.setattr("vaelab.data.idx.fetch", refuse)
     return given, cache / "vaelab"
 
 

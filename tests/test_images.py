@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vaelab.batches import Batches
-from vaelab.images import (
-    Images,
-    as_model_input,
-    binarize,
-    split_off,
-    to_float,
-    to_uint8,
-)
+from vaelab.data.images import Images, as_model_input, binarize, split_off, to_float, to_uint8
+from vaelab.data.loader import Batches
 
 CPU = torch.device("cpu")
 GREY, RGB = (1, 9, 8), (3, 9, 8)

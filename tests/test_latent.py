@@ -11,10 +11,10 @@ from scipy.stats import norm
 from sklearn.decomposition import PCA
 from torch import nn
 
-from vaelab import latent
-from vaelab import model as model_module
-from vaelab.images import Images
-from vaelab.model import VAE
+from vaelab.data.images import Images
+from vaelab.models import codes as latent
+from vaelab.models import vae as model_module
+from vaelab.models.vae import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 

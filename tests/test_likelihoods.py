@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Normal
 
-from vaelab import catalog
-from vaelab.facts import Facts
+from vaelab.models.spec import Facts
+from vaelab.system import registry as catalog
 
 FACTS = Facts(image_shape=(3, 8, 9), latent_dim=2, num_images=10)
 every_likelihood = pytest.mark.parametrize("name", catalog.names("likelihoods"))

@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab import catalog
-from vaelab.facts import Facts
-from vaelab.images import Images
-from vaelab.latent import encode_images
-from vaelab.likelihoods.gaussian import NormalPixels
-from vaelab.metrics import active_units, likelihood, nll
-from vaelab.metrics.nll import iwae_bound
-from vaelab.model import VAE
-from vaelab.runtime import Noise
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import active_units, likelihood, nll
+from vaelab.evaluation.metrics.nll import iwae_bound
+from vaelab.models.codes import encode_images
+from vaelab.models.likelihoods.gaussian import NormalPixels
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
+from vaelab.system.device import Noise
 
 SIDE, NOISE = 8, 0.1
 D = SIDE * SIDE

@@ -17,12 +17,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from vaelab import catalog
-from vaelab.facts import Facts
-from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
-from vaelab.likelihoods.gaussian import Likelihood, NormalPixels
-from vaelab.metrics import (
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import (
     active_units,
     beta_score,
     decomposition,
@@ -36,8 +32,12 @@ from vaelab.metrics import (
     precision_recall,
     sparsity,
 )
-from vaelab.metrics import likelihood as likelihood_metric
-from vaelab.model import VAE
+from vaelab.evaluation.metrics import likelihood as likelihood_metric
+from vaelab.models.codes import Codes, encode_images
+from vaelab.models.likelihoods.gaussian import Likelihood, NormalPixels
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 MEASURES = [name for name in catalog.names("metrics") if hasattr(catalog.load("metrics", name), "measure")]

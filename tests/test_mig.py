@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from vectors import CASES, Case
 
-from vaelab.images import Images
-from vaelab.latent import Codes
-from vaelab.metrics import mig
-from vaelab.metrics._factors import draw, draw_parts, entropy, histogram_bins, mutual_information, varying
-from vaelab.metrics.decomposition import aggregate_densities
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import mig
+from vaelab.evaluation.metrics._factors import draw, draw_parts, entropy, histogram_bins, mutual_information, varying
+from vaelab.evaluation.metrics.decomposition import aggregate_densities
+from vaelab.models.codes import Codes
 
 SETS = [name.split("/")[1] for name in CASES if name.startswith("disent/") and name.endswith("/mig")]
 GRID = np.stack(np.meshgrid(*map(np.arange, (3, 4, 2)), indexing="ij"), -1).reshape(-1, 3)

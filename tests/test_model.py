@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from vaelab import model as model_module
-from vaelab.distributions import LOG_VAR_RANGE, DiagonalNormal
-from vaelab.images import Images
-from vaelab.model import VAE
+from vaelab.data.images import Images
+from vaelab.models import vae as model_module
+from vaelab.models.distributions import LOG_VAR_RANGE, DiagonalNormal
+from vaelab.models.vae import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 GREY, COLOUR = (1, 9, 8), (3, 10, 9)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelab import catalog, recipe
-from vaelab.facts import Facts
-from vaelab.model import VAE, initialise
-from vaelab.networks.conv import UpConvolution, feature_sizes
+from vaelab import recipe
+from vaelab.models.networks.conv import UpConvolution, feature_sizes
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE, initialise
+from vaelab.system import registry as catalog
 
 every_network = pytest.mark.parametrize("name", catalog.names("networks"))
 sides = st.integers(8, 40)

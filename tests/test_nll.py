@@ -15,15 +15,17 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab import evaluation, recipe, runtime
-from vaelab.distributions import DiagonalNormal
-from vaelab.facts import Facts
-from vaelab.images import Images
-from vaelab.likelihoods import bernoulli, gaussian
-from vaelab.metrics import likelihood, nll
-from vaelab.metrics.likelihood import bits_per_dim
-from vaelab.metrics.nll import iwae_bound
-from vaelab.model import VAE
+from vaelab import recipe
+from vaelab.data.images import Images
+from vaelab.evaluation import evaluate as evaluation
+from vaelab.evaluation.metrics import likelihood, nll
+from vaelab.evaluation.metrics.likelihood import bits_per_dim
+from vaelab.evaluation.metrics.nll import iwae_bound
+from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.likelihoods import bernoulli, gaussian
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import device as runtime
 
 
 class Linear(nn.Module):

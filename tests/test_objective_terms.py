@@ -15,19 +15,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from vectors import Case
 
-from vaelab import catalog, recipe
-from vaelab.distributions import DiagonalNormal
-from vaelab.facts import Facts
-from vaelab.likelihoods.bernoulli import BernoulliPixels
-from vaelab.likelihoods.gaussian import NormalPixels
-from vaelab.model import VAE
-from vaelab.objectives import info
-from vaelab.objectives.dip import code_covariance, covariance_penalties
-from vaelab.objectives.info import mmd_squared
-from vaelab.objectives.iwae import effective_samples, iwae_bound
-from vaelab.ranks import Ranks
-from vaelab.runtime import Noise
-from vaelab.schedules import linear_capacity
+from vaelab import recipe
+from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.likelihoods.bernoulli import BernoulliPixels
+from vaelab.models.likelihoods.gaussian import NormalPixels
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
+from vaelab.system.device import Noise
+from vaelab.system.distributed import Ranks
+from vaelab.training.objectives import info
+from vaelab.training.objectives.dip import code_covariance, covariance_penalties
+from vaelab.training.objectives.info import mmd_squared
+from vaelab.training.objectives.iwae import effective_samples, iwae_bound
+from vaelab.training.schedules import linear_capacity
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 CPU, SHAPE, LATENTS = torch.device("cpu"), (1, 9, 8), 3

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vaelab import catalog
-from vaelab.facts import Facts
-from vaelab.model import VAE
-from vaelab.ranks import Share
-from vaelab.runtime import Noise
-from vaelab.schedules import linear_warmup
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
+from vaelab.system.device import Noise
+from vaelab.system.distributed import Share
+from vaelab.training.schedules import linear_warmup
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 every_objective = pytest.mark.parametrize("name", catalog.names("objectives"))

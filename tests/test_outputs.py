@@ -17,15 +17,18 @@ from pyarrow import csv, parquet
 from torch import nn
 from typed import Typed
 
-from vaelab import lab, recipe, runtime
-from vaelab import model as model_module
-from vaelab.files import free_path, save_tensors
-from vaelab.images import Images, to_uint8
-from vaelab.lab import outputs, tables
-from vaelab.lab.plans import run_directory
-from vaelab.latent import encode_images
-from vaelab.model import VAE
-from vaelab.pictures import Numbered, encode_png
+import vaelab
+from vaelab import recipe
+from vaelab.api import outputs
+from vaelab.api.plan import run_directory
+from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import Numbered, encode_png
+from vaelab.exporters import tables
+from vaelab.models import vae as model_module
+from vaelab.models.codes import encode_images
+from vaelab.models.vae import VAE
+from vaelab.system import device as runtime
+from vaelab.system.files import free_path, save_tensors
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 SHAPE = (1, 8, 8)
@@ -67,12 +70,12 @@ def names_in(folder: Path) -> list[str]:
 @pytest.mark.usefixtures("chunks_of_four")
 def test_tables_hold_the_codes_of_all_images(model_file: Path, tmp_path: Path, count: int) -> None:
     np.save(tmp_path / "a.npy", some_pixels(count))
-    codes = encode_images(lab.load(model_file), Images(some_pixels(count)))
+    codes = encode_images(vaelab.load(model_file), Images(some_pixels(count)))
     expected = np.concatenate([codes.mean, codes.log_var], axis=1)
     names = [f"a.npy[{i}]" for i in range(count)]
     columns = [f"{word}_{j}" for word in ("mean", "log_var") for j in (1, 2, 3)]
     for ending in ("parquet", "csv", "npz"):
-        assert lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"codes.{ending}").is_file()
+        assert vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"codes.{ending}").is_file()
     assert parquet.ParquetFile(tmp_path / "codes.parquet").num_row_groups == -(-count // 12)  # ≥ 10 rows, whole chunks
     for table in (parquet.read_table(tmp_path / "codes.parquet"), csv.read_csv(tmp_path / "codes.csv")):
         assert table.column_names == ["image", *columns]
@@ -117,7 +120,7 @@ def test_the_parts_of_ranks_make_the_file_of_one(tmp_path: Path, ending: str, nu
 
 def test_torchrun_writes_the_file_of_one_process(model_file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", some_pixels(1300))  # three chunks
-    lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / "one.parquet")
+    vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / "one.parquet")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaelab"]
     words = ["encode", model_file, "a.npy", "--out", "two.parquet", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -146,12 +149,12 @@ def test_an_encoding_that_fails_leaves_everything_as_it_was(
     np.save(tmp_path / "a.npy", some_pixels(40))
     monkeypatch.setattr(VAE, "encode", fail_in_the_end)
     with pytest.raises(type(error)):
-        lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"new.{ending}")
+        vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"new.{ending}")
     assert calls == [9]
     (tmp_path / f"old.{ending}").write_bytes(b"old")
     calls[0] = 0
     with pytest.raises(type(error)):
-        lab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"old.{ending}", overwrite=True)
+        vaelab.encode(model_file, tmp_path / "a.npy", out=tmp_path / f"old.{ending}", overwrite=True)
     assert (tmp_path / f"old.{ending}").read_bytes() == b"old"
     assert names_in(tmp_path) == ["a.npy", f"old.{ending}"]
 
@@ -170,15 +173,15 @@ BROKEN = {0: b"", 5: b"no picture", 21: encode_png(some_pixels(1)[0])[:-30]}
 @pytest.mark.parametrize("ending", ["parquet", "csv", "npz"])
 @pytest.mark.usefixtures("chunks_of_four")
 def test_broken_pictures_have_no_row_and_the_others_keep_theirs(
-    vaelab: Typed, model_file: Path, tmp_path: Path, ending: str
+    cli: Typed, model_file: Path, tmp_path: Path, ending: str
 ) -> None:
     write_pictures(tmp_path / "own", 30, BROKEN)
-    code, out, err = vaelab("encode", model_file, "own", "--out", f"codes.{ending}")
+    code, out, err = cli("encode", model_file, "own", "--out", f"codes.{ending}")
     assert (code, out, err.count("\n")) == (0, f"codes.{ending}\n", 1)
     assert "3 of 30" in err
     assert all(f"{i:02d}.png" in err for i in BROKEN)
     kept = [i for i in range(30) if i not in BROKEN]
-    expected = lab.load(model_file).encode(some_pixels(30)[kept]).mean.numpy()
+    expected = vaelab.load(model_file).encode(some_pixels(30)[kept]).mean.numpy()
     if ending == "npz":
         with np.load("codes.npz") as archive:
             names, means = archive["names"].tolist(), archive["mean"]
@@ -194,78 +197,78 @@ def test_broken_pictures_have_no_row_and_the_others_keep_theirs(
 
 @pytest.mark.usefixtures("chunks_of_four")
 def test_broken_pictures_are_left_out_of_scores_and_reconstructions(
-    vaelab: Typed, model_file: Path, tmp_path: Path
+    cli: Typed, model_file: Path, tmp_path: Path
 ) -> None:
     write_pictures(tmp_path / "own", 30, BROKEN)
     kept = [i for i in range(30) if i not in BROKEN]
-    code, _, err = vaelab("reconstruct", model_file, "own", "--out", "all/")
+    code, _, err = cli("reconstruct", model_file, "own", "--out", "all/")
     assert (code, err.count("\n")) == (0, 1)
     assert names_in(tmp_path / "all") == [f"{n:02d}-{i:02d}.png" for n, i in enumerate(kept)]
-    rebuilt = lab.load(model_file).reconstruct(some_pixels(30)[kept])
+    rebuilt = vaelab.load(model_file).reconstruct(some_pixels(30)[kept])
     for n, name in enumerate(names_in(tmp_path / "all")):
         np.testing.assert_allclose(read(tmp_path / "all" / name), rebuilt[n, 0] * 255, atol=0.51)
-    assert vaelab("reconstruct", model_file, "own", "-n", 6, "--out", "some/")[0] == 0
+    assert cli("reconstruct", model_file, "own", "-n", 6, "--out", "some/")[0] == 0
     assert [name[2:4] for name in names_in(tmp_path / "some")] == ["01", "02", "03", "04", "06", "07"]
     with pytest.warns(UserWarning, match=r"00\.png"):
-        lab.reconstruct(model_file, "own", count=2, out="two.png")  # the second chunk is not read
+        vaelab.reconstruct(model_file, "own", count=2, out="two.png")  # the second chunk is not read
 
 
 def test_with_strict_a_broken_picture_is_named_and_nothing_is_written(
-    vaelab: Typed, model_file: Path, tmp_path: Path
+    cli: Typed, model_file: Path, tmp_path: Path
 ) -> None:
     write_pictures(tmp_path / "own", 30, {21: b""})
     for verb, *words in (("encode",), ("reconstruct", "-n", 30), ("reconstruct", "--out", "all/")):
-        code, out, err = vaelab(verb, model_file, "own", "--strict", *words)
+        code, out, err = cli(verb, model_file, "own", "--strict", *words)
         assert (code, out, err) == (1, "", "vaelab: own/21.png: empty file\n")
         assert names_in(tmp_path) == ["own"]
-    assert vaelab("reconstruct", model_file, "own", "-n", 21, "--strict")[0] == 0  # the others are not read
+    assert cli("reconstruct", model_file, "own", "-n", 21, "--strict")[0] == 0  # the others are not read
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_where_no_picture_can_be_read_it_fails_with_one_line_and_no_file(
-    vaelab: Typed, model_file: Path, tmp_path: Path, count: int
+    cli: Typed, model_file: Path, tmp_path: Path, count: int
 ) -> None:
     write_pictures(tmp_path / "own", count, dict.fromkeys(range(count), b"no picture"))
     place = "own/00.png" if count == 1 else "own"
     for verb, *words in (
         ("encode",), ("encode", "--out", "a.npz"), ("reconstruct",), ("reconstruct", "--out", "all/")
     ):  # fmt: skip
-        code, out, err = vaelab(verb, model_file, place, *words)
+        code, out, err = cli(verb, model_file, place, *words)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert err.startswith(f"vaelab: {place}: ")
         assert names_in(tmp_path) == ["own"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open every folder")
-def test_a_folder_that_cannot_be_opened_is_told(vaelab: Typed, model_file: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_opened_is_told(cli: Typed, model_file: Path, tmp_path: Path) -> None:
     write_pictures(tmp_path / "own" / "open", 3, {})
     write_pictures(tmp_path / "own" / "shut", 3, {}).chmod(0)
-    code, _, err = vaelab("encode", model_file, "own", "--out", "a.csv")
+    code, _, err = cli("encode", model_file, "own", "--out", "a.csv")
     assert (code, "shut" in err, err.count("\n")) == (0, True, 1)
-    assert vaelab("encode", model_file, "own", "--strict")[0] == 1
+    assert cli("encode", model_file, "own", "--strict")[0] == 1
     (tmp_path / "own" / "shut").chmod(0o700)
 
 
 # -- names and places -------------------------------------------------------------------------------------------------
 
 
-def test_names_of_any_length_and_script_get_files_of_their_own(vaelab: Typed, model_file: Path, tmp_path: Path) -> None:
+def test_names_of_any_length_and_script_get_files_of_their_own(cli: Typed, model_file: Path, tmp_path: Path) -> None:
     pixels, long = some_pixels(4), "長い名前" * 20  # 240 bytes
     for i, name in enumerate(("a" * 240, f"{long}0", f"{long}1", "short")):
         place = tmp_path / "own" / long / long
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{name}.png").write_bytes(encode_png(pixels[i]))
-    assert vaelab("reconstruct", model_file, "own", "--out", "all/")[0] == 0
+    assert cli("reconstruct", model_file, "own", "--out", "all/")[0] == 0
     names = names_in(tmp_path / "all")
     assert len(names) == 4
     assert [name[0] for name in names] == list("0123")
     assert all(len(name.encode()) <= 255 and name.endswith(".png") for name in names)
     assert len({name[1:] for name in names}) == 4
     again = tmp_path / "again"
-    assert vaelab("reconstruct", model_file, "own", "--out", again)[0] == 0
+    assert cli("reconstruct", model_file, "own", "--out", again)[0] == 0
     assert names_in(again) == names  # the digest is of the name alone
     for name in (f"{'c' * 251}.csv", f"{'p' * 247}.parquet", f"{'n' * 251}.npz"):
-        assert vaelab("encode", model_file, "own", "--out", name)[0] == 0
+        assert cli("encode", model_file, "own", "--out", name)[0] == 0
         assert Path(name).is_file()
 
 
@@ -284,25 +287,25 @@ def test_a_run_may_have_a_name_as_long_as_the_file_system_takes(tmp_path: Path) 
     assert len({longest, second, free_path(longest)}) == 3
 
 
-def test_what_is_a_folder_is_said_by_the_disk_and_by_a_slash(vaelab: Typed, model_file: Path, tmp_path: Path) -> None:
+def test_what_is_a_folder_is_said_by_the_disk_and_by_a_slash(cli: Typed, model_file: Path, tmp_path: Path) -> None:
     np.save("own.npy", some_pixels(5))
     Path("out.v2").mkdir()
     for out in ("out.v2", "samples.2026-11-28/", "new.d/sub.png/", "plain", "of.v3"):
-        code, printed, err = vaelab("sample", model_file, "-n", 3, "--out", out)
+        code, printed, err = cli("sample", model_file, "-n", 3, "--out", out)
         assert (code, err) == (0, "")
         assert names_in(Path(out)) == ["0.png", "1.png", "2.png"]
         assert printed == f"{Path(out)}\n"
     for verb, name in (("encode", "codes.parquet"), ("reconstruct", "")):
         Path(f"{verb}.out").mkdir()
-        assert vaelab(verb, model_file, "own.npy", "--out", f"{verb}.out")[0] == 0
+        assert cli(verb, model_file, "own.npy", "--out", f"{verb}.out")[0] == 0
         assert all(found.endswith(name) for found in names_in(tmp_path / f"{verb}.out"))
-    assert vaelab("encode", model_file, "own.npy", "--out", "encode.out/")[0] == 0
+    assert cli("encode", model_file, "own.npy", "--out", "encode.out/")[0] == 0
     assert len(names_in(tmp_path / "encode.out")) == 2  # the first is not overwritten
-    assert vaelab("encode", model_file, "own.npy", "--out", "tables/")[0] == 0
+    assert cli("encode", model_file, "own.npy", "--out", "tables/")[0] == 0
     for out in ("A.PNG", "codes.CSV", "codes.NPZ", "codes.Parquet"):
         verb = "encode" if "codes" in out else "sample"
         words = ["own.npy"] if verb == "encode" else []
-        assert vaelab(verb, model_file, *words, "--out", out)[0] == 0
+        assert cli(verb, model_file, *words, "--out", out)[0] == 0
         assert Path(out).is_file()
     np.testing.assert_array_equal(np.load("codes.NPZ")["mean"].shape, (5, 3))
     assert csv.read_csv("codes.CSV").num_rows == 5
@@ -313,18 +316,18 @@ def test_what_is_a_folder_is_said_by_the_disk_and_by_a_slash(vaelab: Typed, mode
         ("sample", "own.npy"),
     ):
         words = (verb, model_file, "own.npy") if verb == "encode" else (verb, model_file)
-        code, _, err = vaelab(*words, "--out", out)
+        code, _, err = cli(*words, "--out", out)
         assert (code, err.count("\n"), "own.npy" in err) == (1, 1, True)
     np.testing.assert_array_equal(np.load("own.npy"), some_pixels(5))
 
 
-def test_an_array_is_one_whatever_the_case_of_its_ending(vaelab: Typed, model_file: Path, tmp_path: Path) -> None:
+def test_an_array_is_one_whatever_the_case_of_its_ending(cli: Typed, model_file: Path, tmp_path: Path) -> None:
     np.save("own.npy", some_pixels(5))
     Path("own.npy").rename("X.NPY")
     np.savez("own.npz", some_pixels(4))
     Path("own.npz").rename("X.Npz")
     for name, count in (("X.NPY", 5), ("X.Npz", 4)):
-        assert vaelab("encode", model_file, name, "--out", f"{count}.csv")[0] == 0
+        assert cli("encode", model_file, name, "--out", f"{count}.csv")[0] == 0
         assert csv.read_csv(f"{count}.csv")["image"].to_pylist() == [f"{name}[{i}]" for i in range(count)]
 
 
@@ -346,10 +349,10 @@ def measured(self, images):
 
 VAE.encode = measured
 model, few, many, ending = sys.argv[1:]
-lab.encode(model, few, out=f"few{ending}", device="cpu")
+vaelab.encode(model, few, out=f"few{ending}", device="cpu")
 before = max(seen)
 seen.clear()
-lab.encode(model, many, out=f"many{ending}", device="cpu")
+vaelab.encode(model, many, out=f"many{ending}", device="cpu")
 print(json.dumps({"chunks": len(seen), "grown": max(seen) - before}))
 """
 
@@ -376,28 +379,28 @@ def test_a_million_images_take_the_memory_of_a_few(model_file: Path, tmp_path: P
         assert (table.metadata.num_rows, table.num_row_groups) == (count, -(-count // (1 << 14)))
 
 
-def test_precision_is_one_of_those_there_are(vaelab: Typed, model_file: Path, tmp_path: Path) -> None:
+def test_precision_is_one_of_those_there_are(cli: Typed, model_file: Path, tmp_path: Path) -> None:
     np.save("a.npy", some_pixels(5))
     for precision in ("fp32", "bf16"):
         words = ("--out", f"{precision}.npz", "--precision", precision, "--device", "cpu")
-        assert vaelab("encode", model_file, "a.npy", *words)[0] == 0
+        assert cli("encode", model_file, "a.npy", *words)[0] == 0
     exact, rounded = np.load("fp32.npz")["mean"], np.load("bf16.npz")["mean"]
     assert rounded.dtype == np.float32
     assert 1e-5 < np.abs(rounded - exact).max() < 0.05
-    code, _, err = vaelab("encode", model_file, "a.npy", "--precision", "fp16")
+    code, _, err = cli("encode", model_file, "a.npy", "--precision", "fp16")
     assert code == 2
     assert "'bf16'" in err
 
 
 @pytest.mark.parametrize("verb", ["encode", "reconstruct", "sample"])
-def test_a_device_that_is_not_there_is_one_line(vaelab: Typed, model_file: Path, verb: str) -> None:
+def test_a_device_that_is_not_there_is_one_line(cli: Typed, model_file: Path, verb: str) -> None:
     np.save("a.npy", some_pixels(5))
     images = [] if verb == "sample" else ["a.npy"]
-    code, out, err = vaelab(verb, model_file, *images, "--device", "abacus")
+    code, out, err = cli(verb, model_file, *images, "--device", "abacus")
     assert (code, out) == (1, "")
     assert err.startswith("vaelab: device 'abacus' cannot be used here")
     assert err.count("\n") == 1
-    assert vaelab(verb, model_file, *images, "--device", "cpu")[0] == 0
+    assert cli(verb, model_file, *images, "--device", "cpu")[0] == 0
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
@@ -412,7 +415,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 def test_samples_are_written_while_more_are_decoded_and_are_those_of_the_model(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = to_uint8(lab.load(model_file).sample(23, runtime.derive_seed(5, "sample")))
+    expected = to_uint8(vaelab.load(model_file).sample(23, runtime.derive_seed(5, "sample")))
     decode, written = VAE.decode, list[int]()
 
     def count_before(self: VAE, z: torch.Tensor) -> torch.Tensor:
@@ -421,12 +424,12 @@ def test_samples_are_written_while_more_are_decoded_and_are_those_of_the_model(
         return decode(self, z)
 
     monkeypatch.setattr(VAE, "decode", count_before)
-    lab.sample(model_file, count=23, seed=5, out=tmp_path / "many")
+    vaelab.sample(model_file, count=23, seed=5, out=tmp_path / "many")
     assert [count >= 4 * (i - 1) for i, count in enumerate(written)] == [True] * 6  # all but those being written
     assert names_in(tmp_path / "many") == [f"{i:02d}.png" for i in range(23)]
     found = np.stack([read(tmp_path / "many" / f"{i:02d}.png") for i in range(23)])
     np.testing.assert_array_equal(found, expected[..., 0])
-    lab.sample(model_file, count=23, seed=5, out=tmp_path / "sheet.png")
+    vaelab.sample(model_file, count=23, seed=5, out=tmp_path / "sheet.png")
     sheet = read(tmp_path / "sheet.png")[::12, ::12]  # small images are enlarged by a whole factor
     np.testing.assert_array_equal(sheet[2:10, 12:20], expected[1, ..., 0])
 
@@ -436,12 +439,12 @@ def test_reconstructions_in_a_folder_are_those_of_the_model(model_file: Path, tm
     (tmp_path / "own" / "in").mkdir(parents=True)
     for i, pixels in enumerate(some_pixels(11)):
         (tmp_path / "own" / "in" / f"{i:02d}.png").write_bytes(encode_png(pixels))
-    lab.reconstruct(model_file, tmp_path / "own", out=tmp_path / "all")
-    lab.reconstruct(model_file, tmp_path / "own", count=3, out=tmp_path / "some")
+    vaelab.reconstruct(model_file, tmp_path / "own", out=tmp_path / "all")
+    vaelab.reconstruct(model_file, tmp_path / "own", count=3, out=tmp_path / "some")
     names = [f"{i:02d}-in_{i:02d}.png" for i in range(11)]
     assert names_in(tmp_path / "all") == names
     assert names_in(tmp_path / "some") == [name[1:] for name in names[:3]]
-    rebuilt = lab.load(model_file).reconstruct(some_pixels(11))
+    rebuilt = vaelab.load(model_file).reconstruct(some_pixels(11))
     for i, name in enumerate(names):
         np.testing.assert_allclose(read(tmp_path / "all" / name), rebuilt[i, 0] * 255, atol=0.51)
 
@@ -454,10 +457,10 @@ def test_a_picture_that_cannot_be_written_ends_it(
 
     monkeypatch.setattr(outputs, "encode_png", fail)
     with pytest.raises(OSError, match="no space left"):
-        lab.sample(model_file, count=3, out=tmp_path / "many")
+        vaelab.sample(model_file, count=3, out=tmp_path / "many")
 
 
 def test_an_ending_of_no_pictures_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    for verb in (lab.sample, lab.reconstruct):
+    for verb in (vaelab.sample, vaelab.reconstruct):
         with pytest.raises(ValueError, match=r"a\.jpeg: pictures go to a \.png or into a folder"):
             verb(tmp_path / "no model", out=tmp_path / "a.jpeg")

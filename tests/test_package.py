@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import vaelab
-from vaelab import catalog, lab
+from vaelab.system import registry as catalog
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,8 +39,8 @@ def test_train_and_load_from_python(tmp_path: Path, capsys: pytest.CaptureFixtur
     run = vaelab.train("digits", set=overrides, run=tmp_path / "run", watch=events.append)
     assert isinstance(run, vaelab.Run)
     assert capsys.readouterr() == ("", "")
-    assert isinstance(events[0], lab.Started | lab.Note)
-    assert isinstance(events[-1], lab.Finished)
+    assert isinstance(events[0], vaelab.Started | vaelab.Note)
+    assert isinstance(events[-1], vaelab.Finished)
     for source in (run.path, run.model_path):
         model = vaelab.load(source)
         images = np.zeros((3, 28, 28), np.uint8)

@@ -21,13 +21,15 @@ from hypothesis import strategies as st
 from joblib.externals.loky import wrap_non_picklable_objects
 from numpy.typing import NDArray
 
-from vaelab import decoding, packing, runtime
-from vaelab.decoding import Framing, Item
-from vaelab.images import Images
-from vaelab.npy import PixelFiles
-from vaelab.packing import COLUMNS, FACTS, JOURNAL, CannotRead, Pack, Source, check_items, pack, remembered
-from vaelab.pictures import encode_png
-from vaelab.pixels import Rows, Shards
+from vaelab.data import cache as packing
+from vaelab.data import decode as decoding
+from vaelab.data.arrays import Rows, Shards
+from vaelab.data.cache import COLUMNS, FACTS, JOURNAL, CannotRead, Pack, Source, check_items, pack, remembered
+from vaelab.data.decode import Framing, Item
+from vaelab.data.images import Images
+from vaelab.data.npy import PixelFiles
+from vaelab.data.pictures import encode_png
+from vaelab.system import device as runtime
 
 FRAMING = Framing(9, 8, 1)
 PIXELS = "pixels.npy"

@@ -17,10 +17,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab import pictures
-from vaelab.containers import Item
-from vaelab.images import Images
-from vaelab.pictures import Numbered, encode_png, read_ahead, read_pictures, tile
+from vaelab.data import pictures
+from vaelab.data.containers import Item
+from vaelab.data.images import Images
+from vaelab.data.pictures import Numbered, encode_png, read_ahead, read_pictures, tile
 
 GREY, RGB = (1, 9, 8), (3, 9, 8)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaelab.images import Images
-from vaelab.pixels import PixelArray, Rows, Shards
+from vaelab.data.arrays import PixelArray, Rows, Shards
+from vaelab.data.images import Images
 
 
 def whole(count: int) -> NDArray[np.uint8]:

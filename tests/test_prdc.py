@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 from vectors import CASES, Case
 
-from vaelab.images import Images
-from vaelab.metrics import precision_recall as metric
-from vaelab.metrics.precision_recall import density_coverage, precision_recall
-from vaelab.model import VAE
+from vaelab.data.images import Images
+from vaelab.evaluation.metrics import precision_recall as metric
+from vaelab.evaluation.metrics.precision_recall import density_coverage, precision_recall
+from vaelab.models.vae import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 NAMES = ("precision", "recall", "density", "coverage")

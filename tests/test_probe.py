@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaelab.images import Images, choose
-from vaelab.latent import Codes
-from vaelab.metrics import probe
-from vaelab.metrics.probe import probe_attribute
+from vaelab.data.images import Images, choose
+from vaelab.evaluation.metrics import probe
+from vaelab.evaluation.metrics.probe import probe_attribute
+from vaelab.models.codes import Codes
 
 SCORES = ("accuracy", "majority_accuracy", "balanced_accuracy", "roc_auc", "average_precision")
 

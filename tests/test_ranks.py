@@ -13,8 +13,8 @@ import pytest
 import torch
 from work_of_a_rank import ROWS, batch_wise, train_batch_wise
 
-from vaelab.ranks import LostRank, Ranks, Share, launched, ranks
 from vaelab.run import Run
+from vaelab.system.distributed import LostRank, Ranks, Share, launched, ranks
 
 RECIPE = ["train", "digits", "--set", "network.channels=[8,8]", "--set", "network.strides=[2,2]"]
 SETTINGS = ["--set", "training.steps=300", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab import catalog, recipe
-from vaelab.catalog import UnknownName
-from vaelab.facts import Facts
-from vaelab.lab.data import published_facts
+from vaelab import recipe
+from vaelab.api.data import published_facts
+from vaelab.models.spec import Facts
 from vaelab.recipe import Recipe, Training, WrongRecipe
-from vaelab.runtime import Noise
+from vaelab.system import registry as catalog
+from vaelab.system.device import Noise
+from vaelab.system.registry import UnknownName
 
 Tables = dict[str, Any]
 every_preset = pytest.mark.parametrize("preset", recipe.presets())

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab import scanning
-from vaelab.scanning import Entry, Scan, digest, hashed, holds_picture, scan
+from vaelab.data import scan as scanning
+from vaelab.data.scan import Entry, Scan, digest, hashed, holds_picture, scan
 
 
 def put(root: Path, *names: str) -> None:

@@ -10,15 +10,15 @@ import torch
 from pyarrow import csv, parquet
 from typed import TINY, Typed, train_small
 
-from vaelab import lab
-from vaelab.lab import runs
-from vaelab.lab.data import data_of
-from vaelab.lab.scores import Scores, score_images
-from vaelab.metrics.likelihood import measure
-from vaelab.metrics.nll import iwae_bound, log_weights
-from vaelab.pictures import encode_png
+import vaelab
+from vaelab.api import train as runs
+from vaelab.api.data import data_of
+from vaelab.api.score import Scores, score_images
+from vaelab.data.pictures import encode_png
+from vaelab.evaluation.metrics.likelihood import measure
+from vaelab.evaluation.metrics.nll import iwae_bound, log_weights
 from vaelab.run import Run
-from vaelab.runtime import generator
+from vaelab.system.device import generator
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_those_of_the_metrics(run: Path) -> None:
-    model, images = lab.load(run), data_of(Run(run), None).valid.take(np.arange(20))
+    model, images = vaelab.load(run), data_of(Run(run), None).valid.take(np.arange(20))
     scores = score_images(model, images, samples=8)
     x = images.floats(0, 20)
     with torch.no_grad():
@@ -54,16 +54,16 @@ def test_scores_are_those_of_the_metrics(run: Path) -> None:
 
 
 def test_chunks_change_no_score_but_by_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = lab.load(run), data_of(Run(run), None).valid.take(np.arange(30))
+    model, images = vaelab.load(run), data_of(Run(run), None).valid.take(np.arange(30))
     whole = score_images(model, images, 2)
-    monkeypatch.setattr("vaelab.model.CHUNK", 14)
+    monkeypatch.setattr("vaelab.models.vae.CHUNK", 14)
     parts = score_images(model, images, 2)
     np.testing.assert_allclose(parts.kl, whole.kl, rtol=1e-5)
     assert parts.elbo.mean() == pytest.approx(whole.elbo.mean(), abs=2.0)
 
 
-def test_held_out_images_most_unusual_first(vaelab: Typed, run: Path, tmp_path: Path) -> None:
-    code, out, err = vaelab("score", run, "--samples", 2)
+def test_held_out_images_most_unusual_first(cli: Typed, run: Path, tmp_path: Path) -> None:
+    code, out, err = cli("score", run, "--samples", 2)
     assert (code, err, out) == (0, "", "digits-scores.csv\ndigits-scores.png\n")
     found = csv.read_csv("digits-scores.csv")
     assert found.column_names == ["image", "label", "elbo", "iwae", "reconstruction", "kl"]
@@ -77,9 +77,9 @@ def test_held_out_images_most_unusual_first(vaelab: Typed, run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("ending", ["parquet", "npz"])
-def test_formats_hold_the_same(vaelab: Typed, run: Path, noise: Path, ending: str) -> None:
-    assert vaelab("score", run, noise, "--samples", 2, "--out", f"s.{ending}")[0] == 0
-    scores = lab.score(run, noise, samples=2, out="t.csv")
+def test_formats_hold_the_same(cli: Typed, run: Path, noise: Path, ending: str) -> None:
+    assert cli("score", run, noise, "--samples", 2, "--out", f"s.{ending}")[0] == 0
+    scores = vaelab.score(run, noise, samples=2, out="t.csv")
     assert scores.num_images == 30
     expected = csv.read_csv("t.csv")
     if ending == "parquet":
@@ -91,22 +91,22 @@ def test_formats_hold_the_same(vaelab: Typed, run: Path, noise: Path, ending: st
             np.testing.assert_array_equal(stored["elbo"], expected["elbo"].to_numpy())
 
 
-def test_noise_is_told_from_digits(vaelab: Typed, run: Path, noise: Path) -> None:
-    code, out, _ = vaelab("score", run, noise, "--normal", "held-out", "--samples", 2)
+def test_noise_is_told_from_digits(cli: Typed, run: Path, noise: Path) -> None:
+    code, out, _ = cli("score", run, noise, "--normal", "held-out", "--samples", 2)
     assert code == 0
     assert "-ELBO\t1.000" in out
-    found = json.loads(vaelab("score", run, noise, "--normal", noise, "--samples", 2, "--json")[1])
+    found = json.loads(cli("score", run, noise, "--normal", noise, "--samples", 2, "--json")[1])
     assert found["separations"]["reconstruction"]["roc_auc"] == 0.5
     assert found["separations"]["protocol"]["normal_images"] == 30
 
 
-def test_broken_pictures_are_left_out_on_both_sides(vaelab: Typed, run: Path, tmp_path: Path) -> None:
+def test_broken_pictures_are_left_out_on_both_sides(cli: Typed, run: Path, tmp_path: Path) -> None:
     pixels = data_of(Run(run), None).valid.pixels[:6]
     for name, broken in (("own", 2), ("others", 4)):
         (tmp_path / name).mkdir()
         for i, image in enumerate(pixels):
             (tmp_path / name / f"{i}.png").write_bytes(encode_png(image) if i != broken else b"no picture")
-    code, out, err = vaelab("score", run, "own", "--normal", "others", "--samples", 2, "--out", "s.csv", "--json")
+    code, out, err = cli("score", run, "own", "--normal", "others", "--samples", 2, "--out", "s.csv", "--json")
     assert (code, err.count("\n")) == (0, 2)
     assert "own: 1 of 6" in err
     assert "others: 1 of 6" in err
@@ -115,11 +115,11 @@ def test_broken_pictures_are_left_out_on_both_sides(vaelab: Typed, run: Path, tm
     assert found["separations"]["protocol"]["normal_images"] == 5
     names = csv.read_csv("s.csv")["image"].to_pylist()
     assert sorted(names) == [f"{i}.png" for i in range(6) if i != 2]
-    with_all = csv.read_csv(lab.score(run, data_of_pictures(tmp_path / "all", pixels), samples=2, out="t.csv").table)
+    with_all = csv.read_csv(vaelab.score(run, data_of_pictures(tmp_path / "all", pixels), samples=2, out="t.csv").table)
     scores = dict(zip(with_all["image"].to_pylist(), with_all["elbo"].to_pylist(), strict=True))
     np.testing.assert_allclose(csv.read_csv("s.csv")["elbo"].to_numpy(), [scores[name] for name in names], atol=1e-4)
     for words in (("own", "--strict"), ("own", "--normal", "others", "--strict")):
-        assert vaelab("score", run, *words)[0] == 1
+        assert cli("score", run, *words)[0] == 1
 
 
 def data_of_pictures(folder: Path, pixels: np.ndarray) -> Path:
@@ -133,13 +133,13 @@ def test_a_class_left_out_is_more_unusual(tmp_path: Path, monkeypatch: pytest.Mo
     digits = data_of_digits()
     for name, keep in (("known", digits.labels != 1), ("unknown", digits.labels == 1)):
         np.save(tmp_path / f"{name}.npy", digits.pixels[keep])
-    from vaelab.datasets import digits as module
+    from vaelab.data.datasets import digits as module
 
     load = module.load
     monkeypatch.setattr(module, "load", lambda *a: (d := load(*a)).take(np.flatnonzero(d.labels != 1)))
     monkeypatch.setattr(runs, "draw_figures", lambda *_: [])
-    lab.train("digits", {**TINY, "training.steps": 600, "network.latent_dim": 4}, run=tmp_path / "run")
-    scored = lab.score(
+    vaelab.train("digits", {**TINY, "training.steps": 600, "network.latent_dim": 4}, run=tmp_path / "run")
+    scored = vaelab.score(
         tmp_path / "run", tmp_path / "unknown.npy", normal=tmp_path / "known.npy", out=tmp_path / "s.csv"
     )
     assert scored.separations is not None
@@ -148,7 +148,7 @@ def test_a_class_left_out_is_more_unusual(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def data_of_digits() -> "object":
-    from vaelab.datasets.digits import load
+    from vaelab.data.datasets.digits import load
 
     return load(None, "test")
 
@@ -167,16 +167,16 @@ def test_a_lower_bound_is_more_unusual() -> None:
         (["--normal", "nowhere"], "nowhere"),
     ],
 )
-def test_wrong_usage_gets_one_line(vaelab: Typed, run: Path, words: list[str], says: str) -> None:
-    code, _, err = vaelab("score", run, *words)
+def test_wrong_usage_gets_one_line(cli: Typed, run: Path, words: list[str], says: str) -> None:
+    code, _, err = cli("score", run, *words)
     assert code in (1, 2)
     assert says in err
     assert err.count("\n") == 1
 
 
-def test_nothing_is_overwritten(vaelab: Typed, run: Path, noise: Path) -> None:
+def test_nothing_is_overwritten(cli: Typed, run: Path, noise: Path) -> None:
     Path("s.png").write_text("mine")
-    code, _, err = vaelab("score", run, noise, "--out", "s.csv")
+    code, _, err = cli("score", run, noise, "--out", "s.csv")
     assert code == 1
     assert "s.png exists" in err
     assert Path("s.png").read_text() == "mine"

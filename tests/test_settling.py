@@ -7,12 +7,12 @@ import torch
 from small import make_images, make_recipe
 from typed import train_small
 
-from vaelab import runtime
-from vaelab.images import Images
-from vaelab.lab import settling
-from vaelab.lab.data import DataOfRun
+from vaelab.api import resolve as settling
+from vaelab.api.data import DataOfRun
+from vaelab.data.images import Images
 from vaelab.run import Run
-from vaelab.runtime import Precision
+from vaelab.system import device as runtime
+from vaelab.system.device import Precision
 
 CPU = torch.device("cpu")
 

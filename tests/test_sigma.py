@@ -16,16 +16,19 @@ from torch.distributions import Normal
 from vectors import Case
 
 import vaelab
-from vaelab import catalog, files, model, recipe
-from vaelab.batches import Batches
-from vaelab.facts import Facts
-from vaelab.lab import runs
-from vaelab.likelihoods import learned_gaussian, optimal_gaussian
-from vaelab.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
-from vaelab.model import VAE, Fitted
-from vaelab.ranks import Ranks, Share
-from vaelab.runtime import Noise, generator
-from vaelab.steps import Steps
+from vaelab import recipe
+from vaelab.api import train as runs
+from vaelab.data.loader import Batches
+from vaelab.models import vae as model
+from vaelab.models.likelihoods import learned_gaussian, optimal_gaussian
+from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE, Fitted
+from vaelab.system import files
+from vaelab.system import registry as catalog
+from vaelab.system.device import Noise, generator
+from vaelab.system.distributed import Ranks, Share
+from vaelab.training.step import Steps
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)

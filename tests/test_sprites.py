@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from typed import train_small
 
 from vaelab import recipe
-from vaelab.datasets import sprites
-from vaelab.datasets.sprites import AREA, FACTORS, SCALES, SHAPES, SPRITE_SIDE, angles, draw_sprite, place, scales
-from vaelab.images import Images
+from vaelab.data.datasets import sprites
+from vaelab.data.datasets.sprites import AREA, FACTORS, SCALES, SHAPES, SPRITE_SIDE, angles, draw_sprite, place, scales
+from vaelab.data.images import Images
 from vaelab.recipe import WrongRecipe
 
 DRAWN = {1: "e2694688e90297daa7e03901ffe86e7c2a9bb159951b8e3faeb00d136efda7d9"}

@@ -8,14 +8,15 @@ import pytest
 import torch
 from small import CPU, NETWORKS, make_images, make_recipe, make_state
 
-from vaelab import catalog, runtime
-from vaelab.batches import Batches
-from vaelab.capture import CannotCapture
-from vaelab.images import Images, as_tensor
+from vaelab.data.images import Images, as_tensor
+from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.runtime import Noise
-from vaelab.schedules import half_cosine
-from vaelab.steps import Steps
+from vaelab.system import device as runtime
+from vaelab.system import registry as catalog
+from vaelab.system.cuda_graph import CannotCapture
+from vaelab.system.device import Noise
+from vaelab.training.schedules import half_cosine
+from vaelab.training.step import Steps
 
 Graph = Callable[[Callable[[], None], Noise], Callable[[], None]]
 

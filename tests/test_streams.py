@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typed import TINY, train_small
 
-from vaelab.pictures import encode_png
+from vaelab.data.pictures import encode_png
 from vaelab.run import Run
 
 DRIVER = """

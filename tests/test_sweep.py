@@ -15,30 +15,32 @@ from filelock import FileLock
 from PIL import Image
 from typed import TINY_WORDS, Typed
 
-from vaelab import lab
-from vaelab.lab import comparison, sweeps, workers
-from vaelab.metrics import decomposition
+import vaelab
+from vaelab.api import compare as comparison
+from vaelab.api import sweep as sweeps
+from vaelab.api import workers
+from vaelab.evaluation.metrics import decomposition
 from vaelab.run import Run
 
 FILES = {"comparison.json", "comparison.csv", "comparison.png", "side-by-side.png", "rate-distortion.png"}
 
 
 @pytest.fixture
-def vaelab(vaelab: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+def cli(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """As always, without what takes long: figures of single runs, many samples."""
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 100)
-    monkeypatch.setattr("vaelab.lab.runs.draw_figures", lambda *_: [])
-    return vaelab
+    monkeypatch.setattr("vaelab.api.train.draw_figures", lambda *_: [])
+    return cli
 
 
 def test_a_sweep_trains_compares_draws_and_is_done_the_second_time(
-    vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[dict[str, Any]] = []
     draw = sweeps.rate_distortion.draw
     monkeypatch.setattr(sweeps.rate_distortion, "draw", lambda arrays: seen.append(arrays) or draw(arrays))
     words = ("sweep", "digits", *TINY_WORDS, "--over", "objective.beta=4,0.5", "--seeds", 2, "--out", "s")
-    code, out, err = vaelab(*words)
+    code, out, err = cli(*words)
     assert (code, err) == (0, "")
     names = {f"objective.beta={beta}-seed={seed}" for beta in ("0.5", "4") for seed in (0, 1)}
     assert {path.name for path in (tmp_path / "s").iterdir()} == names | FILES
@@ -61,13 +63,13 @@ def test_a_sweep_trains_compares_draws_and_is_done_the_second_time(
         assert "mean of 2 seeds" in picture.info["Description"]
     before = {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
     monkeypatch.setattr(workers, "train", lambda *_, **__: pytest.fail("trained again"))
-    code, out, _ = vaelab(*words)
+    code, out, _ = cli(*words)
     assert code == 0
     assert out.count("(done already)") == 4
     assert {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()} == before
 
 
-def test_one_that_fails_lets_the_others_go_on(vaelab: Typed, tmp_path: Path):
+def test_one_that_fails_lets_the_others_go_on(cli: Typed, tmp_path: Path):
     code, out, err = vaelab(
         "sweep", "digits", *TINY_WORDS, "--over", "training.learning_rate=1e30,0.001", "--out", "s", "--json"
     )
@@ -82,11 +84,11 @@ def test_one_that_fails_lets_the_others_go_on(vaelab: Typed, tmp_path: Path):
 
 def test_several_keys_make_a_grid_with_a_line_for_each_of_the_others(tmp_path: Path):
     over = {"objective.beta": [4, 1], "network.latent_dim": [2, 3]}
-    plan = lab.plan_sweep("digits", over, seeds=2, out=tmp_path / "s", jobs=2)
+    plan = vaelab.plan_sweep("digits", over, seeds=2, out=tmp_path / "s", jobs=2)
     assert len(plan.members) == 8
     assert plan.members[0].run.path == tmp_path / "s" / "network.latent_dim=2-objective.beta=4-seed=0"
     rows = [{"run": str(member.run.path), "kl": i, "reconstruction": -i} for i, member in enumerate(plan.members)]
-    arrays = sweeps.rate_distortion_arrays(over, plan.members, lab.Comparison(rows, [], {}))
+    arrays = sweeps.rate_distortion_arrays(over, plan.members, vaelab.Comparison(rows, [], {}))
     assert [series["label"] for series in arrays["series"]] == ["latents = 2", "latents = 3"]
     assert [point["label"] for point in arrays["series"][1]["points"]] == ["1", "4"]
     np.testing.assert_array_equal(arrays["series"][1]["points"][0]["rate"], [6, 7])
@@ -95,14 +97,14 @@ def test_several_keys_make_a_grid_with_a_line_for_each_of_the_others(tmp_path: P
 def test_the_number_of_threads_is_divided_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sweeps, "default_threads", lambda: 8)
     over = {"objective.beta": [1, 2]}
-    plan = lab.plan_sweep("digits", over, out=tmp_path / "s", jobs=4)
+    plan = vaelab.plan_sweep("digits", over, out=tmp_path / "s", jobs=4)
     assert plan.threads == 2
     member = plan.members[1]
     member.run.begin(sweeps.recipes.load("digits", member.overrides), {})
-    again = lab.plan_sweep("digits", over, out=tmp_path / "s", jobs=1)
+    again = vaelab.plan_sweep("digits", over, out=tmp_path / "s", jobs=1)
     assert again.threads == 2
     assert [member.state for member in again.members] == ["new", "resumes"]
-    given = lab.plan_sweep("digits", over, out=tmp_path / "t", jobs=1, set={"training.threads": 3})
+    given = vaelab.plan_sweep("digits", over, out=tmp_path / "t", jobs=1, set={"training.threads": 3})
     assert given.threads == 3
 
 
@@ -119,7 +121,7 @@ def test_the_number_of_threads_is_divided_once_and_kept(tmp_path: Path, monkeypa
     ],
 )
 def test_values_are_read_as_toml_and_as_words(text: str, values: list[Any]):
-    assert lab.parse_over([text]) == {text.partition("=")[0]: values}
+    assert vaelab.parse_over([text]) == {text.partition("=")[0]: values}
 
 
 @pytest.mark.parametrize(
@@ -142,28 +144,28 @@ def test_values_are_read_as_toml_and_as_words(text: str, values: list[Any]):
     ],
 )
 def test_mistakes_are_found_before_the_first_run_starts(
-    vaelab: Typed, tmp_path: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+    cli: Typed, tmp_path: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(workers, "train", lambda *_, **__: pytest.fail("started"))
-    code, _, err = vaelab("sweep", "digits", *words)
+    code, _, err = cli("sweep", "digits", *words)
     assert code == 2
     assert says in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_recipe_in_the_same_place_is_refused_before_anything_runs(vaelab: Typed, tmp_path: Path):
-    plan = lab.plan_sweep("digits", {"objective.beta": [1, 2]}, out="s")
+def test_another_recipe_in_the_same_place_is_refused_before_anything_runs(cli: Typed, tmp_path: Path):
+    plan = vaelab.plan_sweep("digits", {"objective.beta": [1, 2]}, out="s")
     plan.members[1].run.begin(sweeps.recipes.load("digits", plan.members[1].overrides), {})
-    code, _, err = vaelab("sweep", "digits", "--over", "objective.beta=1,2", "--set", "training.epochs=3", "--out", "s")
+    code, _, err = cli("sweep", "digits", "--over", "objective.beta=1,2", "--set", "training.epochs=3", "--out", "s")
     assert code == 1
     assert "s/objective.beta=2-seed=0 holds a run of another recipe (training.epochs: 60 there, 3 now)" in err
     assert "--out" in err
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["objective.beta=2-seed=0"]
 
 
-def test_a_dry_run_says_what_would_be_done(vaelab: Typed, tmp_path: Path):
-    code, out, _ = vaelab("sweep", "digits", "--over", "objective.beta=1,2", "--set", "training.epochs=3", "--dry-run")
+def test_a_dry_run_says_what_would_be_done(cli: Typed, tmp_path: Path):
+    code, out, _ = cli("sweep", "digits", "--over", "objective.beta=1,2", "--set", "training.epochs=3", "--dry-run")
     assert code == 0
     assert "runs/digits-sweep-objective.beta-training.epochs=3/objective.beta=2-seed=0\tnew" in out
     assert list(tmp_path.iterdir()) == []
@@ -210,7 +212,7 @@ def test_asked_to_stop_all_its_runs_save_and_none_lives_on(tmp_path: Path):
             assert f"stopped at step {run.newest_checkpoint} of 500 and saved" in (run.path / "run.log").read_text()
 
 
-def test_killed_it_goes_on_where_it_was(vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_killed_it_goes_on_where_it_was(cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     process = start(tmp_path)
     wait_until_past(tmp_path, {NAMES[0]: 0}, process)
     process.kill()
@@ -220,7 +222,7 @@ def test_killed_it_goes_on_where_it_was(vaelab: Typed, tmp_path: Path, monkeypat
     assert not first.is_trained
     assert not second.exists
     monkeypatch.setattr(comparison, "draw", lambda _module, _arrays: b"")
-    code, _, err = vaelab(*COMMAND, "--jobs", 1)
+    code, _, err = cli(*COMMAND, "--jobs", 1)
     assert (code, err) == (0, "")
     log = (first.path / "run.log").read_text()
     assert f"goes on after step {reached} of 500" in log
@@ -230,11 +232,11 @@ def test_killed_it_goes_on_where_it_was(vaelab: Typed, tmp_path: Path, monkeypat
     assert {path.name for path in (tmp_path / "s").iterdir()} == {*NAMES, *FILES}
 
 
-def test_what_another_process_trains_is_waited_for(vaelab: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_another_process_trains_is_waited_for(cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(comparison, "draw", lambda _module, _arrays: b"")
     words = ("sweep", "digits", *TINY_WORDS, "--over", "objective.beta=1,2", "--out", "s")
-    held, other = (member.run for member in lab.plan_sweep("digits", {"objective.beta": [1, 2]}, out="s").members)
-    assert vaelab(*words)[0] == 0
+    held, other = (member.run for member in vaelab.plan_sweep("digits", {"objective.beta": [1, 2]}, out="s").members)
+    assert cli(*words)[0] == 0
     (other.path / "model.safetensors").unlink()
     machine = held.machine
     held.write_json("machine.json", {key: value for key, value in machine.items() if key != "finished"})
@@ -252,7 +254,7 @@ def test_what_another_process_trains_is_waited_for(vaelab: Typed, tmp_path: Path
     with FileLock(held.path / ".lock"):
         thread = threading.Thread(target=finish)
         thread.start()
-        code, out, _ = vaelab(*words)
+        code, out, _ = cli(*words)
         thread.join()
     assert code == 0
     assert order == ["objective.beta=2-seed=0"]

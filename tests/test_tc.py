@@ -14,13 +14,20 @@ from small import CPU
 from torch import Tensor, nn
 from vectors import Case
 
-from vaelab.distributions import DiagonalNormal
-from vaelab.facts import Facts
-from vaelab.likelihoods.gaussian import Likelihood
-from vaelab.metrics.decomposition import aggregate_densities
-from vaelab.model import VAE
-from vaelab.objectives.tc import Objective, Parts, decompose, log_aggregate, log_weights, pairwise_log_densities
-from vaelab.runtime import Noise, autocast
+from vaelab.evaluation.metrics.decomposition import aggregate_densities
+from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.likelihoods.gaussian import Likelihood
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system.device import Noise, autocast
+from vaelab.training.objectives.tc import (
+    Objective,
+    Parts,
+    decompose,
+    log_aggregate,
+    log_weights,
+    pairwise_log_densities,
+)
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 NAMES = {"mss": "mss_next", "mss_balanced": "mss_balanced", "mws": "mws"}

@@ -10,14 +10,17 @@ import torch
 from small import CPU, NETWORKS, make_images, make_recipe, make_state
 from torch import nn
 
-from vaelab import catalog, files, images, training
-from vaelab.batches import Batches
-from vaelab.images import Images
+from vaelab.data import images
+from vaelab.data.images import Images
+from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.runtime import Noise
-from vaelab.state import State, begin
-from vaelab.steps import Steps, present
-from vaelab.training import Tick
+from vaelab.system import files
+from vaelab.system import registry as catalog
+from vaelab.system.device import Noise
+from vaelab.training import loop as training
+from vaelab.training.loop import Tick
+from vaelab.training.state import State, begin
+from vaelab.training.step import Steps, present
 
 
 def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[Tick]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from vectors import Case
 
-from vaelab import evaluation
-from vaelab.catalog import UnknownName
-from vaelab.metrics.udr import relative_strength, similarity, udr
+from vaelab.evaluation import evaluate as evaluation
+from vaelab.evaluation.metrics.udr import relative_strength, similarity, udr
+from vaelab.system.registry import UnknownName
 
 every_method = pytest.mark.parametrize("method", ["lasso", "spearman"])
 

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 from vectors import CASES, Case
 
-from vaelab import catalog, recipe
-from vaelab.distributions import DiagonalNormal
-from vaelab.facts import Facts
-from vaelab.latent import fit_probe
-from vaelab.likelihoods.bernoulli import BernoulliPixels
-from vaelab.likelihoods.gaussian import NormalPixels
-from vaelab.metrics.active_units import active_units
-from vaelab.metrics.decomposition import aggregate_densities, kl_decomposition
-from vaelab.metrics.fidelity import mse, psnr, ssim
-from vaelab.metrics.likelihood import bits_per_dim, elbo
-from vaelab.metrics.probe import probe_attribute
-from vaelab.model import VAE
+from vaelab import recipe
+from vaelab.evaluation.metrics.active_units import active_units
+from vaelab.evaluation.metrics.decomposition import aggregate_densities, kl_decomposition
+from vaelab.evaluation.metrics.fidelity import mse, psnr, ssim
+from vaelab.evaluation.metrics.likelihood import bits_per_dim, elbo
+from vaelab.evaluation.metrics.probe import probe_attribute
+from vaelab.models.codes import fit_probe
+from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.likelihoods.bernoulli import BernoulliPixels
+from vaelab.models.likelihoods.gaussian import NormalPixels
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE
+from vaelab.system import registry as catalog
 
 # -- KL of diagonal normal distributions ------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from vaelab import cli, lab
-from vaelab.lab import runs
+import vaelab
+from vaelab import cli
+from vaelab.api import train as runs
 from vaelab.run import Run
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -35,4 +36,4 @@ def train_small(path: Path, overrides: dict[str, Any] | None = None, **options: 
     """A small run without its figures, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "draw_figures", lambda *_: [])
-        return lab.train(options.pop("name", "digits"), {**TINY, **(overrides or {})}, run=path, **options)
+        return vaelab.train(options.pop("name", "digits"), {**TINY, **(overrides or {})}, run=path, **options)

@@ -9,13 +9,13 @@ from small import CPU, make_images, make_recipe
 from torch import nn
 
 from vaelab import recipe
-from vaelab.batches import Batches
-from vaelab.model import VAE
-from vaelab.ranks import Share, joined, ranks
-from vaelab.runtime import Noise
-from vaelab.state import begin
-from vaelab.steps import Steps
-from vaelab.validation import validate
+from vaelab.data.loader import Batches
+from vaelab.models.vae import VAE
+from vaelab.system.device import Noise
+from vaelab.system.distributed import Share, joined, ranks
+from vaelab.training.state import begin
+from vaelab.training.step import Steps
+from vaelab.training.validation import validate
 
 ROWS = torch.arange(15, dtype=torch.float64).reshape(5, 3).sin()
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 import vaelab
-from vaelab.datasets import celeba, mnist
-from vaelab.latent import encode_images
+from vaelab.data.datasets import celeba, mnist
+from vaelab.models.codes import encode_images
 
 
 def encode(model: vaelab.VAE, folder: Path) -> dict[str, Any]:

@@ -10,20 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaelab.images import Images as Images
-    from vaelab.lab import evaluate as evaluate
-    from vaelab.lab import load as load
-    from vaelab.lab import train as train
-    from vaelab.model import VAE as VAE
+    from vaelab.api.results import evaluate as evaluate
+    from vaelab.api.results import load as load
+    from vaelab.api.train import train as train
+    from vaelab.data.images import Images as Images
+    from vaelab.models.vae import VAE as VAE
     from vaelab.run import Run as Run
 
 _HOMES = {
-    "train": "vaelab.lab",
-    "load": "vaelab.lab",
-    "evaluate": "vaelab.lab",
+    "train": "vaelab.api",
+    "load": "vaelab.api",
+    "evaluate": "vaelab.api",
     "Run": "vaelab.run",
-    "VAE": "vaelab.model",
-    "Images": "vaelab.images",
+    "VAE": "vaelab.models.vae",
+    "Images": "vaelab.data.images",
 }
 
 __all__ = ["VAE", "Images", "Run", "evaluate", "load", "train"]

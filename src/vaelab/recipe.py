@@ -14,12 +14,12 @@ import tomli_w
 from annotated_types import Ge, Gt
 from pydantic import ConfigDict, ValidationError, create_model
 
-from vaelab import catalog
-from vaelab.containers import printable
-from vaelab.facts import Facts
-from vaelab.images import Binarize
-from vaelab.model import VAE, initialise
-from vaelab.runtime import Precision, generator
+from vaelab.data.containers import printable
+from vaelab.data.images import Binarize
+from vaelab.models.spec import Facts
+from vaelab.models.vae import VAE, initialise
+from vaelab.system import registry as catalog
+from vaelab.system.device import Precision, generator
 
 Section = dict[str, Any]
 Auto = Literal["auto"]

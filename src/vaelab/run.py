@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab import recipe as recipes
-from vaelab.containers import printable
-from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
+from vaelab.data.containers import printable
 from vaelab.recipe import Recipe
-from vaelab.runtime import now
+from vaelab.system.device import now
+from vaelab.system.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
 
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"

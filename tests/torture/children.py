@@ -86,9 +86,9 @@ def preload() -> None:
     import torch
     from PIL import Image
 
+    import vaelab.api
     import vaelab.cli
-    import vaelab.lab
-    from vaelab import catalog
+    from vaelab.system import registry as catalog
 
     for name in vaelab.lab.__all__:
         getattr(vaelab.lab, name)

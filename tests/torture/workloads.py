@@ -202,7 +202,8 @@ def manifest(folder: Path) -> dict[str, str]:
 
 def limit_figures(names: tuple[str, ...] = ("losses",)) -> None:
     """Draw only these figures after a training: twelve of them are most of what a small one costs."""
-    from vaelab.lab import results, runs
+    from vaelab.api import results
+    from vaelab.api import train as runs
 
     draw = results.draw_figures
     runs.draw_figures = lambda *arguments: draw(*arguments, list(names))

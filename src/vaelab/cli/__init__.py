@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vaelab import streams
 from vaelab.cli.options import DONE, FAILED, INTERRUPTED, app, complain, data_app
+from vaelab.system import streams
 
 __all__ = ["app", "data_app", "main"]
 

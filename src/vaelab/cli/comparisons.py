@@ -5,25 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaelab.cli.options import (
-    FAILED,
-    DataOption,
-    JsonOption,
-    app,
-    complain,
-    overrides_of,
-)
-from vaelab.view import (
-    SweepView,
-    print_comparison,
-    print_json,
-    print_sweep_plan,
-    print_warning,
-    show_progress,
-)
+from vaelab.cli.options import FAILED, DataOption, JsonOption, app, complain, overrides_of
+from vaelab.cli.terminal import SweepView, print_comparison, print_json, print_sweep_plan, print_warning, show_progress
 
 if TYPE_CHECKING:
-    from vaelab import lab
+    import vaelab
 
 
 @app.command()
@@ -43,14 +29,14 @@ def compare(
 
     Example: vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    found = lab.compare(runs, out=out, data=data, overwrite=overwrite)
+    found = vaelab.compare(runs, out=out, data=data, overwrite=overwrite)
     show_comparison(found, as_json)
 
 
-def show_comparison(found: "lab.Comparison", as_json: bool) -> None:
+def show_comparison(found: "vaelab.Comparison", as_json: bool) -> None:
     """Table, warnings and files of a comparison."""
     for warning in found.warnings:
         print_warning(warning)
@@ -90,19 +76,21 @@ def sweep(
 
     Example: vaelab sweep digits --over objective.beta=0.5,1,4 --seeds 3
     """
-    from vaelab import lab
-    from vaelab.runtime import resolve_device
+    import vaelab
+    from vaelab.system.device import resolve_device
 
-    grid = lab.parse_over(over or [])
+    grid = vaelab.parse_over(over or [])
     values = overrides_of(overrides)
     resolve_device(device)
     if dry_run:
-        print_sweep_plan(lab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json)
+        print_sweep_plan(
+            vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json
+        )
         return
     show_progress()
     view = SweepView(to_stderr=as_json)
     try:
-        done = lab.sweep(
+        done = vaelab.sweep(
             recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, device=device, watch=view
         )
     finally:

@@ -15,7 +15,7 @@ from vaelab.cli.options import (
     overrides_of,
     shape_of,
 )
-from vaelab.view import print_json, print_note, show_progress, table
+from vaelab.cli.terminal import print_json, print_note, show_progress, table
 
 
 @data_app.command("list")
@@ -24,9 +24,9 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 
     Example: vaelab data list --data /data
     """
-    from vaelab import lab
+    import vaelab
 
-    rows = lab.list_data(data)
+    rows = vaelab.list_data(data)
     if as_json:
         print_json(rows)
         return
@@ -54,12 +54,12 @@ def data_get(
 
     Example: vaelab data get mnist --to data
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    if lab.data_terms(name):
-        print_note(lab.data_terms(name))
-    folder = lab.get_data(name, to)
+    if vaelab.data_terms(name):
+        print_note(vaelab.data_terms(name))
+    folder = vaelab.get_data(name, to)
     print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")
 
 
@@ -72,9 +72,9 @@ def data_check(
 
     Exits 1 if there are any. Example: vaelab data check ~/data/mnist
     """
-    from vaelab import lab
+    import vaelab
 
-    results = lab.check_data(path)
+    results = vaelab.check_data(path)
     if as_json:
         print_json(
             [
@@ -102,10 +102,10 @@ def data_pack(
 
     Example: vaelab data pack ~/pictures --set data.size=128
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    images = lab.pack_data(path, name, overrides_of(overrides, strict=strict))
+    images = vaelab.pack_data(path, name, overrides_of(overrides, strict=strict))
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from vaelab.cli.options import DataOption, DeviceOption, app
-from vaelab.view import print_note, show_progress
+from vaelab.cli.terminal import print_note, show_progress
 
 PORT = 8765
 
@@ -36,12 +36,12 @@ def explore(
 
     Examples: vaelab explore runs/digits · vaelab explore runs/beta-1 runs/beta-5
     """
-    from vaelab import lab
+    import vaelab
     from vaelab.explorer import server
 
     show_progress()
     with server.listen(host, port) as listener:
-        served = lab.explore(runs, data=data, most=points, device=device)
+        served = vaelab.explore(runs, data=data, most=points, device=device)
 
         def ready() -> None:
             own, address = listener.getsockname()[1], server.address_of(listener)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from vaelab.cli.options import DataOption, RunArgument, app
-from vaelab.view import print_note, show_progress, table
+from vaelab.cli.terminal import print_note, show_progress, table
 
 
 @app.command()
@@ -37,10 +37,10 @@ def export(
 
     Examples: vaelab export runs/mnist --to web site/ · vaelab export runs/mnist --to web --single-file mnist.html
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    done = lab.export_run(
+    done = vaelab.export(
         run,
         to=to,
         out=out,

@@ -15,7 +15,7 @@ from vaelab.cli.options import (
     StrictPicturesOption,
     app,
 )
-from vaelab.view import print_json, print_warning, show_progress, table
+from vaelab.cli.terminal import print_json, print_warning, show_progress, table
 
 
 @app.command()
@@ -31,10 +31,10 @@ def sample(
 
     Examples: vaelab sample runs/mnist -n 100 · vaelab sample runs/mnist -n 1000 --out samples/
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    print(lab.sample(run, count=count, seed=seed, out=out, overwrite=overwrite, device=device))
+    print(vaelab.sample(run, count=count, seed=seed, out=out, overwrite=overwrite, device=device))
 
 
 @app.command()
@@ -58,11 +58,11 @@ def reconstruct(
 
     Example: vaelab reconstruct runs/mnist my-digits/ --out rebuilt.png
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
     print(
-        lab.reconstruct(
+        vaelab.reconstruct(
             run,
             images,
             count=count,
@@ -96,12 +96,12 @@ def encode(
 
     Examples: vaelab encode runs/mnist my-digits/ --out codes.csv · torchrun -m vaelab encode runs/mnist my-digits.npy
     """
-    from vaelab import lab
-    from vaelab.ranks import launched
+    import vaelab
+    from vaelab.system.distributed import launched
 
     if launched().is_first:
         show_progress()
-    path = lab.encode(
+    path = vaelab.encode(
         run,
         images,
         data=data,
@@ -139,10 +139,10 @@ def score(
 
     Examples: vaelab score runs/mnist my-digits/ · vaelab score runs/mnist clothes.npy --normal held-out
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    scored = lab.score(
+    scored = vaelab.score(
         run,
         images,
         normal=normal,
@@ -196,13 +196,13 @@ def edit(
 
     Examples: vaelab edit runs/celeba me.jpg --attribute Smiling --by 2 · vaelab edit runs/mnist --attribute 7
     """
-    from vaelab import lab
+    import vaelab
 
     if not attribute:
         raise typer.BadParameter("name at least one, such as --attribute Smiling", param_hint="--attribute")
     show_progress()
     print(
-        lab.edit(
+        vaelab.edit(
             run,
             images,
             attribute=attribute,

@@ -4,21 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vaelab.cli.options import (
-    FAILED,
-    DataOption,
-    JsonOption,
-    RunArgument,
-    app,
-    names_of,
-    overrides_of,
-)
-from vaelab.view import (
-    print_json,
-    print_note,
-    show_progress,
-    table,
-)
+from vaelab.cli.options import FAILED, DataOption, JsonOption, RunArgument, app, names_of, overrides_of
+from vaelab.cli.terminal import print_json, print_note, show_progress, table
 
 SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
@@ -33,10 +20,10 @@ def figures(
 
     Example: vaelab figures runs/mnist --only losses,latent
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    for path in lab.figures(run, data=data, names=names_of(only)):
+    for path in vaelab.draw_figures(run, data=data, names=names_of(only)):
         print(path)
 
 
@@ -46,9 +33,9 @@ def report(run: RunArgument) -> None:
 
     Example: vaelab report runs/mnist
     """
-    from vaelab import lab
+    import vaelab
 
-    print(lab.report(run))
+    print(vaelab.report(run))
 
 
 @app.command()
@@ -69,11 +56,11 @@ def evaluate(
 
     Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
     asked = names_of(metrics)
-    results = lab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides))
+    results = vaelab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides))
     if absent := [metric for metric in asked or () if metric not in results]:
         print_note(
             f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
@@ -104,10 +91,10 @@ def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fals
 
     Example: vaelab doctor runs/mnist
     """
-    from vaelab import lab
+    import vaelab
 
     show_progress()
-    findings = lab.diagnose(run, data=data)
+    findings = vaelab.doctor(run, data=data)
     if as_json:
         print_json([vars(finding) for finding in findings])
         return

@@ -15,14 +15,7 @@ from vaelab.cli.options import (
     overrides_of,
     shape_of,
 )
-from vaelab.view import (
-    TrainingView,
-    print_json,
-    print_plan,
-    print_warnings,
-    show_progress,
-    table,
-)
+from vaelab.cli.terminal import TrainingView, print_json, print_plan, print_warnings, show_progress, table
 
 
 @app.command("recipes")
@@ -31,9 +24,9 @@ def recipes_verb(as_json: JsonOption = False) -> None:
 
     Example: vaelab recipes --json
     """
-    from vaelab import lab
+    import vaelab
 
-    rows = lab.list_recipes()
+    rows = vaelab.list_recipes()
     if as_json:
         print_json(rows)
         return
@@ -77,23 +70,25 @@ def train(
     Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4 · torchrun --standalone
     --nproc-per-node 2 -m -- vaelab train mnist
     """
-    from vaelab import lab
-    from vaelab.ranks import launched
-    from vaelab.runtime import resolve_device
+    import vaelab
+    from vaelab.system.device import resolve_device
+    from vaelab.system.distributed import launched
 
     values = overrides_of(overrides, seed, strict)
     if not launched().is_first:  # of several processes one speaks
         if not dry_run:
-            lab.train(recipe, values, data=data, run=run, device=device)
+            vaelab.train(recipe, values, data=data, run=run, device=device)
         return
     show_progress()
     if dry_run:
         resolve_device(device)
-        print_plan(lab.plan(recipe, values, data=data, run=run), as_json)
+        print_plan(vaelab.plan(recipe, values, data=data, run=run), as_json)
         return
     view = TrainingView()
     try:
-        done = lab.train(recipe, values, data=data, run=run, device=device, watch=print_warnings if as_json else view)
+        done = vaelab.train(
+            recipe, values, data=data, run=run, device=device, watch=print_warnings if as_json else view
+        )
     finally:
         view.close()
     if as_json:

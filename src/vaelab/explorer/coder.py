@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vaelab.images import Images, as_tensor, to_float, to_uint8
-from vaelab.latent import chunk_spans
-from vaelab.model import VAE
-from vaelab.runtime import exact_products, progress
+from vaelab.data.images import Images, as_tensor, to_float, to_uint8
+from vaelab.models.codes import chunk_spans
+from vaelab.models.vae import VAE
+from vaelab.system.device import exact_products, progress
 
 TURN = 1 << 18
 """Values of the images that are decoded in one go; between two goes other requests have their turn."""

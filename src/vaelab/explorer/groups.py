@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 
+from vaelab.data.images import Images
 from vaelab.explorer import axes
-from vaelab.images import Images
 
 MOST_VALUES, NONE = 254, 255
 """Values of a group, and the number of a point that would have none of them."""

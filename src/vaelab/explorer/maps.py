@@ -8,8 +8,8 @@ from jaxtyping import Float, Integer
 
 from vaelab.explorer import axes
 from vaelab.explorer.groups import Attribute
-from vaelab.latent import Codes
-from vaelab.runtime import derive_seed
+from vaelab.models.codes import Codes
+from vaelab.system.device import derive_seed
 
 NEIGHBOURS, FITTED = 5_000, 20_000
 """Points whose neighbours are looked up, and others to which LDA is fitted for it."""

@@ -14,17 +14,17 @@ from jaxtyping import Float, Int, Int16, UInt8
 from numpy.typing import NDArray
 
 from vaelab import recipe as recipes
-from vaelab.distributions import DiagonalNormal
+from vaelab.data.arrays import PixelArray
+from vaelab.data.images import Images
 from vaelab.explorer import axes
 from vaelab.explorer.coder import Coder, measure_errors
 from vaelab.explorer.groups import Attribute, Group, make_attributes, make_groups
 from vaelab.explorer.maps import Column, make_columns, make_maps
-from vaelab.images import Images
-from vaelab.latent import Codes
-from vaelab.model import VAE
-from vaelab.pixels import PixelArray
+from vaelab.models.codes import Codes
+from vaelab.models.distributions import DiagonalNormal
+from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
-from vaelab.runtime import derive_seed
+from vaelab.system.device import derive_seed
 
 FORMAT = 1
 ACTIVE = 0.01

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from vaelab.data.images import Images
 from vaelab.figures import BLUE, FAINT, INK, Arrays, house_style
-from vaelab.images import Images
-from vaelab.latent import Codes, encode_images
-from vaelab.model import VAE
+from vaelab.models.codes import Codes, encode_images
+from vaelab.models.vae import VAE
 
 TITLE = "Aggregate posterior"
 ORDER = 65

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from vaelab.data.images import Images
 from vaelab.figures import Arrays
 from vaelab.figures._sheet import CELL, sheet_figure
-from vaelab.images import Images
-from vaelab.model import VAE
+from vaelab.models.vae import VAE
 
 TITLE = "Data"
 ORDER = 70

@@ -5,11 +5,11 @@ import torch
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
+from vaelab.data.images import Images, to_uint8
 from vaelab.figures import Arrays
 from vaelab.figures._sheet import sheet_figure
-from vaelab.images import Images, to_uint8
-from vaelab.latent import direction, encode_images
-from vaelab.model import VAE
+from vaelab.models.codes import direction, encode_images
+from vaelab.models.vae import VAE
 
 TITLE = "Edits"
 ORDER = 58

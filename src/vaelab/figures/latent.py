@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vaelab.data.images import Images
 from vaelab.figures import BLUE, FAINT, INK, Arrays, class_colormap, clean_text, house_style, latent_name
-from vaelab.images import Images
-from vaelab.latent import encode_images, principal_axes
-from vaelab.model import VAE
+from vaelab.models.codes import encode_images, principal_axes
+from vaelab.models.vae import VAE
 
 TITLE = "Latent space"
 ORDER = 20

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import tile
 from vaelab.figures import FAINT, Arrays, house_style, picture_figure
-from vaelab.images import Images, to_uint8
-from vaelab.model import VAE
-from vaelab.pictures import tile
+from vaelab.models.vae import VAE
 
 TITLE = "Reconstructions"
 ORDER = 50

@@ -3,10 +3,10 @@
 import torch
 from matplotlib.figure import Figure
 
+from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import tile
 from vaelab.figures import Arrays, house_style, picture_figure
-from vaelab.images import Images, to_uint8
-from vaelab.model import VAE
-from vaelab.pictures import tile
+from vaelab.models.vae import VAE
 
 TITLE = "Samples"
 ORDER = 40

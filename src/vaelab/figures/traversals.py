@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import tile
 from vaelab.figures import Arrays, house_style, latent_name, show_picture
-from vaelab.images import Images, to_uint8
-from vaelab.latent import encode_images, traverse
-from vaelab.model import VAE
-from vaelab.pictures import tile
+from vaelab.models.codes import encode_images, traverse
+from vaelab.models.vae import VAE
 
 TITLE = "Traversals"
 ORDER = 55

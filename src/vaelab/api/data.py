@@ -1,0 +1,196 @@
+"""The images of a recipe or a run, and the verbs of ``vaelab data``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaelab import recipe as recipes
+from vaelab.data.images import Binarize, Images, binarize, split_off
+from vaelab.recipe import Recipe
+from vaelab.run import Run
+from vaelab.system import registry as catalog
+from vaelab.system.device import derive_seed
+
+UNSHAPING = ("strict", "max_pixels")
+"""Options of data sets that decide which pictures are used, not what they look like."""
+
+
+@dataclass(frozen=True)
+class DataOfRun:
+    """Training images, images to validate on, and which those are."""
+
+    train: Images
+    valid: Images
+    valid_split: str
+    binarize: Binarize
+    data: dict[str, Any]
+    """The data set's name and the options that shape its images, such as the crop."""
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Which held-out images numbers are measured on, how they were framed and binarised."""
+        seed = {"binarize_seed": 0} if self.binarize == "dynamic" else {}
+        return {**self.data, "split": self.valid_split, "binarize": self.binarize, **seed}
+
+
+def validation_split(recipe: Recipe) -> str:
+    """What a recipe validates on: images set aside from train, else the published valid split, else test."""
+    if recipe.data["valid"]:
+        return f"{recipe.data['valid']} images set aside from train"
+    return "valid" if "valid" in catalog.load("datasets", recipe.data["name"]).ABOUT.splits else "test"
+
+
+def published_facts(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
+    """Image shape and images of each split as the data set's authors published them; None where nobody did."""
+    module = catalog.load("datasets", recipe.data["name"])
+    counts = {split: count for split, count in module.ABOUT.splits.items() if count is not None}
+    shape = module.shape(**recipes.load_options(recipe)) if hasattr(module, "shape") else module.ABOUT.image_shape
+    return (shape, counts) if shape is not None and counts else None
+
+
+def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
+    """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once."""
+    module = catalog.load("datasets", recipe.data["name"])
+    options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
+    train: Images = module.load(data_dir, "train", **options)
+    if recipe.data["valid"]:
+        train, valid = split_off(train, recipe.data["valid"])
+    else:
+        valid = module.load(data_dir, split, **options)
+        train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
+    shaping = {**options, **train.settled}
+    data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key not in UNSHAPING}}
+    return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
+
+
+def data_of(run: Run, data: str | Path | None) -> DataOfRun:
+    """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then."""
+    place = Path(data) if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+    if place is not None and not place.exists():
+        raise FileNotFoundError(
+            f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
+        )
+    images = load_data(run.recipe, place)
+    wanted = run.machine.get("data_sha256")
+    if wanted and images.train.fingerprint() != wanted:
+        source = images.train.source
+        raise ValueError(
+            f"the images in {source} are not those that {run.path} was trained on: name these with --data, or train "
+            "into another --run"
+        )
+    return images
+
+
+def choose_images(images: Images, most: int, purpose: str) -> Images:
+    """The images, or a random choice of ``most`` in their order that is the same every time."""
+    if len(images) <= most:
+        return images
+    random = np.random.Generator(np.random.Philox(key=derive_seed(0, purpose)))
+    return images.take(np.sort(random.choice(len(images), most, replace=False)))
+
+
+def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
+    """Name, facts and whereabouts of every data set."""
+    rows = []
+    for name in catalog.names("datasets"):
+        module = catalog.load("datasets", name)
+        about = module.ABOUT
+        rows.append(
+            {
+                "name": name,
+                "title": about.title,
+                "images": dict(about.splits),
+                "shape": list(about.image_shape) if about.image_shape else None,
+                "licence": about.licence,
+                "source": about.source,
+                "terms": about.terms,
+                "place": _place(module, data_dir),
+            }
+        )
+    return rows
+
+
+def _place(module: Any, data_dir: Path | None) -> str:
+    """Where the files of a data set lie."""
+    if not module.ABOUT.files:
+        return "comes with vaelab"
+    found = module.find(data_dir) if hasattr(module, "find") else None
+    if not any(module.ABOUT.splits.values()):
+        return str(found) if found else "name it with --data"
+    return str(found) if found else "not here yet"
+
+
+def data_terms(name: str) -> str:
+    """What a person should know before downloading a data set."""
+    terms: str = catalog.load("datasets", name).ABOUT.terms
+    return terms
+
+
+def get_data(name: str, target: Path | None = None) -> Path | None:
+    """Download a data set to ``target`` or the cache; None for one that needs no files."""
+    module = catalog.load("datasets", name)
+    if not module.ABOUT.files:
+        return None
+    folder: Path = module.get(target)
+    return folder
+
+
+def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(data set, folder, [(file, "ok" … or what is wrong)]) for every folder with a data set's files at ``path``.
+
+    Where several data sets have files of these names, the one is meant whose published digests match most of them, else
+    the one whose name the folder bears.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    found = _found_at(path)
+    if not found:
+        known = ", ".join(
+            name for name in catalog.names("datasets") if hasattr(catalog.load("datasets", name), "check")
+        )
+        raise FileNotFoundError(f"{path}: no data set that vaelab can check here, and no pictures (it knows {known})")
+    folders: dict[Path, dict[str, list[tuple[str, str]]]] = {}
+    for name, folder in found.items():
+        folders.setdefault(folder, {})[name] = list(catalog.load("datasets", name).check(folder))
+    results = []
+    for folder, claims in folders.items():
+        here = str(folder).lower()
+        name = max(claims, key=lambda name: _strength(claims[name], name in here))
+        results.append((name, str(folder), claims[name]))
+    return results
+
+
+def _found_at(path: Path) -> dict[str, Path]:
+    """Data set → where its files lie at ``path``; a person's own pictures only where there is no other."""
+    found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
+    for name in catalog.names("datasets"):
+        module = catalog.load("datasets", name)
+        is_published = any(module.ABOUT.splits.values())
+        if hasattr(module, "check") and (is_published or not found[True]):
+            place = module.find(path)
+            if place is not None:
+                found[is_published][name] = place
+    return found[True] or found[False]
+
+
+def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> DataOfRun:
+    """The images at ``path`` as a training would load them, packed in the cache for it.
+
+    ``name``: the data set (default: what lies there, else a person's own pictures); ``set``: its options by dotted key.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    chosen = name or next(iter(_found_at(path)), "folder")
+    table: dict[str, Any] = {"name": chosen}
+    if catalog.load("datasets", chosen).ABOUT.splits.keys() == {"train"}:
+        table["valid"] = 1  # nothing else to load beside it
+    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path)
+
+
+def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:
+    """How well files fit a data set: digests that match, then the folder's name, then what could not be compared."""
+    words = [verdict for _, verdict in verdicts]
+    return words.count("ok"), is_named, sum(word.startswith("ok") for word in words)

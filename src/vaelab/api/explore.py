@@ -1,0 +1,65 @@
+"""``vaelab explore``: what the page is told of one run, or of two side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaelab.api.data import choose_images, data_of
+from vaelab.api.results import load
+from vaelab.data.containers import printable
+from vaelab.data.images import binarize
+from vaelab.evaluation import evaluate as evaluation
+from vaelab.explorer.coder import Coder
+from vaelab.explorer.scene import Scene, Served, make_scene
+from vaelab.models.vae import VAE
+from vaelab.run import Run
+from vaelab.system import registry as catalog
+from vaelab.system.device import exact_products, resolve_device
+
+MOST_POINTS = 200_000
+"""Points of a map, unless told otherwise."""
+
+
+def explore(
+    run_paths: Sequence[str | Path],
+    *,
+    data: str | Path | None = None,
+    most: int = MOST_POINTS,
+    device: str = "auto",
+) -> list[Served]:
+    """What the page needs of one or two runs: their scenes, and their models on ``device``.
+
+    WrongUsage for another number of runs. ValueError for a model that has one latent.
+    """
+    if len(run_paths) not in (1, 2):
+        raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
+    names = [Run(path).name for path in run_paths]
+    if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
+        names = [printable(str(path)) for path in run_paths]
+    opened = [
+        open_scene(path, name=name, data=data, most=most, device=device)
+        for path, name in zip(run_paths, names, strict=True)
+    ]
+    return [Served(scene, Coder(model)) for scene, model in opened]
+
+
+def open_scene(
+    run_path: str | Path,
+    *,
+    name: str | None = None,
+    data: str | Path | None = None,
+    most: int = MOST_POINTS,
+    device: str = "auto",
+) -> tuple[Scene, VAE]:
+    """The scene of a run on at most ``most`` of its training images, and its model; codes are kept in its cache.
+
+    ``name``: what the page calls it (default: the run's own name).
+    """
+    run = Run.open(run_path)
+    model, known = load(run.path), data_of(run, data)
+    model.to(resolve_device(device))
+    train = choose_images(known.train, most, "explore")
+    seen = train if known.binarize == "none" else choose_images(binarize(known.train, known.binarize), most, "explore")
+    with exact_products():
+        codes = evaluation.codes_of(run, model, seen)
+        scene = make_scene(name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint())
+    return scene, model

@@ -1,0 +1,136 @@
+"""``vaelab export``: a trained model as ONNX graphs, or as a page that needs no server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from vaelab.api.explore import open_scene
+from vaelab.api.results import load
+from vaelab.api.targets import check_parents, ending_of, is_folder
+from vaelab.exporters.onnx import compare_graphs, make_graphs
+from vaelab.exporters.points import IMAGE_BYTES, POINTS, count_that_fits, thin
+from vaelab.exporters.readmes import sum_parts, write_onnx_readme
+from vaelab.exporters.single import join_files
+from vaelab.exporters.target import MANIFEST, check_file, check_folder, make_manifest, write_folder
+from vaelab.exporters.wasm import Runtime, find_runtime
+from vaelab.exporters.web import MARK, make_folder
+from vaelab.models.vae import VAE
+from vaelab.run import Run
+from vaelab.system.device import exact_products, generator
+from vaelab.system.files import free_path, write_atomic
+from vaelab.system.registry import WrongUsage, unknown
+
+Kind = Literal["onnx", "web"]
+TOLERANCE = 1e-3
+"""By how much graphs may differ from the model: far more than they do, far less than a mistake."""
+COMPARED = 4
+PAGES = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what a person should know of it."""
+
+    path: Path
+    sizes: dict[str, int]
+    """Part → bytes."""
+    difference: float
+    """By how much the graphs differ from the model at most: means, images, errors in proportion."""
+    notes: tuple[str, ...] = ()
+
+
+def export_run(
+    run_path: str | Path,
+    *,
+    to: Kind,
+    out: str | Path | None = None,
+    points: int | None = None,
+    runtime: str | Path | None = None,
+    single_file: bool = False,
+    overwrite: bool = False,
+    data: str | Path | None = None,
+) -> Exported:
+    """Write the model of a run to the folder ``out``, or as one page to the file ``out``; by default to a free name.
+
+    ``out`` is a folder if it exists as one or ends with a separator; a page in one file is called RUN.html in it.
+    ``to`` "onnx": three graphs. "web": the explorer with ``points`` of the training images (default: 5,000, or as many
+    as have room in 8 MB), and onnxruntime-web from ``runtime``, the cache, npm or a CDN; as one file it must be one of
+    the first three. Nothing but the files of a former export is replaced, and that only with ``overwrite``.
+    """
+    if to not in get_args(Kind):
+        raise unknown("export", to, get_args(Kind))
+    if to == "onnx" and (points is not None or runtime is not None or single_file):
+        raise WrongUsage("--points, --runtime and --single-file belong to --to web")
+    run = Run.open(run_path)
+    ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
+    path = Path(out) if out is not None else free_path(Path(f"{run.name}{ending}"))
+    check_parents(path)
+    into_folder = out is not None and is_folder(out)
+    if single_file:
+        if into_folder:
+            path = path / f"{run.name}.html"
+        if ending_of(path) not in PAGES:
+            raise WrongUsage(f"{path}: a single file is a page; give it a name that ends in .html")
+        check_file(path, MARK.encode(), overwrite=overwrite)
+    else:
+        if ending_of(path) in PAGES and not into_folder:
+            raise WrongUsage(f"{path}: a page in one file needs --single-file; for a folder of this name end it with /")
+        check_folder(path, overwrite=overwrite)
+    if to == "onnx":
+        return _export_onnx(run, path)
+    found = find_runtime(Path(runtime) if runtime is not None else None)
+    if single_file and found.files is None:
+        raise WrongUsage(f"a single file carries its runtime, which is not here ({found.origin}); name it: --runtime")
+    return _export_web(run, path, found, points, single_file=single_file, data=data)
+
+
+def _export_onnx(run: Run, path: Path) -> Exported:
+    model = load(run.path)
+    graphs, about, difference = _graphs(run, model)
+    files = {**graphs, "README.md": write_onnx_readme(about, model.facts.image_shape).encode()}
+    write_folder(path, {**files, MANIFEST: make_manifest("onnx", run.name, {"about": about}, files)})
+    return Exported(path, {name: len(content) for name, content in graphs.items()}, difference)
+
+
+def _export_web(
+    run: Run, path: Path, runtime: Runtime, points: int | None, *, single_file: bool, data: str | Path | None
+) -> Exported:
+    scene, model = open_scene(run.path, data=data, device="cpu")
+    graphs, _, difference = _graphs(run, model)
+    count = min(points or count_that_fits(scene), len(scene.means))
+    files = make_folder(thin(scene, count), graphs, runtime)
+    notes = [f"{count:,} of {scene.manifest['total']:,} training images are in it, for all who open it to see"]
+    if points is None and count < min(POINTS, len(scene.means)):
+        notes.append(f"more have no room in {IMAGE_BYTES / 1e6:g} MB; --points takes as many as you like")
+    notes.append(f"onnxruntime-web comes from {runtime.origin}")
+    if single_file:
+        page = join_files(files)
+        write_atomic(path, page)
+        sizes = {"page with all in it": len(page)}
+    else:
+        write_folder(path, files)
+        sizes = sum_parts(files)
+    return Exported(path, sizes, difference, tuple(notes))
+
+
+def _graphs(run: Run, model: VAE) -> tuple[dict[str, bytes], Mapping[str, str], float]:
+    """The graphs of a model, what they say of themselves, and by how much they differ from it; checked."""
+    channels, height, width = model.facts.image_shape
+    about = {
+        "vaelab": version("vaelab"),
+        "run": run.name,
+        "image_shape": f"{channels} {height} {width}",
+        "latent_dim": str(model.facts.latent_dim),
+        "likelihood": str(run.recipe.likelihood["name"]),
+    }
+    graphs = make_graphs(model, about)
+    levels = torch.randint(256, (COMPARED, *model.facts.image_shape), generator=generator(0, "export"))
+    with exact_products():
+        difference = compare_graphs(model, graphs, levels.float().div_(255))
+    if not difference <= TOLERANCE:
+        raise RuntimeError(f"the graphs of {run.path} differ from its model by {difference:.1g}; nothing was written")
+    return graphs, about, difference

@@ -1,0 +1,226 @@
+"""Pictures and codes for people: ``vaelab sample``, ``reconstruct``, ``encode``."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
+from vaelab.api.results import load
+from vaelab.api.targets import ending_of, output_file, output_pictures
+from vaelab.data.images import as_tensor, to_uint8
+from vaelab.data.pictures import encode_png, read_ahead, tile
+from vaelab.exporters.tables import ENDINGS, Parts, Piece, Rows, write_codes
+from vaelab.models.codes import chunk_spans, encode_spans
+from vaelab.models.vae import VAE, chunk_length
+from vaelab.run import Run
+from vaelab.system import registry as catalog
+from vaelab.system.device import default_threads, exact_products, generator, progress, resolve_device
+from vaelab.system.distributed import joined
+from vaelab.system.files import fit_name, split_ending, write_atomic
+
+THUMBNAIL = 96
+"""Height in pixels that small images are enlarged to on a sheet, or a little less: by whole factors."""
+SHEET = 16
+"""Images on a sheet of reconstructions, unless told otherwise."""
+
+Pixels = NDArray[np.uint8]
+Precision = Literal["fp32", "bf16"]
+
+
+def _write_sheet(path: Path, pixels: Pixels, columns: int) -> None:
+    """All pictures on one .png, small ones enlarged."""
+    scale = max(1, THUMBNAIL // pixels.shape[1])
+    write_atomic(path, encode_png(tile(pixels, columns).repeat(scale, 0).repeat(scale, 1)))
+
+
+def _write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Sequence[str] | None = None) -> None:
+    """Single pictures called by their numbers below ``count``, and names; written while the next chunk is made."""
+    width = len(str(count - 1))
+
+    def write(i: int, image: Pixels) -> None:
+        name = f"-{split_ending(names[i])[0]}".replace("/", "_").replace("\\", "_") if names else ""
+        write_atomic(folder / fit_name(f"{i:0{width}d}{name}.png"), encode_png(image))
+
+    start = 0
+    with ThreadPoolExecutor(default_threads()) as pool:
+        writing: list[Future[None]] = []
+        for pixels in chunks:
+            for picture in writing:
+                picture.result()
+            writing = [pool.submit(write, start + i, image) for i, image in enumerate(pixels)]
+            start += len(pixels)
+        for picture in writing:
+            picture.result()
+
+
+def sample(
+    run_path: str | Path,
+    *,
+    count: int = 25,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Images decoded from the prior, to a .png sheet or a folder; of a folder's two chunks of images in memory."""
+    path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
+    model = load(run_path)
+    model.to(resolve_device(device))
+    codes = torch.randn(count, model.facts.latent_dim, generator=generator(seed, "sample"))
+    with exact_products():
+        chunks = _decode_chunks(model, codes)
+        if is_sheet:
+            _write_sheet(path, np.concatenate(list(chunks)), columns=int(np.ceil(np.sqrt(count))))
+        else:
+            _write_folder(path, chunks, count)
+    return path
+
+
+def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
+    with progress("decoding", len(codes)) as bar:
+        for part in torch.split(codes, chunk_length(model.facts.image_shape)):
+            yield to_uint8(model.decode(part))
+            bar.advance(len(part))
+
+
+def reconstruct(
+    run_path: str | Path,
+    images: str | Path | None = None,
+    *,
+    count: int | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+    warn: Warn = warn_in_python,
+) -> Path:
+    """Originals above their reconstructions on a .png (16 of them), or all reconstructions, one by one, in a folder.
+
+    Only the images asked for are read; of a folder's there are two chunks in memory. Pictures that cannot be read are
+    left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
+    """
+    path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
+    model, given = load_with_images(run_path, images, data, strict=strict)
+    model.to(resolve_device(device))
+    count = min(count or (SHEET if is_sheet else len(given)), len(given))
+    names: list[str] = []
+    with exact_products():
+        chunks = _reconstruct_chunks(model, given, count, names)
+        if is_sheet:
+            parts = list(zip(*chunks, strict=True))
+            given.check_some(len(names))
+            originals, rebuilt = map(np.concatenate, parts)
+            _write_sheet(path, *_pair_rows(originals, rebuilt))
+        else:
+            _write_folder(path, (rebuilt for _, rebuilt in chunks), count, names)
+            given.check_some(len(names))
+    given.tell_skipped(warn)
+    return path
+
+
+def _reconstruct_chunks(model: VAE, given: Given, count: int, names: list[str]) -> Iterator[tuple[Pixels, Pixels]]:
+    """The first ``count`` images that can be read and their reconstructions, a chunk after the other.
+
+    ``names`` receives the names of the images in a chunk before it is yielded.
+    """
+    start, shape = 0, model.facts.image_shape
+    with progress("reconstructing", count) as bar:
+        while start < len(given) and len(names) < count:
+            spans = [(start + a, start + b) for a, b in chunk_spans(min(count - len(names), len(given) - start), shape)]
+            start = spans[-1][1]
+            for span, read in zip(spans, read_ahead(given.images.pixels, spans), strict=True):
+                rows = given.readable(*span)
+                if len(rows):
+                    names += [given.names[row] for row in rows.tolist()]
+                    originals = read[rows - span[0]]
+                    yield originals, to_uint8(model.reconstruct(as_tensor(originals).to(model.device)))
+                bar.advance(len(rows))
+
+
+def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
+    """Pictures for a sheet, a row of originals above one of reconstructions and so on, and how many are in a row."""
+    columns = min(8, len(originals))
+    rows: list[Pixels] = []
+    for start in range(0, len(originals), columns):
+        for part in (originals, rebuilt):
+            row = part[start : start + columns]
+            paper = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
+            rows.append(np.concatenate([row, paper]))
+    return np.concatenate(rows), columns
+
+
+def encode(
+    run_path: str | Path,
+    images: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    warn: Warn = warn_in_python,
+) -> Path:
+    """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known.
+
+    Any number of images: two chunks of them and a group of rows are in memory. Pictures that cannot be read have no
+    row, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. Under ``torchrun``
+    every rank encodes its share and the first joins them to the very file that one process writes; all must see the
+    folder it is in.
+    """
+    path = output_file(out, f"{Run(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
+    if precision not in get_args(Precision):
+        raise catalog.unknown("precision", precision, get_args(Precision))
+    model, given = load_with_images(run_path, images, data, strict=strict)
+    own = resolve_device(device)
+    model.to(own)
+    rows = Rows(given.names, given.images.labels, model.facts.latent_dim)
+    spans = chunk_spans(len(given), model.facts.image_shape)
+    with exact_products(), joined() as here:
+        share = here.share(len(spans))  # whole chunks: on every rank they are those of one process
+        pieces = _encode_pieces(model, given, spans[share.start : share.stop], precision)
+        if here.size == 1 and ending_of(path) != ".npz":
+            write_codes(path, rows, _checked(pieces, given))
+        else:
+            parts = Parts(path, here.size)
+            try:
+                parts.write(here.rank, pieces)
+                here.barrier()
+                if here.is_first:
+                    for _ in _checked(parts, given):
+                        pass
+                    write_codes(path, rows, parts)
+                here.barrier()
+            finally:
+                parts.remove(here.rank)
+    if here.is_first:
+        given.tell_skipped(warn)
+    return path
+
+
+def _encode_pieces(model: VAE, given: Given, spans: Sequence[tuple[int, int]], precision: Precision) -> Iterator[Piece]:
+    """The codes of the images in ``spans`` that can be read."""
+    for span, codes in zip(spans, encode_spans(model, given.images, spans, precision), strict=True):
+        rows = given.readable(*span)
+        yield Piece(rows, codes[:, rows - span[0]])
+
+
+def _checked(pieces: Iterable[Piece], given: Given) -> Iterator[Piece]:
+    """``pieces``, those of all ranks; notes the rows that are in none of them as skipped. ValueError if all are."""
+    position, count = 0, 0
+    for piece in pieces:
+        for row in piece.rows.tolist():
+            if row != position:
+                given.skip(range(position, row))
+            position = row + 1
+        count += len(piece.rows)
+        yield piece
+    given.skip(range(position, len(given)))
+    given.check_some(count)

@@ -1,0 +1,88 @@
+"""What a training would do: its directory, its command, its size."""
+
+import shlex
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaelab import recipe as recipes
+from vaelab.api.data import load_data, published_facts, validation_split
+from vaelab.recipe import Recipe
+from vaelab.run import Run
+from vaelab.system import registry as catalog
+from vaelab.system.files import fit_name
+
+
+def run_directory(recipe_name: str, overrides: Mapping[str, Any]) -> Path:
+    """``runs/RECIPE`` with the overrides appended; a name that is too long for the file system ends in a digest."""
+    return Path("runs") / fit_name(run_name(recipe_name, overrides))
+
+
+def run_name(recipe_name: str, overrides: Mapping[str, Any]) -> str:
+    """The recipe and the overrides in words, of any length."""
+    parts = [recipe_name, *(f"{key}={_word(value)}" for key, value in sorted(overrides.items()))]
+    words = "-".join(part.replace("/", "_").replace("\\", "_").replace(" ", "") for part in parts)
+    return "".join("_" if unicodedata.category(character) == "Cc" else character for character in words)
+
+
+def command(
+    name: str | Path, overrides: Mapping[str, Any], data: str | Path | None, run: str | Path | None, device: str
+) -> str:
+    """The command line that does what ``train`` with these arguments does."""
+    words = ["vaelab", "train", str(name)]
+    for key, value in overrides.items():
+        words += ["--set", f"{key}={_word(value)}"]
+    words += ["--data", str(data)] if data else []
+    words += ["--run", str(run)] if run else []
+    words += ["--device", device] if device != "auto" else []
+    return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    """A value as ``--set`` reads it."""
+    return value if isinstance(value, str) else recipes.toml_value(value)
+
+
+def plan(
+    name: str, set: Mapping[str, Any] | None = None, *, data: str | Path | None = None, run: str | Path | None = None
+) -> dict[str, Any]:
+    """What ``train`` with these arguments would do, without doing it or downloading anything."""
+    overrides = dict(set or {})
+    recipe = recipes.load(name, overrides)
+    target = Run(run or run_directory(recipe.name, overrides))
+    if target.exists:
+        target.check_same(recipe)
+    target.check_free()
+    shape, counts, settled = _sizes(recipe, Path(data) if data else None)
+    recipe = recipe.settled(shape, counts["train"], settled)
+    with torch.device("meta"):
+        vae, _ = recipes.build(recipe, shape, counts["train"])
+    return {
+        "recipe": recipe,
+        "run": target,
+        "state": "done" if target.is_finished else "resumes" if target.exists else "new",
+        "images": counts,
+        "image_shape": shape,
+        "steps": recipe.training.num_steps(counts["train"]),
+        "parameters": vae.num_parameters,
+        "equivalents": recipes.equivalents(recipe, vae.facts),
+    }
+
+
+def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int], dict[str, int], Mapping[str, Any]]:
+    """Image shape, images of each split, settled options: as found, or as published where there are no files yet."""
+    module = catalog.load("datasets", recipe.data["name"])
+    published = published_facts(recipe)
+    if published is not None and data_dir is None and module.ABOUT.files and module.find(None) is None:
+        shape, counts = published
+        aside = recipe.data["valid"]
+        if aside:
+            return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
+        if validation_split(recipe) in counts:
+            return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
+    images = load_data(recipe, data_dir)
+    counts = {"train": len(images.train), images.valid_split: len(images.valid)}
+    return images.train.image_shape, counts, images.train.settled

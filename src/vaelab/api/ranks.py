@@ -1,0 +1,88 @@
+"""A training of several processes: what the first tells the others, and what those do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaelab import recipe as recipes
+from vaelab.api.data import load_data
+from vaelab.data.images import Images
+from vaelab.data.loader import Batches
+from vaelab.recipe import Recipe
+from vaelab.system.device import Interrupted, Precision, resolve_device, settled, stop_signals
+from vaelab.system.distributed import LostRank, joined, ranks
+from vaelab.training import loop as training
+from vaelab.training.state import State, begin
+from vaelab.training.step import memory_of_a_step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the first of several processes tells the others of the training that they begin."""
+
+    recipe: Recipe
+    place: str | None
+    """Where its data lies."""
+    data_sha256: str
+    valid_sha256: str
+    device: str
+    """Its kind: of several on a host each process takes its own."""
+    precision: Precision
+    threads: int
+
+
+def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Batches]:
+    """A state at step 0 and the batches of a training."""
+    recipe, settings = plan.recipe, plan.recipe.training
+    vae, objective = recipes.build(recipe, images.image_shape, len(images))
+    state = begin(vae, objective, settings, device)
+    window = settings.shuffle_window
+    assert window != "auto", "settle the recipe first"
+    reserve = memory_of_a_step(state, images.image_shape, settings, plan.precision)
+    batches = Batches(images, settings.batch_size, settings.seed, device, window=window, ranks=ranks(), reserve=reserve)
+    return state, batches
+
+
+def restore(state: State, step: int, tensors: Mapping[str, Tensor]) -> None:
+    """Put every rank at the step and the tensors of the first; at step 0 they agree already, by the seed."""
+    step = ranks().broadcast(step)
+    if step:
+        state.restore(step, ranks().broadcast_tensors(tensors))
+
+
+def follow(recipe: Recipe, data: Path | None) -> None:
+    """Train as another process than the first: the same steps, and nothing is written."""
+    with joined() as together:
+        plan: Plan | None = together.broadcast(None)
+        if plan is None:
+            return
+        images = load_data(recipe, data or (Path(plan.place) if plan.place else None))
+        if (images.train.fingerprint(), images.valid.fingerprint()) != (plan.data_sha256, plan.valid_sha256):
+            source = images.train.source
+            raise ValueError(
+                f"rank {together.rank}: the images in {source} are not those that the first rank trains on"
+            )
+        device = resolve_device(plan.device)
+        with settled(device, plan.precision, plan.threads), stop_signals() as stop:
+            state, batches = prepare(plan, images.train, device)
+            restore(state, 0, {})
+            ticks = training.train(
+                state,
+                batches,
+                plan.recipe.training,
+                binarize=plan.recipe.data["binarize"],
+                precision=plan.precision,
+                valid=images.valid,
+                stop=stop,
+            )
+            try:
+                for tick in ticks:
+                    if tick.stopped:
+                        raise Interrupted(f"rank {together.rank} of {together.size}: stopped")
+            except training.Diverged:
+                raise LostRank(f"rank {together.rank} of {together.size}: ended, for what the first says") from None
+            finally:
+                batches.close()

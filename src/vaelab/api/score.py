@@ -1,0 +1,161 @@
+"""``vaelab score``: how unusual each of many images is to a model, and how well that tells two sets apart."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
+from vaelab.api.targets import output_file
+from vaelab.data.images import Images, binarize, to_uint8
+from vaelab.evaluation.metrics.anomaly import separations
+from vaelab.evaluation.metrics.nll import iwae_bound
+from vaelab.exporters.tables import ENDINGS, write_columns
+from vaelab.figures import render
+from vaelab.figures import scores as figure
+from vaelab.models.vae import VAE, chunk_length
+from vaelab.run import Run
+from vaelab.system.device import exact_products, generator, progress, resolve_device
+from vaelab.system.files import write_atomic
+
+HELD_OUT = "held-out"
+"""Names the run's own held-out images where a set is asked for."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of each of some images; nats per image."""
+
+    elbo: Float[np.ndarray, " n"]
+    """Mean over samples of ln p(x|z), less the KL in closed form."""
+    iwae: Float[np.ndarray, " n"]
+    """The importance-weighted bound of the same samples (Burda et al. 2016, 1509.00519, equation 8)."""
+    reconstruction: Float[np.ndarray, " n"]
+    """What the objective counts as error, mean over samples."""
+    kl: Float[np.ndarray, " n"]
+
+    @property
+    def unusualness(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """Scores that are larger the more unusual an image."""
+        return {"-ELBO": -self.elbo, "-IWAE": -self.iwae, "reconstruction": self.reconstruction}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What ``score`` has written and found."""
+
+    table: Path
+    sheet: Path
+    summary: Path | None
+    """``separations`` as JSON; None where no normal images were named."""
+    num_images: int
+    separations: dict[str, Any] | None
+    """How well each score tells the images from the normal ones; None where none were named."""
+
+
+@torch.no_grad()
+def score_images(model: VAE, images: Images, samples: int) -> Scores:
+    """Scores of every image from ``samples`` codes each, float64; the same for the same images, model and samples."""
+    found = np.empty((4, len(images)))
+    length = max(1, chunk_length(images.image_shape) // samples)
+    random = generator(0, "score")
+    with progress("scoring", len(images)) as bar:
+        for start in range(0, len(images), length):
+            x = images.floats(start, min(start + length, len(images)), model.device)
+            posterior = model.posterior(x)
+            epsilon = torch.randn(samples, *posterior.mean.shape, generator=random).to(model.device)
+            z = posterior.rsample(epsilon)
+            pixels = model.pixels(z.flatten(0, 1))
+            repeated = x.expand(samples, *x.shape).flatten(0, 1)
+            log_likelihood = pixels.log_prob(repeated).double().view(samples, -1)
+            error = pixels.error(repeated).double().view(samples, -1).mean(0)
+            kl = posterior.kl().double().sum(1)
+            prior = -0.5 * (z.double() ** 2).sum(-1)  # less the constant that both densities of z have
+            proposal = -0.5 * (epsilon.double() ** 2 + posterior.log_var.double()).sum(-1)
+            bound = iwae_bound((log_likelihood + prior - proposal).cpu().numpy())
+            part = slice(start, start + len(x))
+            found[0, part], found[1, part] = (log_likelihood.mean(0) - kl).cpu().numpy(), bound
+            found[2, part], found[3, part] = error.cpu().numpy(), kl.cpu().numpy()
+            bar.advance(len(x))
+    return Scores(*found)
+
+
+def score(
+    run_path: str | Path,
+    images: str | Path | None = None,
+    *,
+    normal: str | Path | None = None,
+    samples: int = 16,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+    warn: Warn = warn_in_python,
+) -> Scored:
+    """ELBO, importance-weighted bound, reconstruction and KL of every image, the most unusual first, to a .csv,
+    .parquet or .npz; beside it a .png with both ends.
+
+    ``images``: pictures (None: the run's held-out images). ``normal``: others, or "held-out", against which it is
+    measured how well each score tells the images apart; the numbers, thresholds included, go to a .json beside the
+    table. They are binarised as the run's held-out images are. Pictures that cannot be read are left out, which
+    ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
+    """
+    run = Run.open(run_path)
+    table = output_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
+    sheet = output_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
+    summary = None if normal is None else output_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
+    model, given = _images_of(run, images, data, strict)
+    model.to(resolve_device(device))
+    with exact_products():
+        scores = _scores_of(model, given, samples)
+        others = None
+        if normal is not None:
+            normals = _images_of(run, normal, data, strict)[1]
+            others = _scores_of(model, normals, samples)
+            normals.tell_skipped(warn)
+        rows = given.readable()
+        arrays = _ends(model, given.images, rows, scores)
+    order = np.argsort(scores.elbo, kind="stable")
+    columns: dict[str, NDArray[Any] | list[str]] = {"image": [given.names[row] for row in rows[order].tolist()]}
+    if given.images.labels is not None:
+        columns["label"] = given.images.labels[rows[order]]
+    write_columns(table, {**columns, **{name: values[order] for name, values in vars(scores).items()}})
+    write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
+    apart = None if others is None else separations(others.unusualness, scores.unusualness)
+    if summary is not None:
+        write_atomic(summary, json.dumps(apart, indent=2, ensure_ascii=False) + "\n")
+    given.tell_skipped(warn)
+    return Scored(table, sheet, summary, len(rows), apart)
+
+
+def _images_of(run: Run, where: str | Path | None, data: str | Path | None, strict: bool) -> tuple[VAE, Given]:
+    """The model of a run, and the images at ``where`` as it is measured on them."""
+    is_own = where is None or str(where) == HELD_OUT
+    model, given = load_with_images(run.path, None if is_own else where, data, strict=strict)
+    images = given.images if is_own else binarize(given.images, run.recipe.data["binarize"])
+    return model, replace(given, images=images)
+
+
+def _scores_of(model: VAE, given: Given, samples: int) -> Scores:
+    """The scores of the images that can be read; ValueError if there are none."""
+    scores = score_images(model, given.images, samples)
+    rows = given.readable()
+    given.check_some(len(rows))
+    return Scores(**{name: values[rows] for name, values in vars(scores).items()})
+
+
+def _ends(model: VAE, images: Images, rows: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
+    """Arrays of the sheet: the most unusual and the most usual images; ``rows``: those that were scored."""
+    chosen = figure.ends(scores.elbo)
+    originals = []
+    for some in chosen:
+        ascending = np.sort(rows[some])
+        originals.append(np.asarray(images.pixels[ascending])[np.searchsorted(ascending, rows[some])])
+    rebuilt = [to_uint8(model.reconstruct(torch.from_numpy(pixels))) for pixels in originals]
+    return figure.arrays_of(np.stack(originals), np.stack(rebuilt), np.stack([scores.elbo[some] for some in chosen]))

@@ -1,0 +1,300 @@
+"""``vaelab train``: train a run to its end, or go on with it."""
+
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vaelab import recipe as recipes
+from vaelab.api.data import DataOfRun, data_of, load_data
+from vaelab.api.plan import command, run_directory
+from vaelab.api.ranks import Plan, follow, prepare, restore
+from vaelab.api.resolve import compare_machines, device_before, precision_of, settle, threads_of
+from vaelab.api.results import LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
+from vaelab.data.images import Images, binarize
+from vaelab.data.loader import Batches
+from vaelab.evaluation import evaluate as evaluation
+from vaelab.models.vae import VAE, Fitted
+from vaelab.recipe import Recipe
+from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
+from vaelab.system.device import Interrupted, describe_machine, generator, now, resolve_device, settled, stop_signals
+from vaelab.system.distributed import joined, launched, ranks
+from vaelab.system.files import save_tensors
+from vaelab.training import loop as training
+from vaelab.training.state import State
+
+# -- events that ``train`` reports while it works ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins or goes on."""
+
+    run: Run
+    recipe: Recipe
+    first_step: int
+    num_steps: int
+    num_images: int
+    steps_per_epoch: int
+    num_parameters: dict[str, int]
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence for the person; ``warning`` if it should worry them."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is complete; ``already`` if it was before."""
+
+    run: Run
+    already: bool = False
+
+
+Event = Started | training.Tick | Note | Finished
+Watch = Callable[[Event], None]
+
+
+def _unwatched(event: Event) -> None:
+    """From Python, a warning is a warning."""
+    if isinstance(event, Note) and event.warning:
+        warnings.warn(event.text, stacklevel=2)
+
+
+def train(
+    name: str | Path,
+    set: Mapping[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
+    run: str | Path | None = None,
+    device: str = "auto",
+    watch: Watch = _unwatched,
+) -> Run:
+    """Train a recipe into a run directory, or go on where it stopped; draw the figures and write the report.
+
+    ``name``: a preset or a .toml. ``set``: dotted keys such as {"objective.beta": 4}. ``data``: where the images lie.
+    ``run``: the directory (default runs/RECIPE with the overrides appended). Raises ValueError for what cannot be
+    trained, RunInUse, OtherRecipe, Diverged, and Interrupted after it was asked to stop and has saved.
+
+    Started by ``torchrun``, every process trains on its share of each batch; the first alone writes, and makes the rest
+    of the run when the others are done.
+    """
+    overrides = dict(set or {})
+    recipe = recipes.load(name, overrides)
+    target = Run(run or run_directory(recipe.name, overrides))
+    if not launched().is_first:
+        follow(recipe, Path(data) if data else None)
+        return target
+    if target.exists:
+        target.check_same(recipe)
+        if target.is_finished:
+            _check_place(target, data)
+            with joined() as together:
+                together.broadcast(None)
+            watch(Finished(target, already=True))
+            return target
+    target.check_free()
+    with target.locked():
+        typed = command(name, overrides, data, run, device)
+        _train_locked(target, recipe, Path(data) if data else None, device, typed, watch)
+    watch(Finished(target))
+    return target
+
+
+def _check_place(target: Run, data: str | Path | None) -> None:
+    """ValueError if ``data`` holds other images than a finished run was trained on."""
+    if data is not None and str(Path(data).resolve()) != target.machine.get("data_dir"):
+        data_of(target, data)
+
+
+def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
+    resumed = target.exists
+    images = data_of(target, data) if resumed else load_data(recipe, data)
+    recipe = settle(recipe, images, target)
+    device = resolve_device(device_name if device_name != "auto" else device_before(target))
+    threads = threads_of(recipe, target)
+    precision = precision_of(recipe, target, device)
+
+    def tell(text: str, *, warning: bool = False) -> None:
+        target.log(f"{'warning: ' if warning else ''}{text}")
+        watch(Note(text, warning))
+
+    with settled(device, precision, threads):
+        place = data or Path(images.train.source)
+        machine = {
+            "recipe": recipe.name,
+            "command": typed,
+            **describe_machine(device),
+            "torch_device": str(device),
+            "precision": precision,
+            "ranks": launched().size,
+            "data_dir": str(place.resolve()) if place.exists() else None,
+            "data": images.train.source,
+            "data_sha256": images.train.fingerprint(),
+            "validated_on": images.valid_split,
+            "notes": _notes(images),
+        }
+        if not resumed:
+            target.begin(recipe, machine)
+        with joined() as together:
+            if target.is_trained:
+                together.broadcast(None)
+            else:
+                if resumed:
+                    compare_machines(target.machine, machine, tell)
+                about = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("notes", "command"))
+                target.log(about)
+                _train_to_end(target, recipe, images, device, machine, tell, watch)
+    with settled(device, "fp32", threads):
+        model = load(target.path)
+        model.to(device)
+        evaluation.evaluate(target, model, images.valid, images.protocol)
+        draw_figures(target, model, images)
+        examine(target, model, images.valid)
+        target.write_json(MACHINE, {**target.machine, "data_dir": machine["data_dir"], "finished": now()})
+        update_report(target, model)
+
+
+def _train_to_end(
+    target: Run,
+    recipe: Recipe,
+    images: DataOfRun,
+    device: torch.device,
+    machine: Mapping[str, Any],
+    tell: Callable[..., None],
+    watch: Watch,
+) -> None:
+    settings = recipe.training
+    plan = Plan(
+        recipe,
+        machine["data_dir"],
+        machine["data_sha256"],
+        images.valid.fingerprint(),
+        device.type,
+        machine["precision"],
+        machine["threads"],
+    )
+    ranks().broadcast(plan)
+    state, batches = prepare(plan, images.train, device)
+    vae = state.vae
+    step, tensors, notes = target.load_checkpoint()
+    for note in notes:
+        tell(note, warning=True)
+    restore(state, step, tensors)
+    target.cut(step)
+    total = settings.num_steps(len(images.train))
+    watch(Started(target, recipe, step, total, len(images.train), batches.steps_per_epoch, vae.num_parameters, machine))
+    for note in machine["notes"]:
+        tell(note)
+    if step:
+        tell(f"goes on after step {step} of {total}")
+    else:
+        target.log(f"starts: {total} steps")
+    _warn_of_recipe(recipe, vae, images.train, total, tell)
+    _check_space(target, sum(vae.num_parameters.values()))
+    timing = target.table(TIMING)
+    with stop_signals() as stop:
+        ticks = training.train(
+            state,
+            batches,
+            settings,
+            binarize=recipe.data["binarize"],
+            precision=plan.precision,
+            valid=images.valid,
+            stop=stop,
+            seconds_before=float(timing["seconds"][-1]) if timing else 0.0,
+        )
+        try:
+            for tick in ticks:
+                _store(target, tick, batches, state)
+                for warning in tick.warnings:
+                    tell(warning, warning=True)
+                watch(tick)
+                if tick.stopped:
+                    stopped = f"stopped at step {tick.step} of {total} and saved; the same command goes on from here"
+                    raise Interrupted(stopped)
+        except (training.Diverged, Interrupted) as error:
+            saved = target.newest_checkpoint
+            kept = f". The checkpoint of step {saved} is kept" if saved else ". There is no checkpoint before it"
+            text = f"{error}{kept if isinstance(error, training.Diverged) else ''}"
+            target.log(text)
+            raise type(error)(text) from None
+        finally:
+            batches.close()
+    if isinstance(vae.likelihood, Fitted):  # here a person may interrupt: the same command does it again
+        vae.fit_likelihood(binarize(images.train, images.binarize), generator(settings.seed, "likelihood"))
+    facts = {
+        "format": MODEL_FORMAT,
+        "recipe": {"title": recipe.title, **recipe.sections()},
+        "name": recipe.name,
+        "image_shape": list(images.train.image_shape),
+        "num_images": len(images.train),
+        "step": state.step,
+    }
+    save_tensors(target.path / MODEL, vae.state_dict(), facts)
+    target.log(f"trained {total} steps")
+
+
+def _check_space(target: Run, num_parameters: int) -> None:
+    """OSError if the disk has no room for three checkpoints (weights and two moments, float32), model and pictures."""
+    needed = num_parameters * 4 * (3 * 3 + 1) + 10_000_000
+    free = shutil.disk_usage(target.path).free
+    if free < needed:
+        raise OSError(
+            f"{target.path}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for checkpoints and pictures; "
+            "free some space or choose another --run"
+        )
+
+
+def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: Callable[..., None]) -> None:
+    """What in a recipe a person would hardly want."""
+    warmup = recipe.objective.get("warmup_steps", 0)
+    if warmup > total:
+        tell(f"the warm-up ({warmup} steps) is longer than the run ({total} steps)", warning=True)
+    wants_binary, stays_grey = getattr(vae.likelihood, "wants_binary", False), recipe.data["binarize"] == "none"
+    if wants_binary and stays_grey and not np.isin(train.pixels[:LOOKED_AT], (0, 255)).all():
+        name = recipe.likelihood["name"]
+        tell(
+            f"the {name} likelihood on grey images is a cross entropy, no likelihood (1907.06845); "
+            "its numbers compare with nothing else. Try data.binarize=dynamic",
+            warning=True,
+        )
+
+
+def _store(target: Run, tick: training.Tick, batches: Batches, state: State) -> None:
+    """Everything that a tick brings onto the disk, the checkpoint last."""
+    count = len(tick.terms["loss"])
+    columns = list(tick.terms)
+    rows = []
+    for i in range(count):
+        step = tick.step - count + i
+        rows.append([step + 1, batches.epoch(step) + 1, *(float(tick.terms[name][i]) for name in columns)])
+    if rows:
+        target.append(HISTORY, ["step", "epoch", *columns], rows)
+        target.append(
+            TIMING, ["step", "seconds", "images_per_second"], [[tick.step, tick.seconds, tick.images_per_second]]
+        )
+    if tick.validation:
+        names = list(tick.validation)
+        target.append(VALIDATION, ["step", "epoch", *names], [[tick.step, tick.epoch, *tick.validation.values()]])
+        shown = ", ".join(f"{name} {tick.validation[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
+        target.log(f"step {tick.step}, epoch {tick.epoch}, held-out images: {shown}")
+    if tick.checkpoint_due:
+        target.save_checkpoint(tick.step, state.tensors())
+
+
+def _notes(images: DataOfRun) -> list[str]:
+    notes = [*images.train.notes]
+    if images.valid_split == "test":
+        notes.append("validated on the test split: nothing was selected by it")
+    return notes

@@ -1,0 +1,1 @@
+"""Images: the containers, the readers, the cache and the loader."""

@@ -1,0 +1,350 @@
+"""A person's own pictures: any folder or .zip of them, of any sizes."""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Le, Len
+
+from vaelab.data.cache import CannotRead, Pack, Source, check_items, pack, remembered
+from vaelab.data.containers import PICTURE_SUFFIXES, Unreadable, printable, read_head, read_item, shown
+from vaelab.data.decode import Background, Fit, Framing, Look, look
+from vaelab.data.formats import HEAD_BYTES, PLUGINS, identify
+from vaelab.data.images import SMALLEST_SIDE, About, Images
+from vaelab.data.opening import MAX_PIXELS
+from vaelab.data.scan import Entry, Scan, digest, hashed, holds_picture, scan
+from vaelab.system.device import progress
+
+Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
+Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
+Channels = Literal["auto", "grey", "rgb"]
+MaxPixels = Annotated[int, Ge(1), Le(2_000_000_000)]
+
+ABOUT = About(
+    title="Your own pictures",
+    image_shape=None,
+    splits={"train": None, "test": None},
+    licence="yours",
+    source="the folder or .zip that --data names",
+    files=("pictures",),
+)
+SET_ASIDE = 10
+"""About one picture in so many is held out."""
+TRAINING_FOLDERS = ("train", "training")
+HELD_OUT_FOLDERS = ("valid", "validation", "val", "test", "testing")
+USUAL_SIDE = 64
+LOOKED_AT = 64
+"""Pictures from which size and colour are decided."""
+FRESH_SECONDS = 2.0
+"""How long what was found for one split serves for the other: 200,000 files take a second to list."""
+
+
+def find(data_dir: Path | None) -> Path | None:
+    """The folder given, if there are pictures in it."""
+    return data_dir if data_dir is not None and holds_picture(data_dir) else None
+
+
+def get(target: Path | None) -> Path:
+    """Nothing to download: ValueError says what to do instead."""
+    raise ValueError("folder stands for your own pictures: vaelab train folder --data PATH")
+
+
+def load(
+    data_dir: Path | None,
+    split: str,
+    *,
+    size: Size = "auto",
+    channels: Channels = "auto",
+    fit: Fit = "crop",
+    background: Background = "white",
+    max_pixels: MaxPixels = MAX_PIXELS,
+    strict: bool = False,
+) -> Images:
+    """The pictures of ``split`` at one size, packed in the cache.
+
+    ``size``: height and width, or one number for both; "auto": 64, or the pictures' own where they are smaller.
+    ``channels``: "auto": grey where all pictures looked at are. ``strict``: ValueError where a picture cannot be read,
+    which else is left out. Subfolders are classes. Folders train and val (or valid, test) are the splits; without them
+    about one picture in ten is held out, chosen by its name alone. ``max_pixels``: pictures with more are not decoded
+    and count as unreadable.
+    """
+    if split not in ABOUT.splits:
+        raise ValueError(f"folder has the splits train and test; there is no split {split!r}")
+    if data_dir is None:
+        raise ValueError("folder needs your pictures: vaelab train folder --data PATH (a folder or a .zip)")
+    found, order = _survey(data_dir, split)
+    if strict and found.closed:
+        raise ValueError(f"{data_dir}: {_closed(found)}; {LENIENT}")
+    framing = _framing(found.entries, size, channels, Framing(0, 0, 0, fit, background, max_pixels=max_pixels))
+    entries = order.splits[split]
+    key = {
+        "data": "folder",
+        "place": str(data_dir.resolve()),
+        "files": digest(entries),
+        "framing": asdict(framing),
+        "classes": order.classes,
+    }
+    try:
+        packed = pack(f"folder {split}", key, lambda: _source(entries, order, framing, strict))
+    except CannotRead as error:
+        raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
+    if strict and packed.left_out:
+        raise ValueError(f"{data_dir}, {split} split: {packed.loss}; {LENIENT}")
+    asked = {"size": size, "channels": channels}
+    became = {"size": [framing.height, framing.width], "channels": "grey" if framing.channels == 1 else "rgb"}
+    return Images(
+        packed.pixels,
+        packed.columns.get("labels"),
+        tuple(order.classes),
+        source=str(data_dir.resolve()),
+        notes=_notes(found, packed, order.rule, framing, split),
+        digest=packed.digest,
+        settled={key: value for key, value in became.items() if asked[key] == "auto"},
+    )
+
+
+LENIENT = "leave data.strict (--strict) out to go on without them"
+
+
+def _nothing(found: Scan) -> str:
+    if found.closed:
+        return _closed(found)
+    what = f"; {len(found.others):,} other files, such as {printable(found.others[0])}" if found.others else ""
+    packed = next((name for name in found.others if name.lower().endswith(".zip")), None)
+    hint = f": name the .zip itself, --data {printable(str(found.root / packed))}" if packed else ""
+    return f"{found.root}: no pictures here ({', '.join(PLUGINS)}){what}{hint}"
+
+
+def _closed(found: Scan) -> str:
+    name, reason = found.closed[0]
+    return f"{_count(found.closed, 'folder')} cannot be opened (first: {printable(name)}: {reason})"
+
+
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
+
+
+def _notes(found: Scan, packed: Pack, rule: str, framing: Framing, split: str) -> tuple[str, ...]:
+    shape = f"{framing.height}×{framing.width} {'grey' if framing.channels == 1 else 'RGB'}"
+    notes = [f"pictures are {'cut' if framing.fit == 'crop' else 'padded'} to {shape} about their centre; {rule}"]
+    if packed.left_out:
+        notes.append(f"{packed.loss}: left out of {split}; vaelab data check lists them")
+    if found.others:
+        notes.append(f"{_count(found.others, 'file')} without a picture's ending: left out")
+    if found.repeated:
+        notes.append(f"{_count(found.repeated, 'link')} to folders that are read already: left out")
+    if found.closed:
+        notes.append(f"{_closed(found)}: left out")
+    return tuple(notes)
+
+
+# -- size and colour --------------------------------------------------------------------------------------------------
+
+
+def _framing(entries: list[Entry], size: Size, channels: Channels, others: Framing) -> Framing:
+    """``others`` with size and channels as asked for, or as they suit the pictures."""
+    if size == "auto" or channels == "auto":
+        key = {"data": "folder", "files": digest(entries), "max_pixels": others.max_pixels}
+        suits = remembered(key, lambda: _look(entries, others.max_pixels))
+    height, width = suits["size"] if size == "auto" else (size, size) if isinstance(size, int) else size
+    is_single = channels == "grey" or (channels == "auto" and suits["grey"])
+    return replace(others, height=height, width=width, channels=1 if is_single else 3)
+
+
+def _look(entries: list[Entry], max_pixels: int) -> dict[str, Any]:
+    """The size that suits some pictures spread over all, and whether every one of them is grey."""
+    chosen = np.unique(np.linspace(0, len(entries) - 1, LOOKED_AT).round().astype(int))
+    with progress("looking at pictures", len(chosen)) as bar:
+        looks = []
+        for i in chosen:
+            looks.append(_look_at(entries[i], max_pixels))
+            bar.advance(1)
+    seen = list(filter(None, looks))
+    if not seen:  # all of those are broken: the first that is not
+        seen = list(itertools.islice(filter(None, (_look_at(entry, max_pixels) for entry in entries)), 1))
+    if not seen:  # packing says why
+        return {"size": (USUAL_SIDE, USUAL_SIDE), "grey": True}
+    return {"size": _size_for([look.size for look in seen]), "grey": all(look.is_grey for look in seen)}
+
+
+def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | None:
+    try:
+        return look(read_item(entry.item), max_pixels=max_pixels)
+    except Unreadable:
+        return None
+
+
+def _size_for(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """64×64; pictures that are all smaller keep their size where it is one, else the nearest of 32, 16 and 8 below."""
+    if len(set(sizes)) == 1 and min(sizes[0]) >= SMALLEST_SIDE and max(sizes[0]) <= USUAL_SIDE:
+        return sizes[0]
+    short = float(np.median([min(size) for size in sizes]))
+    side = next((side for side in (USUAL_SIDE, 32, 16) if side <= short), SMALLEST_SIDE)
+    return side, side
+
+
+# -- splits and classes -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person's folders say: splits and classes."""
+
+    splits: dict[str, list[Entry]]
+    classes: list[str]
+    labels: dict[str, int]
+    """Folder of a picture → number of its class."""
+    rule: str
+    """One sentence about how the splits were made."""
+
+
+_surveyed: dict[Path, tuple[str, float, Scan, Order]] = {}
+"""Place → the split that it was read for last, when, and what was found: the next split of the same moment uses it."""
+
+
+def _survey(place: Path, split: str) -> tuple[Scan, Order]:
+    """What there is at a place, and its order; ValueError where there are no pictures."""
+    before = _surveyed.pop(place.resolve(), None)
+    if before is not None and before[0] != split and time.monotonic() - before[1] < FRESH_SECONDS:
+        return before[2:]
+    found = scan(place)
+    if place.is_file() and place.suffix.lower() not in {*PICTURE_SUFFIXES, ".zip"}:
+        raise ValueError(f"{place}: no folder, no .zip and no picture; unpack it, and name the folder")
+    if not found.entries:
+        raise ValueError(_nothing(found))
+    order = _order(found.entries)
+    _surveyed.clear()
+    _surveyed[place.resolve()] = (split, time.monotonic(), found, order)
+    return found, order
+
+
+def _order(entries: list[Entry]) -> Order:
+    folders = [entry.folder for entry in entries]
+    parts = {
+        folder: tuple(part for part in folder.split("/") if part not in ("", ".", "..")) for folder in set(folders)
+    }
+    shared = len(_beginning(min(parts.values()), max(parts.values())))  # a zip most often has one folder, and all in it
+    tops = {folder: part[shared].casefold() if len(part) > shared else "" for folder, part in parts.items()}
+    names = set(tops.values())
+    train = next((name for name in TRAINING_FOLDERS if name in names), None)
+    held = next((name for name in HELD_OUT_FOLDERS if name in names), None)
+    if train is None or held is None:
+        splits, rule = _own_split(entries)
+        return Order(splits, *_classes(folders, parts, shared), rule)
+    by_top: dict[str, list[Entry]] = {train: [], held: []}
+    for entry, folder in zip(entries, folders, strict=True):
+        by_top.setdefault(tops[folder], []).append(entry)
+    rest = len(entries) - len(by_top[train]) - len(by_top[held])
+    rule = f"the split is that of the folders {train} and {held}" + (f"; {rest:,} outside are left out" if rest else "")
+    used = [folder for folder in folders if tops[folder] in (train, held)]
+    return Order({"train": by_top[train], "test": by_top[held]}, *_classes(used, parts, shared + 1), rule)
+
+
+def _beginning(one: tuple[str, ...], other: tuple[str, ...]) -> list[str]:
+    """What two sequences begin with alike."""
+    return [a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+
+
+def _own_split(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
+    """Which pictures are held out: each by its own name, so that none changes sides when others come or go.
+
+    Each side has one at least; of a few pictures, one that can be read.
+    """
+    numbers = [hashed(entry.item[1]) for entry in entries]
+    rows = _readable(entries) if len(entries) <= LOOKED_AT else []
+    counted = [numbers[i] for i in rows] or numbers
+    if len(counted) == 1:
+        return {"train": entries, "test": entries}, "the one picture serves for training and for testing"
+    limit = min(max((1 << 64) // SET_ASIDE, min(counted) + 1), max(counted))
+    splits = {
+        "train": [entry for entry, number in zip(entries, numbers, strict=True) if number >= limit],
+        "test": [entry for entry, number in zip(entries, numbers, strict=True) if number < limit],
+    }
+    rule = f"vaelab's own fixed split: {len(splits['test']):,} of {len(entries):,} held out, chosen by their names"
+    return splits, rule
+
+
+def _readable(entries: list[Entry]) -> list[int]:
+    """Which of a few pictures can be read."""
+    found = remembered(
+        {"data": "folder", "readable": digest(entries)},
+        lambda: {"rows": [i for i, entry in enumerate(entries) if _look_at(entry)]},
+    )
+    return list(found["rows"])
+
+
+def _classes(folders: list[str], parts: dict[str, tuple[str, ...]], depth: int) -> tuple[list[str], dict[str, int]]:
+    """Names of the classes, and the number of each folder's.
+
+    They are the subfolders, where every picture lies in one and they hold two or more on average.
+    """
+    counts = Counter[str]()
+    for folder, count in Counter(folders).items():
+        if len(parts[folder]) > depth:
+            counts[parts[folder][depth]] += count
+    if len(counts) < 2 or counts.total() < len(folders) or len(folders) < 2 * len(counts):
+        return [], {}
+    numbers = {name: i for i, name in enumerate(sorted(counts))}
+    return [printable(name) for name in numbers], {folder: numbers[parts[folder][depth]] for folder in set(folders)}
+
+
+def _source(entries: list[Entry], order: Order, framing: Framing, strict: bool) -> Source:
+    columns = {}
+    if order.classes:
+        columns["labels"] = np.array([order.labels[entry.folder] for entry in entries], np.int64)
+    return Source([entry.item for entry in entries], framing, columns, strict=strict)
+
+
+def framing(
+    image_shape: tuple[int, int, int],
+    *,
+    fit: Fit = "crop",
+    background: Background = "white",
+    max_pixels: int = MAX_PIXELS,
+    **others: Any,
+) -> Framing:
+    """How other pictures come to the shape that a model was trained on."""
+    channels, height, width = image_shape
+    return Framing(height, width, channels, fit, background, max_pixels=max_pixels)
+
+
+# -- checking ---------------------------------------------------------------------------------------------------------
+
+
+def check(folder: Path) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong with it) for every picture that cannot be used, and a last line about all of them."""
+    found = scan(folder)
+    framing = Framing(USUAL_SIDE, USUAL_SIDE, 3)
+    broken = check_items("pictures", [entry.item for entry in found.entries], framing)
+    for item, reason in broken:
+        yield shown(item), printable(reason)
+    for name, reason in found.closed:
+        yield printable(name), f"cannot be opened ({reason})"
+    for name in found.repeated:
+        yield printable(name), "ok, left out: a link to a folder that is read already"
+    yield from _check_others(found)
+    yield f"{len(found.entries) - len(broken):,} of {len(found.entries):,} pictures", "ok"
+
+
+def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
+    """What the files without a picture's ending are: those that are pictures by their first bytes are to be renamed."""
+    kinds: dict[str, Counter[str]] = {}
+    for name in found.others:
+        kind = identify(read_head((str(found.root), name), HEAD_BYTES)) or ""
+        kinds.setdefault(PurePosixPath(name).suffix, Counter())[kind] += 1
+    for ending, counts in sorted(kinds.items(), key=lambda pair: -pair[1].total()):
+        words = f"with {printable(ending)}" if ending else "without an ending"
+        if num_others := counts.pop("", 0):
+            yield f"{num_others:,} file{'' if num_others == 1 else 's'} {words}", "ok, left out: not a picture's ending"
+        for kind, count in counts.most_common():
+            subject = f"{count:,} {kind} picture{'' if count == 1 else 's'} {words}"
+            yield subject, f"left out: vaelab looks for files with endings such as {_ending(kind)}; rename them"
+
+
+def _ending(kind: str) -> str:
+    return {"JPEG": ".jpg", "TIFF": ".tif", "PNM": ".pgm", "JPEG 2000": ".jp2"}.get(kind, f".{kind.lower()}")

@@ -1,0 +1,290 @@
+"""Pictures as people have them, in folders, zips and parquet files → pixels of one shape.
+
+Nothing here imports torch: worker processes load this module alone.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vaelab.data.containers import Item, Unreadable, read_item
+from vaelab.data.contents import Source
+from vaelab.data.depths import Range, to_eight_bits
+from vaelab.data.formats import without_text
+from vaelab.data.opening import MAX_PIXELS, deep_values, opened, orientation, turn_upright
+
+Fit = Literal["crop", "pad"]
+Background = Literal["white", "black"]
+T = TypeVar("T")
+Problem = tuple[int, str]
+"""Position of a picture that cannot be used, and why."""
+
+MOST_BLOCKS = 256
+"""Blocks that one pixel of the result covers along an axis; more are averaged beforehand."""
+CACHED_ENTRIES = 1 << 14
+"""Size of the largest table of area averages that is kept for the next picture."""
+COLOURLESS = 6
+"""Most that the channels of a grey picture differ by, for all that JPEG blurs."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture of any size becomes pixels of one shape."""
+
+    height: int
+    width: int
+    channels: int
+    fit: Fit = "crop"
+    """Cut what is too long off both ends, or add margins."""
+    background: Background | Literal["none"] = "white"
+    """Colour of margins, and of what lies behind transparent parts; "none" refuses those."""
+    box: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom of the part to take, of pictures that have ``boxed`` pixels."""
+    boxed: tuple[int, int] = (0, 0)
+    """Width and height that ``box`` refers to."""
+    boxed_only: bool = False
+    """Refuse pictures of another size than ``boxed``."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse pictures with more pixels, before they are decoded."""
+    values: Range = "full"
+    """Which values become black and white, of pictures with more than 8 bits."""
+
+
+LOOKING = Framing(64, 64, 3, fit="pad")
+
+
+def decode(content: bytes, framing: Framing, page: int = 0) -> NDArray[np.uint8]:
+    """The pixels ``[H, W, C]`` of a picture file: one page, upright, on the background, shrunk by area averages.
+
+    Unreadable says what is wrong with it, whatever Pillow raises.
+    """
+    return decode_with_facts(content, framing, page)[0]
+
+
+def decode_with_facts(content: bytes, framing: Framing, page: int = 0) -> tuple[NDArray[np.uint8], Source]:
+    """The same, and what was found out about the picture."""
+
+    def read(picture: Image.Image, source: Source) -> NDArray[np.uint8]:
+        return _frame(_turn_upright(picture, framing, source), framing, source)
+
+    return _read(content, page, framing, read)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a picture is like, as far as it decides how a set of pictures is framed."""
+
+    size: tuple[int, int]
+    """Height and width, upright."""
+    is_grey: bool
+    source: Source
+    flat_on: tuple[Background, ...] = ()
+    """Backgrounds on which a picture with transparent parts is of one colour."""
+
+
+def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Range = "full") -> Look:
+    """What a picture is like; Unreadable where ``decode`` would refuse it.
+
+    ``values``: the range that it will be decoded with; "own" where that is to be found out.
+    """
+    framing = replace(LOOKING, max_pixels=max_pixels, values=values)
+
+    def read(picture: Image.Image, source: Source) -> Look:
+        width, height = picture.size
+        upright = _turn_upright(picture, framing, source)
+        pixels = _frame(upright, framing, source)
+        is_turned = orientation(picture) >= 5  # of a TIFF Pillow has turned the size itself, and forgotten the tag
+        spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+        flat_on: list[Background] = []
+        if source.is_transparent:
+            both: tuple[Background, ...] = ("white", "black")
+            on = {colour: _frame(upright, replace(framing, background=colour, fit="crop"), source) for colour in both}
+            flat_on = [colour for colour in both if (on[colour] == on[colour][0, 0]).all()]
+        size = (width, height) if is_turned else (height, width)
+        return Look(size, int(spread.max()) <= COLOURLESS, source, tuple(flat_on))
+
+    return _read(content, page, framing, read)[0]
+
+
+def _read(content: bytes, page: int, framing: Framing, read: Callable[[Image.Image, Source], T]) -> tuple[T, Source]:
+    """What ``read`` makes of the picture in a file's bytes; a PNG that fails is tried again without its texts."""
+    while True:
+        source = Source()
+        try:
+            with opened(content, page, framing.max_pixels, framing.values, source) as picture:
+                return read(picture, source), source
+        except Unreadable:
+            lean = without_text(content)
+            if lean is None:
+                raise
+            content = lean
+
+
+def _turn_upright(picture: Image.Image, framing: Framing, source: Source) -> Image.Image:
+    if framing.boxed_only and picture.size != framing.boxed:
+        raise Unreadable(f"{picture.width}×{picture.height} pixels instead of {framing.boxed[0]}×{framing.boxed[1]}")
+    return turn_upright(picture, None if framing.box else 2 * max(framing.height, framing.width), source)
+
+
+# -- from a picture to pixels -----------------------------------------------------------------------------------------
+
+
+def _frame(picture: Image.Image, framing: Framing, source: Source) -> NDArray[np.uint8]:
+    target = inner = (framing.width, framing.height)
+    box = (0, 0, *picture.size)
+    if framing.box is not None and picture.size == framing.boxed:
+        box = framing.box
+    elif framing.fit == "crop":
+        box = _middle(picture.size, target)
+    else:
+        inner = _largest_within(picture.size, target)
+    part = picture if box == (0, 0, *picture.size) else picture.crop(box)
+    pixels = _resize(_flatten(part, framing, source), inner)
+    if inner == target:
+        return pixels
+    canvas = np.full((framing.height, framing.width, framing.channels), 255 * (framing.background == "white"), np.uint8)
+    left, top = (target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2
+    canvas[top : top + inner[1], left : left + inner[0]] = pixels
+    return canvas
+
+
+def _middle(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the largest part about the centre, in whole pixels, with the target's proportions."""
+    wide, high = size
+    if wide * target[1] >= high * target[0]:
+        wide = max(1, round(high * target[0] / target[1]))
+    else:
+        high = max(1, round(wide * target[1] / target[0]))
+    left, top = (size[0] - wide) // 2, (size[1] - high) // 2
+    return left, top, left + wide, top + high
+
+
+def _largest_within(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The largest size with a picture's proportions that the target holds."""
+    if size[0] * target[1] >= size[1] * target[0]:
+        return target[0], max(1, round(size[1] * target[0] / size[0]))
+    return max(1, round(size[0] * target[1] / size[1])), target[1]
+
+
+def _resize(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pixels ``[H, W, C]`` at another size: area averages where the picture shrinks, cubic curves where it grows."""
+    if picture.width >= size[0] and picture.height >= size[1] and picture.size != size:
+        return _area_averages(picture, size)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    return np.array(picture, np.uint8).reshape(size[1], size[0], -1)
+
+
+def _area_averages(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The mean over the part of the picture that each pixel of the result covers, pixels on its border by their share.
+
+    Large pictures are averaged over blocks first; a result's pixel covers four or more blocks along each axis, and at
+    most ``MOST_BLOCKS``. The arithmetic is in whole numbers and gives the same bytes on every machine. (Pillow's BOX
+    counts a pixel on the border as in or out.)
+    """
+    wide, high = picture.size
+    block = max(1, min(wide // size[0], high // size[1]) // 4)
+    across, down = (
+        max(block, length // (MOST_BLOCKS * count)) for length, count in zip((wide, high), size, strict=True)
+    )
+    values = np.asarray(picture.reduce((across, down)) if max(across, down) > 1 else picture)
+    rows = _sums(values.reshape(*values.shape[:2], -1), high, size[1], down, np.int32)
+    whole = np.int32 if 255 * wide * high < 1 << 31 else np.int64
+    sums = _sums(rows.swapaxes(0, 1), wide, size[0], across, whole).swapaxes(0, 1)
+    return ((sums + wide * high // 2) // (wide * high)).astype(np.uint8)
+
+
+def _sums(values: NDArray[Any], length: int, count: int, block: int, kind: type[np.integer[Any]]) -> NDArray[Any]:
+    """Along the first axis, ``length`` pixels in blocks: sums over each of ``count`` equal parts, in 1/count pixels."""
+    is_small = count * (length // (block * count) + 2) <= CACHED_ENTRIES
+    positions, shares = (_cached_shares if is_small else _shares)(length, count, block)
+    total = np.zeros((count, *values.shape[1:]), kind)
+    for position, share in zip(positions, shares, strict=True):
+        total += values[position] * share.astype(kind)[:, None, None]
+    return total
+
+
+def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The blocks that each part touches, ``[blocks, count]``, and how much of each it covers, in 1/count pixels."""
+    begins = np.arange(count) * length
+    touched = begins // (block * count) + np.arange(-(-length // (block * count)) + 1)[:, None]
+    first, last = touched * block * count, np.minimum((touched + 1) * block * count, length * count)
+    covered = np.minimum(last, begins + length) - np.maximum(first, begins)
+    return np.minimum(touched, (length - 1) // block), np.maximum(covered, 0)
+
+
+_cached_shares = lru_cache(64)(_shares)
+
+
+def _flatten(picture: Image.Image, framing: Framing, source: Source) -> Image.Image:
+    """Grey or RGB with 8 bits, transparent parts on the background."""
+    values = deep_values(picture, source)
+    if values is not None:
+        picture = Image.fromarray(to_eight_bits(values, framing.values, source))
+    elif picture.has_transparency_data:
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        opacity = picture.getchannel("A")
+        source.is_transparent = opacity.getextrema() != (255, 255)
+        if framing.background == "none" and source.is_transparent:
+            raise Unreadable("has transparent parts; put it on a background first (digits are white on black)")
+        behind = Image.new("RGB", picture.size, "black" if framing.background == "none" else framing.background)
+        behind.paste(picture, mask=opacity)
+        picture = behind
+    return picture.convert("L" if framing.channels == 1 else "RGB")
+
+
+# -- what a worker does -----------------------------------------------------------------------------------------------
+
+
+def begin_worker(parent: int) -> None:
+    """Leave a Ctrl-C to the process ``parent``, which then ends this one; end with it if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def decode_into(
+    start: int, path: str, offset: int, items: Sequence[Item], framing: Framing
+) -> tuple[int, list[Problem]]:
+    """Decode ``items`` and write their pixels from byte ``offset`` of a file on; ``start``, and what cannot be read.
+
+    Those leave black pixels. The bytes are on the disk when this returns.
+    """
+    block = np.zeros((len(items), framing.height, framing.width, framing.channels), np.uint8)
+    found = examine(start, items, framing, block)
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(block.data)
+        file.flush()
+        os.fsync(file.fileno())
+    return found
+
+
+def examine(
+    start: int, items: Sequence[Item], framing: Framing, into: NDArray[np.uint8] | None = None
+) -> tuple[int, list[Problem]]:
+    """``start``, and which of ``items`` cannot be decoded; the others go ``into`` an array, where one is given."""
+    problems = []
+    for i, item in enumerate(items):
+        try:
+            pixels = decode(read_item(item), framing)
+        except Unreadable as error:
+            problems.append((i, str(error)))
+            continue
+        if into is not None:
+            into[i] = pixels
+    return start, problems

@@ -1,0 +1,1 @@
+"""Metrics, the doctor, and what makes runs comparable."""

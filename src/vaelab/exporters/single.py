@@ -1,0 +1,64 @@
+"""The explorer as one HTML file that opens from the disk: the files of an exported folder, inlined."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from vaelab.exporters.modules import read_modules
+from vaelab.exporters.web import MARK, mark_head, policy_text
+
+LOADER = Path(__file__).parent / "loader.js"
+STYLE = re.compile(r'\s*<link rel="stylesheet" href="([^"]+)">')
+ICON = re.compile(r'href="([^"]+\.svg)"')
+SCRIPTS = re.compile(r'\s*<script [^>]*src="[^"]+"></script>')
+POLICY = re.compile(r'\s*<meta http-equiv="Content-Security-Policy" content="[^"]+">')
+
+
+def join_files(files: Mapping[str, bytes]) -> bytes:
+    """One page out of the files of a folder that carries its runtime.
+
+    Style sheets become one element, the icon an address that holds it; all that a script asks for (modules, manifest,
+    arrays, networks, runtime) lies gzipped in base64 in elements of its own, which loader.js unpacks. The policy names
+    the style sheet and the loader by their digests, and lets nothing be fetched.
+    """
+    html = files["index.html"].decode()
+    style = "\n".join(files[name].decode() for name in STYLE.findall(html))
+    loader = LOADER.read_text(encoding="utf-8")
+    html = SCRIPTS.sub("", STYLE.sub("", POLICY.sub("", html.replace(f"\n    {MARK}", ""))))
+    html = ICON.sub(lambda found: f'href="{_icon(files[found[1]])}"', html)
+    policy = policy_text(
+        {
+            "script-src": f"'{_digest(loader)}' blob: data: 'wasm-unsafe-eval'",
+            "style-src": f"'{_digest(style)}'",
+            "img-src": "blob: data:",
+            "connect-src": "'none'",
+            "worker-src": "blob:",
+        }
+    )
+    modules = [f"page/{name}" for name in read_modules()]
+    carried = [
+        name for name in files if name in modules or name == "manifest.json" or name.startswith(("model/", "runtime/"))
+    ]
+    body = [
+        f'<script type="application/json" id="modules">{json.dumps(modules)}</script>',
+        *(f'<script type="text/plain" data-part="{name}">{_packed(files[name])}</script>' for name in carried),
+        f"<script>{loader}</script>",
+    ]
+    html = mark_head(html, policy).replace("</head>", f"<style>{style}</style>\n  </head>")
+    return html.replace("</body>", "\n".join(body) + "\n  </body>").encode()
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _icon(content: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+
+
+def _packed(content: bytes) -> str:
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()

@@ -1,0 +1,48 @@
+"""Normal pixels with a fixed variance, mean from a sigmoid."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vaelab.models.spec import Facts
+
+
+@dataclass(frozen=True)
+class NormalPixels:
+    """Independent normal pixels around ``mean`` with one variance σ²."""
+
+    mean: Float[Tensor, "*batch channel height width"]
+    variance: float
+
+    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
+        """Squared error over 2σ², summed over the image; for σ² = ½ the plain sum of squared errors."""
+        return ((x - self.mean) ** 2).sum((-3, -2, -1)) * (0.5 / self.variance)
+
+    def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
+        """ln p(x|z) = −SSE/(2σ²) − (D/2) ln 2πσ², nats per image."""
+        num_pixels = math.prod(x.shape[-3:])
+        return -self.error(x) - 0.5 * num_pixels * math.log(2 * math.pi * self.variance)
+
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
+        """Mean plus noise; may leave [0, 1]."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
+        return self.mean + math.sqrt(self.variance) * noise
+
+
+class Likelihood(nn.Module):
+    """Normal likelihood with fixed variance. The default σ² = ½ makes the error the sum of squared errors."""
+
+    channels_per_pixel = 1
+
+    def __init__(self, facts: Facts, *, variance: Annotated[float, Gt(0)] = 0.5) -> None:
+        super().__init__()
+        self.variance = variance
+
+    def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> NormalPixels:
+        """The distribution of the pixels, given what the decoder returned."""
+        return NormalPixels(torch.sigmoid(decoded), self.variance)

@@ -1,0 +1,172 @@
+"""Strided convolutions, mirrored by transposed convolutions."""
+
+import itertools
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Le, Len
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaelab.models.spec import Facts
+
+Positive = Annotated[int, Ge(1)]
+Layers = Annotated[list[Positive], Len(1)]
+Widths = list[Positive]
+
+Auto = Literal["auto"]
+Kernel = Annotated[int, Ge(2), Le(11)]
+
+SMALLEST, NARROWEST, WIDEST = 4, 32, 256
+"""Of "auto": the shortest side at the bottleneck, and the channels of the first and of the widest layer."""
+
+
+def auto(facts: Facts) -> dict[str, Any]:
+    """What "auto" becomes: layers of stride 2 until a side is 4 to 7 long, each twice as wide, 32 to 256 channels."""
+    depth, side = 0, min(facts.image_shape[1:])
+    while side >= 2 * SMALLEST:
+        depth, side = depth + 1, -(-side // 2)
+    return {"channels": [min(NARROWEST << i, WIDEST) for i in range(depth)], "strides": [2] * depth}
+
+
+def feature_sizes(size: int, strides: list[int], kernel: int = 3) -> list[int]:
+    """Side length before the first and after every convolution: ⌈size / stride⌉ each time for an odd kernel."""
+    sizes = [size]
+    for stride in strides:
+        sizes.append((sizes[-1] + 2 * _padding(kernel) - kernel) // stride + 1)
+    if min(sizes) < 1:
+        raise ValueError(
+            f"a side of {size} pixels is too short for network.strides = {strides} with network.kernel = {kernel}; "
+            "give fewer layers"
+        )
+    return sizes
+
+
+def _padding(kernel: int) -> int:
+    return (kernel - 1) // 2
+
+
+class UpConvolution(nn.Module):
+    """A transposed convolution from one exact image size to another.
+
+    The bias is added outside the convolution: oneDNN falls to a slow reference kernel when it is fused.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        kernel: int,
+        stride: int,
+        sizes: tuple[tuple[int, int], tuple[int, int]],
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, _padding(kernel)
+        small, large = sizes
+        self.output_padding = [
+            after - ((before - 1) * stride - 2 * self.padding + kernel)
+            for before, after in zip(small, large, strict=True)
+        ]
+        self.weight = nn.Parameter(torch.empty(*channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(channels[1]))
+
+    def forward(
+        self, h: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch out_channel bottom right"]:
+        h = F.conv_transpose2d(h, self.weight, None, self.stride, self.padding, self.output_padding)
+        return h.add_(self.bias.to(h.dtype)[:, None, None])
+
+
+def _layers(facts: Facts, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
+    if channels == "auto" and strides == "auto":
+        found = auto(facts)
+        return found["channels"], found["strides"]
+    if channels == "auto" or strides == "auto":
+        raise ValueError('network.channels and network.strides: give both, or leave both at "auto"')
+    if len(channels) != len(strides):
+        raise ValueError(
+            f"network.channels has {len(channels)} layers and network.strides {len(strides)}; give as many of each"
+        )
+    return channels, strides
+
+
+def _linear_layers(widths: list[int]) -> nn.ModuleList:
+    return nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(widths))
+
+
+class Encoder(nn.Module):
+    """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, one to mean and log-variance."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        channels: Layers | Auto = "auto",
+        strides: Layers | Auto = "auto",
+        kernel: Kernel = 3,
+        hidden: Widths = [],  # noqa: B006 (read only)
+        activate_last: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, strides = _layers(facts, channels, strides)
+        widths = [facts.image_shape[0], *channels]
+        height, width = (feature_sizes(side, strides, kernel)[-1] for side in facts.image_shape[1:])
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], kernel, stride, _padding(kernel)) for i, stride in enumerate(strides)
+        )
+        self.activate_last = activate_last or bool(hidden)
+        depths = [channels[-1] * height * width, *hidden]
+        self.hidden = _linear_layers(depths)
+        self.head = nn.Linear(depths[-1], 2 * facts.latent_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        for i, convolution in enumerate(self.convolutions):
+            x = convolution(x)
+            if self.activate_last or i < len(self.convolutions) - 1:
+                x = F.relu(x, inplace=True)
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = F.relu(layer(x), inplace=True)
+        mean, log_var = self.head(x).chunk(2, dim=1)
+        return mean, log_var
+
+
+class Decoder(nn.Module):
+    """The encoder mirrored: a linear layer, then transposed convolutions with ReLU between them."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        channels: Layers | Auto = "auto",
+        strides: Layers | Auto = "auto",
+        kernel: Kernel = 3,
+        hidden: Widths = [],  # noqa: B006
+    ) -> None:
+        super().__init__()
+        channels, strides = _layers(facts, channels, strides)
+        heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in facts.image_shape[1:])
+        depth = [*channels[::-1], facts.decoder_channels]
+        self.shape = (channels[-1], heights[0], widths[0])
+        depths = [facts.latent_dim, *hidden[::-1]]
+        self.hidden = _linear_layers(depths)
+        self.stem = nn.Linear(depths[-1], channels[-1] * heights[0] * widths[0])
+        self.up_convolutions = nn.ModuleList(
+            UpConvolution(
+                (depth[i], depth[i + 1]), kernel, stride, ((heights[i], widths[i]), (heights[i + 1], widths[i + 1]))
+            )
+            for i, stride in enumerate(strides[::-1])
+        )
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
+        for layer in self.hidden:
+            z = F.relu(layer(z), inplace=True)
+        h: Tensor = self.stem(z)
+        if self.hidden:
+            h = F.relu(h, inplace=True)
+        h = h.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
+        for i, convolution in enumerate(self.up_convolutions):
+            h = convolution(F.relu(h, inplace=True) if i else h)
+        return h

@@ -1,0 +1,60 @@
+"""Fully connected layers, mirrored."""
+
+import itertools
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Len
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vaelab.models.spec import Facts
+
+Activation = Literal["relu", "leaky_relu", "tanh", "gelu", "silu"]
+Layers = Annotated[list[Annotated[int, Ge(1)]], Len(1)]
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+def _layers(widths: list[int], activation: Activation) -> nn.Sequential:
+    """Linear layers of the given widths with the activation after each."""
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers)
+
+
+class Encoder(nn.Module):
+    """Hidden layers, then one linear layer to mean and log-variance."""
+
+    def __init__(self, facts: Facts, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
+        super().__init__()
+        self.layers = _layers([facts.num_pixels, *hidden], activation)
+        self.head = nn.Linear(hidden[-1], 2 * facts.latent_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        mean, log_var = self.head(self.layers(x.flatten(1))).chunk(2, dim=1)
+        return mean, log_var
+
+
+class Decoder(nn.Module):
+    """The encoder's hidden layers in reverse order, then one linear layer to the image."""
+
+    def __init__(self, facts: Facts, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
+        super().__init__()
+        self.shape = (facts.decoder_channels, *facts.image_shape[1:])
+        height, width = facts.image_shape[1:]
+        self.layers = _layers([facts.latent_dim, *hidden[::-1]], activation)
+        self.head = nn.Linear(hidden[0], facts.decoder_channels * height * width)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
+        pixels: Tensor = self.head(self.layers(z))
+        return pixels.view(-1, *self.shape)

@@ -1,0 +1,1 @@
+"""What vaelab asks of the machine: devices, processes, files, downloads, progress."""

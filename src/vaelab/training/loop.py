@@ -1,0 +1,165 @@
+"""The training loop: ticks, validation, what goes wrong."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaelab.data.images import Binarize, Images
+from vaelab.data.loader import Batches
+from vaelab.recipe import Training
+from vaelab.system.device import Noise, Precision
+from vaelab.system.distributed import ranks
+from vaelab.training.schedules import half_cosine
+from vaelab.training.state import State
+from vaelab.training.step import Steps
+from vaelab.training.validation import validate
+
+TICK_SECONDS = 0.5
+"""How long a tick should take: the host looks at the device this often."""
+MOST_STEPS_A_TICK = 4096
+COLLAPSED_KL = 0.01
+"""Nats below which a latent carries nothing (Burda et al. 2016, 1509.00519, use the like for active units)."""
+
+
+class Diverged(ValueError):
+    """A loss or a weight is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happened since the one before."""
+
+    step: int
+    """Batches done since the beginning of the run."""
+    epoch: int
+    """Epoch of the last batch, from 1."""
+    terms: dict[str, NDArray[np.float32]]
+    """Name → value of each batch since the last tick."""
+    seconds: float
+    """Since the beginning of the run, pauses between resumptions left out."""
+    images_per_second: float
+    validation: dict[str, float] | None = None
+    checkpoint_due: bool = False
+    stopped: bool = False
+    """Asked to stop before the end."""
+    warnings: tuple[str, ...] = ()
+
+
+def train(
+    state: State,
+    batches: Batches,
+    settings: Training,
+    *,
+    binarize: Binarize,
+    precision: Precision,
+    valid: Images | None,
+    stop: Callable[[], bool] = lambda: False,
+    seconds_before: float = 0.0,
+) -> Iterator[Tick]:
+    """Train ``state`` to the recipe's end; yields at each tick, when the caller may store or save what it likes.
+
+    Raises Diverged after the tick that holds the last good batches. ``valid`` comes binarised as it is to be measured.
+    """
+    total = settings.num_steps(batches.num_images)
+    every = settings.validate_every
+    assert every != "auto", "settle the recipe first"
+    state.vae.noise = noise = Noise(settings.seed, state.vae.device)
+    falls = (lambda step: half_cosine(step, total)) if settings.decay == "cosine" else None
+    steps = Steps(state, batches, noise, binarize, precision, falls=falls)
+    began, length = time.perf_counter(), 1
+    while state.step < total:
+        first = state.step
+        last = min(first + length, total, *(_next(first, n) for n in (every, settings.checkpoint_every) if n))
+        tick_began = time.perf_counter()
+        values = steps.run(first, last, stop).cpu().numpy()  # the only wait for the device
+        elapsed = time.perf_counter() - tick_began
+        length, stopped = _agree(_next_length(length, elapsed), state.step < last or stop())
+        good, problem = _check_finite(steps.names, values, first, settings)
+        due = state.step == total or state.step % settings.checkpoint_every == 0 or stopped
+        problem = problem or (_check_weights(state, settings) if due else None)
+        validation = None
+        if not problem and every and valid is not None and (state.step % every == 0 or state.step == total):
+            validation = validate(state, valid, settings)
+        done = sum(batches.share(step).total for step in range(first, state.step))
+        yield Tick(
+            step=first + good if problem else state.step,
+            epoch=batches.epoch(max(state.step - 1, 0)) + 1,
+            terms={name: values[:good, i] for i, name in enumerate(steps.names)},
+            seconds=seconds_before + time.perf_counter() - began,
+            images_per_second=done / elapsed,
+            validation=validation,
+            checkpoint_due=due and not problem,
+            stopped=stopped and state.step < total,
+            warnings=(*steps.notes, *_warnings(state, validation)),
+        )
+        steps.notes.clear()
+        if problem:
+            raise Diverged(problem)
+        if stopped and state.step < total:
+            return
+
+
+def _next_length(length: int, elapsed: float) -> int:
+    """Steps of the next tick, after one of ``length`` steps took ``elapsed`` seconds."""
+    wanted = int(np.clip(length * TICK_SECONDS / max(elapsed, 1e-6), max(1, length // 2), 2 * length))
+    return min(wanted, MOST_STEPS_A_TICK)
+
+
+def _agree(length: int, stopped: bool) -> tuple[int, bool]:
+    """The first rank's length of a tick, and whether any rank was asked to stop."""
+    together = ranks()
+    words = torch.tensor([length if together.is_first else 0, int(stopped)])
+    length, stopped_ranks = together.sum_(words).tolist()
+    return length, stopped_ranks > 0
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _check_finite(
+    names: list[str], values: NDArray[np.float32], first: int, settings: Training
+) -> tuple[int, str | None]:
+    """Rows before the first that is not finite, and what to say about that one."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return len(values), None
+    row = int(np.argmin(finite.all(1)))
+    terms = [name for i, name in enumerate(names) if not finite[row, i]]
+    culprit = next((name for name in terms if name != "loss"), "loss")
+    value = values[row, names.index(culprit)]
+    return row, (
+        f"step {first + row + 1}: {culprit} is {value}. "
+        f"Try a new run with a lower training.learning_rate (now {settings.learning_rate:g})"
+        + (" or training.precision=fp32" if settings.precision not in ("auto", "fp32") else "")
+    )
+
+
+def _check_weights(state: State, settings: Training) -> str | None:
+    """What to say if anything that a checkpoint holds is not finite."""
+    broken = next((name for name, tensor in state.tensors().items() if not bool(torch.isfinite(tensor).all())), None)
+    if broken is None:
+        return None
+    return (
+        f"step {state.step}: {broken} is no longer finite. "
+        f"Try a new run with a lower training.learning_rate (now {settings.learning_rate:g})"
+    )
+
+
+def _warnings(state: State, validation: dict[str, float] | None) -> tuple[str, ...]:
+    """What should worry a person, each said once a run."""
+    if validation is None or "collapsed" in state.warned:
+        return ()
+    largest = max(value for name, value in validation.items() if name.startswith("kl_"))
+    if largest >= COLLAPSED_KL or state.step < getattr(state.objective, "warmup_steps", 0):
+        return ()
+    state.warned.add("collapsed")
+    return (
+        f"posterior collapse: after step {state.step} no latent carries more than {largest:.2g} nats, so the decoder "
+        "ignores the code; try a smaller weight of the KL (objective.beta), a warm-up (objective.warmup_steps) or a "
+        "smaller decoder",
+    )

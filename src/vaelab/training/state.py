@@ -1,0 +1,85 @@
+"""Everything that changes while a model trains, as tensors with names."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaelab.models.vae import VAE
+from vaelab.recipe import Training
+
+ALIGNED = 64
+"""Numbers of a buffer of gradients, of which every parameter's begin at a multiple."""
+
+
+@dataclass
+class State:
+    """Everything that changes while a model trains; with the recipe and the data it determines what follows."""
+
+    vae: VAE
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    warned: set[str] = field(default_factory=set)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"vae": self.vae, "objective": self.objective}
+
+    def _named_parameters(self) -> dict[str, nn.Parameter]:
+        return {f"{m}.{n}": p for m, module in self._modules().items() for n, p in module.named_parameters()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as tensors with names."""
+        found = {f"{m}.{n}": t for m, module in self._modules().items() for n, t in module.state_dict().items()}
+        for name, parameter in self._named_parameters().items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer.{key}.{name}"] = value
+        return found
+
+    def flatten_gradients(self) -> Tensor:
+        """One buffer in which all gradients lie from now on, each in the memory layout of its parameter."""
+        parameters = [p for p in self._named_parameters().values() if p.requires_grad]
+        lengths = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters]  # vector instructions want round addresses
+        buffer = torch.zeros(sum(lengths), device=self.vae.device)
+        start = 0
+        for parameter, length in zip(parameters, lengths, strict=True):
+            parameter.grad = buffer.as_strided(parameter.shape, parameter.stride(), start)
+            start += length
+        return buffer
+
+    def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
+        """Put back what ``tensors`` gave; the memory layout of every tensor stays that of its weight.
+
+        Adam's moments in another layout than their weights would make the fused CPU optimizer silently wrong.
+        """
+        self.step = step
+        for prefix, module in self._modules().items():
+            own = {n.removeprefix(f"{prefix}."): t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
+            module.load_state_dict(own)
+        for name, parameter in self._named_parameters().items():
+            entries = {
+                n.split(".")[1]: t
+                for n, t in tensors.items()
+                if n.startswith("optimizer.") and n.split(".", 2)[2] == name
+            }
+            for key, value in entries.items():
+                like = (
+                    torch.empty_like(parameter)
+                    if value.shape == parameter.shape
+                    else torch.empty_like(value, device=parameter.device)
+                )
+                self.optimizer.state[parameter][key] = like.copy_(value)
+
+
+def begin(vae: VAE, objective: nn.Module, settings: Training, device: torch.device) -> State:
+    """Model and objective on the device, channels-last, with Adam as in the experiments (default betas)."""
+    vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective.to(device)
+    offered: Any = getattr(objective, "parameter_groups", None)
+    own = offered() if offered else [{"params": objective.parameters()}]
+    groups = [{"params": list(group["params"]), **{k: v for k, v in group.items() if k != "params"}} for group in own]
+    groups = [{"params": list(vae.parameters())}, *(group for group in groups if group["params"])]
+    on_cuda = device.type == "cuda"  # where a graph repeats what was captured, steps must be counted on the device
+    adam = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True, capturable=on_cuda)
+    return State(vae, objective, adam)
