@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vaelab import recipe as recipes
 from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
-from vaelab.system.device import Noise, default_threads, describe_machine, resolve_device, settled
+from vaelab.system.device import Noise, default_threads, describe_machine, deterministic, resolve_device
 
 SIDE = 2048
 """Of the square matrices whose product shows the peak."""
@@ -149,11 +149,11 @@ def measure_peaks(device: torch.device) -> dict[str, float]:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        with settled(device, precision, default_threads()):
+        with deterministic(device, precision, default_threads()):
             peaks[precision] = 2 * SIDE**3 / best_seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
-    with settled(device, "fp32", default_threads()):
+    with deterministic(device, "fp32", default_threads()):
         peaks["copy"] = 2 * COPIED / best_seconds(lambda: target.copy_(source), device)
     return peaks
 

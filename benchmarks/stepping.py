@@ -12,7 +12,7 @@ from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.system.device import default_threads, resolve_device, resolve_precision, settled
+from vaelab.system.device import default_threads, deterministic, resolve_device, resolve_precision
 from vaelab.training import loop as training
 from vaelab.training.state import begin
 
@@ -62,7 +62,7 @@ def time_steps(
     precision = resolve_precision(recipe.training.precision, place)
     recipe = recipe.settled(images.image_shape, len(images))
     settings = recipe.training
-    with settled(place, precision, default_threads()):
+    with deterministic(place, precision, default_threads()):
         state = begin(*recipes.build(recipe, images.image_shape, len(images)), settings, place)
         batches = Batches(images, settings.batch_size, settings.seed, place, window=window)
         ticks = training.train(state, batches, settings, binarize="none", precision=precision, valid=None)

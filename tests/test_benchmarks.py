@@ -76,7 +76,7 @@ def test_plain_network_is_vaelabs(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert sum(p.numel() for p in network.parameters()) == sum(vae.num_parameters.values())
     copy_weights(vae, network)
     x = torch.rand(3, *stepping.SHAPES[name], generator=torch.Generator().manual_seed(0))
-    epsilon = Noise(0, CPU).normal(3, vae.facts.latent_dim)
+    epsilon = Noise(0, CPU).normal(3, vae.spec.latent_dim)
     vae.noise = Noise(0, CPU)
     terms = objective(vae, x, torch.tensor(0))
     monkeypatch.setattr(plain.torch, "randn_like", lambda _: epsilon)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vaelab.data.loader import Batches
 from vaelab.models.likelihoods.discretised_logistic import LEVEL, LOG_SCALE_RANGE, LevelPixels, Likelihood
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.system.device import Noise
 from vaelab.training.step import Steps
 
-FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)
+FACTS = Spec((3, 8, 9), latent_dim=2, num_images=10)
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
 locations = st.floats(-3.0, 4.0)
 log_scales = st.floats(*LOG_SCALE_RANGE)

@@ -13,12 +13,12 @@ from typed import TINY_WORDS, Typed
 from vaelab.evaluation import doctor
 from vaelab.evaluation.doctor import Evidence, aggregate_moments, examine, gap_of_moments
 from vaelab.models.codes import Codes
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.run import Run
 
 STEPS, EPOCHS = 1000, 10
 RISING = [52, 50, 48, 49, 50, 51, 52, 53, 54, 55]
-FACTS = Facts((1, 4, 4), 4, 800)
+FACTS = Spec((1, 4, 4), 4, 800)
 
 
 def codes(scale: float = 1.0, log_var: float = -2.0, shift: float = 0.0, used: int = 4) -> Codes:

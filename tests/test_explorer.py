@@ -197,7 +197,7 @@ def test_the_manifest_is_json_and_its_numbers_are_the_models(likelihood: str, le
     facts = json.loads(scene.json, parse_constant=lambda word: pytest.fail(word))
     posterior = vae.encode(images)
     pixels, x = vae.pixels(posterior.mean), images.floats(0, len(images))
-    error = pixels.error(x).detach()
+    error = pixels.reconstruction_loss(x).detach()
     rest = -pixels.log_prob(x).detach() - error
     assert facts["constant"] == pytest.approx(float(rest.mean()), rel=1e-3, abs=1e-2)
     assert float(rest.max() - rest.min()) < 1e-3 * max(1, abs(float(rest.mean())))  # a constant it is
@@ -318,7 +318,7 @@ def test_decoding_reading_and_searching_are_the_models(client: TestClient, serve
     pixels = make_known().pixels[3]
     numbers = np.frombuffer(client.post("/runs/0/read", content=pixels.tobytes(), headers=BARE).content, "<f4")
     posterior = vae.encode(pixels)
-    error = vae.pixels(posterior.mean).error(to_float(as_tensor(pixels[None])))
+    error = vae.pixels(posterior.mean).reconstruction_loss(to_float(as_tensor(pixels[None])))
     expected = torch.cat([posterior.mean[0], posterior.log_var[0], error]).detach()
     assert numbers == pytest.approx(expected.numpy(), rel=1e-5, abs=1e-5)
     body = client.post("/runs/0/nearest", content=codes[0].tobytes(), headers=BARE).content

@@ -16,7 +16,7 @@ from vectors import Case
 
 from vaelab import recipe
 from vaelab.data.loader import Batches
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
 from vaelab.system.device import Noise, autocast
 from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
@@ -156,7 +156,7 @@ def double_step(
     vae: VAE, discriminator: nn.Module, optimizers: tuple[torch.optim.Adam, torch.optim.Adam], x: Tensor, noise: Noise
 ) -> list[float]:
     """One step as the paper has it, but that both parts see the same batch and change at its end."""
-    count, latents = len(x), vae.facts.latent_dim
+    count, latents = len(x), vae.spec.latent_dim
     mean, log_var = vae.encoder(x)
     z = mean + torch.exp(log_var / 2) * noise.normal(count, latents)
     keys = noise.uniform(count, latents)
@@ -257,7 +257,7 @@ def test_the_discriminator_has_its_own_group(make_model: MakeModel) -> None:
 def test_a_trained_discriminator_finds_most_of_the_total_correlation() -> None:
     """Of a normal distribution with correlation ρ it is −½ ln(1 − ρ²)."""
     random = torch.Generator().manual_seed(0)
-    objective = Objective(Facts(SHAPE, 2, 100), hidden=32, layers=2)
+    objective = Objective(Spec(SHAPE, 2, 100), hidden=32, layers=2)
     initialise(objective, random)
     adam = torch.optim.Adam(objective.parameters(), lr=0.003)
     mixing = torch.linalg.cholesky(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
@@ -278,7 +278,7 @@ def test_a_trained_discriminator_finds_most_of_the_total_correlation() -> None:
 
 
 def test_the_discriminator_is_the_papers() -> None:
-    discriminator = Objective(Facts(SHAPE, 10, 100)).discriminator
+    discriminator = Objective(Spec(SHAPE, 10, 100)).discriminator
     layers = [part for part in discriminator if isinstance(part, nn.Linear)]
     assert [part.out_features for part in layers] == [1000] * 6 + [2]
     assert [part.negative_slope for part in discriminator if isinstance(part, nn.LeakyReLU)] == [0.2] * 6

@@ -23,7 +23,7 @@ from vaelab.evaluation import features as _features
 from vaelab.evaluation.classifier import classifier_of, extractor_of
 from vaelab.evaluation.features import Extractor, Inception, PrincipalComponents, find_inception, load_inception
 from vaelab.evaluation.metrics import frechet, kid, precision_recall
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import download as downloads
 from vaelab.system.download import DownloadFailed
@@ -217,7 +217,7 @@ def test_what_images_have_travels_below_them(shape: tuple[int, int, int], target
     taller = _classify.with_targets(pixels, has)
     assert taller.shape == (12, shape[0] + rows, *shape[1:])
     x, seen = to_float(as_tensor(taller)), []
-    facts = Facts((shape[2], *shape[:2]), latent_dim=3, num_images=12)
+    facts = Spec((shape[2], *shape[:2]), latent_dim=3, num_images=12)
 
     def posterior(given: Tensor) -> Any:
         seen.append(given)
@@ -318,8 +318,8 @@ def test_large_images_are_seen_at_64_pixels_and_many_in_part(train: Images, monk
     large = Images(random.integers(0, 256, (40, 80, 20, 3), dtype=np.uint8), labels=np.arange(40) % 2)
     classifier = classifier_of(large)
     assert classifier is not None
-    assert classifier.vae.facts.image_shape == (3, 64, 20)
-    assert classifier.vae.facts.num_images == 30
+    assert classifier.vae.spec.image_shape == (3, 64, 20)
+    assert classifier.vae.spec.num_images == 30
     assert classifier.features(floats(large)).shape == (40, 64)
 
 

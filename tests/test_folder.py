@@ -179,7 +179,7 @@ def test_the_size_suits_the_pictures(tmp_path: Path, sizes: list[tuple[int, int]
         put(tmp_path / "own" / f"{i}.png", size)
     train = load(tmp_path / "own", "train")
     assert train.image_shape == (1, *shape)
-    assert train.settled == {"size": list(shape), "channels": "grey"}
+    assert train.resolved == {"size": list(shape), "channels": "grey"}
 
 
 def test_what_is_set_is_kept(tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_what_is_set_is_kept(tmp_path: Path) -> None:
         put(root / f"{name}.png", (40, 20), shade=(200, 100, 50))
     assert load(root, "train").image_shape == (3, 20, 40)
     assert load(root, "train", size=24).image_shape == (3, 24, 24)
-    assert load(root, "train", size=24).settled == {"channels": "rgb"}
+    assert load(root, "train", size=24).resolved == {"channels": "rgb"}
     assert load(root, "train", size=[20, 33], channels="grey").image_shape == (1, 20, 33)
-    assert load(root, "train", size=[20, 33], channels="grey").settled == {}
+    assert load(root, "train", size=[20, 33], channels="grey").resolved == {}
     padded = np.asarray(load(root, "train", size=16, fit="pad", background="black").pixels)
     assert padded[0, :, 8, 0].tolist() == [0] * 4 + [200] * 8 + [0] * 4
 
@@ -231,8 +231,8 @@ def test_pictures_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch:
         patch.setattr(folder, "look", fail)
-        assert load(root, "train").settled == first.settled
-        assert load(root, "test").settled == first.settled
+        assert load(root, "train").resolved == first.resolved
+        assert load(root, "test").resolved == first.resolved
 
 
 # -- what is wrong with them ------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from vaelab.evaluation.metrics import frechet, kid
 from vaelab.evaluation.metrics.frechet import frechet_distance
 from vaelab.evaluation.metrics.kid import kernel_distance
 from vaelab.models.likelihoods.gaussian import NormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
@@ -152,7 +152,7 @@ class Known:
 
     @classmethod
     def make(cls) -> "Known":
-        facts = Facts((1, 8, 8), latent_dim=2, num_images=100)
+        facts = Spec((1, 8, 8), latent_dim=2, num_images=100)
         return cls(VAE(facts, TwoPixels(), ShownPixels(), AsTheyAre()))
 
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Normal
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.system import registry as catalog
 
-FACTS = Facts(image_shape=(3, 8, 9), latent_dim=2, num_images=10)
+FACTS = Spec(image_shape=(3, 8, 9), latent_dim=2, num_images=10)
 every_likelihood = pytest.mark.parametrize("name", catalog.names("likelihoods"))
 
 
@@ -37,7 +37,7 @@ def test_shapes_and_types(name: str, dtype: torch.dtype) -> None:
         (pixels.mean, x.shape),
         (pixels.sample(torch.Generator()), x.shape),
         (pixels.log_prob(x), (4,)),
-        (pixels.error(x), (4,)),
+        (pixels.reconstruction_loss(x), (4,)),
     ):
         assert (value.shape, value.dtype) == (shape, dtype)
     assert bool(((pixels.mean >= 0) & (pixels.mean <= 1)).all()), "the likelihood owns the link"
@@ -49,8 +49,8 @@ def test_error_is_minus_log_prob_up_to_a_constant_that_no_code_changes(name: str
     constants = []
     for seed in range(5):
         pixels = likelihood(decoder_output(likelihood, 4, seed=seed))
-        constants.append(pixels.error(x) + pixels.log_prob(x))
-        assert bool(pixels.error(x).isfinite().all())
+        constants.append(pixels.reconstruction_loss(x) + pixels.log_prob(x))
+        assert bool(pixels.reconstruction_loss(x).isfinite().all())
     for constant in constants[1:]:
         torch.testing.assert_close(constant, constants[0], rtol=0, atol=1e-9)
 
@@ -60,7 +60,7 @@ def test_error_has_the_gradient_of_log_prob(name: str) -> None:
     likelihood, x = make(name), binary_images(4)
     decoded = decoder_output(likelihood, 4).requires_grad_()
     pixels = likelihood(decoded)
-    (of_error,) = torch.autograd.grad(pixels.error(x).sum(), decoded, retain_graph=True)
+    (of_error,) = torch.autograd.grad(pixels.reconstruction_loss(x).sum(), decoded, retain_graph=True)
     (of_log_prob,) = torch.autograd.grad(pixels.log_prob(x).sum(), decoded)
     torch.testing.assert_close(of_error, -of_log_prob)
     assert bool((of_error != 0).any())
@@ -83,7 +83,7 @@ def test_extreme_decoder_outputs_stay_finite(name: str) -> None:
     likelihood, x = make(name).float(), binary_images(4).float()
     decoded = (decoder_output(likelihood, 4).sign() * 1e4).float().requires_grad_()
     pixels = likelihood(decoded)
-    values = torch.stack([pixels.log_prob(x), pixels.error(x)])
+    values = torch.stack([pixels.log_prob(x), pixels.reconstruction_loss(x)])
     (gradient,) = torch.autograd.grad(values.sum(), decoded)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in (values, gradient, pixels.mean, pixels.sample()))
 
@@ -143,4 +143,7 @@ def test_bernoulli_error_on_grey_images_is_the_expected_error_of_binary_ones() -
     pixels = likelihood(decoder_output(likelihood, 1))
     grey = torch.full((1, *FACTS.image_shape), 0.3, dtype=torch.float64)
     white, black = torch.ones_like(grey), torch.zeros_like(grey)
-    torch.testing.assert_close(pixels.error(grey), 0.3 * pixels.error(white) + 0.7 * pixels.error(black))
+    torch.testing.assert_close(
+        pixels.reconstruction_loss(grey),
+        0.3 * pixels.reconstruction_loss(white) + 0.7 * pixels.reconstruction_loss(black),
+    )

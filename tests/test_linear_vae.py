@@ -17,7 +17,7 @@ from vaelab.evaluation.metrics import active_units, likelihood, nll
 from vaelab.evaluation.metrics.nll import iwae_bound
 from vaelab.models.codes import encode_images
 from vaelab.models.likelihoods.gaussian import NormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
 from vaelab.system.device import Noise
@@ -112,7 +112,7 @@ class Unsquashed(nn.Module):
 def make_vae(V: Tensor, a: Tensor, log_var: Tensor, W: Tensor, b: Tensor, sigma2: float) -> VAE:
     """q(z|x) = N(Vx + a, exp ``log_var``), p(x|z) = N(Wz + b, σ²I)."""
     shape = (1, SIDE, SIDE) if len(b) == D else (1, 1, len(b))
-    facts = Facts(shape, latent_dim=len(a), num_images=2000)
+    facts = Spec(shape, latent_dim=len(a), num_images=2000)
     return VAE(facts, Encoder(V, a, log_var), Decoder(W, b, shape), Unsquashed(sigma2))
 
 
@@ -146,8 +146,8 @@ class EvenNoise:
 
 def loss_of(vae: VAE, x: Tensor, objective: str, options: dict[str, float]) -> Tensor:
     """The objective on all images at once."""
-    measure = catalog.load("objectives", objective).Objective(vae.facts, **options)
-    loss: Tensor = measure(vae, x.view(-1, *vae.facts.image_shape), torch.tensor(0))["loss"]
+    measure = catalog.load("objectives", objective).Objective(vae.spec, **options)
+    loss: Tensor = measure(vae, x.view(-1, *vae.spec.image_shape), torch.tensor(0))["loss"]
     return loss
 
 

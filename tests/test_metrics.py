@@ -35,7 +35,7 @@ from vaelab.evaluation.metrics import (
 from vaelab.evaluation.metrics import likelihood as likelihood_metric
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.likelihoods.gaussian import Likelihood, NormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
 
@@ -285,7 +285,7 @@ class LinearDecoder(nn.Module):
 
 
 def linear_model(log_var: float, variance: float = 0.1) -> VAE:
-    facts = Facts((1, 9, 8), latent_dim=2, num_images=100, decoder_channels=1)
+    facts = Spec((1, 9, 8), latent_dim=2, num_images=100, decoder_channels=1)
     return VAE(facts, LinearEncoder(log_var), LinearDecoder(), Likelihood(facts, variance=variance))
 
 
@@ -511,7 +511,7 @@ class AsTheyAre(nn.Module):
 
 def showing_model(pixels: NDArray[np.uint8]) -> VAE:
     pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    facts = Facts(tuple(pictures.shape[1:]), latent_dim=2, num_images=100)
+    facts = Spec(tuple(pictures.shape[1:]), latent_dim=2, num_images=100)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(pictures[0].numel(), 2))
     return VAE(facts, Twice(encoder), Showing(pictures), AsTheyAre())
 

@@ -33,7 +33,7 @@ def grey(make_model: MakeModel) -> VAE:
 
 def pixels(vae: VAE, count: int) -> np.ndarray:
     """uint8 ``[N, H, W, C]``."""
-    channels, height, width = vae.facts.image_shape
+    channels, height, width = vae.spec.image_shape
     return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
 
 
@@ -49,7 +49,7 @@ def test_encode_gives_the_posterior_and_never_a_sample(vae: VAE) -> None:
     x = torch.from_numpy(pixels(vae, 5)).permute(0, 3, 1, 2).float() / 255
     q = vae.encode(x)
     assert isinstance(q, DiagonalNormal)
-    assert q.mean.shape == q.log_var.shape == (5, vae.facts.latent_dim)
+    assert q.mean.shape == q.log_var.shape == (5, vae.spec.latent_dim)
     mean, log_var = vae.encoder(x)
     assert_same(q, DiagonalNormal(mean.detach(), log_var.detach()))
     assert torch.equal(q.mean, vae.encode(x).mean)
@@ -74,7 +74,7 @@ def test_encode_takes_one_image_and_grey_images_without_channels(vae: VAE) -> No
     expected = vae.encode(raw)
     single = vae.encode(raw[0])
     assert_same(single, DiagonalNormal(expected.mean[:1], expected.log_var[:1]))
-    if vae.facts.image_shape[0] == 1:
+    if vae.spec.image_shape[0] == 1:
         assert_same(vae.encode(raw[..., 0]), expected)
         assert_same(vae.encode(raw[0, ..., 0]), single)
 
@@ -84,13 +84,13 @@ def test_read_only_arrays_are_taken_without_a_warning(vae: VAE) -> None:
     expected = vae.reconstruct(raw)
     raw.flags.writeable = False
     np.testing.assert_array_equal(vae.reconstruct(raw), expected)
-    codes = np.zeros((2, vae.facts.latent_dim), np.float32)
+    codes = np.zeros((2, vae.spec.latent_dim), np.float32)
     codes.flags.writeable = False
-    assert vae.decode(codes).shape == (2, *vae.facts.image_shape)
+    assert vae.decode(codes).shape == (2, *vae.spec.image_shape)
 
 
 def test_images_are_left_as_they_are(vae: VAE) -> None:
-    raw, floats = pixels(vae, 2), torch.rand(2, *vae.facts.image_shape)
+    raw, floats = pixels(vae, 2), torch.rand(2, *vae.spec.image_shape)
     raw_before, floats_before = raw.copy(), floats.clone()
     vae.reconstruct(raw)
     vae.reconstruct(floats)
@@ -122,7 +122,7 @@ def test_images_that_do_not_fit(grey: VAE, images: Any, message: str) -> None:
 
 
 def test_decode_gives_expected_images(vae: VAE) -> None:
-    codes = torch.randn(4, vae.facts.latent_dim, generator=torch.Generator().manual_seed(0))
+    codes = torch.randn(4, vae.spec.latent_dim, generator=torch.Generator().manual_seed(0))
     images = vae.decode(codes)
     torch.testing.assert_close(images, torch.sigmoid(vae.decoder(codes)).detach())
     assert 0 <= float(images.min()) <= float(images.max()) <= 1
@@ -131,12 +131,12 @@ def test_decode_gives_expected_images(vae: VAE) -> None:
 
 
 def test_decode_answers_in_kind(vae: VAE) -> None:
-    codes = np.zeros((2, vae.facts.latent_dim), np.float32)
+    codes = np.zeros((2, vae.spec.latent_dim), np.float32)
     for array in (codes, codes.astype(np.float64), codes[0], codes[:0]):
         images = vae.decode(array)
         assert isinstance(images, np.ndarray)
         assert images.dtype == np.float32
-        assert images.shape[1:] == vae.facts.image_shape
+        assert images.shape[1:] == vae.spec.image_shape
     assert isinstance(vae.decode(torch.from_numpy(codes)), Tensor)
 
 
@@ -149,8 +149,8 @@ def test_codes_that_do_not_fit(grey: VAE, shape: tuple[int, ...]) -> None:
 
 def test_samples_come_from_the_prior_and_the_seed(vae: VAE) -> None:
     samples = vae.sample(4, 7)
-    assert samples.shape == (4, *vae.facts.image_shape)
-    codes = torch.randn(4, vae.facts.latent_dim, generator=torch.Generator().manual_seed(7))
+    assert samples.shape == (4, *vae.spec.image_shape)
+    codes = torch.randn(4, vae.spec.latent_dim, generator=torch.Generator().manual_seed(7))
     assert torch.equal(samples, vae.decode(codes))
     assert torch.equal(samples, vae.sample(4, torch.Generator().manual_seed(7)))
     assert not torch.equal(samples, vae.sample(4, 8))
@@ -176,7 +176,7 @@ def test_reconstructions_are_decoded_posterior_means(vae: VAE) -> None:
     as_tensor = vae.reconstruct(torch.from_numpy(raw))
     assert isinstance(as_tensor, Tensor)
     assert torch.equal(as_tensor, expected)
-    assert vae.reconstruct(raw[0]).shape == (1, *vae.facts.image_shape)
+    assert vae.reconstruct(raw[0]).shape == (1, *vae.spec.image_shape)
 
 
 # -- any number of images ---------------------------------------------------------------------------------------------
@@ -185,9 +185,9 @@ def test_reconstructions_are_decoded_posterior_means(vae: VAE) -> None:
 def test_no_images_at_all(vae: VAE) -> None:
     none = pixels(vae, 0)
     q = vae.encode(none)
-    assert q.mean.shape == q.log_var.shape == (0, vae.facts.latent_dim)
+    assert q.mean.shape == q.log_var.shape == (0, vae.spec.latent_dim)
     for images in (vae.decode(q.mean), vae.sample(0), vae.reconstruct(none)):
-        assert images.shape == (0, *vae.facts.image_shape)
+        assert images.shape == (0, *vae.spec.image_shape)
 
 
 @pytest.mark.parametrize("count", [3, 4, 9])

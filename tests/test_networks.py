@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vaelab import recipe
 from vaelab.models.networks.conv import UpConvolution, feature_sizes
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
 from vaelab.system import registry as catalog
 
@@ -25,7 +25,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def assert_contract(name: str, facts: Facts, batch: int = 2, **options: Any) -> None:
+def assert_contract(name: str, spec: Spec, batch: int = 2, **options: Any) -> None:
     """Both directions have the shapes of the contract and finite values."""
     module = catalog.load("networks", name)
     encoder, decoder = module.Encoder(facts, **options), module.Decoder(facts, **options)
@@ -44,18 +44,18 @@ def assert_contract(name: str, facts: Facts, batch: int = 2, **options: Any) -> 
     [((1, 8, 8), 1, 1), ((3, 9, 31), 7, 1), ((1, 31, 9), 2, 2), ((3, 8, 65), 64, 2), ((1, 37, 41), 3, 1)],
 )
 def test_any_image_size(name: str, image_shape: tuple[int, int, int], latent_dim: int, channels_per_pixel: int) -> None:
-    assert_contract(name, Facts(image_shape, latent_dim, 100, channels_per_pixel * image_shape[0]))
+    assert_contract(name, Spec(image_shape, latent_dim, 100, channels_per_pixel * image_shape[0]))
 
 
 @every_network
 @pytest.mark.parametrize("batch", [0, 1])
 def test_small_batches(name: str, batch: int) -> None:
-    assert_contract(name, Facts((1, 8, 8), 2, 100, 1), batch)
+    assert_contract(name, Spec((1, 8, 8), 2, 100, 1), batch)
 
 
 @every_network
 def test_gradients_reach_every_weight(name: str) -> None:
-    module, facts = catalog.load("networks", name), Facts((1, 12, 11), 3, 100, 1)
+    module, facts = catalog.load("networks", name), Spec((1, 12, 11), 3, 100, 1)
     encoder, decoder = module.Encoder(facts), module.Decoder(facts)
     initialise(encoder, generator())
     initialise(decoder, generator())
@@ -85,7 +85,7 @@ def test_conv_with_any_strides(
     hidden: list[int],
 ) -> None:
     channels, strides = ([layer[i] for layer in layers] for i in (0, 1))
-    facts = Facts((colours, height, width), 2, 100, colours)
+    facts = Spec((colours, height, width), 2, 100, colours)
     module = catalog.load("networks", "conv")
     shared: dict[str, Any] = {"channels": channels, "strides": strides, "kernel": kernel, "hidden": hidden}
     side = min(height, width)
@@ -106,7 +106,7 @@ def test_conv_with_any_strides(
 
 @given(sides, sides, st.sampled_from([1, 3]), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_mlp_with_any_hidden_layers(height: int, width: int, colours: int, hidden: list[int]) -> None:
-    assert_contract("mlp", Facts((colours, height, width), 2, 100, colours), hidden=hidden)
+    assert_contract("mlp", Spec((colours, height, width), 2, 100, colours), hidden=hidden)
 
 
 @given(sides, st.lists(st.integers(1, 3), min_size=1, max_size=4))
@@ -119,19 +119,19 @@ def test_every_convolution_divides_the_side_by_its_stride_rounded_up(side: int, 
 def test_channels_and_strides_of_different_lengths(part: str) -> None:
     with pytest.raises(ValueError, match=r"network\.channels has 3 layers and network\.strides 2"):
         getattr(catalog.load("networks", "conv"), part)(
-            Facts((1, 28, 28), 2, 100, 1), channels=[8, 8, 8], strides=[2, 2]
+            Spec((1, 28, 28), 2, 100, 1), channels=[8, 8, 8], strides=[2, 2]
         )
 
 
 def test_one_of_channels_and_strides_alone_is_refused() -> None:
     with pytest.raises(ValueError, match="give both"):
-        catalog.load("networks", "conv").Encoder(Facts((1, 28, 28), 2, 100, 1), channels=[8, 8])
+        catalog.load("networks", "conv").Encoder(Spec((1, 28, 28), 2, 100, 1), channels=[8, 8])
 
 
 def test_too_many_layers_for_a_side_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a side of 8 pixels is too short for network\.strides = \[2, 2, 2, 2\]"):
         catalog.load("networks", "conv").Encoder(
-            Facts((1, 8, 8), 2, 100, 1), channels=[8] * 4, strides=[2] * 4, kernel=4
+            Spec((1, 8, 8), 2, 100, 1), channels=[8] * 4, strides=[2] * 4, kernel=4
         )
 
 
@@ -162,7 +162,7 @@ def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
     vae.encoder.head.register_forward_hook(lambda _module, inputs, _out: seen.update(encoder=inputs[0]))
     vae.decoder.up_convolutions[0].register_forward_hook(lambda _module, inputs, _out: seen.update(decoder=inputs[0]))
     with torch.no_grad():
-        mean, _ = vae.encoder(torch.rand(2, *vae.facts.image_shape, generator=generator()))
+        mean, _ = vae.encoder(torch.rand(2, *vae.spec.image_shape, generator=generator()))
         vae.decoder(mean)
     return seen["encoder"], tuple(seen["decoder"].shape[1:])
 
@@ -293,7 +293,7 @@ def test_weights_are_drawn_as_torch_does(make: Callable[[], nn.Module]) -> None:
 
 @every_network
 def test_first_weights_are_bounded_by_the_fan_in_and_come_from_the_generator(name: str) -> None:
-    module, facts = catalog.load("networks", name), Facts((1, 28, 28), 2, 100, 1)
+    module, facts = catalog.load("networks", name), Spec((1, 28, 28), 2, 100, 1)
     for part in ("Encoder", "Decoder"):
         one, same, other = (getattr(module, part)(facts) for _ in range(3))
         initialise(one, generator())

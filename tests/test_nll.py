@@ -23,7 +23,7 @@ from vaelab.evaluation.metrics.likelihood import bits_per_dim
 from vaelab.evaluation.metrics.nll import iwae_bound
 from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.likelihoods import bernoulli, gaussian
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import device as runtime
 
@@ -42,7 +42,7 @@ class Linear(nn.Module):
 
 def model(kind: Any = gaussian, latents: int = 2, log_var: float = -1.0, channels: int = 1) -> VAE:
     """Linear maps of small weights under a likelihood, on images 9×8."""
-    facts = Facts((channels, 9, 8), latent_dim=latents, num_images=100, decoder_channels=channels)
+    facts = Spec((channels, 9, 8), latent_dim=latents, num_images=100, decoder_channels=channels)
     random = torch.Generator().manual_seed(latents)
     encoder = 0.1 * torch.randn(latents, facts.num_pixels, generator=random)
     decoder = torch.randn(facts.num_pixels, latents, generator=random)
@@ -264,7 +264,7 @@ class Rows(nn.Module):
 def test_a_bernoulli_model_whose_marginal_is_known() -> None:
     given = case("bernoulli_linear")
     count, latents = given.q_mu.shape
-    facts = Facts((1, 1, given.params["P"]), latent_dim=latents, num_images=count)
+    facts = Spec((1, 1, given.params["P"]), latent_dim=latents, num_images=count)
     x = given.x[:, None, None]
 
     def log_weights(mean: Tensor, log_var: Tensor, epsilon: Tensor) -> NDArray[np.float64]:

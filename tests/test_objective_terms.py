@@ -19,7 +19,7 @@ from vaelab import recipe
 from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.likelihoods.bernoulli import BernoulliPixels
 from vaelab.models.likelihoods.gaussian import NormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
 from vaelab.system.device import Noise
@@ -92,11 +92,11 @@ class GivenNoise:
 
 
 def vae_of(encoder: nn.Module, likelihood: Callable[[Tensor], Any], decoder: Callable[[Tensor], Tensor]) -> VAE:
-    return VAE(Facts((1, 1, 1), encoder.mean.shape[1], 100), encoder, Calling(decoder), Calling(likelihood))
+    return VAE(Spec((1, 1, 1), encoder.mean.shape[1], 100), encoder, Calling(decoder), Calling(likelihood))
 
 
 def objective(name: str, **options: Any) -> Any:
-    return catalog.load("objectives", name).Objective(Facts((1, 4, 4), 4, 100), **options)
+    return catalog.load("objectives", name).Objective(Spec((1, 4, 4), 4, 100), **options)
 
 
 def measure_common_batch(name: str, **options: Any) -> dict[str, Tensor]:

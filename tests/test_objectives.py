@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
 from vaelab.system.device import Noise
@@ -95,7 +95,7 @@ def test_reconstruction_and_kl_are_means_over_the_batch_of_the_forward_pass(make
     terms = terms_of(vae, objective, images())
     vae.noise = Noise(0, torch.device("cpu"))
     passed = vae(images())
-    torch.testing.assert_close(terms["reconstruction"], passed.pixels.error(images()).mean())
+    torch.testing.assert_close(terms["reconstruction"], passed.pixels.reconstruction_loss(images()).mean())
     torch.testing.assert_close(terms["kl"], passed.posterior.kl().sum(1).mean())
 
 
@@ -163,7 +163,7 @@ def test_images_and_step_are_left_as_they_are(make_model: MakeModel, name: str) 
 
 @every_objective
 def test_every_key_of_an_objective_has_a_default(name: str) -> None:
-    assert isinstance(catalog.load("objectives", name).Objective(Facts(SHAPE, 3, 100)), nn.Module)
+    assert isinstance(catalog.load("objectives", name).Objective(Spec(SHAPE, 3, 100)), nn.Module)
 
 
 # -- elbo and beta ----------------------------------------------------------------------------------------------------

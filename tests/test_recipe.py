@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vaelab import recipe
 from vaelab.api.data import published_facts
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe, Training, WrongRecipe
 from vaelab.system import registry as catalog
 from vaelab.system.device import Noise
@@ -371,7 +371,7 @@ def test_another_member_sheds_the_keys_that_only_the_old_one_knew() -> None:
 @pytest.mark.parametrize("name", catalog.names("objectives"))
 @pytest.mark.parametrize("preset", recipe.presets())
 def test_every_preset_takes_every_objective(preset: str, name: str) -> None:
-    loaded = recipe.load(preset, {"objective.name": name}).settled((1, 64, 64), 1000)
+    loaded = recipe.load(preset, {"objective.name": name}).resolved((1, 64, 64), 1000)
     assert loaded.objective["name"] == name
     assert "auto" not in loaded.objective.values()
 
@@ -484,7 +484,7 @@ def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
 def test_auto_becomes_what_suits_the_images(
     shape: tuple[int, int, int], num_images: int, latents: int, channels: list[int]
 ) -> None:
-    settled = recipe.load("folder").settled(shape, num_images, {"size": list(shape[1:]), "channels": "rgb"})
+    settled = recipe.load("folder").resolved(shape, num_images, {"size": list(shape[1:]), "channels": "rgb"})
     assert settled.network["latent_dim"] == settled.latent_dim == latents
     assert settled.network["channels"] == channels
     assert settled.network["strides"] == [2] * len(channels)
@@ -529,7 +529,7 @@ def test_differences_that_change_no_training_do_not_count() -> None:
 
 
 def test_equivalents_of_a_gaussian_decoder() -> None:
-    facts = Facts((1, 28, 28), latent_dim=2, num_images=100)
+    facts = Spec((1, 28, 28), latent_dim=2, num_images=100)
     plain = recipe.equivalents(recipe.validate(minimal(objective={"name": "elbo"}), "x"), facts)
     assert plain == pytest.approx({"beta": 1, "sigma": math.sqrt(0.5), "beta_normalised": 2 / 784})
     tables = minimal(objective={"name": "beta", "beta": 5.0}, likelihood={"name": "gaussian", "variance": 0.02})
@@ -541,7 +541,7 @@ def test_equivalents_of_a_gaussian_decoder() -> None:
 
 def test_equivalents_of_a_bernoulli_decoder_have_no_sigma() -> None:
     tables = minimal(objective={"name": "beta", "beta": 3.0}, likelihood={"name": "bernoulli"})
-    equivalents = recipe.equivalents(recipe.validate(tables, "x"), Facts((3, 8, 8), latent_dim=4, num_images=100))
+    equivalents = recipe.equivalents(recipe.validate(tables, "x"), Spec((3, 8, 8), latent_dim=4, num_images=100))
     assert equivalents == pytest.approx({"beta": 3, "beta_normalised": 3 * 4 / 192})
 
 
@@ -575,7 +575,7 @@ def test_members_get_the_recipes_values() -> None:
     assert [tuple(p.shape) for p in vae.encoder.parameters() if p.ndim == 2] == [(7, 216), (6, 7), (8, 6)]
     assert vae.likelihood.variance == 0.25
     assert objective.beta == 2.5
-    assert vae.facts == Facts((3, 9, 8), latent_dim=4, num_images=100, decoder_channels=3)
+    assert vae.spec == Spec((3, 9, 8), latent_dim=4, num_images=100, decoder_channels=3)
 
 
 def test_weights_are_a_function_of_the_seed() -> None:

@@ -40,7 +40,7 @@ def test_scores_are_those_of_the_metrics(run: Path) -> None:
     scores = score_images(model, images, samples=8)
     x = images.floats(0, 20)
     with torch.no_grad():
-        epsilon = torch.randn(8, 20, model.facts.latent_dim, generator=generator(0, "score"))
+        epsilon = torch.randn(8, 20, model.spec.latent_dim, generator=generator(0, "score"))
         weights = log_weights(model, x, epsilon).numpy()
         posterior = model.posterior(x)
     np.testing.assert_allclose(scores.iwae, iwae_bound(weights), rtol=1e-6)

@@ -22,7 +22,7 @@ from vaelab.data.loader import Batches
 from vaelab.models import vae as model
 from vaelab.models.likelihoods import learned_gaussian, optimal_gaussian
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, Fitted
 from vaelab.system import files
 from vaelab.system import registry as catalog
@@ -31,7 +31,7 @@ from vaelab.system.distributed import Ranks, Share
 from vaelab.training.step import Steps
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
-FACTS = Facts((3, 8, 9), latent_dim=2, num_images=10)
+FACTS = Spec((3, 8, 9), latent_dim=2, num_images=10)
 D = FACTS.num_pixels
 both = pytest.mark.parametrize("name", ["learned_gaussian", "optimal_gaussian"])
 
@@ -98,7 +98,7 @@ def test_the_density_is_that_of_torch_for_any_sigma(sigma: float) -> None:
     torch.testing.assert_close(pixels.log_prob(x), expected, rtol=1e-9, atol=1e-9)
     constant = torch.full_like(expected, -D / 2 * math.log(2 * math.pi))
     torch.testing.assert_close(
-        pixels.error(x) + pixels.log_prob(x), constant, rtol=0, atol=1e-6 * float(expected.abs().max())
+        pixels.reconstruction_loss(x) + pixels.log_prob(x), constant, rtol=0, atol=1e-6 * float(expected.abs().max())
     )
 
 
@@ -204,11 +204,11 @@ def test_the_forward_pass_in_training_fits_sigma_to_its_batch(make_model: MakeMo
 def test_a_pass_keeps_its_sigma_when_another_batch_follows(make_model: MakeModel) -> None:
     vae, _, x = small_optimal(make_model)
     first = vae(x)
-    expected = torch.autograd.grad(first.pixels.error(x).sum(), list(vae.parameters()))
+    expected = torch.autograd.grad(first.pixels.reconstruction_loss(x).sum(), list(vae.parameters()))
     vae.noise = Noise(0, CPU)
     first = vae(x)
     vae(x[:3])
-    found = torch.autograd.grad(first.pixels.error(x).sum(), list(vae.parameters()))
+    found = torch.autograd.grad(first.pixels.reconstruction_loss(x).sum(), list(vae.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

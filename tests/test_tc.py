@@ -17,7 +17,7 @@ from vectors import Case
 from vaelab.evaluation.metrics.decomposition import aggregate_densities
 from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.likelihoods.gaussian import Likelihood
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system.device import Noise, autocast
 from vaelab.training.objectives.tc import (
@@ -164,7 +164,7 @@ def given_vae(case: Case) -> VAE:
     """A model whose posterior, code and decoded image are the case's, of as many images as it says."""
     case.mu.requires_grad_()
     case.logvar.requires_grad_()
-    facts = Facts(tuple(case.x.shape[1:]), latent_dim=case.mu.shape[1], num_images=case.params["N"])
+    facts = Spec(tuple(case.x.shape[1:]), latent_dim=case.mu.shape[1], num_images=case.params["N"])
     vae = VAE(facts, Giving((case.mu, case.logvar)), Giving(torch.logit(case.x_hat)), Likelihood(facts))
     vae.noise = GivenNoise(((case.z - case.mu) * torch.exp(-0.5 * case.logvar)).detach())
     return vae
@@ -176,7 +176,7 @@ def test_the_objective_of_a_given_batch(estimator: Any, analytic: bool, form: st
     case = Case("objective/beta_tcvae")
     vae = given_vae(case)
     options = {key: case.params[key] for key in ("alpha", "beta", "gamma")}
-    objective = Objective(vae.facts, **options, estimator=estimator, analytic=analytic)
+    objective = Objective(vae.spec, **options, estimator=estimator, analytic=analytic)
     case.expect(f"{form}.{NAMES[estimator]}", objective(vae, case.x, torch.tensor(0))["loss"])
 
 
@@ -184,7 +184,7 @@ def test_the_objective_of_a_given_batch(estimator: Any, analytic: bool, form: st
 def test_the_gradient_of_the_regulariser(estimator: Any) -> None:
     case = Case("objective/beta_tcvae_gradient")
     vae = given_vae(case)
-    terms = Objective(vae.facts, estimator=estimator, analytic=False)(vae, case.x, torch.tensor(0))
+    terms = Objective(vae.spec, estimator=estimator, analytic=False)(vae, case.x, torch.tensor(0))
     terms["loss"].backward()  # the decoded image is given, so that the reconstruction has no gradient
     case.expect(f"grad_mu.{NAMES[estimator]}", case.mu.grad)
     case.expect(f"grad_logvar.{NAMES[estimator]}", case.logvar.grad)

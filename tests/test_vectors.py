@@ -19,7 +19,7 @@ from vaelab.models.codes import fit_probe
 from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.likelihoods.bernoulli import BernoulliPixels
 from vaelab.models.likelihoods.gaussian import NormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
 
@@ -51,7 +51,7 @@ def test_kl_of_extreme_posteriors() -> None:
 def pixels_of(name: str, decoded: Tensor, **options: float) -> Any:
     """What the likelihood ``name`` makes of a decoder's output."""
     _, *image_shape = decoded.shape
-    facts = Facts(tuple(image_shape), latent_dim=2, num_images=len(decoded))
+    facts = Spec(tuple(image_shape), latent_dim=2, num_images=len(decoded))
     return catalog.load("likelihoods", name).Likelihood(facts, **options)(decoded)
 
 
@@ -79,9 +79,9 @@ def test_gaussian_as_a_sum_of_squared_errors() -> None:
     case = Case("gaussian/sse_convention")
     pixels = pixels_of("gaussian", torch.logit(case.x_hat))  # the default variance is the case's
     assert pixels.variance == case.params["sigma2"]
-    case.expect("sse_per_image", pixels.error(case.x))
+    case.expect("sse_per_image", pixels.reconstruction_loss(case.x))
     case.expect("nll_per_image", -pixels.log_prob(case.x))
-    for constant in -pixels.log_prob(case.x) - pixels.error(case.x):
+    for constant in -pixels.log_prob(case.x) - pixels.reconstruction_loss(case.x):
         case.expect("nll_minus_sse", constant)
 
 
@@ -90,7 +90,7 @@ def test_gaussian_with_a_fixed_sigma(name: str) -> None:
     case = Case(name)
     variance = case.params["sigma"] ** 2
     case.expect("nll_per_image", -pixels_of("gaussian", torch.logit(case.x_hat), variance=variance).log_prob(case.x))
-    facts = Facts((1, 4, 5), latent_dim=20, num_images=7)  # as many latents as pixels: β_norm is β
+    facts = Spec((1, 4, 5), latent_dim=20, num_images=7)  # as many latents as pixels: β_norm is β
     case.expect("equivalent_beta", recipe.equivalents(with_beta(1.0, variance), facts)["beta_normalised"])
 
 
@@ -135,7 +135,7 @@ class GivenNoise:
 
 def given_vae(case: Case) -> VAE:
     """A model whose posterior, code and decoded image are the case's."""
-    facts = Facts(tuple(case.x.shape[1:]), latent_dim=case.mu.shape[1], num_images=len(case.x))
+    facts = Spec(tuple(case.x.shape[1:]), latent_dim=case.mu.shape[1], num_images=len(case.x))
     likelihood = catalog.load("likelihoods", "gaussian").Likelihood(facts)
     vae = VAE(facts, Giving((case.mu, case.logvar)), Giving(torch.logit(case.x_hat)), likelihood)
     vae.noise = GivenNoise((case.z - case.mu) * torch.exp(-0.5 * case.logvar))
@@ -143,7 +143,7 @@ def given_vae(case: Case) -> VAE:
 
 
 def measure(vae: VAE, x: Tensor, name: str, **options: float) -> dict[str, Tensor]:
-    return catalog.load("objectives", name).Objective(vae.facts, **options)(vae, x, torch.tensor(0))
+    return catalog.load("objectives", name).Objective(vae.spec, **options)(vae, x, torch.tensor(0))
 
 
 def test_vae() -> None:
@@ -164,7 +164,7 @@ def test_beta_vae(beta: int) -> None:
     case = Case(f"objective/beta_vae_{beta}")
     vae = given_vae(case)
     case.expect("total", measure(vae, case.x, "beta", beta=float(beta))["loss"])
-    equivalents = recipe.equivalents(with_beta(beta), vae.facts)
+    equivalents = recipe.equivalents(with_beta(beta), vae.spec)
     case.expect("beta_norm", equivalents["beta_normalised"])
     case.expect("sigma2_equivalent", equivalents["sigma"] ** 2)
 
@@ -276,7 +276,7 @@ def test_optimum_of_a_linear_beta_vae(beta: int) -> None:
     _, M = exact_means(W, sigma2, case.x - mean)
     encoding = torch.linalg.solve(M, W.T)
     encoder = Affine(encoding, -encoding @ mean, (sigma2 / M.diagonal()).log())
-    facts = Facts((1, 1, case.x.shape[1]), latent_dim=Q, num_images=len(case.x))
+    facts = Spec((1, 1, case.x.shape[1]), latent_dim=Q, num_images=len(case.x))
     vae = VAE(facts, encoder, Affine(W, mean), Unsquashed())
     points = cubature(Q)
     vae.noise = GivenNoise(points.repeat_interleave(len(case.x), 0))

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from vaelab.data.containers import printable
 from vaelab.data.images import Binarize
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
 from vaelab.system import registry as catalog
 from vaelab.system.device import Precision, generator
@@ -131,14 +131,14 @@ class Recipe:
         latents = self.network["latent_dim"]
         if latents == "auto":
             latents = default_latents(image_shape, num_images)
-        facts = Facts(image_shape=image_shape, latent_dim=latents, num_images=num_images)
+        spec = Spec(image_shape=image_shape, latent_dim=latents, num_images=num_images)
         changed: dict[str, Any] = {"data": {**self.data, **(data or {})}}
         for section in ("network", "likelihood", "objective"):
             table = dict(getattr(self, section))
             if section == "network":
                 table["latent_dim"] = latents
             if "auto" in table.values():
-                offered = catalog.load(FOLDERS[section], table["name"]).auto(facts)
+                offered = catalog.load(FOLDERS[section], table["name"]).auto(spec)
                 table = {key: offered.get(key, value) if value == "auto" else value for key, value in table.items()}
             changed[section] = table
         return replace(self, training=self.training.settled(num_images), **changed)
@@ -355,32 +355,32 @@ def default_latents(image_shape: tuple[int, int, int], num_images: int) -> int:
 # -- building ---------------------------------------------------------------------------------------------------------
 
 
-def make_facts(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> Facts:
+def make_spec(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> Spec:
     """What the recipe's members are told about the data."""
-    return Facts(image_shape=image_shape, latent_dim=recipe.latent_dim, num_images=num_images)
+    return Spec(image_shape=image_shape, latent_dim=recipe.latent_dim, num_images=num_images)
 
 
 def build(recipe: Recipe, image_shape: tuple[int, int, int], num_images: int) -> tuple[VAE, Any]:
     """The model and its objective on the CPU, weights drawn from the recipe's seed; "auto" as it is for this data."""
     recipe = recipe.settled(image_shape, num_images)
-    facts = make_facts(recipe, image_shape, num_images)
-    likelihood = _make("likelihood", "Likelihood", recipe.likelihood, facts)
-    facts = replace(facts, decoder_channels=likelihood.channels_per_pixel * image_shape[0])
-    encoder = _make("network", "Encoder", recipe.network, facts)
-    decoder = _make("network", "Decoder", recipe.network, facts)
-    vae = VAE(facts, encoder, decoder, likelihood)
-    objective = _make("objective", "Objective", recipe.objective, facts)
+    spec = make_spec(recipe, image_shape, num_images)
+    likelihood = _make("likelihood", "Likelihood", recipe.likelihood, spec)
+    spec = replace(spec, decoder_channels=likelihood.channels_per_pixel * image_shape[0])
+    encoder = _make("network", "Encoder", recipe.network, spec)
+    decoder = _make("network", "Decoder", recipe.network, spec)
+    vae = VAE(spec, encoder, decoder, likelihood)
+    objective = _make("objective", "Objective", recipe.objective, spec)
     if next(vae.parameters()).device.type != "meta":
         initialise(vae, generator(recipe.training.seed, "weights"))
         initialise(objective, generator(recipe.training.seed, "objective"))
     return vae, objective
 
 
-def _make(section: str, attribute: str, table: Section, facts: Facts) -> Any:
+def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
     maker = getattr(catalog.load(FOLDERS[section], table["name"]), attribute)
     accepted = _signature_schema(maker)
     try:
-        return maker(facts, **{key: value for key, value in table.items() if key in accepted})
+        return maker(spec, **{key: value for key, value in table.items() if key in accepted})
     except ValueError as error:
         raise WrongRecipe(str(error)) from None
 
@@ -390,7 +390,7 @@ def load_options(recipe: Recipe) -> Section:
     return {key: value for key, value in recipe.data.items() if key != "name" and key not in COMMON["data"]}
 
 
-def equivalents(recipe: Recipe, facts: Facts) -> dict[str, float]:
+def equivalents(recipe: Recipe, spec: Spec) -> dict[str, float]:
     """β set beside other papers' conventions.
 
     ``beta`` as the paper has it; ``sigma``: the standard deviation of a Gaussian decoder whose ELBO has the same
@@ -402,10 +402,10 @@ def equivalents(recipe: Recipe, facts: Facts) -> dict[str, float]:
         return {}
     beta = float(recipe.objective[weight]) if isinstance(weight, str) else float(weight)
     if recipe.likelihood["name"] != "gaussian":
-        return {"beta": beta, "beta_normalised": beta * facts.latent_dim / facts.num_pixels}
+        return {"beta": beta, "beta_normalised": beta * spec.latent_dim / spec.num_pixels}
     variance = float(recipe.likelihood["variance"])
     return {
         "beta": beta,
         "sigma": (beta * variance) ** 0.5,
-        "beta_normalised": 2 * variance * beta * facts.latent_dim / facts.num_pixels,
+        "beta_normalised": 2 * variance * beta * spec.latent_dim / spec.num_pixels,
     }

@@ -116,7 +116,7 @@ class Campaign:
 
     def note_largest(self, name: str, value: float) -> None:
         """Remember a number if it is the largest of its name."""
-        self.facts[name] = max(value, self.facts.get(name, value))
+        self.spec[name] = max(value, self.spec.get(name, value))
 
 
 def _only_plain(folder: str, names: list[str]) -> set[str]:

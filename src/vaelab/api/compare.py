@@ -134,7 +134,7 @@ def compare(
             rows[run] = _row(run, label, model, results[run])
             if len(members) > 1:
                 codes.append(evaluation.codes_of(run, model, images[run].valid))
-            if run in shown and model.facts.image_shape == images[shown[0]].train.image_shape:
+            if run in shown and model.spec.image_shape == images[shown[0]].train.image_shape:
                 pictures.append((label, model))
         for run, agreement in zip(members, _agreement(codes) or [None] * len(members), strict=True):
             rows[run]["udr"] = agreement
@@ -218,7 +218,7 @@ def _row(run: Run, label: str, model: VAE, results: Mapping[str, Any]) -> dict[s
         **row,
         "beta": beta,
         "beta_kl": None if beta is None else beta * row["kl"],
-        "latents": model.facts.latent_dim,
+        "latents": model.spec.latent_dim,
         "parameters": sum(model.num_parameters.values()),
         "seconds": float(timing["seconds"][-1]) if timing else None,
         "held_out_images": results["likelihood"]["protocol"]["images"],

@@ -61,7 +61,7 @@ def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
     else:
         valid = module.load(data_dir, split, **options)
         train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
-    shaping = {**options, **train.settled}
+    shaping = {**options, **train.resolved}
     data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key not in UNSHAPING}}
     return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
 

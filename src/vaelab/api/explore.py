@@ -13,7 +13,7 @@ from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
-from vaelab.system.device import exact_products, resolve_device
+from vaelab.system.device import disable_tf32, resolve_device
 
 MOST_POINTS = 200_000
 """Points of a map, unless told otherwise."""
@@ -59,7 +59,7 @@ def open_scene(
     model.to(resolve_device(device))
     train = choose_images(known.train, most, "explore")
     seen = train if known.binarize == "none" else choose_images(binarize(known.train, known.binarize), most, "explore")
-    with exact_products():
+    with disable_tf32():
         codes = evaluation.codes_of(run, model, seen)
         scene = make_scene(name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint())
     return scene, model

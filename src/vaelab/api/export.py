@@ -20,7 +20,7 @@ from vaelab.exporters.wasm import Runtime, find_runtime
 from vaelab.exporters.web import MARK, make_folder
 from vaelab.models.vae import VAE
 from vaelab.run import Run
-from vaelab.system.device import exact_products, generator
+from vaelab.system.device import disable_tf32, generator
 from vaelab.system.files import free_path, write_atomic
 from vaelab.system.registry import WrongUsage, unknown
 
@@ -91,7 +91,7 @@ def export_run(
 def _export_onnx(run: Run, path: Path) -> Exported:
     model = load(run.path)
     graphs, about, difference = _graphs(run, model)
-    files = {**graphs, "README.md": write_onnx_readme(about, model.facts.image_shape).encode()}
+    files = {**graphs, "README.md": write_onnx_readme(about, model.spec.image_shape).encode()}
     write_folder(path, {**files, MANIFEST: make_manifest("onnx", run.name, {"about": about}, files)})
     return Exported(path, {name: len(content) for name, content in graphs.items()}, difference)
 
@@ -119,17 +119,17 @@ def _export_web(
 
 def _graphs(run: Run, model: VAE) -> tuple[dict[str, bytes], Mapping[str, str], float]:
     """The graphs of a model, what they say of themselves, and by how much they differ from it; checked."""
-    channels, height, width = model.facts.image_shape
+    channels, height, width = model.spec.image_shape
     about = {
         "vaelab": version("vaelab"),
         "run": run.name,
         "image_shape": f"{channels} {height} {width}",
-        "latent_dim": str(model.facts.latent_dim),
+        "latent_dim": str(model.spec.latent_dim),
         "likelihood": str(run.recipe.likelihood["name"]),
     }
     graphs = make_graphs(model, about)
-    levels = torch.randint(256, (COMPARED, *model.facts.image_shape), generator=generator(0, "export"))
-    with exact_products():
+    levels = torch.randint(256, (COMPARED, *model.spec.image_shape), generator=generator(0, "export"))
+    with disable_tf32():
         difference = compare_graphs(model, graphs, levels.float().div_(255))
     if not difference <= TOLERANCE:
         raise RuntimeError(f"the graphs of {run.path} differ from its model by {difference:.1g}; nothing was written")

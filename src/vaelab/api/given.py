@@ -101,7 +101,7 @@ def load_with_images(
     model, framing = load_with_framing(run_path)
     if images is not None:
         skipped = Skipped()
-        own, names = read_pictures(Path(images), model.facts.image_shape, framing, None if strict else skipped)
+        own, names = read_pictures(Path(images), model.spec.image_shape, framing, None if strict else skipped)
         return model, Given(own, names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
     valid = held_out.valid

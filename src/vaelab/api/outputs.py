@@ -20,7 +20,7 @@ from vaelab.models.codes import chunk_spans, encode_spans
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system import registry as catalog
-from vaelab.system.device import default_threads, exact_products, generator, progress, resolve_device
+from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
 from vaelab.system.distributed import joined
 from vaelab.system.files import fit_name, split_ending, write_atomic
 
@@ -72,8 +72,8 @@ def sample(
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
-    codes = torch.randn(count, model.facts.latent_dim, generator=generator(seed, "sample"))
-    with exact_products():
+    codes = torch.randn(count, model.spec.latent_dim, generator=generator(seed, "sample"))
+    with disable_tf32():
         chunks = _decode_chunks(model, codes)
         if is_sheet:
             _write_sheet(path, np.concatenate(list(chunks)), columns=int(np.ceil(np.sqrt(count))))
@@ -84,7 +84,7 @@ def sample(
 
 def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
     with progress("decoding", len(codes)) as bar:
-        for part in torch.split(codes, chunk_length(model.facts.image_shape)):
+        for part in torch.split(codes, chunk_length(model.spec.image_shape)):
             yield to_uint8(model.decode(part))
             bar.advance(len(part))
 
@@ -111,7 +111,7 @@ def reconstruct(
     model.to(resolve_device(device))
     count = min(count or (SHEET if is_sheet else len(given)), len(given))
     names: list[str] = []
-    with exact_products():
+    with disable_tf32():
         chunks = _reconstruct_chunks(model, given, count, names)
         if is_sheet:
             parts = list(zip(*chunks, strict=True))
@@ -130,7 +130,7 @@ def _reconstruct_chunks(model: VAE, given: Given, count: int, names: list[str]) 
 
     ``names`` receives the names of the images in a chunk before it is yielded.
     """
-    start, shape = 0, model.facts.image_shape
+    start, shape = 0, model.spec.image_shape
     with progress("reconstructing", count) as bar:
         while start < len(given) and len(names) < count:
             spans = [(start + a, start + b) for a, b in chunk_spans(min(count - len(names), len(given) - start), shape)]
@@ -181,9 +181,9 @@ def encode(
     model, given = load_with_images(run_path, images, data, strict=strict)
     own = resolve_device(device)
     model.to(own)
-    rows = Rows(given.names, given.images.labels, model.facts.latent_dim)
-    spans = chunk_spans(len(given), model.facts.image_shape)
-    with exact_products(), joined() as here:
+    rows = Rows(given.names, given.images.labels, model.spec.latent_dim)
+    spans = chunk_spans(len(given), model.spec.image_shape)
+    with disable_tf32(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process
         pieces = _encode_pieces(model, given, spans[share.start : share.stop], precision)
         if here.size == 1 and ending_of(path) != ".npz":

@@ -57,7 +57,7 @@ def plan(
         target.check_same(recipe)
     target.check_free()
     shape, counts, settled = _sizes(recipe, Path(data) if data else None)
-    recipe = recipe.settled(shape, counts["train"], settled)
+    recipe = recipe.resolve(shape, counts["train"], settled)
     with torch.device("meta"):
         vae, _ = recipes.build(recipe, shape, counts["train"])
     return {
@@ -68,7 +68,7 @@ def plan(
         "image_shape": shape,
         "steps": recipe.training.num_steps(counts["train"]),
         "parameters": vae.num_parameters,
-        "equivalents": recipes.equivalents(recipe, vae.facts),
+        "equivalents": recipes.equivalents(recipe, vae.spec),
     }
 
 
@@ -85,4 +85,4 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
             return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
     images = load_data(recipe, data_dir)
     counts = {"train": len(images.train), images.valid_split: len(images.valid)}
-    return images.train.image_shape, counts, images.train.settled
+    return images.train.image_shape, counts, images.train.resolved

@@ -12,7 +12,7 @@ from vaelab.api.data import load_data
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.system.device import Interrupted, Precision, resolve_device, settled, stop_signals
+from vaelab.system.device import Interrupted, Precision, deterministic, resolve_device, stop_signals
 from vaelab.system.distributed import LostRank, joined, ranks
 from vaelab.training import loop as training
 from vaelab.training.state import State, begin
@@ -66,7 +66,7 @@ def follow(recipe: Recipe, data: Path | None) -> None:
                 f"rank {together.rank}: the images in {source} are not those that the first rank trains on"
             )
         device = resolve_device(plan.device)
-        with settled(device, plan.precision, plan.threads), stop_signals() as stop:
+        with deterministic(device, plan.precision, plan.threads), stop_signals() as stop:
             state, batches = prepare(plan, images.train, device)
             restore(state, 0, {})
             ticks = training.train(

@@ -18,8 +18,8 @@ def settle(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
     """The recipe with every "auto" replaced by what it was at the run's beginning, else by what it is here."""
     before = target.recipe.data if target.exists else {}
     # The images of a run that goes on are loaded by the run's own recipe, which no longer says "auto".
-    data = {**before, **images.train.settled}
-    recipe = recipe.settled(images.train.image_shape, len(images.train), data)
+    data = {**before, **images.train.resolved}
+    recipe = recipe.resolve(images.train.image_shape, len(images.train), data)
     if recipe.training.shuffle_window != "auto":
         return recipe
     window_before = target.recipe.training.shuffle_window if target.exists else "auto"

@@ -46,7 +46,7 @@ def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = catalog.load("datasets", recipe.data["name"])
     frame = getattr(module, "framing", None)
-    framing: Framing | None = frame(vae.facts.image_shape, **recipes.load_options(recipe)) if frame else None
+    framing: Framing | None = frame(vae.spec.image_shape, **recipes.load_options(recipe)) if frame else None
     return vae.eval(), framing
 
 
@@ -101,7 +101,7 @@ def update_report(run: Run, model: VAE) -> None:
 
 def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
     """Lines about a model for people: sizes, parameters, β in other papers' terms."""
-    facts, counts = model.facts, model.num_parameters
+    facts, counts = model.spec, model.num_parameters
     channels, height, width = facts.image_shape
     other = recipes.equivalents(recipe, facts)
     lines = {
@@ -175,7 +175,7 @@ def examine(run: Run, model: VAE, held_out: Images) -> list[doctor.Finding]:
     originals = to_float(as_tensor(held_out.pixels[some]))
     evidence = doctor.Evidence(
         recipe=run.recipe,
-        facts=model.facts,
+        facts=model.spec,
         history=run.history,
         validation=run.validation,
         codes=evaluation.codes_of(run, model, held_out),
@@ -198,7 +198,7 @@ def list_recipes() -> list[dict[str, Any]]:
         published, parameters = published_facts(recipe), None
         if published is not None:
             shape, counts = published
-            recipe = recipe.settled(shape, counts["train"])
+            recipe = recipe.resolve(shape, counts["train"])
             with torch.device("meta"):
                 vae, _ = recipes.build(recipe, shape, counts["train"])
             parameters = sum(vae.num_parameters.values())

@@ -20,7 +20,7 @@ from vaelab.figures import render
 from vaelab.figures import scores as figure
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
-from vaelab.system.device import exact_products, generator, progress, resolve_device
+from vaelab.system.device import disable_tf32, generator, progress, resolve_device
 from vaelab.system.files import write_atomic
 
 HELD_OUT = "held-out"
@@ -73,7 +73,7 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
             pixels = model.pixels(z.flatten(0, 1))
             repeated = x.expand(samples, *x.shape).flatten(0, 1)
             log_likelihood = pixels.log_prob(repeated).double().view(samples, -1)
-            error = pixels.error(repeated).double().view(samples, -1).mean(0)
+            error = pixels.reconstruction_loss(repeated).double().view(samples, -1).mean(0)
             kl = posterior.kl().double().sum(1)
             prior = -0.5 * (z.double() ** 2).sum(-1)  # less the constant that both densities of z have
             proposal = -0.5 * (epsilon.double() ** 2 + posterior.log_var.double()).sum(-1)
@@ -112,7 +112,7 @@ def score(
     summary = None if normal is None else output_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
     model, given = _images_of(run, images, data, strict)
     model.to(resolve_device(device))
-    with exact_products():
+    with disable_tf32():
         scores = _scores_of(model, given, samples)
         others = None
         if normal is not None:

@@ -22,7 +22,15 @@ from vaelab.evaluation import evaluate as evaluation
 from vaelab.models.vae import VAE, Fitted
 from vaelab.recipe import Recipe
 from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
-from vaelab.system.device import Interrupted, describe_machine, generator, now, resolve_device, settled, stop_signals
+from vaelab.system.device import (
+    Interrupted,
+    describe_machine,
+    deterministic,
+    generator,
+    now,
+    resolve_device,
+    stop_signals,
+)
 from vaelab.system.distributed import joined, launched, ranks
 from vaelab.system.files import save_tensors
 from vaelab.training import loop as training
@@ -129,7 +137,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         target.log(f"{'warning: ' if warning else ''}{text}")
         watch(Note(text, warning))
 
-    with settled(device, precision, threads):
+    with deterministic(device, precision, threads):
         place = data or Path(images.train.source)
         machine = {
             "recipe": recipe.name,
@@ -155,7 +163,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
                 about = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("notes", "command"))
                 target.log(about)
                 _train_to_end(target, recipe, images, device, machine, tell, watch)
-    with settled(device, "fp32", threads):
+    with deterministic(device, "fp32", threads):
         model = load(target.path)
         model.to(device)
         evaluation.evaluate(target, model, images.valid, images.protocol)

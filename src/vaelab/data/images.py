@@ -60,7 +60,7 @@ class Images:
     """What a person should know about this data, one sentence each."""
     digest: str | None = None
     """The fingerprint, where it is known already."""
-    settled: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     """What the data set's options that were "auto" became."""
 
     def __post_init__(self) -> None:

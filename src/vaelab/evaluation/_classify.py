@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 
@@ -27,7 +27,7 @@ class Objective(nn.Module):
     Images come as ``with_targets`` makes them.
     """
 
-    def __init__(self, facts: Facts, *, num_targets: int) -> None:
+    def __init__(self, spec: Spec, *, num_targets: int) -> None:
         super().__init__()
         self.height, self.num_targets = facts.image_shape[1], num_targets
         self.head = nn.Linear(facts.latent_dim, num_targets)

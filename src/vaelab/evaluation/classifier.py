@@ -18,10 +18,10 @@ from vaelab.evaluation._classify import Objective, with_targets
 from vaelab.evaluation.features import Extractor, find_inception
 from vaelab.models.codes import chunk_spans
 from vaelab.models.networks.conv import Encoder
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
 from vaelab.recipe import Training
-from vaelab.system.device import cache_dir, default_threads, generator, progress, settled
+from vaelab.system.device import cache_dir, default_threads, deterministic, generator, progress
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
 from vaelab.training import loop as training
 from vaelab.training.state import begin
@@ -80,7 +80,7 @@ def classifier_of(images: Images) -> Classifier | None:
 
 def _untrained(images: Images) -> VAE:
     channels, height, width = images.image_shape
-    facts = Facts((channels, min(height, SIDE), min(width, SIDE)), FEATURES, min(len(images), MOST_IMAGES))
+    facts = Spec((channels, min(height, SIDE), min(width, SIDE)), FEATURES, min(len(images), MOST_IMAGES))
     vae = VAE(facts, Encoder(facts, activate_last=True), nn.Identity(), nn.Identity())
     initialise(vae, generator(0, "features", "weights"))
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,7 +94,7 @@ def _train(vae: VAE, images: Images, has: NDArray[np.bool_]) -> float:
     images, has = images.take(rows), has[rows]
     spans = chunk_spans(len(images), images.image_shape)
     pixels = np.concatenate([to_uint8(_shrink(images.floats(*span))) for span in spans])
-    objective = Objective(vae.facts, num_targets=has.shape[1])
+    objective = Objective(vae.spec, num_targets=has.shape[1])
     initialise(objective, generator(0, "features", "objective"))
     threads = default_threads()
     settings = Training(
@@ -108,7 +108,7 @@ def _train(vae: VAE, images: Images, has: NDArray[np.bool_]) -> float:
     )
     batches = Batches(Images(with_targets(pixels, has)), BATCH_SIZE, settings.seed, CPU)
     losses: list[float] = []
-    with settled(CPU, "fp32", threads), progress("training a classifier for its features", STEPS) as bar:
+    with deterministic(CPU, "fp32", threads), progress("training a classifier for its features", STEPS) as bar:
         state = begin(vae, objective, settings, CPU)
         for tick in training.train(state, batches, settings, binarize="none", precision="fp32", valid=None):
             losses += tick.terms["loss"].tolist()

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vaelab.models.codes import Codes
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe, equivalents
 from vaelab.system import registry as catalog
 
@@ -50,7 +50,7 @@ class Evidence:
     """What is known of a run; everything measured on held-out images, at the end of the training."""
 
     recipe: Recipe
-    facts: Facts
+    spec: Spec
     history: Table
     validation: Table
     codes: Codes
@@ -233,7 +233,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
 
 def noise(evidence: Evidence) -> Finding | None:
     """The σ that the gaussian decoder is told of (with β in it) beside the errors that it makes."""
-    sigma = equivalents(evidence.recipe, evidence.facts).get("sigma")
+    sigma = equivalents(evidence.recipe, evidence.spec).get("sigma")
     if sigma is None:
         return None
     error = float(np.sqrt(((evidence.originals - evidence.reconstructions) ** 2).mean()))
@@ -259,7 +259,7 @@ def noise(evidence: Evidence) -> Finding | None:
 
 def bound(evidence: Evidence) -> Finding:
     """Whether the loss is −ELBO, which bounds −ln p(x), and the weight of the KL in the terms of other papers."""
-    name, other = evidence.recipe.objective["name"], equivalents(evidence.recipe, evidence.facts)
+    name, other = evidence.recipe.objective["name"], equivalents(evidence.recipe, evidence.spec)
     sigma = f", equivalent σ {other['sigma']:.3g}" if "sigma" in other else ""
     weight = f": β = {other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.3g}{sigma})" if other else ""
     found = f"objective {name}{weight}"

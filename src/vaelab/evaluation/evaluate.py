@@ -153,7 +153,7 @@ def codes_of(run: Run, model: VAE, images: Images) -> Codes:
     """
     key = hashlib.sha256(f"{_sha256_of_weights(run)} {images.fingerprint()}".encode()).hexdigest()
     path = run.path / CACHE / f"codes-{key[:20]}.npz"
-    codes = _read(path, (len(images), model.facts.latent_dim))
+    codes = _read(path, (len(images), model.spec.latent_dim))
     if codes is None:
         codes = encode_images(model, images)
         content = io.BytesIO()

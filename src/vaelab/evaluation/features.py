@@ -198,7 +198,7 @@ def look(
         return None
     extractor = extractor or _choose_extractor(model.device, images, train)
     chosen = images.take(choose(len(images), count, generator))
-    z = torch.randn(count, model.facts.latent_dim, generator=generator)
+    z = torch.randn(count, model.spec.latent_dim, generator=generator)
     looks: dict[str, Look] = {"": lambda start, stop: model.decode(z[start:stop])}
     if more:
         looks["reconstruction_"] = lambda start, stop: model.reconstruct(chosen.floats(start, stop))

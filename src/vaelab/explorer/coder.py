@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.models.codes import chunk_spans
 from vaelab.models.vae import VAE
-from vaelab.system.device import exact_products, progress
+from vaelab.system.device import disable_tf32, progress
 
 TURN = 1 << 18
 """Values of the images that are decoded in one go; between two goes other requests have their turn."""
@@ -38,7 +38,7 @@ class Coder:
 
     def decode(self, codes: Float[np.ndarray, "n latent"]) -> UInt8[np.ndarray, "n height width channel"]:
         """Mean images of codes."""
-        length = max(1, TURN // self._model.facts.num_pixels)
+        length = max(1, TURN // self._model.spec.num_pixels)
         parts = [codes[start : start + length] for start in range(0, len(codes), length)]
         return np.concatenate([self._in_turn(partial(self._decode, part)) for part in parts])
 
@@ -48,7 +48,7 @@ class Coder:
 
     def _in_turn(self, work: Callable[[], Result]) -> Result:
         def run() -> Result:
-            with torch.inference_mode(), exact_products():
+            with torch.inference_mode(), disable_tf32():
                 return work()
 
         return self._thread.submit(run).result()
@@ -59,7 +59,7 @@ class Coder:
     def _read(self, pixels: UInt8[np.ndarray, "height width channel"]) -> Reading:
         x = to_float(as_tensor(pixels[None]).to(self._model.device))
         posterior = self._model.posterior(x)
-        error = self._model.pixels(posterior.mean).error(x)
+        error = self._model.pixels(posterior.mean).reconstruction_loss(x)
         return Reading(posterior.mean[0].cpu().numpy(), posterior.log_var[0].cpu().numpy(), float(error))
 
 
@@ -69,11 +69,11 @@ def measure_errors(
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """For each image the likelihood's error at its code, and what −ln p(x|z) has besides; nats, float64."""
     errors, rests = np.empty(len(images)), np.empty(len(images))
-    with exact_products(), progress("reading", len(images)) as bar:
-        for start, stop in chunk_spans(len(images), model.facts.image_shape):
+    with disable_tf32(), progress("reading", len(images)) as bar:
+        for start, stop in chunk_spans(len(images), model.spec.image_shape):
             x = images.floats(start, stop, model.device)
             pixels = model.pixels(torch.from_numpy(codes[start:stop]).to(model.device))
-            error = pixels.error(x).double()
+            error = pixels.reconstruction_loss(x).double()
             errors[start:stop] = error.cpu().numpy()
             rests[start:stop] = (-pixels.log_prob(x).double() - error).cpu().numpy()
             bar.advance(stop - start)

@@ -126,7 +126,7 @@ def make_scene(
         "images_sha256": images_sha256,
         "codes_sha256": hashlib.sha256(np.ascontiguousarray(codes.mean).data).hexdigest(),
         "objective": recipe.objective["name"],
-        "beta": recipes.equivalents(recipe, model.facts).get("beta"),
+        "beta": recipes.equivalents(recipe, model.spec).get("beta"),
         "likelihood": recipe.likelihood["name"],
         **_losses(model, codes, images),
         "kl": _rounded(kl),

@@ -76,7 +76,7 @@ def compare_graphs(model: VAE, graphs: Mapping[str, bytes], x: Tensor) -> float:
     encoder = run_graph(graphs["encoder.onnx"], x=x.numpy())
     decoder = run_graph(graphs["decoder.onnx"], z=posterior.mean.numpy())
     likelihood = run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())
-    error = pixels.error(x).numpy()
+    error = pixels.reconstruction_loss(x).numpy()
     differences = (
         encoder["mean"] - posterior.mean.numpy(),
         decoder["image"] - pixels.mean.numpy(),
@@ -92,7 +92,7 @@ def _require_extra() -> None:
 
 def _export(model: VAE) -> "ModelProto":
     """All parts of a model as one graph."""
-    facts, batch = model.facts, torch.export.Dim("batch")
+    facts, batch = model.spec, torch.export.Dim("batch")
     x = torch.zeros(2, *facts.image_shape)
     decoded = torch.zeros(2, facts.decoder_channels, *facts.image_shape[1:])
     names_in = ["x", "z", "decoded_given"]

@@ -18,7 +18,7 @@ SIDE = 21
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | None:
     """Expected images over SIDE × SIDE codes of equal prior probability; None unless there are two latents."""
-    if model.facts.latent_dim != 2:
+    if model.spec.latent_dim != 2:
         return None
     decoded = model.decode(torch.from_numpy(prior_grid(SIDE)))
     return {"images": to_uint8(decoded), "axis": prior_quantiles(SIDE)}

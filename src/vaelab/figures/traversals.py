@@ -26,7 +26,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     kl = encode_images(model, images.take(some)).kl
     latents = np.argsort(-kl, kind="stable")[:ROWS]
     values = np.linspace(-REACH, REACH, COLUMNS, dtype=np.float32)
-    codes = traverse(np.zeros(model.facts.latent_dim, np.float32), latents, values)
+    codes = traverse(np.zeros(model.spec.latent_dim, np.float32), latents, values)
     decoded = to_uint8(model.decode(torch.from_numpy(codes).flatten(0, 1)))
     return {"images": decoded, "latents": latents, "kl": kl[latents], "values": values}
 

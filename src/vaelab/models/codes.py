@@ -72,8 +72,8 @@ def encode_spans(
 
 def encode_images(model: VAE, images: Images) -> Codes:
     """The posterior of every image, float32; memory for the codes and two chunks of images."""
-    codes = np.empty((2, len(images), model.facts.latent_dim), np.float32)
-    spans = chunk_spans(len(images), model.facts.image_shape)
+    codes = np.empty((2, len(images), model.spec.latent_dim), np.float32)
+    spans = chunk_spans(len(images), model.spec.image_shape)
     for (start, stop), part in zip(spans, encode_spans(model, images, spans), strict=True):
         codes[:, start:stop] = part
     return Codes(*codes)

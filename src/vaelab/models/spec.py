@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Facts:
+class Spec:
     """The fixed facts of one training: image shape, latent dimension, number of images."""
 
     image_shape: tuple[int, int, int]

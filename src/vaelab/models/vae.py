@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vaelab.data.images import Images, as_model_input, as_tensor
 from vaelab.models.distributions import DiagonalNormal, guard_log_var
-from vaelab.models.spec import Facts
-from vaelab.system.device import Noise, exact_products, progress
+from vaelab.models.spec import Spec
+from vaelab.system.device import Noise, disable_tf32, progress
 from vaelab.system.distributed import ranks
 
 CHUNK = 512
@@ -74,9 +74,9 @@ class Pass(NamedTuple):
 class VAE(nn.Module):
     """A variational autoencoder with prior N(0, I) (Kingma & Welling 2014, 1312.6114)."""
 
-    def __init__(self, facts: Facts, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module) -> None:
+    def __init__(self, spec: Spec, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module) -> None:
         super().__init__()
-        self.facts = facts
+        self.spec = spec
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
@@ -113,12 +113,12 @@ class VAE(nn.Module):
         """
         assert self.noise is not None, "set vae.noise first"
         posterior = self.posterior(x)
-        z = posterior.rsample(self.noise.normal(len(x), self.facts.latent_dim))
+        z = posterior.rsample(self.noise.normal(len(x), self.spec.latent_dim))
         decoded = self.decoder(z).to(z.dtype)
         if isinstance(self.likelihood, Fitted) and self.training and torch.is_grad_enabled():
             self.likelihood.fit(self.gather(self.likelihood.statistic(decoded, x)))
         pixels: Pixels = self.likelihood(decoded)
-        return Pass(posterior, z, pixels, pixels.error(x), posterior.kl())
+        return Pass(posterior, z, pixels, pixels.reconstruction_loss(x), posterior.kl())
 
     def gather(self, codes: Float[Tensor, "own ..."]) -> Float[Tensor, "batch ..."]:
         """Codes of the whole batch where several processes share it, for terms that compare images with one another.
@@ -137,8 +137,8 @@ class VAE(nn.Module):
             return
         was_training, statistics = self.training, []
         self.eval()
-        with exact_products(), progress("fitting the likelihood", len(images)) as bar:
-            length = chunk_length(self.facts.image_shape)
+        with disable_tf32(), progress("fitting the likelihood", len(images)) as bar:
+            length = chunk_length(self.spec.image_shape)
             for start in range(0, len(images), length):
                 x = images.floats(start, min(start + length, len(images)), self.device)
                 z = self.posterior(x).sample(generator)
@@ -156,11 +156,11 @@ class VAE(nn.Module):
         ``images``: uint8 in 0 … 255 or float in [0, 1]; channels first or last (none for grey); one or many; array,
         tensor or ``Images``. ValueError when the shape does not fit.
         """
-        x, _ = as_model_input(images, self.facts.image_shape)
+        x, _ = as_model_input(images, self.spec.image_shape)
         posteriors = [self.posterior(chunk.to(self.device)) for chunk in self._chunks(x)]
         return DiagonalNormal(
-            _join([p.mean for p in posteriors], self.facts.latent_dim),
-            _join([p.log_var for p in posteriors], self.facts.latent_dim),
+            _join([p.mean for p in posteriors], self.spec.latent_dim),
+            _join([p.log_var for p in posteriors], self.spec.latent_dim),
         )
 
     @torch.no_grad()
@@ -168,28 +168,28 @@ class VAE(nn.Module):
         """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out."""
         codes = z if isinstance(z, Tensor) else as_tensor(z)
         codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
-        if codes.ndim != 2 or codes.shape[1] != self.facts.latent_dim:
+        if codes.ndim != 2 or codes.shape[1] != self.spec.latent_dim:
             raise ValueError(
-                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.facts.latent_dim}]"
+                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.spec.latent_dim}]"
             )
         decoded = [self.pixels(chunk.to(self.device)).mean for chunk in self._chunks(codes)]
-        images = _join(decoded, *self.facts.image_shape)
+        images = _join(decoded, *self.spec.image_shape)
         return images if isinstance(z, Tensor) else images.numpy()
 
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Float[Tensor, "n channel height width"]:
         """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed."""
         if isinstance(generator, int | np.integer):
             generator = torch.Generator().manual_seed(int(generator))
-        return self.decode(torch.randn(n, self.facts.latent_dim, generator=generator))
+        return self.decode(torch.randn(n, self.spec.latent_dim, generator=generator))
 
     def reconstruct(self, images: Any) -> Any:
         """Expected images ``[N, C, H, W]`` in [0, 1] of the posterior means of ``images``; array in, array out."""
-        _, is_array = as_model_input(images, self.facts.image_shape)
+        _, is_array = as_model_input(images, self.spec.image_shape)
         reconstructions = self.decode(self.encode(images).mean)
         return reconstructions.numpy() if is_array else reconstructions
 
     def _chunks(self, x: Tensor) -> Iterator[Tensor]:
-        return iter(torch.split(x, chunk_length(self.facts.image_shape))) if len(x) else iter(())
+        return iter(torch.split(x, chunk_length(self.spec.image_shape))) if len(x) else iter(())
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

@@ -82,7 +82,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 @contextmanager
-def settled(device: torch.device, precision: Precision, threads: int) -> Iterator[None]:
+def deterministic(device: torch.device, precision: Precision, threads: int) -> Iterator[None]:
     """Torch set up so that the same work gives the same bits, and put back as it was afterwards."""
     before = (
         torch.get_num_threads(),
@@ -114,7 +114,7 @@ def settled(device: torch.device, precision: Precision, threads: int) -> Iterato
 
 
 @contextmanager
-def exact_products() -> Iterator[None]:
+def disable_tf32() -> Iterator[None]:
     """Within this context CUDA multiplies float32 numbers as they are, without TF32."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -8,7 +8,7 @@ from torch import Tensor
 from vaelab.data.images import Images
 from vaelab.models.vae import Pass
 from vaelab.recipe import Training
-from vaelab.system.device import Noise, derive_seed, exact_products
+from vaelab.system.device import Noise, derive_seed, disable_tf32
 from vaelab.system.distributed import ranks
 from vaelab.training.state import State
 
@@ -28,7 +28,7 @@ def validate(state: State, images: Images, settings: Training) -> dict[str, floa
     sums: dict[str, Tensor] = {}
     step = torch.full((), max(state.step - 1, 0), device=vae.device, dtype=torch.int64)
     try:
-        with exact_products():
+        with disable_tf32():
             for i, start in enumerate(range(0, len(images), settings.batch_size)):
                 share = ranks().share(min(settings.batch_size, len(images) - start))
                 first, count = start + min(share.start, share.total - 1), len(share)

@@ -104,7 +104,7 @@ def load(
         source=str(data_dir.resolve()),
         notes=_notes(found, packed, order.rule, framing, split),
         digest=packed.digest,
-        settled={key: value for key, value in became.items() if asked[key] == "auto"},
+        resolved={key: value for key, value in became.items() if asked[key] == "auto"},
     )
 
 

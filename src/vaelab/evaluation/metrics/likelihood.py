@@ -59,7 +59,7 @@ def measure(
     "bits_per_dim" is that of −ELBO, and left out where the likelihood is no probability of discrete pixels.
     """
     log_likelihood = np.empty((samples, len(images)))
-    error, kl = np.zeros(len(images)), np.empty((len(images), model.facts.latent_dim))
+    error, kl = np.zeros(len(images)), np.empty((len(images), model.spec.latent_dim))
     with progress("measuring the ELBO", len(images)) as bar:
         for start in range(0, len(images), CHUNK):
             part = slice(start, min(start + CHUNK, len(images)))
@@ -69,14 +69,14 @@ def measure(
             for i in range(samples):
                 pixels = model.pixels(posterior.sample(generator))
                 log_likelihood[i, part] = pixels.log_prob(x).double().cpu().numpy()
-                error[part] += pixels.error(x).double().cpu().numpy() / samples
+                error[part] += pixels.reconstruction_loss(x).double().cpu().numpy() / samples
             bar.advance(part.stop - part.start)
     values, elbo_error = elbo(log_likelihood, kl.sum(1))
     kind, is_discrete = log_likelihood_of(model, images)
     return {
         "elbo": float(values.mean()),
         **({} if elbo_error is None else {"elbo_standard_error": elbo_error}),
-        **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.facts.num_pixels)} if is_discrete else {}),
+        **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.spec.num_pixels)} if is_discrete else {}),
         "reconstruction": float(error.mean()),
         "kl": float(kl.sum(1).mean()),
         "reconstruction_plus_kl": float(error.mean() + kl.sum(1).mean()),

@@ -14,7 +14,7 @@ from vaelab.data.images import Images
 from vaelab.evaluation.metrics.likelihood import bits_per_dim, log_likelihood_of, standard_error
 from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.vae import CHUNK, VAE
-from vaelab.system.device import exact_products, progress
+from vaelab.system.device import disable_tf32, progress
 
 BY_DEFAULT = False
 
@@ -49,7 +49,7 @@ def log_weights(
 
 
 @torch.no_grad()
-@exact_products()
+@disable_tf32()
 def measure(
     model: VAE, images: Images, generator: torch.Generator, *, samples: Annotated[int, Ge(1)] = 5000
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def measure(
     a larger K would find a lower value. "bits_per_dim" is left out where the likelihood is no probability of discrete
     pixels. Memory does not grow with K or the number of images.
     """
-    at_once = max(1, min(CHUNK, BLOCK_BYTES // (4 * model.facts.num_pixels)))
+    at_once = max(1, min(CHUNK, BLOCK_BYTES // (4 * model.spec.num_pixels)))
     num_images, num_samples = max(1, at_once // samples), min(at_once, samples)
     totals = np.full((2, len(images)), -np.inf)  # ln Σ w and ln Σ w² of each image
     with progress("sampling the likelihood", len(images)) as bar:
@@ -68,7 +68,7 @@ def measure(
             x = images.floats(start, min(start + num_images, len(images)), model.device)
             own = totals[:, start : start + len(x)]
             for first in range(0, samples, num_samples):
-                shape = min(num_samples, samples - first), len(x), model.facts.latent_dim
+                shape = min(num_samples, samples - first), len(x), model.spec.latent_dim
                 weights = log_weights(model, x, torch.randn(shape, generator=generator).to(model.device)).cpu().numpy()
                 sums = np.stack([iwae_bound(weights), iwae_bound(2 * weights)]) + math.log(len(weights))
                 own[:] = np.logaddexp(own, sums)
@@ -79,7 +79,7 @@ def measure(
     return {
         "nll": nll,
         **({} if error is None else {"nll_standard_error": error}),
-        **({"bits_per_dim": bits_per_dim(nll, model.facts.num_pixels)} if is_discrete else {}),
+        **({"bits_per_dim": bits_per_dim(nll, model.spec.num_pixels)} if is_discrete else {}),
         "effective_samples": float(np.median(np.exp(2 * totals[0] - totals[1]))),
         "protocol": {
             "samples": samples,

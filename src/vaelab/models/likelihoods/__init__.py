@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z), one file each; every file has a class ``Likelihood(facts, *, …)``.
+"""Likelihoods p(x|z), one file each; every file has a class ``Likelihood(spec, *, …)``.
 
 ``channels_per_pixel`` says how many decoder channels each image channel needs. Called on the decoder's unbounded
 output ``[B, K·C, H, W]`` it owns the link function and returns an object with ``mean``, ``log_prob(x)`` (the true

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class BernoulliPixels:
         """Probability of a white pixel."""
         return torch.sigmoid(self.logits)
 
-    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """Cross entropy Σ softplus(l) − x·l, nats per image; finite for every logit."""
         given, logits = torch.broadcast_tensors(x, self.logits)  # type: ignore[no-untyped-call]
         return F.binary_cross_entropy_with_logits(logits, given, reduction="none").sum((-3, -2, -1))
@@ -32,7 +32,7 @@ class BernoulliPixels:
         A likelihood for binary x only. On grey x it is the expectation of ln p(b|z) over b ~ Bernoulli(x), bounded by
         the pixels' entropies, and must not be compared with a likelihood (1907.06845).
         """
-        return -self.error(x)
+        return -self.reconstruction_loss(x)
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
         """Black-or-white images."""
@@ -46,7 +46,7 @@ class Likelihood(nn.Module):
     wants_binary = True
     """On grey images its log_prob is no likelihood."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> BernoulliPixels:

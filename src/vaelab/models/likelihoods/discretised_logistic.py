@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 LEVEL = 1 / 255
 """From one level to the next."""
@@ -46,7 +46,7 @@ class LevelPixels:
         integral = scale * (F.softplus(from_black) - F.softplus(from_white))
         return (integral + LEVEL**2 / 24 * (slopes[0] - slopes[1]) / scale).clamp(0, 1)
 
-    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """−ln p(x|z), nats per image; never below 0."""
         return -self.log_prob(x)
 
@@ -85,7 +85,7 @@ class Likelihood(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         scale: Literal["shared", "pixel"] = "shared",
         initial_scale: Annotated[float, Gt(0)] = 0.1,

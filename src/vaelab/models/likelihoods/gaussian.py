@@ -9,7 +9,7 @@ from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class NormalPixels:
     mean: Float[Tensor, "*batch channel height width"]
     variance: float
 
-    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """Squared error over 2σ², summed over the image; for σ² = ½ the plain sum of squared errors."""
         return ((x - self.mean) ** 2).sum((-3, -2, -1)) * (0.5 / self.variance)
 
     def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """ln p(x|z) = −SSE/(2σ²) − (D/2) ln 2πσ², nats per image."""
         num_pixels = math.prod(x.shape[-3:])
-        return -self.error(x) - 0.5 * num_pixels * math.log(2 * math.pi * self.variance)
+        return -self.reconstruction_loss(x) - 0.5 * num_pixels * math.log(2 * math.pi * self.variance)
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
         """Mean plus noise; may leave [0, 1]."""
@@ -39,7 +39,7 @@ class Likelihood(nn.Module):
 
     channels_per_pixel = 1
 
-    def __init__(self, facts: Facts, *, variance: Annotated[float, Gt(0)] = 0.5) -> None:
+    def __init__(self, spec: Spec, *, variance: Annotated[float, Gt(0)] = 0.5) -> None:
         super().__init__()
         self.variance = variance
 

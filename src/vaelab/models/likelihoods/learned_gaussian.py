@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 MIN_LOG_SIGMA = -6.0
 """Of σ on the scale of grey levels in [0, 1]: 0.0025, under one of 256 levels. Without a floor, σ → 0 and ln p → ∞
@@ -29,14 +29,14 @@ class FreeNormalPixels:
     mean: Float[Tensor, "*batch channel height width"]
     log_sigma: Float[Tensor, ""]
 
-    def error(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
+    def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """SSE/(2σ²) + D ln σ, nats per image; below 0 where σ is small."""
         squares = ((x - self.mean) ** 2).sum((-3, -2, -1))
         return 0.5 * torch.exp(-2 * self.log_sigma) * squares + math.prod(x.shape[-3:]) * self.log_sigma
 
     def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """ln p(x|z) = −SSE/(2σ²) − D ln σ − (D/2) ln 2π, nats per image."""
-        return -self.error(x) - 0.5 * math.prod(x.shape[-3:]) * math.log(2 * math.pi)
+        return -self.reconstruction_loss(x) - 0.5 * math.prod(x.shape[-3:]) * math.log(2 * math.pi)
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
         """Mean plus noise; may leave [0, 1]."""
@@ -54,7 +54,7 @@ class Likelihood(nn.Module):
     channels_per_pixel = 1
 
     def __init__(
-        self, facts: Facts, *, initial_variance: Annotated[float, Gt(math.exp(2 * MIN_LOG_SIGMA))] = 0.5
+        self, spec: Spec, *, initial_variance: Annotated[float, Gt(math.exp(2 * MIN_LOG_SIGMA))] = 0.5
     ) -> None:
         super().__init__()
         above = math.log(initial_variance) / 2 - MIN_LOG_SIGMA

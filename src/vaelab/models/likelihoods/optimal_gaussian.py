@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, FreeNormalPixels
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 
 class Likelihood(nn.Module):
@@ -24,7 +24,7 @@ class Likelihood(nn.Module):
     channels_per_pixel = 1
     variance: Tensor
 
-    def __init__(self, facts: Facts, *, floor: Annotated[float, Gt(0)] = math.exp(MIN_LOG_SIGMA)) -> None:
+    def __init__(self, spec: Spec, *, floor: Annotated[float, Gt(0)] = math.exp(MIN_LOG_SIGMA)) -> None:
         super().__init__()
         self.floor = floor
         self.register_buffer("variance", torch.tensor(max(0.5, floor**2)))

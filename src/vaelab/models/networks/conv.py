@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 Positive = Annotated[int, Ge(1)]
 Layers = Annotated[list[Positive], Len(1)]
@@ -22,9 +22,9 @@ SMALLEST, NARROWEST, WIDEST = 4, 32, 256
 """Of "auto": the shortest side at the bottleneck, and the channels of the first and of the widest layer."""
 
 
-def auto(facts: Facts) -> dict[str, Any]:
+def auto(spec: Spec) -> dict[str, Any]:
     """What "auto" becomes: layers of stride 2 until a side is 4 to 7 long, each twice as wide, 32 to 256 channels."""
-    depth, side = 0, min(facts.image_shape[1:])
+    depth, side = 0, min(spec.image_shape[1:])
     while side >= 2 * SMALLEST:
         depth, side = depth + 1, -(-side // 2)
     return {"channels": [min(NARROWEST << i, WIDEST) for i in range(depth)], "strides": [2] * depth}
@@ -77,9 +77,9 @@ class UpConvolution(nn.Module):
         return h.add_(self.bias.to(h.dtype)[:, None, None])
 
 
-def _layers(facts: Facts, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
+def _layers(spec: Spec, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
     if channels == "auto" and strides == "auto":
-        found = auto(facts)
+        found = auto(spec)
         return found["channels"], found["strides"]
     if channels == "auto" or strides == "auto":
         raise ValueError('network.channels and network.strides: give both, or leave both at "auto"')
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         channels: Layers | Auto = "auto",
         strides: Layers | Auto = "auto",
@@ -108,16 +108,16 @@ class Encoder(nn.Module):
         activate_last: bool = False,
     ) -> None:
         super().__init__()
-        channels, strides = _layers(facts, channels, strides)
-        widths = [facts.image_shape[0], *channels]
-        height, width = (feature_sizes(side, strides, kernel)[-1] for side in facts.image_shape[1:])
+        channels, strides = _layers(spec, channels, strides)
+        widths = [spec.image_shape[0], *channels]
+        height, width = (feature_sizes(side, strides, kernel)[-1] for side in spec.image_shape[1:])
         self.convolutions = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], kernel, stride, _padding(kernel)) for i, stride in enumerate(strides)
         )
         self.activate_last = activate_last or bool(hidden)
         depths = [channels[-1] * height * width, *hidden]
         self.hidden = _linear_layers(depths)
-        self.head = nn.Linear(depths[-1], 2 * facts.latent_dim)
+        self.head = nn.Linear(depths[-1], 2 * spec.latent_dim)
 
     def forward(
         self, x: Float[Tensor, "batch channel height width"]
@@ -138,7 +138,7 @@ class Decoder(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         channels: Layers | Auto = "auto",
         strides: Layers | Auto = "auto",
@@ -146,11 +146,11 @@ class Decoder(nn.Module):
         hidden: Widths = [],  # noqa: B006
     ) -> None:
         super().__init__()
-        channels, strides = _layers(facts, channels, strides)
-        heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in facts.image_shape[1:])
-        depth = [*channels[::-1], facts.decoder_channels]
+        channels, strides = _layers(spec, channels, strides)
+        heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in spec.image_shape[1:])
+        depth = [*channels[::-1], spec.decoder_channels]
         self.shape = (channels[-1], heights[0], widths[0])
-        depths = [facts.latent_dim, *hidden[::-1]]
+        depths = [spec.latent_dim, *hidden[::-1]]
         self.hidden = _linear_layers(depths)
         self.stem = nn.Linear(depths[-1], channels[-1] * heights[0] * widths[0])
         self.up_convolutions = nn.ModuleList(

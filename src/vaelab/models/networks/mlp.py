@@ -8,7 +8,7 @@ from annotated_types import Ge, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 
 Activation = Literal["relu", "leaky_relu", "tanh", "gelu", "silu"]
 Layers = Annotated[list[Annotated[int, Ge(1)]], Len(1)]
@@ -33,10 +33,10 @@ def _layers(widths: list[int], activation: Activation) -> nn.Sequential:
 class Encoder(nn.Module):
     """Hidden layers, then one linear layer to mean and log-variance."""
 
-    def __init__(self, facts: Facts, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
+    def __init__(self, spec: Spec, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
         super().__init__()
-        self.layers = _layers([facts.num_pixels, *hidden], activation)
-        self.head = nn.Linear(hidden[-1], 2 * facts.latent_dim)
+        self.layers = _layers([spec.num_pixels, *hidden], activation)
+        self.head = nn.Linear(hidden[-1], 2 * spec.latent_dim)
 
     def forward(
         self, x: Float[Tensor, "batch channel height width"]
@@ -48,12 +48,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder's hidden layers in reverse order, then one linear layer to the image."""
 
-    def __init__(self, facts: Facts, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
+    def __init__(self, spec: Spec, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
         super().__init__()
-        self.shape = (facts.decoder_channels, *facts.image_shape[1:])
-        height, width = facts.image_shape[1:]
-        self.layers = _layers([facts.latent_dim, *hidden[::-1]], activation)
-        self.head = nn.Linear(hidden[0], facts.decoder_channels * height * width)
+        self.shape = (spec.decoder_channels, *spec.image_shape[1:])
+        height, width = spec.image_shape[1:]
+        self.layers = _layers([spec.latent_dim, *hidden[::-1]], activation)
+        self.head = nn.Linear(hidden[0], spec.decoder_channels * height * width)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channel height width"]:
         pixels: Tensor = self.head(self.layers(z))

@@ -1,4 +1,4 @@
-"""Objectives, one file each; every file has a class ``Objective(facts, *, …)``, a module.
+"""Objectives, one file each; every file has a class ``Objective(spec, *, …)``, a module.
 
 ``forward(vae, x, step)`` returns ``"loss"``, ``"reconstruction"``, ``"kl"`` and any terms of its own, each a scalar in
 nats per image, averaged over the batch; the loss is minimised. ``x`` is ``[B, C, H, W]`` in [0, 1]; ``step`` counts

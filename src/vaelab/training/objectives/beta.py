@@ -6,20 +6,20 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.training.schedules import linear_warmup
 
 KL_WEIGHT = "beta"
 
 
-def auto(facts: Facts) -> dict[str, Any]:
+def auto(spec: Spec) -> dict[str, Any]:
     """What "auto" becomes: β = 1 at 64×64 pixels, elsewhere in proportion to the number of pixels.
 
     Of one picture at several sizes the squared error grows with the number of pixels and the information in its code
     does not; so this keeps the balance of the two.
     """
-    return {"beta": float(f"{facts.image_shape[1] * facts.image_shape[2] / 64**2:.2g}")}
+    return {"beta": float(f"{spec.image_shape[1] * spec.image_shape[2] / 64**2:.2g}")}
 
 
 class Objective(nn.Module):
@@ -30,7 +30,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         beta: Annotated[float, Ge(0)] | Literal["auto"] = 4.0,
         warmup_steps: Annotated[int, Ge(0)] = 0,

@@ -6,7 +6,7 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.training.schedules import linear_capacity
 
@@ -20,7 +20,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         gamma: Annotated[float, Ge(0)] = 1000.0,
         max_capacity: Annotated[float, Ge(0)] = 25.0,

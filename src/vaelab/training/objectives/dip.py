@@ -7,7 +7,7 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 
@@ -46,7 +46,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         kind: Literal["I", "II"] = "II",
         off_diagonal: Annotated[float, Ge(0)] = 10.0,

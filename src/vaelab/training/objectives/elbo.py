@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 KL_WEIGHT = 1.0
@@ -12,7 +12,7 @@ KL_WEIGHT = 1.0
 class Objective(nn.Module):
     """reconstruction + KL (Kingma & Welling 2014, 1312.6114, equation 7, with one sample and the KL in closed form)."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
 
     def forward(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 SLOPE = 0.2
@@ -60,7 +60,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         gamma: Annotated[float, Ge(0)] = 35.0,
         hidden: Annotated[int, Ge(1)] = 1000,
@@ -70,7 +70,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.gamma = gamma
-        self.discriminator = make_discriminator(facts.latent_dim, hidden, layers)
+        self.discriminator = make_discriminator(spec.latent_dim, hidden, layers)
         self.learning_rate = discriminator_learning_rate
         self.betas = discriminator_betas
 

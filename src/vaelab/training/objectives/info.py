@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 Kernel = Literal["imq", "rbf"]
@@ -23,12 +23,12 @@ _OF_DISTANCE: dict[Kernel, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def auto(facts: Facts) -> dict[str, Any]:
+def auto(spec: Spec) -> dict[str, Any]:
     """What "auto" becomes: λ = 10 at MNIST's 28×28 grey pixels, elsewhere in proportion to the values of an image.
 
     The squared error that the MMD has to hold its own against grows with their number.
     """
-    return {"scaling": float(f"{10 * facts.num_pixels / 28**2:.2g}")}
+    return {"scaling": float(f"{10 * spec.num_pixels / 28**2:.2g}")}
 
 
 def mmd_squared(
@@ -72,7 +72,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         alpha: Annotated[float, Le(1)] = 1.0,
         scaling: Annotated[float, Ge(0)] | Literal["auto"] = 10.0,

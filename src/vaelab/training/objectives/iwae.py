@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.models.distributions import DiagonalNormal
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 KL_WEIGHT = 1.0
@@ -32,7 +32,7 @@ class Objective(nn.Module):
     image is decoded K times, so the decoder's time and memory grow K-fold.
     """
 
-    def __init__(self, facts: Facts, *, num_samples: Annotated[int, Ge(1)] = 5) -> None:
+    def __init__(self, spec: Spec, *, num_samples: Annotated[int, Ge(1)] = 5) -> None:
         super().__init__()
         self.num_samples = num_samples
 
@@ -51,7 +51,7 @@ class Objective(nn.Module):
             assert vae.noise is not None
             more = posterior.rsample(vae.noise.normal(len(x), self.num_samples - 1, z.shape[-1]))
             images = x[:, None].expand(-1, self.num_samples - 1, -1, -1, -1).flatten(0, 1)
-            more_errors = vae.pixels(more.flatten(0, 1)).error(images).reshape(len(x), -1)
+            more_errors = vae.pixels(more.flatten(0, 1)).reconstruction_loss(images).reshape(len(x), -1)
             z, errors = torch.cat([z, more], 1), torch.cat([errors, more_errors], 1)
         prior = DiagonalNormal(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.log_var))
         log_weights = (prior.log_prob(z) - posterior.log_prob(z) - errors).T

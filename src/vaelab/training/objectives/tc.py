@@ -8,7 +8,7 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.models.spec import Facts
+from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 Estimator = Literal["mss", "mss_balanced", "mws"]
@@ -110,7 +110,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: Spec,
         *,
         alpha: Annotated[float, Ge(0)] = 1.0,
         beta: Annotated[float, Ge(0)] = 6.0,
@@ -120,7 +120,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.weights = alpha, beta, gamma
-        self.num_images = facts.num_images
+        self.num_images = spec.num_images
         self.estimator: Estimator = estimator
         self.analytic = analytic
 
