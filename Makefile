@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check format docs bench clean help
+.PHONY: setup demo test torture check format docs bench clean help
 
 help:
 	@echo "make demo    set up and train the embedded digits, say how to explore them (half a minute after the install)"
 	@echo "make test    set up and run the tests"
+	@echo "make torture kill, starve and fuzz it for ten minutes (MINUTES, SEED: see docs/reliability.md)"
 	@echo "make check   format, lint, types, import contract, docs"
 	@echo "make docs    write docs/commands.md from --help"
 	@echo "make bench   measure the speed beside rivals (an hour alone; DATA, FACES, PYTHAE: see docs/performance.md)"
@@ -30,6 +31,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n 2
+
+# Exits 1 if a promise was broken; prints the command that repeats each failure.
+MINUTES ?= 10
+SEED ?= 0
+torture: $(READY)
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) --seed $(SEED)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -398,7 +398,7 @@ def test_reconstruct_own_pictures_and_held_out_ones(cli: Typed, trained: Path, t
     assert cli("reconstruct", trained, "mine", "--out", "wide.png")[0] == 0
     assert np.array_equal(read(tmp_path / "wide.png"), read(tmp_path / "pairs.png"))
     (tmp_path / "mine" / "ä 1.png").write_bytes(b"")
-    code, _, err = cli("reconstruct", trained, "mine", "--out", "no.png")
+    code, _, err = cli("reconstruct", trained, "mine", "--out", "no.png", "--strict")
     assert code == 1
     assert err == "vaelab: mine/ä 1.png: empty file\n"
 

@@ -15,6 +15,7 @@ import vaelab
 from vaelab.api import edit as edits
 from vaelab.data.datasets import digits
 from vaelab.data.images import Images, to_uint8
+from vaelab.data.pictures import encode_png
 from vaelab.figures import edits as figure
 
 
@@ -47,6 +48,21 @@ def with_attributes(monkeypatch: pytest.MonkeyPatch, **columns: Any) -> None:
         return replace(known, train=replace(known.train, **columns), valid=replace(known.valid, labels=None))
 
     monkeypatch.setattr(edits, "data_of", changed)
+
+
+def test_broken_pictures_are_left_out_of_an_edit(
+    cli: Typed, trained: Path, tmp_path: Path, drawn: list[dict[str, Any]]
+) -> None:
+    (tmp_path / "own").mkdir()
+    for i, pixels in enumerate(digits.load(None, "test").pixels[:10]):
+        (tmp_path / "own" / f"{i}.png").write_bytes(encode_png(pixels) if i != 3 else b"no picture")
+    code, out, err = cli("edit", trained, "own", "--attribute", "3", "--out", "edits.v2/")
+    assert (code, err.count("\n"), "3.png" in err) == (0, 1, True)
+    assert Path(out.strip()).parent == Path("edits.v2")
+    assert drawn[0]["rows"] == [f"{i}.png" for i in range(9) if i != 3]
+    for words in (("own/3.png",), ("own", "--strict")):
+        code, out, err = cli("edit", trained, *words, "--attribute", "3")
+        assert (code, out, err.count("\n"), "own/3.png" in err) == (1, "", 1, True)
 
 
 def test_an_edit_moves_the_code_by_exactly_so_many_steps(

@@ -169,7 +169,8 @@ def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, ru
         x = to_float(as_tensor(pixels))
         posterior = model.posterior(x)
         errors = [
-            float(model.pixels(mean[None]).reconstruction_loss(each[None])) for mean, each in zip(posterior.mean, x, strict=True)
+            float(model.pixels(mean[None]).reconstruction_loss(each[None]))
+            for mean, each in zip(posterior.mean, x, strict=True)
         ]
     assert np.abs(np.reshape(found["images"], expected.shape) - expected).max() < 1e-4
     levels = np.reshape(found["levels"], (9, 28, 28, 1))

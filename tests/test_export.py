@@ -311,6 +311,13 @@ def test_a_single_file_carries_the_very_files_of_the_folder(
     assert cli("export", run, "site", *given)[0] == 0
     code, out, _ = cli("export", run, "one.html", *given, "--single-file")
     assert (code, out.splitlines()[-1]) == (0, "one.html")
+    for place, found in (("pages.v2/", f"pages.v2/{run.name}.html"), ("two.HTML", "two.HTML")):
+        assert cli("export", run, place, *given, "--single-file")[0] == 0
+        assert Path(found).read_bytes() == Path("one.html").read_bytes()
+    code, _, err = cli("export", run, "page.html", *given)  # of one file or a folder?
+    assert (code, err.count("\n"), Path("page.html").exists()) == (2, 1, False)
+    assert cli("export", run, "page.html/", *given)[0] == 0
+    assert Path("page.html/index.html").is_file()
     html = Path("one.html").read_text()
     parts = re.findall(r'<script type="text/plain" data-part="([^"]+)">([^<]*)</script>', html)
     carried = {name: gzip.decompress(base64.b64decode(text)) for name, text in parts}
@@ -398,13 +405,12 @@ def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
 
 def test_wishes_that_cannot_be(cli: Typed, run: Path, small_runtime: Path) -> None:
     Path("mine.html").write_text("<p>mine</p>")
-    Path("folder.html").mkdir()
     single = ("--to", "web", "--single-file", "--runtime", small_runtime, "--overwrite")
     for words, wanted in (
         (("graphs", "--to", "onnx", "--points", 5), "belong to --to web"),
         (("page.txt", *single), "ends in .html"),
         (("mine.html", *single), "is no export"),
-        (("folder.html", *single), "is a folder"),
+        (("mine.html/page.html", *single), "is a file"),
         (("site",), "--to"),
     ):
         code, _, err = cli("export", run, *words)

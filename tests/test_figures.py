@@ -9,10 +9,21 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from vaelab.data.images import Images
-from vaelab.figures import CLASS_COLOURS, aggregate, class_colormap, comparison, data, losses, rate_distortion, render
+from vaelab.figures import (
+    CLASS_COLOURS,
+    aggregate,
+    class_colormap,
+    clean_text,
+    comparison,
+    data,
+    losses,
+    rate_distortion,
+    render,
+)
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Codes
 from vaelab.system import registry as catalog
@@ -85,6 +96,58 @@ def test_figures_of_models_draw_whatever_the_images(
     assert png(module.draw(again)) == picture
 
 
+ODD_NAMES = (
+    "a$$b",
+    "US $1 – $5",
+    r"$\frac{1}{$",
+    "<b>x</b>",
+    "[red]",
+    "_",
+    "caf\udce9",
+    "tab\there",
+    "\x1b[31m",
+    "日本",
+)
+
+
+def texts_of(figure: Figure) -> dict[str, Text]:
+    """Every text that a figure draws, once it is drawn."""
+    return {text.get_text(): text for text in figure.findobj(Text) if text.get_text()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["latent", "data", "edits"])
+@pytest.mark.parametrize("odd", ODD_NAMES)
+def test_names_of_classes_are_drawn_as_they_stand(name: str, odd: str, make_model: Callable[..., Any]):
+    module, random = catalog.load("figures", name), np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    pixels = (random.integers(0, 40, (60, 9, 8, 1)) + 200 * labels[:, None, None, None]).astype(np.uint8)
+    images = Images(pixels, labels, (odd, "other"))
+    vae, _ = make_model((1, 9, 8), {"network.latent_dim": 2})
+    arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
+    figure = module.draw(arrays)
+    assert render(figure, {"Title": odd, "Description": module.caption(arrays)})
+    drawn = texts_of(figure)
+    shown = clean_text(odd if name != "edits" else odd.replace("_", " "))
+    if odd == "_":
+        return  # an edit's row drops it
+    assert any(shown in text for text in drawn), drawn
+    assert not any(text.get_parse_math() for text in drawn.values())
+
+
+@pytest.mark.parametrize("odd", ODD_NAMES)
+def test_labels_of_runs_are_drawn_as_they_stand(odd: str):
+    panel = {"title": "KL", "unit": "nats", "better": "", "values": [[1.0], [2.0, 3.0]], "errors": [[0.1], [0.0, 0.0]]}
+    compared = comparison.draw({"labels": [odd, "other"], "panels": [panel]})
+    points = [{"label": odd, "rate": np.ones(1), "distortion": np.ones(1)}]
+    series = [{"label": odd, "points": points}, {"label": "other", "points": points}]
+    swept = rate_distortion.draw({"swept": odd, "series": series})
+    for figure in (compared, swept):
+        assert render(figure, {"Title": odd})
+        drawn = texts_of(figure)
+        assert clean_text(odd) in drawn
+        assert not any(text.get_parse_math() for text in drawn.values())
+
+
 @pytest.mark.parametrize("name", FROM_TABLES)
 @pytest.mark.parametrize(("steps", "validations"), [(1, 1), (45, 3), (40_000, 20)])
 def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, validations: int):
@@ -130,7 +193,7 @@ def test_running_mean_by_hand(window: int):
 def test_the_latent_figure_keeps_both_axes_on_one_scale(make_model: Callable[..., Any]):
     images = make_images(60, (9, 8, 1), 3)
     module = catalog.load("figures", "latent")
-    for latents, label in ((2, "$z_1$"), (4, "principal axis 1 (")):
+    for latents, label in ((2, "z₁"), (4, "principal axis 1 (")):
         vae, _ = make_model(images.image_shape, {"network.latent_dim": latents})
         axes = module.draw(module.compute(vae, images, torch.Generator())).axes[0]
         assert axes.get_aspect() == 1.0

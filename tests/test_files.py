@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +14,21 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
-from vaelab.system.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic, writing_atomic
+from vaelab.system.files import (
+    DamagedFile,
+    NotAFile,
+    check_file,
+    free_path,
+    load_tensors,
+    read_bytes,
+    read_json,
+    save_tensors,
+    write_atomic,
+    writing_atomic,
+)
 
 DATA_BITS = 200
 """How many bits of the data are flipped; those of the header all are."""
@@ -35,6 +50,27 @@ def bits_of(tensor: Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from vaelab.files import writing_atomic
+with writing_atomic(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def begin_writing(path: Path) -> subprocess.Popen[str]:
+    """Another process in the middle of a write."""
+    command = [sys.executable, "-c", WRITER, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
 # -- write_atomic -----------------------------------------------------------------------------------------------------
 
 
@@ -43,6 +79,23 @@ def test_write_bytes_and_text(tmp_path: Path) -> None:
     write_atomic(tmp_path / "b", "β = 4\n")
     assert (tmp_path / "a").read_bytes() == b"\0\xff"
     assert (tmp_path / "b").read_bytes() == "β = 4\n".encode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks that end with their process")
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    killed, living = begin_writing(tmp_path / "a"), begin_writing(tmp_path / "a")
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert len(names_in(tmp_path)) == 2
+    (tmp_path / ".b.12345678.part").write_bytes(b"of another file")
+    write_atomic(tmp_path / "a", "whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert len(names_in(tmp_path)) == 3  # with those of the living process and of b
+    living.communicate("")
+    assert living.returncode == 0
+    assert names_in(tmp_path) == [".b.12345678.part", "a"]
+    assert (tmp_path / "a").read_bytes() == b"half"
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
@@ -298,7 +351,7 @@ def test_file_of_another_program(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(3)}, tmp_path / "a")
-    with pytest.raises(DamagedFile, match="was not written by vaelab"):
+    with pytest.raises(DamagedFile, match="header"):
         load_tensors(tmp_path / "a")
 
 
@@ -329,3 +382,77 @@ def test_file_that_is_not_there(tmp_path: Path) -> None:
         load_tensors(tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"no such .*file"):
         load_tensors(tmp_path)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+class Size(BaseModel):
+    """A shape to validate."""
+
+    height: int
+    names: list[tuple[str, str]] = []
+
+
+def test_read_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"height": 3, "names": [["β", "b"]]}', encoding="utf-8")
+    found = read_json(path, Size)
+    assert (found.height, found.names) == (3, [("β", "b")])
+    assert read_json(path, dict)["height"] == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"height": "many"}',
+        b'{"height": null}',
+        b'{"height": 3, "names": [["a"]]}',
+        b'{"height": 3',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"height": ' + b"9" * 5000 + b"}",
+        bytes(64),
+    ],
+)
+def test_json_of_another_shape(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile) as raised:
+        read_json(path, Size, remedy="make it again")
+    assert (raised.value.path, raised.value.remedy) == (path, "make it again")
+    assert "\n" not in str(raised.value)
+    again = pickle.loads(pickle.dumps(raised.value))  # a worker process may raise it
+    assert (str(again), again.path, again.reason) == (str(raised.value), path, raised.value.reason)
+
+
+def test_json_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "a.json", Size)
+
+
+def test_a_limit_of_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(10))
+    assert read_bytes(tmp_path / "a", 10) == bytes(10)
+    with pytest.raises(ValueError, match="more than 9 bytes"):
+        read_bytes(tmp_path / "a", 9)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX has these")
+def test_what_is_not_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", tmp_path, Path("/dev/zero")):
+        with pytest.raises(NotAFile):
+            check_file(path)
+        with pytest.raises(NotAFile):
+            read_bytes(path, 1)
+        with pytest.raises(DamagedFile):
+            read_json(path, Size)
+    (tmp_path / "a").write_bytes(b"abc")
+    assert check_file(tmp_path / "a").st_size == 3

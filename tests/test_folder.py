@@ -318,10 +318,12 @@ def test_not_one_readable_picture(tmp_path: Path) -> None:
 
 def test_no_pictures_at_all(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
-    with pytest.raises(ValueError, match=r"own: no pictures here \(PNG, JPEG, WebP, TIFF, BMP, GIF\)$"):
+    with pytest.raises(
+        ValueError, match=r"own: no pictures here \(PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF, PNM, JPEG 2000, HEIC\)$"
+    ):
         load(tmp_path / "own", "train")
     (tmp_path / "own" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"GIF\); 1 other files, such as notes.txt$"):
+    with pytest.raises(ValueError, match=r"HEIC\); 1 other files, such as notes.txt$"):
         load(tmp_path / "own", "train")
     (tmp_path / "own" / "photos.zip").write_bytes(b"")
     with pytest.raises(ValueError, match=r"photos\.zip|name the \.zip itself"):
@@ -439,7 +441,7 @@ def test_check_lists_what_is_wrong(cli: Typed, tmp_path: Path) -> None:
     lines = [line.strip() for line in out.splitlines()]
     assert lines[0] == "folder in own:"
     assert set(lines[1:]) == {
-        "bomb.png: far too many pixels; more than 89 million are taken for a decompression bomb",
+        "bomb.png: far too many pixels; the limit against decompression bombs is 89,000,000 (data.max_pixels)",
         "empty.png: empty file",
         "half.png: damaged, or of a kind that cannot be read (image file is truncated)",
         "nowhere.png: a link that leads nowhere",

@@ -20,6 +20,7 @@ from typed import Typed
 import vaelab
 from vaelab import recipe
 from vaelab.api import outputs
+from vaelab.api.plan import run_directory
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.pictures import Numbered, encode_png
 from vaelab.exporters import tables
@@ -27,7 +28,7 @@ from vaelab.models import vae as model_module
 from vaelab.models.codes import encode_images
 from vaelab.models.vae import VAE
 from vaelab.system import device as runtime
-from vaelab.system.files import save_tensors
+from vaelab.system.files import free_path, save_tensors
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 SHAPE = (1, 8, 8)
@@ -94,7 +95,10 @@ def test_tables_hold_the_codes_of_all_images(model_file: Path, tmp_path: Path, c
 @pytest.mark.usefixtures("chunks_of_four")
 def test_the_parts_of_ranks_make_the_file_of_one(tmp_path: Path, ending: str, num_ranks: int) -> None:
     random = np.random.default_rng(0)
-    pieces = [random.standard_normal((2, count, 3)).astype(np.float32) for count in (4, 4, 4, 4, 1)]
+    starts = [(0, 4), (4, 8), (8, 12), (12, 16), (16, 17)]
+    pieces = [
+        tables.Piece(np.arange(a, b), random.standard_normal((2, b - a, 3)).astype(np.float32)) for a, b in starts
+    ]
     rows = tables.Rows(Numbered("test", 17), random.integers(0, 10, 17), 3)
     one, several = tmp_path / f"one{ending}", tmp_path / f"several{ending}"
     tables.write_codes(one, rows, pieces)
@@ -155,15 +159,176 @@ def test_an_encoding_that_fails_leaves_everything_as_it_was(
     assert names_in(tmp_path) == ["a.npy", f"old.{ending}"]
 
 
-def test_a_broken_picture_late_in_a_folder_is_named_and_nothing_is_written(
-    cli: Typed, model_file: Path, tmp_path: Path, chunks_of_four: None
+def write_pictures(folder: Path, count: int, broken: dict[int, bytes]) -> Path:
+    """Pictures 00.png, 01.png … of ``some_pixels``, some of them replaced by other bytes."""
+    folder.mkdir(parents=True)
+    for i, pixels in enumerate(some_pixels(count)):
+        (folder / f"{i:02d}.png").write_bytes(broken.get(i, encode_png(pixels)))
+    return folder
+
+
+BROKEN = {0: b"", 5: b"no picture", 21: encode_png(some_pixels(1)[0])[:-30]}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "npz"])
+@pytest.mark.usefixtures("chunks_of_four")
+def test_broken_pictures_have_no_row_and_the_others_keep_theirs(
+    cli: Typed, model_file: Path, tmp_path: Path, ending: str
 ) -> None:
-    (tmp_path / "own").mkdir()
-    for i, pixels in enumerate(some_pixels(30)):
-        (tmp_path / "own" / f"{i:02d}.png").write_bytes(encode_png(pixels) if i != 21 else b"")
-    assert cli("encode", model_file, "own", "--out", "codes.csv") == (1, "", "vaelab: own/21.png: empty file\n")
-    assert names_in(tmp_path) == ["own"]
-    assert cli("reconstruct", model_file, "own", "-n", 21, "--out", "sheet.png")[0] == 0  # the others are not read
+    write_pictures(tmp_path / "own", 30, BROKEN)
+    code, out, err = cli("encode", model_file, "own", "--out", f"codes.{ending}")
+    assert (code, out, err.count("\n")) == (0, f"codes.{ending}\n", 1)
+    assert "3 of 30" in err
+    assert all(f"{i:02d}.png" in err for i in BROKEN)
+    kept = [i for i in range(30) if i not in BROKEN]
+    expected = vaelab.load(model_file).encode(some_pixels(30)[kept]).mean.numpy()
+    if ending == "npz":
+        with np.load("codes.npz") as archive:
+            names, means = archive["names"].tolist(), archive["mean"]
+            assert archive["log_var"].shape == means.shape
+    else:
+        table = parquet.read_table("codes.parquet") if ending == "parquet" else csv.read_csv("codes.csv")
+        names = table["image"].to_pylist()
+        means = np.stack([table[f"mean_{j}"].to_numpy() for j in (1, 2, 3)], axis=1)
+    assert names == [f"{i:02d}.png" for i in kept]
+    np.testing.assert_allclose(means, expected, atol=1e-6)
+    assert names_in(tmp_path) == sorted([f"codes.{ending}", "own"])
+
+
+@pytest.mark.usefixtures("chunks_of_four")
+def test_broken_pictures_are_left_out_of_scores_and_reconstructions(
+    cli: Typed, model_file: Path, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "own", 30, BROKEN)
+    kept = [i for i in range(30) if i not in BROKEN]
+    code, _, err = cli("reconstruct", model_file, "own", "--out", "all/")
+    assert (code, err.count("\n")) == (0, 1)
+    assert names_in(tmp_path / "all") == [f"{n:02d}-{i:02d}.png" for n, i in enumerate(kept)]
+    rebuilt = vaelab.load(model_file).reconstruct(some_pixels(30)[kept])
+    for n, name in enumerate(names_in(tmp_path / "all")):
+        np.testing.assert_allclose(read(tmp_path / "all" / name), rebuilt[n, 0] * 255, atol=0.51)
+    assert cli("reconstruct", model_file, "own", "-n", 6, "--out", "some/")[0] == 0
+    assert [name[2:4] for name in names_in(tmp_path / "some")] == ["01", "02", "03", "04", "06", "07"]
+    with pytest.warns(UserWarning, match=r"00\.png"):
+        vaelab.reconstruct(model_file, "own", count=2, out="two.png")  # the second chunk is not read
+
+
+def test_with_strict_a_broken_picture_is_named_and_nothing_is_written(
+    cli: Typed, model_file: Path, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "own", 30, {21: b""})
+    for verb, *words in (("encode",), ("reconstruct", "-n", 30), ("reconstruct", "--out", "all/")):
+        code, out, err = cli(verb, model_file, "own", "--strict", *words)
+        assert (code, out, err) == (1, "", "vaelab: own/21.png: empty file\n")
+        assert names_in(tmp_path) == ["own"]
+    assert cli("reconstruct", model_file, "own", "-n", 21, "--strict")[0] == 0  # the others are not read
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_where_no_picture_can_be_read_it_fails_with_one_line_and_no_file(
+    cli: Typed, model_file: Path, tmp_path: Path, count: int
+) -> None:
+    write_pictures(tmp_path / "own", count, dict.fromkeys(range(count), b"no picture"))
+    place = "own/00.png" if count == 1 else "own"
+    for verb, *words in (
+        ("encode",), ("encode", "--out", "a.npz"), ("reconstruct",), ("reconstruct", "--out", "all/")
+    ):  # fmt: skip
+        code, out, err = cli(verb, model_file, place, *words)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"vaelab: {place}: ")
+        assert names_in(tmp_path) == ["own"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open every folder")
+def test_a_folder_that_cannot_be_opened_is_told(cli: Typed, model_file: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "own" / "open", 3, {})
+    write_pictures(tmp_path / "own" / "shut", 3, {}).chmod(0)
+    code, _, err = cli("encode", model_file, "own", "--out", "a.csv")
+    assert (code, "shut" in err, err.count("\n")) == (0, True, 1)
+    assert cli("encode", model_file, "own", "--strict")[0] == 1
+    (tmp_path / "own" / "shut").chmod(0o700)
+
+
+# -- names and places -------------------------------------------------------------------------------------------------
+
+
+def test_names_of_any_length_and_script_get_files_of_their_own(cli: Typed, model_file: Path, tmp_path: Path) -> None:
+    pixels, long = some_pixels(4), "長い名前" * 20  # 240 bytes
+    for i, name in enumerate(("a" * 240, f"{long}0", f"{long}1", "short")):
+        place = tmp_path / "own" / long / long
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}.png").write_bytes(encode_png(pixels[i]))
+    assert cli("reconstruct", model_file, "own", "--out", "all/")[0] == 0
+    names = names_in(tmp_path / "all")
+    assert len(names) == 4
+    assert [name[0] for name in names] == list("0123")
+    assert all(len(name.encode()) <= 255 and name.endswith(".png") for name in names)
+    assert len({name[1:] for name in names}) == 4
+    again = tmp_path / "again"
+    assert cli("reconstruct", model_file, "own", "--out", again)[0] == 0
+    assert names_in(again) == names  # the digest is of the name alone
+    for name in (f"{'c' * 251}.csv", f"{'p' * 247}.parquet", f"{'n' * 251}.npz"):
+        assert cli("encode", model_file, "own", "--out", name)[0] == 0
+        assert Path(name).is_file()
+
+
+def test_a_run_may_have_a_name_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    overrides = {"network.hidden": [16] * 60, **{f"objective.{'k' * 40}{i}": "値" * 20 for i in range(3)}}
+    name = run_directory("digits", overrides).name
+    assert len(name.encode()) <= 255
+    assert name == run_directory("digits", dict(reversed(overrides.items()))).name
+    assert name != run_directory("digits", {**overrides, "network.hidden": [16] * 61}).name
+    assert run_directory("digits", {"objective.beta": 4}).name == "digits-objective.beta=4"
+    longest = tmp_path / ("長" * 85)
+    assert free_path(longest) == longest
+    longest.touch()
+    second = free_path(longest)
+    second.touch()
+    assert len({longest, second, free_path(longest)}) == 3
+
+
+def test_what_is_a_folder_is_said_by_the_disk_and_by_a_slash(cli: Typed, model_file: Path, tmp_path: Path) -> None:
+    np.save("own.npy", some_pixels(5))
+    Path("out.v2").mkdir()
+    for out in ("out.v2", "samples.2026-11-28/", "new.d/sub.png/", "plain", "of.v3"):
+        code, printed, err = cli("sample", model_file, "-n", 3, "--out", out)
+        assert (code, err) == (0, "")
+        assert names_in(Path(out)) == ["0.png", "1.png", "2.png"]
+        assert printed == f"{Path(out)}\n"
+    for verb, name in (("encode", "codes.parquet"), ("reconstruct", "")):
+        Path(f"{verb}.out").mkdir()
+        assert cli(verb, model_file, "own.npy", "--out", f"{verb}.out")[0] == 0
+        assert all(found.endswith(name) for found in names_in(tmp_path / f"{verb}.out"))
+    assert cli("encode", model_file, "own.npy", "--out", "encode.out/")[0] == 0
+    assert len(names_in(tmp_path / "encode.out")) == 2  # the first is not overwritten
+    assert cli("encode", model_file, "own.npy", "--out", "tables/")[0] == 0
+    for out in ("A.PNG", "codes.CSV", "codes.NPZ", "codes.Parquet"):
+        verb = "encode" if "codes" in out else "sample"
+        words = ["own.npy"] if verb == "encode" else []
+        assert cli(verb, model_file, *words, "--out", out)[0] == 0
+        assert Path(out).is_file()
+    np.testing.assert_array_equal(np.load("codes.NPZ")["mean"].shape, (5, 3))
+    assert csv.read_csv("codes.CSV").num_rows == 5
+    for verb, out in (
+        ("sample", "own.npy/"),
+        ("encode", "own.npy/a.csv"),
+        ("sample", "own.npy/sheet.png"),
+        ("sample", "own.npy"),
+    ):
+        words = (verb, model_file, "own.npy") if verb == "encode" else (verb, model_file)
+        code, _, err = cli(*words, "--out", out)
+        assert (code, err.count("\n"), "own.npy" in err) == (1, 1, True)
+    np.testing.assert_array_equal(np.load("own.npy"), some_pixels(5))
+
+
+def test_an_array_is_one_whatever_the_case_of_its_ending(cli: Typed, model_file: Path, tmp_path: Path) -> None:
+    np.save("own.npy", some_pixels(5))
+    Path("own.npy").rename("X.NPY")
+    np.savez("own.npz", some_pixels(4))
+    Path("own.npz").rename("X.Npz")
+    for name, count in (("X.NPY", 5), ("X.Npz", 4)):
+        assert cli("encode", model_file, name, "--out", f"{count}.csv")[0] == 0
+        assert csv.read_csv(f"{count}.csv")["image"].to_pylist() == [f"{name}[{i}]" for i in range(count)]
 
 
 MEASURE = """

@@ -155,7 +155,7 @@ def test_more_than_eight_bits(
 @pytest.mark.parametrize("pixels", [np.full((9, 8), 70_000, np.int32), np.full((9, 8), 2, np.float32)])
 def test_pixels_of_an_unknown_range_are_not_guessed_at(tmp_path: Path, pixels: NDArray[Any]) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif: .*their range is unknown"):
+    with pytest.raises(ValueError, match=r"a\.tif: .*data\.range"):
         read_pictures(tmp_path / "a.tif", GREY)[0].pixels[:]
 
 
@@ -249,7 +249,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     for name in ("none.png", "none.npy", "none"):
         with pytest.raises(FileNotFoundError, match=f"{name}: no such file or folder"):
             read_pictures(tmp_path / name, GREY)
-    with pytest.raises(FileNotFoundError, match=r"no pictures in it \(looked for \.bmp, \.gif, \.jfif"):
+    with pytest.raises(FileNotFoundError, match=r"no pictures in it \(looked for .*\.bmp, \.gif, .*\.jfif"):
         read_pictures(tmp_path, GREY)
 
 

@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from typed import train_small
 
 STEPS = 800
 COMMAND = [
@@ -102,3 +105,18 @@ def test_asked_to_stop_it_saves_and_a_flipped_bit_is_noticed(tmp_path: Path, who
     assert "SHA-256 does not match" in out
     assert f"goes on after step {int(before.stem.removeprefix('step-'))}" in out
     assert_same(run, whole)
+
+
+def test_a_resumed_run_of_pictures_writes_the_same_model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pictures, random = tmp_path / "pictures", np.random.default_rng(0)
+    pictures.mkdir()
+    for i in range(20):
+        Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(pictures / f"{i}.png")
+    settings = {"data.size": 8, "training.checkpoint_every": 25}
+    run = train_small(tmp_path / "run", settings, name="folder", data=pictures)
+    whole = run.model_path.read_bytes()  # holds the recipe with what "auto" became: grey
+    run.write_json("machine.json", {key: value for key, value in run.machine.items() if key != "finished"})
+    for path in (run.model_path, max(run.path.glob("checkpoints/step-*.safetensors"))):
+        path.unlink()
+    assert train_small(run.path, settings, name="folder", data=pictures).model_path.read_bytes() == whole

@@ -14,6 +14,7 @@ import vaelab
 from vaelab.api import train as runs
 from vaelab.api.data import data_of
 from vaelab.api.score import Scores, score_images
+from vaelab.data.pictures import encode_png
 from vaelab.evaluation.metrics.likelihood import measure
 from vaelab.evaluation.metrics.nll import iwae_bound, log_weights
 from vaelab.run import Run
@@ -97,6 +98,35 @@ def test_noise_is_told_from_digits(cli: Typed, run: Path, noise: Path) -> None:
     found = json.loads(cli("score", run, noise, "--normal", noise, "--samples", 2, "--json")[1])
     assert found["separations"]["reconstruction"]["roc_auc"] == 0.5
     assert found["separations"]["protocol"]["normal_images"] == 30
+
+
+def test_broken_pictures_are_left_out_on_both_sides(cli: Typed, run: Path, tmp_path: Path) -> None:
+    pixels = data_of(Run(run), None).valid.pixels[:6]
+    for name, broken in (("own", 2), ("others", 4)):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(pixels):
+            (tmp_path / name / f"{i}.png").write_bytes(encode_png(image) if i != broken else b"no picture")
+    code, out, err = cli("score", run, "own", "--normal", "others", "--samples", 2, "--out", "s.csv", "--json")
+    assert (code, err.count("\n")) == (0, 2)
+    assert "own: 1 of 6" in err
+    assert "others: 1 of 6" in err
+    found = json.loads(out)
+    assert found["num_images"] == 5
+    assert found["separations"]["protocol"]["normal_images"] == 5
+    names = csv.read_csv("s.csv")["image"].to_pylist()
+    assert sorted(names) == [f"{i}.png" for i in range(6) if i != 2]
+    with_all = csv.read_csv(vaelab.score(run, data_of_pictures(tmp_path / "all", pixels), samples=2, out="t.csv").table)
+    scores = dict(zip(with_all["image"].to_pylist(), with_all["elbo"].to_pylist(), strict=True))
+    np.testing.assert_allclose(csv.read_csv("s.csv")["elbo"].to_numpy(), [scores[name] for name in names], atol=1e-4)
+    for words in (("own", "--strict"), ("own", "--normal", "others", "--strict")):
+        assert cli("score", run, *words)[0] == 1
+
+
+def data_of_pictures(folder: Path, pixels: np.ndarray) -> Path:
+    folder.mkdir()
+    for i, image in enumerate(pixels):
+        (folder / f"{i}.png").write_bytes(encode_png(image))
+    return folder
 
 
 def test_a_class_left_out_is_more_unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from vaelab.models.distributions import DiagonalNormal
 from vectors import CASES, Case
 
 from vaelab import recipe
@@ -16,7 +17,6 @@ from vaelab.evaluation.metrics.fidelity import mse, psnr, ssim
 from vaelab.evaluation.metrics.likelihood import bits_per_dim, elbo
 from vaelab.evaluation.metrics.probe import probe_attribute
 from vaelab.models.codes import fit_probe
-from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.likelihoods.bernoulli import BernoulliPixels
 from vaelab.models.likelihoods.gaussian import NormalPixels
 from vaelab.models.spec import Spec

@@ -14,6 +14,7 @@ import tomli_w
 from annotated_types import Ge, Gt
 from pydantic import ConfigDict, ValidationError, create_model
 
+from vaelab.data.containers import printable
 from vaelab.data.images import Binarize
 from vaelab.models.spec import Condition, Spec
 from vaelab.system import registry as catalog
@@ -203,7 +204,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         path = Path(text)
         if not path.is_file():
             raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
-        name, content = path.stem, path.read_bytes()
+        name, content = printable(path.stem), path.read_bytes()
     elif text in presets():
         name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_bytes()
     else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab import recipe as recipes
+from vaelab.data.containers import printable
 from vaelab.recipe import Recipe
 from vaelab.system.device import now
 from vaelab.system.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
@@ -54,7 +55,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.name = self.path.resolve().name
+        self.name = printable(self.path.resolve().name)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -140,7 +141,7 @@ class Run:
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DamagedFile(f"{path} is damaged: {error}; remove it") from None
+            raise DamagedFile(path, str(error), "remove it") from None
         return found
 
     # -- beginning --
@@ -197,7 +198,7 @@ class Run:
 
     def log(self, line: str) -> None:
         """One dated line in run.log."""
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
+        with (self.path / LOG).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{now()}  {line}\n")
 
     def append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vaelab.api.data import DataOfRun, data_of
 from vaelab.api.results import load, update_report
+from vaelab.api.targets import check_parents
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation import evaluate as evaluation
 from vaelab.evaluation.comparability import find_obstacles, group_runs
@@ -24,7 +25,7 @@ from vaelab.models.codes import Codes
 from vaelab.models.vae import VAE
 from vaelab.run import HISTORY, TIMING, Run
 from vaelab.system.device import derive_seed
-from vaelab.system.files import free_path, write_atomic
+from vaelab.system.files import fit_name, free_path, write_atomic
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 SHOWN_RUNS, SHOWN_IMAGES = 8, 8
@@ -193,8 +194,9 @@ def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Pat
     if out is None:
         first = runs[0].name.replace(".", "_")
         others = f"-and-{len(runs) - 1}-more" if len(runs) > 2 else "".join(f"-{run.name}" for run in runs[1:])
-        return free_path(Path(f"compare-{first}{others.replace('.', '_')}"[:100]))
+        return free_path(Path(fit_name(f"compare-{first}{others.replace('.', '_')}", 100)))
     path = Path(out)
+    check_parents(path)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file; --out names a directory")
     there = [name for name in FILES if (path / name).exists()]

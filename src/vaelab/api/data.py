@@ -14,6 +14,9 @@ from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.device import derive_seed
 
+UNSHAPING = ("strict", "max_pixels")
+"""Options of data sets that decide which pictures are used, not what they look like."""
+
 
 @dataclass(frozen=True)
 class DataOfRun:
@@ -59,7 +62,7 @@ def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
         valid = module.load(data_dir, split, **options)
         train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
     shaping = {**options, **train.resolved}
-    data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key != "strict"}}
+    data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key not in UNSHAPING}}
     return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
 
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from vaelab.api.data import DataOfRun, choose_images, data_of
-from vaelab.api.outputs import output_path
-from vaelab.api.results import load_with_framing
+from vaelab.api.given import Warn, load_with_images, warn_in_python
+from vaelab.api.results import load
+from vaelab.api.targets import output_file
 from vaelab.data.images import binarize, to_uint8
-from vaelab.data.pictures import read_pictures
 from vaelab.evaluation import evaluate as evaluation
 from vaelab.figures import edits as figure
 from vaelab.figures import render
@@ -39,28 +39,33 @@ def edit(
     data: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    strict: bool = False,
+    warn: Warn = warn_in_python,
 ) -> Path:
     """Originals, their reconstructions, and what each edit makes of them, one image a row on a .png.
 
     ``attribute``: names of attributes or classes; ``by``: how far each, or one number for all. A step of 1 leads from
     the mean code of the training images without it to that of those with it, and is added to an image's posterior mean.
     ``images``: a picture or a folder, at most 8 of them; left out: held-out images. UnknownName lists the valid names.
+    Pictures that cannot be read are left out, which ``warn`` is told; with ``strict``, or where none can be read, they
+    raise ValueError.
     """
     edits = _pair(attribute, by)
     if method not in get_args(Method):
         raise catalog.unknown("way to find a direction", method, get_args(Method))
     run = Run.open(run_path)
-    (model, framing), known = load_with_framing(run.path), data_of(run, data)
-    path = output_path(out, f"{run.name}-edits.png", overwrite=overwrite)
-    if path.suffix.lower() != ".png":
-        raise catalog.unknown("ending of --out", path.suffix or path.name, (".png",))
-    directions = find_directions(run, model, known, [name for name, _ in edits], method)
-    names: Sequence[str] = []
+    path = output_file(out, f"{run.name}-edits.png", (".png",), overwrite=overwrite)
+    known = data_of(run, data)
+    names: list[str] = []
     if images is None:
+        model = load(run.path)
         pixels = np.asarray(choose_images(known.valid, MOST, "edits").pixels[:])
     else:
-        given, names = read_pictures(Path(images), model.spec.image_shape, framing)
-        pixels = np.asarray(given.pixels[:MOST])
+        model, given = load_with_images(run.path, images, data, strict=strict)
+        pixels, rows = given.pixels(MOST)
+        names = [given.names[row] for row in rows.tolist()]
+        given.tell_skipped(warn)
+    directions = find_directions(run, model, known, [name for name, _ in edits], method)
     means = model.encode(pixels).mean.numpy().astype(np.float64)
     moved = [means + step * towards for (_, step), (_, towards) in zip(edits, directions, strict=True)]
     decoded = [to_uint8(model.decode(torch.from_numpy(codes))) for codes in (means, *moved)]
@@ -71,7 +76,7 @@ def edit(
     arrays = {
         "originals": np.stack([pixels, decoded[0]], axis=1),
         "edited": np.stack(decoded[1:], axis=1),
-        "rows": names[:MOST] if len(names) > 1 else [],
+        "rows": names if len(names) > 1 else [],
         "columns": [["original", "reconstruction"], words],
     }
     texts = {"Title": figure.TITLE, "Description": f"{run.name}: {', '.join(words)}; directions by {method}"}

@@ -6,6 +6,7 @@ from pathlib import Path
 from vaelab.api.data import choose_images, data_of
 from vaelab.api.results import load
 from vaelab.api.samplers import make_sampler
+from vaelab.data.containers import printable
 from vaelab.data.images import binarize
 from vaelab.evaluation import evaluate as evaluation
 from vaelab.explorer.coder import Coder
@@ -37,7 +38,7 @@ def explore(
         raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
     names = [Run(path).name for path in run_paths]
     if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
-        names = [str(path) for path in run_paths]
+        names = [printable(str(path)) for path in run_paths]
     opened = [
         open_scene(path, name=name, data=data, most=most, device=device, sampler=sampler)
         for path, name in zip(run_paths, names, strict=True)

@@ -10,6 +10,7 @@ import torch
 
 from vaelab.api.explore import open_scene
 from vaelab.api.results import load
+from vaelab.api.targets import check_parents, ending_of, is_folder
 from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.points import IMAGE_BYTES, POINTS, count_that_fits, thin
 from vaelab.exporters.readmes import sum_parts, write_onnx_readme
@@ -27,6 +28,7 @@ Kind = Literal["onnx", "web"]
 TOLERANCE = 1e-3
 """By how much graphs may differ from the model: far more than they do, far less than a mistake."""
 COMPARED = 4
+PAGES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def export_run(
 ) -> Exported:
     """Write the model of a run to the folder ``out``, or as one page to the file ``out``; by default to a free name.
 
+    ``out`` is a folder if it exists as one or ends with a separator; a page in one file is called RUN.html in it.
     ``to`` "onnx": three graphs. "web": the explorer with ``points`` of the training images (default: 5,000, or as many
     as have room in 8 MB), and onnxruntime-web from ``runtime``, the cache, npm or a CDN; as one file it must be one of
     the first three. Nothing but the files of a former export is replaced, and that only with ``overwrite``.
@@ -65,11 +68,17 @@ def export_run(
     run = Run.open(run_path)
     ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
     path = Path(out) if out is not None else free_path(Path(f"{run.name}{ending}"))
+    check_parents(path)
+    into_folder = out is not None and is_folder(out)
     if single_file:
-        if path.suffix not in (".html", ".htm"):
+        if into_folder:
+            path = path / f"{run.name}.html"
+        if ending_of(path) not in PAGES:
             raise WrongUsage(f"{path}: a single file is a page; give it a name that ends in .html")
         check_file(path, MARK.encode(), overwrite=overwrite)
     else:
+        if ending_of(path) in PAGES and not into_folder:
+            raise WrongUsage(f"{path}: a page in one file needs --single-file; for a folder of this name end it with /")
         check_folder(path, overwrite=overwrite)
     if to == "onnx":
         return _export_onnx(run, path)

@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.api.data import data_of
-from vaelab.api.results import load, load_with_framing
-from vaelab.data.images import Images, as_tensor, to_uint8
-from vaelab.data.pictures import Numbered, encode_png, read_ahead, read_pictures, tile
-from vaelab.exporters.tables import ENDINGS, Parts, Rows, write_codes
+from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
+from vaelab.api.results import load
+from vaelab.api.targets import ending_of, output_file, output_pictures
+from vaelab.data.images import as_tensor, to_uint8
+from vaelab.data.pictures import encode_png, read_ahead, tile
+from vaelab.exporters.tables import ENDINGS, Parts, Piece, Rows, write_codes
 from vaelab.models.codes import chunk_spans, encode_spans
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
 from vaelab.system.distributed import joined
-from vaelab.system.files import free_path, write_atomic
+from vaelab.system.files import fit_name, split_ending, write_atomic
 
 THUMBNAIL = 96
 """Height in pixels that small images are enlarged to on a sheet, or a little less: by whole factors."""
@@ -30,25 +31,6 @@ SHEET = 16
 
 Pixels = NDArray[np.uint8]
 Precision = Literal["fp32", "bf16"]
-
-
-def output_path(given: str | Path | None, default: str, *, overwrite: bool) -> Path:
-    """Where to write: the path given, which must be free unless ``overwrite``, else a free one like ``default``."""
-    if given is None:
-        return free_path(Path(default))
-    path = Path(given)
-    if path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"{path} is a folder with files in it; choose an empty one or a new name for --out")
-    if path.is_file() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another --out, or say --overwrite")
-    return path
-
-
-def _is_sheet(path: Path) -> bool:
-    """Whether pictures go onto one .png, else into a folder; ValueError where the ending says neither."""
-    if path.suffix and path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: pictures go to a .png or into a folder (a name without an ending)")
-    return bool(path.suffix)
 
 
 def _write_sheet(path: Path, pixels: Pixels, columns: int) -> None:
@@ -62,8 +44,8 @@ def _write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Seq
     width = len(str(count - 1))
 
     def write(i: int, image: Pixels) -> None:
-        name = f"-{Path(names[i]).with_suffix('')}".replace("/", "_").replace("\\", "_") if names else ""
-        write_atomic(folder / f"{i:0{width}d}{name}.png", encode_png(image))
+        name = f"-{split_ending(names[i])[0]}".replace("/", "_").replace("\\", "_") if names else ""
+        write_atomic(folder / fit_name(f"{i:0{width}d}{name}.png"), encode_png(image))
 
     start = 0
     with ThreadPoolExecutor(default_threads()) as pool:
@@ -87,8 +69,8 @@ def sample(
     device: str = "auto",
 ) -> Path:
     """Images decoded from the prior, to a .png sheet or a folder; of a folder's two chunks of images in memory."""
-    path = output_path(out, f"{Path(run_path).resolve().name}-samples.png", overwrite=overwrite)
-    is_sheet, model = _is_sheet(path), load(run_path)
+    path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
+    model = load(run_path)
     model.to(resolve_device(device))
     codes = torch.randn(count, model.spec.latent_dim, generator=generator(seed, "sample"))
     with disable_tf32():
@@ -107,18 +89,6 @@ def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
             bar.advance(len(part))
 
 
-def load_with_images(
-    run_path: str | Path, images: str | Path | None, data: str | Path | None
-) -> tuple[VAE, Images, Sequence[str]]:
-    """The model of a run, the pictures at ``images`` as it wants them (None: its held-out images), their names."""
-    model, framing = load_with_framing(run_path)
-    if images is not None:
-        return model, *read_pictures(Path(images), model.spec.image_shape, framing)
-    run = Run.open(run_path)
-    held_out = data_of(run, data)
-    return model, held_out.valid, Numbered(held_out.valid_split, len(held_out.valid))
-
-
 def reconstruct(
     run_path: str | Path,
     images: str | Path | None = None,
@@ -127,33 +97,51 @@ def reconstruct(
     data: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    strict: bool = False,
     device: str = "auto",
+    warn: Warn = warn_in_python,
 ) -> Path:
     """Originals above their reconstructions on a .png (16 of them), or all reconstructions, one by one, in a folder.
 
-    Only the images asked for are read; of a folder's there are two chunks in memory.
+    Only the images asked for are read; of a folder's there are two chunks in memory. Pictures that cannot be read are
+    left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
-    path = output_path(out, f"{Path(run_path).resolve().name}-reconstructions.png", overwrite=overwrite)
-    is_sheet = _is_sheet(path)
-    model, given, names = load_with_images(run_path, images, data)
+    path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
+    model, given = load_with_images(run_path, images, data, strict=strict)
     model.to(resolve_device(device))
     count = min(count or (SHEET if is_sheet else len(given)), len(given))
+    names: list[str] = []
     with disable_tf32():
-        chunks = _reconstruct_chunks(model, given, count)
+        chunks = _reconstruct_chunks(model, given, count, names)
         if is_sheet:
-            originals, rebuilt = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+            parts = list(zip(*chunks, strict=True))
+            given.check_some(len(names))
+            originals, rebuilt = map(np.concatenate, parts)
             _write_sheet(path, *_pair_rows(originals, rebuilt))
         else:
             _write_folder(path, (rebuilt for _, rebuilt in chunks), count, names)
+            given.check_some(len(names))
+    given.tell_skipped(warn)
     return path
 
 
-def _reconstruct_chunks(model: VAE, images: Images, count: int) -> Iterator[tuple[Pixels, Pixels]]:
-    """Originals and their reconstructions, a chunk after the other."""
+def _reconstruct_chunks(model: VAE, given: Given, count: int, names: list[str]) -> Iterator[tuple[Pixels, Pixels]]:
+    """The first ``count`` images that can be read and their reconstructions, a chunk after the other.
+
+    ``names`` receives the names of the images in a chunk before it is yielded.
+    """
+    start, shape = 0, model.spec.image_shape
     with progress("reconstructing", count) as bar:
-        for originals in read_ahead(images.pixels, chunk_spans(count, model.spec.image_shape)):
-            yield originals, to_uint8(model.reconstruct(as_tensor(originals).to(model.device)))
-            bar.advance(len(originals))
+        while start < len(given) and len(names) < count:
+            spans = [(start + a, start + b) for a, b in chunk_spans(min(count - len(names), len(given) - start), shape)]
+            start = spans[-1][1]
+            for span, read in zip(spans, read_ahead(given.images.pixels, spans), strict=True):
+                rows = given.readable(*span)
+                if len(rows):
+                    names += [given.names[row] for row in rows.tolist()]
+                    originals = read[rows - span[0]]
+                    yield originals, to_uint8(model.reconstruct(as_tensor(originals).to(model.device)))
+                bar.advance(len(rows))
 
 
 def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
@@ -175,37 +163,64 @@ def encode(
     data: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    strict: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
+    warn: Warn = warn_in_python,
 ) -> Path:
     """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known.
 
-    Any number of images: two chunks of them and a group of rows are in memory. Under ``torchrun`` every rank encodes
-    its share and the first joins them to the very file that one process writes; all must see the folder it is in.
+    Any number of images: two chunks of them and a group of rows are in memory. Pictures that cannot be read have no
+    row, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. Under ``torchrun``
+    every rank encodes its share and the first joins them to the very file that one process writes; all must see the
+    folder it is in.
     """
-    path = output_path(out, f"{Path(run_path).resolve().name}-codes.parquet", overwrite=overwrite)
-    if path.suffix not in ENDINGS:
-        raise catalog.unknown("ending of --out", path.suffix or path.name, ENDINGS)
+    path = output_file(out, f"{Run(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
     if precision not in get_args(Precision):
         raise catalog.unknown("precision", precision, get_args(Precision))
-    model, given, names = load_with_images(run_path, images, data)
+    model, given = load_with_images(run_path, images, data, strict=strict)
     own = resolve_device(device)
     model.to(own)
-    rows = Rows(names, given.labels, model.spec.latent_dim)
+    rows = Rows(given.names, given.images.labels, model.spec.latent_dim)
     spans = chunk_spans(len(given), model.spec.image_shape)
     with disable_tf32(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process
-        pieces = encode_spans(model, given, spans[share.start : share.stop], precision)
-        if here.size == 1 and path.suffix != ".npz":
-            write_codes(path, rows, pieces)
-            return path
-        parts = Parts(path, here.size)
-        try:
-            parts.write(here.rank, pieces)
-            here.barrier()
-            if here.is_first:
-                write_codes(path, rows, parts)
-            here.barrier()
-        finally:
-            parts.remove(here.rank)
+        pieces = _encode_pieces(model, given, spans[share.start : share.stop], precision)
+        if here.size == 1 and ending_of(path) != ".npz":
+            write_codes(path, rows, _checked(pieces, given))
+        else:
+            parts = Parts(path, here.size)
+            try:
+                parts.write(here.rank, pieces)
+                here.barrier()
+                if here.is_first:
+                    for _ in _checked(parts, given):
+                        pass
+                    write_codes(path, rows, parts)
+                here.barrier()
+            finally:
+                parts.remove(here.rank)
+    if here.is_first:
+        given.tell_skipped(warn)
     return path
+
+
+def _encode_pieces(model: VAE, given: Given, spans: Sequence[tuple[int, int]], precision: Precision) -> Iterator[Piece]:
+    """The codes of the images in ``spans`` that can be read."""
+    for span, codes in zip(spans, encode_spans(model, given.images, spans, precision), strict=True):
+        rows = given.readable(*span)
+        yield Piece(rows, codes[:, rows - span[0]])
+
+
+def _checked(pieces: Iterable[Piece], given: Given) -> Iterator[Piece]:
+    """``pieces``, those of all ranks; notes the rows that are in none of them as skipped. ValueError if all are."""
+    position, count = 0, 0
+    for piece in pieces:
+        for row in piece.rows.tolist():
+            if row != position:
+                given.skip(range(position, row))
+            position = row + 1
+        count += len(piece.rows)
+        yield piece
+    given.skip(range(position, len(given)))
+    given.check_some(count)

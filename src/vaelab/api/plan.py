@@ -1,6 +1,7 @@
 """What a training would do: its directory, its command, its size."""
 
 import shlex
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,19 @@ from vaelab.build import beta_equivalents, build
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog
+from vaelab.system.files import fit_name
 
 
 def run_directory(recipe_name: str, overrides: Mapping[str, Any]) -> Path:
-    """``runs/RECIPE`` with the overrides appended."""
+    """``runs/RECIPE`` with the overrides appended; a name that is too long for the file system ends in a digest."""
+    return Path("runs") / fit_name(run_name(recipe_name, overrides))
+
+
+def run_name(recipe_name: str, overrides: Mapping[str, Any]) -> str:
+    """The recipe and the overrides in words, of any length."""
     parts = [recipe_name, *(f"{key}={_word(value)}" for key, value in sorted(overrides.items()))]
-    name = "-".join(part.replace("/", "_").replace("\\", "_").replace(" ", "") for part in parts)
-    return Path("runs") / name
+    words = "-".join(part.replace("/", "_").replace("\\", "_").replace(" ", "") for part in parts)
+    return "".join("_" if unicodedata.category(character) == "Cc" else character for character in words)
 
 
 def command(

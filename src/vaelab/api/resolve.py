@@ -16,12 +16,16 @@ from vaelab.system.distributed import launched
 
 def settle(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
     """The recipe with every "auto" replaced by what it was at the run's beginning, else by what it is here."""
-    recipe = recipe.resolve(images.train.image_shape, len(images.train), images.train.resolved)
+    before = target.recipe.data if target.exists else {}
+    # The images of a run that goes on are loaded by the run's own recipe, which no longer says "auto".
+    data = {**before, **images.train.resolved}
+    recipe = recipe.resolve(images.train.image_shape, len(images.train), data)
     if recipe.training.shuffle_window != "auto":
         return recipe
-    before = target.recipe.training.shuffle_window if target.exists else "auto"
+    window_before = target.recipe.training.shuffle_window if target.exists else "auto"
     # a run of an older vaelab shuffled all of its images
-    window = suitable_window(images.train.pixels) if not target.exists else 0 if before == "auto" else before
+    begun = 0 if window_before == "auto" else window_before
+    window = begun if target.exists else suitable_window(images.train.pixels)
     return replace(recipe, training=replace(recipe.training, shuffle_window=window))
 
 

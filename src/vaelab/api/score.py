@@ -1,7 +1,7 @@
 """``vaelab score``: how unusual each of many images is to a model, and how well that tells two sets apart."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.api.outputs import load_with_images, output_path
+from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
+from vaelab.api.targets import output_file
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.metrics.anomaly import separations
 from vaelab.evaluation.metrics.nll import iwae_bound
@@ -19,7 +20,6 @@ from vaelab.figures import render
 from vaelab.figures import scores as figure
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
-from vaelab.system import registry as catalog
 from vaelab.system.device import GeneratorNoise, disable_tf32, generator, progress, resolve_device
 from vaelab.system.files import write_atomic
 
@@ -51,6 +51,8 @@ class Scored:
 
     table: Path
     sheet: Path
+    summary: Path | None
+    """``separations`` as JSON; None where no normal images were named."""
     num_images: int
     separations: dict[str, Any] | None
     """How well each score tells the images from the normal ones; None where none were named."""
@@ -86,45 +88,68 @@ def score(
     data: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    strict: bool = False,
     device: str = "auto",
+    warn: Warn = warn_in_python,
 ) -> Scored:
     """ELBO, importance-weighted bound, reconstruction and KL of every image, the most unusual first, to a .csv,
     .parquet or .npz; beside it a .png with both ends.
 
     ``images``: pictures (None: the run's held-out images). ``normal``: others, or "held-out", against which it is
-    measured how well each score tells the images apart. They are binarised as the run's held-out images are.
+    measured how well each score tells the images apart; the numbers, thresholds included, go to a .json beside the
+    table. They are binarised as the run's held-out images are. Pictures that cannot be read are left out, which
+    ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
     run = Run.open(run_path)
-    table = output_path(out, f"{run.name}-scores.csv", overwrite=overwrite)
-    if table.suffix not in ENDINGS:
-        raise catalog.unknown("ending of --out", table.suffix or table.name, ENDINGS)
-    sheet = output_path(table.with_suffix(".png"), "", overwrite=overwrite)
-    model, given, names = _images_of(run, images, data)
+    table = output_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
+    sheet = output_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
+    summary = None if normal is None else output_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
+    model, given = _images_of(run, images, data, strict)
     model.to(resolve_device(device))
     with disable_tf32():
-        scores = score_images(model, given, samples)
-        others = None if normal is None else score_images(model, _images_of(run, normal, data)[1], samples)
-        arrays = _ends(model, given, scores)
+        scores = _scores_of(model, given, samples)
+        others = None
+        if normal is not None:
+            normals = _images_of(run, normal, data, strict)[1]
+            others = _scores_of(model, normals, samples)
+            normals.tell_skipped(warn)
+        rows = given.readable()
+        arrays = _ends(model, given.images, rows, scores)
     order = np.argsort(scores.elbo, kind="stable")
-    columns: dict[str, NDArray[Any] | list[str]] = {"image": [names[i] for i in order.tolist()]}
-    if given.labels is not None:
-        columns["label"] = given.labels[order]
+    columns: dict[str, NDArray[Any] | list[str]] = {"image": [given.names[row] for row in rows[order].tolist()]}
+    if given.images.labels is not None:
+        columns["label"] = given.images.labels[rows[order]]
     write_columns(table, {**columns, **{name: values[order] for name, values in vars(scores).items()}})
     write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
     apart = None if others is None else separations(others.unusualness, scores.unusualness)
-    return Scored(table, sheet, len(given), apart)
+    if summary is not None:
+        write_atomic(summary, json.dumps(apart, indent=2, ensure_ascii=False) + "\n")
+    given.tell_skipped(warn)
+    return Scored(table, sheet, summary, len(rows), apart)
 
 
-def _images_of(run: Run, where: str | Path | None, data: str | Path | None) -> tuple[VAE, Images, Sequence[str]]:
-    """The model of a run, the images at ``where`` as it is measured on them, their names."""
-    model, given, names = load_with_images(run.path, None if str(where) == HELD_OUT else where, data)
+def _images_of(run: Run, where: str | Path | None, data: str | Path | None, strict: bool) -> tuple[VAE, Given]:
+    """The model of a run, and the images at ``where`` as it is measured on them."""
     is_own = where is None or str(where) == HELD_OUT
-    return model, given if is_own else binarize(given, run.recipe.data["binarize"]), names
+    model, given = load_with_images(run.path, None if is_own else where, data, strict=strict)
+    images = given.images if is_own else binarize(given.images, run.recipe.data["binarize"])
+    return model, replace(given, images=images)
 
 
-def _ends(model: VAE, images: Images, scores: Scores) -> dict[str, Any]:
-    """Arrays of the sheet: the most unusual and the most usual images."""
+def _scores_of(model: VAE, given: Given, samples: int) -> Scores:
+    """The scores of the images that can be read; ValueError if there are none."""
+    scores = score_images(model, given.images, samples)
+    rows = given.readable()
+    given.check_some(len(rows))
+    return Scores(**{name: values[rows] for name, values in vars(scores).items()})
+
+
+def _ends(model: VAE, images: Images, rows: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
+    """Arrays of the sheet: the most unusual and the most usual images; ``rows``: those that were scored."""
     chosen = figure.ends(scores.elbo)
-    originals = [np.asarray(images.pixels[np.sort(some)])[np.argsort(np.argsort(some))] for some in chosen]
+    originals = []
+    for some in chosen:
+        ascending = np.sort(rows[some])
+        originals.append(np.asarray(images.pixels[ascending])[np.searchsorted(ascending, rows[some])])
     rebuilt = [to_uint8(model.reconstruct(torch.from_numpy(pixels))) for pixels in originals]
     return figure.arrays_of(np.stack(originals), np.stack(rebuilt), np.stack([scores.elbo[some] for some in chosen]))

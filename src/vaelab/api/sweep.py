@@ -16,7 +16,7 @@ import torch
 from vaelab import recipe as recipes
 from vaelab.api.compare import Comparison, compare, draw
 from vaelab.api.data import load_data
-from vaelab.api.plan import plan, run_directory
+from vaelab.api.plan import plan, run_directory, run_name
 from vaelab.api.train import Event, Note
 from vaelab.api.workers import Job, train_all
 from vaelab.build import build
@@ -25,7 +25,7 @@ from vaelab.figures import rate_distortion
 from vaelab.recipe import Recipe, WrongRecipe
 from vaelab.run import OtherRecipe, Run
 from vaelab.system.device import default_threads
-from vaelab.system.files import write_atomic
+from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
 from vaelab.system.registry import WrongUsage
 
 PICTURE = "rate-distortion.png"
@@ -240,7 +240,8 @@ def _check(over: Over, given: Mapping[str, Any], seeds: int, jobs: int) -> None:
 
 
 def _directory(point: Mapping[str, Any], seed: int) -> str:
-    return run_directory("", point).name.removeprefix("-") + f"-seed={seed}"
+    words, ending = run_name("", point).removeprefix("-"), f"-seed={seed}"
+    return fit_name(words, NAME_BYTES - len(ending)) + ending
 
 
 def _threads(base: Recipe, over: Over, directories: Any, jobs: int) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vaelab.cli.options import DONE, FAILED, INTERRUPTED, app, complain, data_app
+from vaelab.system import streams
 
 __all__ = ["app", "data_app", "main"]
 
@@ -44,6 +45,7 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (saved, resumable)."""
+    streams.protect()
     debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
@@ -53,7 +55,9 @@ def main() -> NoReturn:
             complain("interrupted; the same command begins again or goes on")
     except Exception as error:
         code = _explain(error, debug)
-    sys.stdout.flush()
+    if lost := streams.failure():
+        complain(f"standard output could not be written to its end ({lost})")
+        code = code or FAILED
     raise SystemExit(code)
 
 

@@ -1,13 +1,12 @@
 """``vaelab compare``, ``sweep``: several runs."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaelab.cli.options import FAILED, DataOption, JsonOption, app, complain, overrides_of
-from vaelab.cli.terminal import SweepView, print_comparison, print_json, print_sweep_plan, show_progress
+from vaelab.cli.terminal import SweepView, print_comparison, print_json, print_sweep_plan, print_warning, show_progress
 
 if TYPE_CHECKING:
     import vaelab
@@ -40,7 +39,7 @@ def compare(
 def show_comparison(found: "vaelab.Comparison", as_json: bool) -> None:
     """Table, warnings and files of a comparison."""
     for warning in found.warnings:
-        print(f"vaelab: warning: {warning}", file=sys.stderr)
+        print_warning(warning)
     if as_json:
         files = {name: str(path) for name, path in found.paths.items()}
         print_json({"runs": found.rows, "warnings": found.warnings, "files": files})

@@ -17,7 +17,7 @@ def export(
         typer.Option("--to", help="onnx: graphs for other programs; web: the page of explore, without a server."),
     ],
     out: Annotated[
-        Path | None, typer.Argument(metavar="OUT", help="A new folder, or file (default: a free name here).")
+        str | None, typer.Argument(metavar="OUT", help="A new folder, or file (default: a free name here).")
     ] = None,
     points: Annotated[
         int | None,

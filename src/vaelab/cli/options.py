@@ -24,12 +24,22 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's direct
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder with the images (default: $VAELAB_DATA, then the cache).")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write (default: a free name here).")]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="PATH",
+        help="File to write, or a folder: one that exists, or a name that ends in / (default: a free name here).",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
 OverridesOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; as often as you like."),
+]
+StrictPicturesOption = Annotated[
+    bool, typer.Option("--strict", help="Fail at the first picture that cannot be read, instead of leaving it out.")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

@@ -5,8 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaelab.cli.options import DataOption, DeviceOption, JsonOption, OutOption, OverwriteOption, RunArgument, app
-from vaelab.cli.terminal import print_json, show_progress, table
+from vaelab.cli.options import (
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    RunArgument,
+    StrictPicturesOption,
+    app,
+)
+from vaelab.cli.terminal import print_json, print_warning, show_progress, table
 
 
 @app.command()
@@ -42,6 +51,7 @@ def reconstruct(
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    strict: StrictPicturesOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Show images above their reconstructions (.png), or write the reconstructions into a folder.
@@ -51,7 +61,19 @@ def reconstruct(
     import vaelab
 
     show_progress()
-    print(vaelab.reconstruct(run, images, count=count, data=data, out=out, overwrite=overwrite, device=device))
+    print(
+        vaelab.reconstruct(
+            run,
+            images,
+            count=count,
+            data=data,
+            out=out,
+            overwrite=overwrite,
+            strict=strict,
+            device=device,
+            warn=print_warning,
+        )
+    )
 
 
 @app.command()
@@ -64,6 +86,7 @@ def encode(
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    strict: StrictPicturesOption = False,
     device: DeviceOption = "auto",
     precision: Annotated[
         Literal["fp32", "bf16"], typer.Option("--precision", help="Of the encoder's arithmetic; codes are float32.")
@@ -78,7 +101,17 @@ def encode(
 
     if launched().is_first:
         show_progress()
-    path = vaelab.encode(run, images, data=data, out=out, overwrite=overwrite, device=device, precision=precision)
+    path = vaelab.encode(
+        run,
+        images,
+        data=data,
+        out=out,
+        overwrite=overwrite,
+        strict=strict,
+        device=device,
+        precision=precision,
+        warn=print_warning,
+    )
     if launched().is_first:
         print(path)
 
@@ -98,6 +131,7 @@ def score(
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    strict: StrictPicturesOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -109,7 +143,16 @@ def score(
 
     show_progress()
     scored = vaelab.score(
-        run, images, normal=normal, samples=samples, data=data, out=out, overwrite=overwrite, device=device
+        run,
+        images,
+        normal=normal,
+        samples=samples,
+        data=data,
+        out=out,
+        overwrite=overwrite,
+        strict=strict,
+        device=device,
+        warn=print_warning,
     )
     if as_json:
         print_json(vars(scored))
@@ -147,6 +190,7 @@ def edit(
     data: DataOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
+    strict: StrictPicturesOption = False,
 ) -> None:
     """Move images along the directions of attributes or classes: originals, reconstructions and edits on a .png.
 
@@ -159,6 +203,15 @@ def edit(
     show_progress()
     print(
         vaelab.edit(
-            run, images, attribute=attribute, by=by or 2.0, method=method, data=data, out=out, overwrite=overwrite
+            run,
+            images,
+            attribute=attribute,
+            by=by or 2.0,
+            method=method,
+            data=data,
+            out=out,
+            overwrite=overwrite,
+            strict=strict,
+            warn=print_warning,
         )
     )

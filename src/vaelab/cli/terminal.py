@@ -28,13 +28,23 @@ def _console() -> "Console":
 
 
 def print_json(content: Any) -> None:
-    """Content as JSON, for scripts."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+    """Content as JSON, for scripts; escaped as JSON does it where the output's encoding lacks a character."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2, default=str)
+    print(text)
 
 
 def print_note(text: str) -> None:
     """One sentence for the person, on stderr."""
     print(text, file=sys.stderr)
+
+
+def print_warning(text: str) -> None:
+    """One warning on stderr."""
+    print(f"vaelab: warning: {text}", file=sys.stderr)
 
 
 def table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -123,7 +133,7 @@ def print_warnings(event: "vaelab.Event") -> None:
     import vaelab
 
     if isinstance(event, vaelab.Note) and event.warning:
-        print(f"vaelab: warning: {event.text}", file=sys.stderr)
+        print_warning(event.text)
 
 
 class TrainingView:

@@ -32,7 +32,7 @@ from vaelab.data.npy import PixelFiles, open_pixels
 from vaelab.system.device import cache_dir, default_threads, progress
 from vaelab.system.files import write_atomic
 
-VERSION = 2
+VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""
 COLUMNS, FACTS, JOURNAL = "columns.npz", "pack.json", "journal.jsonl"
 SHARD_BYTES = 1 << 32

@@ -11,7 +11,10 @@ import numpy as np
 
 Item = tuple[str, str]
 """Where one picture lies: a folder, zip or parquet file, and its name (in a parquet file its row) there."""
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+_OTHER = (".avif", ".heic", ".heif", ".hif", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx")
+PICTURE_SUFFIXES = frozenset(_COMMON + _OTHER)
+"""Endings of the files that are looked at; what each of them is, its first bytes tell."""
 MOST_BYTES = 1 << 29
 """Of one picture's file, unpacked."""
 
@@ -23,8 +26,6 @@ class Unreadable(ValueError):
 def reason_of(error: Exception) -> str:
     """What a library complains of, as a person should read it."""
     text = " ".join(str(error).split())
-    if "cannot identify" in text:
-        return "not a picture, or damaged at its beginning"
     return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
 
 
@@ -52,6 +53,22 @@ def _read_file(path: Path) -> bytes:
         raise Unreadable("no file, but a folder, a pipe or a device")
     _check_bytes(state.st_size)
     return path.read_bytes()
+
+
+def read_head(item: Item, count: int) -> bytes:
+    """The first bytes of one file of a folder or zip; none where they cannot be had."""
+    container, name = item
+    path = Path(container, name)
+    try:
+        if Path(container).is_file():
+            with open_zip(container).open(name) as entry:
+                return entry.read(count)
+        if not path.is_file():  # opening a pipe would wait for ever
+            return b""
+        with path.open("rb") as file:
+            return file.read(count)
+    except Exception:  # zipfile raises several types for damage, encryption, unknown compression
+        return b""
 
 
 def _check_bytes(count: int) -> None:

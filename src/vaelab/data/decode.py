@@ -3,46 +3,35 @@
 Nothing here imports torch: worker processes load this module alone.
 """
 
-import io
 import os
 import signal
 import threading
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import Item, Unreadable, read_item, reason_of
+from vaelab.data.containers import Item, Unreadable, read_item
+from vaelab.data.contents import Source
+from vaelab.data.depths import Range, to_eight_bits
+from vaelab.data.formats import without_text
+from vaelab.data.opening import MAX_PIXELS, deep_values, opened, orientation, turn_upright
 
 Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
+T = TypeVar("T")
 Problem = tuple[int, str]
 """Position of a picture that cannot be used, and why."""
 
-KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""What Pillow may take a file for, whatever its ending; of others, some start programs."""
-MOST_PIXELS = 89_000_000
-"""Of one picture; larger ones are taken for decompression bombs."""
-SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
-ORIENTATION = 0x0112
-"""EXIF's tag; from 5 on the picture lies on its side."""
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""Orientation → what makes the picture upright."""
+MOST_BLOCKS = 256
+"""Blocks that one pixel of the result covers along an axis; more are averaged beforehand."""
+CACHED_ENTRIES = 1 << 14
+"""Size of the largest table of area averages that is kept for the next picture."""
 COLOURLESS = 6
 """Most that the channels of a grey picture differ by, for all that JPEG blurs."""
 
@@ -64,78 +53,92 @@ class Framing:
     """Width and height that ``box`` refers to."""
     boxed_only: bool = False
     """Refuse pictures of another size than ``boxed``."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse pictures with more pixels, before they are decoded."""
+    values: Range = "full"
+    """Which values become black and white, of pictures with more than 8 bits."""
 
 
-def decode(content: bytes, framing: Framing) -> NDArray[np.uint8]:
-    """The pixels ``[H, W, C]`` of a picture file: first frame, upright, on the background, shrunk by area averages.
+LOOKING = Framing(64, 64, 3, fit="pad")
+
+
+def decode(content: bytes, framing: Framing, page: int = 0) -> NDArray[np.uint8]:
+    """The pixels ``[H, W, C]`` of a picture file: one page, upright, on the background, shrunk by area averages.
 
     Unreadable says what is wrong with it, whatever Pillow raises.
     """
-    with _open_picture(content) as picture:
-        return _frame(_turn_upright(picture, framing), framing)
+    return decode_with_facts(content, framing, page)[0]
 
 
-def look(content: bytes) -> tuple[tuple[int, int], bool]:
-    """Height and width of a picture, upright, and whether it is grey; Unreadable where ``decode`` would refuse it."""
-    framing = Framing(64, 64, 3, fit="pad")
-    with _open_picture(content) as picture:
+def decode_with_facts(content: bytes, framing: Framing, page: int = 0) -> tuple[NDArray[np.uint8], Source]:
+    """The same, and what was found out about the picture."""
+
+    def read(picture: Image.Image, source: Source) -> NDArray[np.uint8]:
+        return _frame(_turn_upright(picture, framing, source), framing, source)
+
+    return _read(content, page, framing, read)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a picture is like, as far as it decides how a set of pictures is framed."""
+
+    size: tuple[int, int]
+    """Height and width, upright."""
+    is_grey: bool
+    source: Source
+    flat_on: tuple[Background, ...] = ()
+    """Backgrounds on which a picture with transparent parts is of one colour."""
+
+
+def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Range = "full") -> Look:
+    """What a picture is like; Unreadable where ``decode`` would refuse it.
+
+    ``values``: the range that it will be decoded with; "own" where that is to be found out.
+    """
+    framing = replace(LOOKING, max_pixels=max_pixels, values=values)
+
+    def read(picture: Image.Image, source: Source) -> Look:
         width, height = picture.size
-        pixels = _frame(_turn_upright(picture, framing), framing).astype(np.int16)
-        is_turned = _orientation(picture) >= 5  # of a TIFF Pillow has turned the size itself, and forgotten the tag
-    is_grey = int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= COLOURLESS
-    return (width, height) if is_turned else (height, width), is_grey
+        upright = _turn_upright(picture, framing, source)
+        pixels = _frame(upright, framing, source)
+        is_turned = orientation(picture) >= 5  # of a TIFF Pillow has turned the size itself, and forgotten the tag
+        spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+        flat_on: list[Background] = []
+        if source.is_transparent:
+            both: tuple[Background, ...] = ("white", "black")
+            on = {colour: _frame(upright, replace(framing, background=colour, fit="crop"), source) for colour in both}
+            flat_on = [colour for colour in both if (on[colour] == on[colour][0, 0]).all()]
+        size = (width, height) if is_turned else (height, width)
+        return Look(size, int(spread.max()) <= COLOURLESS, source, tuple(flat_on))
+
+    return _read(content, page, framing, read)[0]
 
 
-@contextmanager
-def _open_picture(content: bytes) -> Iterator[Image.Image]:
-    """The picture in a file's bytes; whatever Pillow raises about it is Unreadable."""
-    if not content:
-        raise Unreadable("empty file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, and about sizes that are checked here
-            with Image.open(io.BytesIO(content), formats=KINDS) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise Unreadable(f"{picture.width}×{picture.height} pixels; {_most_pixels()}")
-                yield picture
-    except Unreadable:
-        raise
-    except Image.DecompressionBombError:
-        raise Unreadable(f"far too many pixels; {_most_pixels()}") from None
-    except MemoryError:
-        raise Unreadable("too large for the memory of this machine") from None
-    except Exception as error:  # decoders raise a dozen types for broken files
-        raise Unreadable(reason_of(error)) from None
+def _read(content: bytes, page: int, framing: Framing, read: Callable[[Image.Image, Source], T]) -> tuple[T, Source]:
+    """What ``read`` makes of the picture in a file's bytes; a PNG that fails is tried again without its texts."""
+    while True:
+        source = Source()
+        try:
+            with opened(content, page, framing.max_pixels, framing.values, source) as picture:
+                return read(picture, source), source
+        except Unreadable:
+            lean = without_text(content)
+            if lean is None:
+                raise
+            content = lean
 
 
-def _most_pixels() -> str:
-    return f"more than {MOST_PIXELS // 10**6} million are taken for a decompression bomb"
-
-
-def _turn_upright(picture: Image.Image, framing: Framing) -> Image.Image:
-    """The picture turned as its EXIF says, decoded no larger than it has to be."""
+def _turn_upright(picture: Image.Image, framing: Framing, source: Source) -> Image.Image:
     if framing.boxed_only and picture.size != framing.boxed:
         raise Unreadable(f"{picture.width}×{picture.height} pixels instead of {framing.boxed[0]}×{framing.boxed[1]}")
-    if framing.box is None:
-        side = 2 * max(framing.height, framing.width)
-        picture.draft(None, (side, side))  # JPEG decodes to 1/2, 1/4 or 1/8 several times faster
-    picture.load()
-    turn = TURNS.get(_orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        found = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged metadata says nothing of the pixels
-        return 1
-    return found if isinstance(found, int) else 1
+    return turn_upright(picture, None if framing.box else 2 * max(framing.height, framing.width), source)
 
 
 # -- from a picture to pixels -----------------------------------------------------------------------------------------
 
 
-def _frame(picture: Image.Image, framing: Framing) -> NDArray[np.uint8]:
+def _frame(picture: Image.Image, framing: Framing, source: Source) -> NDArray[np.uint8]:
     target = inner = (framing.width, framing.height)
     box = (0, 0, *picture.size)
     if framing.box is not None and picture.size == framing.boxed:
@@ -145,7 +148,7 @@ def _frame(picture: Image.Image, framing: Framing) -> NDArray[np.uint8]:
     else:
         inner = _largest_within(picture.size, target)
     part = picture if box == (0, 0, *picture.size) else picture.crop(box)
-    pixels = _resize(_flatten(part, framing), inner)
+    pixels = _resize(_flatten(part, framing, source), inner)
     if inner == target:
         return pixels
     canvas = np.full((framing.height, framing.width, framing.channels), 255 * (framing.background == "white"), np.uint8)
@@ -184,28 +187,32 @@ def _resize(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
 def _area_averages(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The mean over the part of the picture that each pixel of the result covers, pixels on its border by their share.
 
-    Large pictures are averaged over blocks first, of which a result's pixel covers four or more along each axis. All in
-    whole numbers: the same bytes on every machine. (Pillow's BOX counts a pixel on the border as in or out.)
+    Large pictures are averaged over blocks first; a result's pixel covers four or more blocks along each axis, and at
+    most ``MOST_BLOCKS``. The arithmetic is in whole numbers and gives the same bytes on every machine. (Pillow's BOX
+    counts a pixel on the border as in or out.)
     """
     wide, high = picture.size
     block = max(1, min(wide // size[0], high // size[1]) // 4)
-    values = np.asarray(picture.reduce(block) if block > 1 else picture)
-    rows = _sums(values.reshape(*values.shape[:2], -1), high, size[1], block, np.int32)
+    across, down = (
+        max(block, length // (MOST_BLOCKS * count)) for length, count in zip((wide, high), size, strict=True)
+    )
+    values = np.asarray(picture.reduce((across, down)) if max(across, down) > 1 else picture)
+    rows = _sums(values.reshape(*values.shape[:2], -1), high, size[1], down, np.int32)
     whole = np.int32 if 255 * wide * high < 1 << 31 else np.int64
-    sums = _sums(rows.swapaxes(0, 1), wide, size[0], block, whole).swapaxes(0, 1)
+    sums = _sums(rows.swapaxes(0, 1), wide, size[0], across, whole).swapaxes(0, 1)
     return ((sums + wide * high // 2) // (wide * high)).astype(np.uint8)
 
 
 def _sums(values: NDArray[Any], length: int, count: int, block: int, kind: type[np.integer[Any]]) -> NDArray[Any]:
     """Along the first axis, ``length`` pixels in blocks: sums over each of ``count`` equal parts, in 1/count pixels."""
-    positions, shares = _shares(length, count, block)
+    is_small = count * (length // (block * count) + 2) <= CACHED_ENTRIES
+    positions, shares = (_cached_shares if is_small else _shares)(length, count, block)
     total = np.zeros((count, *values.shape[1:]), kind)
     for position, share in zip(positions, shares, strict=True):
         total += values[position] * share.astype(kind)[:, None, None]
     return total
 
 
-@lru_cache(64)
 def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The blocks that each part touches, ``[blocks, count]``, and how much of each it covers, in 1/count pixels."""
     begins = np.arange(count) * length
@@ -215,31 +222,24 @@ def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDA
     return np.minimum(touched, (length - 1) // block), np.maximum(covered, 0)
 
 
-def _flatten(picture: Image.Image, framing: Framing) -> Image.Image:
+_cached_shares = lru_cache(64)(_shares)
+
+
+def _flatten(picture: Image.Image, framing: Framing, source: Source) -> Image.Image:
     """Grey or RGB with 8 bits, transparent parts on the background."""
-    if picture.mode in SIXTEEN_BIT or picture.mode in ("I", "F"):
-        picture = Image.fromarray(_eight_bits(picture))
+    values = deep_values(picture, source)
+    if values is not None:
+        picture = Image.fromarray(to_eight_bits(values, framing.values, source))
     elif picture.has_transparency_data:
         picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         opacity = picture.getchannel("A")
-        if framing.background == "none" and np.asarray(opacity).min() < 255:
+        source.is_transparent = opacity.getextrema() != (255, 255)
+        if framing.background == "none" and source.is_transparent:
             raise Unreadable("has transparent parts; put it on a background first (digits are white on black)")
         behind = Image.new("RGB", picture.size, "black" if framing.background == "none" else framing.background)
         behind.paste(picture, mask=opacity)
         picture = behind
     return picture.convert("L" if framing.channels == 1 else "RGB")
-
-
-def _eight_bits(picture: Image.Image) -> NDArray[np.uint8]:
-    """16-bit values divided by 257, floating-point values in [0, 1] times 255."""
-    values = np.asarray(picture)
-    if picture.mode == "F":
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise Unreadable("floating-point pixels outside 0 … 1: their range is unknown, convert them first")
-        return (values * 255).round().astype(np.uint8)
-    if values.min() < 0 or values.max() > 65535:
-        raise Unreadable("pixels outside 0 … 65535: their range is unknown, convert them first")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 # -- what a worker does -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
@@ -31,27 +32,43 @@ Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 
+@dataclass
+class Skipped:
+    """Pictures that could not be read, noted while the others are read, and folders that could not be opened."""
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Row number → why."""
+    closed: list[tuple[str, str]] = field(default_factory=list)
+    """Folder and why, known before anything is read."""
+
+
 def read_pictures(
-    path: Path, image_shape: tuple[int, int, int], framing: Framing | None = None
+    path: Path, image_shape: tuple[int, int, int], framing: Framing | None = None, skipped: Skipped | None = None
 ) -> tuple[Images, Sequence[str]]:
     """Pictures at a model's size, each read when its pixels are asked for, and a name for each.
 
     ``path`` is one picture, a folder or .zip of them (searched through and through), a ``.npy``, or an ``.npz`` whose
     first array holds the images, which must have the model's size. ``framing`` says how pictures come to theirs (None:
-    cut to shape about the centre and resized, transparent parts refused). Pixels raise ValueError where they are read:
-    it names the first picture that cannot be.
+    cut to shape about the centre and resized, transparent parts refused). A picture that cannot be read is noted in
+    ``skipped`` when its pixels, which are then black, are asked for; without ``skipped`` ValueError names it, as it
+    does a folder that cannot be opened.
     """
-    if path.is_file() and path.suffix in (".npy", ".npz"):
+    if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
         pixels: PixelArray = _converted(path, image_shape)
-        return Images(pixels, source=str(path)), Numbered(path.name, len(pixels))
+        return Images(pixels, source=str(path)), Numbered(printable(path.name), len(pixels))
     found = scan(path)
+    closed = [(printable(name), reason) for name, reason in found.closed]
+    shut = f"{closed[0][0]} cannot be opened ({closed[0][1]})" if closed else ""
     if not found.entries:
         looked_for = ", ".join(sorted(PICTURE_SUFFIXES))
-        shut = f"; {printable(found.closed[0][0])} cannot be opened ({found.closed[0][1]})" if found.closed else ""
-        raise FileNotFoundError(f"{path}: no pictures in it (looked for {looked_for}){shut}")
+        raise FileNotFoundError(f"{path}: no pictures in it (looked for {looked_for}){shut and f'; {shut}'}")
+    if skipped is not None:
+        skipped.closed = closed
+    elif closed:
+        raise ValueError(f"{path}: {shut}")
     channels, height, width = image_shape
     items = [entry.item for entry in found.entries]
-    pixels = _pictures(path, items, framing or Framing(height, width, channels, background="none"))
+    pixels = _pictures(path, items, framing or Framing(height, width, channels, background="none"), skipped)
     return Images(pixels, source=str(path)), [shown(item) for item in items]
 
 
@@ -98,16 +115,21 @@ class Unread:
         return np.asarray(self[:], dtype)
 
 
-def _pictures(path: Path, items: Sequence[Item], framing: Framing) -> Unread:
+def _pictures(path: Path, items: Sequence[Item], framing: Framing, skipped: Skipped | None) -> Unread:
     """Picture files, decoded several at a time."""
+    black = np.zeros((framing.height, framing.width, framing.channels), np.uint8)
 
     def read_one(index: int) -> Pixels:
         item = items[index]
         try:
             return decode(read_item(item), framing)
         except Unreadable as error:
-            where = path if path.name == item[1] else path / shown(item)
-            raise ValueError(f"{where}: {error}") from None
+            reason = printable(str(error))
+        if skipped is not None:
+            skipped.reasons[index] = reason
+            return black
+        where = path if path.name == item[1] else path / shown(item)
+        raise ValueError(f"{where}: {reason}")
 
     def read(indices: Indices) -> Pixels:
         pixels = np.empty((len(indices), framing.height, framing.width, framing.channels), np.uint8)
@@ -178,7 +200,7 @@ def map_array(path: Path) -> NDArray[Any]:
     """
     try:
         with path.open("rb") as file:
-            if path.suffix == ".npy":
+            if path.suffix.lower() == ".npy":
                 return _map_npy(file)
             with zipfile.ZipFile(file) as archive, tempfile.TemporaryFile() as unpacked:
                 if not archive.namelist():

@@ -4,20 +4,26 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.system.files import writing_atomic
+from vaelab.system.files import NAME_BYTES, fit_name, writing_atomic
 
 ENDINGS = (".parquet", ".csv", ".npz")
 GROUP_ROWS, GROUP_BYTES = 1 << 14, 1 << 25
 """Of codes that are in memory before they go to the disk: the rows of a group in a .parquet."""
 
-Piece = Float[np.ndarray, "2 _ latent"]
-"""Means and log-variances of some images, float32."""
+
+class Piece(NamedTuple):
+    """The codes of some images."""
+
+    rows: Int[np.ndarray, " n"]
+    """Row numbers of the images, ascending from piece to piece; those that could not be read are missing."""
+    codes: Float[np.ndarray, "2 n latent"]
+    """Means and log-variances, float32."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +36,22 @@ class Rows:
 
 
 def write_codes(path: Path, rows: Rows, pieces: Iterable[Piece]) -> None:
-    """A table of the codes in ``pieces``, one row an image; its format is that of the ending.
+    """A table of the codes in ``pieces``, one row an image that is in them; its format is that of the ending.
 
     .parquet and .csv: columns image, label (where known), mean_1 …, log_var_1 …; memory for one group of rows.
-    .npz: arrays names, mean, log_var, labels (where known); it goes through ``pieces`` twice.
+    .npz: arrays names, mean, log_var, labels (where known); it goes through ``pieces`` several times.
     """
     with writing_atomic(path) as file:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             _write_arrays(file, rows, pieces)
         else:
-            _write_table(file, path.suffix, rows, pieces)
+            _write_table(file, path.suffix.lower(), rows, pieces)
 
 
 def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -> None:
     """A table of columns of one length, in the format of the ending: .parquet, .csv or .npz."""
     with writing_atomic(path) as file:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
             np.savez(file, **arrays)
             return
@@ -53,7 +59,7 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -
         from pyarrow import csv, parquet
 
         table = pyarrow.table(dict(columns))
-        parquet.write_table(table, file) if path.suffix == ".parquet" else csv.write_csv(table, file)
+        parquet.write_table(table, file) if path.suffix.lower() == ".parquet" else csv.write_csv(table, file)
 
 
 def _write_table(file: BinaryIO, ending: str, rows: Rows, pieces: Iterable[Piece]) -> None:
@@ -70,15 +76,12 @@ def _write_table(file: BinaryIO, ending: str, rows: Rows, pieces: Iterable[Piece
         if ending == ".parquet"
         else csv.CSVWriter(file, schema)
     )
-    start = 0
     with writer:
         for group in _groups(pieces, rows.latent_dim):
-            stop = start + group.shape[1]
-            values: list[Any] = [rows.names[start:stop]]
-            values += [] if rows.labels is None else [rows.labels[start:stop]]
-            values += [group[i, :, j] for i in range(2) for j in range(rows.latent_dim)]
+            values: list[Any] = [[rows.names[row] for row in group.rows.tolist()]]
+            values += [] if rows.labels is None else [rows.labels[group.rows]]
+            values += [group.codes[i, :, j] for i in range(2) for j in range(rows.latent_dim)]
             writer.write_table(pyarrow.table(values, schema=schema))
-            start = stop
 
 
 def _groups(pieces: Iterable[Piece], latent_dim: int) -> Iterator[Piece]:
@@ -87,24 +90,34 @@ def _groups(pieces: Iterable[Piece], latent_dim: int) -> Iterator[Piece]:
     waiting: list[Piece] = []
     for piece in pieces:
         waiting.append(piece)
-        if sum(part.shape[1] for part in waiting) >= enough:
-            yield np.concatenate(waiting, axis=1)
+        if sum(len(part.rows) for part in waiting) >= enough:
+            yield _join(waiting)
             waiting = []
-    if waiting:
-        yield np.concatenate(waiting, axis=1)
+    if any(len(part.rows) for part in waiting):
+        yield _join(waiting)
+
+
+def _join(pieces: Sequence[Piece]) -> Piece:
+    return Piece(
+        np.concatenate([piece.rows for piece in pieces]), np.concatenate([piece.codes for piece in pieces], axis=1)
+    )
 
 
 def _write_arrays(file: BinaryIO, rows: Rows, pieces: Iterable[Piece]) -> None:
-    count = len(rows.names)
-    spans = [slice(start, start + GROUP_ROWS) for start in range(0, count, GROUP_ROWS)]
-    letters = np.dtype(f"<U{max(max(map(len, rows.names[span])) for span in spans)}")
-    codes = np.dtype("<f4")
+    count, longest = 0, 1
+    for piece in pieces:
+        count += len(piece.rows)
+        longest = max(longest, *(len(rows.names[row]) for row in piece.rows.tolist()), 1)
+    letters, codes = np.dtype(f"<U{longest}"), np.dtype("<f4")
+    names = (np.array([rows.names[row] for row in piece.rows.tolist()], letters) for piece in pieces)
     with zipfile.ZipFile(file, "w") as archive:
-        _add_array(archive, "names", (count,), letters, (np.array(rows.names[span], letters) for span in spans))
+        _add_array(archive, "names", (count,), letters, names)
         for i, word in enumerate(("mean", "log_var")):
-            _add_array(archive, word, (count, rows.latent_dim), codes, (piece[i].astype(codes) for piece in pieces))
+            parts = (piece.codes[i].astype(codes) for piece in pieces)
+            _add_array(archive, word, (count, rows.latent_dim), codes, parts)
         if rows.labels is not None:
-            _add_array(archive, "labels", (count,), np.dtype("<i8"), [rows.labels.astype("<i8")])
+            labels = rows.labels.astype("<i8")
+            _add_array(archive, "labels", (count,), labels.dtype, (labels[piece.rows] for piece in pieces))
 
 
 def _add_array(
@@ -127,14 +140,16 @@ class Parts:
     """Codes on the disk between encoding and the table: a hidden file for each rank, beside what they will become."""
 
     def __init__(self, path: Path, num_ranks: int) -> None:
-        self._files = [path.with_name(f".{path.name}.rank-{rank}.part") for rank in range(num_ranks)]
+        name = fit_name(path.name, NAME_BYTES - len("..rank-12345.part"))
+        self._files = [path.with_name(f".{name}.rank-{rank}.part") for rank in range(num_ranks)]
 
     def write(self, rank: int, pieces: Iterable[Piece]) -> None:
         """Keep the pieces of one rank."""
         self._files[rank].parent.mkdir(parents=True, exist_ok=True)
         with self._files[rank].open("wb") as file:
             for piece in pieces:
-                np.save(file, piece)
+                np.save(file, piece.rows)
+                np.save(file, piece.codes)
 
     def __iter__(self) -> Iterator[Piece]:
         """The pieces of all ranks in their order, one of them in memory at a time."""
@@ -142,8 +157,7 @@ class Parts:
             with path.open("rb") as file:
                 size = path.stat().st_size
                 while file.tell() < size:
-                    piece: Piece = np.load(file)
-                    yield piece
+                    yield Piece(np.load(file), np.load(file))
 
     def remove(self, rank: int) -> None:
         """Let what a rank has kept go."""

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vaelab.system.files import write_atomic
+from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
+from vaelab.system.partials import PARTIAL_ENDING, partial_folder
 
 MANIFEST, FORMAT = "manifest.json", 1
 START = 4096
@@ -62,8 +62,8 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     former = _former_files(path) or set()
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as beside:
-            whole = Path(beside) / path.name
+        with partial_folder(path.parent, fit_name(path.name, NAME_BYTES - len(PARTIAL_ENDING))) as beside:
+            whole = beside / path.name
             for name, content in files.items():
                 write_atomic(whole / name, content)
             whole.rename(path)

@@ -49,10 +49,15 @@ MOST_LOST = 0.75
 """Grey levels, of 255, by which a figure may differ in the mean when it is kept in 256 colours."""
 
 
+LITERAL_TEXT: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}
+"""Matplotlib's settings under which every text is drawn as it stands: a class may be called ``a$$b``."""
+
+
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib's settings for every figure of vaelab."""
+    """Matplotlib's settings for every figure of vaelab. No text is read as mathematics."""
     settings: dict[Any, Any] = {
+        **LITERAL_TEXT,
         "font.size": 11,
         "axes.titlesize": 12,
         "axes.titlelocation": "left",
@@ -103,15 +108,26 @@ def render(figure: Figure, words: dict[str, str]) -> bytes:
     its looks (photographs do not)."""
     canvas: Any = FigureCanvasAgg(figure)
     packed, texts = io.BytesIO(), PngInfo()
-    with missing_letters():
+    with missing_letters(), matplotlib.rc_context(LITERAL_TEXT):
         canvas.draw()
     for key, value in {"Software": "vaelab", **words}.items():
-        texts.add_itxt(key, value)
+        texts.add_itxt(key, clean_text(value))
     whole = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     lost = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(whole)).mean()
     (few if lost < MOST_LOST else whole).save(packed, "PNG", pnginfo=texts, dpi=(DPI, DPI))
     return packed.getvalue()
+
+
+def clean_text(text: str) -> str:
+    """``text`` without what no font can draw: lone surrogates (names that are not UTF-8) and control characters."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in whole)
+
+
+def latent_name(latent: int) -> str:
+    """The name of a latent, counted from 0, with its number as a subscript: z₁ for 0."""
+    return "z" + str(latent + 1).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def class_colormap(count: int) -> ListedColormap:

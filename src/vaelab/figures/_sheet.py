@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from vaelab.figures import DPI, FAINT, INK, house_style, missing_letters
+from vaelab.figures import DPI, FAINT, INK, clean_text, house_style, missing_letters
 
 WORDS, SMALL = 10, 8
 """Sizes of words in points: beside and above pictures, under them."""
@@ -37,7 +37,16 @@ def sheet_figure(
     ``row_words`` stand at the left, all but their first line small; ``column_words`` above, for each block one a column
     or one for all of it; ``under`` below each picture of the first block, row by row.
     """
-    blocks = _fit(blocks, cell)
+    row_words, under = [clean_text(word) for word in row_words], [clean_text(word) for word in under]
+    column_words = [[clean_text(word) for word in words] for words in column_words]
+    with house_style():
+        return _draw_sheet(_fit(blocks, cell), row_words, column_words, under)
+
+
+def _draw_sheet(
+    blocks: Sequence[Pictures], row_words: Sequence[str], column_words: Sequence[Sequence[str]], under: Sequence[str]
+) -> Figure:
+    """Blocks of the size at which they are drawn, with their words."""
     rows, _, height, width, _ = blocks[0].shape
     gap = max(3, width // 40)
     beside = [_beside(word) for word in row_words]
@@ -84,14 +93,13 @@ class _Page:
 
     def __init__(self, sheet: UInt8[np.ndarray, "height width 3"]) -> None:
         self._height, self._width = sheet.shape[:2]
-        with house_style():
-            self.figure = Figure(figsize=(self._width / DPI, self._height / DPI))
+        self.figure = Figure(figsize=(self._width / DPI, self._height / DPI))
         self.figure.set_layout_engine("none")
         self.figure.figimage(sheet)
 
     def write(self, x: float, y: float, word: str, **style: Any) -> None:
-        """Words as they stand, without mathematics: people name their classes as they like."""
-        settings = {"fontsize": WORDS, "color": INK, "parse_math": False, "linespacing": 1.15, **style}
+        """Draw words as they stand: people name their classes as they like."""
+        settings = {"fontsize": WORDS, "color": INK, "linespacing": 1.15, **style}
         self.figure.text(x / self._width, 1 - y / self._height, word, **settings)
 
 
@@ -126,7 +134,7 @@ def _line(size: float) -> float:
 
 def _width(words: str, size: float) -> int:
     """Pixels that the longest line takes."""
-    lines = [line.replace("$", "S") for line in words.split("\n") if line.strip()]  # two of $ would be mathematics
+    lines = [line for line in words.split("\n") if line.strip()]
     with missing_letters():
         inches = [TextPath((0, 0), line, size=size).get_extents().width / 72 for line in lines]
     return round(max(inches, default=0) * DPI)

@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from vaelab.figures import BLUE, FAINT, INK, Arrays, house_style
+from vaelab.figures import BLUE, FAINT, INK, Arrays, clean_text, house_style
 
 TITLE = "Comparison"
 ORDER = 90
@@ -20,7 +20,7 @@ LINE = 0.27
 
 def draw(arrays: Arrays) -> Figure:
     """Small panels of points with the recipes named at the left of each row of panels, and the mean at the right."""
-    labels, panels = arrays["labels"], arrays["panels"]
+    labels, panels = [clean_text(label) for label in arrays["labels"]], arrays["panels"]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     longest = max(len(label) for label in labels)
@@ -34,7 +34,7 @@ def draw(arrays: Arrays) -> Figure:
                 continue
             _panel(axes, panels[i], len(labels))
             if i % columns == 0:
-                axes.set_yticks(range(len(labels)), labels, color=INK, fontsize=10, parse_math=False)
+                axes.set_yticks(range(len(labels)), labels, color=INK, fontsize=10)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vaelab.data.images import Images
-from vaelab.figures import BLUE, FAINT, INK, Arrays, class_colormap, house_style
+from vaelab.figures import BLUE, FAINT, INK, Arrays, class_colormap, clean_text, house_style, latent_name
 from vaelab.models.codes import encode_images, principal_axes
 from vaelab.models.vae import VAE
 
@@ -75,7 +75,7 @@ def _name_classes(axes: Axes, arrays: Arrays) -> None:
         text = axes.text(
             float(centre[0]),
             float(centre[1]),
-            names[label] if names else str(label),
+            clean_text(names[label]) if names else str(label),
             fontsize=17 if all(len(name) <= 2 for name in names) else 12,
             fontweight="bold",
             color=INK,
@@ -111,8 +111,8 @@ def _frame(axes: Axes, arrays: Arrays) -> None:
         angle = np.linspace(0, 2 * np.pi, 200)
         for radius in (1, 2, 3):
             axes.plot(radius * np.cos(angle), radius * np.sin(angle), color=FAINT, linewidth=0.8, linestyle=(0, (4, 4)))
-        axes.set_xlabel("$z_1$")
-        axes.set_ylabel("$z_2$" if arrays["latent_dim"] > 1 else "")
+        axes.set_xlabel(latent_name(0))
+        axes.set_ylabel(latent_name(1) if arrays["latent_dim"] > 1 else "")
         axes.set_title("Codes of the training set (posterior means)")
     else:
         shares = [f"{100 * share:.0f} % of the variance" for share in arrays["share"]]

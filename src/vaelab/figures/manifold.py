@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.pictures import tile
-from vaelab.figures import Arrays, house_style, show_picture
+from vaelab.figures import Arrays, house_style, latent_name, show_picture
 from vaelab.models.codes import prior_grid, prior_quantiles
 from vaelab.models.vae import VAE
 
@@ -41,8 +41,8 @@ def draw(arrays: Arrays) -> Figure:
         shown = np.linspace(0, SIDE - 1, 7).round().astype(int)
         axes.set_xticks((shown + 0.5) * width - 0.5, [_tick(float(axis[i])) for i in shown])
         axes.set_yticks((shown + 0.5) * height - 0.5, [_tick(float(axis[::-1][i])) for i in shown])
-        axes.set_xlabel("$z_1$")
-        axes.set_ylabel("$z_2$")
+        axes.set_xlabel(latent_name(0))
+        axes.set_ylabel(latent_name(1))
         axes.set_title("Decoded over the prior's quantiles")
     return figure
 

@@ -15,7 +15,18 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from vaelab.figures import BLUE, CLASS_COLOURS, FAINT, GREEN, INK, ORANGE, Arrays, house_style
+from vaelab.figures import (
+    BLUE,
+    CLASS_COLOURS,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    Arrays,
+    clean_text,
+    house_style,
+    missing_letters,
+)
 
 TITLE = "Rate and distortion"
 ORDER = 91
@@ -29,7 +40,7 @@ Points = Float[np.ndarray, "_ 2"]
 
 def draw(arrays: Arrays) -> Figure:
     """A line through the means of the settings, each named by its value, inside a band of confidence."""
-    with house_style():
+    with house_style(), missing_letters():  # names are measured while they are placed
         figure = Figure(figsize=(8.4, 6.2))
         axes = figure.subplots()
         has_band = False
@@ -37,7 +48,7 @@ def draw(arrays: Arrays) -> Figure:
             has_band |= _series(axes, series, colour)
         axes.set_xlabel("rate: KL, nats per image")
         axes.set_ylabel("distortion: reconstruction, nats per image")
-        axes.set_title(f"Rate and distortion on held-out images, by {arrays['swept']}")
+        axes.set_title(f"Rate and distortion on held-out images, by {clean_text(arrays['swept'])}")
         axes.margins(0.09)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -108,9 +119,9 @@ def _name_points(axes: Axes, arrays: Arrays) -> None:
         points = series["points"]
         for point in [points[0], points[-1], *points[1:-1]][: len(points)]:
             name = axes.annotate(
-                point["label"], (float(np.mean(point["rate"])), float(np.mean(point["distortion"]))), xytext=(7, 6),
-                textcoords="offset points", fontsize=11, fontweight="bold", color=INK if single else colour, zorder=5,
-                parse_math=False, path_effects=[effects.withStroke(linewidth=2.5, foreground="white")],
+                clean_text(point["label"]), (float(np.mean(point["rate"])), float(np.mean(point["distortion"]))),
+                xytext=(7, 6), textcoords="offset points", fontsize=11, fontweight="bold", zorder=5,
+                color=INK if single else colour, path_effects=[effects.withStroke(linewidth=2.5, foreground="white")],
             )  # fmt: skip
             box = name.get_window_extent()
             if any(box.overlaps(other) for other in taken):
@@ -162,7 +173,7 @@ def _legend(axes: Axes, arrays: Arrays, has_band: bool) -> None:
     handles: list[Any] = []
     if not single:
         handles = [
-            Line2D([], [], color=colour, linewidth=1.8, marker="o", markersize=6, label=one["label"])
+            Line2D([], [], color=colour, linewidth=1.8, marker="o", markersize=6, label=clean_text(one["label"]))
             for one, colour in zip(series, _colours(len(series)), strict=True)
         ]
     if seeds > 1:
@@ -174,4 +185,7 @@ def _legend(axes: Axes, arrays: Arrays, has_band: bool) -> None:
     if has_band:
         handles.append(Patch(facecolor=colour, alpha=0.25, label="95 % t-interval of the mean, each way"))
     if handles:
-        axes.legend(handles=handles, loc="upper right", fontsize=10)
+        labels = [str(handle.get_label()) for handle in handles]
+        legend = axes.legend(handles, ["·"] * len(labels), loc="upper right", fontsize=10)
+        for text, label in zip(legend.get_texts(), labels, strict=True):
+            text.set_text(label)  # Matplotlib leaves labels that begin with "_" out of a legend

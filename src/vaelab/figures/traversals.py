@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.pictures import tile
-from vaelab.figures import Arrays, house_style, show_picture
+from vaelab.figures import Arrays, house_style, latent_name, show_picture
 from vaelab.models.codes import encode_images, traverse
 from vaelab.models.vae import VAE
 
@@ -46,7 +46,7 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_axis_on()
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        rows = [f"$z_{{{j + 1}}}$   {kl:.2f}" for j, kl in zip(arrays["latents"], arrays["kl"], strict=True)]
+        rows = [f"{latent_name(int(j))}   {kl:.2f}" for j, kl in zip(arrays["latents"], arrays["kl"], strict=True)]
         axes.set_yticks(np.arange(len(rows)) * height + height / 2, rows)
         columns = [f"{value:+.1f}".replace("-", "−").replace("+0.0", "0") for value in values]
         axes.set_xticks(np.arange(len(columns)) * width + width / 2, columns)

@@ -1,12 +1,12 @@
 """Downloads: several mirrors in turn, timeouts, retries, own check of the content, never half a file."""
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from vaelab.system.device import Progress, progress
+from vaelab.system.partials import partial_folder
 
 TIMEOUT_SECONDS = 20.0
 """How long a server may stay silent, on connecting and between two pieces."""
@@ -42,8 +42,8 @@ def _try(url: str, target: Path, check: Callable[[bytes], None], timeout: float)
     import requests
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
-        partial = Path(folder) / target.name
+    with partial_folder(target.parent, target.name) as folder:
+        partial = folder / target.name
         try:
             with progress(f"downloading {target.name}", None) as bar:
                 pooch.HTTPDownloader(progressbar=_Bar(bar), timeout=timeout)(url, str(partial), None)

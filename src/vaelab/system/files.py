@@ -1,57 +1,174 @@
-"""Files that are whole or not there: atomic writes, digests, and tensor files that notice a flipped bit."""
+"""Atomic writes, and readers that check what they read: regular files, JSON, tensors with a SHA-256."""
 
 import hashlib
 import json
 import os
-import tempfile
+import re
+import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from vaelab.system.partials import PARTIAL_ENDING, partial_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
+NAME_BYTES = 255
+"""Longest file name, in bytes of UTF-8, that common file systems take."""
+ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _ASKING = threading.Lock()
+MAX_JSON_BYTES = 1 << 28
+"""Larger JSON files are refused: vaelab writes none of that size."""
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class DamagedFile(ValueError):
-    """A file whose content is not what was written."""
+    """A file whose content is not what was written; ``path``, ``reason`` and ``remedy`` are attributes."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{path} is damaged: {reason}{f'; {remedy}' if remedy else ''}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+    def __reduce__(self) -> tuple[type["DamagedFile"], tuple[Path, str, str]]:
+        return type(self), (self.path, self.reason, self.remedy)
+
+
+class NotAFile(ValueError):
+    """A path that names a folder, a pipe, a socket or a device where a file is needed."""
+
+
+def check_file(path: Path) -> os.stat_result:
+    """The ``stat`` of a regular file. NotAFile for anything else, FileNotFoundError if there is nothing.
+
+    Call this before you open a path that a user named: opening a named pipe waits for a writer for ever.
+    """
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        kind = KINDS.get(stat.S_IFMT(state.st_mode), "something else")
+        raise NotAFile(f"{path} is {kind}, not a file")
+    return state
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file. ValueError if it has more than ``max_bytes``; NotAFile as ``check_file``."""
+    check_file(path)
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} has more than {max_bytes:,} bytes")
+    return content
+
+
+def read_json(path: Path, model: type[T], *, remedy: str = "remove it") -> T:
+    """The content of a JSON file as ``model``: a class that pydantic validates (BaseModel, dataclass, ``dict`` …).
+
+    Raises DamagedFile with ``remedy`` if the file is not UTF-8, not JSON, of another shape, larger than
+    ``MAX_JSON_BYTES`` or not a regular file; OSError if it cannot be read.
+    """
+    from pydantic import ValidationError
+
+    try:
+        content = json.loads(read_bytes(path, MAX_JSON_BYTES))
+        found: T = _adapter(cast("Hashable", model)).validate_python(content)
+        return found
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedFile(path, f"{where}: {first['msg']}" if where else first["msg"], remedy) from None
+    except RecursionError:
+        raise DamagedFile(path, "its values are nested too deeply", remedy) from None
+    except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
+        raise DamagedFile(path, str(error), remedy) from None
+
+
+@lru_cache(64)
+def _adapter(model: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write ``content`` so that ``path`` holds either the old or the new content, whenever the process dies."""
+    """Write ``content`` so that ``path`` holds either the old or the new content, whenever the process dies.
+
+    Text is written as UTF-8. Halves of characters, which stand for bytes of file names that are not UTF-8, are escaped
+    (``\\udcff``), which JSON reads back as they were.
+    """
     with writing_atomic(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 @contextmanager
 def writing_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes."""
+    """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes.
+
+    What a killed process left of the same file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with partial_file(path.parent, _cut(path.name, NAME_BYTES - len(PARTIAL_ENDING))) as (handle, partial):
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
 
 
 def free_path(path: Path) -> Path:
-    """``path``, or the first of ``path-2``, ``path-3`` … that does not exist yet."""
-    count, candidate = 1, path
-    while candidate.exists():
+    """``path``, or the first of ``path-2``, ``path-3`` … that does not exist yet; long names are shortened."""
+    stem, ending = split_ending(path.name)
+    count, candidate = 1, path.with_name(fit_name(path.name))
+    while os.path.lexists(candidate):
         count += 1
-        candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
+        candidate = path.with_name(fit_name(f"{stem}-{count}{ending}"))
     return candidate
+
+
+def fit_name(name: str, most: int = NAME_BYTES) -> str:
+    """``name``, shortened to ``most`` bytes of UTF-8 where it is longer.
+
+    A shortened name keeps its beginning and its ending, with a digest of the whole name between them, so that different
+    names stay different.
+    """
+    if _size(name) <= most:
+        return name
+    stem, ending = split_ending(name)
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    tail = f"-{digest}{ending}"
+    return _cut(stem, most - _size(tail)).rstrip(" .-") + tail
+
+
+def split_ending(name: str) -> tuple[str, str]:
+    """A file name without its ending, and the ending with its dot; ``.steps=60`` is none, since it is no word."""
+    stem, dot, ending = name.rpartition(".")
+    return (stem, dot + ending) if stem and ENDING.fullmatch(dot + ending) else (name, "")
+
+
+def _size(name: str) -> int:
+    return len(name.encode("utf-8", "surrogatepass"))
+
+
+def _cut(name: str, most: int) -> str:
+    """The longest beginning of a name that takes at most ``most`` bytes."""
+    while _size(name) > most:
+        name = name[:-1]
+    return name
 
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str, object]) -> None:
@@ -65,30 +182,49 @@ def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str
     write_atomic(path, save(arrays, {"vaelab": header}))
 
 
-def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, object]]":
-    """Tensors and facts of a file that ``save_tensors`` wrote; DamagedFile when a single bit differs.
+def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], dict[str, object]]":
+    """The tensors and facts of a file that ``save_tensors`` wrote. Nothing in the file is executed.
 
-    Nothing in the file is executed.
+    Raises DamagedFile with ``remedy`` if a single bit differs; FileNotFoundError if there is no file.
     """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such run or file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with _utf8_name(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError, MemoryError, OverflowError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged, or none of vaelab's files ({error})") from None
+        raise DamagedFile(path, f"no safetensors file, or cut off ({error})", remedy) from None
     try:
         header = json.loads(metadata["vaelab"])
         digest, text = str(header["sha256"]), str(header["facts"])
-    except (KeyError, TypeError, ValueError):
-        raise DamagedFile(f"{path} was not written by vaelab, or its header is damaged") from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise DamagedFile(
+            path, "vaelab's header in it cannot be read; vaelab may not have written it", remedy
+        ) from None
     if digest != _digest(arrays, text):
-        raise DamagedFile(f"{path} is damaged: its SHA-256 does not match its content")
-    facts: dict[str, object] = json.loads(text)
+        raise DamagedFile(path, "its SHA-256 does not match its content", remedy)
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise DamagedFile(path, "the facts in its header are not a JSON object", remedy)
     return arrays, facts
+
+
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[Path]:
+    """A name of the file for a library that takes only UTF-8: its own, or that of a descriptor while it is open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/dev/fd/{file.fileno()}")
+    else:
+        yield path
 
 
 def _digest(arrays: "Mapping[str, Tensor]", text: str) -> str:

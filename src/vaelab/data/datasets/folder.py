@@ -4,7 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -12,15 +12,18 @@ import numpy as np
 from annotated_types import Ge, Le, Len
 
 from vaelab.data.cache import CannotRead, Pack, Source, check_items, pack, remembered
-from vaelab.data.containers import PICTURE_SUFFIXES, Unreadable, printable, read_item, shown
-from vaelab.data.decode import Background, Fit, Framing, look
+from vaelab.data.containers import PICTURE_SUFFIXES, Unreadable, printable, read_head, read_item, shown
+from vaelab.data.decode import Background, Fit, Framing, Look, look
+from vaelab.data.formats import HEAD_BYTES, PLUGINS, identify
 from vaelab.data.images import SMALLEST_SIDE, About, Images
+from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.scan import Entry, Scan, digest, hashed, holds_picture, scan
 from vaelab.system.device import progress
 
 Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
 Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
 Channels = Literal["auto", "grey", "rgb"]
+MaxPixels = Annotated[int, Ge(1), Le(2_000_000_000)]
 
 ABOUT = About(
     title="Your own pictures",
@@ -59,6 +62,7 @@ def load(
     channels: Channels = "auto",
     fit: Fit = "crop",
     background: Background = "white",
+    max_pixels: MaxPixels = MAX_PIXELS,
     strict: bool = False,
 ) -> Images:
     """The pictures of ``split`` at one size, packed in the cache.
@@ -66,7 +70,8 @@ def load(
     ``size``: height and width, or one number for both; "auto": 64, or the pictures' own where they are smaller.
     ``channels``: "auto": grey where all pictures looked at are. ``strict``: ValueError where a picture cannot be read,
     which else is left out. Subfolders are classes. Folders train and val (or valid, test) are the splits; without them
-    about one picture in ten is held out, chosen by its name alone.
+    about one picture in ten is held out, chosen by its name alone. ``max_pixels``: pictures with more are not decoded
+    and count as unreadable.
     """
     if split not in ABOUT.splits:
         raise ValueError(f"folder has the splits train and test; there is no split {split!r}")
@@ -75,7 +80,7 @@ def load(
     found, order = _survey(data_dir, split)
     if strict and found.closed:
         raise ValueError(f"{data_dir}: {_closed(found)}; {LENIENT}")
-    framing = _framing(found.entries, size, channels, fit, background)
+    framing = _framing(found.entries, size, channels, Framing(0, 0, 0, fit, background, max_pixels=max_pixels))
     entries = order.splits[split]
     key = {
         "data": "folder",
@@ -112,7 +117,7 @@ def _nothing(found: Scan) -> str:
     what = f"; {len(found.others):,} other files, such as {printable(found.others[0])}" if found.others else ""
     packed = next((name for name in found.others if name.lower().endswith(".zip")), None)
     hint = f": name the .zip itself, --data {printable(str(found.root / packed))}" if packed else ""
-    return f"{found.root}: no pictures here (PNG, JPEG, WebP, TIFF, BMP, GIF){what}{hint}"
+    return f"{found.root}: no pictures here ({', '.join(PLUGINS)}){what}{hint}"
 
 
 def _closed(found: Scan) -> str:
@@ -141,32 +146,35 @@ def _notes(found: Scan, packed: Pack, rule: str, framing: Framing, split: str) -
 # -- size and colour --------------------------------------------------------------------------------------------------
 
 
-def _framing(entries: list[Entry], size: Size, channels: Channels, fit: Fit, background: Background) -> Framing:
-    """What is asked for, and where it is left open what suits the pictures."""
+def _framing(entries: list[Entry], size: Size, channels: Channels, others: Framing) -> Framing:
+    """``others`` with size and channels as asked for, or as they suit the pictures."""
     if size == "auto" or channels == "auto":
-        suits = remembered({"data": "folder", "files": digest(entries)}, lambda: _look(entries))
+        key = {"data": "folder", "files": digest(entries), "max_pixels": others.max_pixels}
+        suits = remembered(key, lambda: _look(entries, others.max_pixels))
     height, width = suits["size"] if size == "auto" else (size, size) if isinstance(size, int) else size
     is_single = channels == "grey" or (channels == "auto" and suits["grey"])
-    return Framing(height, width, 1 if is_single else 3, fit, background)
+    return replace(others, height=height, width=width, channels=1 if is_single else 3)
 
 
-def _look(entries: list[Entry]) -> dict[str, Any]:
+def _look(entries: list[Entry], max_pixels: int) -> dict[str, Any]:
     """The size that suits some pictures spread over all, and whether every one of them is grey."""
     chosen = np.unique(np.linspace(0, len(entries) - 1, LOOKED_AT).round().astype(int))
     with progress("looking at pictures", len(chosen)) as bar:
         looks = []
         for i in chosen:
-            looks.append(_look_at(entries[i]))
+            looks.append(_look_at(entries[i], max_pixels))
             bar.advance(1)
     seen = list(filter(None, looks))
-    if not seen:  # all of those are broken: the first that is not; if there is none, packing says why
-        seen = [next(filter(None, map(_look_at, entries)), ((USUAL_SIDE, USUAL_SIDE), True))]
-    return {"size": _size_for([size for size, _ in seen]), "grey": all(grey for _, grey in seen)}
+    if not seen:  # all of those are broken: the first that is not
+        seen = list(itertools.islice(filter(None, (_look_at(entry, max_pixels) for entry in entries)), 1))
+    if not seen:  # packing says why
+        return {"size": (USUAL_SIDE, USUAL_SIDE), "grey": True}
+    return {"size": _size_for([look.size for look in seen]), "grey": all(look.is_grey for look in seen)}
 
 
-def _look_at(entry: Entry) -> tuple[tuple[int, int], bool] | None:
+def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | None:
     try:
-        return look(read_item(entry.item))
+        return look(read_item(entry.item), max_pixels=max_pixels)
     except Unreadable:
         return None
 
@@ -293,11 +301,16 @@ def _source(entries: list[Entry], order: Order, framing: Framing, strict: bool) 
 
 
 def framing(
-    image_shape: tuple[int, int, int], *, fit: Fit = "crop", background: Background = "white", **others: Any
+    image_shape: tuple[int, int, int],
+    *,
+    fit: Fit = "crop",
+    background: Background = "white",
+    max_pixels: int = MAX_PIXELS,
+    **others: Any,
 ) -> Framing:
     """How other pictures come to the shape that a model was trained on."""
     channels, height, width = image_shape
-    return Framing(height, width, channels, fit, background)
+    return Framing(height, width, channels, fit, background, max_pixels=max_pixels)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------
@@ -314,8 +327,24 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
         yield printable(name), f"cannot be opened ({reason})"
     for name in found.repeated:
         yield printable(name), "ok, left out: a link to a folder that is read already"
-    endings = Counter(PurePosixPath(name).suffix for name in found.others)
-    for ending, count in endings.most_common():
-        kind = f"with {printable(ending)}" if ending else "without an ending"
-        yield f"{count:,} file{'' if count == 1 else 's'} {kind}", "ok, left out: not a picture's ending"
+    yield from _check_others(found)
     yield f"{len(found.entries) - len(broken):,} of {len(found.entries):,} pictures", "ok"
+
+
+def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
+    """What the files without a picture's ending are: those that are pictures by their first bytes are to be renamed."""
+    kinds: dict[str, Counter[str]] = {}
+    for name in found.others:
+        kind = identify(read_head((str(found.root), name), HEAD_BYTES)) or ""
+        kinds.setdefault(PurePosixPath(name).suffix, Counter())[kind] += 1
+    for ending, counts in sorted(kinds.items(), key=lambda pair: -pair[1].total()):
+        words = f"with {printable(ending)}" if ending else "without an ending"
+        if num_others := counts.pop("", 0):
+            yield f"{num_others:,} file{'' if num_others == 1 else 's'} {words}", "ok, left out: not a picture's ending"
+        for kind, count in counts.most_common():
+            subject = f"{count:,} {kind} picture{'' if count == 1 else 's'} {words}"
+            yield subject, f"left out: vaelab looks for files with endings such as {_ending(kind)}; rename them"
+
+
+def _ending(kind: str) -> str:
+    return {"JPEG": ".jpg", "TIFF": ".tif", "PNM": ".pgm", "JPEG 2000": ".jp2"}.get(kind, f".{kind.lower()}")

@@ -1,0 +1,167 @@
+"""Formats of picture files, told from their first bytes. Imports no torch, as decoding.py."""
+
+import ctypes
+import io
+import logging
+import struct
+from collections.abc import Callable
+from functools import cache
+
+from PIL import Image, UnidentifiedImageError, _imaging, features
+
+from vaelab.data import tiff
+from vaelab.data.containers import Unreadable
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr; they are raised as well
+
+PLUGINS = {
+    "PNG": "PNG",
+    "JPEG": "JPEG",
+    "WebP": "WEBP",
+    "BMP": "BMP",
+    "TIFF": "TIFF",
+    "GIF": "GIF",
+    "AVIF": "AVIF",
+    "PNM": "PPM",
+    "JPEG 2000": "JPEG2000",
+    "HEIC": "HEIF",
+}
+"""Format → the only Pillow plugin that may open it; other plugins start programs."""
+OPTIONAL = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}
+"""Format → the feature that Pillow may have been built without."""
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
+SIGNATURES = (
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (0, b"BM", "BMP"),
+    *((0, start, "TIFF") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (8, b"WEBP", "WebP"),
+    *((0, start, "PNM") for start in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")),
+)
+FOREIGN = (
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript file"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"\0\0\1\0", "a Windows icon"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (0, b"DDS ", "a DDS texture"),
+    (0, b"qoif", "a QOI picture"),
+    (0, b"P7\n", "a PAM picture"),
+    (0, b"PF\n", "a PFM picture in colour"),
+    (0, b"v/1\x01", "an OpenEXR picture"),
+    (0, b"#?RADIANCE", "a Radiance picture"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x89HDF", "an HDF5 file"),
+    (0, b"PK\3\4", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM video"),
+    (8, b"AVI ", "an AVI video"),
+    (4, b"ftyp", "a video, or another file of the MP4 family"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS, whose content was not downloaded"),
+)
+MARKUP = ((b"<!doctype html", "a web page"), (b"<html", "a web page"), (b"<svg", "an SVG drawing"), (b"<?xml", "XML"))
+HEAD_BYTES = 512
+"""Bytes that ``identify`` and ``name_foreign`` look at."""
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+HEIC_REMEDY = "a HEIC picture, which needs pillow-heif: pip install 'vaelab[heic]'"
+
+
+def identify(head: bytes) -> str | None:
+    """The format, one of ``PLUGINS``, of a file with these first bytes; None if it is no picture that vaelab reads."""
+    if head[4:8] == b"ftyp":
+        size = int.from_bytes(head[:4], "big")
+        brands = {head[8:12]} | {head[i : i + 4] for i in range(16, min(size, HEAD_BYTES), 4)}
+        if brands & AVIF_BRANDS:
+            return "AVIF"
+        return "HEIC" if brands & HEIC_BRANDS else None
+    return next((name for start, magic, name in SIGNATURES if head[start : start + len(magic)] == magic), None)
+
+
+def name_foreign(head: bytes) -> str | None:
+    """What a file with these first bytes is, if it is no picture that vaelab reads and its kind is known."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    markup = next((name for magic, name in MARKUP if start.startswith(magic)), None)
+    return markup or next((name for at, magic, name in FOREIGN if head[at : at + len(magic)] == magic), None)
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """The picture in a file's bytes, its pixels not decoded yet, whatever its name says.
+
+    Unreadable names what the file is if it is no picture that vaelab reads. What Pillow raises about a damaged file
+    goes on to the caller.
+    """
+    if not content:
+        raise Unreadable("empty file")
+    kind = identify(content[:HEAD_BYTES])
+    if kind is None:
+        foreign = name_foreign(content[:HEAD_BYTES])
+        raise Unreadable(
+            f"{foreign}, not a picture that vaelab reads" if foreign else "not a picture, or damaged at its beginning"
+        )
+    if kind == "HEIC":
+        return _heic_opener()(io.BytesIO(content))
+    if kind in OPTIONAL and not features.check(OPTIONAL[kind]):
+        raise Unreadable(f"{_a(kind)} picture, which this build of Pillow does not read; upgrade Pillow")
+    if kind == "TIFF":
+        silence_libtiff()
+    try:
+        return Image.open(io.BytesIO(content), formats=(PLUGINS[kind],))
+    except UnidentifiedImageError:
+        reason = tiff.explain(content) if kind == "TIFF" else None
+        raise Unreadable(reason or f"{_a(kind)} file, damaged or of a variant that cannot be read") from None
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "AVIF" else f"a {kind}"
+
+
+@cache
+def _heic_opener() -> Callable[[io.BytesIO], Image.Image]:
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError:
+        raise Unreadable(HEIC_REMEDY) from None
+    opener: Callable[[io.BytesIO], Image.Image] = HeifImageFile
+    return opener
+
+
+@cache
+def silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr; what it complains of is raised by Pillow as well.
+
+    Where Pillow has libtiff within itself (Windows), there is nothing to call, and libtiff stays as it is.
+    """
+    try:
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(libtiff, name)
+            handler.restype, handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            handler(None)
+    except (OSError, AttributeError):
+        return
+
+
+def without_text(content: bytes) -> bytes | None:
+    """A PNG without its texts and colour profile; None if it is no PNG or has none of them.
+
+    Pillow refuses pictures whose texts unpack to more than 1 MB, although their pixels are intact.
+    """
+    if identify(content[:8]) != "PNG":
+        return None
+    kept, position = [content[:8]], 8
+    while position + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, position)
+        end = position + 12 + length
+        if content[position + 4 : position + 8] not in TEXT_CHUNKS:
+            kept.append(content[position:end])
+        position = end
+    lean = b"".join(kept)
+    return lean if len(lean) < min(position, len(content)) else None

@@ -1,0 +1,125 @@
+"""What campaigns share: cases that follow from a seed, a budget of time, counts, failures that can be repeated."""
+
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class Failed(AssertionError):
+    """A promise that a case found broken."""
+
+
+class Unavailable(RuntimeError):
+    """A campaign that this system cannot run."""
+
+
+@dataclass
+class Campaign:
+    """The cases of one campaign: which are run, where, how long, and what came of them."""
+
+    name: str
+    seed: int
+    scratch: Path
+    """A folder for this campaign alone."""
+    keep: Path
+    """Where the folders of failed cases are kept."""
+    seconds: float = 60.0
+    most_cases: int | None = None
+    kinds: tuple[str, ...] = ()
+    """Commands or kinds of files to choose from; empty: all."""
+    wants_disks: bool = True
+    """Whether real disks are filled, which takes a while to set up."""
+    only: str = ""
+    """Label of the one case to run."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What happened how often, besides the cases."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """Other numbers worth telling, such as the largest memory."""
+    num_cases: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """(label, what went wrong)."""
+    skipped: list[str] = field(default_factory=list)
+    """What could not be tried here, and why."""
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+
+    @property
+    def seconds_taken(self) -> float:
+        """How long it took."""
+        return self.ended - self.began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further case is to begin."""
+        return self.is_over_with(self.num_cases)
+
+    def is_over_with(self, num_cases: int) -> bool:
+        """Whether so many cases are enough, or the time is up."""
+        enough = self.most_cases is not None and num_cases >= self.most_cases
+        return enough or time.monotonic() - self.began > self.seconds
+
+    def random(self, label: str) -> random.Random:
+        """The random numbers of one case."""
+        return random.Random(f"{self.seed}/{self.name}/{label}")
+
+    def cases(self, kinds: list[str], most_of_each: dict[str, int] | None = None) -> Iterator[tuple[str, str, int]]:
+        """(label, kind, number) of one case after the other, the kinds in turn, until time or cases are over.
+
+        ``most_of_each``: how many cases a kind has, where that is limited; they come in a random order.
+        """
+        if self.only:
+            kind, _, number = self.only.rpartition("-")
+            if kind in kinds:
+                yield self.only, kind, int(number)
+            return
+        orders = {kind: list(range(count)) for kind, count in (most_of_each or {}).items()}
+        for kind, order in orders.items():
+            self.random(f"order of {kind}").shuffle(order)
+        turn = 0
+        while not self.is_over:
+            left = [kind for kind in kinds if kind not in orders or turn < len(orders[kind])]
+            if not left:
+                return
+            for kind in left:
+                if self.is_over:
+                    return
+                number = orders[kind][turn] if kind in orders else turn
+                yield f"{kind}-{number}", kind, number
+            turn += 1
+
+    def allows(self, kind: str) -> bool:
+        """Whether cases of a kind are wanted."""
+        if self.only:
+            return self.only.rpartition("-")[0].removeprefix("disk-") == kind
+        return not self.kinds or kind in self.kinds
+
+    def run(self, label: str, case: Callable[[], None], folder: Path) -> None:
+        """Run one case; a failure is noted and its folder kept."""
+        self.num_cases += 1
+        try:
+            case()
+        except Failed as error:
+            self.fail(label, str(error), folder)
+
+    def fail(self, label: str, what: str, folder: Path) -> None:
+        """Note a failure and keep its folder."""
+        self.failures.append((label, what))
+        kept = self.keep / f"{self.name}-{label}"
+        shutil.rmtree(kept, ignore_errors=True)
+        if folder.is_dir():
+            shutil.copytree(folder, kept, symlinks=True, ignore=_only_plain)
+        print(f"FAILED {self.name}/{label}: {what}", flush=True)
+
+    def note_largest(self, name: str, value: float) -> None:
+        """Remember a number if it is the largest of its name."""
+        self.spec[name] = max(value, self.spec.get(name, value))
+
+
+def _only_plain(folder: str, names: list[str]) -> set[str]:
+    """What is not copied: pipes and devices."""
+    paths = {name: Path(folder) / name for name in names}
+    return {name for name, path in paths.items() if not (path.is_symlink() or path.is_dir() or path.is_file())}

@@ -1,0 +1,129 @@
+"""System calls that fail: no space, broken disk, no permission, too many files; by strace, and on a real full disk.
+
+A command may go on without what failed (a cache, a figure) or end with exit code 1 and a line that says why. Without
+the fault it must then finish as ever.
+"""
+
+import os
+import shutil
+import subprocess
+from functools import partial
+
+from .campaign import Campaign, Failed, Unavailable
+from .children import Strace, has_strace
+from .syscalls import CHANGING, list_calls
+from .workloads import WORKLOADS, Stage
+
+ERRORS = {
+    "openat": ("EACCES", "ENOSPC", "EMFILE", "EIO", "EROFS"),
+    "write": ("ENOSPC", "EIO", "EDQUOT"),
+    "pwrite64": ("ENOSPC", "EIO"),
+    "fsync": ("EIO", "ENOSPC"),
+    "rename": ("EACCES", "ENOSPC", "EROFS"),
+    "mkdir": ("EACCES", "ENOSPC", "EROFS"),
+    "ftruncate": ("ENOSPC", "EFBIG"),
+    "chmod": ("EPERM",),
+    "unlink": ("EACCES", "EIO"),
+    "read": ("EIO",),
+}
+"""What each call may be answered by. Any other call: EIO."""
+FREE = (None, 4 << 10, 100 << 10, 400 << 10, 1 << 20, 4 << 20)
+"""Bytes left on the disk; None: read-only."""
+DISK_SHARE = 0.3
+"""Of the campaign's time, for real disks."""
+
+
+def run(campaign: Campaign, stage: Stage) -> None:
+    """Let calls fail one at a time, or from one on, in a random order."""
+    seconds, most_cases = campaign.seconds, campaign.most_cases
+    campaign.seconds *= DISK_SHARE
+    _fill_disks(campaign)
+    if reason := has_strace():
+        campaign.skipped.append(f"failing system calls: {reason}")
+        if not campaign.num_cases:
+            raise Unavailable(reason)
+        return
+    stage.prepare()
+    campaign.seconds, campaign.most_cases = seconds, most_cases
+    names = stage.playable(campaign)
+    calls = {name: list_calls(stage, name, (*CHANGING, "read")) for name in names}
+    most = {name: len(found) for name, found in calls.items()}
+    for label, name, number in campaign.cases(names, most):
+        call, ordinal = calls[name][number]
+        random = campaign.random(label)
+        error = random.choice(ERRORS.get(call, ("EIO",)))
+        lasting = error in ("ENOSPC", "EROFS", "EDQUOT") and random.random() < 0.5
+        inject = f"{call}:error={error}:when={ordinal}{'+' if lasting else ''}"
+        campaign.run(label, partial(_play, campaign, stage, name, inject), stage.folder)
+    campaign.facts["calls that can fail"] = sum(most.values())
+
+
+def _play(campaign: Campaign, stage: Stage, name: str, inject: str) -> None:
+    stage.whole(name)
+    stage.refill()
+    log = stage.log
+    ended = stage.run(WORKLOADS[name].words, strace=Strace(inject.partition(":")[0], log, inject))
+    if "(INJECTED)" not in log.read_text(encoding="utf-8", errors="replace"):
+        campaign.counts["was done before the fault"] += 1
+    campaign.counts[inject.split("=")[1].split(":")[0]] += 1
+    try:
+        stage.expect(ended, (0, 1))
+        stage.check_untouched_or_whole(name)
+        campaign.counts["went on without it" if ended.code == 0 else "ended with one line"] += 1
+        stage.check_finishes(name)
+    except Failed as error:
+        raise Failed(f"{inject}: {error}") from None
+
+
+# -- real disks -------------------------------------------------------------------------------------------------------
+
+
+def _fill_disks(campaign: Campaign) -> None:
+    """Commands on a disk with little room left and on a read-only one: a small tmpfs that is mounted again."""
+    if (campaign.only and not campaign.only.startswith("disk-")) or not campaign.wants_disks:
+        return
+    disk = campaign.scratch / "disk"
+    disk.mkdir(parents=True, exist_ok=True)
+    if not _mount(disk, "size=256m"):
+        campaign.skipped.append("full and read-only disks: a tmpfs cannot be mounted here (root can)")
+        return
+    try:
+        stage = Stage(disk, campaign.scratch)
+        stage.prepare()
+        names = [f"disk-{name}" for name in stage.playable(campaign)]
+        for label, kind, number in campaign.cases(names, dict.fromkeys(names, len(FREE))):
+            case = partial(_play_disk, campaign, stage, kind.removeprefix("disk-"), number)
+            campaign.run(label, case, stage.folder)
+    finally:
+        _unmount(disk)
+
+
+def _play_disk(campaign: Campaign, stage: Stage, name: str, number: int) -> None:
+    """A command on a disk that has too little room or is read-only, then on the same disk with room."""
+    stage.whole(name)
+    stage.refill()
+    disk, free = stage.folder.parent, FREE[number]
+    what = "read-only disk" if free is None else f"disk with {free >> 10} KiB left"
+    size = f"size={shutil.disk_usage(disk).used + (free or 0)}"
+    if not _mount(disk, "remount,ro" if free is None else f"remount,{size}"):
+        raise Failed(f"{what}: the tmpfs cannot be mounted again")
+    try:
+        ended = stage.run(WORKLOADS[name].words)
+    finally:
+        _mount(disk, "remount,rw,size=256m")
+    campaign.counts["full disks" if free is not None else "read-only disks"] += 1
+    try:
+        stage.expect(ended, (0, 1))
+        stage.check_untouched_or_whole(name)
+        stage.check_finishes(name)
+    except Failed as error:
+        raise Failed(f"{what}: {error}") from None
+
+
+def _mount(folder: os.PathLike[str], options: str) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", os.fspath(folder)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def _unmount(folder: os.PathLike[str]) -> None:
+    subprocess.run(["umount", os.fspath(folder)], capture_output=True)

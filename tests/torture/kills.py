@@ -1,0 +1,34 @@
+"""Commands killed at random moments, some of them several times; the same command must then end as if undisturbed."""
+
+from functools import partial
+
+from .campaign import Campaign, Failed
+from .children import Limits
+from .workloads import WORKLOADS, Stage
+
+MOST_KILLS = 3
+
+
+def run(campaign: Campaign, stage: Stage) -> None:
+    """Kill commands with SIGKILL at moments spread evenly over the time that they take."""
+    stage.prepare()
+    for label, name, _ in campaign.cases(stage.playable(campaign)):
+        campaign.run(label, partial(_play, campaign, stage, label, name), stage.folder)
+
+
+def _play(campaign: Campaign, stage: Stage, label: str, name: str) -> None:
+    random, workload = campaign.random(label), WORKLOADS[name]
+    seconds = stage.whole(name)[2]
+    stage.refill()
+    for count in range(random.randint(1, MOST_KILLS)):
+        words = workload.words if count == 0 else (*workload.words, *workload.again)
+        ended = stage.run(words, limits=Limits(kill_after=random.uniform(0, seconds)))
+        if not ended.was_killed:
+            campaign.counts["was done before the kill"] += 1
+            stage.expect(ended, (0, 1) if workload.clear else (0,))
+            break
+        campaign.counts["kills"] += 1
+        if "Traceback" in ended.err:
+            raise Failed(f"a traceback before the kill: {ended.err.strip().splitlines()[-1]}")
+        stage.check_untouched_or_whole(name)
+    stage.check_finishes(name)
