@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaelab import recipe
+from vaelab.build import build as build_recipe
+from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.networks.conv import UpConvolution, feature_sizes
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
-every_network = pytest.mark.parametrize("name", catalog.names("networks"))
+every_network = pytest.mark.parametrize("name", registry.names("networks"))
 sides = st.integers(8, 40)
 
 
@@ -25,45 +28,93 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def assert_contract(name: str, spec: Spec, batch: int = 2, **options: Any) -> None:
-    """Both directions have the shapes of the contract and finite values."""
-    module = catalog.load("networks", name)
-    encoder, decoder = module.Encoder(facts, **options), module.Decoder(facts, **options)
+def make_spec(image_shape: tuple[int, int, int], latent_dim: int = 2, channels: int = 0, condition: int = 0) -> Spec:
+    """Of a model with a diagonal posterior."""
+    return Spec(
+        image_shape,
+        latent_dim,
+        num_images=100,
+        condition="label" if condition else "none",
+        condition_names=tuple(map(str, range(condition))),
+        posterior_parameters=2 * latent_dim,
+        decoder_channels=channels or image_shape[0],
+    )
+
+
+def random_condition(spec: Spec, batch: int) -> Tensor | None:
+    """One-hot vectors; None for an unconditional model."""
+    if not spec.condition_dim:
+        return None
+    labels = torch.randint(spec.condition_dim, (batch,), generator=generator())
+    return F.one_hot(labels, spec.condition_dim).float()
+
+
+def make_pair(name: str, spec: Spec, **options: Any) -> tuple[Encoder, Decoder]:
+    module = registry.load("networks", name)
+    encoder, decoder = module.Encoder(spec, **options), module.Decoder(spec, **options)
     initialise(encoder, generator())
     initialise(decoder, generator())
-    mean, log_var = encoder(torch.rand(batch, *facts.image_shape, generator=generator()))
-    assert mean.shape == log_var.shape == (batch, facts.latent_dim)
-    decoded = decoder(mean)
-    assert decoded.shape == (batch, facts.decoder_channels, *facts.image_shape[1:])
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in (mean, log_var, decoded))
+    return encoder, decoder
+
+
+def assert_contract(name: str, spec: Spec, batch: int = 2, **options: Any) -> None:
+    """Both directions have the shapes of the contract and finite values."""
+    encoder, decoder = make_pair(name, spec, **options)
+    condition = random_condition(spec, batch)
+    h = encoder(torch.rand(batch, *spec.image_shape, generator=generator()), condition)
+    assert h.shape == (batch, spec.posterior_parameters)
+    decoded = decoder(h[:, : spec.latent_dim], condition)
+    assert decoded.shape == (batch, spec.decoder_channels, *spec.image_shape[1:])
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (h, decoded))
 
 
 @every_network
+@pytest.mark.parametrize("condition", [0, 3])
 @pytest.mark.parametrize(
     ("image_shape", "latent_dim", "channels_per_pixel"),
     [((1, 8, 8), 1, 1), ((3, 9, 31), 7, 1), ((1, 31, 9), 2, 2), ((3, 8, 65), 64, 2), ((1, 37, 41), 3, 1)],
 )
-def test_any_image_size(name: str, image_shape: tuple[int, int, int], latent_dim: int, channels_per_pixel: int) -> None:
-    assert_contract(name, Spec(image_shape, latent_dim, 100, channels_per_pixel * image_shape[0]))
+def test_any_image_size(
+    name: str, image_shape: tuple[int, int, int], latent_dim: int, channels_per_pixel: int, condition: int
+) -> None:
+    assert_contract(name, make_spec(image_shape, latent_dim, channels_per_pixel * image_shape[0], condition))
 
 
 @every_network
 @pytest.mark.parametrize("batch", [0, 1])
 def test_small_batches(name: str, batch: int) -> None:
-    assert_contract(name, Spec((1, 8, 8), 2, 100, 1), batch)
+    assert_contract(name, make_spec((1, 8, 8)), batch)
 
 
 @every_network
-def test_gradients_reach_every_weight(name: str) -> None:
-    module, facts = catalog.load("networks", name), Spec((1, 12, 11), 3, 100, 1)
-    encoder, decoder = module.Encoder(facts), module.Decoder(facts)
-    initialise(encoder, generator())
-    initialise(decoder, generator())
-    mean, log_var = encoder(torch.rand(8, *facts.image_shape, generator=generator()))
-    decoder(mean + log_var).square().sum().backward()
+@pytest.mark.parametrize("parameters", [3, 11])
+def test_the_encoder_returns_as_many_parameters_as_the_posterior_wants(name: str, parameters: int) -> None:
+    spec = replace(make_spec((1, 8, 8), 2), posterior_parameters=parameters)
+    encoder, _ = make_pair(name, spec)
+    assert encoder(torch.zeros(4, 1, 8, 8)).shape == (4, parameters)
+
+
+@every_network
+@pytest.mark.parametrize("condition", [0, 3])
+def test_gradients_reach_every_weight(name: str, condition: int) -> None:
+    spec = make_spec((1, 12, 11), 3, condition=condition)
+    encoder, decoder = make_pair(name, spec)
+    given_condition = random_condition(spec, 8)
+    mean, log_var = encoder(torch.rand(8, *spec.image_shape, generator=generator()), given_condition).chunk(2, 1)
+    decoder(mean + log_var, given_condition).square().sum().backward()
     for part in (encoder, decoder):
         for parameter_name, parameter in part.named_parameters():
             assert bool((parameter.grad != 0).any()), parameter_name
+
+
+@every_network
+def test_the_condition_changes_the_output_of_both_parts(name: str) -> None:
+    spec = make_spec((1, 12, 11), 3, condition=2)
+    encoder, decoder = make_pair(name, spec)
+    x, z = torch.rand(1, *spec.image_shape, generator=generator()), torch.zeros(1, 3)
+    first, second = torch.eye(2)[:1], torch.eye(2)[1:]
+    assert not torch.equal(encoder(x, first), encoder(x, second))
+    assert not torch.equal(decoder(z, first), decoder(z, second))
 
 
 @given(
@@ -85,28 +136,28 @@ def test_conv_with_any_strides(
     hidden: list[int],
 ) -> None:
     channels, strides = ([layer[i] for layer in layers] for i in (0, 1))
-    facts = Spec((colours, height, width), 2, 100, colours)
-    module = catalog.load("networks", "conv")
+    spec = make_spec((colours, height, width))
+    module = registry.load("networks", "conv")
     shared: dict[str, Any] = {"channels": channels, "strides": strides, "kernel": kernel, "hidden": hidden}
     side = min(height, width)
     for stride in strides:
         side = (side + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
     if side < 1:
         with pytest.raises(ValueError, match=r"too short for network\.strides"):
-            module.Encoder(facts, activate_last=activate_last, **shared)
+            module.Encoder(spec, activate_last=activate_last, **shared)
         return
-    encoder = module.Encoder(facts, activate_last=activate_last, **shared)
-    decoder = module.Decoder(facts, **shared)
+    encoder = module.Encoder(spec, activate_last=activate_last, **shared)
+    decoder = module.Decoder(spec, **shared)
     initialise(decoder, generator())
     initialise(encoder, generator())
-    mean, log_var = encoder(torch.rand(2, *facts.image_shape, generator=generator()))
-    assert mean.shape == log_var.shape == (2, 2)
-    assert decoder(mean).shape == (2, *facts.image_shape)
+    h = encoder(torch.rand(2, *spec.image_shape, generator=generator()))
+    assert h.shape == (2, 4)
+    assert decoder(h[:, :2]).shape == (2, *spec.image_shape)
 
 
 @given(sides, sides, st.sampled_from([1, 3]), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_mlp_with_any_hidden_layers(height: int, width: int, colours: int, hidden: list[int]) -> None:
-    assert_contract("mlp", Spec((colours, height, width), 2, 100, colours), hidden=hidden)
+    assert_contract("mlp", make_spec((colours, height, width)), hidden=hidden)
 
 
 @given(sides, st.lists(st.integers(1, 3), min_size=1, max_size=4))
@@ -118,21 +169,17 @@ def test_every_convolution_divides_the_side_by_its_stride_rounded_up(side: int, 
 @pytest.mark.parametrize("part", ["Encoder", "Decoder"])
 def test_channels_and_strides_of_different_lengths(part: str) -> None:
     with pytest.raises(ValueError, match=r"network\.channels has 3 layers and network\.strides 2"):
-        getattr(catalog.load("networks", "conv"), part)(
-            Spec((1, 28, 28), 2, 100, 1), channels=[8, 8, 8], strides=[2, 2]
-        )
+        getattr(registry.load("networks", "conv"), part)(make_spec((1, 28, 28)), channels=[8, 8, 8], strides=[2, 2])
 
 
 def test_one_of_channels_and_strides_alone_is_refused() -> None:
     with pytest.raises(ValueError, match="give both"):
-        catalog.load("networks", "conv").Encoder(Spec((1, 28, 28), 2, 100, 1), channels=[8, 8])
+        registry.load("networks", "conv").Encoder(make_spec((1, 28, 28)), channels=[8, 8])
 
 
 def test_too_many_layers_for_a_side_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a side of 8 pixels is too short for network\.strides = \[2, 2, 2, 2\]"):
-        catalog.load("networks", "conv").Encoder(
-            Spec((1, 8, 8), 2, 100, 1), channels=[8] * 4, strides=[2] * 4, kernel=4
-        )
+        registry.load("networks", "conv").Encoder(make_spec((1, 8, 8)), channels=[8] * 4, strides=[2] * 4, kernel=4)
 
 
 # -- the experiments' layers ------------------------------------------------------------------------------------------
@@ -153,7 +200,7 @@ def up_layers(decoder: nn.Module) -> list[tuple[int, int]]:
 
 def build(image_shape: tuple[int, int, int], network: dict[str, Any]) -> VAE:
     tables = {"data": {"name": "digits"}, "network": {"name": "conv", **network}}
-    return recipe.build(recipe.validate(tables, "table"), image_shape, 100)[0]
+    return build_recipe(recipe.validate(tables, "table"), image_shape, 100)[0]
 
 
 def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
@@ -162,13 +209,12 @@ def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
     vae.encoder.head.register_forward_hook(lambda _module, inputs, _out: seen.update(encoder=inputs[0]))
     vae.decoder.up_convolutions[0].register_forward_hook(lambda _module, inputs, _out: seen.update(decoder=inputs[0]))
     with torch.no_grad():
-        mean, _ = vae.encoder(torch.rand(2, *vae.spec.image_shape, generator=generator()))
-        vae.decoder(mean)
+        vae.decoder(vae.encode_batch(torch.rand(2, *vae.spec.image_shape, generator=generator())).mean)
     return seen["encoder"], tuple(seen["decoder"].shape[1:])
 
 
 def test_the_mnist_experiment() -> None:
-    vae, _ = recipe.build(recipe.load("mnist"), (1, 28, 28), 60_000)
+    vae, _ = build_recipe(recipe.load("mnist"), (1, 28, 28), 60_000)
     assert conv_layers(vae.encoder) == [(32, 1), (64, 2), (64, 2), (64, 1)]
     assert up_layers(vae.decoder) == [(64, 1), (64, 2), (32, 2), (1, 1)]
     bottleneck, image = features(vae)
@@ -179,12 +225,14 @@ def test_the_mnist_experiment() -> None:
         "encoder": (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + 2 * (9 * 64 * 64 + 64) + (3136 * 4 + 4),
         "decoder": (2 * 3136 + 3136) + 2 * (9 * 64 * 64 + 64) + (9 * 64 * 32 + 32) + (9 * 32 * 1 + 1),
         "likelihood": 0,
+        "posterior": 0,
+        "prior": 0,
     }
-    assert vae.num_parameters == {"encoder": 105_220, "decoder": 102_017, "likelihood": 0}
+    assert sum(vae.num_parameters.values()) == 105_220 + 102_017
 
 
 def test_the_celeba_experiment() -> None:
-    vae, _ = recipe.build(recipe.load("celeba"), (3, 128, 128), 162_770)
+    vae, _ = build_recipe(recipe.load("celeba"), (3, 128, 128), 162_770)
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (64, 2), (64, 2)]
     assert up_layers(vae.decoder) == [(64, 2), (64, 2), (32, 2), (3, 2)]
     bottleneck, image = features(vae)
@@ -195,11 +243,13 @@ def test_the_celeba_experiment() -> None:
         "encoder": (9 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + 2 * (9 * 64 * 64 + 64) + (4096 * 400 + 400),
         "decoder": (200 * 4096 + 4096) + 2 * (9 * 64 * 64 + 64) + (9 * 64 * 32 + 32) + (9 * 32 * 3 + 3),
         "likelihood": 0,
+        "posterior": 0,
+        "prior": 0,
     }
 
 
 def test_the_celeba_beta_experiment() -> None:
-    vae, _ = recipe.build(recipe.load("celeba-beta"), (3, 128, 128), 162_770)
+    vae, _ = build_recipe(recipe.load("celeba-beta"), (3, 128, 128), 162_770)
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (128, 2), (256, 2), (256, 2)]
     assert up_layers(vae.decoder) == [(256, 2), (128, 2), (64, 2), (32, 2), (3, 2)]
     bottleneck, image = features(vae)
@@ -211,11 +261,13 @@ def test_the_celeba_beta_experiment() -> None:
         "encoder": sum(9 * sizes[i] * sizes[i + 1] + sizes[i + 1] for i in range(5)) + (4096 * 800 + 800),
         "decoder": (400 * 4096 + 4096) + sum(9 * sizes[i] * sizes[i + 1] + sizes[i] for i in range(5)),
         "likelihood": 0,
+        "posterior": 0,
+        "prior": 0,
     }
 
 
 def test_the_small_network_of_the_beta_vae_paper() -> None:
-    vae, _ = recipe.build(recipe.load("celeba64-beta"), (3, 64, 64), 162_770)
+    vae, _ = build_recipe(recipe.load("celeba64-beta"), (3, 64, 64), 162_770)
     found = [part for part in vae.encoder.modules() if isinstance(part, nn.Conv2d)]
     assert [(part.out_channels, part.stride[0], part.kernel_size[0]) for part in found] == [
         (32, 2, 4), (32, 2, 4), (64, 2, 4), (64, 2, 4),
@@ -237,14 +289,14 @@ def test_conv_computes_convolutions_with_relu_between_them() -> None:
     first, second = vae.encoder.convolutions
     h = F.conv2d(F.relu(F.conv2d(x, first.weight, first.bias, 2, 1)), second.weight, second.bias, 1, 1)
     codes = F.linear(h.flatten(1), vae.encoder.head.weight, vae.encoder.head.bias)
-    mean, log_var = vae.encoder(x)
-    torch.testing.assert_close(mean, codes[:, :2])
-    torch.testing.assert_close(log_var, codes[:, 2:])
+    q = vae.encode_batch(x)
+    torch.testing.assert_close(q.mean, codes[:, :2])
+    torch.testing.assert_close(q.log_var, codes[:, 2:])
     up_first, up_second = vae.decoder.up_convolutions
-    h = F.linear(mean, vae.decoder.stem.weight, vae.decoder.stem.bias).view(3, 5, 5, 6)
+    h = F.linear(q.mean, vae.decoder.stem.weight, vae.decoder.stem.bias).view(3, 5, 5, 6)
     h = F.relu(F.conv_transpose2d(h, up_first.weight, up_first.bias, 1, 1))
     h = F.conv_transpose2d(h, up_second.weight, up_second.bias, 2, 1, (0, 1))
-    torch.testing.assert_close(vae.decoder(mean), h)
+    torch.testing.assert_close(vae.decoder(q.mean), h)
 
 
 # -- transposed convolutions ------------------------------------------------------------------------------------------
@@ -293,9 +345,9 @@ def test_weights_are_drawn_as_torch_does(make: Callable[[], nn.Module]) -> None:
 
 @every_network
 def test_first_weights_are_bounded_by_the_fan_in_and_come_from_the_generator(name: str) -> None:
-    module, facts = catalog.load("networks", name), Spec((1, 28, 28), 2, 100, 1)
+    module, spec = registry.load("networks", name), make_spec((1, 28, 28))
     for part in ("Encoder", "Decoder"):
-        one, same, other = (getattr(module, part)(facts) for _ in range(3))
+        one, same, other = (getattr(module, part)(spec) for _ in range(3))
         initialise(one, generator())
         initialise(same, generator())
         initialise(other, torch.Generator().manual_seed(1))
