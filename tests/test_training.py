@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import CPU, NETWORKS, make_images, make_recipe, make_state
+from small import CPU, eager_steps, make_images, make_recipe, make_state
 from torch import nn
 
-from vaelab.data import images
-from vaelab.data.images import Images
+from vaelab.data.images import Batch, Images, to_float
 from vaelab.data.loader import Batches
+from vaelab.models.vae import VAEOutput
 from vaelab.recipe import Recipe
-from vaelab.system import files
-from vaelab.system import registry as catalog
-from vaelab.system.device import Noise
+from vaelab.system import files, registry
+from vaelab.system.device import StepNoise
 from vaelab.training import loop as training
 from vaelab.training.loop import Tick
+from vaelab.training.objectives import Context, Objective
 from vaelab.training.state import State, begin
-from vaelab.training.step import Steps, present
+from vaelab.training.step import as_floats
 
 
 def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[Tick]:
@@ -62,10 +62,10 @@ def test_training_equals_a_plain_script_step_for_step(decay: str):
         theirs.data = ours.detach().clone().contiguous()
     adam = torch.optim.Adam(plain.parameters(), lr=0.01, fused=False)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=30)
-    batches, noise, expected = Batches(data, 8, 0, CPU), Noise(0, CPU), []
+    batches, noise, expected = Batches(data, 8, 0, CPU), StepNoise(0, CPU), []
     for step in range(30):
         noise.seek(step)
-        x = batches.pixels(step).permute(0, 3, 1, 2) / 255
+        x = batches.batch(step).pixels.permute(0, 3, 1, 2) / 255
         loss = plain.loss(x, noise.normal(len(x), 2))
         adam.zero_grad()
         loss.backward()
@@ -76,12 +76,10 @@ def test_training_equals_a_plain_script_step_for_step(decay: str):
     np.testing.assert_allclose(losses(run(made, data, state)), expected, rtol=2e-4)
 
 
-@pytest.mark.parametrize("network", catalog.names("networks"))
-@pytest.mark.parametrize("objective", catalog.names("objectives"))
+@pytest.mark.parametrize("network", registry.names("networks"))
+@pytest.mark.parametrize("objective", registry.names("objectives"))
 def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
     made = make_recipe(network__name=network, objective__name=objective, training__decay="cosine")
-    for key, value in NETWORKS[network].items():
-        made.network[key] = value
     data = make_images()
     whole = make_state(made, data)
     straight = losses(run(made, data, whole))
@@ -126,30 +124,32 @@ def test_validation_measures_what_it_says():
     made = make_recipe(training__validate_every=20, objective__name="beta", objective__beta=3.0)
     state = make_state(made, data)
     last = list(run(made, data, state, valid=valid))[-1]
-    found = last.validation
-    assert found is not None
+    assert last.validation is not None
+    found = last.validation.terms
     assert found["loss"] == pytest.approx(found["reconstruction"] + 3 * found["kl"], rel=1e-5)
     assert found["elbo"] == pytest.approx(-found["reconstruction"] - found["kl"] - 72 / 2 * np.log(np.pi), rel=1e-5)
-    assert found["kl_1"] + found["kl_2"] == pytest.approx(found["kl"], rel=1e-5)
-    posterior = state.vae.encode(valid)
-    assert found["kl"] == pytest.approx(float(posterior.kl().sum(1).mean()), rel=1e-5)
+    kl = state.vae.encode(valid).kl_to_standard_normal()
+    assert last.validation.kl_groups == pytest.approx(kl.mean(0).tolist(), rel=1e-5)
+    assert sum(last.validation.kl_groups) == pytest.approx(found["kl"], rel=1e-5)
+    assert last.validation.row() == {**found, **dict(zip(("kl_1", "kl_2"), last.validation.kl_groups, strict=True))}
     norm = torch.cat([p.detach().flatten().double() for p in state.vae.parameters()]).norm()
     assert found["weight_norm"] == pytest.approx(float(norm))
     assert found["gradient_norm"] > 0
 
 
-def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
-    data, made = make_images(), make_recipe()
-    state, batches, noise = make_state(made, data), Batches(data, 8, 0, CPU), Noise(0, CPU)
-    state.vae.noise = noise
-    batches.order(0)
+@pytest.mark.parametrize("likelihood", registry.names("likelihoods"))
+def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, likelihood: str):
+    data, made = make_images(), make_recipe(likelihood__name=likelihood)
+    state = make_state(made, data)
+    steps = eager_steps(state, data)
+    steps.run(0, 1, lambda: False)
 
     def wait(*_: object) -> None:
         raise AssertionError("the host waited for the device")
 
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
         monkeypatch.setattr(torch.Tensor, name, wait)
-    Steps(state, batches, noise, "none", "fp32").run(0, 5, lambda: False)
+    steps.run(1, 5, lambda: False)
     monkeypatch.undo()
     assert state.step == 5
 
@@ -170,17 +170,17 @@ def test_divergence_names_step_and_term_and_keeps_the_rows_before():
     assert all(bool(torch.isfinite(tensor).all()) for tensors in saved for tensor in tensors.values())
 
 
-def test_a_loss_that_is_not_a_number_is_found_where_it_begins(monkeypatch: pytest.MonkeyPatch):
+def test_a_loss_that_is_not_a_number_is_found_where_it_begins():
     data, made = make_images(), make_recipe()
     state = make_state(made, data)
-    forward = type(state.objective).forward
 
-    def poisoned(self: nn.Module, vae: nn.Module, x: torch.Tensor, step: torch.Tensor) -> dict[str, torch.Tensor]:
-        terms = forward(self, vae, x, step)
-        bad = torch.where(step == 9, torch.nan, 1.0)
-        return {**terms, "kl": terms["kl"] * bad, "loss": terms["loss"] * bad}
+    class Poisoned(type(state.objective)):
+        def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, torch.Tensor]:
+            terms = super().forward(out, batch, context)
+            bad = torch.where(context.step == 9, torch.nan, 1.0)
+            return {**terms, "kl": terms["kl"] * bad, "loss": terms["loss"] * bad}
 
-    monkeypatch.setattr(type(state.objective), "forward", poisoned)
+    state.objective = Poisoned(state.vae.spec)
     steps = []
     with pytest.raises(training.Diverged, match="step 10: kl is nan"):
         for tick in run(made, data, state):
@@ -189,11 +189,19 @@ def test_a_loss_that_is_not_a_number_is_found_where_it_begins(monkeypatch: pytes
     assert [step for step, _, due in steps if due] == [7]
 
 
-def test_collapse_is_said_once():
+COLLAPSING = {
+    "beta": {"objective__beta": 1e3},
+    "capacity": {"objective__max_capacity": 0.0, "objective__warmup_steps": 10},
+}
+
+
+@pytest.mark.parametrize("posterior", registry.names("posteriors"))
+@pytest.mark.parametrize("objective", COLLAPSING)
+def test_collapse_is_said_once(objective: str, posterior: str):
     data = make_images()
     made = make_recipe(
-        objective__name="beta", objective__beta=1e3, training__steps=150, training__learning_rate=0.02,
-        training__validate_every=25,
+        **COLLAPSING[objective], objective__name=objective, posterior__name=posterior, training__steps=150,
+        training__learning_rate=0.02, training__validate_every=25,
     )  # fmt: skip
     ticks = list(run(made, data, make_state(made, data), valid=make_images(11)))
     warnings = [text for tick in ticks for text in tick.warnings]
@@ -214,21 +222,21 @@ def test_stopping_ends_the_tick_and_asks_for_a_checkpoint():
 
 def test_dynamic_binarisation_is_fresh_each_time_and_a_function_of_the_step():
     grey = torch.full((64, 16, 16, 1), 64, dtype=torch.uint8)
-    noise = Noise(0, CPU)
+    noise = StepNoise(0, CPU)
     draws = []
     for step in (0, 1, 0):
         noise.seek(step)
-        draws.append(present(grey, "dynamic", noise))
+        draws.append(as_floats(grey, "dynamic", noise))
     assert torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[1])
     assert set(draws[0].unique().tolist()) == {0.0, 1.0}
     assert float(draws[0].mean()) == pytest.approx(64 / 255, abs=0.01)
     extremes = torch.tensor([0, 255], dtype=torch.uint8).repeat(64).reshape(2, 8, 8, 1)
-    assert torch.equal(present(extremes, "dynamic", noise), images.to_float(extremes))
+    assert torch.equal(as_floats(extremes, "dynamic", noise), to_float(extremes))
 
 
 def test_noise_is_a_function_of_seed_and_step():
-    one, other, shifted = Noise(3, CPU), Noise(3, CPU), Noise(4, CPU)
+    one, other, shifted = StepNoise(3, CPU), StepNoise(3, CPU), StepNoise(4, CPU)
     one.normal(100)
     for noise in (one, other, shifted):
         noise.seek(7)
@@ -242,10 +250,13 @@ def test_noise_is_a_function_of_seed_and_step():
 def test_parameter_groups_of_an_objective_get_their_own_rate(make_model: Callable[..., Any]):
     vae, _ = make_model()
 
-    class WithPart(nn.Module):
+    class WithPart(Objective):
         def __init__(self) -> None:
             super().__init__()
             self.part = nn.Linear(2, 2)
+
+        def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, torch.Tensor]:
+            return {}
 
         def parameter_groups(self) -> list[dict[str, Any]]:
             return [{"params": self.part.parameters(), "lr": 0.5}]
