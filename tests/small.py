@@ -13,7 +13,7 @@ from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.models.vae import VAE, VAEOutput
 from vaelab.recipe import Recipe
-from vaelab.system.device import Noise, StepNoise
+from vaelab.system.device import Noise, Precision, StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.state import State, begin
@@ -21,6 +21,7 @@ from vaelab.training.step import EagerSteps
 
 CPU = torch.device("cpu")
 NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}
+OBJECTIVES = {"factor": {"hidden": 12, "layers": 2}}
 
 
 def make_images(count: int = 50, shape: tuple[int, int, int] = (9, 8, 1), seed: int = 0) -> Images:
@@ -38,8 +39,12 @@ def make_labelled(count: int = 50, seed: int = 0) -> Images:
 
 
 def make_recipe(**overrides: Any) -> Recipe:
-    name = overrides.get("network__name", "conv")
-    tables = {"data": {"name": "digits"}, "network": {"name": name, "latent_dim": 2, **NETWORKS[name]}}
+    network, objective = overrides.get("network__name", "conv"), overrides.get("objective__name", "elbo")
+    tables = {
+        "data": {"name": "digits"},
+        "network": {"name": network, "latent_dim": 2, **NETWORKS.get(network, {})},
+        "objective": {"name": objective, **OBJECTIVES.get(objective, {})},
+    }
     defaults = {"training.batch_size": 8, "training.steps": 20, "training.checkpoint_every": 7, "training.threads": 1}
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return recipe.validate(recipe.merge(tables, {**defaults, **dotted}), "test").resolve((1, 9, 8), 50)
@@ -51,9 +56,9 @@ def make_state(made: Recipe, data: Images) -> State:
     return begin(vae, objective, made.training, CPU)
 
 
-def eager_steps(state: State, data: Images, **options: Any) -> EagerSteps:
-    """Steps on batches of 8 in float32."""
-    return EagerSteps(state, Batches(data, 8, 0, CPU), StepNoise(0, CPU), "none", "fp32", **options)
+def eager_steps(state: State, data: Images, precision: Precision = "fp32") -> EagerSteps:
+    """Steps on batches of 8."""
+    return EagerSteps(state, Batches(data, 8, 0, CPU), StepNoise(0, CPU), "none", precision)
 
 
 def as_batch(x: Tensor) -> Batch:

@@ -55,8 +55,8 @@ class DiagonalNormal(posteriors.PosteriorDistribution):
         epsilon = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
         return self.rsample(epsilon).detach()
 
-    def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
-        """ln N(z; μ, σ²) summed over latents, in nats."""
+    def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "..."]:
+        """ln N(z; μ, σ²) summed over latents, in nats; the axes in front of the latents are broadcast."""
         squares = (z - self.mean) ** 2 * torch.exp(-self.log_var)
         return -0.5 * (squares + self.log_var + math.log(2 * math.pi)).sum(-1)
 
