@@ -110,11 +110,12 @@ def encode_images(model: VAE, images: Images) -> Codes:
     codes = np.empty((2, len(images), model.spec.latent_dim), np.float32)
     image_kl = None if model.has_latent_kl else np.empty((len(images), 1), np.float32)
     spans, density = chunk_spans(len(images), model.spec.image_shape), model.density()
-    noise = GeneratorNoise(generator_for(0, "kl"), torch.device("cpu"))
+    noise = GeneratorNoise(generator_for(0, "kl"), model.device)
     for (start, stop), q in zip(spans, infer_spans(model, images, spans), strict=True):
         codes[0, start:stop], codes[1, start:stop] = q.mean.numpy(), q.log_var.numpy()
         if image_kl is not None:
-            image_kl[start:stop] = density.kl(q, q.draw(noise)).numpy()
+            q = q.to(model.device)
+            image_kl[start:stop] = density.kl(q, q.draw(noise)).cpu().numpy()
     return Codes(codes[0], codes[1], image_kl)
 
 

@@ -229,8 +229,8 @@ class VAE(nn.Module):
         for start in range(0, len(x), length):
             given = None if vectors is None else vectors[start : start + length].to(self.device)
             parts.append(self.encoder(x[start : start + length].to(self.device), given).float().cpu())
-        q: PosteriorDistribution = self.posterior(torch.cat(parts))
-        return q
+        q: PosteriorDistribution = self.posterior(torch.cat(parts).to(self.device))
+        return q.to(torch.device("cpu"))
 
     @torch.no_grad()
     def decode(self, z: ArrayOrTensor, condition: Any = None) -> ArrayOrTensor:

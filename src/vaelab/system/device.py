@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.amp import is_autocast_available
 
 from vaelab.system.distributed import Share, launched
 
@@ -80,6 +81,11 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """The context in which networks run forward; weights, losses and the optimizer stay in float32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which operations keep the type of their inputs, whatever ``autocast`` surrounds it."""
+    return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -43,6 +44,10 @@ class PosteriorDistribution(ABC):
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         """ln q(z|x), nats."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "PosteriorDistribution":
+        """The same distribution with its tensors on ``device``."""
 
     def kl_to_standard_normal(self) -> Float[Tensor, "batch group"] | None:
         """KL(q ‖ N(0, I)) of each group in nats, where there is a closed form."""

@@ -60,6 +60,10 @@ class DiagonalNormal(posteriors.PosteriorDistribution):
         squares = (z - self.mean) ** 2 * torch.exp(-self.log_var)
         return -0.5 * (squares + self.log_var + math.log(2 * math.pi)).sum(-1)
 
+    def to(self, device: torch.device) -> "DiagonalNormal":
+        """The same distribution on ``device``."""
+        return DiagonalNormal(self.mean.to(device), self.log_var.to(device))
+
     def kl_to_standard_normal(self) -> Float[Tensor, "*batch latent"]:
         """KL to N(0, I) of each latent in nats: ½ (μ² + e^λ − 1 − λ) (1312.6114, appendix B).
 

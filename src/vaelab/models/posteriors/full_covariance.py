@@ -31,18 +31,26 @@ class FullNormal(posteriors.PosteriorDistribution):
         return log_diagonal
 
     def draw(self, noise: NormalNoise, samples: int = 1) -> Draw:
-        """z = μ + L ε."""
+        """z = μ + L ε, with ln q = −½ |ε|² − Σ ln L_jj − (d/2) ln 2π."""
         epsilon = draw_normal(noise, samples, *self.mean.shape).to(self.mean.dtype)
         # a sum of products, not a matrix product: autocast and TF32 would round it
-        return Draw(self.mean + (self.scale * epsilon[..., None, :]).sum(-1))
+        return Draw(self.mean + (self.scale * epsilon[..., None, :]).sum(-1), self._log_density(epsilon))
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         """−½ |L⁻¹ (z − μ)|² − Σ ln L_jj − (d/2) ln 2π, nats."""
         rest = (z - self.mean)[..., None]
         scale = self.scale.expand(*rest.shape[:-2], *self.scale.shape[-2:])
-        squares = torch.linalg.solve_triangular(scale, rest, upper=False)[..., 0].square().sum(-1)
-        log_prob: Tensor = -0.5 * (squares + z.shape[-1] * math.log(2 * math.pi)) - self._log_diagonal
-        return log_prob
+        return self._log_density(torch.linalg.solve_triangular(scale, rest, upper=False)[..., 0])
+
+    def _log_density(self, epsilon: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
+        """ln q at μ + L ε."""
+        squares = epsilon.square().sum(-1)
+        log_density: Tensor = -0.5 * (squares + epsilon.shape[-1] * math.log(2 * math.pi)) - self._log_diagonal
+        return log_density
+
+    def to(self, device: torch.device) -> "FullNormal":
+        """The same distribution on ``device``."""
+        return FullNormal(self.mean.to(device), self.scale.to(device), self.log_var.to(device))
 
     def kl_to_standard_normal(self) -> Float[Tensor, "batch 1"]:
         """KL to N(0, I), one number per image, nats: ½ (|μ|² + ‖L‖² − d) − Σ ln L_jj."""
@@ -63,13 +71,14 @@ class Posterior(posteriors.Posterior):
         super().__init__()
         self.latent_dim = spec.latent_dim
         self.num_parameters = spec.latent_dim * (spec.latent_dim + 3) // 2
-        rows, columns = torch.tril_indices(spec.latent_dim, spec.latent_dim, offset=-1).tolist()
-        self._below = rows, columns
 
     def forward(self, h: Float[Tensor, "batch parameter"]) -> FullNormal:
         """Mean, diagonal and lower triangle from the three parts of ``h``."""
         d = self.latent_dim
         mean, log_var, below = h[:, :d], h[:, d : 2 * d], h[:, 2 * d :]
         scale = torch.diag_embed(torch.exp(0.5 * guard_log_var(log_var)))
-        scale[:, self._below[0], self._below[1]] = below
+        # This puts every entry once into the lower triangle of a square of d − 1. Indexing would do so as well, but
+        # deterministic indexing sorts on CUDA, and indices from the host cannot be captured.
+        square = torch.cat([below[:, d - 1 :], below.flip(1)], 1).view(-1, d - 1, d - 1) if d > 1 else scale[:, 1:, 1:]
+        scale[:, 1:, :-1] += square.tril()
         return FullNormal(mean, scale, scale.square().sum(-1).log())

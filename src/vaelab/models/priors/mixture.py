@@ -33,7 +33,8 @@ class Mixture(priors.Density):
         """A component by the inverse of its distribution function at Φ(ε₀), then a sample of it."""
         epsilon = noise.normal(count, self.components.mean.shape[1] + 1)
         uniform = torch.special.ndtr(epsilon[:, 0])
-        edges = self.log_weights.exp().cumsum(0)[:-1]
+        weights = self.log_weights.exp()
+        edges = weights.expand(len(weights), -1).tril().sum(1)[:-1]  # torch's cumsum on CUDA is not deterministic
         chosen = torch.searchsorted(edges, uniform.to(edges.dtype))
         return self.components.mean[chosen] + self.components.std[chosen] * epsilon[:, 1:]
 

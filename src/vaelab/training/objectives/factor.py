@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAEOutput
+from vaelab.system.device import no_autocast
 from vaelab.training import objectives
 from vaelab.training.objectives import Context
 
@@ -93,7 +94,7 @@ class Objective(objectives.Objective):
             *context.gather(torch.stack([codes, context.noise.uniform(*codes.shape)], 1)).unbind(1)
         )
         held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        with torch.autocast(codes.device.type, enabled=False):
+        with no_autocast(codes.device):
             total_correlation = log_ratio(functional_call(self.discriminator, held, (out.z[0],)))
             logits = self.discriminator(torch.cat([codes, permuted]))
         discriminator = discriminator_loss(*logits.split([len(codes), len(permuted)]))

@@ -1,0 +1,172 @@
+"""The captured part of a CUDA step, without a GPU: on fake tensors, which have a shape and a device but no values.
+
+A tensor on the wrong device and a value that is read back to the host are errors there, as they are in a capture. A
+build of torch without CUDA has no autograd for CUDA tensors, so another device that is not the CPU stands in.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from small import CPU, make_labelled, make_recipe, make_state
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vaelab.data.images import as_tensor
+from vaelab.data.loader import Batches
+from vaelab.system import registry
+from vaelab.system.device import StepNoise
+from vaelab.training import step as module
+from vaelab.training.state import State
+from vaelab.training.step import CapturedSteps
+
+DEVICE = torch.device("cuda:0" if torch.backends.cuda.is_built() else "lazy:0")
+
+
+NOT_DETERMINISTIC = {"cumsum", "kthvalue", "median", "histc", "bincount", "put_", "upsample_bilinear2d_backward"}
+"""Operations that torch refuses on CUDA where results must repeat bit for bit."""
+
+
+class OnDeviceOnly(TorchDispatchMode):
+    """Raises for every operation that takes or returns a tensor on another device than DEVICE, or does not repeat."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operation and check its tensors."""
+        assert func.overloadpacket.__name__ not in NOT_DETERMINISTIC, f"{func} is not deterministic on CUDA"
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, result)):
+            if isinstance(tensor, Tensor) and tensor.device.type != DEVICE.type:
+                raise AssertionError(f"{func} touches a tensor on the {tensor.device}: {tensor}")
+        return result
+
+
+class FakeNoise(StepNoise):
+    """Noise without values."""
+
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """Numbers for the images of this process."""
+        return self._own(torch.empty(self._whole(count), *shape, device=DEVICE))
+
+    uniform = normal
+
+
+class Descent(torch.optim.Optimizer):
+    """Stands in for Adam, whose fused kernels know no such device."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step down the gradient."""
+        for parameter in self.param_groups[0]["params"]:
+            parameter.sub_(0.1 * parameter.grad)
+
+
+def to_fake(part: nn.Module) -> None:
+    """Replace parameters and buffers by ones without values on DEVICE; other tensors stay on the CPU, as on CUDA."""
+    for each in part.modules():
+        for name, old in each._parameters.items():
+            if old is not None:
+                each._parameters[name] = nn.Parameter(torch.empty_strided(old.shape, old.stride(), device=DEVICE))
+        for name, buffer in each._buffers.items():
+            if buffer is not None:
+                each._buffers[name] = torch.empty_like(buffer, device=DEVICE)
+
+
+@pytest.fixture
+def take_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tensor]:
+    """Takes a step of each batch size of a training; its captured part may use nothing but tensors on DEVICE."""
+
+    def checked(work: Callable[[], None], _where: object) -> Callable[[], None]:
+        def replay() -> None:
+            with OnDeviceOnly():
+                work()
+
+        return replay
+
+    monkeypatch.setattr(module, "warm_up", lambda work, where: checked(work, where)())
+    monkeypatch.setattr(module, "capture", checked)
+
+    def take(resident: bool = True, **overrides: Any) -> Tensor:
+        made, data = make_recipe(**overrides), make_labelled()
+        state, batches = make_state(made, data), Batches(data, 8, 0, CPU)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            to_fake(state.vae)
+            to_fake(state.objective)
+            parameters = [*state.vae.parameters(), *state.objective.parameters()]
+            state = State(state.vae, state.objective, Descent(parameters))
+            for name in ("_labels", "_attributes"):
+                setattr(batches, name, torch.empty_like(getattr(batches, name), device=DEVICE))
+            if resident:
+                batches.resident = torch.empty_like(as_tensor(data.pixels), device=DEVICE)
+            steps = CapturedSteps(state, batches, FakeNoise(0, DEVICE), made.data["binarize"], "fp32")
+            rows = [steps.take(step) for step in (0, 1, 6, 7)]  # step 6 is the smaller batch
+        return rows[-1]
+
+    return take
+
+
+@pytest.mark.parametrize("network", registry.names("networks"))
+@pytest.mark.parametrize("objective", registry.names("objectives"))
+def test_a_step_of_every_objective(take_steps: Callable[..., Tensor], objective: str, network: str) -> None:
+    row = take_steps(objective__name=objective, network__name=network)
+    assert row.device.type == DEVICE.type
+    assert len(row) >= 3
+
+
+@pytest.mark.parametrize("posterior", registry.names("posteriors"))
+@pytest.mark.parametrize("prior", registry.names("priors"))
+@pytest.mark.parametrize("objective", ["elbo", "iwae", "info"])
+def test_a_step_of_every_posterior_and_prior(
+    take_steps: Callable[..., Tensor], posterior: str, prior: str, objective: str
+) -> None:
+    take_steps(posterior__name=posterior, prior__name=prior, objective__name=objective)
+
+
+@pytest.mark.parametrize("likelihood", registry.names("likelihoods"))
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_step_of_every_likelihood(take_steps: Callable[..., Tensor], likelihood: str, resident: bool) -> None:
+    take_steps(resident, likelihood__name=likelihood, data__binarize="dynamic")
+
+
+@pytest.mark.parametrize("condition", ["label", "attributes"])
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_step_of_a_conditional_model(take_steps: Callable[..., Tensor], condition: str, resident: bool) -> None:
+    take_steps(resident, network__condition=condition)
+
+
+@pytest.mark.parametrize("posterior", registry.names("posteriors"))
+@pytest.mark.parametrize("prior", registry.names("priors"))
+@pytest.mark.parametrize("condition", ["none", "label"])
+def test_a_model_on_the_device_takes_and_gives_arrays_on_the_cpu(posterior: str, prior: str, condition: str) -> None:
+    overrides = {"posterior__name": posterior, "prior__name": prior, "network__condition": condition}
+    data = make_labelled(5)
+    vae = make_state(make_recipe(**overrides), data).vae
+    given = 1 if condition == "label" else None
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        to_fake(vae)
+        q = vae.encode(data)
+        results = [q.mean, q.log_var, vae.sample(2, condition=given), vae.decode(torch.zeros(2, 2), given)]
+        assert all(tensor.device == CPU for tensor in results)
+        on_device = q.to(DEVICE)
+        vae.density().kl(on_device, on_device.draw(FakeNoise(0, DEVICE)))
+
+
+def test_the_check_finds_what_it_is_for() -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), OnDeviceOnly():
+        x = torch.zeros(3, device=DEVICE)
+        strays: list[Callable[[], object]] = [
+            lambda: x.cpu(),
+            lambda: x.cumsum(0),
+            lambda: x.sum().item(),
+            lambda: bool(x.sum() > 0),
+            lambda: x + torch.ones(()),
+            lambda: x[[0, 2]],
+        ]
+        for stray in strays:
+            with pytest.raises((AssertionError, RuntimeError)):
+                stray()
