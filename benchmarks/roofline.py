@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vaelab import recipe as recipes
 from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
-from vaelab.system.device import Noise, default_threads, describe_machine, resolve_device, deterministic
+from vaelab.system.device import Noise, default_threads, describe_machine, deterministic, resolve_device
 
 SIDE = 2048
 """Of the square matrices whose product shows the peak."""

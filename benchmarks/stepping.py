@@ -12,7 +12,7 @@ from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.system.device import default_threads, resolve_device, resolve_precision, deterministic
+from vaelab.system.device import default_threads, deterministic, resolve_device, resolve_precision
 from vaelab.training import loop as training
 from vaelab.training.state import begin
 

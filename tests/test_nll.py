@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from vaelab.models.distributions import DiagonalNormal
 
 from vaelab import recipe
 from vaelab.data.images import Images
@@ -21,7 +22,6 @@ from vaelab.evaluation import evaluate as evaluation
 from vaelab.evaluation.metrics import likelihood, nll
 from vaelab.evaluation.metrics.likelihood import bits_per_dim
 from vaelab.evaluation.metrics.nll import iwae_bound
-from vaelab.models.distributions import DiagonalNormal
 from vaelab.models.likelihoods import bernoulli, gaussian
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
