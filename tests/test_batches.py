@@ -74,13 +74,13 @@ def test_the_shares_of_all_ranks_are_the_batches_of_one(count: int, batch_size: 
     one = Batches(images, batch_size, seed, CPU, window=window)
     many = [Batches(images, batch_size, seed, CPU, window=window, ranks=Ranks(rank, size)) for rank in range(size)]
     for step in range(2 * one.steps_per_epoch + 1):
-        expected = numbers(one.pixels(step))
+        expected = numbers(one.batch(step).pixels)
         assert expected == one.indices(step).tolist()
         found = []
         for batches in many:
             share = batches.share(step)
             assert share.total == len(expected)
-            pixels = batches.pixels(step)
+            pixels = batches.batch(step).pixels
             assert len(pixels) == max(len(share), 1)  # a rank without images works on a black one
             found += numbers(pixels)[: len(share)]
         assert found == expected
@@ -92,20 +92,20 @@ def test_windows_of_a_map_are_read_ahead_and_let_go(tmp_path: Path):
     plain = Batches(Images(numbered(500)), 7, 0, CPU, window=100)
     assert batches._windows is not None
     for step in range(2 * batches.steps_per_epoch):
-        assert numbers(batches.pixels(step)) == plain.indices(step).tolist()
+        assert numbers(batches.batch(step).pixels) == plain.indices(step).tolist()
         assert len(batches._windows._held) <= 2
     chosen = np.arange(0, 500, 3)
     some = Batches(Images(Rows(array, chosen)), 7, 0, CPU, window=50)
-    assert numbers(some.pixels(4)) == chosen[some.indices(4)].tolist()
+    assert numbers(some.batch(4).pixels) == chosen[some.indices(4)].tolist()
 
 
 def test_any_step_can_be_the_first(tmp_path: Path):
     array = mapped(tmp_path, 200)
     forwards = Batches(Images(array), 9, 1, CPU, window=64)
-    expected = [numbers(forwards.pixels(step)) for step in range(50)]
+    expected = [numbers(forwards.batch(step).pixels) for step in range(50)]
     for step in (49, 0, 23, 22, 45):
-        assert numbers(Batches(Images(array), 9, 1, CPU, window=64).pixels(step)) == expected[step]
-        assert numbers(forwards.pixels(step)) == expected[step]
+        assert numbers(Batches(Images(array), 9, 1, CPU, window=64).batch(step).pixels) == expected[step]
+        assert numbers(forwards.batch(step).pixels) == expected[step]
 
 
 @pytest.mark.parametrize("of", ["neighbours", "classes"])

@@ -108,7 +108,7 @@ def test_memory_map(tmp_path: Path) -> None:
     assert mapped.fingerprint() == Images(pixels).fingerprint()
     torch.testing.assert_close(mapped.floats(1, 4), Images(pixels).floats(1, 4), rtol=0, atol=0)
     np.testing.assert_array_equal(mapped.take(np.array([4, 2])).pixels, pixels[[4, 2]])
-    assert numbers_of(Batches(mapped, 5, 0, CPU).pixels(0)) != []
+    assert numbers_of(Batches(mapped, 5, 0, CPU).batch(0).pixels) != []
 
 
 def test_floats_are_those_of_the_slice() -> None:
@@ -321,7 +321,7 @@ def test_every_image_once_in_an_epoch(size: tuple[int, int], seed: int, epoch: i
     count, batch_size = size
     batches = Batches(numbered(count), batch_size, seed, CPU)
     steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-    seen = [numbers_of(batches.pixels(step)) for step in steps]
+    seen = [numbers_of(batches.batch(step).pixels) for step in steps]
     assert sorted(number for batch in seen for number in batch) == list(range(count))
     assert [len(batch) for batch in seen[:-1]] == [batch_size] * (len(seen) - 1)
     assert 1 <= len(seen[-1]) <= batch_size
@@ -330,17 +330,17 @@ def test_every_image_once_in_an_epoch(size: tuple[int, int], seed: int, epoch: i
 
 def test_last_smaller_batch() -> None:
     batches = Batches(numbered(10), 4, 0, CPU)
-    assert [len(batches.pixels(step)) for step in range(6)] == [4, 4, 2] * 2
+    assert [len(batches.batch(step).pixels) for step in range(6)] == [4, 4, 2] * 2
 
 
 @given(sizes, st.integers(0, 2**31), st.lists(st.integers(0, 200), min_size=1, max_size=8))
 def test_batch_is_a_function_of_seed_and_step(size: tuple[int, int], seed: int, steps: list[int]) -> None:
     count, batch_size = size
     one = Batches(numbered(count), batch_size, seed, CPU)
-    forwards = {step: numbers_of(one.pixels(step)) for step in sorted(steps)}
+    forwards = {step: numbers_of(one.batch(step).pixels) for step in sorted(steps)}
     for step in steps:
-        assert numbers_of(one.pixels(step)) == forwards[step]
-        assert numbers_of(Batches(numbered(count), batch_size, seed, CPU).pixels(step)) == forwards[step]
+        assert numbers_of(one.batch(step).pixels) == forwards[step]
+        assert numbers_of(Batches(numbered(count), batch_size, seed, CPU).batch(step).pixels) == forwards[step]
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -363,7 +363,7 @@ def test_order_is_the_one_that_old_runs_had() -> None:
 def test_read_only_pixels() -> None:
     images = numbered(10)
     images.pixels.flags.writeable = False
-    assert sorted(numbers_of(Batches(images, 10, 0, CPU).pixels(0))) == list(range(10))
+    assert sorted(numbers_of(Batches(images, 10, 0, CPU).batch(0).pixels)) == list(range(10))
 
 
 # -- split_off and binarize -------------------------------------------------------------------------------------------

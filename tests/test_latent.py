@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.decomposition import PCA
-from torch import nn
 
 from vaelab.data.images import Images
 from vaelab.models import codes as latent
 from vaelab.models import vae as model_module
 from vaelab.models.vae import VAE
+from vaelab.training.objectives import Objective
 
-MakeModel = Callable[..., tuple[VAE, nn.Module]]
+MakeModel = Callable[..., tuple[VAE, Objective]]
 
 
 @given(st.integers(2, 60), st.floats(0.01, 0.9999))

@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import compute_terms
 
 from vaelab import recipe
 from vaelab.api.data import published_facts
+from vaelab.build import beta_equivalents, build
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe, Training, WrongRecipe
-from vaelab.system import registry as catalog
-from vaelab.system.device import Noise
+from vaelab.system import registry
 from vaelab.system.registry import UnknownName
 
 Tables = dict[str, Any]
@@ -48,6 +49,8 @@ sections: list[st.SearchStrategy[Tables]] = [
     some_of("network", "conv", channels=layers, strides=layers, activate_last=st.booleans())
     | some_of("network", "mlp", hidden=layers, activation=st.sampled_from(["relu", "tanh", "gelu"])),
     some_of("likelihood", "gaussian", variance=positive) | some_of("likelihood", "bernoulli"),
+    some_of("posterior", "diagonal") | some_of("posterior", "full_covariance"),
+    some_of("prior", "normal") | some_of("prior", "mixture", components=counts, spread=positive),
     some_of("objective", "elbo")
     | some_of("objective", "beta", beta=positive | st.just(0), warmup_steps=st.integers(0, 10**6)),
     st.fixed_dictionaries(
@@ -90,9 +93,8 @@ def test_presets_load_and_build(preset: str) -> None:
     assert loaded.name == preset
     assert len(loaded.title) > 10
     shape, _ = published_facts(loaded) or ((3, 24, 20), {})
-    vae, objective = recipe.build(loaded, shape, 1000)
-    vae.noise = Noise(0, torch.device("cpu"))
-    terms = objective(vae, torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)), torch.tensor(0))
+    vae, objective = build(loaded, shape, 1000)
+    terms = compute_terms(objective, vae, torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)))
     assert bool(torch.isfinite(terms["loss"]))
 
 
@@ -117,7 +119,7 @@ def test_the_mnist_preset_is_the_published_experiment() -> None:
 
 def test_every_member_can_be_named_without_further_keys() -> None:
     for section, folder in recipe.FOLDERS.items():
-        for name in catalog.names(folder):
+        for name in registry.names(folder):
             tables = minimal()
             tables[section] = {"name": name}
             assert getattr(recipe.validate(tables, "x"), section)["name"] == name
@@ -210,6 +212,9 @@ def test_unknown_sections_are_refused_with_the_valid_ones(section: str) -> None:
         ({"likelihood.name": "gausian"}, "gaussian"),
         ({"data.name": "minst"}, "mnist"),
         ({"network.name": "Conv"}, "conv"),
+        ({"posterior.name": "full_cov"}, "full_covariance"),
+        ({"prior.name": "mixtur"}, "mixture"),
+        ({"prior.name": "mixture", "prior.component": 3}, "components"),
     ],
 )
 def test_the_nearest_match_is_offered(overrides: Tables, near: str) -> None:
@@ -251,13 +256,15 @@ def test_unknown_recipes() -> None:
         ("network.latent_dim", ["2", True, 0, -2, 2.0]),
         ("network.channels", [32, "32", [], [0], [-1], [1.5], ["32"], [True], [[32]], {"a": 1}]),
         ("network.activate_last", ["true", 1, 0]),
+        ("network.condition", ["labels", True, 1]),
+        ("prior.components", ["3", True, 0, -1, 2.0]),
         ("likelihood.variance", ["0.5", True, 0, -1.0, math.nan, math.inf]),
         ("objective.beta", ["4", True, -1, math.nan, math.inf]),
         ("objective.warmup_steps", ["4", True, -1, 1.5]),
     ],
 )
 def test_wrong_types_and_values_are_refused(key: str, values: list[Any]) -> None:
-    overrides = {"objective.name": "beta"} if key.startswith("objective") else {}
+    overrides = {"objective.name": "beta", "prior.name": "mixture"}
     for value in values:
         with pytest.raises(WrongRecipe) as caught:
             recipe.load("mnist", {**overrides, key: value})
@@ -362,16 +369,22 @@ def test_overrides_without_key_or_value(text: str) -> None:
 
 def test_another_member_sheds_the_keys_that_only_the_old_one_knew() -> None:
     loaded = recipe.load("mnist", {"network.latent_dim": 9, "network.name": "mlp"})
-    assert loaded.network == {"name": "mlp", "latent_dim": 9, "hidden": [400], "activation": "relu"}
+    assert loaded.network == {
+        "name": "mlp",
+        "latent_dim": 9,
+        "condition": "none",
+        "hidden": [400],
+        "activation": "relu",
+    }
     assert recipe.load("mnist", {"likelihood.name": "bernoulli"}).likelihood == {"name": "bernoulli"}
     kept = recipe.load("mnist", {"network.name": "mlp"})
     assert kept.latent_dim == recipe.load("mnist").latent_dim
 
 
-@pytest.mark.parametrize("name", catalog.names("objectives"))
+@pytest.mark.parametrize("name", registry.names("objectives"))
 @pytest.mark.parametrize("preset", recipe.presets())
 def test_every_preset_takes_every_objective(preset: str, name: str) -> None:
-    loaded = recipe.load(preset, {"objective.name": name}).resolved((1, 64, 64), 1000)
+    loaded = recipe.load(preset, {"objective.name": name}).resolve((1, 64, 64), 1000)
     assert loaded.objective["name"] == name
     assert "auto" not in loaded.objective.values()
 
@@ -391,6 +404,7 @@ def test_the_order_of_overrides_does_not_matter(order: list[tuple[str, Any]]) ->
     assert recipe.load("mnist", dict(order)).network == {
         "name": "mlp",
         "latent_dim": 3,
+        "condition": "none",
         "hidden": [5],
         "activation": "relu",
     }
@@ -445,12 +459,12 @@ def test_number_of_steps(training: Tables, num_images: int, steps: int) -> None:
     ("epochs", "every"), [(1, 1875), (20, 1875), (100, 1875), (101, 2 * 1875), (250, 3 * 1875), (1000, 10 * 1875)]
 )
 def test_validation_every_epoch_but_a_hundred_times_at_most(epochs: int, every: int) -> None:
-    assert small(epochs=epochs).settled(MNIST, 60_000).training.validate_every == every
+    assert small(epochs=epochs).resolve(MNIST, 60_000).training.validate_every == every
 
 
 @given(counts, st.integers(1, 1000), st.integers(1, 10**5), st.integers(0, 10**5))
 def test_settled_validates_at_ends_of_epochs(epochs: int, batch_size: int, num_images: int, steps: int) -> None:
-    training = small(epochs=epochs, batch_size=batch_size, steps=steps).settled(MNIST, num_images).training
+    training = small(epochs=epochs, batch_size=batch_size, steps=steps).resolve(MNIST, num_images).training
     every = training.validate_every
     assert isinstance(every, int)
     assert every % math.ceil(num_images / batch_size) == 0
@@ -460,12 +474,12 @@ def test_settled_validates_at_ends_of_epochs(epochs: int, batch_size: int, num_i
 @pytest.mark.parametrize("every", [0, 7])
 def test_settled_keeps_what_a_person_chose(every: int) -> None:
     chosen = small(validate_every=every)
-    assert chosen.settled(MNIST, 1000).training == chosen.training
+    assert chosen.resolve(MNIST, 1000).training == chosen.training
 
 
 def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
     for num_images, epochs in ((1, 1000), (32, 1000), (732, 218), (20_000, 20), (10**6, 20)):
-        settled = small(epochs="auto").settled(MNIST, num_images).training
+        settled = small(epochs="auto").resolve(MNIST, num_images).training
         assert settled.epochs == epochs
         assert small(epochs="auto").training.num_steps(num_images) == settled.num_steps(num_images)
 
@@ -484,15 +498,15 @@ def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
 def test_auto_becomes_what_suits_the_images(
     shape: tuple[int, int, int], num_images: int, latents: int, channels: list[int]
 ) -> None:
-    settled = recipe.load("folder").resolved(shape, num_images, {"size": list(shape[1:]), "channels": "rgb"})
+    settled = recipe.load("folder").resolve(shape, num_images, {"size": list(shape[1:]), "channels": "rgb"})
     assert settled.network["latent_dim"] == settled.latent_dim == latents
     assert settled.network["channels"] == channels
     assert settled.network["strides"] == [2] * len(channels)
     assert settled.objective["beta"] > 0
     assert settled.data["size"] == list(shape[1:])
     assert "auto" not in [v for section in ("data", "network", "objective") for v in getattr(settled, section).values()]
-    assert settled.settled(shape, num_images) == settled
-    vae, _ = recipe.build(settled, shape, num_images)
+    assert settled.resolve(shape, num_images) == settled
+    vae, _ = build(settled, shape, num_images)
     assert vae.decode(torch.zeros(2, latents)).shape == (2, *shape)
 
 
@@ -500,7 +514,7 @@ def test_what_a_person_chose_stays_beside_auto() -> None:
     chosen = recipe.load(
         "folder", {"network.latent_dim": 5, "objective.beta": 3, "network.channels": [8], "network.strides": [4]}
     )
-    settled = chosen.settled((3, 64, 64), 500)
+    settled = chosen.resolve((3, 64, 64), 500)
     assert (settled.latent_dim, settled.objective["beta"], settled.network["channels"]) == (5, 3.0, [8])
 
 
@@ -521,27 +535,27 @@ def test_differences_name_every_key_with_both_values() -> None:
 
 def test_differences_that_change_no_training_do_not_count() -> None:
     one = recipe.load("mnist")
-    assert one.differences(one.settled(MNIST, 60_000)) == []
-    assert one.settled(MNIST, 60_000).differences(one) == []
+    assert one.differences(one.resolve(MNIST, 60_000)) == []
+    assert one.resolve(MNIST, 60_000).differences(one) == []
     tables = {**one.sections(), "title": "another", "expected": {}}
     assert one.differences(recipe.validate(tables, "another")) == []
-    assert one.settled(MNIST, 60_000).differences(small(validate_every=7))
+    assert one.resolve(MNIST, 60_000).differences(small(validate_every=7))
 
 
 def test_equivalents_of_a_gaussian_decoder() -> None:
     facts = Spec((1, 28, 28), latent_dim=2, num_images=100)
-    plain = recipe.equivalents(recipe.validate(minimal(objective={"name": "elbo"}), "x"), facts)
+    plain = beta_equivalents(recipe.validate(minimal(objective={"name": "elbo"}), "x"), facts)
     assert plain == pytest.approx({"beta": 1, "sigma": math.sqrt(0.5), "beta_normalised": 2 / 784})
     tables = minimal(objective={"name": "beta", "beta": 5.0}, likelihood={"name": "gaussian", "variance": 0.02})
     # SSE/(2·0.02) + 5 KL = 25 (SSE + 0.2 KL): β of the sum of squares is 0.2, its decoder's variance 0.1
-    assert recipe.equivalents(recipe.validate(tables, "x"), facts) == pytest.approx(
+    assert beta_equivalents(recipe.validate(tables, "x"), facts) == pytest.approx(
         {"beta": 5, "sigma": math.sqrt(0.1), "beta_normalised": 0.2 * 2 / 784}
     )
 
 
 def test_equivalents_of_a_bernoulli_decoder_have_no_sigma() -> None:
     tables = minimal(objective={"name": "beta", "beta": 3.0}, likelihood={"name": "bernoulli"})
-    equivalents = recipe.equivalents(recipe.validate(tables, "x"), Spec((3, 8, 8), latent_dim=4, num_images=100))
+    equivalents = beta_equivalents(recipe.validate(tables, "x"), Spec((3, 8, 8), latent_dim=4, num_images=100))
     assert equivalents == pytest.approx({"beta": 3, "beta_normalised": 3 * 4 / 192})
 
 
@@ -552,16 +566,35 @@ def build_small(**overrides: Any) -> Any:
     tables = recipe.merge(
         minimal(network={"name": "mlp", "hidden": [5]}), {k.replace("__", "."): v for k, v in overrides.items()}
     )
-    return recipe.build(recipe.validate(tables, "own"), (3, 9, 8), 100)
+    return build(recipe.validate(tables, "own"), (3, 9, 8), 100)
 
 
-@pytest.mark.parametrize("network", catalog.names("networks"))
-@pytest.mark.parametrize("likelihood", catalog.names("likelihoods"))
-@pytest.mark.parametrize("objective", catalog.names("objectives"))
-def test_members_combine(network: str, likelihood: str, objective: str) -> None:
-    vae, _ = build_small(network__name=network, likelihood__name=likelihood, objective__name=objective)
+@pytest.mark.parametrize("network", registry.names("networks"))
+@pytest.mark.parametrize("likelihood", registry.names("likelihoods"))
+@pytest.mark.parametrize("posterior", registry.names("posteriors"))
+@pytest.mark.parametrize("prior", registry.names("priors"))
+def test_members_combine(network: str, likelihood: str, posterior: str, prior: str) -> None:
+    vae, _ = build_small(
+        network__name=network, likelihood__name=likelihood, posterior__name=posterior, prior__name=prior
+    )
     x = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
     assert vae.reconstruct(x).shape == x.shape
+
+
+@pytest.mark.parametrize("objective", registry.names("objectives"))
+def test_objectives_are_refused_where_the_model_lacks_what_they_need(objective: str) -> None:
+    members = {"posterior__name": "full_covariance", "prior__name": "mixture", "objective__name": objective}
+    needs = registry.load("objectives", objective).Objective.needs
+    if not needs:
+        build_small(**members)
+        return
+    with pytest.raises(WrongRecipe) as caught:
+        build_small(**members)
+    message = str(caught.value)
+    assert message.startswith(f"the objective {objective} needs ")
+    assert ('posterior.name = "diagonal"' in message) == ("diagonal_posterior" in needs)
+    assert ('prior.name = "normal"' in message) == ("standard_normal_prior" in needs)
+    assert "\n" not in message
 
 
 def test_members_get_the_recipes_values() -> None:
@@ -575,7 +608,7 @@ def test_members_get_the_recipes_values() -> None:
     assert [tuple(p.shape) for p in vae.encoder.parameters() if p.ndim == 2] == [(7, 216), (6, 7), (8, 6)]
     assert vae.likelihood.variance == 0.25
     assert objective.beta == 2.5
-    assert vae.spec == Spec((3, 9, 8), latent_dim=4, num_images=100, decoder_channels=3)
+    assert vae.spec == Spec((3, 9, 8), latent_dim=4, num_images=100, posterior_parameters=8, decoder_channels=3)
 
 
 def test_weights_are_a_function_of_the_seed() -> None:

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 import vaelab
-from vaelab.system import registry as catalog
-from vaelab.system.registry import KINDS, UnknownName, unknown
+from vaelab.system import registry
+from vaelab.system.registry import KINDS, PACKAGES, UnknownName, unknown
 
 Offer = Callable[..., None]
 
@@ -29,10 +29,10 @@ def offer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Offer]:
             points.append(EntryPoint(name, module, f"vaelab.{folder}"))
 
     def forget() -> None:
-        catalog.names.cache_clear()
-        catalog._offered.cache_clear()
+        registry.names.cache_clear()
+        registry._offered.cache_clear()
 
-    monkeypatch.setattr(catalog, "entry_points", find)
+    monkeypatch.setattr(registry, "entry_points", find)
     monkeypatch.syspath_prepend(tmp_path)
     forget()
     yield add
@@ -44,35 +44,27 @@ def offer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Offer]:
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("folder", "some"),
-    [
-        ("datasets", {"digits", "mnist", "fashion"}),
-        ("networks", {"conv", "mlp"}),
-        ("likelihoods", {"bernoulli", "gaussian"}),
-        ("objectives", {"elbo", "beta"}),
-        ("metrics", {"likelihood"}),
-        ("figures", {"losses", "latent"}),
-    ],
-)
-def test_names_are_those_of_the_files(offer: Offer, folder: str, some: set[str]) -> None:
-    names = catalog.names(folder)
-    files = (Path(vaelab.__file__).parent / folder).glob("[!_]*.py")
-    assert names == tuple(sorted(file.stem for file in files))
-    assert some <= set(names)
+every_folder = pytest.mark.parametrize("folder", PACKAGES)
 
 
-@pytest.mark.parametrize("folder", ["datasets", "networks", "likelihoods", "objectives", "metrics", "figures"])
+@every_folder
+def test_names_are_those_of_the_files(offer: Offer, folder: str) -> None:
+    files = Path(vaelab.__file__).parent.glob(f"{PACKAGES[folder].removeprefix('vaelab.').replace('.', '/')}/[!_]*.py")
+    names = tuple(sorted(file.stem for file in files))
+    assert registry.names(folder) == names
+    assert names
+
+
+@every_folder
 def test_every_name_loads(offer: Offer, folder: str) -> None:
-    for name in catalog.names(folder):
-        module = catalog.load(folder, name)
+    for name in registry.names(folder):
+        module = registry.load(folder, name)
         assert isinstance(module, ModuleType)
-        assert module.__name__ == f"vaelab.{folder}.{name}"
+        assert module.__name__ == f"{PACKAGES[folder]}.{name}"
 
 
-def test_every_folder_has_its_word() -> None:
-    for folder in KINDS:
-        assert (Path(vaelab.__file__).parent / folder / "__init__.py").exists()
+def test_words_are_for_folders_that_exist() -> None:
+    assert KINDS.keys() <= PACKAGES.keys()
 
 
 # -- wrong names ------------------------------------------------------------------------------------------------------
@@ -80,21 +72,21 @@ def test_every_folder_has_its_word() -> None:
 
 def test_wrong_name_with_its_nearest_match(offer: Offer) -> None:
     with pytest.raises(UnknownName) as caught:
-        catalog.load("datasets", "minst")
-    valid = ", ".join(catalog.names("datasets"))
+        registry.load("datasets", "minst")
+    valid = ", ".join(registry.names("datasets"))
     assert str(caught.value) == f"unknown data set 'minst'. Did you mean 'mnist'? Valid: {valid}"
 
 
 def test_wrong_name_like_no_other(offer: Offer) -> None:
     with pytest.raises(UnknownName, match=r"^unknown objective 'xyzzy'\. Valid: .*elbo") as caught:
-        catalog.load("objectives", "xyzzy")
+        registry.load("objectives", "xyzzy")
     assert "mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "Mnist", "mnist.py", "..mnist", "__init__", "os"])
 def test_names_that_are_none(offer: Offer, name: str) -> None:
     with pytest.raises(UnknownName):
-        catalog.load("datasets", name)
+        registry.load("datasets", name)
 
 
 def test_unknown_sorts_and_takes_anything() -> None:
@@ -108,46 +100,46 @@ def test_unknown_sorts_and_takes_anything() -> None:
 
 def test_offered_name(offer: Offer) -> None:
     offer(rings="vaelab_test_rings", anchors="vaelab_test_anchors")
-    names = catalog.names("datasets")
+    names = registry.names("datasets")
     assert {"anchors", "digits", "mnist", "rings"} <= set(names)
     assert list(names) == sorted(names)
-    assert catalog.load("datasets", "rings").WHO == "vaelab_test_rings"
-    assert catalog.load("datasets", "mnist").__name__ == "vaelab.data.datasets.mnist"
+    assert registry.load("datasets", "rings").WHO == "vaelab_test_rings"
+    assert registry.load("datasets", "mnist").__name__ == "vaelab.data.datasets.mnist"
     with pytest.raises(UnknownName, match="Did you mean 'rings'"):
-        catalog.load("datasets", "ring")
+        registry.load("datasets", "ring")
 
 
 def test_offered_for_one_folder_only(offer: Offer) -> None:
     offer(rings="vaelab_test_rings")
-    assert "rings" not in catalog.names("objectives")
+    assert "rings" not in registry.names("objectives")
     with pytest.raises(UnknownName):
-        catalog.load("objectives", "rings")
+        registry.load("objectives", "rings")
 
 
 def test_listing_imports_nothing(offer: Offer) -> None:
     offer(rings="vaelab_test_rings")
-    catalog.names("datasets")
+    registry.names("datasets")
     assert "vaelab_test_rings" not in sys.modules
 
 
 def test_offered_under_a_name_of_ours(offer: Offer) -> None:
     offer(mnist="vaelab_test_mnist")
-    assert catalog.names("datasets").count("mnist") == 1
+    assert registry.names("datasets").count("mnist") == 1
     with pytest.raises(ValueError, match="data set 'mnist' is offered by vaelab_test_mnist but vaelab has one"):
-        catalog.load("datasets", "mnist")
+        registry.load("datasets", "mnist")
 
 
 def test_offered_by_two_packages(offer: Offer) -> None:
     offer(rings="vaelab_test_one")
     offer(rings="vaelab_test_two", others="vaelab_test_two")
-    assert catalog.names("datasets").count("rings") == 1
+    assert registry.names("datasets").count("rings") == 1
     with pytest.raises(ValueError, match="'rings' is offered by vaelab_test_one and vaelab_test_two"):
-        catalog.load("datasets", "rings")
-    assert catalog.load("datasets", "others").WHO == "vaelab_test_two"
+        registry.load("datasets", "rings")
+    assert registry.load("datasets", "others").WHO == "vaelab_test_two"
 
 
 def test_the_same_offer_twice(offer: Offer) -> None:
     """As when a package lies on the path both installed and as a checkout."""
     offer(rings="vaelab_test_rings")
     offer(rings="vaelab_test_rings")
-    assert catalog.load("datasets", "rings").WHO == "vaelab_test_rings"
+    assert registry.load("datasets", "rings").WHO == "vaelab_test_rings"
