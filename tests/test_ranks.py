@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from work_of_a_rank import ROWS, batch_wise, train_batch_wise
+from work_of_a_rank import ROWS, batch_wise, train_every_model
 
 from vaelab.run import Run
 from vaelab.system.distributed import LostRank, Ranks, Share, launched, ranks
@@ -97,10 +97,12 @@ def test_ranks_sum_tell_gather_with_gradients_and_train_on_terms_of_the_whole_ba
     found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     whole = ROWS.clone().requires_grad_()
     batch_wise(whole).backward()
-    trained = train_batch_wise()
+    trained = train_every_model()
     for one in found:
-        for ours, theirs in zip(one["trained"], trained, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=2e-4)
+        assert one["trained"].keys() == trained.keys()
+        for name, rows in trained.items():
+            for ours, theirs in zip(one["trained"][name], rows, strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=2e-4, err_msg=name)
         assert one["sum"] == [3.0, 20.0]
         assert one["told"] == {"x": 1}
         np.testing.assert_array_equal(one["whole"], ROWS)

@@ -5,16 +5,16 @@ import sys
 from pathlib import Path
 
 import torch
-from small import CPU, make_images, make_recipe
-from torch import nn
+from small import CPU, make_labelled, make_recipe, make_state
 
-from vaelab import recipe
+from vaelab.data.images import Batch
 from vaelab.data.loader import Batches
-from vaelab.models.vae import VAE
-from vaelab.system.device import Noise
+from vaelab.models.vae import VAEOutput
+from vaelab.system import registry
+from vaelab.system.device import StepNoise
 from vaelab.system.distributed import Share, joined, ranks
-from vaelab.training.state import begin
-from vaelab.training.step import Steps
+from vaelab.training.objectives import Context, Objective
+from vaelab.training.step import EagerSteps
 from vaelab.training.validation import validate
 
 ROWS = torch.arange(15, dtype=torch.float64).reshape(5, 3).sin()
@@ -25,26 +25,34 @@ def batch_wise(codes: torch.Tensor) -> torch.Tensor:
     return torch.logsumexp(codes @ codes.T, dim=1).mean()
 
 
-class BatchWise(nn.Module):
+class BatchWise(Objective):
     """reconstruction + KL + a term of all codes of a batch."""
 
-    def forward(self, vae: VAE, x: torch.Tensor, step: torch.Tensor) -> dict[str, torch.Tensor]:
-        passed = vae(x)
-        reconstruction, kl = passed.reconstruction.mean(), passed.kl.sum(1).mean()
-        term = batch_wise(vae.gather(passed.z))
-        return {"loss": reconstruction + kl + term, "reconstruction": reconstruction, "kl": kl, "term": term}
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, torch.Tensor]:
+        term = batch_wise(context.gather(out.z[0]))
+        loss = out.mean_reconstruction + out.mean_kl + term
+        return {"loss": loss, "reconstruction": out.mean_reconstruction, "kl": out.mean_kl, "term": term}
 
 
-def train_batch_wise() -> list[list[float]]:
+def train_batch_wise(**overrides: str) -> list[list[float]]:
     """Some steps on 50 images in batches of 7, the last of an epoch with a single one; then a validation."""
-    made, data = make_recipe(training__batch_size=7, training__learning_rate=0.01), make_images()
-    vae, _ = recipe.build(made, data.image_shape, len(data))
-    state = begin(vae, BatchWise(), made.training, CPU)
+    made, data = make_recipe(training__batch_size=7, training__learning_rate=0.01, **overrides), make_labelled()
+    state = make_state(made, data)
+    state.objective = BatchWise()
     batches = Batches(data, 7, 0, CPU, window=20, ranks=ranks())
-    vae.noise = noise = Noise(0, CPU)
-    rows = Steps(state, batches, noise, "none", "fp32").run(0, 20, lambda: False)
-    measured = validate(state, make_images(15, seed=1), made.training)
+    rows = EagerSteps(state, batches, StepNoise(0, CPU), "none", "fp32").run(0, 20, lambda: False)
+    measured = validate(state, make_labelled(15, seed=1), made.training).row()
     return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]
+
+
+def train_every_model() -> dict[str, list[list[float]]]:
+    """The same for each posterior and prior, and for a conditional model."""
+    found = {
+        f"{posterior}, {prior}": train_batch_wise(posterior__name=posterior, prior__name=prior)
+        for posterior in registry.names("posteriors")
+        for prior in registry.names("priors")
+    }
+    return {**found, "label": train_batch_wise(network__condition="label")}
 
 
 def num_threads() -> int:
@@ -71,7 +79,7 @@ def main(target: Path) -> None:
             "gradient": own.grad.tolist() if own.grad is not None else None,
             "lonely": lonely.tolist(),
             "tensor": tensors["a"].tolist(),
-            "trained": train_batch_wise(),
+            "trained": train_every_model(),
         }
         together.barrier()
         found["threads within"] = num_threads()
