@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from vaelab.evaluation import evaluate as evaluation
 from vaelab.figures import edits as figure
 from vaelab.figures import render
 from vaelab.models.codes import Method, direction
+from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
@@ -40,6 +41,7 @@ def edit(
     out: str | Path | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    condition: Any = None,
     warn: Warn = warn_in_python,
 ) -> Path:
     """Originals, their reconstructions, and what each edit makes of them, one image a row on a .png.
@@ -48,7 +50,7 @@ def edit(
     the mean code of the training images without it to that of those with it, and is added to an image's posterior mean.
     ``images``: a picture or a folder, at most 8 of them; left out: held-out images. UnknownName lists the valid names.
     Pictures that cannot be read are left out, which ``warn`` is told; with ``strict``, or where none can be read, they
-    raise ValueError.
+    raise ValueError. ``condition``: for a conditional model, a class or attributes in place of the images' own.
     """
     edits = _pair(attribute, by)
     if method not in get_args(Method):
@@ -58,17 +60,19 @@ def edit(
     known = data_of(run, data)
     names: list[str] = []
     if images is None:
-        model = load(run.path)
-        pixels = np.asarray(choose_images(known.valid, MOST, "edits").pixels[:])
+        model, some = load(run.path), choose_images(known.valid, MOST, "edits")
+        pixels, conditions = np.asarray(some.pixels[:]), condition_of(model.spec, some)
     else:
-        model, given = load_with_images(run.path, images, data, strict=strict)
+        model, given = load_with_images(run.path, images, data, strict=strict, condition=condition)
         pixels, rows = given.pixels(MOST)
         names = [given.names[row] for row in rows.tolist()]
+        conditions = condition_of(model.spec, given.images)
+        conditions = None if conditions is None else conditions[rows]
         given.tell_skipped(warn)
     directions = find_directions(run, model, known, [name for name, _ in edits], method)
-    means = model.encode(pixels).mean.numpy().astype(np.float64)
+    means = model.encode(pixels, conditions).mean.numpy().astype(np.float64)
     moved = [means + step * towards for (_, step), (_, towards) in zip(edits, directions, strict=True)]
-    decoded = [to_uint8(model.decode(torch.from_numpy(codes))) for codes in (means, *moved)]
+    decoded = [to_uint8(model.decode(torch.from_numpy(codes), conditions)) for codes in (means, *moved)]
     words = [
         f"{name.replace('_', ' ')} {figure.step_word(step)}"
         for (name, _), (_, step) in zip(directions, edits, strict=True)

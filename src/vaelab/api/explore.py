@@ -66,7 +66,7 @@ def open_scene(
     seen = train if known.binarize == "none" else choose_images(binarize(known.train, known.binarize), most, "explore")
     with disable_tf32():
         codes = evaluation.codes_of(run, model, seen)
-        drawn_from = make_sampler(sampler, model, run, data)
+        drawn_from = make_sampler(sampler, model, run.path, data)
         scene = make_scene(
             name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint(), drawn_from
         )

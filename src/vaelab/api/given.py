@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -13,8 +14,10 @@ from vaelab.api.data import data_of
 from vaelab.api.results import load_with_framing
 from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, Skipped, read_pictures
+from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run
+from vaelab.system.device import generator
 
 NAMED = 3
 """Pictures that a warning names."""
@@ -92,17 +95,30 @@ class Given:
 
 
 def load_with_images(
-    run_path: str | Path, images: str | Path | None, data: str | Path | None, *, strict: bool = False
+    run_path: str | Path,
+    images: str | Path | None,
+    data: str | Path | None,
+    *,
+    strict: bool = False,
+    condition: Any = None,
 ) -> tuple[VAE, Given]:
     """The model of a run, and the pictures at ``images`` at its size (None: its held-out images).
 
     Pictures that cannot be read are noted while the others are read; with ``strict`` the first raises ValueError.
+    ``condition``: a class or attributes for a conditional model, in place of the images' own.
     """
     model, framing = load_with_framing(run_path)
     if images is not None:
         skipped = Skipped()
         own, names = read_pictures(Path(images), model.spec.image_shape, framing, None if strict else skipped)
-        return model, Given(own, names, own.source, skipped)
+        return model, Given(_conditioned(model, own, condition), names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
-    valid = held_out.valid
+    valid = _conditioned(model, held_out.valid, condition)
     return model, Given(valid, Numbered(held_out.valid_split, len(valid)), valid.source)
+
+
+def _conditioned(model: VAE, images: Images, condition: Any) -> Images:
+    """Images under a condition; ValueError where a conditional model's images have none of their own either."""
+    found = with_condition(model.spec, images, condition, model.condition_rows.cpu(), generator(0, "condition"))
+    condition_of(model.spec, found.take(np.arange(1)))
+    return found

@@ -3,21 +3,22 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
 from vaelab.api.results import load
+from vaelab.api.samplers import make_sampler
 from vaelab.api.targets import ending_of, output_file, output_pictures
 from vaelab.data.images import as_tensor, to_uint8
 from vaelab.data.pictures import encode_png, read_ahead, tile
 from vaelab.exporters.tables import ENDINGS, Parts, Piece, Rows, write_codes
 from vaelab.models.codes import chunk_spans, encode_spans
-from vaelab.models.vae import VAE, chunk_length
+from vaelab.models.conditions import condition_of, parse_condition
+from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
@@ -67,14 +68,24 @@ def sample(
     out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    sampler: str = "prior",
+    condition: Any = None,
+    data: str | Path | None = None,
 ) -> Path:
-    """Images decoded from the prior, to a .png sheet or a folder; of a folder's two chunks of images in memory."""
+    """Decode codes of ``sampler`` to a .png sheet or a folder; of a folder's two chunks of images are in memory.
+
+    ``condition``, for a conditional model: a class by name or number, or a mapping from attributes to True and False;
+    None draws conditions from the training set. ``data``: where the training images are, for a sampler that is fitted
+    to them.
+    """
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
-    codes = torch.randn(count, model.spec.latent_dim, generator=generator(seed, "sample"))
+    random = generator(seed, "sample", "condition")
+    vectors = parse_condition(model.spec, condition, count, model.condition_rows.cpu(), random)
     with disable_tf32():
-        chunks = _decode_chunks(model, codes)
+        codes = make_sampler(sampler, model, run_path, data).sample(count, generator(seed, "sample"))
+        chunks = _decode_chunks(model, codes, vectors)
         if is_sheet:
             _write_sheet(path, np.concatenate(list(chunks)), columns=int(np.ceil(np.sqrt(count))))
         else:
@@ -82,11 +93,11 @@ def sample(
     return path
 
 
-def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
+def _decode_chunks(model: VAE, codes: Tensor, conditions: Tensor | None) -> Iterator[Pixels]:
     with progress("decoding", len(codes)) as bar:
-        for part in torch.split(codes, chunk_length(model.spec.image_shape)):
-            yield to_uint8(model.decode(part))
-            bar.advance(len(part))
+        for start, stop in chunk_spans(len(codes), model.spec.image_shape):
+            yield to_uint8(model.decode(codes[start:stop], None if conditions is None else conditions[start:stop]))
+            bar.advance(stop - start)
 
 
 def reconstruct(
@@ -99,15 +110,17 @@ def reconstruct(
     overwrite: bool = False,
     strict: bool = False,
     device: str = "auto",
+    condition: Any = None,
     warn: Warn = warn_in_python,
 ) -> Path:
     """Originals above their reconstructions on a .png (16 of them), or all reconstructions, one by one, in a folder.
 
     Only the images asked for are read; of a folder's there are two chunks in memory. Pictures that cannot be read are
-    left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
+    left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. ``condition``:
+    for a conditional model, a class or attributes in place of the images' own.
     """
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
-    model, given = load_with_images(run_path, images, data, strict=strict)
+    model, given = load_with_images(run_path, images, data, strict=strict, condition=condition)
     model.to(resolve_device(device))
     count = min(count or (SHEET if is_sheet else len(given)), len(given))
     names: list[str] = []
@@ -131,6 +144,7 @@ def _reconstruct_chunks(model: VAE, given: Given, count: int, names: list[str]) 
     ``names`` receives the names of the images in a chunk before it is yielded.
     """
     start, shape = 0, model.spec.image_shape
+    conditions = condition_of(model.spec, given.images)
     with progress("reconstructing", count) as bar:
         while start < len(given) and len(names) < count:
             spans = [(start + a, start + b) for a, b in chunk_spans(min(count - len(names), len(given) - start), shape)]
@@ -140,7 +154,8 @@ def _reconstruct_chunks(model: VAE, given: Given, count: int, names: list[str]) 
                 if len(rows):
                     names += [given.names[row] for row in rows.tolist()]
                     originals = read[rows - span[0]]
-                    yield originals, to_uint8(model.reconstruct(as_tensor(originals).to(model.device)))
+                    own = None if conditions is None else conditions[rows]
+                    yield originals, to_uint8(model.reconstruct(as_tensor(originals).to(model.device), own))
                 bar.advance(len(rows))
 
 
@@ -166,6 +181,7 @@ def encode(
     strict: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
+    condition: Any = None,
     warn: Warn = warn_in_python,
 ) -> Path:
     """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known.
@@ -173,12 +189,12 @@ def encode(
     Any number of images: two chunks of them and a group of rows are in memory. Pictures that cannot be read have no
     row, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. Under ``torchrun``
     every rank encodes its share and the first joins them to the very file that one process writes; all must see the
-    folder it is in.
+    folder it is in. ``condition``: for a conditional model, a class or attributes in place of the images' own.
     """
     path = output_file(out, f"{Run(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
     if precision not in get_args(Precision):
         raise catalog.unknown("precision", precision, get_args(Precision))
-    model, given = load_with_images(run_path, images, data, strict=strict)
+    model, given = load_with_images(run_path, images, data, strict=strict, condition=condition)
     own = resolve_device(device)
     model.to(own)
     rows = Rows(given.names, given.images.labels, model.spec.latent_dim)

@@ -15,7 +15,7 @@ FITTED_CODES = 20_000
 """Training images whose codes a sampler is fitted to, at most."""
 
 
-def make_sampler(name: str, model: VAE, run: Run, data: str | Path | None = None) -> Sampler:
+def make_sampler(name: str, model: VAE, run_path: str | Path, data: str | Path | None = None) -> Sampler:
     """The sampler ``name`` of a run's model; one that needs codes is fitted to samples of training images' posteriors.
 
     UnknownName lists the valid names; FileNotFoundError if it needs the training images and they are gone.
@@ -24,7 +24,7 @@ def make_sampler(name: str, model: VAE, run: Run, data: str | Path | None = None
     sampler: Sampler = module.Sampler(model.spec, model.density(), device=model.device)
     sampler.name = name
     if sampler.needs_codes:
-        images = data_of(run, data)
+        images = data_of(Run.open(run_path), data)
         train = images.train.take(choose(len(images.train), FITTED_CODES, generator(0, "sampler", "images")))
         codes = sample_codes(model, binarize(train, images.binarize), generator(0, "sampler", "codes"))
         sampler.fit(codes, generator(0, "sampler", "fit"))

@@ -18,6 +18,7 @@ from vaelab.evaluation.metrics.nll import iwae_bound
 from vaelab.exporters.tables import ENDINGS, write_columns
 from vaelab.figures import render
 from vaelab.figures import scores as figure
+from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system.device import GeneratorNoise, disable_tf32, generator, progress, resolve_device
@@ -147,9 +148,11 @@ def _scores_of(model: VAE, given: Given, samples: int) -> Scores:
 def _ends(model: VAE, images: Images, rows: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
     """Arrays of the sheet: the most unusual and the most usual images; ``rows``: those that were scored."""
     chosen = figure.ends(scores.elbo)
-    originals = []
+    originals, conditions = [], condition_of(model.spec, images)
+    rebuilt = []
     for some in chosen:
         ascending = np.sort(rows[some])
         originals.append(np.asarray(images.pixels[ascending])[np.searchsorted(ascending, rows[some])])
-    rebuilt = [to_uint8(model.reconstruct(torch.from_numpy(pixels))) for pixels in originals]
+        own = None if conditions is None else conditions[rows[some]]
+        rebuilt.append(to_uint8(model.reconstruct(torch.from_numpy(originals[-1]), own)))
     return figure.arrays_of(np.stack(originals), np.stack(rebuilt), np.stack([scores.elbo[some] for some in chosen]))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vaelab.cli.options import DataOption, DeviceOption, app
+from vaelab.cli.options import DataOption, DeviceOption, SamplerOption, app
 from vaelab.cli.terminal import print_note, show_progress
 
 PORT = 8765
@@ -31,6 +31,7 @@ def explore(
         200_000
     ),
     device: DeviceOption = "auto",
+    sampler: SamplerOption = "prior",
 ) -> None:
     """Open a page in the browser on which you move through the latent space and watch it decode.
 
@@ -41,7 +42,7 @@ def explore(
 
     show_progress()
     with server.listen(host, port) as listener:
-        served = vaelab.explore(runs, data=data, most=points, device=device)
+        served = vaelab.explore(runs, data=data, most=points, device=device, sampler=sampler)
 
         def ready() -> None:
             own, address = listener.getsockname()[1], server.address_of(listener)

@@ -38,6 +38,19 @@ OverridesOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; as often as you like."),
 ]
+ClassOption = Annotated[
+    str | None, typer.Option("--class", metavar="NAME", help="Class by name or number, for a label-conditional model.")
+]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="ATTRIBUTE", help="Attribute that images have, for an attribute-conditional model."),
+]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option("--without", metavar="ATTRIBUTE", help="Attribute that images do not have.")
+]
+SamplerOption = Annotated[
+    str, typer.Option("--sampler", metavar="NAME", help="Where codes come from: prior, gmm … (docs/samplers.md).")
+]
 StrictPicturesOption = Annotated[
     bool, typer.Option("--strict", help="Fail at the first picture that cannot be read, instead of leaving it out.")
 ]
@@ -60,6 +73,19 @@ def overrides_of(texts: list[str] | None, seed: int | None = None, strict: bool 
     if strict:
         values["data.strict"] = True
     return values
+
+
+def condition_of(class_name: str | None, has: list[str] | None, lacks: list[str] | None) -> Any:
+    """The condition that ``--class``, ``--with`` and ``--without`` ask for; None without any of them."""
+    if class_name is not None and (has or lacks):
+        raise typer.BadParameter("give --class, or --with and --without", param_hint="--class")
+    both = sorted({*(has or [])} & {*(lacks or [])})
+    if both:
+        raise typer.BadParameter(f"{both[0]} is named by --with as well", param_hint="--without")
+    if class_name is not None:
+        return int(class_name) if class_name.isdecimal() else class_name
+    attributes = {**dict.fromkeys(has or [], True), **dict.fromkeys(lacks or [], False)}
+    return attributes or None
 
 
 def names_of(text: str | None) -> list[str] | None:

@@ -6,14 +6,19 @@ from typing import Annotated, Literal
 import typer
 
 from vaelab.cli.options import (
+    ClassOption,
     DataOption,
     DeviceOption,
     JsonOption,
     OutOption,
     OverwriteOption,
     RunArgument,
+    SamplerOption,
     StrictPicturesOption,
+    WithOption,
+    WithoutOption,
     app,
+    condition_of,
 )
 from vaelab.cli.terminal import print_json, print_warning, show_progress, table
 
@@ -26,15 +31,32 @@ def sample(
     out: OutOption = None,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
+    sampler: SamplerOption = "prior",
+    class_name: ClassOption = None,
+    has: WithOption = None,
+    lacks: WithoutOption = None,
+    data: DataOption = None,
 ) -> None:
-    """Draw images from the prior, onto one .png or into a folder.
+    """Draw images from the prior or from another sampler, onto one .png or into a folder.
 
-    Examples: vaelab sample runs/mnist -n 100 · vaelab sample runs/mnist -n 1000 --out samples/
+    Examples: vaelab sample runs/mnist -n 100 · vaelab sample runs/mnist --sampler gmm --out samples/
     """
     import vaelab
 
     show_progress()
-    print(vaelab.sample(run, count=count, seed=seed, out=out, overwrite=overwrite, device=device))
+    print(
+        vaelab.sample(
+            run,
+            count=count,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            device=device,
+            sampler=sampler,
+            condition=condition_of(class_name, has, lacks),
+            data=data,
+        )
+    )
 
 
 @app.command()
@@ -53,6 +75,9 @@ def reconstruct(
     overwrite: OverwriteOption = False,
     strict: StrictPicturesOption = False,
     device: DeviceOption = "auto",
+    class_name: ClassOption = None,
+    has: WithOption = None,
+    lacks: WithoutOption = None,
 ) -> None:
     """Show images above their reconstructions (.png), or write the reconstructions into a folder.
 
@@ -71,6 +96,7 @@ def reconstruct(
             overwrite=overwrite,
             strict=strict,
             device=device,
+            condition=condition_of(class_name, has, lacks),
             warn=print_warning,
         )
     )
@@ -91,6 +117,9 @@ def encode(
     precision: Annotated[
         Literal["fp32", "bf16"], typer.Option("--precision", help="Of the encoder's arithmetic; codes are float32.")
     ] = "fp32",
+    class_name: ClassOption = None,
+    has: WithOption = None,
+    lacks: WithoutOption = None,
 ) -> None:
     """Write the posterior means and log-variances of images to .parquet, .csv or .npz.
 
@@ -110,6 +139,7 @@ def encode(
         strict=strict,
         device=device,
         precision=precision,
+        condition=condition_of(class_name, has, lacks),
         warn=print_warning,
     )
     if launched().is_first:
@@ -191,6 +221,9 @@ def edit(
     out: OutOption = None,
     overwrite: OverwriteOption = False,
     strict: StrictPicturesOption = False,
+    class_name: ClassOption = None,
+    has: WithOption = None,
+    lacks: WithoutOption = None,
 ) -> None:
     """Move images along the directions of attributes or classes: originals, reconstructions and edits on a .png.
 
@@ -212,6 +245,7 @@ def edit(
             out=out,
             overwrite=overwrite,
             strict=strict,
+            condition=condition_of(class_name, has, lacks),
             warn=print_warning,
         )
     )

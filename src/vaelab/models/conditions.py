@@ -1,6 +1,7 @@
 """Conditions of a conditional VAE: labels or attributes as vectors, given or drawn from the training set."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,23 @@ def condition_names(kind: str, images: Images) -> tuple[str, ...]:
     return images.attribute_names
 
 
+def _word(spec: Spec) -> str:
+    return "labels" if spec.condition == "label" else "attributes"
+
+
+def with_condition(
+    spec: Spec, images: Images, given: Any, rows: UInt8[Tensor, "row condition"], generator: torch.Generator
+) -> Images:
+    """Images with the condition that a person gave, in place of their own; see ``parse_condition``."""
+    if given is None:
+        return images
+    vectors = parse_condition(spec, given, len(images), rows, generator)
+    assert vectors is not None
+    if spec.condition == "label":
+        return replace(images, labels=vectors.argmax(1).numpy(), label_names=spec.condition_names)
+    return replace(images, attributes=vectors.bool().numpy(), attribute_names=spec.condition_names)
+
+
 def condition_columns(
     spec: Spec, labels: Tensor | None, attributes: Tensor | None
 ) -> Float[Tensor, "batch condition"] | None:
@@ -41,7 +59,9 @@ def condition_columns(
         return None
     given = labels if spec.condition == "label" else attributes
     if given is None:
-        raise ValueError(f"this model is conditioned on {spec.condition}, and these images have none")
+        raise ValueError(
+            f"this model is conditioned on {_word(spec)}, which these images lack: give --class, or --with and --without"
+        )
     if spec.condition == "label":
         return torch.nn.functional.one_hot(given.long(), spec.condition_dim).float()
     return given.float()
