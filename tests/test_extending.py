@@ -12,7 +12,7 @@ import pytest
 from typed import TINY_WORDS, Typed
 
 from vaelab.run import Run
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -27,18 +27,19 @@ def example(file: str) -> str:
 @pytest.fixture
 def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """vaelab with the page's files in its folders."""
-    for folder, name in (("objectives", "free"), ("metrics", "spread")):
+    members = {"objectives": "free", "metrics": "spread"}
+    for folder, name in members.items():
         place = tmp_path / "more" / folder
         place.mkdir(parents=True)
         (place / f"{name}.py").write_text(example(f"{name}.py"))
-        package = importlib.import_module(f"vaelab.{folder}")
+        package = importlib.import_module(registry.PACKAGES[folder])
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(place)])
-    catalog.names.cache_clear()
+    registry.names.cache_clear()
     yield
     monkeypatch.undo()
-    for name in ("vaelab.training.objectives.free", "vaelab.evaluation.metrics.spread"):
-        sys.modules.pop(name, None)
-    catalog.names.cache_clear()
+    for folder, name in members.items():
+        sys.modules.pop(f"{registry.PACKAGES[folder]}.{name}", None)
+    registry.names.cache_clear()
 
 
 def test_the_objective_trains_resumes_and_is_checked(cli: Typed, extended: None) -> None:

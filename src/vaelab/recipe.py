@@ -299,6 +299,7 @@ def _schema(section: str, member: str) -> Schema:
 
 
 def signature_schema(maker: Callable[..., Any]) -> Schema:
+    """Types and defaults of the keyword-only arguments of a class or function."""
     function = maker.__init__ if inspect.isclass(maker) else maker
     hints = get_type_hints(function, include_extras=True)
     return {
