@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -64,8 +63,6 @@ class Posterior(posteriors.Posterior):
     It closes the gap that a diagonal posterior leaves where latents explain each other away: exactly so for
     probabilistic PCA (Lucas et al. 2019, 1911.02469).
     """
-
-    provides: ClassVar = frozenset({"gaussian_posterior"})
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
