@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import CPU, eager_steps, make_images, make_recipe, make_state
+from small import CPU, eager_steps, make_images, make_labelled, make_recipe, make_state
 from torch import nn
 
 from vaelab.data.images import Batch, Images, to_float
@@ -76,11 +76,8 @@ def test_training_equals_a_plain_script_step_for_step(decay: str):
     np.testing.assert_allclose(losses(run(made, data, state)), expected, rtol=2e-4)
 
 
-@pytest.mark.parametrize("network", registry.names("networks"))
-@pytest.mark.parametrize("objective", registry.names("objectives"))
-def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
-    made = make_recipe(network__name=network, objective__name=objective, training__decay="cosine")
-    data = make_images()
+def assert_resumes(made: Recipe, data: Images, tmp_path: Path) -> None:
+    """Stopped at a checkpoint and restored from its file, a training ends with the same bits."""
     whole = make_state(made, data)
     straight = losses(run(made, data, whole))
     first, second = make_state(made, data), make_state(made, data)
@@ -99,6 +96,40 @@ def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path:
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, second.tensors()[name]), name
         assert tensor.stride() == second.tensors()[name].stride(), name
+
+
+@pytest.mark.parametrize("network", registry.names("networks"))
+@pytest.mark.parametrize("objective", registry.names("objectives"))
+def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
+    made = make_recipe(network__name=network, objective__name=objective, training__decay="cosine")
+    assert_resumes(made, make_images(), tmp_path)
+
+
+@pytest.mark.parametrize("posterior", registry.names("posteriors"))
+@pytest.mark.parametrize("prior", registry.names("priors"))
+def test_resume_of_any_posterior_and_prior_is_bit_exact(posterior: str, prior: str, tmp_path: Path):
+    made = make_recipe(posterior__name=posterior, prior__name=prior)
+    assert_resumes(made, make_images(), tmp_path)
+
+
+@pytest.mark.parametrize("posterior", registry.names("posteriors"))
+@pytest.mark.parametrize("prior", registry.names("priors"))
+def test_weights_of_any_posterior_and_prior_are_trained_and_come_back(posterior: str, prior: str, tmp_path: Path):
+    made, data = make_recipe(posterior__name=posterior, prior__name=prior), make_images()
+    state, fresh = make_state(made, data), make_state(made, data).vae
+    list(run(made, data, state))
+    for (name, now), before in zip(state.vae.named_parameters(), fresh.parameters(), strict=True):
+        assert not torch.equal(now, before), name
+    files.save_tensors(tmp_path / "model.safetensors", state.vae.state_dict(), {})
+    fresh.load_state_dict(files.load_tensors(tmp_path / "model.safetensors")[0])
+    assert np.array_equal(fresh.reconstruct(data), state.vae.reconstruct(data))
+    assert torch.equal(fresh.sample(3, 0), state.vae.sample(3, 0))
+
+
+@pytest.mark.parametrize("network", registry.names("networks"))
+@pytest.mark.parametrize("condition", ["label", "attributes"])
+def test_resume_of_a_conditional_model_is_bit_exact(network: str, condition: str, tmp_path: Path):
+    assert_resumes(make_recipe(network__name=network, network__condition=condition), make_labelled(), tmp_path)
 
 
 def test_the_length_of_ticks_changes_nothing(monkeypatch: pytest.MonkeyPatch):

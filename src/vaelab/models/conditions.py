@@ -1,6 +1,6 @@
 """Conditions of a conditional VAE: labels or attributes as vectors, given or drawn from the training set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,24 +91,28 @@ def parse_condition(
         return _draw_rows(rows, count, generator)
     if isinstance(given, Mapping):
         return _from_mapping(spec, given, count, rows, generator)
-    if isinstance(given, Tensor | np.ndarray) and np.ndim(given) == 2:
-        vectors = torch.as_tensor(given).float()
-        if tuple(vectors.shape) != (count, spec.condition_dim):
-            raise ValueError(f"condition of shape {list(vectors.shape)}: give [{count}, {spec.condition_dim}]")
-        return vectors
+    if isinstance(given, Tensor | np.ndarray):
+        if given.ndim == 2:
+            vectors = torch.as_tensor(given).float()
+            if tuple(vectors.shape) != (count, spec.condition_dim):
+                raise ValueError(f"condition of shape {list(vectors.shape)}: give [{count}, {spec.condition_dim}]")
+            return vectors
+        given = given.tolist()
     if spec.condition != "label":
         raise ValueError('this model is conditioned on attributes: give a mapping such as {"Smiling": True}')
+    if not isinstance(given, str | int | np.integer | Sequence):
+        raise ValueError(f"condition {given!r}: give a class by name or number, or one for each code")
     classes = [given] * count if isinstance(given, str | int | np.integer) else list(given)
     if len(classes) != count:
         raise ValueError(f"{len(classes)} classes for {count} codes")
-    numbers = torch.tensor([_class_number(spec, each) for each in classes])
+    numbers = torch.tensor([_class_number(spec, each) for each in classes], dtype=torch.int64)
     return torch.nn.functional.one_hot(numbers, spec.condition_dim).float()
 
 
 def _class_number(spec: Spec, given: Any) -> int:
     if str(given) in spec.condition_names:
         return spec.condition_names.index(str(given))
-    if isinstance(given, int | np.integer) and 0 <= int(given) < spec.condition_dim:
+    if str(given).isdecimal() and int(given) < spec.condition_dim:
         return int(given)
     raise unknown("class", given, spec.condition_names)
 

@@ -18,7 +18,7 @@ from vaelab.models.spec import Spec
 class Sampler(samplers.Sampler):
     """Σ_k π_k N(m_k, Σ_k) with full covariances, by expectation–maximisation (Ghosh et al. 2020, 1903.12436).
 
-    Fitted to samples of the posteriors, not to their means. Of a conditional model it covers the codes of all conditions.
+    Fitted to samples of the posteriors, not to their means; for a conditional model to the codes of all conditions.
     """
 
     needs_codes: ClassVar = True
