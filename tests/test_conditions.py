@@ -1,5 +1,6 @@
 """Conditional models: conditions as people give them, what is refused, a run from training to sampling."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vaelab.models.conditions import condition_columns, condition_names, conditi
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system.registry import UnknownName
+from vaelab.training.loop import train
 
 CPU = torch.device("cpu")
 LABELS = Spec((1, 9, 8), 2, 50, "label", ("zero", "one", "two"))
@@ -74,6 +76,23 @@ def test_images_without_what_the_model_needs_are_refused(spec: Spec) -> None:
         with pytest.raises(ValueError, match=spec.condition) as caught:
             function()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("condition", ["label", "attributes"])
+def test_images_with_other_labels_or_attributes_are_refused(condition: str) -> None:
+    images, vae = make_labelled(), make_vae(condition)
+    others = [replace(images, attribute_names=("round", "dark"))]
+    if condition == "label":
+        others = [replace(images, labels=images.labels + 1), replace(images, labels=images.labels - 1)]
+    for other in others:
+        state = make_state(made := make_recipe(network__condition=condition), images)
+        training = train(
+            state, Batches(images, 8, 0, CPU), made.training, binarize="none", precision="fp32", valid=other
+        )
+        for function in (lambda other=other: vae.encode(other), lambda training=training: next(training)):
+            with pytest.raises(ValueError, match="the model was trained on") as caught:
+                function()
+            assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", [LABELS, ATTRIBUTES])

@@ -60,15 +60,33 @@ def condition_columns(
     given = labels if spec.condition == "label" else attributes
     if given is None:
         raise ValueError(
-            f"this model is conditioned on {_word(spec)}, which these images lack: give --class, or --with and --without"
+            f"this model is conditioned on {_word(spec)}, which these images lack: "
+            "give --class, or --with and --without"
         )
     if spec.condition == "label":
         return torch.nn.functional.one_hot(given.long(), spec.condition_dim).float()
     return given.float()
 
 
+def check_condition(spec: Spec, images: Images) -> None:
+    """ValueError if labels or attributes of images are others than those that the model was trained on."""
+    if spec.condition == "label" and images.labels is not None:
+        outside = np.unique(images.labels[(images.labels < 0) | (images.labels >= spec.condition_dim)])
+        if len(outside):
+            raise ValueError(
+                f"{images.source}: label {outside[0]} is none of the {spec.condition_dim} that the model was trained on"
+            )
+    has_attributes = spec.condition == "attributes" and images.attributes is not None
+    if has_attributes and images.attribute_names != spec.condition_names:
+        raise ValueError(
+            f"{images.source}: the attributes are not those that the model was trained on: "
+            f"{', '.join(spec.condition_names)}"
+        )
+
+
 def condition_of(spec: Spec, images: Images) -> Float[Tensor, "n condition"] | None:
-    """Condition vectors of images; None for an unconditional model."""
+    """Condition vectors of images; None for an unconditional model. ValueError where they do not suit the model."""
+    check_condition(spec, images)
     labels = None if images.labels is None else torch.from_numpy(np.asarray(images.labels))
     attributes = None if images.attributes is None else torch.from_numpy(np.asarray(images.attributes))
     return condition_columns(spec, labels, attributes)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import Binarize, Images
 from vaelab.data.loader import Batches
+from vaelab.models.conditions import check_condition
 from vaelab.recipe import Training
 from vaelab.system.device import Precision, StepNoise
 from vaelab.system.distributed import ranks
@@ -67,6 +68,8 @@ def train(
     total = settings.num_steps(batches.num_images)
     every = settings.validate_every
     assert every != "auto", "settle the recipe first"
+    if valid is not None:
+        check_condition(state.vae.spec, valid)
     noise = StepNoise(settings.seed, state.vae.device)
     lr_schedule = (lambda step: half_cosine(step, total)) if settings.decay == "cosine" else None
     steps = make_steps(state, batches, noise, binarize, precision, lr_schedule)
