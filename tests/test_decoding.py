@@ -568,7 +568,7 @@ def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
     items = [(str(tmp_path), f"{i}.png") for i in range(4)]
     target = tmp_path / "pixels"
     target.write_bytes(b"\x07" * (10 + 4 * 216 + 5))
-    problem = (2, "not a picture, or damaged at its beginning")
+    problem = (2, "not a picture, or damaged at its beginning", False)
     assert decode_into(8, str(target), 10, items, Framing(9, 8, 3)) == (8, [problem])
     assert examine(8, items, Framing(9, 8, 3)) == (8, [problem])
     pictures[2] = np.zeros((9, 8, 3), np.uint8)

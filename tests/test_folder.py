@@ -310,7 +310,7 @@ def test_of_a_few_pictures_one_that_can_be_read_is_on_each_side(tmp_path: Path, 
 def test_not_one_readable_picture(tmp_path: Path) -> None:
     for i in range(3):
         put(tmp_path / "own" / f"{i}.png").write_bytes(b"")
-    says = r"own, train split: 2 of 2 pictures cannot be read \(first: .*: empty file\); take these out"
+    says = r"own: 3 of 3 pictures cannot be read \(first: .*: empty file\); take these out"
     with pytest.raises(ValueError, match=says):
         load(tmp_path / "own", "train")
 

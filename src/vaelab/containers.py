@@ -23,6 +23,10 @@ class Unreadable(ValueError):
     """A picture that cannot be used; the message says why."""
 
 
+class Unavailable(Unreadable):
+    """A picture that the system did not hand over: no permission, a disk that is away, no memory. Try it again."""
+
+
 def reason_of(error: Exception) -> str:
     """What a library complains of, as a person should read it."""
     text = " ".join(str(error).split())
@@ -39,15 +43,19 @@ def read_item(item: Item) -> bytes:
         return _read_file(Path(container, name))
     except Unreadable:
         raise
+    except MemoryError:
+        raise Unavailable("too large for the memory of this machine") from None
     except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from None
+        if error.errno is None:  # how bz2 and pyarrow report damaged content
+            raise Unreadable(reason_of(error)) from None
+        raise Unavailable(error.strerror or str(error)) from None
     except Exception as error:  # zipfile raises several types for damage, encryption, unknown compression
         raise Unreadable(reason_of(error)) from None
 
 
 def _read_file(path: Path) -> bytes:
     if path.is_symlink() and not path.exists():
-        raise Unreadable("a link that leads nowhere")
+        raise Unavailable("a link that leads nowhere")
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
         raise Unreadable("no file, but a folder, a pipe or a device")
@@ -96,7 +104,7 @@ def open_zip(path: str) -> zipfile.ZipFile:
         opened: zipfile.ZipFile = _kept("zip", path, lambda: zipfile.ZipFile(path))
         return opened
     except OSError as error:
-        raise ValueError(f"{path} cannot be opened ({error.strerror or error})") from None
+        raise Unavailable(f"{path} cannot be opened ({error.strerror or error})") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()

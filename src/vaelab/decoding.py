@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.containers import Item, Unreadable, read_item
+from vaelab.containers import Item, Unavailable, Unreadable, read_item
 from vaelab.contents import Source
 from vaelab.depths import Range, to_eight_bits
 from vaelab.formats import without_text
@@ -25,8 +27,6 @@ from vaelab.opening import MAX_PIXELS, deep_values, opened, orientation, turn_up
 Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
 T = TypeVar("T")
-Problem = tuple[int, str]
-"""Position of a picture that cannot be used, and why."""
 
 MOST_BLOCKS = 256
 """Blocks that one pixel of the result covers along an axis; more are averaged beforehand."""
@@ -34,6 +34,32 @@ CACHED_ENTRIES = 1 << 14
 """Size of the largest table of area averages that is kept for the next picture."""
 COLOURLESS = 6
 """Most that the channels of a grey picture differ by, for all that JPEG blurs."""
+VERSION = 1
+"""Increase it when pictures become readable that were not: what failed before is then tried again."""
+
+
+class Problem(NamedTuple):
+    """A picture that cannot be used."""
+
+    position: int
+    reason: str
+    is_temporary: bool = False
+    """The system did not hand it over; the picture itself may be in order."""
+
+
+def decoder_version() -> str:
+    """The versions that decide which pictures can be decoded: vaelab's own and those of the decoders."""
+    found = [f"vaelab {VERSION}", f"pillow {PIL.__version__}"]
+    heif = _installed("pillow-heif")
+    return ", ".join([*found, f"pillow-heif {heif}"] if heif else found)
+
+
+@lru_cache(8)
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -283,7 +309,7 @@ def examine(
         try:
             pixels = decode(read_item(item), framing)
         except Unreadable as error:
-            problems.append((i, str(error)))
+            problems.append(Problem(i, str(error), isinstance(error, Unavailable)))
             continue
         if into is not None:
             into[i] = pixels

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -60,6 +61,8 @@ class Images:
     """What a person should know about this data, one sentence each."""
     digest: str | None = None
     """The fingerprint, where it is known already."""
+    pack: Path | None = None
+    """The folder of the pack that the pixels are mapped from, if they are."""
     settled: Mapping[str, Any] = field(default_factory=dict)
     """What the data set's options that were "auto" became."""
 

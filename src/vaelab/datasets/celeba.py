@@ -106,13 +106,15 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
     if strict and (packed.loss or facts["missing"]):
         raise ValueError(f"{layout.place}: {packed.loss or facts['missing']}. {MEND}")
     lost = [f"{words}: left out" for words in (facts["missing"], packed.loss) if words]
+    recovered = [f"{split}: {packed.recovery}"] if packed.recovery else []
     return Images(
         packed.pixels,
         attributes=packed.columns.get("attributes"),
         attribute_names=tuple(facts["attribute_names"]),
         source=str(layout.place.resolve()),
-        notes=(_describe(crop), *facts["notes"], *lost),
+        notes=(_describe(crop), *facts["notes"], *lost, *recovered),
         digest=packed.digest,
+        pack=packed.folder,
     )
 
 

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, Len
+from pydantic import BaseModel, NonNegativeInt
 
-from vaelab.containers import PICTURE_SUFFIXES, Unreadable, printable, read_head, read_item, shown
+from vaelab.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable, read_head, read_item, shown
 from vaelab.decoding import Background, Fit, Framing, Look, look
 from vaelab.formats import HEAD_BYTES, PLUGINS, identify
 from vaelab.images import SMALLEST_SIDE, About, Images
 from vaelab.opening import MAX_PIXELS
-from vaelab.packing import CannotRead, Pack, Source, check_items, pack, remembered
+from vaelab.packing import CannotRead, Pack, Source, check_items, describe_loss, memoise, pack
 from vaelab.runtime import progress
 from vaelab.scanning import Entry, Scan, digest, hashed, holds_picture, scan
 
@@ -80,8 +81,11 @@ def load(
     found, order = _survey(data_dir, split)
     if strict and found.closed:
         raise ValueError(f"{data_dir}: {_closed(found)}; {LENIENT}")
-    framing = _framing(found.entries, size, channels, Framing(0, 0, 0, fit, background, max_pixels=max_pixels))
     entries = order.splits[split]
+    try:
+        framing = _framing(found.entries, size, channels, Framing(0, 0, 0, fit, background, max_pixels=max_pixels))
+    except CannotRead as error:
+        raise ValueError(f"{data_dir}: {error}; take these out") from None
     key = {
         "data": "folder",
         "place": str(data_dir.resolve()),
@@ -104,6 +108,7 @@ def load(
         source=str(data_dir.resolve()),
         notes=_notes(found, packed, order.rule, framing, split),
         digest=packed.digest,
+        pack=packed.folder,
         settled={key: value for key, value in became.items() if asked[key] == "auto"},
     )
 
@@ -134,6 +139,8 @@ def _notes(found: Scan, packed: Pack, rule: str, framing: Framing, split: str) -
     notes = [f"pictures are {'cut' if framing.fit == 'crop' else 'padded'} to {shape} about their centre; {rule}"]
     if packed.left_out:
         notes.append(f"{packed.loss}: left out of {split}; vaelab data check lists them")
+    if packed.recovery:
+        notes.append(f"{split}: {packed.recovery}")
     if found.others:
         notes.append(f"{_count(found.others, 'file')} without a picture's ending: left out")
     if found.repeated:
@@ -150,33 +157,53 @@ def _framing(entries: list[Entry], size: Size, channels: Channels, others: Frami
     """``others`` with size and channels as asked for, or as they suit the pictures."""
     if size == "auto" or channels == "auto":
         key = {"data": "folder", "files": digest(entries), "max_pixels": others.max_pixels}
-        suits = remembered(key, lambda: _look(entries, others.max_pixels))
-    height, width = suits["size"] if size == "auto" else (size, size) if isinstance(size, int) else size
-    is_single = channels == "grey" or (channels == "auto" and suits["grey"])
+        suits = memoise(key, Suits, lambda: _look(entries, others.max_pixels))
+    height, width = suits.size if size == "auto" else (size, size) if isinstance(size, int) else size
+    is_single = channels == "grey" or (channels == "auto" and suits.grey)
     return replace(others, height=height, width=width, channels=1 if is_single else 3)
 
 
-def _look(entries: list[Entry], max_pixels: int) -> dict[str, Any]:
-    """The size that suits some pictures spread over all, and whether every one of them is grey."""
+class Suits(BaseModel):
+    """What suits some pictures."""
+
+    size: tuple[Side, Side]
+    """Height and width."""
+    grey: bool
+    """Whether every one of them is grey."""
+
+
+def _look(entries: list[Entry], max_pixels: int) -> tuple[Suits, bool]:
+    """What suits some pictures spread over all, and whether all of these were handed over by the system.
+
+    If none of those can be read, the first that can counts. CannotRead if not one picture can.
+    """
     chosen = np.unique(np.linspace(0, len(entries) - 1, LOOKED_AT).round().astype(int))
     with progress("looking at pictures", len(chosen)) as bar:
         looks = []
         for i in chosen:
             looks.append(_look_at(entries[i], max_pixels))
             bar.advance(1)
-    seen = list(filter(None, looks))
-    if not seen:  # all of those are broken: the first that is not
-        seen = list(itertools.islice(filter(None, (_look_at(entry, max_pixels) for entry in entries)), 1))
-    if not seen:  # packing says why
-        return {"size": (USUAL_SIDE, USUAL_SIDE), "grey": True}
-    return {"size": _size_for([look.size for look in seen]), "grey": all(look.is_grey for look in seen)}
+    is_final = not any(isinstance(found, Unavailable) for found in looks)
+    seen = [found for found in looks if not isinstance(found, Unreadable)]
+    if not seen:
+        failures = []
+        for entry in entries:
+            found = _look_at(entry, max_pixels)
+            if not isinstance(found, Unreadable):
+                seen = [found]
+                break
+            failures.append((shown(entry.item), printable(str(found))))
+        else:
+            raise CannotRead(describe_loss(failures, len(entries)))
+    size = _size_for([found.size for found in seen])
+    return Suits(size=size, grey=all(found.is_grey for found in seen)), is_final
 
 
-def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | None:
+def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | Unreadable:
     try:
         return look(read_item(entry.item), max_pixels=max_pixels)
-    except Unreadable:
-        return None
+    except Unreadable as error:
+        return error
 
 
 def _size_for(sizes: list[tuple[int, int]]) -> tuple[int, int]:
@@ -269,13 +296,21 @@ def _own_split(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
     return splits, rule
 
 
+class Readable(BaseModel):
+    """Which of a few pictures can be read."""
+
+    rows: list[NonNegativeInt]
+
+
 def _readable(entries: list[Entry]) -> list[int]:
     """Which of a few pictures can be read."""
-    found = remembered(
-        {"data": "folder", "readable": digest(entries)},
-        lambda: {"rows": [i for i, entry in enumerate(entries) if _look_at(entry)]},
-    )
-    return list(found["rows"])
+
+    def find_out() -> tuple[Readable, bool]:
+        looks = [_look_at(entry) for entry in entries]
+        rows = [i for i, found in enumerate(looks) if not isinstance(found, Unreadable)]
+        return Readable(rows=rows), not any(isinstance(found, Unavailable) for found in looks)
+
+    return memoise({"data": "folder", "readable": digest(entries)}, Readable, find_out).rows
 
 
 def _classes(folders: list[str], parts: dict[str, tuple[str, ...]], depth: int) -> tuple[list[str], dict[str, int]]:

@@ -1,6 +1,7 @@
 """The images of a recipe or a run, and the verbs of ``vaelab data``."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import numpy as np
 
 from vaelab import catalog
 from vaelab import recipe as recipes
+from vaelab.files import DamagedFile
 from vaelab.images import Binarize, Images, binarize, split_off
+from vaelab.packing import select_earlier
+from vaelab.packs import set_aside, verify_pack
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.runtime import derive_seed
@@ -51,31 +55,74 @@ def published_facts(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int
     return (shape, counts) if shape is not None and counts else None
 
 
-def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
-    """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once."""
+def load_data(recipe: Recipe, data_dir: Path | None, *, verify: bool = False) -> DataOfRun:
+    """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once.
+
+    With ``verify`` every pack is read to its end and compared with its checksums, and a damaged one is made again.
+    """
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
-    train: Images = module.load(data_dir, "train", **options)
+
+    def load(split: str) -> Images:
+        images: Images = module.load(data_dir, split, **options)
+        return verified(images, lambda: module.load(data_dir, split, **options)) if verify else images
+
+    train = load("train")
     if recipe.data["valid"]:
         train, valid = split_off(train, recipe.data["valid"])
     else:
-        valid = module.load(data_dir, split, **options)
+        valid = load(split)
         train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
     shaping = {**options, **train.settled}
     data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key not in UNSHAPING}}
     return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
 
 
-def data_of(run: Run, data: str | Path | None) -> DataOfRun:
-    """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then."""
+def verified(images: Images, load: Callable[[], Images]) -> Images:
+    """``images``, once the pack that they lie in is verified; a damaged one is made again by ``load``, with a note.
+
+    DamagedFile if it cannot be made again; then the damaged pack stays where it was.
+    """
+    if images.pack is None:
+        return images
+    folder = images.pack
+    try:
+        verify_pack(folder)
+        return images
+    except FileNotFoundError:  # another process is making it again
+        return verified(load(), load)
+    except DamagedFile as error:
+        damage = error
+    del images
+    aside = set_aside(folder)
+    try:
+        again = load()
+    except (OSError, ValueError) as error:
+        if aside is not None:
+            aside.replace(folder)
+        remedy = "bring the pictures back to where they lay, or remove the pack"
+        raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+    return replace(again, notes=(*again.notes, f"{damage.path} was damaged: {damage.reason}; the pack was made again"))
+
+
+def data_of(run: Run, data: str | Path | None, *, verify: bool = False) -> DataOfRun:
+    """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then.
+
+    ``verify``: as in ``load_data``. ValueError if they are other images.
+    """
     place = Path(data) if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
     if place is not None and not place.exists():
         raise FileNotFoundError(
             f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
         )
-    images = load_data(run.recipe, place)
+    images = load_data(run.recipe, place, verify=verify)
     wanted = run.machine.get("data_sha256")
     if wanted and images.train.fingerprint() != wanted:
+        earlier = select_earlier(images.train, wanted)
+        if earlier is not None:
+            return replace(images, train=earlier)
         source = images.train.source
         raise ValueError(
             f"the images in {source} are not those that {run.path} was trained on: name these with --data, or train "
@@ -187,7 +234,7 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
     table: dict[str, Any] = {"name": chosen}
     if catalog.load("datasets", chosen).ABOUT.splits.keys() == {"train"}:
         table["valid"] = 1  # nothing else to load beside it
-    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path)
+    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path, verify=True)
 
 
 def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:

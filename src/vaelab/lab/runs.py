@@ -126,7 +126,7 @@ def _check_place(target: Run, data: str | Path | None) -> None:
 
 def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
-    images = data_of(target, data) if resumed else load_data(recipe, data)
+    images = data_of(target, data, verify=True) if resumed else load_data(recipe, data, verify=True)
     recipe = settle(recipe, images, target)
     device = resolve_device(device_name if device_name != "auto" else device_before(target))
     threads = threads_of(recipe, target)

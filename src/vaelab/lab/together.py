@@ -59,7 +59,7 @@ def follow(recipe: Recipe, data: Path | None) -> None:
         plan: Plan | None = together.broadcast(None)
         if plan is None:
             return
-        images = load_data(recipe, data or (Path(plan.place) if plan.place else None))
+        images = load_data(recipe, data or (Path(plan.place) if plan.place else None), verify=True)
         if (images.train.fingerprint(), images.valid.fingerprint()) != (plan.data_sha256, plan.valid_sha256):
             source = images.train.source
             raise ValueError(
