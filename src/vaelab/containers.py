@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vaelab.files import check_file
+
 Item = tuple[str, str]
 """Where one picture lies: a folder, zip or parquet file, and its name (in a parquet file its row) there."""
 _COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -17,6 +19,8 @@ PICTURE_SUFFIXES = frozenset(_COMMON + _OTHER)
 """Endings of the files that are looked at; what each of them is, its first bytes tell."""
 MOST_BYTES = 1 << 29
 """Of one picture's file, unpacked."""
+MOST_GROUP_BYTES = 1 << 32
+"""Of one group of rows of a parquet file, which is unpacked at once."""
 
 
 class Unreadable(ValueError):
@@ -100,6 +104,7 @@ def _kept(kind: str, path: str, make: Callable[[], Any]) -> Any:
 
 def open_zip(path: str) -> zipfile.ZipFile:
     """A zip, opened once; ValueError with the likely cause where it is none."""
+    check_file(Path(path))
     try:
         opened: zipfile.ZipFile = _kept("zip", path, lambda: zipfile.ZipFile(path))
         return opened
@@ -121,7 +126,23 @@ def open_zip(path: str) -> zipfile.ZipFile:
 def _read_entry(container: str, name: str) -> bytes:
     opened = open_zip(container)
     _check_bytes(opened.getinfo(name).file_size)
-    return opened.read(name)
+    return read_entry(opened, name)
+
+
+def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
+    """The content of an entry of a zip, and no more than its directory declares. BadZipFile if it has more or less."""
+    info = opened.getinfo(name)
+    # bz2 and LZMA unpack whatever they are given, however much that becomes: they get little at a time
+    piece = info.file_size if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else 1 << 12
+    content = bytearray()
+    with opened.open(info) as entry:
+        while len(content) < info.file_size:
+            part = entry.read(min(max(piece, 1), info.file_size - len(content)))
+            if not part:
+                raise zipfile.BadZipFile(f"{len(content):,} of {info.file_size:,} bytes are there")
+            content += part
+        entry.read(1)  # compares the checksum
+    return bytes(content)
 
 
 class _Parquet:
@@ -130,8 +151,12 @@ class _Parquet:
     def __init__(self, path: str) -> None:
         from pyarrow import parquet
 
+        check_file(Path(path))
         self._file = parquet.ParquetFile(path)
         about = self._file.metadata
+        declared = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
+        if max(declared, default=0) > MOST_GROUP_BYTES:
+            raise Unreadable(f"it declares {max(declared):,} bytes in one group of rows")
         self._ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
         self._group = -1
         self._column: Any = None

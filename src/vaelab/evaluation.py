@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import io
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, partial
@@ -18,6 +19,7 @@ from vaelab.images import Images
 from vaelab.latent import Codes, Encode, encode_images
 from vaelab.metrics._features import Extractor
 from vaelab.model import VAE
+from vaelab.npy import NpyHeader, read_npz
 from vaelab.recipe import check_options
 from vaelab.run import CACHE, EVALUATION, Run
 from vaelab.runtime import generator
@@ -165,15 +167,16 @@ def codes_of(run: Run, model: VAE, images: Images) -> Codes:
 
 def _read(path: Path, shape: tuple[int, int]) -> Codes | None:
     """The codes in a file, whose checksums are verified; None where they are not there, damaged, or of other images."""
-    if not path.is_file():
-        return None
+
+    def check(name: str, header: NpyHeader) -> None:
+        if header.shape != shape or header.dtype != np.float32:
+            raise ValueError(f"{path}: {name} is {header.dtype} {list(header.shape)}")
+
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            codes = Codes(stored["mean"], stored["log_var"])
-    except Exception:  # a damaged zip fails in a dozen ways
+        stored = read_npz(path, "mean", "log_var", max_bytes=4 * math.prod(shape), check=check)
+    except (OSError, ValueError):
         return None
-    is_whole = all(array.shape == shape and array.dtype == np.float32 for array in (codes.mean, codes.log_var))
-    return codes if is_whole else None
+    return Codes(stored["mean"], stored["log_var"])
 
 
 def _sha256_of_weights(run: Run) -> str:

@@ -267,7 +267,8 @@ def _present(folder: Path, name: str) -> Path:
     """The file ``name`` in ``folder`` as it lies there: gzipped, plain, or with a dot before ``idx``."""
     dotted = name.replace("-idx", ".idx")
     candidates = [folder / f"{stem}{suffix}" for stem in (name, dotted) for suffix in (".gz", "")]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    fits = (Path.is_file, lambda path: path.exists() and not path.is_dir())  # a pipe is named by its reader
+    return next((path for test in fits for path in candidates if test(path)), candidates[0])
 
 
 def _is_keras(path: Path) -> bool:

@@ -155,7 +155,10 @@ def open_npz(path: Path, name: str | None = None) -> Iterator[tuple[NpyHeader, R
             names = [entry for entry in archive.namelist() if entry.endswith(".npy")]
             if name is None and not names:
                 raise ValueError("it holds no arrays")
-            member = opened.enter_context(archive.open(names[0] if name is None else f"{name}.npy"))
+            info = archive.getinfo(names[0] if name is None else f"{name}.npy")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # unpacked in unbounded pieces
+                raise ValueError(f"{info.filename} is compressed in a way that NumPy does not use")
+            member = opened.enter_context(archive.open(info))
             header = read_npy_header(member)
         yield header, member  # what the caller raises is not about this file
 
@@ -215,30 +218,30 @@ def name_file(number: int, num_files: int) -> str:
     return "pixels.npy" if num_files == 1 else f"pixels-{number:05d}.npy"
 
 
-def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = None) -> PixelArray:
+def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = None, remedy: str = "") -> PixelArray:
     """The uint8 array in a folder as read-only memory maps.
 
-    DamagedFile if a header is not one that ``PixelFiles`` writes, a file is not as long as its header says, or the
-    whole is not of ``shape``. The values themselves are not read.
+    DamagedFile with ``remedy`` if a header is not one that ``PixelFiles`` writes, a file is not as long as its header
+    says, or the whole is not of ``shape``. The values themselves are not read.
     """
-    maps = [_map_pixels(folder / name_file(number, num_files)) for number in range(num_files)]
+    maps = [_map_pixels(folder / name_file(number, num_files), remedy) for number in range(num_files)]
     found = (sum(map(len, maps)), *maps[0].shape[1:])
     if (shape is not None and found != tuple(shape)) or len({array.shape[1:] for array in maps}) > 1:
-        raise DamagedFile(folder, f"its pixels have the shape {list(found)}")
+        raise DamagedFile(folder, f"its pixels have the shape {list(found)}", remedy)
     return maps[0] if num_files == 1 else Shards(maps)
 
 
-def _map_pixels(path: Path) -> NDArray[np.uint8]:
+def _map_pixels(path: Path, remedy: str) -> NDArray[np.uint8]:
     size = check_file(path).st_size
     with path.open("rb") as file:
         try:
             header = read_npy_header(file)
         except ValueError as error:
-            raise DamagedFile(path, str(error)) from None
+            raise DamagedFile(path, str(error), remedy) from None
         if header.dtype != np.uint8 or header.is_fortran or len(header.shape) != 4 or not header.num_bytes:
-            raise DamagedFile(path, f"it declares {header.dtype} {list(header.shape)}")
+            raise DamagedFile(path, f"it declares {header.dtype} {list(header.shape)}", remedy)
         if size != header.offset + header.num_bytes:
-            raise DamagedFile(path, f"it has {size:,} bytes, {header.offset + header.num_bytes:,} are declared")
+            raise DamagedFile(path, f"it has {size:,} bytes, {header.offset + header.num_bytes:,} are declared", remedy)
     return np.memmap(path, np.uint8, "r", header.offset, header.shape)
 
 

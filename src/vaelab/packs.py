@@ -94,7 +94,7 @@ def open_rows(folder: Path, facts: PackFacts, selection: Selection | None = None
 
     DamagedFile if files and ``pack.json`` do not fit each other.
     """
-    whole = open_pixels(folder, facts.num_files, None if facts.shape is None else tuple(facts.shape))
+    whole = open_pixels(folder, facts.num_files, None if facts.shape is None else tuple(facts.shape), REMEDY)
     dropped = np.asarray((selection or facts).rows_left_out, np.int64)
     if len(dropped) and dropped.max() >= len(whole):
         raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from vaelab import catalog
 from vaelab.containers import printable
 from vaelab.facts import Facts
+from vaelab.files import check_file
 from vaelab.images import Binarize
 from vaelab.model import VAE, initialise
 from vaelab.runtime import Precision, generator
@@ -177,6 +178,8 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
     if text.endswith(".toml"):
         path = Path(text)
         if not path.is_file():
+            if path.exists():
+                check_file(path)
             raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
         name, content = printable(path.stem), path.read_bytes()
     elif text in presets():

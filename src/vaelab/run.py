@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaelab import recipe as recipes
 from vaelab.containers import printable
-from vaelab.files import DamagedFile, free_path, load_tensors, save_tensors, write_atomic
+from vaelab.files import DamagedFile, check_file, free_path, load_tensors, save_tensors, write_atomic
 from vaelab.recipe import Recipe
 from vaelab.runtime import now
 
@@ -150,6 +150,9 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; RunInUse if another holds it. A killed process lets go."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for path in (*self.path.iterdir(), *(self.path / CHECKPOINTS).glob("*")):
+            if path.exists() and not path.is_dir():  # opening a pipe would wait for ever
+                check_file(path)
         try:
             with FileLock(self.path / LOCK, timeout=0):
                 for name in (*OWN_FILES, f"{CHECKPOINTS}/step-*"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaelab.containers import PICTURE_SUFFIXES, Item, open_zip
+from vaelab.files import check_file
 
 SIDECARS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
 """What systems leave beside pictures."""
@@ -81,7 +82,7 @@ def _entries(found: Scan) -> Iterator[Entry]:
         return _walk(found)
     if root.suffix.lower() == ".zip":
         return _list_zip(found)
-    state = root.stat()
+    state = check_file(root)
     return iter([Entry((str(root.parent), root.name), state.st_size, state.st_mtime_ns)])
 
 

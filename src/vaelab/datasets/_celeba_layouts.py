@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vaelab.containers import Item, open_zip
 from vaelab.datasets._celeba_lists import LISTS, find_lists, lists_inside, parse_attributes, parse_partition, read_list
+from vaelab.files import check_file
 from vaelab.packing import stamp
 
 IMAGES = "img_align_celeba"
@@ -24,6 +25,8 @@ PUBLISHED = {"train": 162_770, "valid": 19_867, "test": 19_962}
 ALL = sum(PUBLISHED.values())
 OTHER_COLUMNS = ("image", "image_id", "celeb_id", "identity")
 """Of parquet files: all but attributes."""
+MOST_ROWS = 10_000_000
+"""Of one parquet file; more are refused."""
 MOST_FOLDERS = 16
 """Beside parquet files; more are somebody's pictures."""
 
@@ -170,6 +173,7 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     """Names of attributes, and one row of them for each image."""
     from pyarrow import ArrowException, parquet, types
 
+    check_file(path)
     try:
         file = parquet.ParquetFile(path)
         columns = [
@@ -179,8 +183,10 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
         ]
         if "image" not in file.schema_arrow.names:
             raise ValueError(f"{path}: no column image in it; wanted is CelebA as the Hugging Face hub has it")
+        if file.metadata.num_rows > MOST_ROWS:
+            raise ValueError(f"{path}: it declares {file.metadata.num_rows:,} rows; {MOST_ROWS:,} are the limit")
         table = file.read(columns=columns)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged or cut off ({' '.join(str(error).split())}); get it again") from None
     values = {name: table.column(name) for name in columns}
     arrays = {name: np.asarray(column) for name, column in values.items() if column.null_count == 0}

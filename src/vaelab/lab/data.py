@@ -10,7 +10,7 @@ import numpy as np
 
 from vaelab import catalog
 from vaelab import recipe as recipes
-from vaelab.files import DamagedFile
+from vaelab.files import DamagedFile, check_file
 from vaelab.images import Binarize, Images, binarize, split_off
 from vaelab.packing import select_earlier
 from vaelab.packs import set_aside, verify_pack
@@ -60,6 +60,8 @@ def load_data(recipe: Recipe, data_dir: Path | None, *, verify: bool = False) ->
 
     With ``verify`` every pack is read to its end and compared with its checksums, and a damaged one is made again.
     """
+    if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
+        check_file(data_dir)
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
 
@@ -193,6 +195,8 @@ def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        check_file(path)
     found = _found_at(path)
     if not found:
         known = ", ".join(
@@ -230,6 +234,8 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        check_file(path)
     chosen = name or next(iter(_found_at(path)), "folder")
     table: dict[str, Any] = {"name": chosen}
     if catalog.load("datasets", chosen).ABOUT.splits.keys() == {"train"}:

@@ -10,7 +10,7 @@ import torch
 from vaelab import catalog, doctor, evaluation
 from vaelab import recipe as recipes
 from vaelab.decoding import Framing
-from vaelab.files import load_tensors
+from vaelab.files import check_file, load_tensors
 from vaelab.images import Images, as_tensor, binarize, to_float
 from vaelab.lab.data import DataOfRun, data_of, published_facts
 from vaelab.lab.features import extractor_of
@@ -33,6 +33,8 @@ def load(path: str | Path) -> VAE:
 def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
     """A model, and how pictures of any size come to its own (None: the data set does not say)."""
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        check_file(path)
     file = path if path.is_file() else Run.open(path).model_path
     tensors, facts = load_tensors(file)
     if facts.get("format") != MODEL_FORMAT:
