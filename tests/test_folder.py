@@ -17,7 +17,7 @@ from pyarrow import csv, parquet
 from typed import Typed, train_small
 
 from vaelab import lab, scanning
-from vaelab.datasets import folder
+from vaelab.datasets import _framing, folder
 from vaelab.datasets.folder import find, get, load
 from vaelab.images import Images
 from vaelab.pictures import encode_png
@@ -178,7 +178,7 @@ def test_the_size_suits_the_pictures(tmp_path: Path, sizes: list[tuple[int, int]
         put(tmp_path / "own" / f"{i}.png", size)
     train = load(tmp_path / "own", "train")
     assert train.image_shape == (1, *shape)
-    assert train.settled == {"size": list(shape), "channels": "grey"}
+    assert train.settled == {"size": list(shape), "channels": "grey", "background": "white"}
 
 
 def test_what_is_set_is_kept(tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_what_is_set_is_kept(tmp_path: Path) -> None:
         put(root / f"{name}.png", (40, 20), shade=(200, 100, 50))
     assert load(root, "train").image_shape == (3, 20, 40)
     assert load(root, "train", size=24).image_shape == (3, 24, 24)
-    assert load(root, "train", size=24).settled == {"channels": "rgb"}
+    assert load(root, "train", size=24).settled == {"channels": "rgb", "background": "white"}
     assert load(root, "train", size=[20, 33], channels="grey").image_shape == (1, 20, 33)
-    assert load(root, "train", size=[20, 33], channels="grey").settled == {}
+    assert load(root, "train", size=[20, 33], channels="grey", background="black").settled == {}
     padded = np.asarray(load(root, "train", size=16, fit="pad", background="black").pixels)
     assert padded[0, :, 8, 0].tolist() == [0] * 4 + [200] * 8 + [0] * 4
 
@@ -229,7 +229,7 @@ def test_pictures_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise AssertionError("looked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "look", fail)
+        patch.setattr(_framing, "look", fail)
         assert load(root, "train").settled == first.settled
         assert load(root, "test").settled == first.settled
 
@@ -450,6 +450,10 @@ def test_check_lists_what_is_wrong(vaelab: Typed, tmp_path: Path) -> None:
         "2 files with .mp4: ok, left out: not a picture's ending",
         "1 file with .txt: ok, left out: not a picture's ending",
         "1 file without an ending: ok, left out: not a picture's ending",
+        "content: ok: pixel values from 0 to 8, mean 4.0 (of 255)",
+        "content: ok: 9 of 9 pictures are one flat colour (first: 000.png)",
+        "content: ok, but pixel values use only 0 to 8 of 0 to 255",
+        "content: ok, but 9 of 9 pictures show one flat colour and nothing else",
         "9 of 15 pictures: ok",
     }
     for name in ("bomb.png", "empty.png", "half.png", "nowhere.png", "pipe.png", "text.jpg"):
@@ -468,7 +472,7 @@ def test_check_and_messages_survive_any_name(vaelab: Typed, tmp_path: Path) -> N
             pytest.skip(f"this file system refuses the name: {error}")
     code, out, _ = vaelab("data", "check", "own")
     assert code == 1
-    assert len(out.splitlines()) == 1 + 4 + 1 + 1
+    assert len([line for line in out.splitlines() if "content: " not in line]) == 1 + 4 + 1 + 1
     assert {line.strip() for line in out.splitlines()} >= {
         "two\\nlines.png: empty file", "\\x1b[2J.png: empty file", "\\udcff.png: empty file", "🐈.png: empty file",
         "1 file with .\\x07: ok, left out: not a picture's ending",

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from vaelab import decode_pool, decoding, packing, packs, runtime
+from vaelab.contents import Tally
 from vaelab.decoding import Framing, Item
 from vaelab.images import Images
 from vaelab.npy import PixelFiles
-from vaelab.packing import COLUMNS, FACTS, JOURNAL, CannotRead, Pack, Source, check_items, memoise, pack
+from vaelab.packing import COLUMNS, FACTS, JOURNAL, RECORDS, CannotRead, Pack, Source, check_items, memoise, pack
 from vaelab.pictures import encode_png
 from vaelab.pixels import Rows, Shards
 
@@ -103,7 +104,7 @@ def test_a_pack_holds_the_pixels_and_is_made_once(tmp_path: Path, cache: Path, d
     assert (packed.facts, packed.left_out, packed.loss, len(packed)) == ({"names": ["ä"]}, [], "", 10)
     assert packed.digest == Images(expected(range(10))).fingerprint()
     assert sorted(path.name for path in cache.iterdir()) == [packed.folder.name, f"{packed.folder.name}.lock"]
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, PIXELS]
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, PIXELS, RECORDS]
     assert len(decoded) == 10
 
     def fail() -> Source:
@@ -223,7 +224,7 @@ SHARDS = [f"pixels-0000{number}.npy" for number in range(3)]
 
 def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) -> None:
     packed = make(write(tmp_path / "in", 12), columns={"labels": np.arange(12)})
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS]
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
     for name, rows in zip(SHARDS, (range(5), range(5, 10), range(10, 12)), strict=True):
         np.testing.assert_array_equal(np.load(packed.folder / name, mmap_mode="r"), expected(rows), strict=True)
     assert isinstance(packed.pixels, Shards)
@@ -234,14 +235,14 @@ def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) 
 
 @pytest.mark.parametrize(("count", "names"), [(5, [PIXELS]), (6, SHARDS[:2]), (10, SHARDS[:2]), (11, SHARDS)])
 def test_no_file_has_more_than_it_may(tmp_path: Path, small_shards: None, count: int, names: list[str]) -> None:
-    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", FACTS, *names]
+    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", FACTS, *names, RECORDS]
 
 
 def test_a_small_pack_is_what_it_was_before_there_were_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = write(tmp_path / "in", 12)
     one = make(items)
     facts = json.loads((one.folder / FACTS).read_text())
-    assert sorted(facts) == ["check", "checksums", "digest", "shape", "title"]
+    assert sorted(facts) == ["check", "checksums", "content", "digest", "shape", "title"]
     monkeypatch.setattr(packing, "SHARD_BYTES", 360)
     before = files(one.folder)
     assert isinstance(make(items).pixels, np.memmap)  # opened as it is
@@ -306,7 +307,7 @@ def test_a_journal_of_other_shards_is_not_believed(
             os.truncate(making / SHARDS[1], 200)
     packed = make(items)
     np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)))
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS]
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -563,13 +564,15 @@ def test_one_process_and_many_make_the_same_pack(
     assert {**files(alone.folder), FACTS: b""} == {**files(together.folder), FACTS: b""}
     assert (alone.left_out, alone.digest) == (together.left_out, together.digest)
     framing = Framing(64, 64, 3)
-    assert check_items("pictures", items, framing) == [(items[7], "not a picture, or damaged at its beginning")]
+    assert check_items("pictures", items, framing)[0] == [(items[7], "not a picture, or damaged at its beginning")]
 
 
 def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_pool, "ALONE_SECONDS", 0.0)
     monkeypatch.setattr(decode_pool, "default_threads", lambda: 2)
-    jobs = [(i, str(tmp_path / "none"), 0, write(tmp_path / "in", 1), FRAMING) for i in range(9)]
+    jobs = [
+        (i, str(tmp_path / "none"), 0, write(tmp_path / "in", 1), FRAMING, str(tmp_path / "none")) for i in range(9)
+    ]
     with pytest.raises(FileNotFoundError, match="none"):
         list(decode_pool.run_jobs(decoding.decode_into, jobs))
 
@@ -660,8 +663,8 @@ def test_every_item_is_checked_as_it_would_be_packed(tmp_path: Path, small_parts
     items = write(tmp_path / "in", 9)
     (tmp_path / "in" / "003.png").write_bytes(b"")
     (tmp_path / "in" / "008.png").unlink()
-    assert check_items("pictures", items, FRAMING) == [
+    assert check_items("pictures", items, FRAMING)[0] == [
         (items[3], "empty file"),
         (items[8], "No such file or directory"),
     ]
-    assert check_items("pictures", [], FRAMING) == []
+    assert check_items("pictures", [], FRAMING) == ([], Tally())

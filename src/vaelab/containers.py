@@ -11,8 +11,9 @@ import numpy as np
 
 from vaelab.files import check_file
 
-Item = tuple[str, str]
-"""Where one picture lies: a folder, zip or parquet file, and its name (in a parquet file its row) there."""
+Item = tuple[str, str] | tuple[str, str, int]
+"""Where one picture lies: a folder, zip or parquet file, its name (in a parquet file its row) there, and, if it is one
+page of a file, the number of that page, from 0."""
 _COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _OTHER = (".avif", ".heic", ".heif", ".hif", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx")
 PICTURE_SUFFIXES = frozenset(_COMMON + _OTHER)
@@ -37,9 +38,14 @@ def reason_of(error: Exception) -> str:
     return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
 
 
+def page_of(item: Item) -> int:
+    """The number of the page that an item is; 0 where it is a whole file."""
+    return item[2] if len(item) == 3 else 0
+
+
 def read_item(item: Item) -> bytes:
     """The bytes of one picture file; Unreadable if they cannot be had."""
-    container, name = item
+    container, name = item[:2]
     try:
         if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
             read = _read_row if container.lower().endswith(".parquet") else _read_entry
@@ -69,7 +75,7 @@ def _read_file(path: Path) -> bytes:
 
 def read_head(item: Item, count: int) -> bytes:
     """The first bytes of one file of a folder or zip; none where they cannot be had."""
-    container, name = item
+    container, name = item[:2]
     path = Path(container, name)
     try:
         if Path(container).is_file():
@@ -183,8 +189,9 @@ def _read_row(container: str, row: str) -> bytes:
 
 def shown(item: Item) -> str:
     """An item's name as it may be printed, whatever bytes it holds."""
-    container, name = item
-    return printable(f"{Path(container).name} row {name}" if container.endswith(".parquet") else name)
+    container, name = item[:2]
+    page = f"[{item[2]}]" if len(item) == 3 else ""
+    return printable((f"{Path(container).name} row {name}" if container.endswith(".parquet") else name) + page)
 
 
 def printable(text: str) -> str:

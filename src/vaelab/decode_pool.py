@@ -4,20 +4,19 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from vaelab import decoding
-from vaelab.decoding import Problem
 from vaelab.runtime import default_threads
 
 ALONE_SECONDS = 1.0
 """This process decodes alone for so long; others take as long to start."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-Job = Callable[..., tuple[int, list[Problem]]]
+Result = TypeVar("Result")
 
 
-def run_jobs(function: Job, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, list[Problem]]]:
+def run_jobs(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> Iterator[Result]:
     """The result of ``function`` for the arguments of each job, in the order in which they end.
 
     RuntimeError if the system killed one of the processes.
@@ -30,7 +29,7 @@ def run_jobs(function: Job, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[i
         yield function(*job)
 
 
-def _run_in_pool(function: Job, jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[tuple[int, list[Problem]]]:
+def _run_in_pool(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[Result]:
     from joblib.externals.loky import FIRST_COMPLETED, BrokenProcessPool, ProcessPoolExecutor, wait
 
     pool = ProcessPoolExecutor(processes, env=ONE_THREAD, initializer=decoding.begin_worker, initargs=(os.getpid(),))

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 
 from vaelab import decoding
 from vaelab.containers import Item, printable, shown
+from vaelab.contents import RECORD, Tally
 from vaelab.decode_pool import run_jobs
 from vaelab.decoding import Framing, Problem, decoder_version
 from vaelab.files import DamagedFile, read_json, write_atomic
@@ -50,7 +51,7 @@ from vaelab.runtime import cache_dir, progress
 
 VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""
-COLUMNS, JOURNAL = "columns.npz", "journal.jsonl"
+COLUMNS, RECORDS, JOURNAL = "columns.npz", "records.npy", "journal.jsonl"
 SHARD_BYTES = 1 << 32
 """Of pixels in one file; packs with more have several."""
 PART_BYTES = 1 << 24
@@ -94,6 +95,8 @@ class Pack:
     """The fingerprint of the images."""
     left_out: list[tuple[str, str]]
     """(name, reason) of the pictures that could not be read."""
+    content: Tally = field(default_factory=Tally)
+    """What the pictures hold."""
     num_recovered: int = 0
     """Pictures that could not be read before, and now could."""
 
@@ -202,6 +205,7 @@ def _open(folder: Path) -> tuple[Pack, PackFacts] | None:
         facts=facts.facts,
         digest=facts.digest,
         left_out=facts.left_out,
+        content=facts.content or Tally(),
     ), facts
 
 
@@ -232,7 +236,10 @@ def _make(folder: Path, title: str, source: Source) -> None:
     if rows and (source.strict or not making.exists()):
         raise CannotRead(describe_loss(left_out, len(source.items)))
     pixels = open_pixels(making, files.num_files)
-    kept = Rows(pixels, np.delete(np.arange(len(pixels)), rows)) if rows else pixels
+    kept_rows = np.delete(np.arange(len(pixels)), rows)
+    kept = Rows(pixels, kept_rows) if rows else pixels
+    content = Tally()
+    content.add(kept_rows, kept, np.load(making / RECORDS, allow_pickle=False)[kept_rows])
     with progress(f"checking {title}", len(kept)) as bar:
         digest = Images(kept).fingerprint()
         bar.advance(len(kept))
@@ -248,6 +255,7 @@ def _make(folder: Path, title: str, source: Source) -> None:
         left_out=left_out,
         unread=[(_path(source.items[row]), stamp) for row, _, stamp in failures],
         earlier=_earlier(making, digest),
+        content=content,
         facts=dict(source.facts),
     )
     write_facts(making, add_checksums(making, facts))
@@ -276,7 +284,8 @@ Done = tuple[int, int, list[Failure]]
 def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[Failure]:
     """Decode what the journal does not hold yet; all pictures that cannot be read."""
     journal, count = making / JOURNAL, len(source.items)
-    begun = files.are_begun()
+    records = making / RECORDS
+    begun = files.are_begun() and records.is_file()
     done = _read_journal(journal, source.items) if begun else []
     most = max(1, min(MOST_PER_PART, PART_BYTES // files.row_bytes))
     todo = dict(_parts(count, done, most, files.rows_per_file))
@@ -285,7 +294,11 @@ def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[F
     _write_journal(journal, done)  # without half a line at its end
     if not begun:
         files.create()
-    jobs = [(start, *files.locate(start), source.items[start:stop], source.framing) for start, stop in todo.items()]
+        np.save(records, np.zeros(count, RECORD), allow_pickle=False)
+    jobs = [
+        (start, *files.locate(start), source.items[start:stop], source.framing, str(records))
+        for start, stop in todo.items()
+    ]
     with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as file:
         bar.advance(count - num_todo)
         for start, found in run_jobs(decoding.decode_into, jobs):
@@ -338,7 +351,7 @@ def _parts(count: int, done: Sequence[Done], most: int, border: int | None = Non
 
 def _path(item: Item) -> str:
     """The file on the disk that an item is read from."""
-    container, name = item
+    container, name = item[:2]
     return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
 
 
@@ -368,7 +381,7 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
     stale = [row for row, (path, stamp) in known.items() if _is_stale(path, stamp)]
     if max(stale) >= len(source.items):  # another set of pictures under one key cannot be
         raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
-    problems = _examine(f"{title} again", [source.items[row] for row in stale], source.framing)
+    problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.framing)
     failures = {stale[i]: _failure(stale[i], problem, source.items) for i, problem in problems.items()}
     reasons = dict(zip(facts.rows_left_out, facts.left_out, strict=True))
     reasons |= {row: (shown(source.items[row]), printable(reason)) for row, reason, _ in failures.values()}
@@ -413,22 +426,36 @@ def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
     folder.replace(making)
 
 
-def _examine(title: str, items: Sequence[Item], framing: Framing) -> dict[int, Problem]:
-    """Position → problem of the pictures that cannot be read, each of them decoded as packing would."""
+def _examine(title: str, items: Sequence[Item], framing: Framing) -> tuple[dict[int, Problem], Tally]:
+    """Position → problem of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
     parts = dict(_parts(len(items), [], MOST_PER_PART))
     found: dict[int, Problem] = {}
+    content = Tally()
     with progress(f"checking {title}", len(items)) as bar:
-        for start, problems in run_jobs(
-            decoding.examine, [(start, items[start:stop], framing) for start, stop in parts.items()]
-        ):
+        jobs = [(start, items[start:stop], framing) for start, stop in parts.items()]
+        for start, (problems, tally) in run_jobs(decoding.examine, jobs):
             found |= {start + problem.position: problem for problem in problems}
+            content.merge(tally)
             bar.advance(parts[start] - start)
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), content
 
 
-def check_items(title: str, items: Sequence[Item], framing: Framing) -> list[tuple[Item, str]]:
-    """(item, reason) of the pictures that cannot be read, each of them decoded as packing would."""
-    return [(items[i], problem.reason) for i, problem in _examine(title, items, framing).items()]
+def check_items(title: str, items: Sequence[Item], framing: Framing) -> tuple[list[tuple[Item, str]], Tally]:
+    """(item, reason) of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
+    problems, content = _examine(title, items, framing)
+    return [(items[i], problem.reason) for i, problem in problems.items()], content
+
+
+def list_pages(items: Sequence[Item]) -> list[list[int]]:
+    """The numbers of the pages of each file; none for a file that the system does not hand over."""
+    parts = dict(_parts(len(items), [], MOST_PER_PART))
+    found: dict[int, list[list[int]]] = {}
+    with progress("counting pages", len(items)) as bar:
+        jobs = [(start, items[start:stop]) for start, stop in parts.items()]
+        for start, pages in run_jobs(decoding.count_pages, jobs):
+            found[start] = pages
+            bar.advance(parts[start] - start)
+    return [pages for start in sorted(found) for pages in found[start]]
 
 
 def stamp(path: Path) -> list[Any]:

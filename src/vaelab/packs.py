@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from vaelab.contents import Tally
 from vaelab.files import DamagedFile, free_path, read_json, write_atomic
 from vaelab.images import Images
 from vaelab.npy import open_pixels
@@ -56,6 +57,8 @@ class PackFacts(Selection):
     """(file, stamp of the failure) for each picture left out; ``packing`` says what a stamp is."""
     earlier: list[Selection] = []
     """The images before pictures became readable, newest first: runs that were trained on them go on with them."""
+    content: Tally | None = None
+    """What the pictures hold; packs of vaelab 0.1 do not say."""
     facts: dict[str, Any] = {}
     factor_names: list[str] = []
     factor_sizes: list[NonNegativeInt] = []

@@ -27,9 +27,14 @@ class Entry(NamedTuple):
     """Time of its last change, in nanoseconds; of an entry of a zip its checksum."""
 
     @property
+    def name(self) -> str:
+        """Its name in the folder or zip, with the number of its page if it is one of several: unique in a scan."""
+        return self.item[1] if len(self.item) == 2 else f"{self.item[1]}[{self.item[2]}]"
+
+    @property
     def folder(self) -> str:
         """Folders from the root down to the file, separated by "/"; empty where it lies in the root."""
-        container, name = self.item
+        container, name = self.item[:2]
         if "\\" in name and container.lower().endswith(".zip"):  # packed on Windows
             name = name.replace("\\", "/")
         return name.rpartition("/")[0]
@@ -146,7 +151,7 @@ def _is_picture(name: str) -> bool:
 
 def digest(entries: list[Entry]) -> str:
     """SHA-256 over names, sizes and times: changes when a picture is added, removed or replaced."""
-    lines = [f"{item[1]!r} {size} {changed}" for item, size, changed in entries]
+    lines = [f"{', '.join(map(repr, item[1:]))} {size} {changed}" for item, size, changed in entries]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

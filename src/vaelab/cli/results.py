@@ -8,7 +8,6 @@ from vaelab.cli.options import (
     FAILED,
     DataOption,
     JsonOption,
-    ResultsOption,
     RunArgument,
     app,
     names_of,
@@ -17,7 +16,6 @@ from vaelab.cli.options import (
 from vaelab.view import (
     print_json,
     print_note,
-    print_python_warnings,
     show_progress,
     table,
 )
@@ -30,7 +28,6 @@ def figures(
     run: RunArgument,
     only: Annotated[str | None, typer.Option("--only", help="Names, separated by commas (default: all).")] = None,
     data: DataOption = None,
-    out: ResultsOption = None,
 ) -> None:
     """Draw the figures of a run again.
 
@@ -39,20 +36,19 @@ def figures(
     from vaelab import lab
 
     show_progress()
-    for path in lab.figures(run, data=data, names=names_of(only), out=out):
+    for path in lab.figures(run, data=data, names=names_of(only)):
         print(path)
 
 
 @app.command()
-def report(run: RunArgument, out: ResultsOption = None) -> None:
+def report(run: RunArgument) -> None:
     """Write the report of a run again: one page, figures and all, to look at or to send.
 
     Example: vaelab report runs/mnist
     """
     from vaelab import lab
 
-    with print_python_warnings():
-        print(lab.report(run, out=out))
+    print(lab.report(run))
 
 
 @app.command()
@@ -67,12 +63,9 @@ def evaluate(
         typer.Option("--set", metavar="METRIC.KEY=VALUE", help="An option of a metric; as often as you like."),
     ] = None,
     data: DataOption = None,
-    out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run on its held-out images: evaluation.json, a table, the report.
-
-    With --json also a run that cannot be written to: the numbers are printed, and kept nowhere.
 
     Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
@@ -80,12 +73,7 @@ def evaluate(
 
     show_progress()
     asked = names_of(metrics)
-    store = not as_json or out is not None or lab.is_writable(run)
-    if not store:
-        print_note(
-            f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
-        )
-    results = lab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides), out=out, store=store)
+    results = lab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides))
     if absent := [metric for metric in asked or () if metric not in results]:
         print_note(
             f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
@@ -111,7 +99,7 @@ def evaluate(
 
 
 @app.command()
-def doctor(run: RunArgument, data: DataOption = None, out: ResultsOption = None, as_json: JsonOption = False) -> None:
+def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Look for what is wrong with a run: what was found, what it means, what to try. The report shows it, too.
 
     Example: vaelab doctor runs/mnist
@@ -119,7 +107,7 @@ def doctor(run: RunArgument, data: DataOption = None, out: ResultsOption = None,
     from vaelab import lab
 
     show_progress()
-    findings = lab.diagnose(run, data=data, out=out)
+    findings = lab.diagnose(run, data=data)
     if as_json:
         print_json([vars(finding) for finding in findings])
         return

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from vaelab.catalog import unknown
 from vaelab.containers import open_zip, printable, shown
+from vaelab.contents import warn
 from vaelab.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
 from vaelab.datasets._celeba_lists import LISTS
 from vaelab.decoding import Framing
@@ -107,12 +108,13 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
         raise ValueError(f"{layout.place}: {packed.loss or facts['missing']}. {MEND}")
     lost = [f"{words}: left out" for words in (facts["missing"], packed.loss) if words]
     recovered = [f"{split}: {packed.recovery}"] if packed.recovery else []
+    doubts = warn(packed.content, is_full_range=True, background="white")
     return Images(
         packed.pixels,
         attributes=packed.columns.get("attributes"),
         attribute_names=tuple(facts["attribute_names"]),
         source=str(layout.place.resolve()),
-        notes=(_describe(crop), *facts["notes"], *lost, *recovered),
+        notes=(_describe(crop), *facts["notes"], *lost, *recovered, *(f"{split}: {sentence}" for sentence in doubts)),
         digest=packed.digest,
         pack=packed.folder,
     )
@@ -169,7 +171,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
                 said = str(error)
                 yield f"{split} split", said
             continue
-        broken = check_items(f"the {split} split", found.items, frame)
+        broken, _ = check_items(f"the {split} split", found.items, frame)
         for name in found.missing:
             yield name, f"missing, though the lists name it in the {split} split"
         for item, reason in broken:

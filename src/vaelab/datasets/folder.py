@@ -4,27 +4,36 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from annotated_types import Ge, Le, Len
 from pydantic import BaseModel, NonNegativeInt
 
-from vaelab.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable, read_head, read_item, shown
-from vaelab.decoding import Background, Fit, Framing, Look, look
+from vaelab.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable, read_head, shown
+from vaelab.contents import describe, warn
+from vaelab.datasets._framing import (
+    LOOKED_AT,
+    USUAL_SIDE,
+    BackgroundChoice,
+    Channels,
+    MaxPixels,
+    Size,
+    ValueRange,
+    Wishes,
+    decide_framing,
+    look_at,
+)
+from vaelab.datasets._pages import PageChoice, expand_pages
+from vaelab.decoding import Background, Fit, Framing
+from vaelab.depths import Range
 from vaelab.formats import HEAD_BYTES, PLUGINS, identify
-from vaelab.images import SMALLEST_SIDE, About, Images
+from vaelab.images import About, Images
 from vaelab.opening import MAX_PIXELS
-from vaelab.packing import CannotRead, Pack, Source, check_items, describe_loss, memoise, pack
-from vaelab.runtime import progress
+from vaelab.packing import CannotRead, Pack, Source, check_items, memoise, pack
 from vaelab.scanning import Entry, Scan, digest, hashed, holds_picture, scan
-
-Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
-Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
-Channels = Literal["auto", "grey", "rgb"]
-MaxPixels = Annotated[int, Ge(1), Le(2_000_000_000)]
 
 ABOUT = About(
     title="Your own pictures",
@@ -38,9 +47,6 @@ SET_ASIDE = 10
 """About one picture in so many is held out."""
 TRAINING_FOLDERS = ("train", "training")
 HELD_OUT_FOLDERS = ("valid", "validation", "val", "test", "testing")
-USUAL_SIDE = 64
-LOOKED_AT = 64
-"""Pictures from which size and colour are decided."""
 FRESH_SECONDS = 2.0
 """How long what was found for one split serves for the other: 200,000 files take a second to list."""
 
@@ -62,7 +68,9 @@ def load(
     size: Size = "auto",
     channels: Channels = "auto",
     fit: Fit = "crop",
-    background: Background = "white",
+    background: BackgroundChoice = "auto",
+    range: ValueRange = "full",
+    pages: PageChoice = "first",
     max_pixels: MaxPixels = MAX_PIXELS,
     strict: bool = False,
 ) -> Images:
@@ -71,21 +79,26 @@ def load(
     ``size``: height and width, or one number for both; "auto": 64, or the pictures' own where they are smaller.
     ``channels``: "auto": grey where all pictures looked at are. ``strict``: ValueError where a picture cannot be read,
     which else is left out. Subfolders are classes. Folders train and val (or valid, test) are the splits; without them
-    about one picture in ten is held out, chosen by its name alone. ``max_pixels``: pictures with more are not decoded
-    and count as unreadable.
+    about one picture in ten is held out, chosen by its name alone. ``background``: "auto": white, or black if fewer
+    pictures disappear on it. ``range``: the values that become black and white, of pictures with more than 8 bits;
+    "full": all that their type can hold; "auto": one range that suits the whole set. ``pages``: "all": each page of a
+    TIFF and each frame of an animation is a picture. ``max_pixels``: pictures with more are not decoded and count as
+    unreadable.
     """
     if split not in ABOUT.splits:
         raise ValueError(f"folder has the splits train and test; there is no split {split!r}")
     if data_dir is None:
         raise ValueError("folder needs your pictures: vaelab train folder --data PATH (a folder or a .zip)")
-    found, order = _survey(data_dir, split)
+    wishes = Wishes(size, channels, fit, background, range, max_pixels)
+    found, order = _survey(data_dir, split, pages)
     if strict and found.closed:
         raise ValueError(f"{data_dir}: {_closed(found)}; {LENIENT}")
     entries = order.splits[split]
     try:
-        framing = _framing(found.entries, size, channels, Framing(0, 0, 0, fit, background, max_pixels=max_pixels))
+        decision = decide_framing(found.entries, wishes)
     except CannotRead as error:
         raise ValueError(f"{data_dir}: {error}; take these out") from None
+    framing = decision.framing
     key = {
         "data": "folder",
         "place": str(data_dir.resolve()),
@@ -99,17 +112,16 @@ def load(
         raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
     if strict and packed.left_out:
         raise ValueError(f"{data_dir}, {split} split: {packed.loss}; {LENIENT}")
-    asked = {"size": size, "channels": channels}
-    became = {"size": [framing.height, framing.width], "channels": "grey" if framing.channels == 1 else "rgb"}
+    content = _describe_content(packed, entries, framing, split, pages)
     return Images(
         packed.pixels,
         packed.columns.get("labels"),
         tuple(order.classes),
         source=str(data_dir.resolve()),
-        notes=_notes(found, packed, order.rule, framing, split),
+        notes=(*_notes(found, packed, order.rule, framing, split), *decision.sentences, *content),
         digest=packed.digest,
         pack=packed.folder,
-        settled={key: value for key, value in became.items() if asked[key] == "auto"},
+        settled=decision.settled,
     )
 
 
@@ -150,69 +162,15 @@ def _notes(found: Scan, packed: Pack, rule: str, framing: Framing, split: str) -
     return tuple(notes)
 
 
-# -- size and colour --------------------------------------------------------------------------------------------------
-
-
-def _framing(entries: list[Entry], size: Size, channels: Channels, others: Framing) -> Framing:
-    """``others`` with size and channels as asked for, or as they suit the pictures."""
-    if size == "auto" or channels == "auto":
-        key = {"data": "folder", "files": digest(entries), "max_pixels": others.max_pixels}
-        suits = memoise(key, Suits, lambda: _look(entries, others.max_pixels))
-    height, width = suits.size if size == "auto" else (size, size) if isinstance(size, int) else size
-    is_single = channels == "grey" or (channels == "auto" and suits.grey)
-    return replace(others, height=height, width=width, channels=1 if is_single else 3)
-
-
-class Suits(BaseModel):
-    """What suits some pictures."""
-
-    size: tuple[Side, Side]
-    """Height and width."""
-    grey: bool
-    """Whether every one of them is grey."""
-
-
-def _look(entries: list[Entry], max_pixels: int) -> tuple[Suits, bool]:
-    """What suits some pictures spread over all, and whether all of these were handed over by the system.
-
-    If none of those can be read, the first that can counts. CannotRead if not one picture can.
-    """
-    chosen = np.unique(np.linspace(0, len(entries) - 1, LOOKED_AT).round().astype(int))
-    with progress("looking at pictures", len(chosen)) as bar:
-        looks = []
-        for i in chosen:
-            looks.append(_look_at(entries[i], max_pixels))
-            bar.advance(1)
-    is_final = not any(isinstance(found, Unavailable) for found in looks)
-    seen = [found for found in looks if not isinstance(found, Unreadable)]
-    if not seen:
-        failures = []
-        for entry in entries:
-            found = _look_at(entry, max_pixels)
-            if not isinstance(found, Unreadable):
-                seen = [found]
-                break
-            failures.append((shown(entry.item), printable(str(found))))
-        else:
-            raise CannotRead(describe_loss(failures, len(entries)))
-    size = _size_for([found.size for found in seen])
-    return Suits(size=size, grey=all(found.is_grey for found in seen)), is_final
-
-
-def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | Unreadable:
-    try:
-        return look(read_item(entry.item), max_pixels=max_pixels)
-    except Unreadable as error:
-        return error
-
-
-def _size_for(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """64×64; pictures that are all smaller keep their size where it is one, else the nearest of 32, 16 and 8 below."""
-    if len(set(sizes)) == 1 and min(sizes[0]) >= SMALLEST_SIDE and max(sizes[0]) <= USUAL_SIDE:
-        return sizes[0]
-    short = float(np.median([min(size) for size in sizes]))
-    side = next((side for side in (USUAL_SIDE, 32, 16) if side <= short), SMALLEST_SIDE)
-    return side, side
+def _describe_content(
+    packed: Pack, entries: Sequence[Entry], framing: Framing, split: str, pages: PageChoice
+) -> list[str]:
+    """What the pictures of a split hold, and what is wrong with that."""
+    sentences = describe(packed.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
+    return [
+        f"{split}: {sentence}"
+        for sentence in (*sentences, *warn(packed.content, framing.values == "full", framing.background))
+    ]
 
 
 # -- splits and classes -----------------------------------------------------------------------------------------------
@@ -230,13 +188,13 @@ class Order:
     """One sentence about how the splits were made."""
 
 
-_surveyed: dict[Path, tuple[str, float, Scan, Order]] = {}
+_surveyed: dict[tuple[Path, PageChoice], tuple[str, float, Scan, Order]] = {}
 """Place → the split that it was read for last, when, and what was found: the next split of the same moment uses it."""
 
 
-def _survey(place: Path, split: str) -> tuple[Scan, Order]:
+def _survey(place: Path, split: str, pages: PageChoice) -> tuple[Scan, Order]:
     """What there is at a place, and its order; ValueError where there are no pictures."""
-    before = _surveyed.pop(place.resolve(), None)
+    before = _surveyed.pop((place.resolve(), pages), None)
     if before is not None and before[0] != split and time.monotonic() - before[1] < FRESH_SECONDS:
         return before[2:]
     found = scan(place)
@@ -244,9 +202,11 @@ def _survey(place: Path, split: str) -> tuple[Scan, Order]:
         raise ValueError(f"{place}: no folder, no .zip and no picture; unpack it, and name the folder")
     if not found.entries:
         raise ValueError(_nothing(found))
+    if pages == "all":
+        found.entries = expand_pages(found.entries)
     order = _order(found.entries)
     _surveyed.clear()
-    _surveyed[place.resolve()] = (split, time.monotonic(), found, order)
+    _surveyed[place.resolve(), pages] = (split, time.monotonic(), found, order)
     return found, order
 
 
@@ -280,12 +240,14 @@ def _beginning(one: tuple[str, ...], other: tuple[str, ...]) -> list[str]:
 def _own_split(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
     """Which pictures are held out: each by its own name, so that none changes sides when others come or go.
 
-    Each side has one at least; of a few pictures, one that can be read.
+    Each side has one at least; of a few pictures, one that can be read. Pages of a file stay together, since they are
+    much alike; only if there is but one file they are split.
     """
-    numbers = [hashed(entry.item[1]) for entry in entries]
+    is_one_file = len({entry.item[:2] for entry in entries}) == 1
+    numbers = [hashed(entry.name if is_one_file else entry.item[1]) for entry in entries]
     rows = _readable(entries) if len(entries) <= LOOKED_AT else []
     counted = [numbers[i] for i in rows] or numbers
-    if len(counted) == 1:
+    if len(set(counted)) == 1:
         return {"train": entries, "test": entries}, "the one picture serves for training and for testing"
     limit = min(max((1 << 64) // SET_ASIDE, min(counted) + 1), max(counted))
     splits = {
@@ -306,7 +268,7 @@ def _readable(entries: list[Entry]) -> list[int]:
     """Which of a few pictures can be read."""
 
     def find_out() -> tuple[Readable, bool]:
-        looks = [_look_at(entry) for entry in entries]
+        looks = [look_at(entry, Wishes(range="auto")) for entry in entries]
         rows = [i for i, found in enumerate(looks) if not isinstance(found, Unreadable)]
         return Readable(rows=rows), not any(isinstance(found, Unavailable) for found in looks)
 
@@ -339,13 +301,16 @@ def framing(
     image_shape: tuple[int, int, int],
     *,
     fit: Fit = "crop",
-    background: Background = "white",
+    background: BackgroundChoice = "white",
+    range: ValueRange = "full",
     max_pixels: int = MAX_PIXELS,
     **others: Any,
 ) -> Framing:
     """How other pictures come to the shape that a model was trained on."""
     channels, height, width = image_shape
-    return Framing(height, width, channels, fit, background, max_pixels=max_pixels)
+    behind: Background = "white" if background == "auto" else background
+    values: Range = "full" if isinstance(range, str) else (range[0], range[1])
+    return Framing(height, width, channels, fit, behind, max_pixels=max_pixels, values=values)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------
@@ -355,7 +320,9 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     """(file, what is wrong with it) for every picture that cannot be used, and a last line about all of them."""
     found = scan(folder)
     framing = Framing(USUAL_SIDE, USUAL_SIDE, 3)
-    broken = check_items("pictures", [entry.item for entry in found.entries], framing)
+    with suppress(CannotRead):  # then each picture is reported below
+        framing = decide_framing(found.entries, Wishes(size=USUAL_SIDE, channels="rgb")).framing
+    broken, content = check_items("pictures", [entry.item for entry in found.entries], framing)
     for item, reason in broken:
         yield shown(item), printable(reason)
     for name, reason in found.closed:
@@ -363,6 +330,10 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     for name in found.repeated:
         yield printable(name), "ok, left out: a link to a folder that is read already"
     yield from _check_others(found)
+    for sentence in describe(content, lambda row: shown(found.entries[row].item)):
+        yield "content", f"ok: {sentence}"
+    for sentence in warn(content, framing.values == "full", framing.background):
+        yield "content", f"ok, but {sentence}"
     yield f"{len(found.entries) - len(broken):,} of {len(found.entries):,} pictures", "ok"
 
 

@@ -20,6 +20,8 @@ from vaelab.runtime import derive_seed
 
 UNSHAPING = ("strict", "max_pixels")
 """Options of data sets that decide which pictures are used, not what they look like."""
+AS_EVER = {"range": "full", "pages": "first"}
+"""Values that protocols do not mention, since numbers were measured before these options were there."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def load_data(recipe: Recipe, data_dir: Path | None, *, verify: bool = False) ->
     else:
         valid = load(split)
         train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
-    shaping = {**options, **train.settled}
-    data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key not in UNSHAPING}}
+    shaping = {k: v for k, v in {**options, **train.settled}.items() if k not in UNSHAPING and AS_EVER.get(k) != v}
+    data = {"data": recipe.data["name"], **shaping}
     return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
 
 
