@@ -144,8 +144,8 @@ class Recipe:
             changed[section] = table
         return replace(self, training=self.training.settled(num_images), **changed)
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """``key: mine there, theirs now`` for every value in which training would differ.
+    def differences(self, other: "Recipe", words: tuple[str, str] = ("there", "now")) -> list[str]:
+        """``key: mine there, theirs now`` for every value in which training would differ; ``words`` say which is whose.
 
         "auto" agrees with any value: it became one when the data was known.
         """
@@ -156,7 +156,7 @@ class Recipe:
                 values = [table[section].get(key) for table in (mine, theirs)]
                 if values[0] != values[1] and "auto" not in values:
                     there, now = ("absent" if value is None else toml_value(value) for value in values)
-                    lines.append(f"{section}.{key}: {there} there, {now} now")
+                    lines.append(f"{section}.{key}: {there} {words[0]}, {now} {words[1]}")
         return lines
 
 

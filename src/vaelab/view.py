@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,16 @@ def print_warnings(event: "lab.Event") -> None:
 
     if isinstance(event, lab.Note) and event.warning:
         print_warning(event.text)
+
+
+@contextmanager
+def print_python_warnings() -> Iterator[None]:
+    """Within this context a Python warning is a line on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"vaelab: warning: {warning.message}", file=sys.stderr)
 
 
 class TrainingView:

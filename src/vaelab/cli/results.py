@@ -8,6 +8,7 @@ from vaelab.cli.options import (
     FAILED,
     DataOption,
     JsonOption,
+    ResultsOption,
     RunArgument,
     app,
     names_of,
@@ -16,6 +17,7 @@ from vaelab.cli.options import (
 from vaelab.view import (
     print_json,
     print_note,
+    print_python_warnings,
     show_progress,
     table,
 )
@@ -28,6 +30,7 @@ def figures(
     run: RunArgument,
     only: Annotated[str | None, typer.Option("--only", help="Names, separated by commas (default: all).")] = None,
     data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Draw the figures of a run again.
 
@@ -36,19 +39,20 @@ def figures(
     from vaelab import lab
 
     show_progress()
-    for path in lab.figures(run, data=data, names=names_of(only)):
+    for path in lab.figures(run, data=data, names=names_of(only), out=out):
         print(path)
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, out: ResultsOption = None) -> None:
     """Write the report of a run again: one page, figures and all, to look at or to send.
 
     Example: vaelab report runs/mnist
     """
     from vaelab import lab
 
-    print(lab.report(run))
+    with print_python_warnings():
+        print(lab.report(run, out=out))
 
 
 @app.command()
@@ -63,9 +67,12 @@ def evaluate(
         typer.Option("--set", metavar="METRIC.KEY=VALUE", help="An option of a metric; as often as you like."),
     ] = None,
     data: DataOption = None,
+    out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run on its held-out images: evaluation.json, a table, the report.
+
+    With --json also a run that cannot be written to: the numbers are printed, and kept nowhere.
 
     Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
@@ -73,7 +80,12 @@ def evaluate(
 
     show_progress()
     asked = names_of(metrics)
-    results = lab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides))
+    store = not as_json or out is not None or lab.is_writable(run)
+    if not store:
+        print_note(
+            f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
+        )
+    results = lab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides), out=out, store=store)
     if absent := [metric for metric in asked or () if metric not in results]:
         print_note(
             f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
@@ -99,7 +111,7 @@ def evaluate(
 
 
 @app.command()
-def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+def doctor(run: RunArgument, data: DataOption = None, out: ResultsOption = None, as_json: JsonOption = False) -> None:
     """Look for what is wrong with a run: what was found, what it means, what to try. The report shows it, too.
 
     Example: vaelab doctor runs/mnist
@@ -107,7 +119,7 @@ def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fals
     from vaelab import lab
 
     show_progress()
-    findings = lab.diagnose(run, data=data)
+    findings = lab.diagnose(run, data=data, out=out)
     if as_json:
         print_json([vars(finding) for finding in findings])
         return

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vaelab.lab.exports import Exported, export_run
     from vaelab.lab.outputs import encode, reconstruct, sample
     from vaelab.lab.plans import plan
-    from vaelab.lab.results import diagnose, evaluate, figures, list_recipes, load, report
+    from vaelab.lab.results import diagnose, evaluate, figures, is_writable, list_recipes, load, report
     from vaelab.lab.runs import Event, Finished, Note, Started, train
     from vaelab.lab.scenes import explore
     from vaelab.lab.scores import Scored, score
@@ -43,6 +43,7 @@ _HOMES = {
     "export_run": "exports",
     "figures": "results",
     "get_data": "data",
+    "is_writable": "results",
     "list_data": "data",
     "list_recipes": "results",
     "load": "results",
@@ -82,6 +83,7 @@ __all__ = [
     "export_run",
     "figures",
     "get_data",
+    "is_writable",
     "list_data",
     "list_recipes",
     "load",

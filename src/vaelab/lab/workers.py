@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from vaelab.failures import describe_error
 from vaelab.lab.plans import command
 from vaelab.lab.runs import Event, Note, train
 from vaelab.run import Run, RunInUse
@@ -91,8 +92,8 @@ class _Here:
         """Do all of it."""
         try:
             train(self._name, job.overrides, data=self._data, run=job.run.path, device=self._device, watch=self._watch)
-        except (ValueError, OSError, RuntimeError) as error:
-            self._ended.append((job, "failed", str(error)))
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            self._ended.append((job, "failed", describe_error(error)))
         else:
             self._ended.append((job, "trained", ""))
 
