@@ -45,17 +45,20 @@ def run(campaign: Campaign, stage: Stage) -> None:
         return
     stage.prepare()
     campaign.seconds, campaign.most_cases = seconds, most_cases
-    names = stage.playable(campaign)
-    calls = {name: list_calls(stage, name, (*CHANGING, "read")) for name in names}
-    most = {name: len(found) for name, found in calls.items()}
-    for label, name, number in campaign.cases(names, most):
+    calls: dict[str, list[tuple[str, int]]] = {}
+
+    def count(name: str) -> int:
+        calls[name] = list_calls(stage, name, (*CHANGING, "read")) if stage.can_play(campaign, name) else []
+        return len(calls[name])
+
+    for label, name, number in campaign.cases([name for name in WORKLOADS if campaign.allows(name)], count):
         call, ordinal = calls[name][number]
         random = campaign.random(label)
         error = random.choice(ERRORS.get(call, ("EIO",)))
         lasting = error in ("ENOSPC", "EROFS", "EDQUOT") and random.random() < 0.5
         inject = f"{call}:error={error}:when={ordinal}{'+' if lasting else ''}"
         campaign.run(label, partial(_play, campaign, stage, name, inject), stage.folder)
-    campaign.facts["calls that can fail"] = sum(most.values())
+    campaign.facts["calls that can fail"] = sum(map(len, calls.values()))
 
 
 def _play(campaign: Campaign, stage: Stage, name: str, inject: str) -> None:
@@ -90,8 +93,10 @@ def _fill_disks(campaign: Campaign) -> None:
     try:
         stage = Stage(disk, campaign.scratch)
         stage.prepare()
-        names = [f"disk-{name}" for name in stage.playable(campaign)]
-        for label, kind, number in campaign.cases(names, dict.fromkeys(names, len(FREE))):
+        names = [f"disk-{name}" for name in WORKLOADS if campaign.allows(name)]
+        for label, kind, number in campaign.cases(
+            names, lambda kind: len(FREE) if stage.can_play(campaign, kind[5:]) else 0
+        ):
             case = partial(_play_disk, campaign, stage, kind.removeprefix("disk-"), number)
             campaign.run(label, case, stage.folder)
     finally:

@@ -99,7 +99,7 @@ TARGETS = {
 def run(campaign: Campaign, stage: Stage) -> None:
     """Damage one file after the other, the kinds in turn."""
     stage = prepare(stage)
-    for label, name, _ in campaign.cases([name for name in TARGETS if campaign.allows(name)]):
+    for label, name, _ in campaign.cases([name for name in TARGETS if campaign.allows(name)], lambda _: None):
         campaign.run(label, partial(_play, campaign, stage, label, TARGETS[name]), stage.folder)
 
 
