@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -105,6 +106,18 @@ def test_the_table_shows_them_with_their_errors_and_a_second_time_nothing_is_mea
     assert "mutual information ≤ ln N = 7.27 (parts of the KL: N = 1,438 training images)" in out
     first, second = (sorted((tmp_path / name).iterdir()) for name in ("first", "compare-one-four"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_report_that_a_killed_process_did_not_write_again_is_written(
+    vaelab: Typed, runs: dict[str, Path], tmp_path: Path, undrawn: None
+):
+    run = shutil.copytree(runs["one"], tmp_path / "run")
+    assert vaelab("compare", run, runs["four"], "--out", "first")[0] == 0
+    whole = (run / "report.html").read_bytes()
+    (run / "report.html").write_text("of before the evaluation")
+    os.utime(run / "report.html", (0, 0))
+    assert vaelab("compare", run, runs["four"], "--out", "second")[0] == 0
+    assert (run / "report.html").read_bytes() == whole
 
 
 def test_nothing_is_overwritten_unless_told(vaelab: Typed, runs: dict[str, Path], tmp_path: Path):

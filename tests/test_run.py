@@ -82,12 +82,13 @@ def test_the_two_newest_checkpoints_stay(tmp_path: Path):
     for step in (5, 10, 15):
         made.save_checkpoint(step, {"w": torch.full((3,), float(step))})
     made.append(run.HISTORY, TERMS, rows(1, 15))
-    assert [path.name for path in list_checkpoints(made.path / run.CHECKPOINTS)] == [
-        "step-000000015.safetensors",
-        "step-000000010.safetensors",
-    ]
+    folder = made.path / run.CHECKPOINTS
+    newest = ["step-000000015.safetensors", "step-000000010.safetensors"]
+    assert [path.name for path in list_checkpoints(folder)] == newest
+    (folder / "step-000000005.safetensors").write_bytes(b"left by a process that was killed before it removed this")
     step, tensors, notes = made.load_checkpoint()
     assert (step, tensors["w"].tolist(), notes) == (15, [15.0] * 3, [])
+    assert [path.name for path in list_checkpoints(folder)] == newest
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="children are forks")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, /proc and strace")
 def test_campaigns_in_short():
     """A process of its own: a fork of this one, whose autograd has threads, could not train."""
     command = [sys.executable, "-m", "tests.torture", "--short", "--seed", "0"]

@@ -28,6 +28,10 @@ def step_of(path: Path) -> int:
 def save_checkpoint(folder: Path, step: int, tensors: Tensors, facts: Facts) -> None:
     """Write a checkpoint, then remove the oldest ones."""
     save_tensors(folder / f"step-{step:09d}.safetensors", tensors, {**facts, "step": step})
+    _remove_oldest(folder)
+
+
+def _remove_oldest(folder: Path) -> None:
     for path in list_checkpoints(folder)[KEPT:]:
         path.unlink()
 
@@ -59,6 +63,7 @@ def load_newest(
             for other in ahead:
                 notes.append(f"{other} is ahead of {reached_by}, which is whole up to step {reach:g}: set aside")
                 _set_aside(other)
+            _remove_oldest(folder)  # a process that was killed between writing and removing left one more
             return step, tensors, notes
         newest = newest if ahead else (step, tensors)
         ahead.append(path)

@@ -229,10 +229,12 @@ class IdxSet:
 
     def _read(self, found: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
         """Pixels ``[N, H, W, 1]``, labels ``[N]`` and notes of one split, checked against each other."""
+        labels_path = found
         if found.is_file():
             pixels, labels, notes = _read_npz(found, split)
         else:
             prefix = SPLIT_PREFIX[split]
+            labels_path = _present(found, f"{prefix}-labels-idx1-ubyte")
             (pixels, pixel_notes), (labels, label_notes) = (
                 self._read_file(found, f"{prefix}-{kind}") for kind in NUM_AXES
             )
@@ -246,7 +248,7 @@ class IdxSet:
             raise ValueError(f"{found}: {len(pixels)} images but {len(labels)} labels in the {split} split")
         wrong = labels[(labels < 0) | (labels >= len(self.label_names))]
         if len(wrong):
-            raise ValueError(f"{found}: label {wrong[0]} in the {split} split; {self.name} has 0 … 9")
+            raise ValueError(f"{labels_path}: label {wrong[0]} in the {split} split; {self.name} has 0 … 9")
         return pixels[..., None], labels.astype(np.int64), notes
 
     def _read_file(self, folder: Path, name: str) -> tuple[NDArray[np.uint8], list[str]]:

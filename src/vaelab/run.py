@@ -122,6 +122,12 @@ class Run:
         return [name for name in (EVALUATION, FINDINGS, *names, REPORT) if not _has_content(self.path / name)]
 
     @property
+    def is_report_stale(self) -> bool:
+        """Whether the run was evaluated after its report was written, as by a process that was killed in between."""
+        evaluation, report = self._newest(EVALUATION), self._newest(REPORT)
+        return evaluation.is_file() and report.is_file() and report.stat().st_mtime_ns < evaluation.stat().st_mtime_ns
+
+    @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
         path = self.path / RECIPE

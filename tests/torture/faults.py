@@ -66,14 +66,16 @@ def _play(campaign: Campaign, stage: Stage, name: str, inject: str) -> None:
     stage.refill()
     log = stage.log
     ended = stage.run(WORKLOADS[name].words, strace=Strace(inject.partition(":")[0], log, inject))
-    if "(INJECTED)" not in log.read_text(encoding="utf-8", errors="replace"):
+    injected = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if "(INJECTED)" in line]
+    if not injected:
         campaign.counts["was done before the fault"] += 1
     campaign.counts[inject.split("=")[1].split(":")[0]] += 1
     try:
         stage.expect(ended, (0, 1))
         stage.check_untouched_or_whole(name)
         campaign.counts["went on without it" if ended.code == 0 else "ended with one line"] += 1
-        stage.check_finishes(name)
+        if ended.code or not any("pictures/" in line for line in injected):
+            stage.check_finishes(name)  # a picture that could not be read was left out, and the command has ended so
     except Failed as error:
         raise Failed(f"{inject}: {error}") from None
 

@@ -24,8 +24,10 @@ TINY = tuple(
 GROWING = ("*/history.csv", "*/timing.csv", "*/validation.csv", "*/run.log", "*.part/*", "*.part", "*.lock")
 """Files that may be seen half written, since each line counts for itself or a journal says what of them is there."""
 
-DATED = ("*/run.log", "*/timing.csv", "*/machine.json")
-"""Files with times in them, which may be the same by accident."""
+DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/packs/*/pack.json")
+"""Files with times or a history in them, which may be the same by accident."""
+KEPT = ("*.lock", "*.csv.before", "*.csv.before-*")
+"""Files that may be left: the rows of a run that was stopped before its first checkpoint are kept."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class Stage:
         for path, digest in same.items():
             if found.get(path, digest) != digest:
                 raise Failed(f"{path} differs from that of an undisturbed command")
-        litter = sorted(path for path in set(found) - paths if not path.endswith(".lock"))
+        litter = sorted(path for path in set(found) - paths if not matches(path, KEPT))
         if litter:
             raise Failed(f"left behind: {', '.join(litter[:4])}")
 

@@ -156,7 +156,7 @@ def _measure(run: Run, model: VAE, images: DataOfRun, train: Images) -> dict[str
     of_factors = evaluation.OF_FACTORS if held.factors is not None else ()
     metrics = evaluation.COMPARED + of_factors
     results = evaluation.evaluate(run, model, held, images.protocol, metrics, train, store=store)
-    if store and run.evaluation != before:
+    if store and (run.evaluation != before or run.is_report_stale):
         update_report(run, model)
     same = ("images_sha256", "images_told_sha256", "weights_sha256")
     for name in WHERE_MEASURED:
