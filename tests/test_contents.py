@@ -224,10 +224,17 @@ def test_pages_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def test_a_pack_that_is_completed_counts_what_it_holds_then(tmp_path: Path) -> None:
     root = tmp_path / "own"
-    root.mkdir()
-    for i in range(NUM):
-        Image.fromarray(np.full((16, 16), 10 + i, np.uint8)).save(root / f"{i:02d}.png")
-    before = both(root)
-    again = both(root)
-    assert [part.notes for part in again] == [part.notes for part in before]
-    assert f"{len(before[0])} of {len(before[0])} pictures" in said(before[0])
+    (root / "train").mkdir(parents=True)
+    (root / "test").mkdir()
+    for i in range(9):
+        Image.fromarray(np.full((16, 16), 10 + i, np.uint8)).save(root / "train" / f"{i}.png")
+        Image.fromarray(np.full((16, 16), 10 + i, np.uint8)).save(root / "test" / f"{i}.png")
+    (root / "train" / "9.png").symlink_to(tmp_path / "away.png")
+    before = folder.load(root, "train")
+    assert "train: 9 of 9 pictures are one flat colour" in said(before)
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "away.png")
+    after = folder.load(root, "train")
+    assert len(after) == 10
+    assert "train: 9 of 10 pictures are one flat colour" in said(after)
+    assert "train: pixel values from 0 to 255" in said(after)
