@@ -14,6 +14,7 @@ from pydantic import BaseModel, NonNegativeInt
 
 from vaelab.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable, read_head, shown
 from vaelab.contents import describe, warn
+from vaelab.datasets._files import advise_array
 from vaelab.datasets._framing import (
     LOOKED_AT,
     USUAL_SIDE,
@@ -199,6 +200,8 @@ def _survey(place: Path, split: str, pages: PageChoice) -> tuple[Scan, Order]:
         return before[2:]
     found = scan(place)
     if place.is_file() and place.suffix.lower() not in {*PICTURE_SUFFIXES, ".zip"}:
+        if place.suffix.lower() in (".npy", ".npz"):
+            raise ValueError(f"{place}: {advise_array(place)}")
         raise ValueError(f"{place}: no folder, no .zip and no picture; unpack it, and name the folder")
     if not found.entries:
         raise ValueError(_nothing(found))

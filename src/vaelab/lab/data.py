@@ -10,6 +10,7 @@ import numpy as np
 
 from vaelab import catalog
 from vaelab import recipe as recipes
+from vaelab.arguments import check_path
 from vaelab.files import DamagedFile, check_file
 from vaelab.images import Binarize, Images, binarize, split_off
 from vaelab.packing import select_earlier
@@ -66,6 +67,8 @@ def load_data(recipe: Recipe, data_dir: Path | None, *, verify: bool = False) ->
         check_file(data_dir)
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
+    if not recipe.data["valid"] and split not in module.ABOUT.splits:
+        module.load(data_dir, split, **options)  # raises: says how many to set aside before anything is packed
 
     def load(split: str) -> Images:
         images: Images = module.load(data_dir, split, **options)
@@ -116,7 +119,8 @@ def data_of(run: Run, data: str | Path | None, *, verify: bool = False) -> DataO
 
     ``verify``: as in ``load_data``. ValueError if they are other images.
     """
-    place = Path(data) if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+    data = recipes.check_place(data)
+    place = data if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
     if place is not None and not place.exists():
         raise FileNotFoundError(
             f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
@@ -145,6 +149,7 @@ def choose_images(images: Images, most: int, purpose: str) -> Images:
 
 def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
     """Name, facts and whereabouts of every data set."""
+    data_dir = None if data_dir is None else check_path(data_dir, "data_dir")
     rows = []
     for name in catalog.names("datasets"):
         module = catalog.load("datasets", name)
@@ -183,6 +188,7 @@ def data_terms(name: str) -> str:
 def get_data(name: str, target: Path | None = None) -> Path | None:
     """Download a data set to ``target`` or the cache; None for one that needs no files."""
     module = catalog.load("datasets", name)
+    target = None if target is None else check_path(target, "target")
     if not module.ABOUT.files:
         return None
     folder: Path = module.get(target)
@@ -195,6 +201,7 @@ def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
     Where several data sets have files of these names, the one is meant whose published digests match most of them, else
     the one whose name the folder bears.
     """
+    path = check_path(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -234,6 +241,7 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
 
     ``name``: the data set (default: what lies there, else a person's own pictures); ``set``: its options by dotted key.
     """
+    path = check_path(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():
