@@ -69,7 +69,7 @@ def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
     names = sorted(choices)
     near = nearest(str(given), names)
     guess = f" Did you mean {near!r}?" if near else ""
-    return UnknownName(f"unknown {what} {describe(given)}.{guess} Valid: {', '.join(names) or 'none'}")
+    return UnknownName(f"unknown {what} {describe(str(given))}.{guess} Valid: {', '.join(names) or 'none'}")
 
 
 def nearest(given: str, names: Sequence[str]) -> str:
