@@ -265,10 +265,9 @@ def test_wrong_types_and_values_are_refused(key: str, values: list[Any]) -> None
 
 
 def test_values_that_toml_cannot_write_are_refused_as_clearly() -> None:
-    for value in (np.float64(1.5), object(), (1, 2), Path("x"), [None]):
+    for value in (np.int64(5), object(), (1, 2), Path("x"), [None]):
         with pytest.raises(WrongRecipe, match=r"^training\.epochs = .*integer"):
             recipe.load("mnist", {"training.epochs": value})
-    assert recipe.load("mnist", {"training.epochs": np.int64(5)}).training.epochs == 5
 
 
 def test_choices_are_listed() -> None:

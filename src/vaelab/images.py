@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,7 +13,6 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.arguments import describe
 from vaelab.catalog import unknown
 from vaelab.pixels import PixelArray, Rows
 from vaelab.runtime import derive_seed
@@ -22,6 +20,10 @@ from vaelab.runtime import derive_seed
 Split = Literal["train", "valid", "test"]
 Binarize = Literal["none", "threshold", "dynamic"]
 SMALLEST_SIDE = 8
+
+
+class OtherImages(ValueError):
+    """The images that a run was trained on cannot be found again; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class Images:
     """Where the pixels came from, for the record of a run."""
     notes: tuple[str, ...] = field(default=())
     """What a person should know about this data, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about this data that should worry a person."""
+    names: Sequence[str] | None = None
+    """The name of each image, such as its file's; None if images have numbers only."""
+    split_name: str = ""
+    """What the files call this split, such as "val2017"; empty if that is its usual name."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """What the data set's ``reload`` needs, as JSON, to find these images again after others were added."""
     digest: str | None = None
     """The fingerprint, where it is known already."""
     pack: Path | None = None
@@ -69,8 +79,6 @@ class Images:
     """What the data set's options that were "auto" became."""
 
     def __post_init__(self) -> None:
-        if not hasattr(self.pixels, "dtype") or not hasattr(self.pixels, "shape"):
-            raise TypeError(f"pixels must be a uint8 array [N, H, W, C]; got {describe(self.pixels)}")
         shape = tuple(self.pixels.shape)
         if self.pixels.dtype != np.uint8 or len(shape) != 4:
             raise ValueError(f"pixels must be uint8 [N, H, W, C]; got {self.pixels.dtype} {list(shape)}")
@@ -83,26 +91,14 @@ class Images:
             )
         for name in ("labels", "attributes", "factors"):
             column = getattr(self, name)
-            if column is not None and not isinstance(column, np.ndarray):
-                raise TypeError(f"{name} must be an array; got {describe(column)}")
             if column is not None and len(column) != shape[0]:
                 raise ValueError(f"{len(column)} {name} for {shape[0]} images")
-        if self.labels is not None:
-            self._check_labels(self.labels)
-        if self.attributes is not None and (self.attributes.ndim != 2 or self.attributes.dtype != np.bool_):
-            got = f"{self.attributes.dtype} {list(self.attributes.shape)}"
-            raise ValueError(f"attributes must be true or false [N, A]; got {got}")
+        if self.names is not None and len(self.names) != shape[0]:
+            raise ValueError(f"{len(self.names)} names for {shape[0]} images")
         if self.attributes is not None and len(self.attribute_names) != self.attributes.shape[1]:
             raise ValueError(f"{len(self.attribute_names)} names for {self.attributes.shape[1]} attributes")
         if self.factors is not None:
             self._check_factors(self.factors)
-
-    def _check_labels(self, labels: NDArray[np.int64]) -> None:
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels must be whole numbers [N]; got {labels.dtype} {list(labels.shape)}")
-        if labels.min() < 0 or (self.label_names and labels.max() >= len(self.label_names)):
-            named = f" to below {len(self.label_names)}, the number of names" if self.label_names else " on"
-            raise ValueError(f"labels must go from 0{named}; got {labels.min()} … {labels.max()}")
 
     def _check_factors(self, factors: NDArray[np.int64]) -> None:
         if factors.ndim != 2 or factors.dtype.kind not in "iu":
@@ -123,7 +119,7 @@ class Images:
         return channels, height, width
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
-        """The images at ``indices``, with their labels, attributes and factors; of a memory map a lazy selection.
+        """The images at ``indices``, with their names, labels, attributes and factors; lazily from a memory map.
 
         All of them in their order are these images themselves.
         """
@@ -133,9 +129,11 @@ class Images:
             name: None if column is None else column[indices]
             for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
         }
+        if self.names is not None:
+            columns["names"] = [self.names[i] for i in np.arange(len(self))[indices].tolist()]
         is_lazy = type(self.pixels) is not np.ndarray
         pixels = Rows(self.pixels, indices) if is_lazy else self.pixels[indices]
-        return replace(self, pixels=pixels, digest=None, **columns)
+        return replace(self, pixels=pixels, digest=None, selection={}, **columns)
 
     def binary_attributes(self) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
         """What each image has or has not, ``[N, A]``, and the names: its attributes, then one class against the rest.
@@ -154,6 +152,11 @@ class Images:
     def label_name(self, label: int) -> str:
         """The name of a class, or its number where classes have none."""
         return self.label_names[label] if self.label_names else str(label)
+
+    @property
+    def has_class_names(self) -> bool:
+        """Whether classes have names that say more than their numbers."""
+        return any(name != str(i) for i, name in enumerate(self.label_names))
 
     def floats(
         self, start: int, stop: int, device: torch.device | None = None
@@ -216,8 +219,7 @@ def as_model_input(
     """What a person has (see below) as float ``[B, C, H, W]`` in [0, 1], and whether it was a NumPy array.
 
     uint8 in 0 … 255 or floating point in [0, 1]; channels first, channels last, or none for grey images; one image or
-    many; tensor, array or ``Images``. ValueError says which shape is wanted and what is wrong with the numbers: not
-    finite, outside [0, 1], masked. TypeError for what is no array.
+    many; tensor, array or ``Images``. ValueError says which shape is wanted.
     """
     if isinstance(given, Images):
         given = given.pixels
@@ -244,33 +246,15 @@ def as_model_input(
         return x.float().div_(255), is_array
     if not x.is_floating_point():
         raise ValueError(f"images must be uint8 or floating point; got {x.dtype}, convert them first")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("images must be finite; some of their values are NaN or infinite")
-    if len(x) and (float(x.min()) < 0 or float(x.max()) > 1):
+    if len(x) and (not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1):
         raise ValueError("floating-point images must lie in [0, 1]; give uint8 for 0 … 255")
     return x.float(), is_array
 
 
 def _given_tensor(given: Any) -> Tensor:
-    return number_tensor(given, "images", "buif", "uint8 or floating point")
-
-
-def number_tensor(given: Any, name: str, kinds: str, wanted: str) -> Tensor:
-    """Numbers as a CPU tensor. TypeError for what is no array of numbers, ValueError for masked ones.
-
-    ``kinds``: NumPy's letters of the types that are taken; ``wanted``: these types in words.
-    """
-    if given is None or isinstance(given, str | bytes | os.PathLike | Mapping | set):
-        raise TypeError(f"{name} must be an array or a tensor; got {describe(given)}")
-    if np.ma.is_masked(given):
-        raise ValueError(f"{name} must not be masked; fill the masked values first")
-    try:
-        array = np.asarray(given)
-    except ValueError:  # rows of different lengths
-        raise ValueError(f"{name} must all have one shape; got a list of different ones") from None
-    if array.dtype.kind not in kinds or array.dtype.itemsize > 8:  # torch knows no others
-        what = "objects" if array.dtype == object else f"{array.dtype} {list(array.shape)}"
-        raise (TypeError if array.dtype == object else ValueError)(f"{name} must be {wanted}; got {what}")
+    array = np.asarray(given)
+    if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:  # torch knows no others
+        raise ValueError(f"images must be uint8 or floating point; got {array.dtype}")
     return as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 

@@ -95,6 +95,8 @@ class Pack:
     """The fingerprint of the images."""
     left_out: list[tuple[str, str]]
     """(name, reason) of the pictures that could not be read."""
+    rows: NDArray[np.int64]
+    """Rows of the source's items that are in the pack."""
     content: Tally = field(default_factory=Tally)
     """What the pictures hold."""
     num_recovered: int = 0
@@ -141,6 +143,26 @@ def pack(title: str, key: Mapping[str, Any], describe: Callable[[], Source]) -> 
     if any(_is_stale(path, stamp) for path, stamp in opened[1].unread):
         return _try_again(folder, title, *opened, describe())
     return opened[0]
+
+
+def find_pack(name: str, digest: str) -> Pack | None:
+    """The pack in the cache whose folder has this name, with the images of this fingerprint; None if there is none.
+
+    They may be those before pictures that could not be read became readable.
+    """
+    is_name = name == Path(name).name and name not in ("", ".", "..")
+    opened = _open(cache_dir() / "packs" / name) if is_name else None
+    if opened is None or opened[0].digest == digest:
+        return None if opened is None else opened[0]
+    packed, facts = opened
+    selection = next((earlier for earlier in facts.earlier if earlier.digest == digest), None)
+    if selection is None:
+        return None
+    pixels, kept = open_rows(packed.folder, facts, selection)
+    columns = _read_columns(packed.folder, facts, len(kept) + len(selection.rows_left_out))
+    return replace(
+        packed, pixels=pixels, digest=digest, columns={n: column[kept] for n, column in columns.items()}, rows=kept
+    )
 
 
 def _digest(key: Mapping[str, Any]) -> str:
@@ -206,6 +228,7 @@ def _open(folder: Path) -> tuple[Pack, PackFacts] | None:
         digest=facts.digest,
         left_out=facts.left_out,
         content=facts.content or Tally(),
+        rows=kept,
     ), facts
 
 

@@ -44,6 +44,10 @@ class Evaluation(RootModel[dict[str, Measured]]):
     """evaluation.json: metric → numbers and protocol."""
 
 
+class Pictures(RootModel[dict[str, dict[str, Any]]]):
+    """pictures.json: split → what finds its pictures again (``datasets._selection.Selection``)."""
+
+
 class FoundByDoctor(_Shape):
     """One finding in doctor.json."""
 
@@ -80,6 +84,7 @@ class ModelFacts(_Shape):
 REMEDIES = {
     "recipe.toml": "put a copy back, or train into another --run",
     "machine.json": "put a copy back, or remove it: the run then no longer knows its data, threads and precision",
+    "pictures.json": "remove it, and the pictures are loaded as for a new run",
     "evaluation.json": "remove it, and vaelab evaluate measures again",
     "doctor.json": "remove it, and vaelab doctor looks again",
     "source.json": "remove it if the directory holds results of this run, or choose another --out",

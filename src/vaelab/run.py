@@ -17,23 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab import recipe as recipes
-from vaelab.arguments import AnyPath, check_path
 from vaelab.catalog import WrongUsage
 from vaelab.checkpoints import Facts, Refuse, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
 from vaelab.containers import printable
 from vaelab.files import DamagedFile, check_file, free_path, save_tensors, to_json, write_atomic
 from vaelab.history import Table, append_rows, mend_table, read_table, scan_rows
 from vaelab.recipe import Recipe
-from vaelab.records import REMEDIES, Evaluation, Findings, Machine, Source, read_record
+from vaelab.records import REMEDIES, Evaluation, Findings, Machine, Pictures, Source, read_record
 from vaelab.runtime import now
 
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
+PICTURES = "pictures.json"
 CHECKPOINTS, MODEL, FIGURES = "checkpoints", "model.safetensors", "figures"
 EVALUATION, FINDINGS, REPORT, CACHE = "evaluation.json", "doctor.json", "report.html", "cache"
 OWN_FILES = (
     RECIPE,
     MACHINE,
+    PICTURES,
     HISTORY,
     TIMING,
     VALIDATION,
@@ -74,17 +75,13 @@ class Run:
     be read-only; what it lacks is read from the run.
     """
 
-    def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
-        self.path = check_path(path, "a run")
-        self.results = check_path(results, "results") if results is not None else self.path
+    def __init__(self, path: str | Path, results: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self.results = Path(results) if results is not None else self.path
         self.name = printable(self.path.resolve().name)
         self._lock: int | None = None
         """Descriptor of the lock's file while this process holds the run."""
         self._is_begun = False
-
-    def __fspath__(self) -> str:
-        """The directory, so that functions take a run where they take its path."""
-        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -92,7 +89,7 @@ class Run:
     # -- what is there --
 
     @classmethod
-    def open(cls, path: AnyPath, results: AnyPath | None = None) -> "Run":
+    def open(cls, path: str | Path, results: str | Path | None = None) -> "Run":
         """An existing run. Raises FileNotFoundError, which says how to make one."""
         run = cls(path, results)
         if not (run.path / RECIPE).is_file():
@@ -146,6 +143,11 @@ class Run:
     def machine(self) -> dict[str, Any]:
         """Where the data lay and its fingerprint, device, threads, versions; empty if there is no file."""
         return read_record(self.path / MACHINE, Machine)
+
+    @property
+    def selections(self) -> dict[str, dict[str, Any]]:
+        """Split → what finds its pictures again; empty for a published data set. DamagedFile if it is damaged."""
+        return read_record(self.path / PICTURES, Pictures)
 
     @property
     def model_path(self) -> Path:
@@ -303,7 +305,7 @@ class Run:
         """FileExistsError if there is no run here but other things are, which a run must not mix with."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file; choose another --run")
-        ours = {MACHINE, LOG}
+        ours = {MACHINE, LOG, PICTURES}
         if not self.exists and self.path.is_dir():
             others = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.name not in ours]
             if others:
@@ -311,9 +313,11 @@ class Run:
                     f"{self.path} holds other things ({others[0]} …) and no run; choose another --run"
                 )
 
-    def begin(self, recipe: Recipe, machine: Mapping[str, Any]) -> None:
-        """Write what a fresh run starts from."""
+    def begin(self, recipe: Recipe, machine: Mapping[str, Any], selections: Mapping[str, Any] | None = None) -> None:
+        """Write what a fresh run starts from. ``selections``: what finds a person's own pictures again."""
         self.write_json(MACHINE, machine)
+        if selections:
+            write_atomic(self.path / PICTURES, to_json(selections))
         write_atomic(self.path / RECIPE, recipe.to_toml())
         self._is_begun = True
 

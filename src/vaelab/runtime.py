@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaelab.arguments import describe
 from vaelab.ranks import Share, launched
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
@@ -45,28 +45,11 @@ class Interrupted(Exception):
 # -- device and precision ---------------------------------------------------------------------------------------------
 
 
-class UnknownDevice(ValueError):
-    """A device that is not here; the message lists those that are."""
-
-    exit_code = 2
-
-
-def find_devices() -> list[str]:
-    """The names of the devices that can be used here."""
-    names = ["auto", "cpu"]
-    if torch.cuda.is_available():
-        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    return [*names, "mps"] if torch.backends.mps.is_available() else names
-
-
 def resolve_device(name: str) -> torch.device:
-    """``auto`` → a CUDA device if there is one, else the CPU; else one of ``find_devices``, or UnknownDevice.
+    """``auto`` → a CUDA device if there is one, else the CPU; anything else is torch's own name of a device.
 
     Of several processes on a host each gets the CUDA device of its own number.
     """
-    devices = find_devices()
-    if name not in devices:
-        raise UnknownDevice(f"device {describe(name)} is not here; valid: {', '.join(devices)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if launched().size > 1 and name.startswith("cuda:"):
@@ -77,8 +60,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise UnknownDevice(f"device {name!r} cannot be used here ({reason}); try --device cpu") from None
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from None
     return device
 
 
@@ -350,10 +333,26 @@ ProgressFactory = Callable[[str, int | None], AbstractContextManager[Progress]]
 _factory: ProgressFactory = lambda _label, _total: nullcontext(_Silent())  # noqa: E731
 
 
-def show_progress(factory: ProgressFactory) -> None:
-    """Render progress from now on; the command line calls this, as a library vaelab stays silent."""
-    global _factory
-    _factory = factory
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+_say: Callable[[str], None] = _warn
+
+
+def show_progress(factory: ProgressFactory, say: Callable[[str], None] = _warn) -> None:
+    """Render progress with ``factory`` and pass what ``say`` is told to a function of the command line's.
+
+    As a library vaelab shows no progress, and a sentence for the person is a warning.
+    """
+    global _factory, _say
+    _factory, _say = factory, say
+
+
+def say(text: str) -> None:
+    """Tell the person one sentence; only the first of several processes does."""
+    if launched().is_first:
+        _say(text)
 
 
 def progress(label: str, total: int | None) -> AbstractContextManager[Progress]:

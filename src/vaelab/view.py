@@ -126,7 +126,7 @@ def show_progress() -> None:
         with _bar(console) as bar:
             yield _BarProgress(bar, label, total)
 
-    runtime.show_progress(factory)
+    runtime.show_progress(factory, lambda text: print_note(f"vaelab: {text}"))
 
 
 def print_warnings(event: "lab.Event") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaelab.lab.comparison import QUANTITIES, Comparison, compare
-    from vaelab.lab.data import check_data, data_terms, get_data, list_data, pack_data
+    from vaelab.lab.data import check_data, data_terms, describe_data, get_data, list_data, pack_data
     from vaelab.lab.edits import edit
     from vaelab.lab.exports import Exported, export_run
     from vaelab.lab.outputs import encode, reconstruct, sample
@@ -35,6 +35,7 @@ _HOMES = {
     "check_data": "data",
     "compare": "comparison",
     "data_terms": "data",
+    "describe_data": "data",
     "diagnose": "results",
     "edit": "edits",
     "encode": "outputs",
@@ -75,6 +76,7 @@ __all__ = [
     "check_data",
     "compare",
     "data_terms",
+    "describe_data",
     "diagnose",
     "edit",
     "encode",

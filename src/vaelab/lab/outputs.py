@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab import catalog
-from vaelab.arguments import AnyPath, check_whole
 from vaelab.files import fit_name, split_ending, write_atomic
 from vaelab.images import as_tensor, to_uint8
 from vaelab.lab.given import Given, Warn, load_with_images, warn_in_python
@@ -61,7 +60,7 @@ def _write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Seq
 
 
 def sample(
-    run_path: AnyPath,
+    run_path: str | Path,
     *,
     count: int = 25,
     seed: int = 0,
@@ -70,7 +69,6 @@ def sample(
     device: str = "auto",
 ) -> Path:
     """Images decoded from the prior, to a .png sheet or a folder; of a folder's two chunks of images in memory."""
-    count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
@@ -92,7 +90,7 @@ def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
 
 
 def reconstruct(
-    run_path: AnyPath,
+    run_path: str | Path,
     images: str | Path | None = None,
     *,
     count: int | None = None,
@@ -108,7 +106,6 @@ def reconstruct(
     Only the images asked for are read; of a folder's there are two chunks in memory. Pictures that cannot be read are
     left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
-    count = None if count is None else check_whole(count, "count", 1)
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
     model, given = load_with_images(run_path, images, data, strict=strict)
     model.to(resolve_device(device))
@@ -160,7 +157,7 @@ def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
 
 
 def encode(
-    run_path: AnyPath,
+    run_path: str | Path,
     images: str | Path | None = None,
     *,
     data: str | Path | None = None,
@@ -171,7 +168,7 @@ def encode(
     precision: Precision = "fp32",
     warn: Warn = warn_in_python,
 ) -> Path:
-    """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known.
+    """Posterior means and log-variances of images to .parquet, .csv or .npz, with names, labels and classes if known.
 
     Any number of images: two chunks of them and a group of rows are in memory. Pictures that cannot be read have no
     row, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. Under ``torchrun``
@@ -184,7 +181,8 @@ def encode(
     model, given = load_with_images(run_path, images, data, strict=strict)
     own = resolve_device(device)
     model.to(own)
-    rows = Rows(given.names, given.images.labels, model.facts.latent_dim)
+    class_names = given.images.label_names if given.images.has_class_names else ()
+    rows = Rows(given.names, given.images.labels, model.facts.latent_dim, class_names)
     spans = chunk_spans(len(given), model.facts.image_shape)
     with exact_products(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process

@@ -11,7 +11,7 @@ import torch
 from vaelab import catalog
 from vaelab import recipe as recipes
 from vaelab.files import fit_name
-from vaelab.lab.data import load_data, published_facts, validation_split
+from vaelab.lab.data import load_data, num_set_aside, published_facts, validation_split
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 
@@ -50,14 +50,13 @@ def plan(
     name: str, set: Mapping[str, Any] | None = None, *, data: str | Path | None = None, run: str | Path | None = None
 ) -> dict[str, Any]:
     """What ``train`` with these arguments would do, without doing it or downloading anything."""
-    overrides = recipes.check_overrides(set)
-    data = recipes.check_place(data)
+    overrides = dict(set or {})
     recipe = recipes.load(name, overrides)
     target = Run(run or run_directory(recipe.name, overrides))
     if target.exists:
         target.check_same(recipe)
     target.check_free()
-    shape, counts, settled = _sizes(recipe, data)
+    shape, counts, settled = _sizes(recipe, Path(data) if data else None)
     recipe = recipe.settled(shape, counts["train"], settled)
     with torch.device("meta"):
         vae, _ = recipes.build(recipe, shape, counts["train"])
@@ -79,7 +78,7 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
     published = published_facts(recipe)
     if published is not None and data_dir is None and module.ABOUT.files and module.find(None) is None:
         shape, counts = published
-        aside = recipe.data["valid"]
+        aside = num_set_aside(recipe)
         if aside:
             return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
         if validation_split(recipe) in counts:

@@ -92,20 +92,16 @@ def train(
 
     ``name``: a preset or a .toml. ``set``: dotted keys such as {"objective.beta": 4}. ``data``: where the images lie.
     ``run``: the directory (default runs/RECIPE with the overrides appended). Raises ValueError for what cannot be
-    trained, TypeError for arguments of another type, such as an array, RunInUse, OtherRecipe, Diverged, and Interrupted
-    after it was asked to stop and has saved.
+    trained, RunInUse, OtherRecipe, Diverged, and Interrupted after it was asked to stop and has saved.
 
     Started by ``torchrun``, every process trains on its share of each batch; the first alone writes, and makes the rest
     of the run when the others are done.
     """
-    overrides = recipes.check_overrides(set)
+    overrides = dict(set or {})
     recipe = recipes.load(name, overrides)
-    data = recipes.check_place(data)
     target = Run(run or run_directory(recipe.name, overrides))
-    if device != "auto":
-        resolve_device(device)  # of a finished run too, where nothing is computed on it
     if not launched().is_first:
-        follow(recipe, data)
+        follow(Path(data) if data else None)
         return target
     if target.exists:
         target.check_same(recipe)
@@ -124,7 +120,7 @@ def train(
                 watch(Note(problem, warning=True))
         else:
             typed = command(name, overrides, data, run, device)
-            _train_locked(target, recipe, data, device, typed, watch)
+            _train_locked(target, recipe, Path(data) if data else None, device, typed, watch)
     watch(Finished(target))
     return target
 
@@ -143,7 +139,8 @@ def _check_place(target: Run, data: str | Path | None) -> None:
 
 def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
-    images = data_of(target, data, verify=True) if resumed else load_data(recipe, data, verify=True)
+    changes: list[str] = []
+    images = data_of(target, data, changes.append, verify=True) if resumed else load_data(recipe, data, verify=True)
     recipe = settle(recipe, images, target)
     device = resolve_device(device_name if device_name != "auto" else device_before(target))
     threads = threads_of(recipe, target)
@@ -153,6 +150,8 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         target.log(f"{'warning: ' if warning else ''}{text}")
         watch(Note(text, warning))
 
+    for sentence in changes:
+        tell(sentence, warning=True)
     with settled(device, precision, threads):
         place = data or Path(images.train.source)
         machine = {
@@ -166,10 +165,10 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
             "data": images.train.source,
             "data_sha256": images.train.fingerprint(),
             "validated_on": images.valid_split,
-            "notes": _notes(images),
+            "notes": [note for note in _notes(images) if note not in changes],
         }
         if not resumed:
-            target.begin(recipe, machine)
+            target.begin(recipe, machine, images.selections)
         elif not target.machine:
             tell(f"{target.path / MACHINE} is missing: data, threads and precision are those of now", warning=True)
             target.write_json(MACHINE, machine)
@@ -250,6 +249,7 @@ def _train_to_end(
         device.type,
         machine["precision"],
         machine["threads"],
+        images.selections,
     )
     ranks().broadcast(plan)
     state, batches = prepare(plan, images.train, device)
@@ -268,7 +268,7 @@ def _train_to_end(
         state.warned.add(training.COLLAPSE)
     watch(Started(target, recipe, step, total, len(images.train), batches.steps_per_epoch, vae.num_parameters, machine))
     for note in machine["notes"]:
-        tell(note)
+        tell(note, warning=note in images.train.warnings)
     if step:
         tell(f"goes on after step {step} of {total}")
     else:
@@ -381,7 +381,7 @@ def _store(target: Run, tick: training.Tick, batches: Batches, state: State, ide
 
 
 def _notes(images: DataOfRun) -> list[str]:
-    notes = [*images.train.notes]
-    if images.valid_split == "test":
+    notes = [*images.train.notes, *images.train.warnings]
+    if images.valid_split == "test" and not images.selections:
         notes.append("validated on the test split: nothing was selected by it")
     return notes

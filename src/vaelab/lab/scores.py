@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.arguments import AnyPath, check_whole
 from vaelab.figures import render
 from vaelab.figures import scores as figure
 from vaelab.files import write_atomic
@@ -87,7 +86,7 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
 
 
 def score(
-    run_path: AnyPath,
+    run_path: str | Path,
     images: str | Path | None = None,
     *,
     normal: str | Path | None = None,
@@ -107,7 +106,7 @@ def score(
     table. They are binarised as the run's held-out images are. Pictures that cannot be read are left out, which
     ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
-    run, samples = Run.open(run_path), check_whole(samples, "samples", 1)
+    run = Run.open(run_path)
     table = output_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
     sheet = output_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
     summary = None if normal is None else output_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
@@ -125,7 +124,10 @@ def score(
     order = np.argsort(scores.elbo, kind="stable")
     columns: dict[str, NDArray[Any] | list[str]] = {"image": [given.names[row] for row in rows[order].tolist()]}
     if given.images.labels is not None:
-        columns["label"] = given.images.labels[rows[order]]
+        labels = given.images.labels[rows[order]]
+        columns["label"] = labels
+        if given.images.has_class_names:
+            columns["class"] = [given.images.label_name(label) for label in labels.tolist()]
     write_columns(table, {**columns, **{name: values[order] for name, values in vars(scores).items()}})
     write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
     apart = None if others is None else separations(others.unusualness, scores.unusualness)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaelab import catalog
-from vaelab.arguments import check_path
 from vaelab.containers import PICTURE_SUFFIXES
 from vaelab.files import free_path, split_ending
 
@@ -38,7 +37,7 @@ def output_file(given: str | Path | None, default: str, endings: Sequence[str], 
     """
     if given is None:
         return free_path(Path(default))
-    path = check_path(given, "out")
+    path = Path(given)
     check_parents(path)
     if is_folder(given):
         inside = path / default
@@ -56,7 +55,7 @@ def output_pictures(given: str | Path | None, default: str, *, overwrite: bool) 
     """
     if given is None:
         return free_path(Path(default)), True
-    path = check_path(given, "out")
+    path = Path(given)
     check_parents(path)
     if is_folder(given):
         if path.is_dir() and any(path.iterdir()):
