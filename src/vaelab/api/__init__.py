@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaelab.api.compare import QUANTITIES, Comparison, compare
-    from vaelab.api.data import check_data, data_terms, get_data, list_data, pack_data
+    from vaelab.api.data import check_data, data_terms, describe_data, get_data, list_data, pack_data
     from vaelab.api.edit import edit
     from vaelab.api.explore import explore
     from vaelab.api.export import Exported, export_run
     from vaelab.api.outputs import encode, reconstruct, sample
     from vaelab.api.plan import plan
-    from vaelab.api.results import diagnose, evaluate, figures, list_recipes, load, report
+    from vaelab.api.results import diagnose, evaluate, figures, is_writable, list_recipes, load, report
     from vaelab.api.score import Scored, score
     from vaelab.api.sweep import MemberEnded, Sweep, SweepEvent, SweepPlan, parse_over, plan_sweep, sweep
     from vaelab.api.train import Event, Finished, Note, Started, train
@@ -35,6 +35,7 @@ _HOMES = {
     "check_data": "data",
     "compare": "comparison",
     "data_terms": "data",
+    "describe_data": "data",
     "diagnose": "results",
     "edit": "edits",
     "encode": "outputs",
@@ -43,6 +44,7 @@ _HOMES = {
     "export_run": "exports",
     "figures": "results",
     "get_data": "data",
+    "is_writable": "results",
     "list_data": "data",
     "list_recipes": "results",
     "load": "results",
@@ -74,6 +76,7 @@ __all__ = [
     "check_data",
     "compare",
     "data_terms",
+    "describe_data",
     "diagnose",
     "edit",
     "encode",
@@ -82,6 +85,7 @@ __all__ = [
     "export_run",
     "figures",
     "get_data",
+    "is_writable",
     "list_data",
     "list_recipes",
     "load",

@@ -105,4 +105,5 @@ def load_with_images(
         return model, Given(own, names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
     valid = held_out.valid
-    return model, Given(valid, Numbered(held_out.valid_split, len(valid)), valid.source)
+    names = Numbered(held_out.valid_split, len(valid)) if valid.names is None else valid.names
+    return model, Given(valid, names, valid.source)

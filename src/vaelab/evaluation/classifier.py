@@ -150,10 +150,11 @@ def _restore(vae: VAE, path: Path) -> str | None:
     """The name of the classifier in a file, whose weights ``vae`` gets; None where there is no whole file."""
     try:
         tensors, facts = load_tensors(path)
-    except (OSError, DamagedFile):
+        name = str(facts["name"])
+        vae.load_state_dict(tensors)  # RuntimeError for other tensors than the classifier has
+    except (OSError, DamagedFile, KeyError, RuntimeError):
         return None
-    vae.load_state_dict(tensors)
-    return str(facts["name"])
+    return name
 
 
 def _digest(vae: VAE) -> str:
