@@ -51,7 +51,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA", raising=False)
-    monkeypatch.setattr(runs, "draw_figures", lambda *arguments: results.draw_figures(*arguments, ["losses"]))
+    monkeypatch.setattr(runs, "draw_figures", lambda *given: results.draw_figures(*given[:4], ["losses"]))
     monkeypatch.setattr(features, "STEPS", 20)  # how good the features are is asked in test_features.py
     monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
     yield type_command(monkeypatch, capsys)

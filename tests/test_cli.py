@@ -329,7 +329,7 @@ def test_data_check_finds_what_is_wrong(cli: Typed, tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-7])
     code, out, _ = cli("data", "check", "mnist")
     assert code == 1
-    assert "truncated; the header promises 40×12×10 = 4800 values, the file has 4793" in out
+    assert "40×12×10 = 4,800 values; truncated: 4,793" in out
 
 
 def test_data_get_of_what_needs_no_files(cli: Typed):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from vaelab.evaluation.metrics.udr import udr
 from vaelab.models.codes import Codes, encode_images
 from vaelab.run import Run
 from vaelab.system import device as runtime
+from vaelab.system.files import load_tensors, save_tensors
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,18 @@ def test_the_table_shows_them_with_their_errors_and_a_second_time_nothing_is_mea
     assert "mutual information ≤ ln N = 7.27 (parts of the KL: N = 1,438 training images)" in out
     first, second = (sorted((tmp_path / name).iterdir()) for name in ("first", "compare-one-four"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_report_that_a_killed_process_did_not_write_again_is_written(
+    cli: Typed, runs: dict[str, Path], tmp_path: Path, undrawn: None
+):
+    run = shutil.copytree(runs["one"], tmp_path / "run")
+    assert cli("compare", run, runs["four"], "--out", "first")[0] == 0
+    whole = (run / "report.html").read_bytes()
+    (run / "report.html").write_text("of before the evaluation")
+    os.utime(run / "report.html", (0, 0))
+    assert cli("compare", run, runs["four"], "--out", "second")[0] == 0
+    assert (run / "report.html").read_bytes() == whole
 
 
 def test_nothing_is_overwritten_unless_told(cli: Typed, runs: dict[str, Path], tmp_path: Path):
@@ -237,7 +251,8 @@ def test_what_was_measured_of_other_weights_is_not_compared(
     shutil.copytree(of_factors["seed-1"], tmp_path / "old")
     assert cli("evaluate", "old", "--metrics", "nll", "--set", "nll.samples=4")[0] == 0
     assert json.loads(cli("compare", "old", "--json")[1])["runs"][0]["nll"] > 0
-    shutil.copy(of_factors["other"] / "model.safetensors", tmp_path / "old")
+    tensors, facts = load_tensors(tmp_path / "old" / "model.safetensors")
+    save_tensors(tmp_path / "old" / "model.safetensors", {name: 0.9 * value for name, value in tensors.items()}, facts)
     assert json.loads(cli("compare", "old", "--json")[1])["runs"][0]["nll"] is None
 
 

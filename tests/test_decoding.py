@@ -23,7 +23,8 @@ from pyarrow import parquet
 from vaelab.data import containers
 from vaelab.data import decode as decoding
 from vaelab.data.containers import Item, Unreadable, open_zip, read_item, shown
-from vaelab.data.decode import Framing, decode, decode_into, examine, look
+from vaelab.data.contents import RECORD
+from vaelab.data.decode import Framing, count_pages, decode, decode_into, examine, look
 from vaelab.data.opening import MAX_PIXELS
 
 Pixels = NDArray[np.uint8]
@@ -401,6 +402,10 @@ KINDS: dict[str, bytes] = {
     "lzw": saved(noise(12, 10), "TIFF", compression="tiff_lzw"),
     "float": saved(np.full((12, 10), 0.5, np.float32), "TIFF"),
     "bmp": saved(noise(12, 10), "BMP"),
+    "avif": saved(noise(40, 30), "AVIF"),
+    "jpeg 2000": saved(noise(40, 30), "JPEG2000"),
+    "pnm": saved(noise(12, 10), "PPM"),
+    "animation": saved(noise(12, 10), "GIF", save_all=True, append_images=[Image.fromarray(noise(12, 10, seed=1))]),
 }
 
 
@@ -414,7 +419,7 @@ def outcome(use: Any, content: bytes) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str) -> None:
+def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     whole, random, said = KINDS[kind], np.random.default_rng(len(kind)), set()
     for number in range(250):
         content = bytearray(whole)
@@ -425,6 +430,7 @@ def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str) -> None:
         said.add(outcome(look, bytes(content)))
         said.add(outcome(lambda content: decode(content, Framing(8, 8, 3)), bytes(content)))
     assert "nothing is said" not in said
+    assert capfd.readouterr() == ("", "")
     assert not any("\n" in words for words in said)
     assert len(said) >= 3
 
@@ -563,17 +569,39 @@ def test_names_are_printed_on_one_line(name: str, printed: str) -> None:
 
 def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
     pictures = [noise(9, 8, seed=i) for i in range(4)]
+    pictures[3][:] = 77
     for i, picture in enumerate(pictures):
         (tmp_path / f"{i}.png").write_bytes(saved(picture))
     (tmp_path / "2.png").write_bytes(b"broken")
-    items = [(str(tmp_path), f"{i}.png") for i in range(4)]
-    target = tmp_path / "pixels"
+    items: list[Item] = [(str(tmp_path), f"{i}.png") for i in range(4)]
+    target, facts = tmp_path / "pixels", tmp_path / "records.npy"
     target.write_bytes(b"\x07" * (10 + 4 * 216 + 5))
-    problem = (2, "not a picture, or damaged at its beginning")
-    assert decode_into(8, str(target), 10, items, Framing(9, 8, 3)) == (8, [problem])
-    assert examine(8, items, Framing(9, 8, 3)) == (8, [problem])
+    np.save(facts, np.zeros(13, RECORD))
+    start, problems = decode_into(8, str(target), 10, items, Framing(9, 8, 3), str(facts))
+    assert (start, [tuple(problem)[:2] for problem in problems]) == (
+        8,
+        [(2, "not a picture, or damaged at its beginning")],
+    )
+    _, (problems, tally) = examine(8, items, Framing(9, 8, 3))
+    assert [problem[0] for problem in problems] == [2]
+    assert (tally.count, tally.num_flat, tally.first_flat) == (3, 1, 11)
     pictures[2] = np.zeros((9, 8, 3), np.uint8)
     assert target.read_bytes() == b"\x07" * 10 + np.stack(pictures).tobytes() + b"\x07" * 5
+    assert np.load(facts)["num_pages"].tolist() == [0] * 8 + [1, 1, 0, 1, 0]
+
+
+def test_pages_are_items_of_their_own(tmp_path: Path) -> None:
+    frames = [Image.new("L", (8, 9), 40 * (i + 1)) for i in range(4)]
+    frames[0].save(tmp_path / "stack.tif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "one.png")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    names = ["stack.tif", "one.png", "broken.tif", "missing.gif"]
+    assert count_pages(5, [(str(tmp_path), name) for name in names]) == (5, [[0, 1, 2, 3], [0], [0], [0]])
+    pages: list[Item] = [(str(tmp_path), "stack.tif", page) for page in (0, 2, 3)]
+    assert [shown(page) for page in pages] == ["stack.tif[0]", "stack.tif[2]", "stack.tif[3]"]
+    _, (problems, tally) = examine(0, pages, Framing(9, 8, 1))
+    assert not problems
+    assert (tally.count, tally.low, tally.high, tally.num_stacks) == (3, 40, 160, 3)
 
 
 def test_workers_load_no_torch() -> None:

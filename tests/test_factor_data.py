@@ -19,6 +19,7 @@ import vaelab
 from vaelab.data.datasets import _packed
 from vaelab.data.datasets._packed import as_classes
 from vaelab.data.images import Images
+from vaelab.system import device as runtime
 from vaelab.system import registry as catalog
 
 Content = dict[str, NDArray[Any]]
@@ -159,7 +160,7 @@ def test_large_arrays_are_read_in_blocks_and_written_in_shards(
     monkeypatch.setattr(_packed, "SHARD_BYTES", 4 * row + 1)
     put(name, folder / PUBLISHED[name])
     images = module(name).load(folder, "train")
-    assert len(list(Path(_packed.cache_dir() / "packs").glob("*/pixels-*.npy"))) == 3
+    assert len(list((runtime.cache_dir() / "packs").glob("*/pixels-*.npy"))) == 3
     np.testing.assert_array_equal(images.pixels, EXPECTED[name]["pixels"])
 
 
@@ -240,8 +241,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("dsprites", {"latents_classes": np.zeros((COUNT, 5), int)}, "has 5 columns; dSprites has color, shape"),
     ("dsprites", {"latents_classes": np.zeros((COUNT, 6))}, r"must be whole numbers \[N, F\]; got float64 \[12, 6\]"),
     ("dsprites", {"latents_classes": np.eye(COUNT, 6, dtype=int)}, "several colors"),
-    ("dsprites", {"latents_classes": np.array(Trap(), object)}, "cannot be loaded when allow_pickle=False"),
-    ("dsprites", {"imgs": np.array([Trap()] * COUNT, object)}, "imgs must be uint8; got object"),
+    ("dsprites", {"latents_classes": np.array(Trap(), object)}, "Python objects"),
+    ("dsprites", {"imgs": np.array([Trap()] * COUNT, object)}, "Python objects"),
     ("shapes3d", {"images": None}, "no images in it; 3D Shapes has images and labels"),
     ("shapes3d", {"images": None, "labels": None}, "no images and no labels in it"),
     ("shapes3d", {"images": drawn(COUNT, 9, 8)}, r"images must be uint8 \[N, H, W, 3\]; got uint8 \[12, 9, 8\]"),
@@ -294,12 +295,12 @@ def test_a_flipped_bit_in_an_npz_does_not_pass(name: str, key: str, folder: Path
     damaged = bytearray(path.read_bytes())
     damaged[info.header_offset + 100 + info.compress_size // 2] ^= 16
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=rf"^{path}: {key} cannot be read, the file is damaged"):
+    with pytest.raises(ValueError, match=rf"^{path}: .*damaged .*{key}"):
         module(name).load(folder, "train")
     assert not [left for left in cache.rglob("*") if left.is_dir()]
 
 
-@pytest.mark.parametrize(("extra", "said"), [(-1, "cannot be read"), (1, "longer than its header says")])
+@pytest.mark.parametrize(("extra", "said"), [(-1, "truncated"), (1, "longer than its header says")])
 def test_an_array_of_another_length_than_its_header_says(extra: int, said: str, folder: Path) -> None:
     path = folder / "own.npz"
     np.save(folder / "images.npy", drawn(COUNT, 9, 8))
@@ -321,7 +322,7 @@ def test_a_disk_without_room(name: str, folder: Path, cache: Path, monkeypatch: 
     put(name, folder / PUBLISHED[name])
     usage = type("Usage", (), {"free": 1 << 20})
     monkeypatch.setattr(_packed.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OSError, match=r"needs 0\.07 GB here and 0\.00 GB are free; .*XDG_CACHE_HOME"):
+    with pytest.raises(OSError, match=r"needs 0\.02 GB here and 0\.00 GB are free; .*XDG_CACHE_HOME"):
         module(name).load(folder, "train")
     assert not [left for left in cache.rglob("*") if left.is_dir()]
 

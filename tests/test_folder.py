@@ -18,15 +18,21 @@ from typed import Typed, train_small
 
 import vaelab
 from vaelab.data import scan as scanning
-from vaelab.data.datasets import folder
+from vaelab.data.datasets import _framing, _survey, folder
+from vaelab.data.datasets._survey import split_by_name
 from vaelab.data.datasets.folder import find, get, load
 from vaelab.data.images import Images
 from vaelab.data.pictures import encode_png
 from vaelab.data.scan import Entry
 from vaelab.run import Run
+from vaelab.system import device as runtime
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=20",
         "--set", "training.threads=1"]  # fmt: skip
+
+
+NO_FOLDERS = {"train": "", "valid": 0, "test": ""}
+"""What the folders of the splits are if there are none."""
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +76,9 @@ def test_every_picture_is_in_one_split_and_says_so(tmp_path: Path) -> None:
     train, test = both(put_many(tmp_path / "own", 60))
     assert sorted(shades(train) + shades(test)) == list(range(60))
     assert 1 <= len(test) <= 15
-    assert f"vaelab's own fixed split: {len(test)} of 60 held out, chosen by their names" in train.notes[0]
+    said = f"validated on {len(test)} of 60 pictures, chosen by their names (vaelab's own fixed split)"
+    assert said in train.notes
+    assert said in test.notes
     assert train.source == test.source == str(tmp_path / "own")
     with pytest.raises(ValueError, match="folder has the splits train and test; there is no split 'valid'"):
         load(tmp_path / "own", "valid")
@@ -81,8 +89,8 @@ file_names = st.lists(st.text("abcdefgh/", min_size=1, max_size=9).map(lambda te
 
 @given(file_names.filter(lambda names: len(names) > 1), file_names)
 def test_no_picture_changes_sides_when_others_come_or_go(names: list[str], more: list[str]) -> None:
-    few, _ = folder._own_split(entries(names))
-    many, _ = folder._own_split(entries(dict.fromkeys([*names, *more])))
+    few, _ = split_by_name(entries(names))
+    many, _ = split_by_name(entries(dict.fromkeys([*names, *more])))
     assert few["train"]
     assert few["test"]
     assert len(few["train"]) + len(few["test"]) == len(names)
@@ -94,7 +102,7 @@ def test_no_picture_changes_sides_when_others_come_or_go(names: list[str], more:
 
 
 def test_about_one_in_ten_is_held_out() -> None:
-    splits, _ = folder._own_split(entries(f"IMG_{i:05d}.JPG" for i in range(20_000)))
+    splits, _ = split_by_name(entries(f"IMG_{i:05d}.JPG" for i in range(20_000)))
     assert 0.094 < len(splits["test"]) / 20_000 < 0.106  # three standard deviations
 
 
@@ -107,7 +115,9 @@ def test_folders_named_for_splits_are_the_splits(tmp_path: Path, top: str, train
     assert [shades(part) for part in images] == [[1, 3, 0, 2, 4], [5, 7, 6]]
     assert [part.labels.tolist() for part in images if part.labels is not None] == [[0, 0, 1, 1, 1], [0, 0, 1]]
     assert images[0].label_names == ("cat", "dog")
-    assert f"the split is that of the folders {train.casefold()} and {held.casefold()}" in images[0].notes[0]
+    assert f"trained on {top}{train}/, 5 pictures; validated on {top}{held}/, 3 pictures" in images[0].notes
+    assert [part.split_name for part in images] == ["", f"{top}{held}"]
+    assert images[0].settled["train"] == f"{top}{train}"
 
 
 def test_what_lies_outside_of_the_split_folders_is_counted(tmp_path: Path) -> None:
@@ -115,7 +125,9 @@ def test_what_lies_outside_of_the_split_folders_is_counted(tmp_path: Path) -> No
         put(tmp_path / "own" / f"{name}.png", shade=i)
     train, test = both(tmp_path / "own")
     assert (shades(train), shades(test)) == ([0, 1], [2])
-    assert "the folders train and val; 3 outside are left out" in train.notes[0]
+    assert "1 of 6 pictures lies outside train/ and val/ and is left out: loose.png" in train.notes
+    assert len(train.warnings) == 1
+    assert train.warnings[0].startswith("test/ looks like a split and is not used")
 
 
 # -- classes ----------------------------------------------------------------------------------------------------------
@@ -128,7 +140,8 @@ def test_what_lies_outside_of_the_split_folders_is_counted(tmp_path: Path) -> No
         (["pets/cat/1", "pets/cat/deep/2", "pets/dog/1", "pets/dog/2"], ("cat", "dog")),
         (["train/cat/1", "train/cat/2", "train/dog/1", "train/dog/2"], ("cat", "dog")),
         (["b 猫/1", "b 猫/2", "a\n/1", "a\n/2"], ("a\\n", "b 猫")),
-        (["cat/1", "cat/2", "dog/1", "dog/2", "loose"], ()),
+        (["cat/1", "cat/2", "dog/1", "dog/2", "loose"], ("cat", "dog")),  # one elsewhere is left out
+        (["cat/1", "cat/2", "dog/1", "dog/2", "loose 1", "loose 2"], ()),
         (["a/1", "b/1", "c/1", "d/1", "d/2"], ()),  # one picture in most of them: folders by date, not classes
         (["one/1", "one/2"], ()),
     ],
@@ -179,7 +192,7 @@ def test_the_size_suits_the_pictures(tmp_path: Path, sizes: list[tuple[int, int]
         put(tmp_path / "own" / f"{i}.png", size)
     train = load(tmp_path / "own", "train")
     assert train.image_shape == (1, *shape)
-    assert train.resolved == {"size": list(shape), "channels": "grey"}
+    assert train.resolved == {"size": list(shape), "channels": "grey", "background": "white", **NO_FOLDERS}
 
 
 def test_what_is_set_is_kept(tmp_path: Path) -> None:
@@ -188,9 +201,9 @@ def test_what_is_set_is_kept(tmp_path: Path) -> None:
         put(root / f"{name}.png", (40, 20), shade=(200, 100, 50))
     assert load(root, "train").image_shape == (3, 20, 40)
     assert load(root, "train", size=24).image_shape == (3, 24, 24)
-    assert load(root, "train", size=24).resolved == {"channels": "rgb"}
+    assert load(root, "train", size=24).resolved == {"channels": "rgb", "background": "white", **NO_FOLDERS}
     assert load(root, "train", size=[20, 33], channels="grey").image_shape == (1, 20, 33)
-    assert load(root, "train", size=[20, 33], channels="grey").resolved == {}
+    assert load(root, "train", size=[20, 33], channels="grey", background="black").resolved == NO_FOLDERS
     padded = np.asarray(load(root, "train", size=16, fit="pad", background="black").pixels)
     assert padded[0, :, 8, 0].tolist() == [0] * 4 + [200] * 8 + [0] * 4
 
@@ -230,7 +243,7 @@ def test_pictures_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise AssertionError("looked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "look", fail)
+        patch.setattr(_framing, "look", fail)
         assert load(root, "train").resolved == first.resolved
         assert load(root, "test").resolved == first.resolved
 
@@ -311,7 +324,7 @@ def test_of_a_few_pictures_one_that_can_be_read_is_on_each_side(tmp_path: Path, 
 def test_not_one_readable_picture(tmp_path: Path) -> None:
     for i in range(3):
         put(tmp_path / "own" / f"{i}.png").write_bytes(b"")
-    says = r"own, train split: 2 of 2 pictures cannot be read \(first: .*: empty file\); take these out"
+    says = r"own: 3 of 3 pictures cannot be read \(first: .*: empty file\); take these out"
     with pytest.raises(ValueError, match=says):
         load(tmp_path / "own", "train")
 
@@ -346,7 +359,7 @@ def test_few_pictures(tmp_path: Path, count: int) -> None:
     assert sorted({*shades(train), *shades(test)}) == list(range(count))
     assert len(train) + len(test) == max(count, 2)
     if count == 1:
-        assert "the one picture serves for training and for testing" in train.notes[0]
+        assert "the one picture serves for training and for validation" in train.notes
 
 
 def test_a_picture_alone_is_a_data_set(tmp_path: Path) -> None:
@@ -358,11 +371,9 @@ def test_zips_are_read_where_they_lie(tmp_path: Path) -> None:
     content = put(tmp_path / "a.png", shade=7).read_bytes()
     path = tmp_path / "Own.ZIP"
     with zipfile.ZipFile(path, "w") as written:
-        for i, name in enumerate(
-            ["../../evil.png", "/tmp/evil.png", "photos/a 1.png", "photos/🐈.png", "photos/x.txt"]
-        ):
+        for i, name in enumerate(["../../evil.png", "/tmp/evil.png", "tmp/a 1.png", "tmp/🐈.png", "tmp/x.txt"]):
             written.writestr(name, content if i < 4 else "text")
-        written.writestr("photos/broken.png", b"broken")
+        written.writestr("tmp/broken.png", b"broken")
     before = sorted(tmp_path.rglob("*"))
     train, test = both(path)
     assert shades(train) + shades(test) == [7] * 4
@@ -385,7 +396,7 @@ def test_a_later_load_decodes_nothing_and_lists_the_files_once(tmp_path: Path, m
     def fail(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(folder, "scan", count)
+    monkeypatch.setattr(_survey, "scan", count)
     monkeypatch.setattr("vaelab.data.decode.decode", fail)
     again = both(root)
     assert [part.digest for part in again] == [part.digest for part in before]
@@ -451,12 +462,20 @@ def test_check_lists_what_is_wrong(cli: Typed, tmp_path: Path) -> None:
         "2 files with .mp4: ok, left out: not a picture's ending",
         "1 file with .txt: ok, left out: not a picture's ending",
         "1 file without an ending: ok, left out: not a picture's ending",
+        "content: ok: pixel values from 0 to 8, mean 4.0 (of 255)",
+        "content: ok: 9 of 9 pictures are one flat colour (first: 000.png)",
+        "content: ok, but pixel values use only 0 to 8 of 0 to 255",
+        "content: ok, but 9 of 9 pictures show one flat colour and nothing else",
         "9 of 15 pictures: ok",
+        ".hidden.png: ok, hidden",
+        *folder.describe_layout(tmp_path / "own")[0],
     }
     for name in ("bomb.png", "empty.png", "half.png", "nowhere.png", "pipe.png", "text.jpg"):
         (tmp_path / "own" / name).unlink()
     code, out, _ = cli("data", "check", "own", "--json")
     assert code == 0
+    assert json.loads(out)[0]["notes"] == folder.describe_layout(tmp_path / "own")[0]
+    assert json.loads(out)[0]["warnings"] == []
     assert json.loads(out)[0]["files"][-1] == {"file": "9 of 9 pictures", "verdict": "ok"}
 
 
@@ -469,7 +488,7 @@ def test_check_and_messages_survive_any_name(cli: Typed, tmp_path: Path) -> None
             pytest.skip(f"this file system refuses the name: {error}")
     code, out, _ = cli("data", "check", "own")
     assert code == 1
-    assert len(out.splitlines()) == 1 + 4 + 1 + 1
+    assert len([line for line in out.splitlines() if "content: " not in line]) == 1 + 4 + 1 + 1 + 3
     assert {line.strip() for line in out.splitlines()} >= {
         "two\\nlines.png: empty file", "\\x1b[2J.png: empty file", "\\udcff.png: empty file", "🐈.png: empty file",
         "1 file with .\\x07: ok, left out: not a picture's ending",
@@ -485,10 +504,10 @@ def test_pack_says_what_a_training_would_load(cli: Typed, tmp_path: Path, cache:
     train, test = both(tmp_path / "own", size=16)
     lines = out.splitlines()
     assert lines[:2] == [f"train: {len(train)} images, 16×16 grey", f"test: {len(test)} images, 16×16 grey"]
-    assert "pictures are cut to 16×16 grey about their centre; vaelab's own fixed split" in out
+    assert all(out.count(note) == 1 for note in train.notes)
     for part, split in ((train, "train"), (test, "test")):
         lost = [note for note in part.notes if f"left out of {split}" in note]
-        assert bool(lost) == (len(part) < len(folder._order(scanning.scan(tmp_path / "own").entries).splits[split]))
+        assert bool(lost) == bool(part.selection["left_out"])
         assert all(out.count(note) == 1 for note in lost)
     assert "left out of train" in out
     packs = sorted(path.name for path in cache.iterdir())
@@ -552,24 +571,133 @@ def test_the_same_command_again_says_done_and_other_pictures_are_refused(
     put_many(tmp_path / "others", 12)
     code, _, err = cli("train", "folder", *TINY, "--data", "others", "--run", run)
     assert code == 1
-    assert "others are not those that" in one_line(err)
-    assert "was trained on: name these with --data, or train into another --run" in err
+    assert "not in others" in one_line(err)
     assert cli("evaluate", run)[0] == 0
 
 
-def test_going_on_after_a_picture_was_added_says_what_is_wrong(
-    cli: Typed, finished: tuple[Path, Path], tmp_path: Path
-) -> None:
+def held_out_names(run: Path) -> list[str]:
+    """The names of the held-out pictures of a run, as it remembers them."""
+    return list(json.loads((run / "pictures.json").read_text())["test"]["names"])
+
+
+def test_a_run_goes_on_with_its_own_pictures_after_others_were_added(cli: Typed, finished: tuple[Path, Path]) -> None:
     run, place = finished
+    history = (run / "history.csv").read_bytes()
     (run / "model.safetensors").unlink()  # as if it had been stopped
+    shutil.rmtree(run / "checkpoints")
+    (run / "history.csv").unlink()
     assert scanning.hashed("dog/new.png") >= (1 << 64) // 10
     put(place / "dog" / "new.png", shade=(1, 2, 3))
-    code, _, err = cli("train", "folder", *TINY, "--data", place, "--run", run)
+    code, out, err = cli("train", "folder", *TINY, "--data", place, "--run", run)
+    assert (code, err) == (0, "")
+    assert "have changed (1 came): the 40 that the run began with are used" in out
+    assert (run / "history.csv").read_bytes() == history
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
+    cli: Typed, finished: tuple[Path, Path], trained: tuple[Path, Path], tmp_path: Path, is_cached: bool
+) -> None:
+    run, place = finished
+    if is_cached:
+        shutil.copytree(trained[0].parent / "cache", tmp_path / "cache")
+    before = json.loads((run / "evaluation.json").read_text())["likelihood"]
+    names = ["cat 猫/new.png", "dog/new.png", "dog/newer.png", "dog/o.png"]
+    assert {scanning.hashed(name) < (1 << 64) // 10 for name in names} == {True, False}  # new ones on both sides
+    for name in names:
+        put(place / name, (31, 17), (1, 2, 3))
+    said = f"the pictures in {place} have changed (4 came): the 40 that the run began with are used"
+    for verb in ("evaluate", "figures", "doctor"):
+        code, _, err = cli(verb, run)
+        assert code == 0
+        assert err.count(said) == 1
+    assert json.loads((run / "evaluation.json").read_text())["likelihood"]["elbo"] == before["elbo"]
+    code, _, err = cli("encode", run, "--out", "codes.csv")
+    assert code == 0
+    assert said in err
+    assert csv.read_csv("codes.csv")["image"].to_pylist() == held_out_names(run)
+    told: list[str] = []
+    runtime.show_progress(runtime._factory, told.append)
+    scene = vaelab.explore([run])[0].scene
+    assert told == [said]
+    assert scene.manifest["total"] == 40 - len(held_out_names(run))
+
+
+def test_pictures_that_are_gone_come_from_the_cache_else_are_refused(
+    cli: Typed, finished: tuple[Path, Path], trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, place = finished
+    selections = json.loads((run / "pictures.json").read_text())
+    for selection in selections.values():
+        selection["place"] = str(place)  # as if it had been trained here
+    (run / "pictures.json").write_text(json.dumps(selections))
+    gone = place / held_out_names(run)[0]
+    content = gone.read_bytes()
+    gone.unlink()
+    code, _, err = cli("evaluate", run)
     assert code == 1
-    assert "the images in" in one_line(err)
-    assert "are not those that" in err
-    (place / "dog" / "new.png").unlink()
-    assert cli("train", "folder", *TINY, "--data", place, "--run", run)[0] == 0
+    assert f"1 of the {len(held_out_names(run))} pictures of the test split is not in {place}" in one_line(err)
+    assert cli("evaluate", run, "--data", trained[1])[0] == 0  # as the message advises
+    gone.write_bytes(content)
+    code, _, err = cli("evaluate", run)
+    assert code == 0
+    assert "(some files have another size or date): the 40 that the run began with are used" in err
+    shutil.copytree(trained[0].parent / "cache", tmp_path / "cache", dirs_exist_ok=True)
+    gone.unlink()
+    assert cli("evaluate", run)[0] == 0
+    code, _, err = cli("doctor", run)
+    assert code == 0
+    assert "(1 is gone): the 40 that the run began with are used" in err
+    shutil.rmtree(place)
+    code, _, err = cli("doctor", run)
+    assert code == 0
+    assert f"{place} is not there: the pictures come from the cache" in err
+    shutil.rmtree(tmp_path / "cache")
+    code, _, err = cli("doctor", run)
+    assert code == 1
+    assert "put them back, or name a folder that has them" in one_line(err)
+
+
+def test_a_broken_picture_that_was_repaired_since_stays_out(cli: Typed, tmp_path: Path) -> None:
+    root = put_many(tmp_path / "own", 12)
+    good = (root / "003.png").read_bytes()
+    (root / "003.png").write_bytes(b"")
+    assert cli("train", "folder", *TINY, "--data", root, "--run", "run")[0] == 0
+    (root / "003.png").write_bytes(good)
+    code, _, err = cli("evaluate", "run")
+    assert (code, err) == (0, "")
+    assert cli("train", "folder", *TINY, "--data", root, "--run", "another")[0] == 0  # replaces the pack
+    code, _, err = cli("evaluate", "run")
+    assert (code, err) == (0, "")
+
+
+def test_a_damaged_list_of_pictures_names_its_remedy(cli: Typed, finished: tuple[Path, Path]) -> None:
+    run, _ = finished
+    for content in ("", "[]", '{"train": 1}', '{"train": {"names": 3}, "test": {}}'):
+        (run / "pictures.json").write_text(content)
+        code, _, err = cli("evaluate", run)
+        assert code == 1
+        assert "pictures.json" in one_line(err)
+        assert "remove it" in err
+    (run / "pictures.json").unlink()
+    assert cli("evaluate", run)[0] == 0
+
+
+def test_the_split_of_a_run_stays_when_a_better_one_appears(cli: Typed, tmp_path: Path) -> None:
+    for i in range(12):
+        put(tmp_path / "own" / ("train" if i < 8 else "test") / f"{i}.png", shade=20 * i)
+    assert cli("train", "folder", *TINY, "--data", "own", "--run", "run")[0] == 0
+    recipe = Run.open(tmp_path / "run").recipe
+    assert (recipe.data["train"], recipe.data["test"], recipe.data["valid"]) == ("train", "test", 0)
+    put(tmp_path / "own" / "val" / "x.png")
+    assert load(tmp_path / "own", "test").split_name == "val"
+    code, _, err = cli("encode", "run", "--out", "codes.csv")
+    assert (code, err) == (0, "")
+    assert csv.read_csv("codes.csv")["image"].to_pylist() == ["test/10.png", "test/11.png", "test/8.png", "test/9.png"]
+    assert "is done already" in cli("train", "folder", *TINY, "--data", "own", "--run", "run")[1]
+    code, _, err = cli("train", "folder", *TINY, "--set", "data.valid=val", "--data", "own", "--run", "run")
+    assert code == 1
+    assert "data.valid: 0 there" in one_line(err)
 
 
 def test_pictures_of_other_sizes_by_a_run(cli: Typed, finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -593,10 +721,10 @@ def test_pictures_of_other_sizes_by_a_run(cli: Typed, finished: tuple[Path, Path
     assert np.load(tmp_path / "codes.npz")["names"].tolist() == names
     (tmp_path / "new" / "broken.png").write_bytes(b"")
     shutil.make_archive("broken", "zip", "new")
-    assert "broken.zip/broken.png: empty file" in one_line(cli("encode", run, "broken.zip", "--out", "no.csv")[2])
-    code, _, err = cli("encode", run, "new", "--out", "no.csv")
+    assert "broken.png (empty file)" in one_line(cli("encode", run, "broken.zip", "--out", "no.csv")[2])
+    code, _, err = cli("encode", run, "new", "--out", "none.csv", "--strict")
     assert code == 1
-    assert "new/broken.png: empty file" in one_line(err)
+    assert "broken.png" in one_line(err)
 
 
 def test_the_size_may_be_set_and_the_same_command_goes_on(cli: Typed, tmp_path: Path) -> None:

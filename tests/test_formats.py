@@ -232,3 +232,15 @@ def test_a_picture_opens_no_other_format() -> None:
         assert picture.format == "JPEG"
     with pytest.raises(Unreadable, match="empty file"):
         open_picture(b"")
+
+
+def test_mutated_heic_files_are_pictures_or_unreadable(capfd: pytest.CaptureFixture[str]) -> None:
+    whole, random = heic(halves()), np.random.default_rng(0)
+    for number in range(150):
+        content = bytearray(whole)
+        for place in random.integers(len(whole) if number % 2 else 200, size=3):
+            content[place] = random.integers(256)
+        for use in (lambda content: decode(content, Framing(8, 8, 3)), look):
+            with suppress(Unreadable):
+                use(bytes(content))
+    assert capfd.readouterr() == ("", "")

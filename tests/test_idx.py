@@ -146,7 +146,7 @@ def test_any_bytes_give_an_array_or_one_line(num_dimensions: int, rest: bytes) -
 
 def test_truncated_says_how_much() -> None:
     message = parse_error(write_idx(np.zeros((2, 3), np.uint8))[:-1])
-    assert "truncated; the header promises 2×3 = 6 values, the file has 5" in message
+    assert "2×3 = 6 values; truncated: 5 of 6" in message
     assert "truncated within its header (9 of 12 bytes)" in parse_error(bytes([0, 0, 8, 2, 0, 0, 0, 2, 0]))
 
 
@@ -274,13 +274,13 @@ def test_counts_disagree(tmp_path: Path) -> None:
 
 def test_label_that_is_no_class(tmp_path: Path) -> None:
     put_files(tmp_path, t10k_labels=np.array([0, 10, 9], np.uint8))
-    with pytest.raises(ValueError, match="label 10 in the test split; mnist has 0 … 9"):
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte.*: label 10 in the test split"):
         mnist.load(tmp_path, "test")
 
 
 def test_labels_where_images_are_wanted(tmp_path: Path) -> None:
     put_files(tmp_path, train_images=np.zeros(5, np.uint8))
-    with pytest.raises(ValueError, match=r"the train split needs images \[N, H, W\] and labels \[N\]; got \[5\]"):
+    with pytest.raises(ValueError, match=r"3 axes is needed; its header declares \[5\]"):
         mnist.load(tmp_path, "train")
 
 
@@ -301,11 +301,11 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"x_train": np.zeros((5, 9, 8), np.float32)}, "x_train must be uint8; got float32"),
-        ({"y_train": np.zeros(5, np.float64)}, "y_train must be whole numbers; got float64"),
+        ({"x_train": np.zeros((5, 9, 8), np.float32)}, r"x_train must be uint8 .*; got float32"),
+        ({"y_train": np.zeros(5, np.float64)}, r"y_train must be whole numbers .*; got float64"),
         ({"y_train": np.array([0, 1, -1, 2, 3])}, "label -1 in the train split"),
         ({"y_train": np.zeros(6, np.uint8)}, "5 images but 6 labels"),
-        ({"y_train": np.zeros((5, 1), np.uint8)}, r"labels \[N\]; got \[5, 9, 8\] and \[5, 1\]"),
+        ({"y_train": np.zeros((5, 1), np.uint8)}, r"y_train must be .* \[N\]; got uint8 \[5, 1\]"),
     ],
     ids=["pixels", "float-labels", "negative", "counts", "column"],
 )
@@ -318,7 +318,7 @@ def test_keras_file_that_does_not_fit(tmp_path: Path, changed: dict[str, NDArray
 def test_keras_file_without_a_key(tmp_path: Path) -> None:
     path = tmp_path / "mnist.npz"
     np.savez(path, x_train=np.zeros((5, 9, 8), np.uint8))
-    with pytest.raises(ValueError, match=r"mnist\.npz: .*y_train is not a file in the archive.* x_train and y_train"):
+    with pytest.raises(ValueError, match=r"mnist\.npz: .*y_train.* x_train and y_train"):
         mnist.load(tmp_path, "train")
 
 
@@ -349,7 +349,7 @@ def test_keras_name_on_other_content(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mnist\.npz: "):
         mnist.load(tmp_path, "train")
     np.savez(path, x_train=np.array([{}]), y_train=np.zeros(1))
-    with pytest.raises(ValueError, match=r"mnist\.npz: .*allow_pickle=False"):
+    with pytest.raises(ValueError, match=r"mnist\.npz: .*Python objects"):
         mnist.load(tmp_path, "train")
 
 

@@ -16,15 +16,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from joblib.externals.loky import wrap_non_picklable_objects
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from vaelab.data import cache as packing
 from vaelab.data import decode as decoding
+from vaelab.data import decode_pool, packs
 from vaelab.data.arrays import Rows, Shards
-from vaelab.data.cache import COLUMNS, FACTS, JOURNAL, CannotRead, Pack, Source, check_items, pack, remembered
+from vaelab.data.cache import COLUMNS, FACTS, JOURNAL, RECORDS, CannotRead, Pack, Source, check_items, memoise, pack
+from vaelab.data.contents import Tally
 from vaelab.data.decode import Framing, Item
 from vaelab.data.images import Images
 from vaelab.data.npy import PixelFiles
@@ -103,7 +107,7 @@ def test_a_pack_holds_the_pixels_and_is_made_once(tmp_path: Path, cache: Path, d
     assert (packed.facts, packed.left_out, packed.loss, len(packed)) == ({"names": ["ä"]}, [], "", 10)
     assert packed.digest == Images(expected(range(10))).fingerprint()
     assert sorted(path.name for path in cache.iterdir()) == [packed.folder.name, f"{packed.folder.name}.lock"]
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, PIXELS]
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, PIXELS, RECORDS]
     assert len(decoded) == 10
 
     def fail() -> Source:
@@ -172,7 +176,7 @@ def test_a_pack_without_a_picture_is_made_again_when_that_is_mended(tmp_path: Pa
     assert make(items).left_out == [("001.png", "No such file or directory")]
     decoded.clear()
     assert len(make(items)) == 3
-    assert decoded == []
+    assert decoded == ["001.png"]
     write(tmp_path / "in", 2)
     assert len(make(items)) == 4
 
@@ -200,16 +204,20 @@ def test_a_damaged_pack_is_made_again(tmp_path: Path, damage: str) -> None:
     assert files(folder) == before
 
 
-def test_facts_are_found_out_once() -> None:
+class Size(BaseModel):
+    side: int
+
+
+def test_facts_are_found_out_once_and_kept_if_they_are_final() -> None:
     asked = []
 
-    def find_out() -> dict[str, Any]:
-        asked.append(1)
-        return {"size": [64, 64]}
+    def find_out(may_keep: bool) -> tuple[Size, bool]:
+        asked.append(may_keep)
+        return Size(side=64), may_keep
 
-    for key in ("a", "a", "b"):
-        assert remembered({"key": key}, find_out) == {"size": [64, 64]}
-    assert len(asked) == 2
+    for key, may_keep in (("a", True), ("a", True), ("b", False), ("b", False)):
+        assert memoise({"key": key}, Size, lambda may_keep=may_keep: find_out(may_keep)).side == 64
+    assert asked == [True, False, False]
 
 
 # -- in several files -------------------------------------------------------------------------------------------------
@@ -219,7 +227,7 @@ SHARDS = [f"pixels-0000{number}.npy" for number in range(3)]
 
 def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) -> None:
     packed = make(write(tmp_path / "in", 12), columns={"labels": np.arange(12)})
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS]
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
     for name, rows in zip(SHARDS, (range(5), range(5, 10), range(10, 12)), strict=True):
         np.testing.assert_array_equal(np.load(packed.folder / name, mmap_mode="r"), expected(rows), strict=True)
     assert isinstance(packed.pixels, Shards)
@@ -230,14 +238,14 @@ def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) 
 
 @pytest.mark.parametrize(("count", "names"), [(5, [PIXELS]), (6, SHARDS[:2]), (10, SHARDS[:2]), (11, SHARDS)])
 def test_no_file_has_more_than_it_may(tmp_path: Path, small_shards: None, count: int, names: list[str]) -> None:
-    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", FACTS, *names]
+    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", FACTS, *names, RECORDS]
 
 
 def test_a_small_pack_is_what_it_was_before_there_were_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = write(tmp_path / "in", 12)
     one = make(items)
     facts = json.loads((one.folder / FACTS).read_text())
-    assert list(facts) == ["title", "digest", "rows_left_out", "left_out", "unread", "facts"]
+    assert sorted(facts) == ["check", "checksums", "content", "digest", "shape", "title"]
     monkeypatch.setattr(packing, "SHARD_BYTES", 360)
     before = files(one.folder)
     assert isinstance(make(items).pixels, np.memmap)  # opened as it is
@@ -302,7 +310,7 @@ def test_a_journal_of_other_shards_is_not_believed(
             os.truncate(making / SHARDS[1], 200)
     packed = make(items)
     np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)))
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS]
+    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -425,10 +433,10 @@ def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], siz
 PROGRAM = """
 import sys
 from pathlib import Path
-from vaelab import packing
+from vaelab import decode_pool, packing
 from vaelab.decoding import Framing
-packing.ALONE_SECONDS, packing.MOST_PER_PART = 0.0, 8
-packing.default_threads = lambda: 2
+decode_pool.ALONE_SECONDS, packing.MOST_PER_PART = 0.0, 8
+decode_pool.default_threads = lambda: 2
 folder, count = sys.argv[1], int(sys.argv[2])
 items = [(folder, f"{i % 200:03d}.png") for i in range(count)]
 packed = packing.pack("mine train", {"key": sys.argv[3]}, lambda: packing.Source(items, Framing(9, 8, 1)))
@@ -517,11 +525,12 @@ def test_who_waits_sees_that_he_does(tmp_path: Path, cache: Path, monkeypatch: p
         yield runtime._Silent()
 
     monkeypatch.setattr(packing, "progress", note)
-    lock = packing.FileLock(cache / f"mine-{packing._digest({'key': 'one'})}.lock")
+    monkeypatch.setattr(packs, "progress", note)
+    lock = FileLock(cache / f"mine-{packing._digest({'key': 'one'})}.lock")
     cache.mkdir(parents=True)
 
     def hold() -> None:
-        with packing.FileLock(lock.lock_file, thread_local=False):
+        with FileLock(lock.lock_file, thread_local=False):
             held.set()
             release.wait(10)
 
@@ -546,8 +555,8 @@ def test_one_process_and_many_make_the_same_pack(
     items = write(tmp_path / "in", 30)
     (tmp_path / "in" / "007.png").write_bytes(b"broken")
     alone = make(items, key="alone")
-    monkeypatch.setattr(packing, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(packing, "default_threads", lambda: 2)
+    monkeypatch.setattr(decode_pool, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(decode_pool, "default_threads", lambda: 2)
 
     def fail(*_: object) -> None:
         raise AssertionError("decoded in this process")
@@ -558,15 +567,17 @@ def test_one_process_and_many_make_the_same_pack(
     assert {**files(alone.folder), FACTS: b""} == {**files(together.folder), FACTS: b""}
     assert (alone.left_out, alone.digest) == (together.left_out, together.digest)
     framing = Framing(64, 64, 3)
-    assert check_items("pictures", items, framing) == [(items[7], "not a picture, or damaged at its beginning")]
+    assert check_items("pictures", items, framing)[0] == [(items[7], "not a picture, or damaged at its beginning")]
 
 
 def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(packing, "default_threads", lambda: 2)
-    jobs = [(i, str(tmp_path / "none"), 0, write(tmp_path / "in", 1), FRAMING) for i in range(9)]
+    monkeypatch.setattr(decode_pool, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(decode_pool, "default_threads", lambda: 2)
+    jobs = [
+        (i, str(tmp_path / "none"), 0, write(tmp_path / "in", 1), FRAMING, str(tmp_path / "none")) for i in range(9)
+    ]
     with pytest.raises(FileNotFoundError, match="none"):
-        list(packing._work(decoding.decode_into, jobs))
+        list(decode_pool.run_jobs(decoding.decode_into, jobs))
 
 
 def kill_itself(start: int, *_: object) -> tuple[int, list[Any]]:
@@ -575,18 +586,18 @@ def kill_itself(start: int, *_: object) -> tuple[int, list[Any]]:
 
 
 def test_a_worker_that_the_system_kills_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "ALONE_SECONDS", 0.0)
-    monkeypatch.setattr(packing, "default_threads", lambda: 2)
+    monkeypatch.setattr(decode_pool, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(decode_pool, "default_threads", lambda: 2)
     function = wrap_non_picklable_objects(kill_itself)  # travels by value: workers do not know the tests
     with pytest.raises(RuntimeError, match=r"was killed, most likely for want of memory; the same command goes on"):
-        list(packing._work(function, [(i,) for i in range(9)]))
+        list(decode_pool.run_jobs(function, [(i,) for i in range(9)]))
 
 
 MEMORY = """
 import resource, sys
-from vaelab import packing
+from vaelab import decode_pool, packing
 from vaelab.decoding import Framing
-packing.default_threads = lambda: 1
+decode_pool.default_threads = lambda: 1
 for count in (10, 1000):
     items = [(sys.argv[1], "big.png")] * count
     packing.pack("mine train", {"key": count}, lambda: packing.Source(items, Framing(256, 256, 3)))
@@ -655,8 +666,8 @@ def test_every_item_is_checked_as_it_would_be_packed(tmp_path: Path, small_parts
     items = write(tmp_path / "in", 9)
     (tmp_path / "in" / "003.png").write_bytes(b"")
     (tmp_path / "in" / "008.png").unlink()
-    assert check_items("pictures", items, FRAMING) == [
+    assert check_items("pictures", items, FRAMING)[0] == [
         (items[3], "empty file"),
         (items[8], "No such file or directory"),
     ]
-    assert check_items("pictures", [], FRAMING) == []
+    assert check_items("pictures", [], FRAMING) == ([], Tally())

@@ -498,7 +498,9 @@ def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
 def test_auto_becomes_what_suits_the_images(
     shape: tuple[int, int, int], num_images: int, latents: int, channels: list[int]
 ) -> None:
-    settled = recipe.load("folder").resolve(shape, num_images, {"size": list(shape[1:]), "channels": "rgb"})
+    settled = recipe.load("folder").resolve(
+        shape, num_images, {"size": list(shape[1:]), "channels": "rgb", "background": "white"}
+    )
     assert settled.network["latent_dim"] == settled.latent_dim == latents
     assert settled.network["channels"] == channels
     assert settled.network["strides"] == [2] * len(channels)

@@ -10,6 +10,7 @@ import torch
 
 from vaelab import recipe, run
 from vaelab.run import Run
+from vaelab.run.checkpoints import list_checkpoints
 
 TERMS = ["step", "epoch", "loss", "reconstruction", "kl"]
 
@@ -28,26 +29,30 @@ def begun(path: Path) -> Run:
 def test_tables_read_back_what_was_written_exactly(tmp_path: Path):
     made = Run(tmp_path)
     values = np.random.default_rng(0).standard_normal(50).astype(np.float32) * np.float32(1e3)
-    made.append(run.HISTORY, ["step", "loss"], [[i, float(value)] for i, value in enumerate(values[:20])])
-    made.append(run.HISTORY, ["step", "loss"], [[i + 20, float(value)] for i, value in enumerate(values[20:])])
+    table = [[i + 1, 1, float(value), 2.0, 3.0] for i, value in enumerate(values)]
+    made.append(run.HISTORY, TERMS, table[:20])
+    made.append(run.HISTORY, TERMS, table[20:])
     assert np.array_equal(made.history["loss"].astype(np.float32), values)
-    assert np.array_equal(made.history["step"], np.arange(50))
+    assert np.array_equal(made.history["step"], np.arange(1, 51))
     assert made.validation == {}
 
 
 def test_cut_drops_later_rows_and_half_lines(tmp_path: Path):
     made = Run(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 10))
-    made.append(run.VALIDATION, ["step", "elbo"], [[4, -1.0], [8, -2.0]])
+    made.append(run.VALIDATION, [*TERMS, "elbo"], [[4, 1, 3.0, 2.0, 1.0, -1.0], [8, 2, 3.0, 2.0, 1.0, -2.0]])
+    made.append(
+        run.TIMING, ["step", "seconds", "images_per_second"], [[step, step / 10, 80.0] for step in range(1, 11)]
+    )
     before = (tmp_path / run.HISTORY).read_text()
     with (tmp_path / run.HISTORY).open("a") as file:
         file.write("11,3,0.9")
-    made.cut(10)
+    assert made.mend_tables(10) == []
     assert (tmp_path / run.HISTORY).read_text() == before
-    made.cut(6)
+    assert made.mend_tables(6) == []
     assert made.history["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert made.validation["step"].tolist() == [4]
-    made.cut(0)
+    assert made.mend_tables(0) == []
     assert made.history == {}
     assert not (tmp_path / run.HISTORY).exists()
 
@@ -57,7 +62,7 @@ def test_a_half_line_that_looks_whole_in_columns_is_dropped(tmp_path: Path):
     made.append(run.HISTORY, TERMS, rows(1, 3))
     with (tmp_path / run.HISTORY).open("a") as file:
         file.write("4,1,2.5,2.25,0.2")  # its last number was cut, its end of line never came
-    made.cut(3)
+    made.mend_tables(3)
     assert made.history["step"].tolist() == [1, 2, 3]
 
 
@@ -68,7 +73,8 @@ def test_a_checkpoint_that_the_history_does_not_reach_is_set_aside(tmp_path: Pat
         made.save_checkpoint(step, {"w": torch.zeros(3)})
     step, _, notes = made.load_checkpoint()
     assert step == 5
-    assert "ahead of history.csv, which ends at step 7" in notes[0]
+    assert "step-000000010" in notes[0]
+    assert "history.csv" in notes[0]
 
 
 def test_the_two_newest_checkpoints_stay(tmp_path: Path):
@@ -76,9 +82,13 @@ def test_the_two_newest_checkpoints_stay(tmp_path: Path):
     for step in (5, 10, 15):
         made.save_checkpoint(step, {"w": torch.full((3,), float(step))})
     made.append(run.HISTORY, TERMS, rows(1, 15))
-    assert [path.name for path in made._checkpoints()] == ["step-000000015.safetensors", "step-000000010.safetensors"]
+    folder = made.path / run.CHECKPOINTS
+    newest = ["step-000000015.safetensors", "step-000000010.safetensors"]
+    assert [path.name for path in list_checkpoints(folder)] == newest
+    (folder / "step-000000005.safetensors").write_bytes(b"left by a process that was killed before it removed this")
     step, tensors, notes = made.load_checkpoint()
     assert (step, tensors["w"].tolist(), notes) == (15, [15.0] * 3, [])
+    assert [path.name for path in list_checkpoints(folder)] == newest
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
@@ -87,7 +97,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path:
     made.append(run.HISTORY, TERMS, rows(1, 12))
     for step in (5, 10):
         made.save_checkpoint(step, {"w": torch.full((300,), float(step))})
-    newest = made._checkpoints()[0]
+    newest = list_checkpoints(made.path / run.CHECKPOINTS)[0]
     content = bytearray(newest.read_bytes())
     if damage == "flip":
         content[-100] ^= 1
@@ -99,7 +109,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path:
     assert newest.name in notes[0]
     assert notes[0].endswith("set aside")
     made.save_checkpoint(12, {"w": torch.zeros(3)})
-    assert [path.name[8:14] for path in made._checkpoints()] == ["000012", "000005"], "the damaged one took no place"
+    assert [path.name[8:14] for path in list_checkpoints(made.path / run.CHECKPOINTS)] == ["000012", "000005"], (
+        "the damaged one took no place"
+    )
 
 
 def test_without_an_intact_checkpoint_the_tables_are_kept_aside(tmp_path: Path):
@@ -107,7 +119,7 @@ def test_without_an_intact_checkpoint_the_tables_are_kept_aside(tmp_path: Path):
     made.append(run.HISTORY, TERMS, rows(1, 12))
     made.save_checkpoint(10, {"w": torch.zeros(3)})
     before = (tmp_path / run.HISTORY).read_bytes()
-    made._checkpoints()[0].write_bytes(b"gone")
+    list_checkpoints(made.path / run.CHECKPOINTS)[0].write_bytes(b"gone")
     step, _, notes = made.load_checkpoint()
     assert step == 0
     assert "no checkpoint is left: begins again" in notes[-1]
@@ -124,7 +136,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path):
     (made.path / ".somebody-else.part").write_bytes(b"theirs")
     with made.locked():
         assert [path.name for path in made.path.rglob("*.part")] == [".somebody-else.part"]
-    assert len(made._checkpoints()) == 1
+    assert len(list_checkpoints(made.path / run.CHECKPOINTS)) == 1
 
 
 def test_a_second_process_is_refused(tmp_path: Path):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vaelab.api.compare import compare as compare
     from vaelab.api.data import check_data as check_data
     from vaelab.api.data import data_terms as data_terms
+    from vaelab.api.data import describe_data as describe_data
     from vaelab.api.data import get_data as get_data
     from vaelab.api.data import list_data as list_data
     from vaelab.api.data import pack_data as pack_data
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vaelab.api.outputs import sample as sample
     from vaelab.api.plan import plan as plan
     from vaelab.api.results import evaluate as evaluate
+    from vaelab.api.results import is_writable as is_writable
     from vaelab.api.results import list_recipes as list_recipes
     from vaelab.api.results import load as load
     from vaelab.api.results import report as report
@@ -52,6 +54,7 @@ _HOMES = {
     "check_data": "vaelab.api.data",
     "compare": "vaelab.api.compare",
     "data_terms": "vaelab.api.data",
+    "describe_data": "vaelab.api.data",
     "doctor": "vaelab.api.results:diagnose",
     "draw_figures": "vaelab.api.results:figures",
     "edit": "vaelab.api.edit",
@@ -60,6 +63,7 @@ _HOMES = {
     "explore": "vaelab.api.explore",
     "export": "vaelab.api.export:export_run",
     "get_data": "vaelab.api.data",
+    "is_writable": "vaelab.api.results",
     "list_data": "vaelab.api.data",
     "list_recipes": "vaelab.api.results",
     "load": "vaelab.api.results",

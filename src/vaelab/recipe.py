@@ -19,6 +19,7 @@ from vaelab.data.images import Binarize
 from vaelab.models.spec import Condition, Spec
 from vaelab.system import registry as catalog
 from vaelab.system.device import Precision
+from vaelab.system.files import check_file
 
 Section = dict[str, Any]
 Auto = Literal["auto"]
@@ -169,8 +170,8 @@ class Recipe:
             changed[section] = table
         return replace(self, training=self.training.resolve(num_images), **changed)
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """``key: mine there, theirs now`` for every value in which training would differ.
+    def differences(self, other: "Recipe", words: tuple[str, str] = ("there", "now")) -> list[str]:
+        """``key: mine there, theirs now`` for every value in which training would differ; ``words`` say which is whose.
 
         "auto" agrees with any value: it became one when the data was known.
         """
@@ -181,7 +182,7 @@ class Recipe:
                 values = [table[section].get(key) for table in (mine, theirs)]
                 if values[0] != values[1] and "auto" not in values:
                     there, now = ("absent" if value is None else toml_value(value) for value in values)
-                    lines.append(f"{section}.{key}: {there} there, {now} now")
+                    lines.append(f"{section}.{key}: {there} {words[0]}, {now} {words[1]}")
         return lines
 
 
@@ -203,6 +204,8 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
     if text.endswith(".toml"):
         path = Path(text)
         if not path.is_file():
+            if path.exists():
+                check_file(path)
             raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
         name, content = printable(path.stem), path.read_bytes()
     elif text in presets():
@@ -376,4 +379,5 @@ def default_latents(image_shape: tuple[int, int, int], num_images: int) -> int:
 
 def load_options(recipe: Recipe) -> Section:
     """Keyword arguments of the data set's ``load``."""
-    return {key: value for key, value in recipe.data.items() if key != "name" and key not in COMMON["data"]}
+    accepted = _schema("data", recipe.data["name"])
+    return {key: value for key, value in recipe.data.items() if key in accepted}

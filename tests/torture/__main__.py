@@ -31,6 +31,9 @@ SHORT = {
 def main() -> int:
     """Run what the command line asks for."""
     asked = _parse()
+    if sys.platform != "linux":
+        print("the campaigns need Linux: fork, /proc and strace")
+        return 2
     os.environ["OMP_NUM_THREADS"] = "1"
     preload()
     limit_figures()

@@ -66,30 +66,33 @@ class Campaign:
         """The random numbers of one case."""
         return random.Random(f"{self.seed}/{self.name}/{label}")
 
-    def cases(self, kinds: list[str], most_of_each: dict[str, int] | None = None) -> Iterator[tuple[str, str, int]]:
+    def cases(self, kinds: list[str], count_of: Callable[[str], int | None]) -> Iterator[tuple[str, str, int]]:
         """(label, kind, number) of one case after the other, the kinds in turn, until time or cases are over.
 
-        ``most_of_each``: how many cases a kind has, where that is limited; they come in a random order.
+        ``count_of``: how many cases a kind has, which then come in a random order, or None for any number; it is asked
+        when the kind has its first turn.
         """
         if self.only:
             kind, _, number = self.only.rpartition("-")
-            if kind in kinds:
+            if kind in kinds and count_of(kind) != 0:
                 yield self.only, kind, int(number)
             return
-        orders = {kind: list(range(count)) for kind, count in (most_of_each or {}).items()}
-        for kind, order in orders.items():
-            self.random(f"order of {kind}").shuffle(order)
-        turn = 0
-        while not self.is_over:
-            left = [kind for kind in kinds if kind not in orders or turn < len(orders[kind])]
-            if not left:
-                return
+        orders: dict[str, list[int] | None] = {}
+        turn, left = 0, kinds
+        while left and not self.is_over:
             for kind in left:
                 if self.is_over:
                     return
-                number = orders[kind][turn] if kind in orders else turn
-                yield f"{kind}-{number}", kind, number
+                if kind not in orders:
+                    count = count_of(kind)
+                    orders[kind] = None if count is None else list(range(count))
+                    self.random(f"order of {kind}").shuffle(orders[kind] or [])
+                order = orders[kind]
+                if order is None or turn < len(order):
+                    number = turn if order is None else order[turn]
+                    yield f"{kind}-{number}", kind, number
             turn += 1
+            left = [kind for kind in left if (order := orders[kind]) is None or turn < len(order)]
 
     def allows(self, kind: str) -> bool:
         """Whether cases of a kind are wanted."""

@@ -69,7 +69,7 @@ class Ended:
     err: str
     seconds: float
     peak: int
-    """Bytes of memory beyond this process's own, at most."""
+    """Bytes of memory beyond what the child began with, at most."""
     timed_out: bool = False
 
     @property
@@ -130,14 +130,14 @@ def run_function(
 ) -> Ended:
     """Run ``work`` in a child whose working directory is ``folder``; what it prints is returned."""
     limits = limits or Limits()
-    out, err = outputs / "stdout", outputs / "stderr"
+    outputs.joinpath("rss").write_text("0")
     ready, go = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         os.close(go)
-        _become(work, folder, environment or {}, limits.memory, (out, err), ready)
+        _become(work, folder, environment or {}, limits.memory, outputs, ready)
     os.close(ready)
     tracer = _attach(strace, pid) if strace else None
     began = time.monotonic()
@@ -147,11 +147,11 @@ def run_function(
     if tracer is not None:
         tracer.wait(30)
     _end_group(pid)
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    own = int((outputs / "rss").read_text())
     return Ended(
         os.waitstatus_to_exitcode(status),
-        out.read_text(encoding="utf-8", errors="replace"),
-        err.read_text(encoding="utf-8", errors="replace"),
+        (outputs / "stdout").read_text(encoding="utf-8", errors="replace"),
+        (outputs / "stderr").read_text(encoding="utf-8", errors="replace"),
         seconds,
         max(0, peak - own),
         timed_out,
@@ -163,15 +163,15 @@ def _become(
     folder: Path,
     environment: Mapping[str, str],
     memory: int | None,
-    outputs: tuple[Path, Path],
+    outputs: Path,
     ready: int,
 ) -> NoReturn:
     """What the child does from the fork to its end."""
     code = CRASHED
     try:
         os.setsid()
-        for number, path in enumerate(outputs, 1):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        for number, name in enumerate(("stdout", "stderr"), 1):
+            handle = os.open(outputs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(handle, number)
             os.close(handle)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -180,6 +180,7 @@ def _become(
         if memory is not None:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
+        (outputs / "rss").write_text(str(_resident()))
         ctypes.CDLL(None).prctl(SET_TRACER, ANY_TRACER, 0, 0, 0)
         os.read(ready, 1)
         work()
@@ -240,6 +241,11 @@ def _end_group(group: int) -> None:
             return
         time.sleep(0.01)
     os.killpg(group, signal.SIGKILL)
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def has_strace() -> str:

@@ -25,13 +25,16 @@ def run(campaign: Campaign, stage: Stage) -> None:
     if reason := has_strace():
         raise Unavailable(reason)
     stage.prepare()
-    names = stage.playable(campaign)
-    calls = {name: list_calls(stage, name, CHANGING) for name in names}
-    most = {name: len(found) for name, found in calls.items()}
-    for label, name, number in campaign.cases(names, most):
+    calls: dict[str, list[tuple[str, int]]] = {}
+
+    def count(name: str) -> int:
+        calls[name] = list_calls(stage, name, CHANGING) if stage.can_play(campaign, name) else []
+        return len(calls[name])
+
+    for label, name, number in campaign.cases([name for name in WORKLOADS if campaign.allows(name)], count):
         call, ordinal = calls[name][number]
         campaign.run(label, partial(_play, campaign, stage, name, call, ordinal), stage.folder)
-    campaign.facts["calls that change files"] = sum(most.values())
+    campaign.facts["calls that change files"] = sum(map(len, calls.values()))
 
 
 def list_calls(stage: Stage, name: str, calls: tuple[str, ...]) -> list[tuple[str, int]]:

@@ -24,6 +24,11 @@ TINY = tuple(
 GROWING = ("*/history.csv", "*/timing.csv", "*/validation.csv", "*/run.log", "*.part/*", "*.part", "*.lock")
 """Files that may be seen half written, since each line counts for itself or a journal says what of them is there."""
 
+DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/packs/*/pack.json")
+"""Files with times or a history in them, which may be the same by accident."""
+KEPT = ("*.lock", "*.csv.before", "*.csv.before-*")
+"""Files that may be left: the rows of a run that was stopped before its first checkpoint are kept."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -115,22 +120,21 @@ class Stage:
             first, second = found
             if set(first) != set(second):
                 raise Failed(f"two undisturbed commands leave other files: {sorted(set(first) ^ set(second))}")
-            same = {path: digest for path, digest in first.items() if second[path] == digest}
+            dated = (*DATED, "*/report.html") if WORKLOADS[name].words[0] in ("train", "sweep") else DATED
+            same = {
+                path: digest for path, digest in first.items() if second[path] == digest and not matches(path, dated)
+            }
             self._whole[name] = same, set(first), ended.seconds
         return self._whole[name]
 
-    def playable(self, campaign: Campaign) -> list[str]:
-        """The names of the commands that end well undisturbed; any other is a failure of its own."""
-        names = []
-        for name in WORKLOADS:
-            if not campaign.allows(name):
-                continue
-            try:
-                self.whole(name)
-                names.append(name)
-            except Failed as error:
-                campaign.fail(f"{name}-0", f"undisturbed: {error}", self.folder)
-        return names
+    def can_play(self, campaign: Campaign, name: str) -> bool:
+        """Whether a command ends well undisturbed; if not, that is a failure of its own."""
+        try:
+            self.whole(name)
+        except Failed as error:
+            campaign.fail(f"{name}-0", f"undisturbed: {error}", self.folder)
+            return False
+        return True
 
     def expect(self, ended: Ended, codes: tuple[int, ...]) -> None:
         """Failed if a command ended otherwise, or said what no person should read."""
@@ -150,7 +154,7 @@ class Stage:
         before = manifest(self._template)
         for path, digest in manifest(self.folder).items():
             is_other = path in same and digest not in (same[path], before.get(path))
-            if is_other and not is_growing(path) and not is_whole(self.folder / path):
+            if is_other and not matches(path, GROWING) and not is_whole(self.folder / path):
                 raise Failed(f"{path} is half written under its final name")
 
     def check_finishes(self, name: str) -> None:
@@ -167,14 +171,14 @@ class Stage:
         for path, digest in same.items():
             if found.get(path, digest) != digest:
                 raise Failed(f"{path} differs from that of an undisturbed command")
-        litter = sorted(path for path in set(found) - paths if not path.endswith(".lock"))
+        litter = sorted(path for path in set(found) - paths if not matches(path, KEPT))
         if litter:
             raise Failed(f"left behind: {', '.join(litter[:4])}")
 
 
-def is_growing(path: str) -> bool:
-    """Whether a file is written line by line."""
-    return any(fnmatch(f"/{path}", pattern) for pattern in GROWING)
+def matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path in the folder is like one of the patterns."""
+    return any(fnmatch(f"/{path}", pattern) for pattern in patterns)
 
 
 def is_whole(path: Path) -> bool:
@@ -185,6 +189,12 @@ def is_whole(path: Path) -> bool:
             return isinstance(json.loads(content), dict)
         except ValueError:
             return False
+    if path.suffix == ".png":
+        try:
+            Image.open(path).load()
+        except (OSError, ValueError, SyntaxError):
+            return False
+        return True
     return path.suffix == ".html" and content.rstrip().endswith(b"</html>")
 
 

@@ -23,9 +23,11 @@ from vaelab.figures import comparison as figure
 from vaelab.figures import render, side_by_side
 from vaelab.models.codes import Codes
 from vaelab.models.vae import VAE
-from vaelab.run import HISTORY, TIMING, Run
+from vaelab.run import EVALUATION, TIMING, Run
+from vaelab.run.records import REMEDIES
 from vaelab.system.device import derive_seed
-from vaelab.system.files import fit_name, free_path, write_atomic
+from vaelab.system.failures import describe_error
+from vaelab.system.files import DamagedFile, fit_name, free_path, write_atomic
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 SHOWN_RUNS, SHOWN_IMAGES = 8, 8
@@ -131,7 +133,11 @@ def compare(
         for run in members:
             model, (images[run], train) = load(run.path), known.of(run)
             results[run] = _measure(run, model, images[run], train)
-            rows[run] = _row(run, label, model, results[run])
+            try:
+                rows[run] = _row(run, label, model, results[run])
+            except (KeyError, TypeError) as error:  # numbers that were measured before, and stand in the file otherwise
+                reason = f"a number or a name is not as it was written ({describe_error(error)})"
+                raise DamagedFile(run.path / EVALUATION, reason, REMEDIES[EVALUATION]) from None
             if len(members) > 1:
                 codes.append(evaluation.codes_of(run, model, images[run].valid))
             if run in shown and model.spec.image_shape == images[shown[0]].train.image_shape:
@@ -146,10 +152,11 @@ def compare(
 
 def _measure(run: Run, model: VAE, images: DataOfRun, train: Images) -> dict[str, Any]:
     """Metric → numbers and protocol: what all runs are compared by, and of ``WHERE_MEASURED`` what is known."""
-    before, held = run.evaluation, images.valid
+    before, held, store = run.evaluation, images.valid, run.is_writable
     of_factors = evaluation.OF_FACTORS if held.factors is not None else ()
-    results = evaluation.evaluate(run, model, held, images.protocol, evaluation.COMPARED + of_factors, train)
-    if run.evaluation != before:
+    metrics = evaluation.COMPARED + of_factors
+    results = evaluation.evaluate(run, model, held, images.protocol, metrics, train, store=store)
+    if store and (run.evaluation != before or run.is_report_stale):
         update_report(run, model)
     same = ("images_sha256", "images_told_sha256", "weights_sha256")
     for name in WHERE_MEASURED:
@@ -230,10 +237,7 @@ def _row(run: Run, label: str, model: VAE, results: Mapping[str, Any]) -> dict[s
 
 def _beta(run: Run) -> float | None:
     """The weight of the KL in the loss; None for an objective that does not weigh it as a whole."""
-    path = run.path / HISTORY
-    with path.open(encoding="utf-8") as file:
-        weighs = "beta_kl" in file.readline().strip().split(",")
-    if weighs:
+    if "beta_kl" in run.history:
         return float(run.recipe.objective["beta"])
     return 1.0 if run.recipe.objective["name"] == "elbo" else None
 

@@ -1,21 +1,29 @@
 """The images of a recipe or a run, and the verbs of ``vaelab data``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaelab import recipe as recipes
-from vaelab.data.images import Binarize, Images, binarize, split_off
+from vaelab.data.cache import select_earlier
+from vaelab.data.images import Binarize, Images, OtherImages, binarize, split_off
+from vaelab.data.packs import set_aside, verify_pack
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog
-from vaelab.system.device import derive_seed
+from vaelab.system.device import derive_seed, say
+from vaelab.system.files import DamagedFile, check_file
 
-UNSHAPING = ("strict", "max_pixels")
-"""Options of data sets that decide which pictures are used, not what they look like."""
+AS_EVER = {"range": "full", "pages": "first"}
+"""Values that protocols do not mention, since numbers were measured before these options were there."""
+NO_PROTOCOL = ("strict", "max_pixels", "train", "valid", "test")
+"""Options of a data set that do not change how an image looks; the split is told by its name."""
+Selections = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class DataOfRun:
     binarize: Binarize
     data: dict[str, Any]
     """The data set's name and the options that shape its images, such as the crop."""
+    selections: Selections = field(default_factory=dict)
+    """Split → what ``reload`` of the data set needs to find the same images again."""
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -38,9 +48,14 @@ class DataOfRun:
 
 def validation_split(recipe: Recipe) -> str:
     """What a recipe validates on: images set aside from train, else the published valid split, else test."""
-    if recipe.data["valid"]:
-        return f"{recipe.data['valid']} images set aside from train"
+    if num_set_aside(recipe):
+        return f"{num_set_aside(recipe)} images set aside from train"
     return "valid" if "valid" in catalog.load("datasets", recipe.data["name"]).ABOUT.splits else "test"
+
+
+def num_set_aside(recipe: Recipe) -> int:
+    """How many training images are set aside to validate on; 0 if ``data.valid`` names a folder or nothing."""
+    return recipe.data["valid"] if isinstance(recipe.data["valid"], int) else 0
 
 
 def published_facts(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
@@ -51,36 +66,112 @@ def published_facts(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int
     return (shape, counts) if shape is not None and counts else None
 
 
-def load_data(recipe: Recipe, data_dir: Path | None) -> DataOfRun:
-    """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once."""
+def load_data(
+    recipe: Recipe, data_dir: Path | None, selections: Selections | None = None, *, verify: bool = False
+) -> DataOfRun:
+    """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once.
+
+    ``selections``: those of an earlier call, whose images are wanted again; OtherImages if they cannot be found. With
+    ``verify`` every pack is read to its end and compared with its checksums, and a damaged one is made again.
+    """
+    if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
+        check_file(data_dir)
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
-    train: Images = module.load(data_dir, "train", **options)
-    if recipe.data["valid"]:
-        train, valid = split_off(train, recipe.data["valid"])
+
+    def load_split(name: str) -> Images:
+        images: Images = (
+            module.reload(data_dir, name, selections, **options)
+            if selections
+            else module.load(data_dir, name, **options)
+        )
+        return images
+
+    def load(name: str) -> Images:
+        images = load_split(name)
+        return verified(images, lambda: load_split(name)) if verify else images
+
+    train = load("train")
+    loaded = {"train": train}
+    if aside := num_set_aside(recipe):
+        train, valid = split_off(train, aside)
     else:
-        valid = module.load(data_dir, split, **options)
-        train = replace(train, notes=tuple(dict.fromkeys((*train.notes, *valid.notes))))
-    shaping = {**options, **train.resolved}
-    data = {"data": recipe.data["name"], **{key: value for key, value in shaping.items() if key not in UNSHAPING}}
-    return DataOfRun(train if mode == "dynamic" else binarize(train, mode), binarize(valid, mode), split, mode, data)
+        loaded[split] = valid = load(split)
+        notes, warnings = (
+            dict.fromkeys((*a, *b)) for a, b in ((train.notes, valid.notes), (train.warnings, valid.warnings))
+        )
+        train = replace(train, notes=tuple(notes), warnings=tuple(warnings))
+    shaping = {k: v for k, v in {**options, **train.resolved}.items() if k not in NO_PROTOCOL and AS_EVER.get(k) != v}
+    return DataOfRun(
+        train=train if mode == "dynamic" else binarize(train, mode),
+        valid=binarize(valid, mode),
+        valid_split=valid.split_name or split,
+        binarize=mode,
+        data={"data": recipe.data["name"], **shaping},
+        selections={name: images.selection for name, images in loaded.items() if images.selection},
+    )
 
 
-def data_of(run: Run, data: str | Path | None) -> DataOfRun:
-    """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then."""
+def verified(images: Images, load: Callable[[], Images]) -> Images:
+    """``images``, once the pack that they lie in is verified; a damaged one is made again by ``load``, with a note.
+
+    DamagedFile if it cannot be made again; then the damaged pack stays where it was.
+    """
+    if images.pack is None:
+        return images
+    folder = images.pack
+    try:
+        verify_pack(folder)
+        return images
+    except FileNotFoundError:  # another process is making it again
+        return verified(load(), load)
+    except DamagedFile as error:
+        damage = error
+    del images
+    aside = set_aside(folder)
+    try:
+        again = load()
+    except (OSError, ValueError) as error:
+        if aside is not None:
+            aside.replace(folder)
+        remedy = "bring the pictures back to where they lay, or remove the pack"
+        raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+    return replace(again, notes=(*again.notes, f"{damage.path} was damaged: {damage.reason}; the pack was made again"))
+
+
+def data_of(run: Run, data: str | Path | None, tell: Callable[[str], None] = say, *, verify: bool = False) -> DataOfRun:
+    """The images that ``run`` was trained and validated on, from ``data`` or from where they lay then.
+
+    Pictures that were added since are left out, and those that are gone come from the cache; ``tell`` gets a sentence
+    that says so. ``verify``: as in ``load_data``. ValueError if the images of the run cannot be found.
+    """
     place = Path(data) if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
-    if place is not None and not place.exists():
+    selections = run.selections
+    if place is not None and not place.exists() and (data or not selections):
         raise FileNotFoundError(
             f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
         )
-    images = load_data(run.recipe, place)
-    wanted = run.machine.get("data_sha256")
-    if wanted and images.train.fingerprint() != wanted:
-        source = images.train.source
-        raise ValueError(
-            f"the images in {source} are not those that {run.path} was trained on: name these with --data, or train "
-            "into another --run"
+    try:
+        images: DataOfRun | None = load_data(run.recipe, place, selections, verify=verify)
+        assert images is not None
+        reason = (
+            f"the images in {images.train.source} are not those that {run.path} was trained on; name those with --data"
         )
+    except OtherImages as error:
+        images, reason = None, f"{run.path}: {error}"
+        if data:  # the same pictures under other names will do
+            with suppress(ValueError, OSError):
+                images = load_data(run.recipe, place, verify=verify)
+    wanted = run.machine.get("data_sha256")
+    if images is not None and wanted and images.train.fingerprint() != wanted:
+        earlier = select_earlier(images.train, wanted)
+        images = None if earlier is None else replace(images, train=earlier)
+    if images is None:
+        raise ValueError(f"{reason}, or train into another --run")
+    for sentence in images.train.warnings if selections else ():
+        tell(sentence)
     return images
 
 
@@ -146,6 +237,8 @@ def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        check_file(path)
     found = _found_at(path)
     if not found:
         known = ", ".join(
@@ -176,6 +269,20 @@ def _found_at(path: Path) -> dict[str, Path]:
     return found[True] or found[False]
 
 
+def describe_data(path: Path, set: Mapping[str, Any] | None = None) -> tuple[list[str], list[str]]:
+    """Sentences and warnings about the splits and classes that a training would find at ``path``.
+
+    Both are empty for a published data set. ``set``: options of the data set by dotted key, such as data.test.
+    """
+    found = _found_at(path)
+    module = catalog.load("datasets", next(iter(found), "folder"))
+    if not hasattr(module, "describe_layout"):
+        return [], []
+    recipe = recipes.validate(recipes.merge({"data": {"name": next(iter(found), "folder")}}, set or {}), "check")
+    described: tuple[list[str], list[str]] = module.describe_layout(path, **recipes.load_options(recipe))
+    return described
+
+
 def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> DataOfRun:
     """The images at ``path`` as a training would load them, packed in the cache for it.
 
@@ -183,11 +290,13 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        check_file(path)
     chosen = name or next(iter(_found_at(path)), "folder")
     table: dict[str, Any] = {"name": chosen}
     if catalog.load("datasets", chosen).ABOUT.splits.keys() == {"train"}:
         table["valid"] = 1  # nothing else to load beside it
-    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path)
+    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path, verify=True)
 
 
 def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:

@@ -114,7 +114,8 @@ def load_with_images(
         return model, Given(_conditioned(model, own, condition), names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
     valid = _conditioned(model, held_out.valid, condition)
-    return model, Given(valid, Numbered(held_out.valid_split, len(valid)), valid.source)
+    names = Numbered(held_out.valid_split, len(valid)) if valid.names is None else valid.names
+    return model, Given(valid, names, valid.source)
 
 
 def _conditioned(model: VAE, images: Images, condition: Any) -> Images:

@@ -184,7 +184,7 @@ def encode(
     condition: Any = None,
     warn: Warn = warn_in_python,
 ) -> Path:
-    """Posterior means and log-variances of images to .parquet, .csv or .npz, with names and labels where known.
+    """Posterior means and log-variances of images to .parquet, .csv or .npz, with names, labels and classes if known.
 
     Any number of images: two chunks of them and a group of rows are in memory. Pictures that cannot be read have no
     row, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. Under ``torchrun``
@@ -197,7 +197,8 @@ def encode(
     model, given = load_with_images(run_path, images, data, strict=strict, condition=condition)
     own = resolve_device(device)
     model.to(own)
-    rows = Rows(given.names, given.images.labels, model.spec.latent_dim)
+    class_names = given.images.label_names if given.images.has_class_names else ()
+    rows = Rows(given.names, given.images.labels, model.spec.latent_dim, class_names)
     spans = chunk_spans(len(given), model.spec.image_shape)
     with disable_tf32(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process

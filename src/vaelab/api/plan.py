@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vaelab import recipe as recipes
-from vaelab.api.data import load_data, published_facts, validation_split
+from vaelab.api.data import load_data, num_set_aside, published_facts, validation_split
 from vaelab.build import beta_equivalents, build
 from vaelab.recipe import Recipe
 from vaelab.run import Run
@@ -79,7 +79,7 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
     published = published_facts(recipe)
     if published is not None and data_dir is None and module.ABOUT.files and module.find(None) is None:
         shape, counts = published
-        aside = recipe.data["valid"]
+        aside = num_set_aside(recipe)
         if aside:
             return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
         if validation_split(recipe) in counts:

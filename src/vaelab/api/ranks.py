@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Plan:
     """Its kind: of several on a host each process takes its own."""
     precision: Precision
     threads: int
+    selections: Mapping[str, Mapping[str, Any]]
+    """What finds the first's pictures again."""
 
 
 def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Batches]:
@@ -56,13 +59,14 @@ def restore(state: State, step: int, tensors: Mapping[str, Tensor]) -> None:
         state.restore(step, ranks().broadcast_tensors(tensors))
 
 
-def follow(recipe: Recipe, data: Path | None) -> None:
+def follow(data: Path | None) -> None:
     """Train as another process than the first: the same steps, and nothing is written."""
     with joined() as together:
         plan: Plan | None = together.broadcast(None)
         if plan is None:
             return
-        images = load_data(recipe, data or (Path(plan.place) if plan.place else None))
+        place = data or (Path(plan.place) if plan.place else None)
+        images = load_data(plan.recipe, place, plan.selections, verify=True)
         if (images.train.fingerprint(), images.valid.fingerprint()) != (plan.data_sha256, plan.valid_sha256):
             source = images.train.source
             raise ValueError(

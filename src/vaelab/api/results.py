@@ -1,5 +1,6 @@
 """What comes after training: load a model, draw its figures, measure it, write its report."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from vaelab.evaluation.classifier import extractor_of
 from vaelab.exporters.report import write_report
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
-from vaelab.run import FINDINGS, REPORT, Run
+from vaelab.run import FINDINGS, HISTORY, MODEL, REPORT, VALIDATION, OtherRecipe, Run
+from vaelab.run.records import REMEDIES, ModelFacts
 from vaelab.system import registry as catalog
 from vaelab.system.device import generator, progress
-from vaelab.system.files import load_tensors
+from vaelab.system.failures import OnFailure, describe_error, is_of_system
+from vaelab.system.files import DamagedFile, check_file, check_shape, load_tensors
 
 MODEL_FORMAT = 2
 CONDITION_ROWS = "condition_rows"
@@ -36,18 +39,30 @@ def load(path: str | Path) -> VAE:
 
 
 def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
-    """A model, and how pictures of any size come to its own (None: the data set does not say)."""
+    """A model, and how pictures of any size come to its own (None: the data set does not say).
+
+    Raises DamagedFile for a file that is not whole, OtherRecipe if a run holds the model of another one.
+    """
     path = Path(path)
-    file = path if path.is_file() else Run.open(path).model_path
-    tensors, facts = load_tensors(file)
+    if path.exists() and not path.is_dir():
+        check_file(path)
+    run = None if path.is_file() else Run.open(path)
+    file = path if run is None else run.model_path
+    remedy = "" if run is None else REMEDIES[MODEL]
+    tensors, facts = load_tensors(file, remedy=remedy)
     if facts.get("format") != MODEL_FORMAT:
         raise ValueError(f"{file}: not a vaelab model, or one of another version (format {facts.get('format')})")
-    recipe = recipes.validate(_mapping(facts["recipe"]), str(facts["name"]))
-    channels, height, width = (int(str(side)) for side in _sequence(facts["image_shape"]))
-    names = tuple(map(str, _sequence(facts["condition_names"])))
-    vae, _ = build(recipe, (channels, height, width), int(str(facts["num_images"])), names)
-    vae.condition_rows = tensors.pop(CONDITION_ROWS)
-    vae.load_state_dict(tensors)
+    told = check_shape(file, facts, ModelFacts, remedy)
+    if run is not None and (reason := run.find_mismatch(facts)):
+        raise OtherRecipe(f"{file} does not belong to this run: {reason}; {remedy}")
+    recipe = recipes.validate(told.recipe, told.name)
+    channels, height, width = told.image_shape
+    vae, _ = build(recipe, (channels, height, width), told.num_images, tuple(told.condition_names))
+    try:
+        vae.condition_rows = tensors.pop(CONDITION_ROWS)
+        vae.load_state_dict(tensors)
+    except (KeyError, RuntimeError):
+        raise DamagedFile(file, "its weights do not fit the recipe in it", remedy) from None
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = catalog.load("datasets", recipe.data["name"])
     frame = getattr(module, "framing", None)
@@ -55,29 +70,32 @@ def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
     return vae.eval(), framing
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    assert isinstance(value, Mapping)
-    return value
+def draw_figures(
+    run: Run, model: VAE, images: DataOfRun, on_failure: OnFailure, names: Sequence[str] | None = None
+) -> list[str]:
+    """Draw figures (default: all of one run that have a meaning here) into the run; the names drawn.
 
-
-def _sequence(value: object) -> Sequence[object]:
-    assert isinstance(value, Sequence)
-    return value
-
-
-def draw_figures(run: Run, model: VAE, images: DataOfRun, names: Sequence[str] | None = None) -> list[str]:
-    """Draw figures (default: all of one run that have a meaning here) into the run; the names drawn."""
+    ``on_failure`` is told of a figure that fails; the others are drawn.
+    """
     from vaelab.figures import render  # Matplotlib takes a quarter of a second, which a first step need not wait for
 
     modules = {name: catalog.load("figures", name) for name in (names or _figures_of_one_run())}
     drawn = []
     with progress("drawing", len(modules)) as bar:
         for name, module in modules.items():
-            arrays = _arrays(run, model, images, name, module)
-            if arrays is not None:
-                words = {"Title": module.TITLE, "Description": module.caption(arrays)}
-                run.write_figure(name, render(module.draw(arrays), words))
-                drawn.append(name)
+            try:
+                arrays = _arrays(run, model, images, name, module)
+                if arrays is not None:
+                    words = {"Title": module.TITLE, "Description": module.caption(arrays)}
+                    picture = render(module.draw(arrays), words)
+            except Exception as error:
+                if is_of_system(error):
+                    raise
+                on_failure(name, error)
+            else:
+                if arrays is not None:
+                    run.write_figure(name, picture)
+                    drawn.append(name)
             bar.advance(1)
     return drawn
 
@@ -90,7 +108,8 @@ def _figures_of_one_run() -> list[str]:
 
 def _arrays(run: Run, model: VAE, images: DataOfRun, name: str, module: Any) -> dict[str, Any] | None:
     if hasattr(module, "collect"):
-        collected: dict[str, Any] | None = module.collect(run.history, run.validation)
+        history = run.history
+        collected: dict[str, Any] | None = module.collect(history, run.validation) if history else None
         return collected
     seed = run.recipe.training.seed
     chosen = binarize(images.train, images.binarize) if module.SPLIT == "train" else images.valid
@@ -98,10 +117,11 @@ def _arrays(run: Run, model: VAE, images: DataOfRun, name: str, module: Any) -> 
     return computed
 
 
-def update_report(run: Run, model: VAE) -> None:
-    """Write the report of ``run`` from what lies in its directory."""
+def update_report(run: Run, model: VAE, finished: str | None = None) -> list[str]:
+    """Write the report of ``run`` from what lies in its directory; a sentence for each file that cannot be read."""
     order = {name: getattr(catalog.load("figures", name), "ORDER", 99) for name in catalog.names("figures")}
-    write_report(run, sorted(order, key=lambda name: (order[name], name)), describe_model(run.recipe, model))
+    shown = sorted(order, key=lambda name: (order[name], name))
+    return write_report(run, shown, describe_model(run.recipe, model), finished)
 
 
 def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
@@ -121,24 +141,80 @@ def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
     return lines
 
 
-def figures(run_path: str | Path, *, data: str | Path | None = None, names: Sequence[str] | None = None) -> list[Path]:
-    """Draw the figures of a run again and update its report; the files drawn."""
+class SomeFailed(RuntimeError):
+    """Some of several pieces of work failed; the others are done. ``reasons``: name → why."""
+
+    def __init__(self, what: str, reasons: Mapping[str, str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+        self.reasons = dict(reasons)
+
+
+class _Failures:
+    """Collects what fails while the rest goes on."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def __call__(self, name: str, error: Exception) -> None:
+        self.reasons[name] = describe_error(error)
+
+    def raise_any(self, what: str) -> None:
+        """SomeFailed if anything failed."""
+        if self.reasons:
+            raise SomeFailed(what, self.reasons)
+
+
+def is_writable(run_path: str | Path) -> bool:
+    """Whether results can be written into a run."""
+    return Run.open(run_path).is_writable
+
+
+def open_run(run_path: str | Path, out: str | Path | None) -> Run:
+    """A run whose results go to ``out`` (None: into the run), where they can be written.
+
+    Raises PermissionError if they cannot, before anything is measured.
+    """
+    run = Run.open(run_path)
+    if out is not None and Path(out).resolve() != run.path.resolve():
+        run = Run.open(run_path, results=out)
+    run.check_writable()
+    return run
+
+
+def figures(
+    run_path: str | Path,
+    *,
+    data: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    out: str | Path | None = None,
+) -> list[Path]:
+    """Draw the figures of a run again and update its report; the files drawn.
+
+    ``out``: a directory for them and the report instead of the run's. Raises SomeFailed after the others are drawn.
+    """
     run = Run.open(run_path)
     valid = _figures_of_one_run()
     for name in names or ():
         if name not in valid:
             raise catalog.unknown("figure of a run", name, valid)
-    model = load(run.path)
-    drawn = draw_figures(run, model, data_of(run, data), names)
+    model, images = load(run.path), data_of(run, data)
+    run, failures = open_run(run_path, out), _Failures()
+    drawn = draw_figures(run, model, images, failures, names)
     update_report(run, model)
+    failures.raise_any("figures that could not be drawn")
     return [run.figures[name] for name in drawn]
 
 
-def report(run_path: str | Path) -> Path:
-    """Write the report of a run again from what lies in its directory."""
-    run = Run.open(run_path)
-    update_report(run, load(run.path))
-    return run.path / REPORT
+def report(run_path: str | Path, *, out: str | Path | None = None) -> Path:
+    """Write the report of a run again from what lies in its directory, or in ``out``, which then receives it.
+
+    A file that cannot be read is left out; the report and a UserWarning say so.
+    """
+    model = load(Run.open(run_path).path)
+    run = open_run(run_path, out)
+    for problem in update_report(run, model):
+        warnings.warn(problem, stacklevel=2)
+    return run.results / REPORT
 
 
 def evaluate(
@@ -147,48 +223,69 @@ def evaluate(
     data: str | Path | None = None,
     metrics: Sequence[str] | None = None,
     set: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    store: bool = True,
 ) -> dict[str, Any]:
     """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol.
 
-    ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}.
+    ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}. ``out``: a directory for evaluation.json
+    and the report instead of the run's. ``store``: False writes nothing at all. Raises SomeFailed after the other
+    metrics are measured and kept.
     """
     run = Run.open(run_path)
     _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
     chosen = tuple(metrics) if metrics else evaluation.usual()
     options = evaluation.parse_options(set or {}, chosen)
     learns = [name for name in chosen if evaluation.learns(name)]
-    model, images = load(run.path), data_of(run, data)
+    model = load(run.path)
+    run, failures = open_run(run_path, out) if store else run, _Failures()
+    images = data_of(run, data)
     train = binarize(images.train, images.binarize) if learns else None
     extractor = extractor_of(train, model.device) if train is not None and any(map(evaluation.looks, chosen)) else None
-    results = evaluation.evaluate(run, model, images.valid, images.protocol, chosen, train, extractor, options)
-    update_report(run, model)
+    results = evaluation.evaluate(
+        run, model, images.valid, images.protocol, chosen, train, extractor, options, failures, store
+    )
+    if store:
+        update_report(run, model)
+    failures.raise_any("metrics that could not be measured")
     return results
 
 
-def diagnose(run_path: str | Path, *, data: str | Path | None = None) -> list[doctor.Finding]:
-    """What looks wrong with a run, problems first; kept in doctor.json and shown in the report."""
-    run = Run.open(run_path)
-    model = load(run.path)
-    found = examine(run, model, data_of(run, data).valid)
+def diagnose(
+    run_path: str | Path, *, data: str | Path | None = None, out: str | Path | None = None
+) -> list[doctor.Finding]:
+    """What looks wrong with a run, problems first; kept in doctor.json and shown in the report.
+
+    ``out``: a directory for both instead of the run's. Raises SomeFailed after the other checks are kept.
+    """
+    model = load(Run.open(run_path).path)
+    run, failures = open_run(run_path, out), _Failures()
+    found = examine(run, model, data_of(run, data).valid, failures)
     update_report(run, model)
+    failures.raise_any("checks that failed")
     return found
 
 
-def examine(run: Run, model: VAE, held_out: Images) -> list[doctor.Finding]:
-    """The doctor's findings on a trained run and its held-out images, written to doctor.json."""
+def examine(run: Run, model: VAE, held_out: Images, on_failure: OnFailure) -> list[doctor.Finding]:
+    """The doctor's findings on a trained run and its held-out images, written to doctor.json.
+
+    ``on_failure`` is told of a check that fails; the others go on.
+    """
     some = np.unique(np.linspace(0, len(held_out) - 1, LOOKED_AT).round().astype(np.int64))
     looked_at = held_out.take(some)
     originals = to_float(as_tensor(looked_at.pixels[:]))
+    damage = [error for error in run.find_damage() if error.path.name != FINDINGS]
+    damaged = {error.path.name for error in damage}
     evidence = doctor.Evidence(
         recipe=run.recipe,
         spec=model.spec,
-        history=run.history,
-        validation=run.validation,
+        history={} if HISTORY in damaged else run.history,
+        validation={} if VALIDATION in damaged else run.validation,
         codes=evaluation.codes_of(run, model, held_out),
         originals=originals.numpy(),
         reconstructions=model.reconstruct(looked_at),
     )
-    findings = doctor.examine(evidence)
+    findings = doctor.sort_findings([*doctor.find_damage(damage), *doctor.examine(evidence, on_failure)])
     run.write_json(FINDINGS, {"findings": [vars(finding) for finding in findings]})
     return findings
 

@@ -119,7 +119,10 @@ def score(
     order = np.argsort(scores.elbo, kind="stable")
     columns: dict[str, NDArray[Any] | list[str]] = {"image": [given.names[row] for row in rows[order].tolist()]}
     if given.images.labels is not None:
-        columns["label"] = given.images.labels[rows[order]]
+        labels = given.images.labels[rows[order]]
+        columns["label"] = labels
+        if given.images.has_class_names:
+            columns["class"] = [given.images.label_name(label) for label in labels.tolist()]
     write_columns(table, {**columns, **{name: values[order] for name, values in vars(scores).items()}})
     write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
     apart = None if others is None else separations(others.unusualness, scores.unusualness)

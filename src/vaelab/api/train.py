@@ -21,8 +21,8 @@ from vaelab.data.loader import Batches
 from vaelab.evaluation import evaluate as evaluation
 from vaelab.models.likelihoods import Calibrated
 from vaelab.models.vae import VAE
-from vaelab.recipe import Recipe
-from vaelab.run import HISTORY, MACHINE, MODEL, TIMING, VALIDATION, Run
+from vaelab.recipe import Recipe, Training
+from vaelab.run import EVALUATION, FINDINGS, HISTORY, MACHINE, MODEL, REPORT, TIMING, VALIDATION, OtherRecipe, Run
 from vaelab.system.device import (
     Interrupted,
     describe_machine,
@@ -33,7 +33,8 @@ from vaelab.system.device import (
     stop_signals,
 )
 from vaelab.system.distributed import joined, launched, ranks
-from vaelab.system.files import save_tensors
+from vaelab.system.failures import describe_error
+from vaelab.system.files import DamagedFile
 from vaelab.training import loop as training
 from vaelab.training.state import State
 
@@ -102,11 +103,11 @@ def train(
     recipe = recipes.load(name, overrides)
     target = Run(run or run_directory(recipe.name, overrides))
     if not launched().is_first:
-        follow(recipe, Path(data) if data else None)
+        follow(Path(data) if data else None)
         return target
     if target.exists:
         target.check_same(recipe)
-        if target.is_finished:
+        if target.is_finished and not _find_wrong_model(target):
             _check_place(target, data)
             with joined() as together:
                 together.broadcast(None)
@@ -114,10 +115,22 @@ def train(
             return target
     target.check_free()
     with target.locked():
-        typed = command(name, overrides, data, run, device)
-        _train_locked(target, recipe, Path(data) if data else None, device, typed, watch)
+        if _lacks_report_alone(target):  # which needs no images
+            with joined() as together:
+                together.broadcast(None)
+            for problem in update_report(target, load(target.path)):
+                watch(Note(problem, warning=True))
+        else:
+            typed = command(name, overrides, data, run, device)
+            _train_locked(target, recipe, Path(data) if data else None, device, typed, watch)
     watch(Finished(target))
     return target
+
+
+def _lacks_report_alone(target: Run) -> bool:
+    if not target.is_trained or "finished" not in target.machine or target.missing != [REPORT]:
+        return False
+    return not _find_wrong_model(target)
 
 
 def _check_place(target: Run, data: str | Path | None) -> None:
@@ -128,7 +141,8 @@ def _check_place(target: Run, data: str | Path | None) -> None:
 
 def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
-    images = data_of(target, data) if resumed else load_data(recipe, data)
+    changes: list[str] = []
+    images = data_of(target, data, changes.append, verify=True) if resumed else load_data(recipe, data, verify=True)
     recipe = settle(recipe, images, target)
     device = resolve_device(device_name if device_name != "auto" else device_before(target))
     threads = threads_of(recipe, target)
@@ -138,6 +152,8 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         target.log(f"{'warning: ' if warning else ''}{text}")
         watch(Note(text, warning))
 
+    for sentence in changes:
+        tell(sentence, warning=True)
     with deterministic(device, precision, threads):
         place = data or Path(images.train.source)
         machine = {
@@ -151,10 +167,16 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
             "data": images.train.source,
             "data_sha256": images.train.fingerprint(),
             "validated_on": images.valid_split,
-            "notes": _notes(images),
+            "notes": [note for note in _notes(images) if note not in changes],
         }
         if not resumed:
-            target.begin(recipe, machine)
+            target.begin(recipe, machine, images.selections)
+        elif not target.machine:
+            tell(f"{target.path / MACHINE} is missing: data, threads and precision are those of now", warning=True)
+            target.write_json(MACHINE, machine)
+        if wrong := target.is_trained and _find_wrong_model(target):
+            target.write_json(MACHINE, {key: value for key, value in target.machine.items() if key != "finished"})
+            tell(f"{wrong}. It is set aside as {target.set_aside(MODEL).name}", warning=True)
         with joined() as together:
             if target.is_trained:
                 together.broadcast(None)
@@ -165,13 +187,50 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
                 target.log(about)
                 _train_to_end(target, recipe, images, device, machine, tell, watch)
     with deterministic(device, "fp32", threads):
-        model = load(target.path)
-        model.to(device)
-        evaluation.evaluate(target, model, images.valid, images.protocol)
-        draw_figures(target, model, images)
-        examine(target, model, images.valid)
-        target.write_json(MACHINE, {**target.machine, "data_dir": machine["data_dir"], "finished": now()})
-        update_report(target, model)
+        _complete(target, images, device, str(place.resolve()) if place.exists() else None, tell)
+
+
+def _find_wrong_model(target: Run) -> str | None:
+    """What is wrong with the trained weights of a run: damaged, or those of another run; None if nothing is."""
+    try:
+        load(target.path)
+    except (DamagedFile, OtherRecipe) as error:
+        return str(error)
+    return None
+
+
+def _complete(
+    target: Run, images: DataOfRun, device: torch.device, data_dir: str | None, tell: Callable[..., None]
+) -> None:
+    """Evaluate, draw, examine and report what is not there yet, and then mark the run as finished.
+
+    A metric, a figure or a check that fails is told and skipped. A file that is damaged is set aside and made again.
+    """
+    for name in (error.path.name for error in target.find_damage() if error.path.name in (EVALUATION, FINDINGS)):
+        tell(f"{target.path / name} is damaged: it is set aside as {target.set_aside(name).name}", warning=True)
+    model = load(target.path)
+    model.to(device)
+
+    def failed(kind: str) -> Callable[[str, Exception], None]:
+        return lambda name, error: tell(f"{kind} {name} is left out: {describe_error(error)}", warning=True)
+
+    was_finished = "finished" in target.machine
+    evaluation.evaluate(target, model, images.valid, images.protocol, on_failure=failed("metric"))
+    if EVALUATION in target.missing:
+        target.write_json(EVALUATION, {})  # every metric failed
+    drawn = target.machine.get("figures", [])
+    if was_finished:
+        lost = [name for name in drawn if not target.figures.get(name)]
+        if lost:
+            draw_figures(target, model, images, failed("figure"), lost)
+    else:
+        drawn = draw_figures(target, model, images, failed("figure"))
+    examine(target, model, images.valid, failed("check"))
+    finished = now()
+    for problem in update_report(target, model, finished):
+        tell(problem, warning=True)
+    machine = {**target.machine, "data_dir": data_dir, "figures": list(drawn), "finished": finished}
+    target.write_json(MACHINE, machine)
 
 
 def _train_to_end(
@@ -192,19 +251,26 @@ def _train_to_end(
         device.type,
         machine["precision"],
         machine["threads"],
+        images.selections,
     )
     ranks().broadcast(plan)
     state, batches = prepare(plan, images.train, device)
     vae = state.vae
-    step, tensors, notes = target.load_checkpoint()
-    for note in notes:
+    total = settings.num_steps(len(images.train))
+    validated = _validated_steps(settings, total)
+
+    def refuse(step: int, facts: Mapping[str, object], tensors: Mapping[str, torch.Tensor]) -> str | None:
+        return target.find_mismatch(facts) or ("it is past the end" if step > total else state.find_misfit(tensors))
+
+    step, tensors, notes = target.load_checkpoint(validated, refuse, settings.checkpoint_every)
+    for note in [*notes, *target.mend_tables(step, validated)]:
         tell(note, warning=True)
     restore(state, step, tensors)
-    target.cut(step)
-    total = settings.num_steps(len(images.train))
+    if any(text.startswith(training.COLLAPSE) for text in target.warnings):
+        state.warned.add(training.COLLAPSE)
     watch(Started(target, recipe, step, total, len(images.train), batches.steps_per_epoch, vae.num_parameters, machine))
     for note in machine["notes"]:
-        tell(note)
+        tell(note, warning=note in images.train.warnings)
     if step:
         tell(f"goes on after step {step} of {total}")
     else:
@@ -212,6 +278,7 @@ def _train_to_end(
     _warn_of_recipe(recipe, vae, images.train, total, tell)
     _check_space(target, sum(vae.num_parameters.values()))
     timing = target.table(TIMING)
+    identity = {"recipe": {"title": recipe.title, **recipe.sections()}, "data_sha256": machine["data_sha256"]}
     with stop_signals() as stop:
         ticks = training.train(
             state,
@@ -225,9 +292,12 @@ def _train_to_end(
         )
         try:
             for tick in ticks:
-                _store(target, tick, batches, state)
+                _store(target, tick, batches, state, identity)
                 for warning in tick.warnings:
                     tell(warning, warning=True)
+                for text in tick.withdrawn:
+                    target.log(f"withdrawn: {text}")
+                    watch(Note(text))
                 watch(tick)
                 if tick.stopped:
                     stopped = f"stopped at step {tick.step} of {total} and saved; the same command goes on from here"
@@ -242,17 +312,26 @@ def _train_to_end(
             batches.close()
     if isinstance(vae.likelihood, Calibrated):  # here a person may interrupt: the same command does it again
         vae.calibrate_likelihood(binarize(images.train, images.binarize), generator(settings.seed, "likelihood"))
+    for note in target.mend_tables(total, validated):
+        tell(note, warning=True)
     facts = {
+        **identity,
         "format": MODEL_FORMAT,
-        "recipe": {"title": recipe.title, **recipe.sections()},
         "name": recipe.name,
         "image_shape": list(images.train.image_shape),
         "num_images": len(images.train),
         "condition_names": list(vae.spec.condition_names),
         "step": state.step,
     }
-    save_tensors(target.path / MODEL, {**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, facts)
+    target.save_model({**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, facts)
     target.log(f"trained {total} steps")
+
+
+def _validated_steps(settings: Training, total: int) -> list[int]:
+    """The steps after which the training loop validates."""
+    every = settings.validate_every
+    assert every != "auto", "settle the recipe first"
+    return sorted({*range(every, total + 1, every), total}) if every else []
 
 
 def _check_space(target: Run, num_parameters: int) -> None:
@@ -281,8 +360,9 @@ def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: C
         )
 
 
-def _store(target: Run, tick: training.Tick, batches: Batches, state: State) -> None:
+def _store(target: Run, tick: training.Tick, batches: Batches, state: State, identity: Mapping[str, object]) -> None:
     """Everything that a tick brings onto the disk, the checkpoint last."""
+    target.check_there()
     count = len(tick.terms["loss"])
     columns = list(tick.terms)
     rows = []
@@ -300,11 +380,11 @@ def _store(target: Run, tick: training.Tick, batches: Batches, state: State) -> 
         shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
         target.log(f"step {tick.step}, epoch {tick.epoch}, held-out images: {shown}")
     if tick.checkpoint_due:
-        target.save_checkpoint(tick.step, state.tensors())
+        target.save_checkpoint(tick.step, state.tensors(), identity)
 
 
 def _notes(images: DataOfRun) -> list[str]:
-    notes = [*images.train.notes]
-    if images.valid_split == "test":
+    notes = [*images.train.notes, *images.train.warnings]
+    if images.valid_split == "test" and not images.selections:
         notes.append("validated on the test split: nothing was selected by it")
     return notes

@@ -14,6 +14,7 @@ from vaelab.api.plan import command
 from vaelab.api.train import Event, Note, train
 from vaelab.run import Run, RunInUse
 from vaelab.system.device import Interrupted
+from vaelab.system.failures import describe_error
 
 WAIT_SECONDS = 0.1
 """Between two looks at processes that train."""
@@ -91,8 +92,8 @@ class _Here:
         """Do all of it."""
         try:
             train(self._name, job.overrides, data=self._data, run=job.run.path, device=self._device, watch=self._watch)
-        except (ValueError, OSError, RuntimeError) as error:
-            self._ended.append((job, "failed", str(error)))
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            self._ended.append((job, "failed", describe_error(error)))
         else:
             self._ended.append((job, "trained", ""))
 

@@ -1,10 +1,13 @@
 """The command line: parses, calls the lab, explains errors. It and view.py are the only places that print."""
 
 import errno
+import os
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,12 +21,8 @@ __all__ = ["app", "data_app", "main"]
 for part in ("runs", "results", "comparisons", "outputs", "explore", "exports", "data"):
     import_module(f"vaelab.cli.{part}")
 
-ADVICE = {
-    errno.ENOSPC: "free some space, then the same command begins again or goes on",
-    errno.EROFS: "choose another place with --run or --out",
-    errno.EACCES: "choose another place with --run or --out",
-}
-"""What to do about what the system refuses."""
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system says where something may not be written or read."""
 
 
 def _show_version(wanted: bool) -> bool:
@@ -54,7 +53,7 @@ def main() -> NoReturn:
         if code == INTERRUPTED:  # what typer makes of a Ctrl-C outside of training
             complain("interrupted; the same command begins again or goes on")
     except Exception as error:
-        code = _explain(error, debug)
+        code = _explain(error, debug, arguments)
     if lost := streams.failure():
         complain(f"standard output could not be written to its end ({lost})")
         code = code or FAILED
@@ -66,8 +65,10 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _explain(error: Exception, debug: bool) -> int:
+def _explain(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
     """One clear line for an error, and the exit code that goes with it."""
+    from vaelab.system.failures import describe_error, is_out_of_memory
+
     if debug:
         import traceback
 
@@ -75,10 +76,31 @@ def _explain(error: Exception, debug: bool) -> int:
     if hasattr(error, "format_message"):  # the parser's own errors, of which typer exports no class
         if error.format_message():  # empty where the help has just been shown
             complain(f"{error.format_message()} (see vaelab --help)")
-    elif isinstance(error, OSError) and error.errno in ADVICE:
-        complain(f"{error.filename or 'this disk'}: {error.strerror}; {ADVICE[error.errno]}")
+    elif is_out_of_memory(error):
+        complain(describe_error(error))
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
+        advice = _advise(error, arguments)
+        complain(f"{error.filename}: {error.strerror}{f'; {advice}' if advice else ''}")
     elif isinstance(error, ValueError | OSError | RuntimeError) or hasattr(error, "exit_code"):
         complain(str(error) or type(error).__name__)
     else:
-        complain(f"{type(error).__name__}: {error} (for a traceback: the same command with --debug)")
+        complain(f"{describe_error(error)} (for a traceback: the same command with --debug)")
     return int(getattr(error, "exit_code", FAILED))
+
+
+def _advise(error: OSError, arguments: Sequence[str]) -> str:
+    """What to do about what the system refuses."""
+    from vaelab.system.device import cache_dir
+
+    if error.errno == errno.ENOSPC:
+        return "free some space, then the same command begins again or goes on"
+    if error.errno not in REFUSED:
+        return ""
+    path = Path(os.fsdecode(error.filename))
+    if path.exists() and not os.access(path, os.R_OK):
+        return "this user may not read it"
+    if path.is_relative_to(cache_dir()):
+        return "name another cache with $XDG_CACHE_HOME"
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    option = {"train": "--run", "data": "--to"}.get(verb, "--out")
+    return f"choose another place with {option}"

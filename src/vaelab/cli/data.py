@@ -66,19 +66,28 @@ def data_get(
 @data_app.command("check")
 def data_check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder with the files of a data set.")],
+    overrides: OverridesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find files of a data set that are broken, truncated or not what they should be.
 
-    Exits 1 if there are any. Example: vaelab data check ~/data/mnist
+    For a folder of your own pictures, state the splits and classes that a training would use. Exits 1 if a file is
+    broken. Examples: vaelab data check ~/data/mnist · vaelab data check ~/pictures --set data.test=test/good
     """
     import vaelab
 
     results = vaelab.check_data(path)
+    notes, warnings = vaelab.describe_data(path, overrides_of(overrides))
     if as_json:
         print_json(
             [
-                {"data": name, "folder": folder, "files": [{"file": f, "verdict": v} for f, v in rows]}
+                {
+                    "data": name,
+                    "folder": folder,
+                    "files": [{"file": f, "verdict": v} for f, v in rows],
+                    "notes": notes,
+                    "warnings": warnings,
+                }
                 for name, folder, rows in results
             ]
         )
@@ -87,6 +96,8 @@ def data_check(
             print(f"{name} in {folder}:")
             for file, verdict in rows:
                 print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
+        for note in (*notes, *(f"warning: {warning}" for warning in warnings)):
+            print(f"  {note}")
     if any(not verdict.startswith("ok") for _, _, rows in results for _, verdict in rows):
         raise typer.Exit(FAILED)
 
@@ -110,5 +121,5 @@ def data_pack(
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")
         print(f"{split}: {len(part):,} images, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
-    for note in images.train.notes:
+    for note in (*images.train.notes, *(f"warning: {warning}" for warning in images.train.warnings)):
         print(note)

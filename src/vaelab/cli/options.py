@@ -32,6 +32,12 @@ OutOption = Annotated[
         help="File to write, or a folder: one that exists, or a name that ends in / (default: a free name here).",
     ),
 ]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Directory for the results instead of the run, which may be read-only (default: the run)."
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
 OverridesOption = Annotated[

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vaelab.cli.options import FAILED, DataOption, JsonOption, RunArgument, app, names_of, overrides_of
-from vaelab.cli.terminal import print_json, print_note, show_progress, table
+from vaelab.cli.options import FAILED, DataOption, JsonOption, ResultsOption, RunArgument, app, names_of, overrides_of
+from vaelab.cli.terminal import print_json, print_note, print_python_warnings, show_progress, table
 
 SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
@@ -15,6 +15,7 @@ def figures(
     run: RunArgument,
     only: Annotated[str | None, typer.Option("--only", help="Names, separated by commas (default: all).")] = None,
     data: DataOption = None,
+    out: ResultsOption = None,
 ) -> None:
     """Draw the figures of a run again.
 
@@ -23,19 +24,20 @@ def figures(
     import vaelab
 
     show_progress()
-    for path in vaelab.draw_figures(run, data=data, names=names_of(only)):
+    for path in vaelab.draw_figures(run, data=data, names=names_of(only), out=out):
         print(path)
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, out: ResultsOption = None) -> None:
     """Write the report of a run again: one page, figures and all, to look at or to send.
 
     Example: vaelab report runs/mnist
     """
     import vaelab
 
-    print(vaelab.report(run))
+    with print_python_warnings():
+        print(vaelab.report(run, out=out))
 
 
 @app.command()
@@ -50,9 +52,12 @@ def evaluate(
         typer.Option("--set", metavar="METRIC.KEY=VALUE", help="An option of a metric; as often as you like."),
     ] = None,
     data: DataOption = None,
+    out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run on its held-out images: evaluation.json, a table, the report.
+
+    With --json also a run that cannot be written to: the numbers are printed, and kept nowhere.
 
     Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
@@ -60,7 +65,12 @@ def evaluate(
 
     show_progress()
     asked = names_of(metrics)
-    results = vaelab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides))
+    store = not as_json or out is not None or vaelab.is_writable(run)
+    if not store:
+        print_note(
+            f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
+        )
+    results = vaelab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides), out=out, store=store)
     if absent := [metric for metric in asked or () if metric not in results]:
         print_note(
             f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
@@ -86,7 +96,7 @@ def evaluate(
 
 
 @app.command()
-def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+def doctor(run: RunArgument, data: DataOption = None, out: ResultsOption = None, as_json: JsonOption = False) -> None:
     """Look for what is wrong with a run: what was found, what it means, what to try. The report shows it, too.
 
     Example: vaelab doctor runs/mnist
@@ -94,7 +104,7 @@ def doctor(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fals
     import vaelab
 
     show_progress()
-    findings = vaelab.doctor(run, data=data)
+    findings = vaelab.doctor(run, data=data, out=out)
     if as_json:
         print_json([vars(finding) for finding in findings])
         return

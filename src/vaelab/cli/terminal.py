@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def show_progress() -> None:
         with _bar(console) as bar:
             yield _BarProgress(bar, label, total)
 
-    runtime.show_progress(factory)
+    runtime.show_progress(factory, lambda text: print_note(f"vaelab: {text}"))
 
 
 def print_warnings(event: "vaelab.Event") -> None:
@@ -134,6 +135,16 @@ def print_warnings(event: "vaelab.Event") -> None:
 
     if isinstance(event, vaelab.Note) and event.warning:
         print_warning(event.text)
+
+
+@contextmanager
+def print_python_warnings() -> Iterator[None]:
+    """Within this context a Python warning is a line on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"vaelab: warning: {warning.message}", file=sys.stderr)
 
 
 class TrainingView:

@@ -1,8 +1,11 @@
-"""Packs: pictures decoded once, into one uint8 array on the disk, for every later run.
+"""Packing: pictures decoded once, into one uint8 array on the disk, for every later run.
 
 A pack is a folder in the cache: ``pixels.npy`` (a large one has ``pixels-00000.npy`` and so on), ``columns.npz``
 (labels, attributes) and ``pack.json``. While it is made it has another name and a journal of the parts that are done,
 so that a killed process loses no more than the parts in its hands.
+
+Only pictures that were read are kept. A picture that the system did not hand over is tried again at every start, one
+that could not be decoded when its file or the decoder has changed.
 """
 
 import hashlib
@@ -11,38 +14,55 @@ import itertools
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from vaelab.data import decode as decoding
 from vaelab.data.arrays import PixelArray, Rows
 from vaelab.data.containers import Item, printable, shown
-from vaelab.data.decode import Framing, Problem
+from vaelab.data.contents import RECORD, Tally
+from vaelab.data.decode import Framing, Problem, decoder_version
+from vaelab.data.decode_pool import run_jobs
 from vaelab.data.images import Images
-from vaelab.data.npy import PixelFiles, open_pixels
-from vaelab.system.device import cache_dir, default_threads, progress
-from vaelab.system.files import write_atomic
+from vaelab.data.npy import PixelFiles, open_pixels, read_npz
+from vaelab.data.packs import (
+    FACTS,
+    REMEDY,
+    PackFacts,
+    Selection,
+    add_checksums,
+    check_space,
+    checksum_blocks,
+    locked,
+    open_rows,
+    pack_folder,
+    read_facts,
+    write_facts,
+)
+from vaelab.system.device import cache_dir, progress
+from vaelab.system.files import DamagedFile, read_json, write_atomic
 
 VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""
-COLUMNS, FACTS, JOURNAL = "columns.npz", "pack.json", "journal.jsonl"
+COLUMNS, RECORDS, JOURNAL = "columns.npz", "records.npy", "journal.jsonl"
 SHARD_BYTES = 1 << 32
 """Of pixels in one file; packs with more have several."""
 PART_BYTES = 1 << 24
 """Of pixels that one worker holds at a time."""
 FEWEST_PER_PART, MOST_PER_PART = 8, 128
-ALONE_SECONDS = 1.0
-"""For so long this process decodes alone; others take as long to start."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+MOST_COLUMN_BYTES = 1 << 32
+"""Of labels and attributes; more are taken for damage."""
+TEMPORARY = "temporary"
+"""Stamp of a picture that the system did not hand over."""
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class CannotRead(ValueError):
@@ -75,6 +95,12 @@ class Pack:
     """The fingerprint of the images."""
     left_out: list[tuple[str, str]]
     """(name, reason) of the pictures that could not be read."""
+    rows: NDArray[np.int64]
+    """Rows of the source's items that are in the pack."""
+    content: Tally = field(default_factory=Tally)
+    """What the pictures hold."""
+    num_recovered: int = 0
+    """Pictures that could not be read before, and now could."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -82,86 +108,139 @@ class Pack:
     @property
     def loss(self) -> str:
         """How many pictures are left out, and the first of them; empty where there are none."""
-        return _loss(self.left_out, len(self) + len(self.left_out)) if self.left_out else ""
+        return describe_loss(self.left_out, len(self) + len(self.left_out)) if self.left_out else ""
+
+    @property
+    def recovery(self) -> str:
+        """How many pictures were read at last; empty where there are none."""
+        if not self.num_recovered:
+            return ""
+        count = "1 picture" if self.num_recovered == 1 else f"{self.num_recovered:,} pictures"
+        return f"{count} that could not be read before can be read now: the pack was completed"
 
 
-def _loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
+def describe_loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
+    """How many of ``total`` pictures cannot be read, and the first of them."""
     name, reason = left_out[0]
     return f"{len(left_out):,} of {total:,} pictures cannot be read (first: {name}: {reason})"
 
 
 def pack(title: str, key: Mapping[str, Any], describe: Callable[[], Source]) -> Pack:
-    """The pack of this key, made first where it is not there yet, or not to its end.
+    """The pack of this key, made or completed first where it has to be.
 
-    ``key`` is everything that shapes the result, as JSON; ``describe`` is called only where something is to be made.
+    ``key`` is everything that shapes the result, as JSON; ``describe`` is called only where pictures are to be read.
     OSError where the disk is too small for it; CannotRead where not one picture can be read, or one of a strict source.
     """
-    folder = cache_dir() / "packs" / f"{title.split()[0]}-{_digest(key)}"
-    packed = _open(folder)
-    if packed is None:
-        with _locked(folder, title):
-            packed = _open(folder)
-            if packed is None:
+    folder = pack_folder(title, _digest(key))
+    opened = _open(folder)
+    if opened is None:
+        with locked(folder, title):
+            opened = _open(folder)
+            if opened is None:
                 _make(folder, title, describe())
-                packed = _open(folder)
-                assert packed is not None
-    return packed
+                opened = _open(folder)
+                assert opened is not None
+    if any(_is_stale(path, stamp) for path, stamp in opened[1].unread):
+        return _try_again(folder, title, *opened, describe())
+    return opened[0]
+
+
+def find_pack(name: str, digest: str) -> Pack | None:
+    """The pack in the cache whose folder has this name, with the images of this fingerprint; None if there is none.
+
+    They may be those before pictures that could not be read became readable.
+    """
+    is_name = name == Path(name).name and name not in ("", ".", "..")
+    opened = _open(cache_dir() / "packs" / name) if is_name else None
+    if opened is None or opened[0].digest == digest:
+        return None if opened is None else opened[0]
+    packed, facts = opened
+    selection = next((earlier for earlier in facts.earlier if earlier.digest == digest), None)
+    if selection is None:
+        return None
+    pixels, kept = open_rows(packed.folder, facts, selection)
+    columns = _read_columns(packed.folder, facts, len(kept) + len(selection.rows_left_out))
+    return replace(
+        packed, pixels=pixels, digest=digest, columns={n: column[kept] for n, column in columns.items()}, rows=kept
+    )
 
 
 def _digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def remembered(key: Mapping[str, Any], find_out: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A few facts, as JSON, that are found out once for a key and kept in the cache."""
-    path = cache_dir() / "packs" / f"facts-{_digest(key)}.json"
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = find_out()
-        write_atomic(path, json.dumps(facts))
+def memoise(key: Mapping[str, Any], model: type[Spec], find_out: Callable[[], tuple[Spec, bool]]) -> Spec:
+    """A few facts about pictures, found out once for a key and a version of the decoder and kept in the cache.
+
+    ``find_out`` returns the facts, and whether they may be kept: not where the system refused to hand over a picture.
+    """
+    path = cache_dir() / "packs" / f"facts-{_digest({**key, 'decoder': decoder_version()})}.json"
+    with suppress(OSError, ValueError):  # not there, damaged
+        memo = read_json(path, _Memo)
+        if memo.check == _check_memo(memo.facts):
+            return model.model_validate(memo.facts)
+    facts, may_keep = find_out()
+    if may_keep:
+        content = facts.model_dump(mode="json")
+        with suppress(OSError):  # a read-only cache: found out again the next time
+            write_atomic(path, _Memo(check=_check_memo(content), facts=content).model_dump_json())
     return facts
 
 
-@contextmanager
-def _locked(folder: Path, title: str) -> Iterator[None]:
-    """For one process at a time; the others wait, and see that they do."""
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        with progress(f"waiting for another process that packs {title}", None):
-            lock.acquire()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(f"{folder.parent}: {reason}; let $XDG_CACHE_HOME name a folder that can be written to") from None
-    try:
-        yield
-    finally:
-        lock.release()
+class _Memo(BaseModel):
+    """The content of a file of facts."""
+
+    check: str
+    facts: dict[str, Any]
 
 
-def _open(folder: Path) -> Pack | None:
-    """The pack in a folder; None where there is none, where it is damaged or where what was left out has changed."""
+def _check_memo(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def select_earlier(images: Images, digest: str) -> Images | None:
+    """The images of the same pack with another fingerprint: those before pictures became readable. None without any."""
+    if images.pack is None:
+        return None
+    facts = read_facts(images.pack)
+    selection = next((earlier for earlier in facts.earlier if earlier.digest == digest), None)
+    if selection is None:
+        return None
+    pixels, kept = open_rows(images.pack, facts, selection)
+    columns = _read_columns(images.pack, facts, len(kept) + len(selection.rows_left_out))
+    chosen: dict[str, Any] = {name: column[kept] for name, column in columns.items()}
+    return replace(images, pixels=pixels, digest=digest, **chosen)
+
+
+def _open(folder: Path) -> tuple[Pack, PackFacts] | None:
+    """The pack in a folder and its ``pack.json``; None where there is none, or a damaged one."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if any(_state(path) != state for path, state in facts["unread"]):
-            return None
-        whole = open_pixels(folder, facts.get("num_files", 1))
-        kept = np.delete(np.arange(len(whole)), np.asarray(facts["rows_left_out"], np.int64))
-        with (folder / COLUMNS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            columns = {name: stored[name] for name in stored.files}
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        facts = read_facts(folder)
+        pixels, kept = open_rows(folder, facts)
+        columns = _read_columns(folder, facts, len(pixels) + len(facts.rows_left_out))
+    except (OSError, ValueError):
         return None
     return Pack(
         folder=folder,
-        pixels=whole if len(kept) == len(whole) else Rows(whole, kept),
+        pixels=pixels,
         columns={name: column[kept] for name, column in columns.items()},
-        facts=facts["facts"],
-        digest=facts["digest"],
-        left_out=[(name, reason) for name, reason in facts["left_out"]],
-    )
+        facts=facts.facts,
+        digest=facts.digest,
+        left_out=facts.left_out,
+        content=facts.content or Tally(),
+        rows=kept,
+    ), facts
+
+
+def _read_columns(folder: Path, facts: PackFacts, count: int) -> dict[str, NDArray[Any]]:
+    """Labels and attributes, one row for each picture; DamagedFile where they are not as they were written."""
+    path = folder / COLUMNS
+    if facts.checksums is not None and checksum_blocks(path) != facts.checksums.get(COLUMNS):
+        raise DamagedFile(path, "its checksum does not match its content", REMEDY)
+    columns = read_npz(path, max_bytes=MOST_COLUMN_BYTES)
+    if any(column.ndim == 0 or len(column) < count for column in columns.values()):
+        raise DamagedFile(path, "it has too few rows", REMEDY)
+    return columns
 
 
 # -- making -----------------------------------------------------------------------------------------------------------
@@ -172,75 +251,110 @@ def _make(folder: Path, title: str, source: Source) -> None:
     making.mkdir(parents=True, exist_ok=True)
     shape = (len(source.items), source.framing.height, source.framing.width, source.framing.channels)
     files = PixelFiles(making, shape, SHARD_BYTES)
-    problems = _fill(making, title, source, files)
-    left_out = [(shown(source.items[row]), printable(reason)) for row, reason in problems]
-    if len(problems) == len(source.items):
+    failures = _fill(making, title, source, files)
+    rows = [row for row, _, _ in failures]
+    left_out = [(shown(source.items[row]), printable(reason)) for row, reason, _ in failures]
+    if len(rows) == len(source.items):
         shutil.rmtree(making)
-    if problems and (source.strict or not making.exists()):
-        raise CannotRead(_loss(left_out, len(source.items)))
-    rows = [row for row, _ in problems]
+    if rows and (source.strict or not making.exists()):
+        raise CannotRead(describe_loss(left_out, len(source.items)))
     pixels = open_pixels(making, files.num_files)
-    kept = Rows(pixels, np.delete(np.arange(len(pixels)), rows)) if rows else pixels
+    kept_rows = np.delete(np.arange(len(pixels)), rows)
+    kept = Rows(pixels, kept_rows) if rows else pixels
+    content = Tally()
+    content.add(kept_rows, kept, np.load(making / RECORDS, allow_pickle=False)[kept_rows])
     with progress(f"checking {title}", len(kept)) as bar:
         digest = Images(kept).fingerprint()
         bar.advance(len(kept))
     columns = io.BytesIO()
     np.savez(columns, allow_pickle=False, **source.columns)
     write_atomic(making / COLUMNS, columns.getvalue())
-    facts = {
-        "title": title,
-        "digest": digest,
-        "rows_left_out": rows,
-        "left_out": left_out,
-        "unread": [(path, _state(path)) for path in (_path(source.items[row]) for row in rows)],
-        "facts": dict(source.facts),
-        **({"num_files": files.num_files} if files.num_files > 1 else {}),
-    }
-    write_atomic(making / FACTS, json.dumps(facts, indent=1) + "\n")
+    facts = PackFacts(
+        title=title,
+        digest=digest,
+        num_files=files.num_files,
+        shape=list(shape),
+        rows_left_out=rows,
+        left_out=left_out,
+        unread=[(_path(source.items[row]), stamp) for row, _, stamp in failures],
+        earlier=_earlier(making, digest),
+        content=content,
+        facts=dict(source.facts),
+    )
+    write_facts(making, add_checksums(making, facts))
     (making / JOURNAL).unlink()
-    if folder.exists():  # damaged, or made when a picture left out was another
+    if folder.exists():  # damaged
         shutil.rmtree(folder)
     making.replace(folder)
 
 
-def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[Problem]:
-    """Decode what the journal does not hold yet; (row, reason) of all pictures that cannot be read."""
+def _earlier(making: Path, digest: str) -> list[Selection]:
+    """The images of a pack that is being completed, and those before them."""
+    try:
+        before = read_facts(making)
+    except (OSError, DamagedFile):
+        return []
+    last = Selection(digest=before.digest, rows_left_out=before.rows_left_out, left_out=before.left_out)
+    return [selection for selection in (last, *before.earlier) if selection.digest != digest]
+
+
+Failure = tuple[int, str, Any]
+"""Row of a picture that cannot be used, why, and the stamp that tells when to try again."""
+Done = tuple[int, int, list[Failure]]
+"""First row of a part that is on the disk, the row after its last, and its failures."""
+
+
+def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[Failure]:
+    """Decode what the journal does not hold yet; all pictures that cannot be read."""
     journal, count = making / JOURNAL, len(source.items)
-    begun = files.are_begun()
-    done = _done(journal, source.items) if begun else []
+    records = making / RECORDS
+    begun = files.are_begun() and records.is_file()
+    done = _read_journal(journal, source.items) if begun else []
     most = max(1, min(MOST_PER_PART, PART_BYTES // files.row_bytes))
     todo = dict(_parts(count, done, most, files.rows_per_file))
     num_todo = sum(stop - start for start, stop in todo.items())
-    _check_space(making, num_todo * files.row_bytes)
-    write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))  # without half a line at its end
+    check_space(making, num_todo * files.row_bytes)
+    _write_journal(journal, done)  # without half a line at its end
     if not begun:
         files.create()
-    jobs = [(start, *files.locate(start), source.items[start:stop], source.framing) for start, stop in todo.items()]
+        np.save(records, np.zeros(count, RECORD), allow_pickle=False)
+    jobs = [
+        (start, *files.locate(start), source.items[start:stop], source.framing, str(records))
+        for start, stop in todo.items()
+    ]
     with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as file:
         bar.advance(count - num_todo)
-        for start, found in _work(decoding.decode_into, jobs):
-            problems = [(start + i, reason, _state(_path(source.items[start + i]))) for i, reason in found]
-            done.append((start, todo[start], problems))
+        for start, found in run_jobs(decoding.decode_into, jobs):
+            failures = [_failure(start + problem.position, problem, source.items) for problem in found]
+            done.append((start, todo[start], failures))
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
             bar.advance(todo[start] - start)
-    return sorted((row, reason) for _, _, problems in done for row, reason, _ in problems)
+    return sorted(failure for _, _, failures in done for failure in failures)
 
 
-Done = tuple[int, int, list[tuple[int, str, Any]]]
-"""First row of a part that is on the disk, the row after its last, and (row, reason, state) of unread pictures."""
+def _failure(row: int, problem: Problem, items: Sequence[Item]) -> Failure:
+    return row, problem.reason, TEMPORARY if problem.is_temporary else _stamp(_path(items[row]))
 
 
-def _done(journal: Path, items: Sequence[Item]) -> list[Done]:
-    """What a journal holds, but for half a line and for parts with unread pictures that have changed since."""
+def _write_journal(journal: Path, done: Sequence[Done]) -> None:
+    write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))
+
+
+def _read_journal(journal: Path, items: Sequence[Item]) -> list[Done]:
+    """What a journal holds, but for damaged lines and for parts with pictures that should be tried again."""
     done: list[Done] = []
-    for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
+    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines() if journal.is_file() else ():
         try:
-            start, stop, problems = json.loads(line)
-        except ValueError:
+            start, stop, failures = json.loads(line)
+            part: Done = (int(start), int(stop), [(int(row), str(reason), stamp) for row, reason, stamp in failures])
+        except (ValueError, TypeError, RecursionError):
             continue
-        if all(_state(_path(items[row])) == state for row, _, state in problems):
-            done.append((start, stop, [(row, reason, state) for row, reason, state in problems]))
+        rows = [row for row, _, _ in part[2]]
+        if not 0 <= part[0] < part[1] <= len(items) or any(not part[0] <= row < part[1] for row in rows):
+            continue
+        if not any(_is_stale(_path(items[row]), stamp) for row, _, stamp in part[2]):
+            done.append(part)
     return done
 
 
@@ -260,81 +374,111 @@ def _parts(count: int, done: Sequence[Done], most: int, border: int | None = Non
 
 def _path(item: Item) -> str:
     """The file on the disk that an item is read from."""
-    container, name = item
+    container, name = item[:2]
     return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
 
 
-def _state(path: str) -> list[int] | None:
-    """Size and time of change of a file; None if it is not there."""
+def _stamp(path: str) -> list[Any] | None:
+    """Size, time of change and version of the decoder: a failure stays one while they do. None without a file."""
     try:
         state = Path(path).stat()
     except OSError:
         return None
-    return [state.st_size, state.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns, decoder_version()]
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    needed += 16 << 20
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            f"{folder}: packing needs {needed / 1e9:.2f} GB here and {free / 1e9:.2f} GB are free; free some space, or "
-            "let $XDG_CACHE_HOME name a folder on a larger disk"
-        )
+def _is_stale(path: str, stamp: Any) -> bool:
+    """Whether a picture that failed should be tried again."""
+    return bool(stamp == TEMPORARY or _stamp(path) != stamp)
 
 
-Work = Callable[..., tuple[int, list[Problem]]]
+# -- completing -------------------------------------------------------------------------------------------------------
 
 
-def _work(function: Work, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, list[Problem]]]:
-    """The result of every job, as they come: this process begins, and what takes longer is shared by all processors."""
-    began, processes = time.monotonic(), default_threads()
-    for i, job in enumerate(jobs):
-        if processes > 1 and len(jobs) - i > 1 and time.monotonic() - began >= ALONE_SECONDS:
-            yield from _work_together(function, jobs[i:], min(processes, len(jobs) - i))
-            return
-        yield function(*job)
+def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source: Source) -> Pack:
+    """The pack with those pictures that failed before and can be read now.
+
+    Where there are none it stays as it is, and only what is known of the failures is brought up to date.
+    """
+    known = dict(zip(facts.rows_left_out, facts.unread, strict=True))
+    stale = [row for row, (path, stamp) in known.items() if _is_stale(path, stamp)]
+    if max(stale) >= len(source.items):  # another set of pictures under one key cannot be
+        raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
+    problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.framing)
+    failures = {stale[i]: _failure(stale[i], problem, source.items) for i, problem in problems.items()}
+    reasons = dict(zip(facts.rows_left_out, facts.left_out, strict=True))
+    reasons |= {row: (shown(source.items[row]), printable(reason)) for row, reason, _ in failures.values()}
+    recovered = [row for row in stale if row not in failures]
+    still = [row for row in facts.rows_left_out if row not in recovered]
+    left_out = [reasons[row] for row in still]
+    if still and source.strict:
+        raise CannotRead(describe_loss(left_out, len(source.items)))
+    if not recovered:
+        unread = [(known[row][0], failures[row][2]) if row in failures else known[row] for row in still]
+        if (unread, left_out) != (facts.unread, facts.left_out):
+            with suppress(OSError), locked(folder, title):  # a read-only cache: tried again the next time
+                write_facts(folder, facts.model_copy(update={"unread": unread, "left_out": left_out}))
+        return replace(packed, left_out=left_out)
+    with locked(folder, title):
+        opened = _open(folder)
+        if opened is not None and opened[1].rows_left_out == facts.rows_left_out:  # nobody was faster
+            _reopen(folder, stale, facts)
+            _make(folder, title, source)
+            opened = _open(folder)
+        assert opened is not None
+    return replace(opened[0], num_recovered=len(recovered))
 
 
-def _work_together(
-    function: Work, jobs: Sequence[tuple[Any, ...]], processes: int
-) -> Iterator[tuple[int, list[Problem]]]:
-    from joblib.externals.loky import FIRST_COMPLETED, BrokenProcessPool, ProcessPoolExecutor, wait
-
-    pool = ProcessPoolExecutor(processes, env=ONE_THREAD, initializer=decoding.begin_worker, initargs=(os.getpid(),))
-    todo, is_whole = iter(jobs), False
-    try:
-        running = {pool.submit(function, *job) for job in itertools.islice(todo, 2 * processes)}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield future.result()
-                running |= {pool.submit(function, *job) for job in itertools.islice(todo, 1)}
-        is_whole = True
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "a process that decoded pictures was killed, most likely for want of memory; the same command goes on"
-        ) from None
-    finally:
-        for worker in () if is_whole else list(pool._processes.values()):
-            worker.terminate()  # what the pool has for this waits, or fails where the system lacks a program
-        pool.shutdown(wait=True)
+def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
+    """Turn a pack back into one that is being made, in which the rows ``stale`` are missing."""
+    settled = {
+        row: (row, reason, stamp)
+        for row, (_, reason), (_, stamp) in zip(facts.rows_left_out, facts.left_out, facts.unread, strict=True)
+        if row not in stale
+    }
+    count = len(open_rows(folder, facts)[0]) + len(facts.rows_left_out)
+    borders = [-1, *sorted(stale), count]
+    done: list[Done] = [
+        (before + 1, row, [failure for at, failure in settled.items() if before < at < row])
+        for before, row in itertools.pairwise(borders)
+        if before + 1 < row
+    ]
+    _write_journal(folder / JOURNAL, done)
+    making = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(making, ignore_errors=True)
+    folder.replace(making)
 
 
-# -- looking ----------------------------------------------------------------------------------------------------------
-
-
-def check_items(title: str, items: Sequence[Item], framing: Framing) -> list[tuple[Item, str]]:
-    """(item, reason) of the pictures that cannot be read, each of them decoded as packing would."""
+def _examine(title: str, items: Sequence[Item], framing: Framing) -> tuple[dict[int, Problem], Tally]:
+    """Position → problem of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
     parts = dict(_parts(len(items), [], MOST_PER_PART))
-    found: dict[int, list[Problem]] = {}
+    found: dict[int, Problem] = {}
+    content = Tally()
     with progress(f"checking {title}", len(items)) as bar:
-        for start, problems in _work(
-            decoding.examine, [(start, items[start:stop], framing) for start, stop in parts.items()]
-        ):
-            found[start] = problems
+        jobs = [(start, items[start:stop], framing) for start, stop in parts.items()]
+        for start, (problems, tally) in run_jobs(decoding.examine, jobs):
+            found |= {start + problem.position: problem for problem in problems}
+            content.merge(tally)
             bar.advance(parts[start] - start)
-    return [(items[start + i], reason) for start in sorted(found) for i, reason in found[start]]
+    return dict(sorted(found.items())), content
+
+
+def check_items(title: str, items: Sequence[Item], framing: Framing) -> tuple[list[tuple[Item, str]], Tally]:
+    """(item, reason) of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
+    problems, content = _examine(title, items, framing)
+    return [(items[i], problem.reason) for i, problem in problems.items()], content
+
+
+def list_pages(items: Sequence[Item]) -> list[list[int]]:
+    """The numbers of the pages of each file; none for a file that the system does not hand over."""
+    parts = dict(_parts(len(items), [], MOST_PER_PART))
+    found: dict[int, list[list[int]]] = {}
+    with progress("counting pages", len(items)) as bar:
+        jobs = [(start, items[start:stop]) for start, stop in parts.items()]
+        for start, pages in run_jobs(decoding.count_pages, jobs):
+            found[start] = pages
+            bar.advance(parts[start] - start)
+    return [pages for start in sorted(found) for pages in found[start]]
 
 
 def stamp(path: Path) -> list[Any]:

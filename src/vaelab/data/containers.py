@@ -9,18 +9,27 @@ from typing import Any
 
 import numpy as np
 
-Item = tuple[str, str]
-"""Where one picture lies: a folder, zip or parquet file, and its name (in a parquet file its row) there."""
+from vaelab.system.files import check_file
+
+Item = tuple[str, str] | tuple[str, str, int]
+"""Where one picture lies: a folder, zip or parquet file, its name (in a parquet file its row) there, and, if it is one
+page of a file, the number of that page, from 0."""
 _COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _OTHER = (".avif", ".heic", ".heif", ".hif", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx")
 PICTURE_SUFFIXES = frozenset(_COMMON + _OTHER)
 """Endings of the files that are looked at; what each of them is, its first bytes tell."""
 MOST_BYTES = 1 << 29
 """Of one picture's file, unpacked."""
+MOST_GROUP_BYTES = 1 << 32
+"""Of one group of rows of a parquet file, which is unpacked at once."""
 
 
 class Unreadable(ValueError):
     """A picture that cannot be used; the message says why."""
+
+
+class Unavailable(Unreadable):
+    """A picture that the system did not hand over: no permission, a disk that is away, no memory. Try it again."""
 
 
 def reason_of(error: Exception) -> str:
@@ -29,9 +38,14 @@ def reason_of(error: Exception) -> str:
     return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
 
 
+def page_of(item: Item) -> int:
+    """The number of the page that an item is; 0 where it is a whole file."""
+    return item[2] if len(item) == 3 else 0
+
+
 def read_item(item: Item) -> bytes:
     """The bytes of one picture file; Unreadable if they cannot be had."""
-    container, name = item
+    container, name = item[:2]
     try:
         if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
             read = _read_row if container.lower().endswith(".parquet") else _read_entry
@@ -39,15 +53,19 @@ def read_item(item: Item) -> bytes:
         return _read_file(Path(container, name))
     except Unreadable:
         raise
+    except MemoryError:
+        raise Unavailable("too large for the memory of this machine") from None
     except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from None
+        if error.errno is None:  # how bz2 and pyarrow report damaged content
+            raise Unreadable(reason_of(error)) from None
+        raise Unavailable(error.strerror or str(error)) from None
     except Exception as error:  # zipfile raises several types for damage, encryption, unknown compression
         raise Unreadable(reason_of(error)) from None
 
 
 def _read_file(path: Path) -> bytes:
     if path.is_symlink() and not path.exists():
-        raise Unreadable("a link that leads nowhere")
+        raise Unavailable("a link that leads nowhere")
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
         raise Unreadable("no file, but a folder, a pipe or a device")
@@ -57,7 +75,7 @@ def _read_file(path: Path) -> bytes:
 
 def read_head(item: Item, count: int) -> bytes:
     """The first bytes of one file of a folder or zip; none where they cannot be had."""
-    container, name = item
+    container, name = item[:2]
     path = Path(container, name)
     try:
         if Path(container).is_file():
@@ -92,11 +110,12 @@ def _kept(kind: str, path: str, make: Callable[[], Any]) -> Any:
 
 def open_zip(path: str) -> zipfile.ZipFile:
     """A zip, opened once; ValueError with the likely cause where it is none."""
+    check_file(Path(path))
     try:
         opened: zipfile.ZipFile = _kept("zip", path, lambda: zipfile.ZipFile(path))
         return opened
     except OSError as error:
-        raise ValueError(f"{path} cannot be opened ({error.strerror or error})") from None
+        raise Unavailable(f"{path} cannot be opened ({error.strerror or error})") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
@@ -113,7 +132,23 @@ def open_zip(path: str) -> zipfile.ZipFile:
 def _read_entry(container: str, name: str) -> bytes:
     opened = open_zip(container)
     _check_bytes(opened.getinfo(name).file_size)
-    return opened.read(name)
+    return read_entry(opened, name)
+
+
+def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
+    """The content of an entry of a zip, and no more than its directory declares. BadZipFile if it has more or less."""
+    info = opened.getinfo(name)
+    # bz2 and LZMA unpack whatever they are given, however much that becomes: they get little at a time
+    piece = info.file_size if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else 1 << 12
+    content = bytearray()
+    with opened.open(info) as entry:
+        while len(content) < info.file_size:
+            part = entry.read(min(max(piece, 1), info.file_size - len(content)))
+            if not part:
+                raise zipfile.BadZipFile(f"{len(content):,} of {info.file_size:,} bytes are there")
+            content += part
+        entry.read(1)  # compares the checksum
+    return bytes(content)
 
 
 class _Parquet:
@@ -122,8 +157,12 @@ class _Parquet:
     def __init__(self, path: str) -> None:
         from pyarrow import parquet
 
+        check_file(Path(path))
         self._file = parquet.ParquetFile(path)
         about = self._file.metadata
+        declared = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
+        if max(declared, default=0) > MOST_GROUP_BYTES:
+            raise Unreadable(f"it declares {max(declared):,} bytes in one group of rows")
         self._ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
         self._group = -1
         self._column: Any = None
@@ -150,8 +189,9 @@ def _read_row(container: str, row: str) -> bytes:
 
 def shown(item: Item) -> str:
     """An item's name as it may be printed, whatever bytes it holds."""
-    container, name = item
-    return printable(f"{Path(container).name} row {name}" if container.endswith(".parquet") else name)
+    container, name = item[:2]
+    page = f"[{item[2]}]" if len(item) == 3 else ""
+    return printable((f"{Path(container).name} row {name}" if container.endswith(".parquet") else name) + page)
 
 
 def printable(text: str) -> str:

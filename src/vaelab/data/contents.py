@@ -124,10 +124,10 @@ LARGE_SHARE = 0.1
 """So many flat pictures are more than a few black frames."""
 
 
-def describe(tally: Tally, name_of: Callable[[int], str], *, is_full_range: bool, background: str) -> list[str]:
+def describe(tally: Tally, name_of: Callable[[int], str], *, counts_pages: bool = True) -> list[str]:
     """Sentences about range, mean, flat pictures and pages of a set.
 
-    ``name_of``: row → name of a picture; ``is_full_range``: values are not stretched; ``background``: its colour.
+    ``name_of``: row → name of a picture; ``counts_pages``: pages beyond the first are not used.
     """
     if not tally.count:
         return []
@@ -140,7 +140,7 @@ def describe(tally: Tally, name_of: Callable[[int], str], *, is_full_range: bool
             f"{tally.num_flat:,} of {_count(tally.count, 'picture')} {_are(tally.num_flat)} one flat colour "
             f"(first: {name_of(tally.first_flat)})"
         )
-    if tally.num_more_pages:
+    if tally.num_more_pages and counts_pages:
         sentences.append(
             f"{_count(tally.num_stacks, 'file')} with several pages: {_count(tally.num_more_pages, 'page')} beyond the "
             "first not used; --set data.pages=all takes each"
@@ -150,8 +150,11 @@ def describe(tally: Tally, name_of: Callable[[int], str], *, is_full_range: bool
     return sentences
 
 
-def warn(tally: Tally, *, is_full_range: bool, background: str) -> list[str]:
-    """Sentences about what makes a set hardly worth training on, and the remedies; arguments as of ``describe``."""
+def warn(tally: Tally, is_full_range: bool, background: str) -> list[str]:
+    """Sentences about what makes a set hardly worth training on, and the remedies.
+
+    ``is_full_range``: values are not stretched; ``background``: its colour.
+    """
     found = []
     for numbers, (_, low, high) in sorted(tally.deep.items()) if is_full_range else ():
         scale = FULL_SCALE.get(numbers)

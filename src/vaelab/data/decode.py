@@ -10,23 +10,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import Item, Unreadable, read_item
-from vaelab.data.contents import Source
+from vaelab.data.containers import Item, Unavailable, Unreadable, page_of, read_head, read_item
+from vaelab.data.contents import RECORD, Source, Tally
 from vaelab.data.depths import Range, to_eight_bits
-from vaelab.data.formats import without_text
-from vaelab.data.opening import MAX_PIXELS, deep_values, opened, orientation, turn_upright
+from vaelab.data.formats import HEAD_BYTES, identify, without_text
+from vaelab.data.opening import MAX_PIXELS, WITH_FRAMES, deep_values, opened, orientation, page_numbers, turn_upright
 
 Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
 T = TypeVar("T")
-Problem = tuple[int, str]
-"""Position of a picture that cannot be used, and why."""
 
 MOST_BLOCKS = 256
 """Blocks that one pixel of the result covers along an axis; more are averaged beforehand."""
@@ -34,6 +34,32 @@ CACHED_ENTRIES = 1 << 14
 """Size of the largest table of area averages that is kept for the next picture."""
 COLOURLESS = 6
 """Most that the channels of a grey picture differ by, for all that JPEG blurs."""
+VERSION = 1
+"""Increase it when pictures become readable that were not: what failed before is then tried again."""
+
+
+class Problem(NamedTuple):
+    """A picture that cannot be used."""
+
+    position: int
+    reason: str
+    is_temporary: bool = False
+    """The system did not hand it over; the picture itself may be in order."""
+
+
+def decoder_version() -> str:
+    """The versions that decide which pictures can be decoded: vaelab's own and those of the decoders."""
+    found = [f"vaelab {VERSION}", f"pillow {PIL.__version__}"]
+    heif = _installed("pillow-heif")
+    return ", ".join([*found, f"pillow-heif {heif}"] if heif else found)
+
+
+@lru_cache(8)
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -258,33 +284,71 @@ def begin_worker(parent: int) -> None:
 
 
 def decode_into(
-    start: int, path: str, offset: int, items: Sequence[Item], framing: Framing
+    start: int, path: str, offset: int, items: Sequence[Item], framing: Framing, records_path: str
 ) -> tuple[int, list[Problem]]:
-    """Decode ``items`` and write their pixels from byte ``offset`` of a file on; ``start``, and what cannot be read.
+    """Decode ``items``, write their pixels from byte ``offset`` of a file on, and what was found out about them.
 
-    Those leave black pixels. The bytes are on the disk when this returns.
+    The latter goes into an array of ``RECORD`` in a ``.npy``, from row ``start`` on. Returns ``start`` and the pictures
+    that cannot be read; those leave black pixels. The bytes are on the disk when this returns.
     """
     block = np.zeros((len(items), framing.height, framing.width, framing.channels), np.uint8)
-    found = examine(start, items, framing, block)
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(block.data)
-        file.flush()
-        os.fsync(file.fileno())
-    return found
+    records = np.zeros(len(items), RECORD)
+    problems = _decode_all(items, framing, block, records)
+    for name, position, content in ((path, offset, block), (records_path, _position(records_path, start), records)):
+        with open(name, "r+b") as file:
+            file.seek(position)
+            file.write(content.data)
+            file.flush()
+            os.fsync(file.fileno())
+    return start, problems
 
 
-def examine(
-    start: int, items: Sequence[Item], framing: Framing, into: NDArray[np.uint8] | None = None
-) -> tuple[int, list[Problem]]:
-    """``start``, and which of ``items`` cannot be decoded; the others go ``into`` an array, where one is given."""
-    problems = []
+def _position(records_path: str, row: int) -> int:
+    """Where in a file of records a row begins."""
+    with open(records_path, "rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        return file.tell() + row * RECORD.itemsize
+
+
+def examine(start: int, items: Sequence[Item], framing: Framing) -> tuple[int, tuple[list[Problem], Tally]]:
+    """``start``, and which of ``items`` cannot be decoded and what the others hold; rows count from ``start``."""
+    block = np.empty((len(items), framing.height, framing.width, framing.channels), np.uint8)
+    records = np.zeros(len(items), RECORD)
+    problems = _decode_all(items, framing, block, records)
+    rows = np.delete(np.arange(len(items)), [problem.position for problem in problems])
+    tally = Tally()
+    tally.add(start + rows, block[rows], records[rows])
+    return start, (problems, tally)
+
+
+def _decode_all(
+    items: Sequence[Item], framing: Framing, block: NDArray[np.uint8], records: NDArray[Any]
+) -> list[Problem]:
+    """Decode ``items`` into rows of ``block`` and ``records``; those that cannot be decoded are returned."""
+    problems: list[Problem] = []
+    content, content_of = b"", None
     for i, item in enumerate(items):
         try:
-            pixels = decode(read_item(item), framing)
+            if content_of != item[:2]:  # pages of one file follow each other
+                content, content_of = read_item(item), item[:2]
+            block[i], source = decode_with_facts(content, framing, page_of(item))
+            records[i] = source.as_record()
         except Unreadable as error:
-            problems.append((i, str(error)))
-            continue
-        if into is not None:
-            into[i] = pixels
-    return start, problems
+            problems.append(Problem(i, str(error), isinstance(error, Unavailable)))
+    return problems
+
+
+def count_pages(start: int, items: Sequence[Item]) -> tuple[int, list[list[int]]]:
+    """``start``, and the numbers of the pages of each file: [0] if it is damaged, none if the system refuses it."""
+    return start, [_pages_of(item) for item in items]
+
+
+def _pages_of(item: Item) -> list[int]:
+    try:
+        kind = identify(read_head(item, HEAD_BYTES))
+        return page_numbers(read_item(item)) if kind in ("TIFF", *WITH_FRAMES) else [0]
+    except Unavailable:
+        return []
+    except Unreadable:
+        return [0]

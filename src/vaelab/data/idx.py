@@ -6,10 +6,12 @@ them, or Keras's ``.npz``; else they are downloaded.
 
 import gzip
 import hashlib
+import io
 import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,37 +20,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.images import About, Images
-from vaelab.data.pictures import names_in, read_arrays
+from vaelab.data.npy import NpyHeader, Reader, names_in_npz, read_exactly, read_npz
 from vaelab.system.device import cache_dir, data_roots
 from vaelab.system.download import DownloadFailed, fetch
+from vaelab.system.files import check_file
 
 UINT8 = 0x08
+GZIP = b"\x1f\x8b"
 SPLIT_PREFIX = {"train": "train", "test": "t10k"}
+NUM_AXES = {"images-idx3-ubyte": 3, "labels-idx1-ubyte": 1}
+"""Last part of a file's name → axes of the array in it."""
+MAX_BYTES = 1 << 30
+"""Larger arrays are refused; the images of MNIST have 47 million values."""
 
 
 def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
-    """The array in the bytes of an IDX file of unsigned bytes; ValueError says what is wrong with ``where``.
+    """The array in the bytes of an IDX file of unsigned bytes; ValueError as ``read_idx``."""
+    return read_idx(io.BytesIO(content), where)
+
+
+def read_idx(file: Reader, where: str, num_axes: int | None = None) -> NDArray[np.uint8]:
+    """The array in an IDX file of unsigned bytes; ValueError says what is wrong with ``where``.
 
     Two zero bytes, the type (8: unsigned byte), the number of dimensions, each size as a big-endian 32-bit number, then
-    the values in C order.
+    the values in C order. The header is read first: an array with other than ``num_axes`` axes or more than
+    ``MAX_BYTES`` is refused before its values are unpacked, and no more than one byte beyond them is read.
     """
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UINT8 or content[3] == 0:
-        raise ValueError(f"{where}: not an IDX file of bytes (it starts with {content[:4].hex(' ') or 'nothing'})")
-    header = 4 + 4 * content[3]
-    if len(content) < header:
-        raise ValueError(f"{where}: truncated within its header ({len(content)} of {header} bytes)")
-    shape = struct.unpack(f">{content[3]}I", content[4:header])
-    wanted = math.prod(shape)
-    if len(content) - header != wanted:
-        state = "truncated" if len(content) - header < wanted else "longer than its header says"
-        raise ValueError(
-            f"{where}: {state}; the header promises {'×'.join(map(str, shape))} = {wanted} values, "
-            f"the file has {len(content) - header}"
-        )
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != UINT8 or start[3] == 0:
+        raise ValueError(f"{where}: not an IDX file of bytes (it starts with {start.hex(' ') or 'nothing'})")
+    sizes = file.read(4 * start[3])
+    if len(sizes) < 4 * start[3]:
+        raise ValueError(f"{where}: truncated within its header ({4 + len(sizes)} of {4 + 4 * start[3]} bytes)")
+    shape = struct.unpack(f">{start[3]}I", sizes)
+    if num_axes is not None and len(shape) != num_axes:
+        raise ValueError(f"{where}: an array of {num_axes} axes is needed; its header declares {list(shape)}")
+    count = math.prod(shape)
+    promise = f"{where}: its header declares {'×'.join(map(str, shape))} = {count:,} values"
+    if count > MAX_BYTES:
+        raise ValueError(f"{promise}; {MAX_BYTES:,} are the limit")
     try:
-        return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-    except ValueError as error:  # more dimensions than NumPy has
-        raise ValueError(f"{where}: {error}") from None
+        return read_exactly(file, count).reshape(shape)
+    except ValueError as error:  # also more dimensions than NumPy has
+        raise ValueError(f"{promise}; {error}") from None
 
 
 def write_idx(array: NDArray[np.uint8]) -> bytes:
@@ -57,15 +71,41 @@ def write_idx(array: NDArray[np.uint8]) -> bytes:
     return header + np.ascontiguousarray(array).tobytes()
 
 
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[Reader]:
+    """A file, decompressed while it is read if it is gzipped, whatever its name says.
+
+    ValueError if it is a damaged gzip or not a regular file.
+    """
+    check_file(path)
+    with path.open("rb") as file, _gzip_errors(str(path)):
+        is_gzipped = file.read(2) == GZIP
+        file.seek(0)
+        if not is_gzipped:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
+
+
 def unpack(stored: bytes, where: str) -> bytes:
-    """The content of a file, decompressed if it is gzipped (whatever its name says)."""
-    return _decompress(stored, where) if stored[:2] == b"\x1f\x8b" else stored
+    """The content of a file, decompressed if it is gzipped; ValueError if it is more than ``MAX_BYTES``."""
+    return _decompress(stored, where) if stored[:2] == GZIP else stored
 
 
-def _decompress(content: bytes, where: str) -> bytes:
+def _decompress(stored: bytes, where: str) -> bytes:
+    with _gzip_errors(where), gzip.GzipFile(fileobj=io.BytesIO(stored)) as unpacked:
+        content = unpacked.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{where}: it unpacks to more than {MAX_BYTES:,} bytes")
+    return content
+
+
+@contextmanager
+def _gzip_errors(where: str) -> Iterator[None]:
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{where}: damaged or truncated gzip file ({error})") from None
 
 
@@ -87,11 +127,15 @@ class Mirrored:
         if hashlib.sha256(given).hexdigest() != wanted:
             raise ValueError(f"{len(content)} bytes with another SHA-256 than {self.name} has")
 
-    def is_published(self, stored: bytes, content: bytes) -> bool | None:
-        """Whether a file and what it unpacks to are this one; None where the digests known cannot tell."""
+    def is_published(self, path: Path, array: NDArray[np.uint8]) -> bool | None:
+        """Whether a file and the array in it are this one; None where the known digests cannot tell."""
         if self.content_sha256 is not None:
-            return hashlib.sha256(content).hexdigest() == self.content_sha256
-        return None if stored == content else hashlib.sha256(stored).hexdigest() == self.archive_sha256
+            return hashlib.sha256(write_idx(array)).hexdigest() == self.content_sha256
+        with path.open("rb") as file:
+            if file.read(2) != GZIP:
+                return None
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.archive_sha256
 
 
 @dataclass(frozen=True)
@@ -153,18 +197,14 @@ class IdxSet:
             yield f"{split} split", _verdict(lambda split=split: self._read(found, split))
 
     def _check_file(self, path: Path, file: Mirrored) -> str:
-        stored = path.read_bytes()
-        content = unpack(stored, str(path))
-        parse_idx(content, str(path))
-        published = file.is_published(stored, content)
+        published = file.is_published(path, _read_idx(path))
         if published is None:
             return "ok (readable; only the digest of the .gz is published, so the content was not compared)"
         return "ok" if published else f"readable, but not the published {file.name}"
 
     def _is_whole(self, path: Path, file: Mirrored) -> bool:
-        stored = path.read_bytes()
         try:
-            return file.is_published(stored, unpack(stored, str(path))) is not False
+            return file.is_published(path, _read_idx(path)) is not False
         except ValueError:
             return False
 
@@ -189,12 +229,14 @@ class IdxSet:
 
     def _read(self, found: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
         """Pixels ``[N, H, W, 1]``, labels ``[N]`` and notes of one split, checked against each other."""
+        labels_path = found
         if found.is_file():
             pixels, labels, notes = _read_npz(found, split)
         else:
             prefix = SPLIT_PREFIX[split]
+            labels_path = _present(found, f"{prefix}-labels-idx1-ubyte")
             (pixels, pixel_notes), (labels, label_notes) = (
-                self._read_file(found, f"{prefix}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+                self._read_file(found, f"{prefix}-{kind}") for kind in NUM_AXES
             )
             notes = pixel_notes + label_notes
         if pixels.ndim != 3 or labels.ndim != 1:
@@ -206,42 +248,54 @@ class IdxSet:
             raise ValueError(f"{found}: {len(pixels)} images but {len(labels)} labels in the {split} split")
         wrong = labels[(labels < 0) | (labels >= len(self.label_names))]
         if len(wrong):
-            raise ValueError(f"{found}: label {wrong[0]} in the {split} split; {self.name} has 0 … 9")
+            raise ValueError(f"{labels_path}: label {wrong[0]} in the {split} split; {self.name} has 0 … 9")
         return pixels[..., None], labels.astype(np.int64), notes
 
     def _read_file(self, folder: Path, name: str) -> tuple[NDArray[np.uint8], list[str]]:
         path = _present(folder, name)
-        stored = path.read_bytes()
-        content = unpack(stored, str(path))
+        array = _read_idx(path, NUM_AXES[name.partition("-")[2]])
         file = next(file for file in self.files if file.name == name)
-        differs = file.is_published(stored, content) is False
+        differs = file.is_published(path, array) is False
         notes = [f"{path.name} is not the published {self.about.title} file"] if differs else []
-        return parse_idx(content, str(path)), notes
+        return array, notes
+
+
+def _read_idx(path: Path, num_axes: int | None = None) -> NDArray[np.uint8]:
+    with open_unpacked(path) as file:
+        return read_idx(file, str(path), num_axes)
 
 
 def _present(folder: Path, name: str) -> Path:
     """The file ``name`` in ``folder`` as it lies there: gzipped, plain, or with a dot before ``idx``."""
     dotted = name.replace("-idx", ".idx")
     candidates = [folder / f"{stem}{suffix}" for stem in (name, dotted) for suffix in (".gz", "")]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    fits = (Path.is_file, lambda path: path.exists() and not path.is_dir())  # a pipe is named by its reader
+    return next((path for test in fits for path in candidates if test(path)), candidates[0])
 
 
 def _is_keras(path: Path) -> bool:
-    """Whether an .npz has Keras's arrays; of a damaged one it is said where it is read."""
-    names = names_in(path)
+    """Whether an .npz has Keras's arrays; True for a damaged one, whose reader says what is wrong with it."""
+    try:
+        names = names_in_npz(path)
+    except (OSError, ValueError):
+        return True
     return not names or "x_train" in names
 
 
 def _read_npz(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]], list[str]]:
+    x, y = f"x_{split}", f"y_{split}"
+
+    def check(name: str, header: NpyHeader) -> None:
+        if name == x and (header.dtype != np.uint8 or len(header.shape) != 3):
+            raise ValueError(f"{path}: {x} must be uint8 [N, H, W]; got {header.dtype} {list(header.shape)}")
+        if name == y and (not np.issubdtype(header.dtype, np.integer) or len(header.shape) != 1):
+            raise ValueError(f"{path}: {y} must be whole numbers [N]; got {header.dtype} {list(header.shape)}")
+
     try:
-        pixels, labels = read_arrays(path, f"x_{split}", f"y_{split}")
+        arrays = read_npz(path, x, y, max_bytes=MAX_BYTES, check=check)
     except ValueError as error:
-        raise ValueError(f"{error}; wanted is Keras's file with x_{split} and y_{split}") from None
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{path}: x_{split} must be uint8; got {pixels.dtype}")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{path}: y_{split} must be whole numbers; got {labels.dtype}")
-    return pixels, labels, []
+        raise ValueError(f"{error}; Keras's file with {x} and {y} is needed") from None
+    return arrays[x], arrays[y], []
 
 
 def _verdict(work: object) -> str:

@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -19,6 +20,10 @@ from vaelab.system.registry import unknown
 Split = Literal["train", "valid", "test"]
 Binarize = Literal["none", "threshold", "dynamic"]
 SMALLEST_SIDE = 8
+
+
+class OtherImages(ValueError):
+    """The images that a run was trained on cannot be found again; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,18 @@ class Images:
     """Where the pixels came from, for the record of a run."""
     notes: tuple[str, ...] = field(default=())
     """What a person should know about this data, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about this data that should worry a person."""
+    names: Sequence[str] | None = None
+    """The name of each image, such as its file's; None if images have numbers only."""
+    split_name: str = ""
+    """What the files call this split, such as "val2017"; empty if that is its usual name."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """What the data set's ``reload`` needs, as JSON, to find these images again after others were added."""
     digest: str | None = None
     """The fingerprint, where it is known already."""
+    pack: Path | None = None
+    """The folder of the pack that the pixels are mapped from, if they are."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
     """What the data set's options that were "auto" became."""
 
@@ -90,6 +105,8 @@ class Images:
             column = getattr(self, name)
             if column is not None and len(column) != shape[0]:
                 raise ValueError(f"{len(column)} {name} for {shape[0]} images")
+        if self.names is not None and len(self.names) != shape[0]:
+            raise ValueError(f"{len(self.names)} names for {shape[0]} images")
         if self.attributes is not None and len(self.attribute_names) != self.attributes.shape[1]:
             raise ValueError(f"{len(self.attribute_names)} names for {self.attributes.shape[1]} attributes")
         if self.factors is not None:
@@ -114,7 +131,7 @@ class Images:
         return channels, height, width
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
-        """The images at ``indices``, with their labels, attributes and factors; of a memory map a lazy selection.
+        """The images at ``indices``, with their names, labels, attributes and factors; lazily from a memory map.
 
         All of them in their order are these images themselves.
         """
@@ -124,9 +141,11 @@ class Images:
             name: None if column is None else column[indices]
             for name, column in (("labels", self.labels), ("attributes", self.attributes), ("factors", self.factors))
         }
+        if self.names is not None:
+            columns["names"] = [self.names[i] for i in np.arange(len(self))[indices].tolist()]
         is_lazy = type(self.pixels) is not np.ndarray
         pixels = Rows(self.pixels, indices) if is_lazy else self.pixels[indices]
-        return replace(self, pixels=pixels, digest=None, **columns)
+        return replace(self, pixels=pixels, digest=None, selection={}, **columns)
 
     def binary_attributes(self) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
         """What each image has or has not, ``[N, A]``, and the names: its attributes, then one class against the rest.
@@ -145,6 +164,11 @@ class Images:
     def label_name(self, label: int) -> str:
         """The name of a class, or its number where classes have none."""
         return self.label_names[label] if self.label_names else str(label)
+
+    @property
+    def has_class_names(self) -> bool:
+        """Whether classes have names that say more than their numbers."""
+        return any(name != str(i) for i, name in enumerate(self.label_names))
 
     def floats(
         self, start: int, stop: int, device: torch.device | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vaelab.data import tiff
-from vaelab.data.containers import Unreadable, reason_of
+from vaelab.data.containers import Unavailable, Unreadable, reason_of
 from vaelab.data.contents import Source
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, open_picture
@@ -73,7 +73,7 @@ def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: So
     except Image.DecompressionBombError:
         raise Unreadable(f"far too many pixels; {_too_many(max_pixels)}") from None
     except MemoryError:
-        raise Unreadable("too large for the memory of this machine") from None
+        raise Unavailable("too large for the memory of this machine") from None
     except Exception as error:  # decoders raise a dozen types for broken files
         raise Unreadable(reason_of(error)) from None
 

@@ -4,8 +4,6 @@ import io
 import shutil
 import tempfile
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +19,10 @@ from vaelab.data.arrays import PixelArray
 from vaelab.data.containers import PICTURE_SUFFIXES, Item, Unreadable, printable, read_item, shown
 from vaelab.data.decode import Framing, decode
 from vaelab.data.images import Images, as_model_input, to_uint8
+from vaelab.data.npy import NpyHeader, copy_values, damage_named, open_npz, read_npy_header
 from vaelab.data.scan import scan
 from vaelab.system.device import default_threads
-
-DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy and zipfile raise for files that are none, or broken."""
-
+from vaelab.system.files import check_file
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -196,62 +192,32 @@ def read_ahead(pixels: PixelArray, spans: Iterable[tuple[int, int]]) -> Iterator
 def map_array(path: Path) -> NDArray[Any]:
     """The array of a ``.npy``, or the first of an ``.npz``, as a read-only memory map. ValueError if damaged.
 
-    What lies in an ``.npz`` is unpacked to a temporary file, which ends with the array.
+    What lies in an ``.npz`` is unpacked to a temporary file, which ends with the array: no more than it declares.
     """
-    try:
-        with path.open("rb") as file:
-            if path.suffix.lower() == ".npy":
-                return _map_npy(file)
-            with zipfile.ZipFile(file) as archive, tempfile.TemporaryFile() as unpacked:
-                if not archive.namelist():
-                    raise ValueError("it holds no arrays")
-                with archive.open(archive.namelist()[0]) as member:
-                    shutil.copyfileobj(member, unpacked, 1 << 20)
-                unpacked.seek(0)
-                return _map_npy(unpacked)
-    except DAMAGE as error:
-        raise _no_arrays(path, error) from None
+    if path.suffix.lower() == ".npy":
+        size = check_file(path).st_size
+        with path.open("rb") as file, damage_named(path):
+            header = read_npy_header(file)
+            if header.offset + header.num_bytes > size:
+                raise ValueError(
+                    f"{header.num_bytes:,} bytes of values are declared, {size - header.offset:,} are there"
+                )
+            return _map(file, header, header.offset)
+    with open_npz(path) as (header, member), tempfile.TemporaryFile() as unpacked:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        if header.num_bytes > free:
+            raise ValueError(
+                f"{path}: its array declares {header.num_bytes:,} bytes; {free:,} are free in {tempfile.gettempdir()}"
+            )
+        with damage_named(path):
+            copy_values(member, header, unpacked)
+        return _map(unpacked, header, 0)
 
 
-def _map_npy(file: BinaryIO) -> NDArray[Any]:
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(file)
-    if version not in readers:
-        raise ValueError(f"of version {version} of that format")
-    shape, is_fortran, dtype = readers[version](file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects and no numbers")
-    if not np.prod(shape):
-        return np.empty(shape, dtype)
-    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if is_fortran else "C")
-
-
-def _no_arrays(path: Path, error: Exception) -> ValueError:
-    reason = str(error).strip("'\"")
-    return ValueError(f"{path}: not a NumPy file with such arrays, or damaged ({reason})")
-
-
-def read_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
-    """The arrays of these names in an ``.npz``, without names its first; that of a ``.npy``. ValueError if damaged."""
-    try:
-        with path.open("rb") as file:  # NumPy leaves a damaged file open that it opened itself
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else loaded
-            wanted = names or tuple(arrays)[:1]
-            if not wanted:
-                raise ValueError("it holds no arrays")
-            return [arrays[name] for name in wanted]
-    except DAMAGE as error:
-        raise _no_arrays(path, error) from None
-
-
-def names_in(path: Path) -> set[str]:
-    """The names of the arrays in an ``.npz``; none where it is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
-        return set()
+def _map(file: BinaryIO, header: NpyHeader, offset: int) -> NDArray[Any]:
+    if not header.num_bytes:
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(file, header.dtype, "r", offset, header.shape, "F" if header.is_fortran else "C")
 
 
 # -- pictures for people ----------------------------------------------------------------------------------------------

@@ -4,17 +4,26 @@ import gc
 import hashlib
 import heapq
 import os
+import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from vaelab.data.containers import PICTURE_SUFFIXES, Item, open_zip
+from vaelab.system.files import check_file
 
 SIDECARS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
 """What systems leave beside pictures."""
+TOOLS = frozenset({
+    "git", "svn", "hg", "dvc", "cache", "caches", "thumb", "thumbs", "thumbnail", "thumbnails", "trash", "trashes",
+    "spotlight", "fseventsd", "temporary", "temp", "tmp", "checkpoint", "checkpoints", "venv", "env", "idea", "vscode",
+    "stversions", "versions", "snapshot", "snapshots", "backup", "backups", "appledouble", "originals", "dtrash",
+    "picasaoriginals", "temporaryitems", "documentrevisions", "local", "config", "conda", "npm", "cargo",
+})  # fmt: skip
+"""Words in the names of hidden folders that programs make."""
 
 
 class Entry(NamedTuple):
@@ -26,12 +35,22 @@ class Entry(NamedTuple):
     """Time of its last change, in nanoseconds; of an entry of a zip its checksum."""
 
     @property
+    def name(self) -> str:
+        """Its name in the folder or zip, with the number of its page if it is one of several: unique in a scan."""
+        return self.item[1] if len(self.item) == 2 else f"{self.item[1]}[{self.item[2]}]"
+
+    @property
+    def path(self) -> str:
+        """Its path from the root, separated by "/"."""
+        container, name = self.item[:2]
+        if "\\" in name and container.lower().endswith(".zip"):  # packed on Windows
+            return name.replace("\\", "/")
+        return name
+
+    @property
     def folder(self) -> str:
         """Folders from the root down to the file, separated by "/"; empty where it lies in the root."""
-        container, name = self.item
-        if "\\" in name and container.lower().endswith(".zip"):  # packed on Windows
-            name = name.replace("\\", "/")
-        return name.rpartition("/")[0]
+        return self.path.rpartition("/")[0]
 
 
 @dataclass
@@ -47,6 +66,11 @@ class Scan:
     """(folder, reason) of those that cannot be opened."""
     repeated: list[str] = field(default_factory=list)
     """Links to folders that are read already, such as loops."""
+    hidden: list[str] = field(default_factory=list)
+    """Hidden files and, with "/" at the end, hidden folders, which are skipped: names that begin with a dot, and what
+    systems leave beside pictures."""
+    hidden_entries: list[Entry] = field(default_factory=list)
+    """Pictures in the hidden folders, except in those that programs make."""
 
 
 def scan(root: Path) -> Scan:
@@ -62,9 +86,16 @@ def scan(root: Path) -> Scan:
     finally:
         if collects:
             gc.enable()
-    found.entries.sort(key=lambda entry: entry.item[1])
-    found.entries.sort(key=lambda entry: unicodedata.normalize("NFC", entry.item[1]))
+    found.entries = in_order(found.entries)
+    found.hidden_entries = in_order(found.hidden_entries)
+    found.hidden.sort()
     return found
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries sorted by their names; accents may be stored in two ways."""
+    by_name = sorted(entries, key=lambda entry: entry.item[1])
+    return sorted(by_name, key=lambda entry: unicodedata.normalize("NFC", entry.item[1]))
 
 
 def holds_picture(root: Path) -> bool:
@@ -81,27 +112,32 @@ def _entries(found: Scan) -> Iterator[Entry]:
         return _walk(found)
     if root.suffix.lower() == ".zip":
         return _list_zip(found)
-    state = root.stat()
+    state = check_file(root)
     return iter([Entry((str(root.parent), root.name), state.st_size, state.st_mtime_ns)])
 
 
 def _walk(found: Scan) -> Iterator[Entry]:
     root, seen = os.fspath(found.root), set()
-    folders, links = [""], list[str]()
-    while folders or links:  # a folder is called by its own name, and by that of a link only where it has none here
-        below = folders.pop() if folders else heapq.heappop(links)
+    folders, links, hidden = [""], list[str](), list[str]()
+    # A folder is called by its own name, by that of a link only if it has no other here. Hidden folders come last, so
+    # that links to them are read.
+    while folders or links or hidden:
+        below = folders.pop() if folders else heapq.heappop(links) if links else hidden.pop()
+        is_hidden = any(part.startswith(".") for part in below.split("/"))
         path = os.path.join(root, below)  # noqa: PTH118 (as fast as it gets)
         try:
             state = os.stat(path)  # noqa: PTH116
             if (state.st_dev, state.st_ino) in seen:
-                found.repeated.append(below.removesuffix("/"))
+                if not is_hidden:
+                    found.repeated.append(below.removesuffix("/"))
                 continue
             seen.add((state.st_dev, state.st_ino))
             with os.scandir(path) as inside:
                 for file in inside:
-                    if _is_hidden(file.name):
-                        continue
                     name = below + file.name
+                    if is_hidden or _is_hidden(file.name):
+                        _note_hidden(found, root, name, file, hidden)
+                        continue
                     state = _state(file)
                     if stat.S_ISDIR(state.st_mode):
                         heapq.heappush(links, f"{name}/") if file.is_symlink() else folders.append(f"{name}/")
@@ -110,7 +146,21 @@ def _walk(found: Scan) -> Iterator[Entry]:
                     else:
                         found.others.append(name)
         except OSError as error:
-            found.closed.append((below.removesuffix("/") or root, error.strerror or str(error)))
+            if not is_hidden:
+                found.closed.append((below.removesuffix("/") or root, error.strerror or str(error)))
+
+
+def _note_hidden(found: Scan, root: str, name: str, file: "os.DirEntry[str]", hidden: list[str]) -> None:
+    """Record a hidden file or folder, or a file in a hidden folder; folders to look into are appended to ``hidden``."""
+    is_folder = file.is_dir(follow_symlinks=False)
+    is_inside = any(part.startswith(".") for part in name.split("/")[:-1])
+    if not is_inside:
+        found.hidden.append(f"{name}/" if is_folder else name)
+    if is_folder and not is_of_tool(file.name):
+        hidden.append(f"{name}/")
+    elif is_inside and _is_picture(name) and not _is_hidden(file.name) and file.is_file():
+        state = file.stat()
+        found.hidden_entries.append(Entry((root, name), state.st_size, state.st_mtime_ns))
 
 
 def _state(file: "os.DirEntry[str]") -> os.stat_result:
@@ -124,18 +174,33 @@ def _state(file: "os.DirEntry[str]") -> os.stat_result:
 def _list_zip(found: Scan) -> Iterator[Entry]:
     container = str(found.root)
     by_name = {info.filename: info for info in open_zip(container).infolist()}  # of two with one name the last counts
+    hidden = dict[str, None]()
     for name, info in by_name.items():
         parts = name.replace("\\", "/").split("/")
-        if info.is_dir() or any(_is_hidden(part) for part in parts if part not in (".", "..")):
+        first = next((i for i, part in enumerate(parts) if part not in (".", "..") and _is_hidden(part)), None)
+        if info.is_dir():
             continue
-        if _is_picture(name):
+        if first is not None:
+            hidden[f"{'/'.join(parts[: first + 1])}{'/' if first + 1 < len(parts) else ''}"] = None
+            within = [part for part in parts[:-1] if _is_hidden(part) and part not in (".", "..")]
+            if _is_picture(name) and not _is_hidden(parts[-1]) and not any(map(is_of_tool, within)):
+                found.hidden_entries.append(Entry((container, name), info.file_size, info.CRC))
+        elif _is_picture(name):
             yield Entry((container, name), info.file_size, info.CRC)
         else:
             found.others.append(name)
+    found.hidden += hidden
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SIDECARS
+
+
+def is_of_tool(name: str) -> bool:
+    """Whether a hidden folder has a name that systems and programs give, such as .git or .thumbnails."""
+    return (
+        name in SIDECARS or name.startswith(("._", ".@")) or not TOOLS.isdisjoint(re.findall(r"[a-z]+", name.lower()))
+    )
 
 
 def _is_picture(name: str) -> bool:
@@ -145,7 +210,7 @@ def _is_picture(name: str) -> bool:
 
 def digest(entries: list[Entry]) -> str:
     """SHA-256 over names, sizes and times: changes when a picture is added, removed or replaced."""
-    lines = [f"{item[1]!r} {size} {changed}" for item, size, changed in entries]
+    lines = [f"{', '.join(map(repr, item[1:]))} {size} {changed}" for item, size, changed in entries]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

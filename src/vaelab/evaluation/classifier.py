@@ -166,10 +166,11 @@ def _restore(network: FeatureNetwork, path: Path) -> str | None:
     """The name of the classifier in a file, whose weights ``network`` gets; None where there is no whole file."""
     try:
         tensors, facts = load_tensors(path)
-    except (OSError, DamagedFile):
+        name = str(facts["name"])
+        network.load_state_dict(tensors)  # RuntimeError for other tensors than the classifier has
+    except (OSError, DamagedFile, KeyError, RuntimeError):
         return None
-    network.load_state_dict(tensors)
-    return str(facts["name"])
+    return name
 
 
 def _digest(network: FeatureNetwork) -> str:

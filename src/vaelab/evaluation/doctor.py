@@ -1,6 +1,6 @@
 """What looks wrong with a run, what it means, and what to try."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,8 @@ from vaelab.models.codes import Codes
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe
 from vaelab.system import registry as catalog
+from vaelab.system.failures import OnFailure
+from vaelab.system.files import DamagedFile
 
 Level = Literal["problem", "notice", "fine"]
 Table = Mapping[str, NDArray[np.float64]]
@@ -61,9 +63,36 @@ class Evidence:
     """Expected images of their posterior means."""
 
 
-def examine(evidence: Evidence) -> list[Finding]:
-    """Every finding that this evidence allows, problems first; checks that have nothing to look at are left out."""
-    found = [finding for check in CHECKS if (finding := check(evidence)) is not None]
+def examine(evidence: Evidence, on_failure: OnFailure | None = None) -> list[Finding]:
+    """Every finding that this evidence allows, problems first; checks that have nothing to look at are left out.
+
+    ``on_failure`` is called with the name of a check that fails, and its error; without it the error is raised.
+    """
+    found = []
+    for check in CHECKS:
+        try:
+            finding = check(evidence)
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(check.__name__, error)
+            continue
+        if finding is not None:
+            found.append(finding)
+    return sort_findings(found)
+
+
+def find_damage(errors: Sequence[DamagedFile]) -> list[Finding]:
+    """A finding for each damaged file of a run."""
+    meaning = "the numbers in it are not used: report, figures and comparisons do without them"
+    return [
+        Finding(f"file {error.path.name}", "problem", f"{error.path.name}: {error.reason}", meaning, error.remedy)
+        for error in errors
+    ]
+
+
+def sort_findings(found: Sequence[Finding]) -> list[Finding]:
+    """Problems first, then notices."""
     order: list[Level] = ["problem", "notice", "fine"]
     return sorted(found, key=lambda finding: order.index(finding.level))
 

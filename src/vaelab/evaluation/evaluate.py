@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import io
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, partial
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vaelab.data.images import Images
+from vaelab.data.npy import NpyHeader, read_npz
 from vaelab.evaluation.features import Extractor
 from vaelab.models.codes import Codes, Encode, encode_images
 from vaelab.models.vae import VAE
@@ -20,6 +22,7 @@ from vaelab.recipe import check_options
 from vaelab.run import CACHE, EVALUATION, Run
 from vaelab.system import registry as catalog
 from vaelab.system.device import generator
+from vaelab.system.failures import OnFailure, is_of_system
 from vaelab.system.files import write_atomic
 
 DEFAULT_METRICS = ("likelihood",)
@@ -42,17 +45,21 @@ def evaluate(
     train: Images | None = None,
     extractor: Extractor | None = None,
     options: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    on_failure: OnFailure | None = None,
+    store: bool = True,
 ) -> dict[str, Any]:
     """Metric → numbers and protocol of ``run`` on ``images``; what is known already is not measured again.
 
     ``train``: images for the metrics that learn something, treated as ``images`` were (binarised or not). Metrics for
     which these images have nothing to measure are not in the result. ``options``: metric → its own keyword arguments.
+    ``on_failure`` is called with the name of a metric that fails, and its error; the others go on. Without it the error
+    is raised. ``store``: keep the results in evaluation.json.
     """
     modules = {name: _load(name) for name in metrics}
     measured_on = {
         **protocol,
         **_digests("images", images),
-        "weights_sha256": _sha256_of_weights(run),
+        "weights_sha256": run.weights_sha256,
         "seed": SEED,
     }
     encode = partial(codes_of, run, model)
@@ -71,17 +78,24 @@ def evaluate(
         if known.get(name, {}).get("measured_on") == wanted:
             continue
         random = generator(SEED, "evaluation", name)
-        if hasattr(module, "measure_codes"):
-            own |= _training(module, learns_from, encode)
-            numbers = module.measure_codes(codes(), images, random, **own)
-        else:
-            given = {"train": learns_from, "extractor": looks_through}
-            own |= {key: value for key, value in given.items() if value is not None}
-            numbers = module.measure(model, images, random, **own)
+        try:
+            if hasattr(module, "measure_codes"):
+                own |= _training(module, learns_from, encode)
+                numbers = module.measure_codes(codes(), images, random, **own)
+            else:
+                given = {"train": learns_from, "extractor": looks_through}
+                own |= {key: value for key, value in given.items() if value is not None}
+                numbers = module.measure(model, images, random, **own)
+        except Exception as error:
+            if on_failure is None or is_of_system(error):
+                raise
+            on_failure(name, error)
+            continue
         known.pop(name, None)
         if numbers is not None:
             known[name] = {**numbers, "measured_on": wanted}
-        run.write_json(EVALUATION, known)
+        if store:
+            run.write_json(EVALUATION, known)
     return {name: known[name] for name in metrics if name in known}
 
 
@@ -151,9 +165,11 @@ def codes_of(run: Run, model: VAE, images: Images) -> Codes:
 
     The cache may be removed at any time; a file in it that cannot be read is made again.
     """
-    key = hashlib.sha256(f"{_sha256_of_weights(run)} {images.fingerprint()}".encode()).hexdigest()
-    path = run.path / CACHE / f"codes-{key[:20]}.npz"
-    codes = _read(path, (len(images), model.spec.latent_dim))
+    key = hashlib.sha256(f"{run.weights_sha256} {images.fingerprint()}".encode()).hexdigest()
+    path, shape = run.results / CACHE / f"codes-{key[:20]}.npz", (len(images), model.spec.latent_dim)
+    codes = _read(path, shape)
+    if codes is None and run.results != run.path:
+        codes = _read(run.path / CACHE / path.name, shape)
     if codes is None:
         codes = encode_images(model, images)
         content = io.BytesIO()
@@ -165,16 +181,13 @@ def codes_of(run: Run, model: VAE, images: Images) -> Codes:
 
 def _read(path: Path, shape: tuple[int, int]) -> Codes | None:
     """The codes in a file, whose checksums are verified; None where they are not there, damaged, or of other images."""
-    if not path.is_file():
-        return None
+
+    def check(name: str, header: NpyHeader) -> None:
+        if header.shape != shape or header.dtype != np.float32:
+            raise ValueError(f"{path}: {name} is {header.dtype} {list(header.shape)}")
+
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            codes = Codes(stored["mean"], stored["log_var"])
-    except Exception:  # a damaged zip fails in a dozen ways
+        stored = read_npz(path, "mean", "log_var", max_bytes=4 * math.prod(shape), check=check)
+    except (OSError, ValueError):
         return None
-    is_whole = all(array.shape == shape and array.dtype == np.float32 for array in (codes.mean, codes.log_var))
-    return codes if is_whole else None
-
-
-def _sha256_of_weights(run: Run) -> str:
-    return hashlib.sha256(run.model_path.read_bytes()).hexdigest()
+    return Codes(stored["mean"], stored["log_var"])

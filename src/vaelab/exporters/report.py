@@ -10,10 +10,9 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from vaelab.run import LOG, RECIPE, REPORT, Run
-from vaelab.system.files import write_atomic
+from vaelab.run import EVALUATION, FINDINGS, RECIPE, Run
 
-NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir")
+NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir", "figures")
 """Of machine.json: shown elsewhere, or paths that concern nobody whom the page is sent to."""
 SPELLED = {
     "beta kl": "β·KL",
@@ -25,48 +24,59 @@ SPELLED = {
 }
 
 
-def write_report(run: Run, order: Sequence[str], model_facts: Mapping[str, str]) -> None:
-    """Write the report of ``run`` with its figures in this order and these lines about the model."""
+def write_report(
+    run: Run, order: Sequence[str], model_facts: Mapping[str, str], finished: str | None = None
+) -> list[str]:
+    """Write the report of ``run`` with its figures in this order and these lines about the model.
+
+    ``finished``: when the run was finished, if machine.json does not say so yet. Returns a sentence for each file that
+    cannot be read; the report shows them as warnings, and does without the file.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vaelab", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    damage = run.find_damage()
+    damaged = {error.path.name for error in damage}
+    figures, unreadable = _read_figures(run, order)
+    problems = [*map(str, damage), *unreadable]
+    machine = {**run.machine, **({"finished": finished} if finished else {})}
     page = environment.get_template("report.html.jinja").render(
         name=run.name,
         title=run.recipe.title,
-        figures=_figures(run, order),
+        figures=figures,
         measured=_measured_rows(run),
         source=run.recipe.expected.get("source"),
-        evaluation=_evaluation_rows(run.evaluation),
-        findings=run.findings,
+        evaluation=[] if EVALUATION in damaged else _evaluation_rows(run.evaluation),
+        findings=[] if FINDINGS in damaged else run.findings,
         model_facts=model_facts,
         recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
-        machine={key: value for key, value in run.machine.items() if key not in NOT_SHOWN},
-        command=run.machine.get("command", "vaelab train recipe.toml"),
-        notes=run.machine.get("notes", []),
-        warnings=_warnings(run),
+        machine={key: value for key, value in machine.items() if key not in NOT_SHOWN},
+        command=machine.get("command", "vaelab train recipe.toml"),
+        notes=machine.get("notes", []),
+        warnings=[*run.warnings, *problems],
     )
-    write_atomic(run.path / REPORT, page)
+    run.write_report(page.encode("utf-8", "replace").decode("utf-8"))  # names that are not UTF-8
+    return problems
 
 
-def _warnings(run: Run) -> list[str]:
-    log = run.path / LOG
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    return list(dict.fromkeys(line.split("warning: ", 1)[1] for line in lines if "warning: " in line))
-
-
-def _figures(run: Run, order: Sequence[str]) -> list[dict[str, Any]]:
-    """The figures drawn, with the title and the caption that each carries in its file."""
+def _read_figures(run: Run, order: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The figures drawn, with the title and the caption that each carries in its file; which cannot be read."""
     files = run.figures
-    rows = []
+    rows, problems = [], []
     for name in order:
-        if name in files:
+        if name not in files:
+            continue
+        try:
             with Image.open(files[name]) as picture:
                 words, wide = dict(picture.info), picture.width > 1.2 * picture.height
                 kind, content = _light(picture, files[name])
-            title, caption = words.get("Title", name), words.get("Description", "")
-            data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-            rows.append({"name": name, "title": title, "caption": caption, "data": data, "wide": wide})
-    return rows
+        except (ValueError, SyntaxError, OSError) as error:
+            problems.append(f"{files[name]} cannot be read ({type(error).__name__}): vaelab figures draws it again")
+            continue
+        title, caption = words.get("Title", name), words.get("Description", "")
+        data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        rows.append({"name": name, "title": title, "caption": caption, "data": data, "wide": wide})
+    return rows, problems
 
 
 def _light(picture: Image.Image, file: Path) -> tuple[str, bytes]:

@@ -1,7 +1,7 @@
 """Tables of codes, written as they come: .parquet, .csv or .npz, whole or not there."""
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -33,13 +33,29 @@ class Rows:
     names: Sequence[str]
     labels: NDArray[np.int64] | None
     latent_dim: int
+    class_names: Sequence[str] = ()
+    """The name of each label; empty if labels are numbers only."""
+
+    @property
+    def columns(self) -> dict[str, Callable[[NDArray[np.int64]], Any]]:
+        """Column → its values in some rows."""
+        labels, names = self.labels, self.class_names
+        found: dict[str, Callable[[NDArray[np.int64]], Any]] = {
+            "image": lambda rows: [self.names[row] for row in rows.tolist()]
+        }
+        if labels is not None:
+            found["label"] = lambda rows: labels[rows]
+            if names:
+                found["class"] = lambda rows: [names[label] for label in labels[rows].tolist()]
+        return found
 
 
 def write_codes(path: Path, rows: Rows, pieces: Iterable[Piece]) -> None:
     """A table of the codes in ``pieces``, one row an image that is in them; its format is that of the ending.
 
-    .parquet and .csv: columns image, label (where known), mean_1 …, log_var_1 …; memory for one group of rows.
-    .npz: arrays names, mean, log_var, labels (where known); it goes through ``pieces`` several times.
+    .parquet and .csv: columns image, label and class (where known), mean_1 …, log_var_1 …; memory for a group of rows.
+    .npz: arrays names, mean, log_var, labels and label_names, the name of each label (where known); it goes through
+    ``pieces`` several times.
     """
     with writing_atomic(path) as file:
         if path.suffix.lower() == ".npz":
@@ -67,10 +83,10 @@ def _write_table(file: BinaryIO, ending: str, rows: Rows, pieces: Iterable[Piece
     from pyarrow import csv, parquet
 
     columns = [f"{word}_{j + 1}" for word in ("mean", "log_var") for j in range(rows.latent_dim)]
-    known = [("image", pyarrow.string())] + ([] if rows.labels is None else [("label", pyarrow.int64())])
+    known = [(name, pyarrow.int64() if name == "label" else pyarrow.string()) for name in rows.columns]
     schema = pyarrow.schema(known + [(name, pyarrow.float32()) for name in columns])
     # Of numbers that hardly repeat themselves a dictionary is larger than they are, and takes most of the time.
-    repeats = [] if rows.labels is None else ["label"]
+    repeats = [name for name in rows.columns if name != "image"]
     writer: Any = (
         parquet.ParquetWriter(file, schema, use_dictionary=repeats)
         if ending == ".parquet"
@@ -78,8 +94,7 @@ def _write_table(file: BinaryIO, ending: str, rows: Rows, pieces: Iterable[Piece
     )
     with writer:
         for group in _groups(pieces, rows.latent_dim):
-            values: list[Any] = [[rows.names[row] for row in group.rows.tolist()]]
-            values += [] if rows.labels is None else [rows.labels[group.rows]]
+            values: list[Any] = [values_of(group.rows) for values_of in rows.columns.values()]
             values += [group.codes[i, :, j] for i in range(2) for j in range(rows.latent_dim)]
             writer.write_table(pyarrow.table(values, schema=schema))
 
@@ -118,6 +133,9 @@ def _write_arrays(file: BinaryIO, rows: Rows, pieces: Iterable[Piece]) -> None:
         if rows.labels is not None:
             labels = rows.labels.astype("<i8")
             _add_array(archive, "labels", (count,), labels.dtype, (labels[piece.rows] for piece in pieces))
+            if rows.class_names:
+                classes = np.array(list(rows.class_names))
+                _add_array(archive, "label_names", classes.shape, classes.dtype, [classes])
 
 
 def _add_array(

@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -369,10 +370,26 @@ ProgressFactory = Callable[[str, int | None], AbstractContextManager[Progress]]
 _factory: ProgressFactory = lambda _label, _total: nullcontext(_Silent())  # noqa: E731
 
 
-def show_progress(factory: ProgressFactory) -> None:
-    """Render progress from now on; the command line calls this, as a library vaelab stays silent."""
-    global _factory
-    _factory = factory
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+_say: Callable[[str], None] = _warn
+
+
+def show_progress(factory: ProgressFactory, say: Callable[[str], None] = _warn) -> None:
+    """Render progress with ``factory`` and pass what ``say`` is told to a function of the command line's.
+
+    As a library vaelab shows no progress, and a sentence for the person is a warning.
+    """
+    global _factory, _say
+    _factory, _say = factory, say
+
+
+def say(text: str) -> None:
+    """Tell the person one sentence; only the first of several processes does."""
+    if launched().is_first:
+        _say(text)
 
 
 def progress(label: str, total: int | None) -> AbstractContextManager[Progress]:

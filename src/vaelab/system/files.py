@@ -76,10 +76,20 @@ def read_json(path: Path, model: type[T], *, remedy: str = "remove it") -> T:
     Raises DamagedFile with ``remedy`` if the file is not UTF-8, not JSON, of another shape, larger than
     ``MAX_JSON_BYTES`` or not a regular file; OSError if it cannot be read.
     """
+    try:
+        content = json.loads(read_bytes(path, MAX_JSON_BYTES))
+    except RecursionError:
+        raise DamagedFile(path, "its values are nested too deeply", remedy) from None
+    except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
+        raise DamagedFile(path, str(error), remedy) from None
+    return check_shape(path, content, model, remedy)
+
+
+def check_shape(path: Path, content: object, model: type[T], remedy: str = "") -> T:
+    """What was read from ``path`` as ``model``, validated by pydantic. Raises DamagedFile with ``remedy``."""
     from pydantic import ValidationError
 
     try:
-        content = json.loads(read_bytes(path, MAX_JSON_BYTES))
         found: T = _adapter(cast("Hashable", model)).validate_python(content)
         return found
     except ValidationError as error:
@@ -88,8 +98,13 @@ def read_json(path: Path, model: type[T], *, remedy: str = "remove it") -> T:
         raise DamagedFile(path, f"{where}: {first['msg']}" if where else first["msg"], remedy) from None
     except RecursionError:
         raise DamagedFile(path, "its values are nested too deeply", remedy) from None
-    except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
-        raise DamagedFile(path, str(error), remedy) from None
+
+
+def to_json(content: object) -> str:
+    """``content`` as the text of a JSON file; names that are not UTF-8 are escaped, and read back as they were."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    is_utf8 = text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return f"{text if is_utf8 else json.dumps(content, indent=2)}\n"
 
 
 @lru_cache(64)

@@ -22,6 +22,7 @@ from vaelab.training.validation import Validation, validate
 TICK_SECONDS = 0.5
 """How long a tick should take: the host looks at the device this often."""
 MOST_STEPS_A_TICK = 4096
+COLLAPSE = "posterior collapse"
 COLLAPSED_KL = 0.01
 """Nats below which a latent carries nothing (Burda et al. 2016, 1509.00519, use the like for active units)."""
 
@@ -48,6 +49,8 @@ class Tick:
     stopped: bool = False
     """Asked to stop before the end."""
     warnings: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    """Sentences that begin with the first words of an earlier warning, up to the colon, which holds no longer."""
 
 
 def train(
@@ -87,6 +90,7 @@ def train(
         validation = None
         if not problem and every and valid is not None and (state.step % every == 0 or state.step == total):
             validation = validate(state, valid, settings)
+        warnings, withdrawn = _judge_collapse(state, validation)
         done = sum(batches.share(step).total for step in range(first, state.step))
         yield Tick(
             step=first + good if problem else state.step,
@@ -97,7 +101,8 @@ def train(
             validation=validation,
             checkpoint_due=due and not problem,
             stopped=stopped and state.step < total,
-            warnings=(*steps.notes, *_warnings(state, validation)),
+            warnings=(*steps.notes, *warnings),
+            withdrawn=withdrawn,
         )
         steps.notes.clear()
         if problem:
@@ -153,16 +158,21 @@ def _check_weights(state: State, settings: Training) -> str | None:
     )
 
 
-def _warnings(state: State, validation: Validation | None) -> tuple[str, ...]:
-    """What should worry a person, each said once a run."""
-    if validation is None or "collapsed" in state.warned:
-        return ()
+def _judge_collapse(state: State, validation: Validation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings of a posterior collapse, and sentences that withdraw one; each is said once."""
+    if validation is None:
+        return (), ()
     largest = max(validation.kl_groups)
-    if largest >= COLLAPSED_KL or state.step < state.objective.warmup_steps:
-        return ()
-    state.warned.add("collapsed")
-    return (
-        f"posterior collapse: after step {state.step} no latent carries more than {largest:.2g} nats, so the decoder "
+    is_collapsed, was_warned = largest < COLLAPSED_KL, COLLAPSE in state.warned
+    if was_warned and not is_collapsed:
+        state.warned.discard(COLLAPSE)
+        return (), (f"{COLLAPSE}: over by step {state.step}, a latent carries {largest:.2g} nats",)
+    if was_warned or not is_collapsed or state.step < state.objective.warmup_steps:
+        return (), ()
+    state.warned.add(COLLAPSE)
+    text = (
+        f"{COLLAPSE}: after step {state.step} no latent carries more than {largest:.2g} nats, so the decoder "
         "ignores the code; try a smaller weight of the KL (objective.beta), a warm-up (objective.warmup_steps) or a "
-        "smaller decoder",
+        "smaller decoder"
     )
+    return (text,), ()

@@ -1,5 +1,6 @@
 """Everything that changes while a model trains, as tensors with names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -61,6 +62,15 @@ class State:
             parameter.grad = buffer.as_strided(parameter.shape, parameter.stride(), start)
             start += length
         return buffer
+
+    def find_misfit(self, tensors: Mapping[str, Tensor]) -> str | None:
+        """What keeps ``tensors`` from being put back: a name or a shape that is not this state's; None if nothing."""
+        own = {f"{m}.{n}": t.shape for m, module in self._modules().items() for n, t in module.state_dict().items()}
+        for name, parameter in self._named_parameters().items():
+            for key in [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors]:
+                own[f"optimizer.{key}.{name}"] = torch.Size() if key == "step" else parameter.shape
+        wrong = sorted(own.keys() ^ tensors.keys()) or [n for n in own if tensors[n].shape != own[n]]
+        return f"{wrong[0]} does not fit the model of this run" if wrong else None
 
     def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
         """Put back what ``tensors`` gave; the memory layout of every tensor stays that of its weight.

@@ -5,5 +5,7 @@ for one that they do not. Its keyword arguments are the recipe's ``[data]`` keys
 ``get(target) -> Path``; one that needs files has ``find(data_dir)``, which says where they lie (or None), and
 ``check(folder)``, which yields (file, verdict). Where options shape the images, ``shape(**options)`` gives channels,
 height and width before anything is loaded, and ``framing(image_shape, **options)`` says how other pictures come to that
-shape.
+shape. A person's own files change: ``describe_layout(data_dir, **options)`` gives sentences and warnings about splits
+and classes, and ``reload(data_dir, split, selections, **options)`` gives the images of an earlier ``load`` again, by
+the ``selection`` of each split's images then.
 """

@@ -20,6 +20,7 @@ from vaelab.data.datasets._celeba_lists import (
     parse_partition,
     read_list,
 )
+from vaelab.system.files import check_file
 
 IMAGES = "img_align_celeba"
 PLACES = ("", "celeba", "CelebA", "celeba-dataset", "celebA")
@@ -31,6 +32,8 @@ PUBLISHED = {"train": 162_770, "valid": 19_867, "test": 19_962}
 ALL = sum(PUBLISHED.values())
 OTHER_COLUMNS = ("image", "image_id", "celeb_id", "identity")
 """Of parquet files: all but attributes."""
+MOST_ROWS = 10_000_000
+"""Of one parquet file; more are refused."""
 MOST_FOLDERS = 16
 """Beside parquet files; more are somebody's pictures."""
 
@@ -177,6 +180,7 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     """Names of attributes, and one row of them for each image."""
     from pyarrow import ArrowException, parquet, types
 
+    check_file(path)
     try:
         file = parquet.ParquetFile(path)
         columns = [
@@ -186,8 +190,10 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
         ]
         if "image" not in file.schema_arrow.names:
             raise ValueError(f"{path}: no column image in it; wanted is CelebA as the Hugging Face hub has it")
+        if file.metadata.num_rows > MOST_ROWS:
+            raise ValueError(f"{path}: it declares {file.metadata.num_rows:,} rows; {MOST_ROWS:,} are the limit")
         table = file.read(columns=columns)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged or cut off ({' '.join(str(error).split())}); get it again") from None
     values = {name: table.column(name) for name in columns}
     arrays = {name: np.asarray(column) for name, column in values.items() if column.null_count == 0}

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vaelab.data.containers import read_entry
+from vaelab.system.files import read_bytes
+
 LISTS = {"attributes": "list_attr_celeba", "partition": "list_eval_partition"}
+MAX_BYTES = 1 << 28
+"""Larger lists are refused; that of CelebA's attributes has 27 million."""
 Text = tuple[str, str]
 """What stands in a list, and where it lies."""
 
@@ -25,7 +30,7 @@ def find_lists(base: Path) -> dict[str, Path]:
 
 def read_list(path: Path) -> Text:
     """The text of a list."""
-    return _decoded(path.read_bytes()), str(path)
+    return _decoded(read_bytes(path, MAX_BYTES)), str(path)
 
 
 def lists_inside(opened: zipfile.ZipFile, where: Path) -> dict[str, Text]:
@@ -34,7 +39,9 @@ def lists_inside(opened: zipfile.ZipFile, where: Path) -> dict[str, Text]:
     for name in opened.namelist():
         for which, stem in LISTS.items():
             if name.rpartition("/")[2] in (f"{stem}.csv", f"{stem}.txt"):
-                found[which] = (_decoded(opened.read(name)), f"{where}: {name}")
+                if opened.getinfo(name).file_size > MAX_BYTES:
+                    raise ValueError(f"{where}: {name} has more than {MAX_BYTES:,} bytes")
+                found[which] = (_decoded(read_entry(opened, name)), f"{where}: {name}")
     return found
 
 

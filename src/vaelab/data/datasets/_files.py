@@ -1,6 +1,6 @@
 """Data sets of one file, which holds images and the factors that made them and that a person has to fetch."""
 
-import zipfile
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vaelab.data.cache import stamp
 from vaelab.data.datasets._packed import Source, pack_blocks, rows_of
 from vaelab.data.images import About, Images
-from vaelab.data.pictures import DAMAGE
+from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
 from vaelab.system.device import data_roots, progress
 
 SYMMETRY = (
@@ -21,6 +21,8 @@ SYMMETRY = (
     "so that their images hardly tell it"
 )
 """Of sprites and of dSprites: a note for the person."""
+MOST_FACTOR_BYTES = 1 << 30
+"""Of factors; more are refused."""
 
 
 def check_split(name: str, split: str) -> None:
@@ -34,12 +36,16 @@ def check_split(name: str, split: str) -> None:
 
 def check_factors(path: Path, name: str, values: NDArray[Any], kinds: str = "biu") -> NDArray[Any]:
     """``values``, if they are finite numbers ``[N, F]`` of these NumPy kinds; else ValueError."""
-    wanted = "numbers" if "f" in kinds else "whole numbers"
-    if values.ndim != 2 or not values.size or values.dtype.kind not in kinds:
-        raise ValueError(f"{path}: {name} must be {wanted} [N, F]; got {values.dtype} {list(values.shape)}")
+    _check_declared(path, name, values.dtype, values.shape, kinds)
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: {name} must be finite")
     return values
+
+
+def _check_declared(path: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], kinds: str) -> None:
+    wanted = "numbers" if "f" in kinds else "whole numbers"
+    if len(shape) != 2 or not math.prod(shape) or dtype.kind not in kinds:
+        raise ValueError(f"{path}: {name} must be {wanted} [N, F]; got {dtype} {list(shape)}")
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,14 @@ class FactorFile:
             yield str(path), "".join(("ok", *(f" ({what})" for what in self._differs(source.shape[0]))))
 
 
+def is_npz_with(path: Path, *names: str) -> bool:
+    """Whether a file is an ``.npz`` with arrays of these names; False where it cannot be read."""
+    try:
+        return set(names) <= names_in_npz(path)
+    except (OSError, ValueError):
+        return False
+
+
 # -- arrays in an .npz ------------------------------------------------------------------------------------------------
 
 
@@ -127,34 +141,31 @@ def open_uint8(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], Iterato
     """Shape and blocks of a uint8 array in an ``.npz``, which is unpacked as it is read; nothing is unpickled."""
     where = f"{path}: {name}"
     with ExitStack() as opened:
-        try:
-            archive = opened.enter_context(zipfile.ZipFile(path))
-            member = opened.enter_context(archive.open(f"{name}.npy"))
-            version = np.lib.format.read_magic(member)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, is_fortran, dtype = read(member)
-        except DAMAGE as error:
-            raise _damaged(where, error) from None
-        if dtype != np.uint8:
-            raise ValueError(f"{where} must be uint8; got {dtype}")
-        if is_fortran and len(shape) > 1:
+        header, member = opened.enter_context(open_npz(path, name))
+        if header.dtype != np.uint8:
+            raise ValueError(f"{where} must be uint8; got {header.dtype}")
+        if header.is_fortran and len(header.shape) > 1:
             raise ValueError(f"{where} is stored column by column: save np.ascontiguousarray({name})")
-        yield shape, _blocks(member, shape, where)
+        yield header.shape, _blocks(path, member, header.shape, name)
 
 
-def _blocks(member: Any, shape: tuple[int, ...], where: str) -> Iterator[NDArray[np.uint8]]:
-    step = rows_of(shape)
-    try:
+def _blocks(path: Path, member: Reader, shape: tuple[int, ...], name: str) -> Iterator[NDArray[np.uint8]]:
+    step, row_bytes = rows_of(shape), math.prod(shape[1:])
+    with damage_named(path):
         for start in range(0, shape[0], step):
             count = min(step, shape[0] - start)
-            content = member.read(count * int(np.prod(shape[1:])))
+            content = member.read(count * row_bytes)
+            if len(content) < count * row_bytes:
+                raise ValueError(f"{name} is truncated")
             yield np.frombuffer(content, np.uint8).reshape(count, *shape[1:])
         if member.read(1):  # at the end the checksum is compared
-            raise ValueError("longer than its header says")
-    except DAMAGE as error:
-        raise _damaged(where, error) from None
+            raise ValueError(f"{name} is longer than its header says")
 
 
-def _damaged(where: str, error: Exception) -> ValueError:
-    reason = str(error).strip("'\"") or type(error).__name__
-    return ValueError(f"{where} cannot be read, the file is damaged ({reason})")
+def read_factors(path: Path, name: str, kinds: str = "biu") -> NDArray[Any]:
+    """The finite numbers ``[N, F]`` of this name in an ``.npz``; ValueError if they are none, before they are read."""
+
+    def check(_name: str, header: NpyHeader) -> None:
+        _check_declared(path, name, header.dtype, header.shape, kinds)
+
+    return check_factors(path, name, read_npz(path, name, max_bytes=MOST_FACTOR_BYTES, check=check)[name], kinds)

@@ -11,21 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Int, Shaped
 from numpy.typing import NDArray
 
 from vaelab.data.cache import SHARD_BYTES
 from vaelab.data.images import Images
-from vaelab.data.npy import PixelFiles, open_pixels
-from vaelab.system.device import Progress, cache_dir, progress
-from vaelab.system.files import write_atomic
+from vaelab.data.npy import PixelFiles, open_pixels, read_npy_header, read_values
+from vaelab.data.packs import (
+    PackFacts,
+    add_checksums,
+    check_space,
+    checksum_blocks,
+    locked,
+    open_rows,
+    pack_folder,
+    read_facts,
+    write_facts,
+)
+from vaelab.system.device import Progress, progress
+from vaelab.system.files import DamagedFile, check_file
 
 VERSION = 1
 """Of what a pack holds: a change makes new ones."""
 BLOCK_BYTES = 1 << 22
 """Of pixels at a time, about."""
-FACTORS, FACTS = "factors.npy", "pack.json"
+FACTORS = "factors.npy"
 
 
 @dataclass(frozen=True)
@@ -47,17 +57,16 @@ class Source:
 
 
 def pack_blocks(title: str, key: Mapping[str, Any], describe: Callable[[], AbstractContextManager[Source]]) -> Images:
-    """The images of this key as a memory map, written first where they are not there yet.
+    """The images of this key as a memory map, written first if they are not there yet.
 
-    ``key`` is everything that shapes them, as JSON; ``describe`` is called only where something is to be written. A
-    pack appears when it is whole; a process that was killed before begins again. OSError where the disk is too small.
+    ``key`` is everything that shapes them, as JSON; ``describe`` is called only if something is to be written. A
+    pack appears when it is whole; a process that was killed before begins again. OSError if the disk is too small.
     """
     digest = hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache_dir() / "packs" / f"{title.split()[0]}-{digest}"
+    folder = pack_folder(title, digest)
     images = _open(folder)
     if images is None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        with locked(folder, title):
             images = _open(folder)
             if images is None:
                 with describe() as source:
@@ -68,19 +77,31 @@ def pack_blocks(title: str, key: Mapping[str, Any], describe: Callable[[], Abstr
 
 
 def _open(folder: Path) -> Images | None:
-    """The images in a folder; None where there are none, or damaged ones."""
+    """The images in a folder; None if there are none, or damaged ones."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        factors = np.load(folder / FACTORS, allow_pickle=False) if facts["factor_sizes"] else None
+        facts = read_facts(folder)
+        pixels, kept = open_rows(folder, facts)
         return Images(
-            open_pixels(folder, facts["num_files"]),
-            factors=factors,
-            factor_names=tuple(facts["factor_names"]),
-            factor_sizes=tuple(facts["factor_sizes"]),
-            digest=facts["digest"],
+            pixels,
+            factors=_read_factors(folder / FACTORS, facts, len(kept)) if facts.factor_sizes else None,
+            factor_names=tuple(facts.factor_names),
+            factor_sizes=tuple(facts.factor_sizes),
+            digest=facts.digest,
+            pack=folder,
         )
-    except (OSError, EOFError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None
+
+
+def _read_factors(path: Path, facts: PackFacts, count: int) -> NDArray[np.int64]:
+    if facts.checksums is not None and checksum_blocks(path) != facts.checksums.get(FACTORS):
+        raise DamagedFile(path, "its checksum does not match its content")
+    check_file(path)
+    with path.open("rb") as file:
+        header = read_npy_header(file)
+        if header.dtype != np.int64 or header.shape != (count, len(facts.factor_sizes)):
+            raise DamagedFile(path, f"it declares {header.dtype} {list(header.shape)}")
+        return read_values(file, header)
 
 
 def _make(folder: Path, title: str, source: Source) -> None:
@@ -90,7 +111,7 @@ def _make(folder: Path, title: str, source: Source) -> None:
     making.mkdir()
     try:
         files = PixelFiles(making, source.shape, SHARD_BYTES)
-        _check_space(making, math.prod(source.shape))
+        check_space(making, math.prod(source.shape) + (0 if source.factors is None else source.factors.nbytes))
         files.create()
         with progress(f"packing {title}", source.shape[0]) as bar:
             _write(files, source, bar)
@@ -102,14 +123,15 @@ def _make(folder: Path, title: str, source: Source) -> None:
     with progress(f"checking {title}", source.shape[0]) as bar:
         digest = Images(open_pixels(making, files.num_files)).fingerprint()
         bar.advance(source.shape[0])
-    facts = {
-        "title": title,
-        "digest": digest,
-        "num_files": files.num_files,
-        "factor_names": source.factor_names,
-        "factor_sizes": source.factor_sizes,
-    }
-    write_atomic(making / FACTS, json.dumps(facts, indent=1) + "\n")
+    facts = PackFacts(
+        title=title,
+        digest=digest,
+        num_files=files.num_files,
+        shape=list(source.shape),
+        factor_names=list(source.factor_names),
+        factor_sizes=list(source.factor_sizes),
+    )
+    write_facts(making, add_checksums(making, facts))
     making.replace(folder)
 
 
@@ -126,16 +148,6 @@ def _write(files: PixelFiles, source: Source, bar: Progress) -> None:
             row += len(here)
         bar.advance(len(block))
     assert row == source.shape[0]
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    needed += 1 << 26
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            f"{folder}: packing needs {needed / 1e9:.2f} GB here and {free / 1e9:.2f} GB are free; free some space, or "
-            "let $XDG_CACHE_HOME name a folder on a larger disk"
-        )
 
 
 def rows_of(shape: tuple[int, ...]) -> int:

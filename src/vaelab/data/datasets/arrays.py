@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vaelab.data.datasets._files import FactorFile, check_factors, open_uint8
+from vaelab.data.datasets._files import FactorFile, is_npz_with, open_uint8, read_factors
 from vaelab.data.datasets._packed import Source, as_classes
 from vaelab.data.images import About
-from vaelab.data.pictures import names_in, read_arrays
+from vaelab.data.npy import names_in_npz, read_npz
 
 ABOUT = About(
     title="Your own arrays of images with known factors",
@@ -29,13 +29,14 @@ WANTED = (
 
 @contextmanager
 def _read(path: Path) -> Iterator[Source]:
-    present = names_in(path)
+    present = names_in_npz(path)
     factors, names = None, tuple[str, ...]()
     if "factors" in present:
-        factors = as_classes(check_factors(path, "factors", read_arrays(path, "factors")[0]))
+        factors = as_classes(read_factors(path, "factors"))
         names = tuple(f"factor {k}" for k in range(factors.shape[1]))
     if "factor_names" in present:
-        names = tuple(str(name) for name in read_arrays(path, "factor_names")[0].ravel())
+        given = read_npz(path, "factor_names", max_bytes=1 << 20)["factor_names"]
+        names = tuple(str(name) for name in given.ravel())
     with open_uint8(path, "images") as (shape, blocks):
         if len(shape) == 3:
             shape, blocks = (*shape, 1), (block[..., None] for block in blocks)
@@ -47,7 +48,7 @@ _SET = FactorFile(
     about=ABOUT,
     folders=(),
     address=WANTED,
-    is_one=lambda path: "images" in names_in(path),
+    is_one=lambda path: is_npz_with(path, "images"),
     read=_read,
     notes=("every factor is a class: its distinct values in ascending order are 0, 1, 2 …",),
 )

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from vaelab.data.cache import CannotRead, Source, check_items, pack
 from vaelab.data.containers import open_zip, printable, shown
+from vaelab.data.contents import warn
 from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
 from vaelab.data.datasets._celeba_lists import LISTS
 from vaelab.data.decode import Framing
@@ -106,13 +107,16 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
     if strict and (packed.loss or facts["missing"]):
         raise ValueError(f"{layout.place}: {packed.loss or facts['missing']}. {MEND}")
     lost = [f"{words}: left out" for words in (facts["missing"], packed.loss) if words]
+    recovered = [f"{split}: {packed.recovery}"] if packed.recovery else []
+    doubts = warn(packed.content, is_full_range=True, background="white")
     return Images(
         packed.pixels,
         attributes=packed.columns.get("attributes"),
         attribute_names=tuple(facts["attribute_names"]),
         source=str(layout.place.resolve()),
-        notes=(_describe(crop), *facts["notes"], *lost),
+        notes=(_describe(crop), *facts["notes"], *lost, *recovered, *(f"{split}: {sentence}" for sentence in doubts)),
         digest=packed.digest,
+        pack=packed.folder,
     )
 
 
@@ -167,7 +171,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
                 said = str(error)
                 yield f"{split} split", said
             continue
-        broken = check_items(f"the {split} split", found.items, frame)
+        broken, _ = check_items(f"the {split} split", found.items, frame)
         for name in found.missing:
             yield name, f"missing, though the lists name it in the {split} split"
         for item, reason in broken:

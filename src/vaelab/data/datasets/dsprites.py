@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.datasets._files import SYMMETRY, FactorFile, check_factors, open_uint8
+from vaelab.data.datasets._files import SYMMETRY, FactorFile, is_npz_with, open_uint8, read_factors
 from vaelab.data.datasets._packed import Source, as_classes
 from vaelab.data.images import About
-from vaelab.data.pictures import names_in, read_arrays
 
 FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
 PIXELS, CLASSES = "imgs", "latents_classes"
@@ -26,7 +25,7 @@ ABOUT = About(
 
 @contextmanager
 def _read(path: Path) -> Iterator[Source]:
-    classes = check_factors(path, CLASSES, read_arrays(path, CLASSES)[0])
+    classes = read_factors(path, CLASSES)
     if classes.shape[1] != len(FACTORS):
         raise ValueError(f"{path}: {CLASSES} has {classes.shape[1]} columns; dSprites has {', '.join(FACTORS)}")
     with open_uint8(path, PIXELS) as (shape, blocks):
@@ -51,7 +50,7 @@ _SET = FactorFile(
     address=f"Put {ABOUT.files[0]} (28 MB, Apache 2.0 licence; 3.0 GB in the cache when unpacked) from "
     "https://github.com/google-deepmind/dsprites-dataset into a folder and name it with --data; or train on sprites, "
     "which needs no file",
-    is_one=lambda path: {PIXELS, CLASSES} <= names_in(path),
+    is_one=lambda path: is_npz_with(path, PIXELS, CLASSES),
     read=_read,
     notes=("the factor color is left out: all are white", SYMMETRY),
 )

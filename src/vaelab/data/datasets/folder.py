@@ -1,29 +1,43 @@
 """A person's own pictures: any folder or .zip of them, of any sizes."""
 
-import itertools
+import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge
 
-from vaelab.data.cache import CannotRead, Pack, Source, check_items, pack, remembered
-from vaelab.data.containers import PICTURE_SUFFIXES, Unreadable, printable, read_head, read_item, shown
-from vaelab.data.decode import Background, Fit, Framing, Look, look
-from vaelab.data.formats import HEAD_BYTES, PLUGINS, identify
-from vaelab.data.images import SMALLEST_SIDE, About, Images
+from vaelab.data.cache import CannotRead, Pack, Source, check_items, find_pack, pack
+from vaelab.data.containers import printable, read_head, shown
+from vaelab.data.contents import describe, warn
+from vaelab.data.datasets._framing import (
+    USUAL_SIDE,
+    BackgroundChoice,
+    Channels,
+    MaxPixels,
+    Size,
+    ValueRange,
+    Wishes,
+    decide_framing,
+)
+from vaelab.data.datasets._layout import Choice
+from vaelab.data.datasets._pages import PageChoice
+from vaelab.data.datasets._selection import Present, Selection, check_selections, describe_change
+from vaelab.data.datasets._survey import Survey, describe_closed, survey
+from vaelab.data.decode import Background, Fit, Framing
+from vaelab.data.depths import Range
+from vaelab.data.formats import HEAD_BYTES, identify
+from vaelab.data.images import About, Images, OtherImages
 from vaelab.data.opening import MAX_PIXELS
-from vaelab.data.scan import Entry, Scan, digest, hashed, holds_picture, scan
-from vaelab.system.device import progress
+from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
 
-Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
-Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
-Channels = Literal["auto", "grey", "rgb"]
-MaxPixels = Annotated[int, Ge(1), Le(2_000_000_000)]
+Folders = str | list[str]
+"""Folders below the data folder, or "auto"."""
 
 ABOUT = About(
     title="Your own pictures",
@@ -33,15 +47,10 @@ ABOUT = About(
     source="the folder or .zip that --data names",
     files=("pictures",),
 )
-SET_ASIDE = 10
-"""About one picture in so many is held out."""
-TRAINING_FOLDERS = ("train", "training")
-HELD_OUT_FOLDERS = ("valid", "validation", "val", "test", "testing")
-USUAL_SIDE = 64
-LOOKED_AT = 64
-"""Pictures from which size and colour are decided."""
 FRESH_SECONDS = 2.0
 """How long what was found for one split serves for the other: 200,000 files take a second to list."""
+MOST_HIDDEN = 10
+"""Hidden files and folders that a check names."""
 
 
 def find(data_dir: Path | None) -> Path | None:
@@ -61,256 +70,247 @@ def load(
     size: Size = "auto",
     channels: Channels = "auto",
     fit: Fit = "crop",
-    background: Background = "white",
+    background: BackgroundChoice = "auto",
+    range: ValueRange = "full",
+    pages: PageChoice = "first",
     max_pixels: MaxPixels = MAX_PIXELS,
     strict: bool = False,
+    train: Folders = "auto",
+    valid: Annotated[int, Ge(0)] | Folders = "auto",
+    test: Folders = "auto",
 ) -> Images:
-    """The pictures of ``split`` at one size, packed in the cache.
+    """The pictures of ``split`` ("train" or "test", the held-out pictures) at one size, packed in the cache.
 
     ``size``: height and width, or one number for both; "auto": 64, or the pictures' own where they are smaller.
     ``channels``: "auto": grey where all pictures looked at are. ``strict``: ValueError where a picture cannot be read,
-    which else is left out. Subfolders are classes. Folders train and val (or valid, test) are the splits; without them
-    about one picture in ten is held out, chosen by its name alone. ``max_pixels``: pictures with more are not decoded
-    and count as unreadable.
+    which else is left out. ``train``, ``valid``, ``test``: folders below ``data_dir``, of which ``valid`` is held out,
+    else ``test``; a number of ``valid``: so many will be set aside from the training pictures. "auto": folders whose
+    names say so (train2017, X_valid_HR); without them about one picture in ten is held out, chosen by its name alone.
+    Subfolders are classes. ``background``: "auto": white, or black if fewer pictures disappear on it. ``range``: the
+    values that become black and white, of pictures with more than 8 bits; "full": all that their type can hold; "auto":
+    one range that suits the whole set. ``pages``: "all": each page of a TIFF and each frame of an animation is a
+    picture. ``max_pixels``: pictures with more are not decoded and count as unreadable. WrongUsage if a folder that is
+    named has no pictures.
     """
     if split not in ABOUT.splits:
         raise ValueError(f"folder has the splits train and test; there is no split {split!r}")
     if data_dir is None:
         raise ValueError("folder needs your pictures: vaelab train folder --data PATH (a folder or a .zip)")
-    found, order = _survey(data_dir, split)
-    if strict and found.closed:
-        raise ValueError(f"{data_dir}: {_closed(found)}; {LENIENT}")
-    framing = _framing(found.entries, size, channels, Framing(0, 0, 0, fit, background, max_pixels=max_pixels))
-    entries = order.splits[split]
-    key = {
-        "data": "folder",
-        "place": str(data_dir.resolve()),
-        "files": digest(entries),
-        "framing": asdict(framing),
-        "classes": order.classes,
-    }
+    wishes = Wishes(size, channels, fit, background, range, max_pixels)
+    known = _survey(data_dir, split, _choice(train, valid, test), pages)
+    if strict and known.found.closed:
+        raise ValueError(f"{data_dir}: {describe_closed(known.found)}; {LENIENT}")
+    entries, labels = known.splits[split], known.labels.get(split)
     try:
-        packed = pack(f"folder {split}", key, lambda: _source(entries, order, framing, strict))
+        decision = decide_framing(known.entries, wishes)
+    except CannotRead as error:
+        raise ValueError(f"{data_dir}: {error}; take these out") from None
+    try:
+        packed = _pack(data_dir, split, entries, known.classes, labels, decision.framing, strict)
     except CannotRead as error:
         raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
     if strict and packed.left_out:
         raise ValueError(f"{data_dir}, {split} split: {packed.loss}; {LENIENT}")
-    asked = {"size": size, "channels": channels}
-    became = {"size": [framing.height, framing.width], "channels": "grey" if framing.channels == 1 else "rgb"}
+    used = [entries[row] for row in packed.rows.tolist()]
+    content = _describe_content(packed, entries, decision.framing, split, pages)
+    selection = Selection(
+        place=str(data_dir.resolve()),
+        pack=packed.folder.name,
+        sha256=packed.digest,
+        files=digest(used),
+        names=[entry.name for entry in used],
+        left_out=sorted({entry.name for entry in entries} - {entry.name for entry in used}),
+        classes=list(known.classes),
+        labels=None if labels is None else dict(labels),
+        split_name=known.split_name if split == "test" else "",
+    )
+    asked = {"train": train, "valid": valid, "test": test}
+    found_folders = {"train": "", "valid": 0, "test": "", **known.resolved}  # "" and 0: no folder was found
     return Images(
         packed.pixels,
         packed.columns.get("labels"),
-        tuple(order.classes),
-        source=str(data_dir.resolve()),
-        notes=_notes(found, packed, order.rule, framing, split),
+        known.classes,
+        source=selection.place,
+        notes=(*known.notes, *_notes(packed, decision.framing, split), *decision.sentences, *content),
+        warnings=known.warnings,
+        names=[shown(entry.item) for entry in used],
+        split_name=selection.split_name,
         digest=packed.digest,
-        resolved={key: value for key, value in became.items() if asked[key] == "auto"},
+        pack=packed.folder,
+        resolved={**decision.settled, **{k: v for k, v in found_folders.items() if asked[k] == "auto"}},
+        selection=asdict(selection),
     )
 
 
 LENIENT = "leave data.strict (--strict) out to go on without them"
 
 
-def _nothing(found: Scan) -> str:
-    if found.closed:
-        return _closed(found)
-    what = f"; {len(found.others):,} other files, such as {printable(found.others[0])}" if found.others else ""
-    packed = next((name for name in found.others if name.lower().endswith(".zip")), None)
-    hint = f": name the .zip itself, --data {printable(str(found.root / packed))}" if packed else ""
-    return f"{found.root}: no pictures here ({', '.join(PLUGINS)}){what}{hint}"
+def _choice(train: Folders, valid: int | Folders, test: Folders) -> Choice:
+    def named(value: int | Folders) -> tuple[str, ...]:
+        values = [] if isinstance(value, int) else [value] if isinstance(value, str) else value
+        return tuple(name for name in values if name not in ("", "auto"))
+
+    return Choice(named(train), named(valid), named(test), valid if isinstance(valid, int) else 0)
 
 
-def _closed(found: Scan) -> str:
-    name, reason = found.closed[0]
-    return f"{_count(found.closed, 'folder')} cannot be opened (first: {printable(name)}: {reason})"
+_surveyed: dict[Path, tuple[str, float, tuple[Choice, PageChoice], Survey]] = {}
+"""Place → the split surveyed last, when, how, and the result: the next split of the same moment uses it."""
 
 
-def _count(things: Sequence[object], word: str) -> str:
-    return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
+def _survey(place: Path, split: str, choice: Choice, pages: PageChoice) -> Survey:
+    before = _surveyed.pop(place.resolve(), None)
+    if before and before[0] != split and before[2] == (choice, pages) and time.monotonic() - before[1] < FRESH_SECONDS:
+        return before[3]
+    known = survey(place, choice, pages)
+    _surveyed.clear()
+    _surveyed[place.resolve()] = (split, time.monotonic(), (choice, pages), known)
+    return known
 
 
-def _notes(found: Scan, packed: Pack, rule: str, framing: Framing, split: str) -> tuple[str, ...]:
+def _pack(
+    place: Path,
+    split: str,
+    entries: list[Entry],
+    classes: Sequence[str],
+    labels: Mapping[str, int] | None,
+    framing: Framing,
+    strict: bool,
+) -> Pack:
+    columns = {}
+    if labels is not None:
+        columns["labels"] = np.array([labels[entry.folder] for entry in entries], np.int64)
+    key = {
+        "data": "folder",
+        "place": str(place.resolve()),
+        "files": digest(entries),
+        "framing": asdict(framing),
+        "classes": list(classes) if columns else [],
+        "labels": {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()},
+    }
+    source = Source([entry.item for entry in entries], framing, columns, strict=strict)
+    return pack(f"folder {split}", key, lambda: source)
+
+
+def _notes(packed: Pack, framing: Framing, split: str) -> list[str]:
     shape = f"{framing.height}×{framing.width} {'grey' if framing.channels == 1 else 'RGB'}"
-    notes = [f"pictures are {'cut' if framing.fit == 'crop' else 'padded'} to {shape} about their centre; {rule}"]
+    notes = [f"pictures are {'cut' if framing.fit == 'crop' else 'padded'} to {shape} about their centre"]
     if packed.left_out:
         notes.append(f"{packed.loss}: left out of {split}; vaelab data check lists them")
-    if found.others:
-        notes.append(f"{_count(found.others, 'file')} without a picture's ending: left out")
-    if found.repeated:
-        notes.append(f"{_count(found.repeated, 'link')} to folders that are read already: left out")
-    if found.closed:
-        notes.append(f"{_closed(found)}: left out")
-    return tuple(notes)
+    if packed.recovery:
+        notes.append(f"{split}: {packed.recovery}")
+    return notes
 
 
-# -- size and colour --------------------------------------------------------------------------------------------------
+def _describe_content(
+    packed: Pack, entries: Sequence[Entry], framing: Framing, split: str, pages: PageChoice
+) -> list[str]:
+    """What the pictures of a split hold, and what is wrong with that."""
+    sentences = describe(packed.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
+    return [
+        f"{split}: {sentence}"
+        for sentence in (*sentences, *warn(packed.content, framing.values == "full", framing.background))
+    ]
 
 
-def _framing(entries: list[Entry], size: Size, channels: Channels, others: Framing) -> Framing:
-    """``others`` with size and channels as asked for, or as they suit the pictures."""
-    if size == "auto" or channels == "auto":
-        key = {"data": "folder", "files": digest(entries), "max_pixels": others.max_pixels}
-        suits = remembered(key, lambda: _look(entries, others.max_pixels))
-    height, width = suits["size"] if size == "auto" else (size, size) if isinstance(size, int) else size
-    is_single = channels == "grey" or (channels == "auto" and suits["grey"])
-    return replace(others, height=height, width=width, channels=1 if is_single else 3)
+# -- the same pictures again ------------------------------------------------------------------------------------------
 
 
-def _look(entries: list[Entry], max_pixels: int) -> dict[str, Any]:
-    """The size that suits some pictures spread over all, and whether every one of them is grey."""
-    chosen = np.unique(np.linspace(0, len(entries) - 1, LOOKED_AT).round().astype(int))
-    with progress("looking at pictures", len(chosen)) as bar:
-        looks = []
-        for i in chosen:
-            looks.append(_look_at(entries[i], max_pixels))
-            bar.advance(1)
-    seen = list(filter(None, looks))
-    if not seen:  # all of those are broken: the first that is not
-        seen = list(itertools.islice(filter(None, (_look_at(entry, max_pixels) for entry in entries)), 1))
-    if not seen:  # packing says why
-        return {"size": (USUAL_SIDE, USUAL_SIDE), "grey": True}
-    return {"size": _size_for([look.size for look in seen]), "grey": all(look.is_grey for look in seen)}
+def reload(
+    data_dir: Path | None,
+    split: str,
+    selections: Mapping[str, Mapping[str, Any]],
+    *,
+    size: Size = "auto",
+    channels: Channels = "auto",
+    fit: Fit = "crop",
+    background: BackgroundChoice = "auto",
+    range: ValueRange = "full",
+    pages: PageChoice = "first",
+    max_pixels: MaxPixels = MAX_PIXELS,
+    train: Folders = "auto",
+    valid: int | Folders = "auto",
+    test: Folders = "auto",
+    **others: Any,
+) -> Images:
+    """The pictures of an earlier ``load``, from the cache or selected again by their names; ``warnings`` say what has
+    changed since.
 
-
-def _look_at(entry: Entry, max_pixels: int = MAX_PIXELS) -> Look | None:
-    try:
-        return look(read_item(entry.item), max_pixels=max_pixels)
-    except Unreadable:
-        return None
-
-
-def _size_for(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """64×64; pictures that are all smaller keep their size where it is one, else the nearest of 32, 16 and 8 below."""
-    if len(set(sizes)) == 1 and min(sizes[0]) >= SMALLEST_SIDE and max(sizes[0]) <= USUAL_SIDE:
-        return sizes[0]
-    short = float(np.median([min(size) for size in sizes]))
-    side = next((side for side in (USUAL_SIDE, 32, 16) if side <= short), SMALLEST_SIDE)
-    return side, side
-
-
-# -- splits and classes -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a person's folders say: splits and classes."""
-
-    splits: dict[str, list[Entry]]
-    classes: list[str]
-    labels: dict[str, int]
-    """Folder of a picture → number of its class."""
-    rule: str
-    """One sentence about how the splits were made."""
-
-
-_surveyed: dict[Path, tuple[str, float, Scan, Order]] = {}
-"""Place → the split that it was read for last, when, and what was found: the next split of the same moment uses it."""
-
-
-def _survey(place: Path, split: str) -> tuple[Scan, Order]:
-    """What there is at a place, and its order; ValueError where there are no pictures."""
-    before = _surveyed.pop(place.resolve(), None)
-    if before is not None and before[0] != split and time.monotonic() - before[1] < FRESH_SECONDS:
-        return before[2:]
-    found = scan(place)
-    if place.is_file() and place.suffix.lower() not in {*PICTURE_SUFFIXES, ".zip"}:
-        raise ValueError(f"{place}: no folder, no .zip and no picture; unpack it, and name the folder")
-    if not found.entries:
-        raise ValueError(_nothing(found))
-    order = _order(found.entries)
-    _surveyed.clear()
-    _surveyed[place.resolve()] = (split, time.monotonic(), found, order)
-    return found, order
-
-
-def _order(entries: list[Entry]) -> Order:
-    folders = [entry.folder for entry in entries]
-    parts = {
-        folder: tuple(part for part in folder.split("/") if part not in ("", ".", "..")) for folder in set(folders)
-    }
-    shared = len(_beginning(min(parts.values()), max(parts.values())))  # a zip most often has one folder, and all in it
-    tops = {folder: part[shared].casefold() if len(part) > shared else "" for folder, part in parts.items()}
-    names = set(tops.values())
-    train = next((name for name in TRAINING_FOLDERS if name in names), None)
-    held = next((name for name in HELD_OUT_FOLDERS if name in names), None)
-    if train is None or held is None:
-        splits, rule = _own_split(entries)
-        return Order(splits, *_classes(folders, parts, shared), rule)
-    by_top: dict[str, list[Entry]] = {train: [], held: []}
-    for entry, folder in zip(entries, folders, strict=True):
-        by_top.setdefault(tops[folder], []).append(entry)
-    rest = len(entries) - len(by_top[train]) - len(by_top[held])
-    rule = f"the split is that of the folders {train} and {held}" + (f"; {rest:,} outside are left out" if rest else "")
-    used = [folder for folder in folders if tops[folder] in (train, held)]
-    return Order({"train": by_top[train], "test": by_top[held]}, *_classes(used, parts, shared + 1), rule)
-
-
-def _beginning(one: tuple[str, ...], other: tuple[str, ...]) -> list[str]:
-    """What two sequences begin with alike."""
-    return [a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
-
-
-def _own_split(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
-    """Which pictures are held out: each by its own name, so that none changes sides when others come or go.
-
-    Each side has one at least; of a few pictures, one that can be read.
+    ``selections``: split → the ``selection`` of its images then. OtherImages if pictures are gone, or are others.
     """
-    numbers = [hashed(entry.item[1]) for entry in entries]
-    rows = _readable(entries) if len(entries) <= LOOKED_AT else []
-    counted = [numbers[i] for i in rows] or numbers
-    if len(counted) == 1:
-        return {"train": entries, "test": entries}, "the one picture serves for training and for testing"
-    limit = min(max((1 << 64) // SET_ASIDE, min(counted) + 1), max(counted))
-    splits = {
-        "train": [entry for entry, number in zip(entries, numbers, strict=True) if number >= limit],
-        "test": [entry for entry, number in zip(entries, numbers, strict=True) if number < limit],
-    }
-    rule = f"vaelab's own fixed split: {len(splits['test']):,} of {len(entries):,} held out, chosen by their names"
-    return splits, rule
-
-
-def _readable(entries: list[Entry]) -> list[int]:
-    """Which of a few pictures can be read."""
-    found = remembered(
-        {"data": "folder", "readable": digest(entries)},
-        lambda: {"rows": [i for i, entry in enumerate(entries) if _look_at(entry)]},
+    known = check_selections(selections)
+    wanted = known[split]
+    is_here = data_dir is not None and data_dir.exists()
+    is_same_place = data_dir is None or not is_here or str(data_dir.resolve()) == wanted.place
+    place = data_dir or Path(wanted.place)
+    now = _list_now(data_dir, split, _choice(train, valid, test), pages) if data_dir is not None and is_here else None
+    packed = find_pack(wanted.pack, wanted.sha256) if is_same_place else None
+    if packed is None or len(packed) != len(wanted.names):
+        wishes = Wishes(size, channels, fit, background, range, max_pixels)
+        packed = _select(place, split, wanted, now, wishes)
+    return Images(
+        packed.pixels,
+        wanted.label_column(),
+        tuple(wanted.classes),
+        source=wanted.place,
+        warnings=tuple(describe_change(place, known, now, is_same_place=is_same_place)),
+        names=[printable(name) for name in wanted.names],
+        split_name=wanted.split_name,
+        digest=packed.digest,
+        pack=packed.folder,
+        selection=selections[split],
     )
-    return list(found["rows"])
 
 
-def _classes(folders: list[str], parts: dict[str, tuple[str, ...]], depth: int) -> tuple[list[str], dict[str, int]]:
-    """Names of the classes, and the number of each folder's.
-
-    They are the subfolders, where every picture lies in one and they hold two or more on average.
-    """
-    counts = Counter[str]()
-    for folder, count in Counter(folders).items():
-        if len(parts[folder]) > depth:
-            counts[parts[folder][depth]] += count
-    if len(counts) < 2 or counts.total() < len(folders) or len(folders) < 2 * len(counts):
-        return [], {}
-    numbers = {name: i for i, name in enumerate(sorted(counts))}
-    return [printable(name) for name in numbers], {folder: numbers[parts[folder][depth]] for folder in set(folders)}
+def _list_now(place: Path, split: str, choice: Choice, pages: PageChoice) -> Present:
+    """What is at a place, even if no run could be begun with it."""
+    try:
+        known = _survey(place, split, choice, pages)
+        found, used = known.found, [entry for members in known.splits.values() for entry in members]
+    except (ValueError, OSError):
+        found, used = Scan(place), []
+        with suppress(ValueError, OSError):
+            found = scan(place)
+    every = {entry.name: entry for entry in (*found.entries, *found.hidden_entries)}
+    return Present(every, frozenset(entry.name for entry in used))
 
 
-def _source(entries: list[Entry], order: Order, framing: Framing, strict: bool) -> Source:
-    columns = {}
-    if order.classes:
-        columns["labels"] = np.array([order.labels[entry.folder] for entry in entries], np.int64)
-    return Source([entry.item for entry in entries], framing, columns, strict=strict)
+def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> Pack:
+    """The pack of the pictures of a selection, made again from their files."""
+    entries = now.select(wanted) if now else []
+    gone = [name for name in wanted.names if now is None or name not in now.by_name]
+    if gone:
+        are = "is" if len(gone) == 1 else "are"
+        raise OtherImages(
+            f"{len(gone):,} of the {len(wanted.names):,} pictures of the {split} split {are} not in {place} (first: "
+            f"{printable(gone[0])}), and the cache has no copy; put them back, or name a folder that has them: --data"
+        )
+    try:
+        framing = decide_framing(entries, wishes).framing
+        packed = _pack(place, split, entries, wanted.classes, wanted.labels, framing, strict=False)
+    except CannotRead as error:
+        raise OtherImages(f"{place}: {error}; put them back, or name a folder that has them with --data") from None
+    if packed.digest != wanted.sha256:
+        raise OtherImages(
+            f"the pictures in {place} have the names of those that were trained on, but not their content, and the "
+            f"cache has no copy; put the old ones back, or name a folder that has them with --data"
+        )
+    return packed
 
 
 def framing(
     image_shape: tuple[int, int, int],
     *,
     fit: Fit = "crop",
-    background: Background = "white",
+    background: BackgroundChoice = "white",
+    range: ValueRange = "full",
     max_pixels: int = MAX_PIXELS,
     **others: Any,
 ) -> Framing:
     """How other pictures come to the shape that a model was trained on."""
     channels, height, width = image_shape
-    return Framing(height, width, channels, fit, background, max_pixels=max_pixels)
+    behind: Background = "white" if background == "auto" else background
+    values: Range = "full" if isinstance(range, str) else (range[0], range[1])
+    return Framing(height, width, channels, fit, behind, max_pixels=max_pixels, values=values)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------
@@ -320,14 +320,24 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     """(file, what is wrong with it) for every picture that cannot be used, and a last line about all of them."""
     found = scan(folder)
     framing = Framing(USUAL_SIDE, USUAL_SIDE, 3)
-    broken = check_items("pictures", [entry.item for entry in found.entries], framing)
+    with suppress(CannotRead):  # then each picture is reported below
+        framing = decide_framing(found.entries, Wishes(size=USUAL_SIDE, channels="rgb")).framing
+    broken, content = check_items("pictures", [entry.item for entry in found.entries], framing)
     for item, reason in broken:
         yield shown(item), printable(reason)
     for name, reason in found.closed:
         yield printable(name), f"cannot be opened ({reason})"
     for name in found.repeated:
         yield printable(name), "ok, left out: a link to a folder that is read already"
+    for name in found.hidden[:MOST_HIDDEN]:
+        yield printable(name), "ok, hidden"
+    if len(found.hidden) > MOST_HIDDEN:
+        yield f"{len(found.hidden) - MOST_HIDDEN:,} more hidden files and folders", "ok, hidden"
     yield from _check_others(found)
+    for sentence in describe(content, lambda row: shown(found.entries[row].item)):
+        yield "content", f"ok: {sentence}"
+    for sentence in warn(content, framing.values == "full", framing.background):
+        yield "content", f"ok, but {sentence}"
     yield f"{len(found.entries) - len(broken):,} of {len(found.entries):,} pictures", "ok"
 
 
@@ -348,3 +358,17 @@ def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
 
 def _ending(kind: str) -> str:
     return {"JPEG": ".jpg", "TIFF": ".tif", "PNM": ".pgm", "JPEG 2000": ".jp2"}.get(kind, f".{kind.lower()}")
+
+
+def describe_layout(
+    data_dir: Path,
+    *,
+    pages: PageChoice = "first",
+    train: Folders = "auto",
+    valid: int | Folders = "auto",
+    test: Folders = "auto",
+    **others: Any,
+) -> tuple[list[str], list[str]]:
+    """Sentences and warnings about the splits and classes of the pictures at ``data_dir``, as a run would have them."""
+    known = survey(data_dir, _choice(train, valid, test), pages)
+    return list(known.notes), list(known.warnings)

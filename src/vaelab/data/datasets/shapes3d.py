@@ -1,6 +1,7 @@
 """3D Shapes: 480,000 renderings of an object in a room, 64×64 RGB, from the HDF5 file that its authors publish."""
 
 import importlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.datasets._files import FactorFile, check_factors
+from vaelab.data.datasets._files import MOST_FACTOR_BYTES, FactorFile, check_factors
 from vaelab.data.datasets._packed import Source, as_classes, rows_of
 from vaelab.data.images import About
+from vaelab.system.files import check_file
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 PIXELS, VALUES = "images", "labels"
@@ -33,6 +35,7 @@ def _read(path: Path) -> Iterator[Source]:
         h5py = importlib.import_module("h5py")
     except ImportError:
         raise ValueError(f"{path}: reading it needs the extra h5: pip install 'vaelab[h5]'") from None
+    check_file(path)
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -44,6 +47,8 @@ def _read(path: Path) -> Iterator[Source]:
         pixels = file[PIXELS]
         if pixels.dtype != np.uint8 or len(pixels.shape) != 4:
             raise ValueError(f"{path}: {PIXELS} must be uint8 [N, H, W, 3]; got {pixels.dtype} {list(pixels.shape)}")
+        _check_size(path, pixels, pixels.shape[1:], MOST_BYTES)
+        _check_size(path, file[VALUES], file[VALUES].shape, MOST_FACTOR_BYTES)
         try:
             values = np.asarray(file[VALUES])
         except OSError as error:
@@ -52,6 +57,13 @@ def _read(path: Path) -> Iterator[Source]:
         if values.shape[1] != len(FACTORS):
             raise ValueError(f"{path}: {VALUES} has {values.shape[1]} columns; 3D Shapes has {', '.join(FACTORS)}")
         yield Source(pixels.shape, _blocks(path, pixels), as_classes(values), FACTORS)
+
+
+def _check_size(path: Path, dataset: Any, at_once: tuple[int, ...], max_bytes: int) -> None:
+    """ValueError if what is read at once, or one chunk, which HDF5 unpacks whole, is larger than any real one."""
+    for shape in (at_once, dataset.chunks or ()):
+        if math.prod(shape) * dataset.dtype.itemsize > max_bytes:
+            raise ValueError(f"{path}: {dataset.name} declares {list(shape)} {dataset.dtype} at once, which is refused")
 
 
 def _blocks(path: Path, pixels: Any) -> Iterator[NDArray[np.uint8]]:
