@@ -334,8 +334,8 @@ def test_an_array_is_one_whatever_the_case_of_its_ending(cli: Typed, model_file:
 MEASURE = """
 import json, sys, tracemalloc
 from pathlib import Path
-from vaelab import lab
-from vaelab.model import VAE
+import vaelab
+from vaelab.models.vae import VAE
 
 encode, seen = VAE.encode, []
 
@@ -343,9 +343,9 @@ def own_memory():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
 
-def measured(self, images):
+def measured(self, images, condition=None):
     seen.append(own_memory())
-    return encode(self, images)
+    return encode(self, images, condition)
 
 VAE.encode = measured
 model, few, many, ending = sys.argv[1:]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import vaelab
 from vaelab import recipe
-from vaelab.api.data import verified
+from vaelab.api.data import load_data, verified
 from vaelab.data import decode as decoding
 from vaelab.data.cache import CannotRead, Pack, Source, pack, select_earlier
 from vaelab.data.containers import Item
@@ -157,11 +157,11 @@ def test_a_damaged_pack_without_its_pictures_is_named_and_kept(tmp_path: Path) -
 
 def test_drawn_images_are_drawn_again(cache: Path) -> None:
     options = {"data": {"name": "sprites", "orientations": 2, "positions": 2, "valid": 1}}
-    before = lab.data.load_data(recipe.validate(options, "a"), None, verify=True).train.fingerprint()
+    before = load_data(recipe.validate(options, "a"), None, verify=True).train.fingerprint()
     content = {path.name: path.read_bytes() for path in next(cache.glob("sprites-*/")).iterdir()}
     for name in ("pixels.npy", "factors.npy"):
         flip(next(cache.glob(f"sprites-*/{name}")), 300)
-        again = lab.data.load_data(recipe.validate(options, "a"), None, verify=True).train
+        again = load_data(recipe.validate(options, "a"), None, verify=True).train
         assert again.fingerprint() == before
         assert {path.name: path.read_bytes() for path in next(cache.glob("sprites-*/")).iterdir()} == content
 

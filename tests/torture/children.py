@@ -86,13 +86,13 @@ def preload() -> None:
     import torch
     from PIL import Image
 
-    import vaelab.api
+    import vaelab
     import vaelab.cli
     from vaelab.system import registry as catalog
 
-    for name in vaelab.lab.__all__:
-        getattr(vaelab.lab, name)
-    for folder in ("datasets", "networks", "objectives", "likelihoods", "metrics", "figures"):
+    for name in vaelab.__all__:
+        getattr(vaelab, name)
+    for folder in catalog.PACKAGES:
         for name in catalog.names(folder):
             catalog.load(folder, name)
     Image.init()
