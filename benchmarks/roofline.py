@@ -95,7 +95,7 @@ def mlp_layers(table: dict[str, Any], shape: tuple[int, int, int]) -> list[Layer
 
 def count(recipe: Recipe, shape: tuple[int, int, int], precision: str) -> dict[str, float]:
     """FLOP and bytes of one training step."""
-    table = recipe.settled(shape, 1000).network
+    table = recipe.resolve(shape, 1000).network
     layers = {"conv": conv_layers, "mlp": mlp_layers}[table["name"]](table, shape)
     batch = recipe.training.batch_size
     products = 3 * sum(layer.products for layer in layers) - layers[0].products  # nobody wants the images' gradient

@@ -60,7 +60,7 @@ def time_steps(
     images = Images(pixels)
     place = resolve_device(device)
     precision = resolve_precision(recipe.training.precision, place)
-    recipe = recipe.settled(images.image_shape, len(images))
+    recipe = recipe.resolve(images.image_shape, len(images))
     settings = recipe.training
     with deterministic(place, precision, default_threads()):
         state = begin(*recipes.build(recipe, images.image_shape, len(images)), settings, place)

@@ -75,8 +75,8 @@ def test_twelve_bits_in_sixteen(tmp_path: Path, cli: Typed, ending: str) -> None
     assert "data.range=auto" in out
     assert "4,095" in out
     light, held = both(root, range="auto")
-    assert light.settled["range"] == held.settled["range"]
-    low, high = light.settled["range"]
+    assert light.resolved["range"] == held.resolved["range"]
+    low, high = light.resolved["range"]
     assert (low, high) == pytest.approx((4, 4091), abs=3)  # a thousandth at either end
     assert np.asarray(light.pixels).min() == 0
     assert np.asarray(light.pixels).max() == 255
@@ -92,8 +92,8 @@ def test_signed_and_floating_point_pictures(tmp_path: Path, kind: str, low: floa
         folder.load(root, "train")
     whole, _ = both(root, range=[low, high])
     assert np.asarray(whole.pixels).mean() == pytest.approx(127.5, abs=0.6)
-    assert whole.settled.get("range") is None
-    found = both(root, range="auto")[0].settled["range"]
+    assert whole.resolved.get("range") is None
+    found = both(root, range="auto")[0].resolved["range"]
     assert found == pytest.approx([low, high], abs=(high - low) / 300)
 
 
@@ -114,7 +114,7 @@ def test_a_range_leaves_eight_bits_alone(tmp_path: Path) -> None:
     plain = both(root)
     for options in ({"range": [0.0, 9.0]}, {"range": "auto"}):
         assert [part.digest for part in both(root, **options)] == [part.digest for part in plain]
-    assert both(root, range="auto")[0].settled["range"] == "full"
+    assert both(root, range="auto")[0].resolved["range"] == "full"
 
 
 @pytest.mark.parametrize("wanted", [[5.0, 5.0], [9.0, 1.0]])

@@ -117,7 +117,7 @@ def test_folders_named_for_splits_are_the_splits(tmp_path: Path, top: str, train
     assert images[0].label_names == ("cat", "dog")
     assert f"trained on {top}{train}/, 5 pictures; validated on {top}{held}/, 3 pictures" in images[0].notes
     assert [part.split_name for part in images] == ["", f"{top}{held}"]
-    assert images[0].settled["train"] == f"{top}{train}"
+    assert images[0].resolved["train"] == f"{top}{train}"
 
 
 def test_what_lies_outside_of_the_split_folders_is_counted(tmp_path: Path) -> None:
