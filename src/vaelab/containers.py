@@ -3,6 +3,7 @@
 import bz2
 import copy
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -119,7 +120,7 @@ def open_zip(path: str) -> zipfile.ZipFile:
         return opened
     except OSError as error:
         raise Unavailable(f"{path} cannot be opened ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, OverflowError, EOFError, struct.error):
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):
