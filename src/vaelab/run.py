@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab import recipe as recipes
+from vaelab.arguments import AnyPath, check_path
 from vaelab.catalog import WrongUsage
 from vaelab.checkpoints import Facts, Refuse, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
 from vaelab.containers import printable
@@ -75,13 +76,17 @@ class Run:
     be read-only; what it lacks is read from the run.
     """
 
-    def __init__(self, path: str | Path, results: str | Path | None = None) -> None:
-        self.path = Path(path)
-        self.results = Path(results) if results is not None else self.path
+    def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
+        self.path = check_path(path, "a run")
+        self.results = check_path(results, "results") if results is not None else self.path
         self.name = printable(self.path.resolve().name)
         self._lock: int | None = None
         """Descriptor of the lock's file while this process holds the run."""
         self._is_begun = False
+
+    def __fspath__(self) -> str:
+        """The directory, so that functions take a run where they take its path."""
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -89,7 +94,7 @@ class Run:
     # -- what is there --
 
     @classmethod
-    def open(cls, path: str | Path, results: str | Path | None = None) -> "Run":
+    def open(cls, path: AnyPath, results: AnyPath | None = None) -> "Run":
         """An existing run. Raises FileNotFoundError, which says how to make one."""
         run = cls(path, results)
         if not (run.path / RECIPE).is_file():

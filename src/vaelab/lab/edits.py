@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaelab import catalog, evaluation
+from vaelab.arguments import AnyPath, check_list, check_names, describe
 from vaelab.figures import edits as figure
 from vaelab.figures import render
 from vaelab.files import write_atomic
@@ -29,7 +30,7 @@ ENOUGH = 20_000
 
 
 def edit(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     attribute: str | Sequence[str],
@@ -104,8 +105,13 @@ def find_directions(
 
 def _pair(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[tuple[str, float]]:
     """Every attribute with how far to go along it."""
-    names = [attribute] if isinstance(attribute, str) else list(attribute)
-    steps = [float(by)] if isinstance(by, int | float) else [float(step) for step in by]
+    names = check_names(attribute, "attribute")
+    if not names:
+        raise catalog.WrongUsage("name at least one attribute or class")
+    steps = [by] if isinstance(by, int | float) else check_list(by, "by")
+    if not all(isinstance(step, int | float | np.number) and not isinstance(step, bool) for step in steps):
+        raise TypeError(f"by must be numbers; got {describe(by)}")
+    steps = [float(step) for step in steps]
     if len(steps) == 1:
         steps *= len(names)
     if len(steps) != len(names):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaelab import catalog, evaluation
+from vaelab.arguments import AnyPath, check_list, check_whole
 from vaelab.containers import printable
 from vaelab.explorer.coder import Coder
 from vaelab.explorer.scene import Scene, Served, make_scene
@@ -19,7 +20,7 @@ MOST_POINTS = 200_000
 
 
 def explore(
-    run_paths: Sequence[str | Path],
+    run_paths: Sequence[AnyPath],
     *,
     data: str | Path | None = None,
     most: int = MOST_POINTS,
@@ -29,6 +30,7 @@ def explore(
 
     WrongUsage for another number of runs. ValueError for a model that has one latent.
     """
+    run_paths, most = check_list(run_paths, "run_paths"), check_whole(most, "most", 2)
     if len(run_paths) not in (1, 2):
         raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
     names = [Run(path).name for path in run_paths]
@@ -42,7 +44,7 @@ def explore(
 
 
 def open_scene(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     name: str | None = None,
     data: str | Path | None = None,

@@ -12,6 +12,9 @@ from vaelab.images import Images
 from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.model import VAE
 
+SYNONYMS = ("au",)
+"""Other words for it that ``--metrics`` takes."""
+
 
 def active_units(
     means: Float[np.ndarray, "n latent"], threshold: float = 0.01

@@ -13,6 +13,9 @@ from vaelab.latent import Codes, as_finite, encode_images
 from vaelab.metrics._sharing import BLOCK, draw_sharing, factors_to_hold
 from vaelab.model import VAE
 
+SYNONYMS = ("betavae", "beta_vae", "betavae_score", "beta_vae_score")
+"""Other words for it that ``--metrics`` takes."""
+
 
 def distances(
     codes: Float[np.ndarray, "n latent"], first: Int[np.ndarray, "votes pairs"], second: Int[np.ndarray, "votes pairs"]

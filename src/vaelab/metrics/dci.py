@@ -14,6 +14,9 @@ from vaelab.metrics._factors import draw_parts, some_varying, varying
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
+SYNONYMS = ("dci_disentanglement",)
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 TINY = 1e-11

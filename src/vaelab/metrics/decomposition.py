@@ -17,6 +17,9 @@ from vaelab.latent import Codes, Encode, as_finite, encode_images
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
+SYNONYMS = ("elbo_decomposition", "kl_decomposition", "tc")
+"""Other words for it that ``--metrics`` takes."""
+
 LEAST_SAMPLES = 10_000
 """Samples in total, where not told how many to draw of each posterior."""
 BLOCK = 1 << 18

@@ -12,6 +12,9 @@ from vaelab.images import Images
 from vaelab.metrics._features import Extractor, check_sets, look
 from vaelab.model import VAE
 
+SYNONYMS = ("kernel_inception_distance",)
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 BLOCK = 1 << 22

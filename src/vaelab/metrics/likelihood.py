@@ -12,6 +12,9 @@ from vaelab.images import Images
 from vaelab.model import CHUNK, VAE
 from vaelab.runtime import progress
 
+SYNONYMS = ("elbo",)
+"""Other words for it that ``--metrics`` takes."""
+
 
 def elbo(
     log_likelihood: Float[np.ndarray, "samples n"], kl: Float[np.ndarray, " n"]

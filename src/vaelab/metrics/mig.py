@@ -23,6 +23,9 @@ from vaelab.metrics._factors import (
 from vaelab.metrics.decomposition import aggregate_densities
 from vaelab.model import VAE
 
+SYNONYMS = ("mutual_information_gap",)
+"""Other words for it that ``--metrics`` takes."""
+
 Protocol = Literal["binned", "chen"]
 
 

@@ -16,6 +16,9 @@ from vaelab.metrics.likelihood import bits_per_dim, log_likelihood_of, standard_
 from vaelab.model import CHUNK, VAE
 from vaelab.runtime import exact_products, progress
 
+SYNONYMS = ("iwae", "ll", "log_likelihood", "negative_log_likelihood", "marginal_likelihood")
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 BLOCK_BYTES = 1 << 22

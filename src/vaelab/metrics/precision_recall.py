@@ -13,6 +13,9 @@ from vaelab.metrics._features import Extractor, check_sets, look
 from vaelab.model import VAE
 from vaelab.runtime import progress
 
+SYNONYMS = ("prdc", "density_coverage", "precision", "recall", "pr")
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 BLOCK = 1 << 22
