@@ -15,6 +15,7 @@ from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, Skipped, read_pictures
 from vaelab.models.vae import VAE
 from vaelab.run import Run
+from vaelab.system.arguments import AnyPath, check_path
 
 NAMED = 3
 """Pictures that a warning names."""
@@ -92,7 +93,7 @@ class Given:
 
 
 def load_with_images(
-    run_path: str | Path, images: str | Path | None, data: str | Path | None, *, strict: bool = False
+    run_path: AnyPath, images: str | Path | None, data: str | Path | None, *, strict: bool = False
 ) -> tuple[VAE, Given]:
     """The model of a run, and the pictures at ``images`` at its size (None: its held-out images).
 
@@ -100,8 +101,11 @@ def load_with_images(
     """
     model, framing = load_with_framing(run_path)
     if images is not None:
-        skipped = Skipped()
-        own, names = read_pictures(Path(images), model.spec.image_shape, framing, None if strict else skipped)
+        place, skipped = (
+            check_path(images, "images", advice="For arrays in memory there is vaelab.load(run).encode"),
+            Skipped(),
+        )
+        own, names = read_pictures(place, model.spec.image_shape, framing, None if strict else skipped)
         return model, Given(own, names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
     valid = held_out.valid

@@ -20,6 +20,7 @@ from vaelab.models.codes import chunk_spans, encode_spans
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
 from vaelab.system.distributed import joined
 from vaelab.system.files import fit_name, split_ending, write_atomic
@@ -60,7 +61,7 @@ def _write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Seq
 
 
 def sample(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     count: int = 25,
     seed: int = 0,
@@ -69,6 +70,7 @@ def sample(
     device: str = "auto",
 ) -> Path:
     """Images decoded from the prior, to a .png sheet or a folder; of a folder's two chunks of images in memory."""
+    count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
@@ -90,7 +92,7 @@ def _decode_chunks(model: VAE, codes: Tensor) -> Iterator[Pixels]:
 
 
 def reconstruct(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     count: int | None = None,
@@ -106,6 +108,7 @@ def reconstruct(
     Only the images asked for are read; of a folder's there are two chunks in memory. Pictures that cannot be read are
     left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
+    count = None if count is None else check_whole(count, "count", 1)
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
     model, given = load_with_images(run_path, images, data, strict=strict)
     model.to(resolve_device(device))
@@ -157,7 +160,7 @@ def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
 
 
 def encode(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     data: str | Path | None = None,

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Images, as_model_input, as_tensor
+from vaelab.data.images import Images, as_model_input, number_tensor
 from vaelab.models.distributions import DiagonalNormal, guard_log_var
 from vaelab.models.spec import Spec
+from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import Noise, disable_tf32, progress
 from vaelab.system.distributed import ranks
 
@@ -154,9 +155,12 @@ class VAE(nn.Module):
         """q(z|x) of images: mean and log-variance ``[N, latent_dim]`` on the CPU.
 
         ``images``: uint8 in 0 … 255 or float in [0, 1]; channels first or last (none for grey); one or many; array,
-        tensor or ``Images``. ValueError when the shape does not fit.
+        tensor or ``Images``. ValueError when the shape does not fit, for no images, and for numbers that are not finite
+        or outside [0, 1]; TypeError for what is no array.
         """
         x, _ = as_model_input(images, self.spec.image_shape)
+        if len(x) == 0:
+            raise ValueError("no images to encode: the first axis is empty")
         posteriors = [self.posterior(chunk.to(self.device)) for chunk in self._chunks(x)]
         return DiagonalNormal(
             _join([p.mean for p in posteriors], self.spec.latent_dim),
@@ -165,21 +169,44 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, z: ArrayOrTensor) -> ArrayOrTensor:
-        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out."""
-        codes = z if isinstance(z, Tensor) else as_tensor(z)
-        codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
-        if codes.ndim != 2 or codes.shape[1] != self.spec.latent_dim:
-            raise ValueError(
-                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.spec.latent_dim}]"
-            )
+        """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out.
+
+        ValueError for codes of another shape, none, or some that are not finite in float32; TypeError for no numbers.
+        """
+        codes = self._as_codes(z)
         decoded = [self.pixels(chunk.to(self.device)).mean for chunk in self._chunks(codes)]
         images = _join(decoded, *self.spec.image_shape)
         return images if isinstance(z, Tensor) else images.numpy()
 
+    def _as_codes(self, z: Any) -> Float[Tensor, "n latent"]:
+        """Codes in float32, checked."""
+        wanted = f"numbers [N, {self.spec.latent_dim}]"
+        if isinstance(z, DiagonalNormal):
+            raise TypeError(f"codes must be {wanted}; got a posterior, of which .mean is the code")
+        codes = z if isinstance(z, Tensor) else number_tensor(z, "codes", "iuf", wanted)
+        if codes.is_complex() or codes.dtype == torch.bool:
+            raise ValueError(f"codes must be {wanted}; got {codes.dtype}")
+        shape = list(codes.shape)
+        codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
+        if codes.ndim != 2 or codes.shape[1] != self.spec.latent_dim:
+            raise ValueError(f"codes of shape {shape} do not fit this model: it wants [N, {self.spec.latent_dim}]")
+        if len(codes) == 0:
+            raise ValueError(f"no codes: got shape {shape}")
+        if not bool(torch.isfinite(codes).all()):
+            raise ValueError("codes must be finite; some of their values are NaN, infinite or too large for float32")
+        return codes
+
     def sample(self, n: int, generator: torch.Generator | int | None = None) -> Float[Tensor, "n channel height width"]:
-        """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed."""
-        if isinstance(generator, int | np.integer):
-            generator = torch.Generator().manual_seed(int(generator))
+        """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed.
+
+        ValueError for ``n`` below 1, TypeError for what is no whole number, seed or CPU generator of torch.
+        """
+        n = check_whole(n, "n", 1)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            if not isinstance(generator, int | np.integer) or isinstance(generator, bool):
+                raise TypeError(f"generator must be a seed or a torch.Generator; got {describe(generator)}")
+            seed = check_whole(generator, "a seed", -(1 << 63), (1 << 63) - 1)
+            generator = torch.Generator().manual_seed(seed)
         return self.decode(torch.randn(n, self.spec.latent_dim, generator=generator))
 
     def reconstruct(self, images: Any) -> Any:

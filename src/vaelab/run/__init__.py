@@ -19,9 +19,10 @@ from torch import Tensor
 from vaelab import recipe as recipes
 from vaelab.data.containers import printable
 from vaelab.recipe import Recipe
-from vaelab.run.checkpoints import Refuse, Spec, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
+from vaelab.run.checkpoints import Facts, Refuse, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, Source, read_record
 from vaelab.run.tables import Table, append_rows, mend_table, read_table, scan_rows
+from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
 from vaelab.system.files import DamagedFile, check_file, free_path, save_tensors, to_json, write_atomic
 from vaelab.system.registry import WrongUsage
@@ -75,13 +76,17 @@ class Run:
     be read-only; what it lacks is read from the run.
     """
 
-    def __init__(self, path: str | Path, results: str | Path | None = None) -> None:
-        self.path = Path(path)
-        self.results = Path(results) if results is not None else self.path
+    def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
+        self.path = check_path(path, "a run")
+        self.results = check_path(results, "results") if results is not None else self.path
         self.name = printable(self.path.resolve().name)
         self._lock: int | None = None
         """Descriptor of the lock's file while this process holds the run."""
         self._is_begun = False
+
+    def __fspath__(self) -> str:
+        """The directory, so that functions take a run where they take its path."""
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -89,7 +94,7 @@ class Run:
     # -- what is there --
 
     @classmethod
-    def open(cls, path: str | Path, results: str | Path | None = None) -> "Run":
+    def open(cls, path: AnyPath, results: AnyPath | None = None) -> "Run":
         """An existing run. Raises FileNotFoundError, which says how to make one."""
         run = cls(path, results)
         if not (run.path / RECIPE).is_file():
@@ -328,7 +333,7 @@ class Run:
             what = "; ".join(differences)
             raise OtherRecipe(f"{self.path} holds a run of another recipe ({what}); choose another --run")
 
-    def find_mismatch(self, spec: Spec) -> str | None:
+    def find_mismatch(self, facts: Facts) -> str | None:
         """How the recipe and the data of a file of weights differ from the run's; None if they agree.
 
         What a file does not tell, as those of older versions, is not compared.
@@ -364,7 +369,7 @@ class Run:
         folder = self.path if name in (RECIPE, MACHINE) else self.results
         write_atomic(folder / name, content)
 
-    def save_model(self, tensors: Tensors, spec: Spec) -> None:
+    def save_model(self, tensors: Tensors, facts: Facts) -> None:
         """Write the trained weights, which end the training."""
         self.check_there()
         save_tensors(self.path / MODEL, tensors, facts)
@@ -402,7 +407,7 @@ class Run:
 
     # -- checkpoints --
 
-    def save_checkpoint(self, step: int, tensors: Tensors, spec: Spec = MappingProxyType({})) -> None:
+    def save_checkpoint(self, step: int, tensors: Tensors, facts: Facts = MappingProxyType({})) -> None:
         """Put the tables and then a checkpoint whole on the disk, then remove the oldest checkpoints."""
         self.check_there()
         for name in TABLES:

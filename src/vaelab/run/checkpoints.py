@@ -8,9 +8,9 @@ from torch import Tensor
 from vaelab.system.files import DamagedFile, free_path, load_tensors, save_tensors
 
 KEPT = 2
-Spec = Mapping[str, object]
+Facts = Mapping[str, object]
 Tensors = Mapping[str, Tensor]
-Refuse = Callable[[int, Spec, Tensors], str | None]
+Refuse = Callable[[int, Facts, Tensors], str | None]
 """(step, facts, tensors) of a checkpoint → why it cannot be used; None if it can."""
 
 
@@ -25,7 +25,7 @@ def step_of(path: Path) -> int:
     return int(number) if number.isascii() and number.isdigit() else 0
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Tensors, spec: Spec) -> None:
+def save_checkpoint(folder: Path, step: int, tensors: Tensors, facts: Facts) -> None:
     """Write a checkpoint, then remove the oldest ones."""
     save_tensors(folder / f"step-{step:09d}.safetensors", tensors, {**facts, "step": step})
     _remove_oldest(folder)
