@@ -40,8 +40,27 @@ def test_nothing_depends_on_the_sizes_of_the_sets_or_the_scale_of_scores(
     expected = separation(normal, unusual)
     assert separation(normal, np.repeat(unusual, times)) == pytest.approx(expected)
     assert separation(np.tile(normal, times), unusual) == pytest.approx(expected)
-    assert separation(np.arctan(normal) + 7, np.arctan(unusual) + 7) == expected
-    assert all(0 <= number <= 1 for number in expected.values())
+    scaled = separation(np.arctan(normal) + 7, np.arctan(unusual) + 7)
+    for name, number in expected.items():
+        is_threshold = name in THRESHOLDS
+        assert scaled[name] == (np.arctan(number) + 7 if is_threshold else number)
+        assert is_threshold or 0 <= number <= 1
+
+
+THRESHOLDS = {"threshold", "false_alarms_threshold"}
+
+
+def test_thresholds_have_the_rates_that_are_told_of_them() -> None:
+    normal, unusual = some_scores()
+    found = separation(normal, unusual, caught=0.8)
+    assert found["threshold_caught"] == np.mean(unusual >= found["threshold"])
+    assert found["threshold_false_alarms"] == pytest.approx(np.mean(normal >= found["threshold"]))
+    accuracy = (found["threshold_caught"] + 1 - found["threshold_false_alarms"]) / 2
+    assert found["best_balanced_accuracy"] == pytest.approx(accuracy)
+    assert found["false_alarms"] == pytest.approx(np.mean(normal >= found["false_alarms_threshold"]))
+    assert np.mean(unusual >= found["false_alarms_threshold"]) >= 0.8
+    higher = unusual[unusual > found["false_alarms_threshold"]].min()
+    assert np.mean(unusual >= higher) < 0.8
 
 
 def some_scores() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -75,11 +94,15 @@ def test_area_of_two_normal_distributions() -> None:
 def test_sets_apart_and_sets_alike() -> None:
     low, high = np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])
     perfect = {"roc_auc": 1, "balanced_average_precision": 1, "best_balanced_accuracy": 1, "false_alarms": 0}
-    assert separation(low, high) == perfect
+    at = {"threshold": 3, "threshold_caught": 1, "threshold_false_alarms": 0, "false_alarms_threshold": 3}
+    assert separation(low, high) == perfect | at
     wrong = {"roc_auc": 0, "balanced_average_precision": 0.25 + 0.25, "best_balanced_accuracy": 0.5, "false_alarms": 1}
-    assert separation(np.array([5.0]), np.array([4.0, 4.0])) == wrong
+    at = {"threshold": 4, "threshold_caught": 1, "threshold_false_alarms": 1, "false_alarms_threshold": 4}
+    assert separation(np.array([5.0]), np.array([4.0, 4.0])) == wrong | at
     same = separation(np.ones(3), np.ones(5))
-    assert same == {"roc_auc": 0.5, "balanced_average_precision": 0.5, "best_balanced_accuracy": 0.5, "false_alarms": 1}
+    at = {"threshold": 1, "threshold_caught": 1, "threshold_false_alarms": 1, "false_alarms_threshold": 1}
+    half = {"roc_auc": 0.5, "balanced_average_precision": 0.5, "best_balanced_accuracy": 0.5, "false_alarms": 1}
+    assert same == half | at
 
 
 def test_several_scores_of_the_same_images() -> None:

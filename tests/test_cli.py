@@ -253,7 +253,7 @@ def test_a_damaged_json_file_is_named(cli: Typed, trained: Path, tmp_path: Path)
         (["train", "digits", "--set", "objective.name=elbo", "--set", "objective.beta=2"], 2, "beta, tc have it"),
         (["train", "digits", "--set", "epochs=2"], 2, "unknown recipe key 'epochs'"),
         (["train", "digits", "--set", "training.epochs"], 2, "section.key=value"),
-        (["train", "digits", "--device", "cuda:99"], 1, "cannot be used here"),
+        (["train", "digits", "--device", "cuda:99"], 2, "valid: auto, cpu"),
         (["train", "digits", "--set", "data.valid=2000"], 1, "cannot set 2000 of 1438 images aside"),
         (["train", "digits", "--set", "data.binarize=dynamc"], 2, "Did you mean 'dynamic'?"),
         (["train"], 2, "Missing argument"),

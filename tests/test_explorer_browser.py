@@ -570,16 +570,18 @@ def test_a_picture_is_read_whether_chosen_or_dropped(visit: Open, runs: list[Ser
     one.press("0")
     turned = io.BytesIO()
     Image.fromarray(np.rot90(image)).resize((224, 224), Image.Resampling.NEAREST).save(turned, "png")
-    drop = """([bytes, name, type]) => {
+    drop = """(files) => {
         const dataTransfer = new DataTransfer();
-        dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));
+        for (const [bytes, name, type] of files)
+            dataTransfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));
         document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
     }"""
-    one.page.evaluate(drop, [list(turned.getvalue()), "turned.png", "image/png"])
+    broken = [list(b"no picture"), "notes.png", "image/png"]
+    one.page.evaluate(drop, [broken, [list(turned.getvalue()), "turned.png", "image/png"]])  # the first that is one
     seen = check_own(one, runs[0])
     assert np.corrcoef(seen.ravel(), np.rot90(image).ravel())[0, 1] > 0.9
     code = one.code
-    one.page.evaluate(drop, [list(b"no picture"), "notes.png", "image/png"])
+    one.page.evaluate(drop, [broken])
     one.page.get_by_text("notes.png: this browser cannot read it as a picture").wait_for()
     assert one.code.tobytes() == code.tobytes()
 

@@ -227,10 +227,11 @@ def test_a_missing_file_is_named_with_its_place_and_licence(name: str, folder: P
         list(module(name).check(folder))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_there_is_one_split(name: str, folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"no split 'test'.*--set data\.valid=10000"):
+def test_there_is_one_split(name: str, folder: Path, cache: Path) -> None:
+    put(name, folder / PUBLISHED[name])
+    with pytest.raises(ValueError, match=r"12 images.*no split 'test'.*--set data\.valid=1$"):
         module(name).load(folder, "test")
+    assert not cache.exists(), "and nothing was packed for it"
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [

@@ -110,7 +110,7 @@ def test_images_are_left_as_they_are(vae: VAE) -> None:
         (np.zeros((2, 9, 8), np.int64), "uint8 or floating point"),
         (np.full((2, 9, 8), 255.0), r"\[0, 1\]"),
         (np.full((2, 9, 8), -0.1), r"\[0, 1\]"),
-        (np.full((2, 9, 8), np.nan), r"\[0, 1\]"),
+        (np.full((2, 9, 8), np.nan), "finite"),
     ],
 )
 def test_images_that_do_not_fit(grey: VAE, images: Any, message: str) -> None:
@@ -133,7 +133,7 @@ def test_decode_gives_expected_images(vae: VAE) -> None:
 
 def test_decode_answers_in_kind(vae: VAE) -> None:
     codes = np.zeros((2, vae.spec.latent_dim), np.float32)
-    for array in (codes, codes.astype(np.float64), codes[0], codes[:0]):
+    for array in (codes, codes.astype(np.float64), codes[0]):
         images = vae.decode(array)
         assert isinstance(images, np.ndarray)
         assert images.dtype == np.float32
@@ -184,11 +184,15 @@ def test_reconstructions_are_decoded_posterior_means(vae: VAE) -> None:
 
 
 def test_no_images_at_all(vae: VAE) -> None:
-    none = pixels(vae, 0)
-    q = vae.encode(none)
-    assert q.mean.shape == q.log_var.shape == (0, vae.spec.latent_dim)
-    for images in (vae.decode(q.mean), vae.sample(0), vae.reconstruct(none)):
-        assert images.shape == (0, *vae.spec.image_shape)
+    none, codes = pixels(vae, 0), np.zeros((0, vae.spec.latent_dim))
+    for call in (
+        lambda: vae.encode(none),
+        lambda: vae.reconstruct(none),
+        lambda: vae.decode(codes),
+        lambda: vae.sample(0),
+    ):
+        with pytest.raises(ValueError, match=r"no |1 or more"):
+            call()
 
 
 @pytest.mark.parametrize("count", [3, 4, 9])

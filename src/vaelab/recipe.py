@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
+import numpy as np
 import tomli_w
 from annotated_types import Ge, Gt
 from pydantic import ConfigDict, ValidationError, create_model
@@ -18,6 +19,7 @@ from vaelab.data.containers import printable
 from vaelab.data.images import Binarize
 from vaelab.models.spec import Condition, Spec
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import check_path, describe
 from vaelab.system.device import Precision
 from vaelab.system.files import check_file
 
@@ -198,11 +200,13 @@ def presets() -> list[str]:
 def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A preset by name or a recipe file, with dotted ``overrides`` ({"objective.beta": 4}) on top.
 
-    WrongRecipe or UnknownName says which key or value is wrong and lists the valid ones.
+    WrongRecipe or UnknownName says which key or value is wrong and lists the valid ones. TypeError for what is neither
+    a name nor a path, and for overrides that are no mapping of keys to plain values.
     """
+    advice, overrides = _advise_arrays(name_or_path), check_overrides(overrides)
+    path = check_path(name_or_path, "a recipe", wanted="a name or the path of a .toml", advice=advice)
     text = str(name_or_path)
-    if text.endswith(".toml"):
-        path = Path(text)
+    if text.lower().endswith(".toml") or (text not in presets() and path.is_file()):
         if not path.is_file():
             if path.exists():
                 check_file(path)
@@ -216,7 +220,40 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         tables = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongRecipe(f"{text}: not valid TOML ({error})") from None
-    return validate(merge(tables, overrides or {}), name)
+    return validate(merge(tables, overrides), name)
+
+
+def check_place(data: object) -> Path | None:
+    """Where the images of a recipe lie; TypeError for what is no path, with advice for arrays."""
+    is_left_out = data is None or (isinstance(data, str) and not data)
+    return None if is_left_out else check_path(data, "data", advice=_advise_arrays(data))
+
+
+def _advise_arrays(given: object) -> str:
+    """How to train on an array that was passed where the name of a recipe or a place belongs."""
+    if not hasattr(given, "__len__") or isinstance(given, Mapping):
+        return ""
+    return (
+        'To train on an array, save it with numpy.savez("images.npz", images=array); then vaelab.train("folder", '
+        f'{{"data.name": "arrays", "data.valid": {max(1, min(10_000, len(given) // 10))}}}, data="images.npz")'
+    )
+
+
+def check_overrides(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Overrides by dotted key, NumPy's numbers as Python's; TypeError says what is wrong."""
+    if given is None:
+        return {}
+    example = 'such as {"objective.beta": 4}'
+    if not isinstance(given, Mapping):
+        raise TypeError(f"set must be a mapping, {example}; got {describe(given)}")
+    checked = {}
+    for key, value in given.items():
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of set must be text, {example}; got {describe(key)}")
+        if hasattr(value, "__array__") and not isinstance(value, np.generic):
+            raise TypeError(f"{key} must be a number, text or a list; got {describe(value)}")
+        checked[key] = value.item() if isinstance(value, np.generic) else value
+    return checked
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -242,8 +279,7 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     for key, value in names_first:
         section, dot, rest = key.partition(".")
         if not dot or section not in (*FOLDERS, "training", "expected"):
-            choices = [f"{name}.…" for name in (*FOLDERS, "training")]
-            raise catalog.unknown("recipe key", key, choices)
+            raise _unknown_section(key, tables)
         table = merged.setdefault(section, {})
         if not isinstance(table, dict):
             raise WrongRecipe(f"{section} must be a table, [{section}]")
@@ -330,12 +366,40 @@ def _checked(section: str, schema: Schema, given: Section, member: str = "") -> 
     except ValidationError as error:
         first = error.errors()[0]
         key = next((str(part) for part in first["loc"] if isinstance(part, str)), "?")
-        if first["type"] == "literal_error":
-            choices = re.findall(r"'([^']+)'", first["ctx"]["expected"])
-            wants = str(catalog.unknown("value", first["input"], choices))
-        else:
-            wants = first["msg"][0].lower() + first["msg"][1:]
-        raise WrongRecipe(f"{section}.{key} = {toml_value(given.get(key))}: {wants}") from None
+        about_key = [entry for entry in error.errors() if key in entry["loc"]]
+        raise WrongRecipe(f"{section}.{key} = {toml_value(given.get(key))}: {_wanted(about_key)}") from None
+
+
+def _wanted(errors: Sequence[Any]) -> str:
+    """What a value should be, from the errors of every type that it may have."""
+    first, given = errors[0], errors[0]["input"]
+    if all(entry["type"] == "literal_error" for entry in errors):
+        return str(catalog.unknown("value", first["input"], re.findall(r"'([^']+)'", first["ctx"]["expected"])))
+    is_other_type = [entry["type"] == "literal_error" or entry["type"].endswith("_type") for entry in errors]
+    if not all(is_other_type):  # of the right type: what is wrong with it
+        text = errors[is_other_type.index(False)]["msg"]
+        return str(text[0].lower() + text[1:])
+    starts, *wanted = "Input should be ", *dict.fromkeys(entry["msg"] for entry in errors)
+    choices = [text.removeprefix(starts) for text in wanted]
+    joined = f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else choices[0]
+    sides = re.fullmatch(r"(\d+) *[x×X*] *(\d+)", given) if isinstance(given, str) else None
+    if sides and any(entry["type"] == "list_type" for entry in errors):
+        return f"write it as a list, [{sides[1]}, {sides[2]}], the height first, or as one number for both"
+    return f"input should be {joined}"
+
+
+def _unknown_section(key: str, tables: Mapping[str, Any]) -> catalog.UnknownName:
+    """The error for a key that begins with no section; guesses the whole key where a section has one of that name."""
+    known = {name: f"training.{name}" for name in signature_schema(Training)}
+    for section, default in DEFAULT_NAMES.items():
+        table = tables.get(section, {})
+        member = table.get("name", default) if isinstance(table, Mapping) else default
+        if member in catalog.names(FOLDERS[section]):
+            known |= {name: f"{section}.{name}" for name in (*COMMON[section], *_schema(section, str(member)))}
+    near = catalog.nearest(key.rpartition(".")[2], list(known))
+    guess = f" Did you mean {known[near]!r}?" if near else ""
+    sections = ", ".join(f"{name}.…" for name in (*FOLDERS, "training"))
+    return catalog.UnknownName(f"unknown recipe key {key!r}.{guess} Valid: {sections}")
 
 
 def _unknown_key(section: str, schema: Schema, member: str, key: str) -> catalog.UnknownName:

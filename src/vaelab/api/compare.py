@@ -25,6 +25,7 @@ from vaelab.models.codes import Codes
 from vaelab.models.vae import VAE
 from vaelab.run import EVALUATION, TIMING, Run
 from vaelab.run.records import REMEDIES
+from vaelab.system.arguments import AnyPath, check_list, check_path
 from vaelab.system.device import derive_seed
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile, fit_name, free_path, write_atomic
@@ -107,7 +108,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[str | Path],
+    runs: Sequence[AnyPath],
     *,
     out: str | Path | None = None,
     data: str | Path | None = None,
@@ -120,7 +121,8 @@ def compare(
     a run was evaluated by it. Seeds of one recipe are one group, and ``udr`` says how far they agree. Raises
     FileNotFoundError for what is no run or not trained to its end.
     """
-    found = list({Path(run).resolve(): Run.open(run) for run in runs}.values())
+    opened = [Run.open(run) for run in check_list(runs, "runs")]
+    found = list({run.path.resolve(): run for run in opened}.values())
     for run in found:
         _ = run.model_path  # complains of a run that is not trained to its end
     target = _target(out, found, overwrite)
@@ -202,7 +204,7 @@ def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Pat
         first = runs[0].name.replace(".", "_")
         others = f"-and-{len(runs) - 1}-more" if len(runs) > 2 else "".join(f"-{run.name}" for run in runs[1:])
         return free_path(Path(fit_name(f"compare-{first}{others.replace('.', '_')}", 100)))
-    path = Path(out)
+    path = check_path(out, "out")
     check_parents(path)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file; --out names a directory")

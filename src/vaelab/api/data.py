@@ -16,6 +16,7 @@ from vaelab.data.packs import set_aside, verify_pack
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import check_path
 from vaelab.system.device import derive_seed, say
 from vaelab.system.files import DamagedFile, check_file
 
@@ -78,6 +79,8 @@ def load_data(
         check_file(data_dir)
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
+    if not num_set_aside(recipe) and split not in module.ABOUT.splits:
+        module.load(data_dir, split, **options)  # raises: says how many to set aside before anything is packed
 
     def load_split(name: str) -> Images:
         images: Images = (
@@ -147,7 +150,8 @@ def data_of(run: Run, data: str | Path | None, tell: Callable[[str], None] = say
     Pictures that were added since are left out, and those that are gone come from the cache; ``tell`` gets a sentence
     that says so. ``verify``: as in ``load_data``. ValueError if the images of the run cannot be found.
     """
-    place = Path(data) if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+    data = recipes.check_place(data)
+    place = data if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
     selections = run.selections
     if place is not None and not place.exists() and (data or not selections):
         raise FileNotFoundError(
@@ -185,6 +189,7 @@ def choose_images(images: Images, most: int, purpose: str) -> Images:
 
 def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
     """Name, facts and whereabouts of every data set."""
+    data_dir = None if data_dir is None else check_path(data_dir, "data_dir")
     rows = []
     for name in catalog.names("datasets"):
         module = catalog.load("datasets", name)
@@ -223,6 +228,7 @@ def data_terms(name: str) -> str:
 def get_data(name: str, target: Path | None = None) -> Path | None:
     """Download a data set to ``target`` or the cache; None for one that needs no files."""
     module = catalog.load("datasets", name)
+    target = None if target is None else check_path(target, "target")
     if not module.ABOUT.files:
         return None
     folder: Path = module.get(target)
@@ -235,6 +241,7 @@ def check_data(path: Path) -> list[tuple[str, str, list[tuple[str, str]]]]:
     Where several data sets have files of these names, the one is meant whose published digests match most of them, else
     the one whose name the folder bears.
     """
+    path = check_path(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -288,6 +295,7 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
 
     ``name``: the data set (default: what lies there, else a person's own pictures); ``set``: its options by dotted key.
     """
+    path = check_path(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():

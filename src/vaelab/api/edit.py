@@ -22,6 +22,7 @@ from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import AnyPath, check_list, check_names, describe
 from vaelab.system.files import write_atomic
 
 MOST = 8
@@ -31,7 +32,7 @@ ENOUGH = 20_000
 
 
 def edit(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     attribute: str | Sequence[str],
@@ -109,8 +110,13 @@ def find_directions(
 
 def _pair(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[tuple[str, float]]:
     """Every attribute with how far to go along it."""
-    names = [attribute] if isinstance(attribute, str) else list(attribute)
-    steps = [float(by)] if isinstance(by, int | float) else [float(step) for step in by]
+    names = check_names(attribute, "attribute")
+    if not names:
+        raise catalog.WrongUsage("name at least one attribute or class")
+    steps = [by] if isinstance(by, int | float) else check_list(by, "by")
+    if not all(isinstance(step, int | float | np.number) and not isinstance(step, bool) for step in steps):
+        raise TypeError(f"by must be numbers; got {describe(by)}")
+    steps = [float(step) for step in steps]
     if len(steps) == 1:
         steps *= len(names)
     if len(steps) != len(names):

@@ -14,6 +14,7 @@ from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import AnyPath, check_list, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
 
 MOST_POINTS = 200_000
@@ -21,7 +22,7 @@ MOST_POINTS = 200_000
 
 
 def explore(
-    run_paths: Sequence[str | Path],
+    run_paths: Sequence[AnyPath],
     *,
     data: str | Path | None = None,
     most: int = MOST_POINTS,
@@ -34,6 +35,7 @@ def explore(
 
     WrongUsage for another number of runs. ValueError for a model that has one latent.
     """
+    run_paths, most = check_list(run_paths, "run_paths"), check_whole(most, "most", 2)
     if len(run_paths) not in (1, 2):
         raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
     names = [Run(path).name for path in run_paths]
@@ -47,7 +49,7 @@ def explore(
 
 
 def open_scene(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     name: str | None = None,
     data: str | Path | None = None,

@@ -20,6 +20,7 @@ from vaelab.exporters.wasm import Runtime, find_runtime
 from vaelab.exporters.web import MARK, make_folder
 from vaelab.models.vae import VAE
 from vaelab.run import Run
+from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, generator
 from vaelab.system.files import free_path, write_atomic
 from vaelab.system.registry import WrongUsage, unknown
@@ -44,7 +45,7 @@ class Exported:
 
 
 def export_run(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     to: Kind,
     out: str | Path | None = None,
@@ -65,6 +66,7 @@ def export_run(
         raise unknown("export", to, get_args(Kind))
     if to == "onnx" and (points is not None or runtime is not None or single_file):
         raise WrongUsage("--points, --runtime and --single-file belong to --to web")
+    points = None if points is None else check_whole(points, "points", 2)
     run = Run.open(run_path)
     ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
     path = Path(out) if out is not None else free_path(Path(f"{run.name}{ending}"))

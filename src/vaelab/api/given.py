@@ -17,6 +17,7 @@ from vaelab.data.pictures import Numbered, Skipped, read_pictures
 from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run
+from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import generator
 
 NAMED = 3
@@ -95,7 +96,7 @@ class Given:
 
 
 def load_with_images(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None,
     data: str | Path | None,
     *,
@@ -109,8 +110,9 @@ def load_with_images(
     """
     model, framing = load_with_framing(run_path)
     if images is not None:
+        place = check_path(images, "images", advice="For arrays in memory there is vaelab.load(run).encode")
         skipped = Skipped()
-        own, names = read_pictures(Path(images), model.spec.image_shape, framing, None if strict else skipped)
+        own, names = read_pictures(place, model.spec.image_shape, framing, None if strict else skipped)
         return model, Given(_conditioned(model, own, condition), names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
     valid = _conditioned(model, held_out.valid, condition)

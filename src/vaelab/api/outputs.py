@@ -21,6 +21,7 @@ from vaelab.models.conditions import condition_of, parse_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
 from vaelab.system.distributed import joined
 from vaelab.system.files import fit_name, split_ending, write_atomic
@@ -61,7 +62,7 @@ def _write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Seq
 
 
 def sample(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     count: int = 25,
     seed: int = 0,
@@ -78,6 +79,7 @@ def sample(
     None draws conditions from the training set. ``data``: where the training images are, for a sampler that is fitted
     to them.
     """
+    count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
@@ -101,7 +103,7 @@ def _decode_chunks(model: VAE, codes: Tensor, conditions: Tensor | None) -> Iter
 
 
 def reconstruct(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     count: int | None = None,
@@ -119,6 +121,7 @@ def reconstruct(
     left out, which ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError. ``condition``:
     for a conditional model, a class or attributes in place of the images' own.
     """
+    count = None if count is None else check_whole(count, "count", 1)
     path, is_sheet = output_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
     model, given = load_with_images(run_path, images, data, strict=strict, condition=condition)
     model.to(resolve_device(device))
@@ -172,7 +175,7 @@ def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
 
 
 def encode(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     data: str | Path | None = None,

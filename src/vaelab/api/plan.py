@@ -51,13 +51,14 @@ def plan(
     name: str, set: Mapping[str, Any] | None = None, *, data: str | Path | None = None, run: str | Path | None = None
 ) -> dict[str, Any]:
     """What ``train`` with these arguments would do, without doing it or downloading anything."""
-    overrides = dict(set or {})
+    overrides = recipes.check_overrides(set)
+    data = recipes.check_place(data)
     recipe = recipes.load(name, overrides)
     target = Run(run or run_directory(recipe.name, overrides))
     if target.exists:
         target.check_same(recipe)
     target.check_free()
-    shape, counts, settled = _sizes(recipe, Path(data) if data else None)
+    shape, counts, settled = _sizes(recipe, data)
     recipe = recipe.resolve(shape, counts["train"], settled)
     with torch.device("meta"):
         vae, _ = build(recipe, shape, counts["train"])

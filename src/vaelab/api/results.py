@@ -22,6 +22,7 @@ from vaelab.recipe import Recipe
 from vaelab.run import FINDINGS, HISTORY, MODEL, REPORT, VALIDATION, OtherRecipe, Run
 from vaelab.run.records import REMEDIES, ModelFacts
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import AnyPath, check_names, check_path
 from vaelab.system.device import generator, progress
 from vaelab.system.failures import OnFailure, describe_error, is_of_system
 from vaelab.system.files import DamagedFile, check_file, check_shape, load_tensors
@@ -33,17 +34,17 @@ LOOKED_AT = 512
 """Images that are enough to see what they are like."""
 
 
-def load(path: str | Path) -> VAE:
+def load(path: AnyPath) -> VAE:
     """The model of a run directory or of a ``model.safetensors``, on the CPU; nothing in it is executed."""
     return load_with_framing(path)[0]
 
 
-def load_with_framing(path: str | Path) -> tuple[VAE, Framing | None]:
+def load_with_framing(path: AnyPath) -> tuple[VAE, Framing | None]:
     """A model, and how pictures of any size come to its own (None: the data set does not say).
 
     Raises DamagedFile for a file that is not whole, OtherRecipe if a run holds the model of another one.
     """
-    path = Path(path)
+    path = check_path(path, "a run or model")
     if path.exists() and not path.is_dir():
         check_file(path)
     run = None if path.is_file() else Run.open(path)
@@ -164,12 +165,12 @@ class _Failures:
             raise SomeFailed(what, self.reasons)
 
 
-def is_writable(run_path: str | Path) -> bool:
+def is_writable(run_path: AnyPath) -> bool:
     """Whether results can be written into a run."""
     return Run.open(run_path).is_writable
 
 
-def open_run(run_path: str | Path, out: str | Path | None) -> Run:
+def open_run(run_path: AnyPath, out: str | Path | None) -> Run:
     """A run whose results go to ``out`` (None: into the run), where they can be written.
 
     Raises PermissionError if they cannot, before anything is measured.
@@ -182,7 +183,7 @@ def open_run(run_path: str | Path, out: str | Path | None) -> Run:
 
 
 def figures(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     data: str | Path | None = None,
     names: Sequence[str] | None = None,
@@ -194,6 +195,7 @@ def figures(
     """
     run = Run.open(run_path)
     valid = _figures_of_one_run()
+    names = None if names is None else check_names(names, "names")
     for name in names or ():
         if name not in valid:
             raise catalog.unknown("figure of a run", name, valid)
@@ -205,7 +207,7 @@ def figures(
     return [run.figures[name] for name in drawn]
 
 
-def report(run_path: str | Path, *, out: str | Path | None = None) -> Path:
+def report(run_path: AnyPath, *, out: str | Path | None = None) -> Path:
     """Write the report of a run again from what lies in its directory, or in ``out``, which then receives it.
 
     A file that cannot be read is left out; the report and a UserWarning say so.
@@ -218,7 +220,7 @@ def report(run_path: str | Path, *, out: str | Path | None = None) -> Path:
 
 
 def evaluate(
-    run_path: str | Path,
+    run_path: AnyPath,
     *,
     data: str | Path | None = None,
     metrics: Sequence[str] | None = None,
@@ -228,14 +230,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol.
 
+    ``metrics``: names, or words for them such as "fid"; the result has vaelab's names.
     ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}. ``out``: a directory for evaluation.json
     and the report instead of the run's. ``store``: False writes nothing at all. Raises SomeFailed after the other
     metrics are measured and kept.
     """
     run = Run.open(run_path)
     _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
-    chosen = tuple(metrics) if metrics else evaluation.usual()
-    options = evaluation.parse_options(set or {}, chosen)
+    chosen = evaluation.resolve_metrics(check_names(metrics, "metrics")) if metrics else evaluation.usual()
+    options = evaluation.parse_options(recipes.check_overrides(set), chosen)
     learns = [name for name in chosen if evaluation.learns(name)]
     model = load(run.path)
     run, failures = open_run(run_path, out) if store else run, _Failures()
@@ -252,7 +255,7 @@ def evaluate(
 
 
 def diagnose(
-    run_path: str | Path, *, data: str | Path | None = None, out: str | Path | None = None
+    run_path: AnyPath, *, data: str | Path | None = None, out: str | Path | None = None
 ) -> list[doctor.Finding]:
     """What looks wrong with a run, problems first; kept in doctor.json and shown in the report.
 

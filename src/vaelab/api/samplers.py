@@ -9,13 +9,14 @@ from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry
+from vaelab.system.arguments import AnyPath
 from vaelab.system.device import generator
 
 FITTED_CODES = 20_000
 """Training images whose codes a sampler is fitted to, at most."""
 
 
-def make_sampler(name: str, model: VAE, run_path: str | Path, data: str | Path | None = None) -> Sampler:
+def make_sampler(name: str, model: VAE, run_path: AnyPath, data: str | Path | None = None) -> Sampler:
     """The sampler ``name`` of a run's model; one that needs codes is fitted to samples of training images' posteriors.
 
     UnknownName lists the valid names; FileNotFoundError if it needs the training images and they are gone.

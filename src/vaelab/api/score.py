@@ -21,6 +21,7 @@ from vaelab.figures import scores as figure
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
+from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import GeneratorNoise, disable_tf32, generator, progress, resolve_device
 from vaelab.system.files import write_atomic
 
@@ -81,7 +82,7 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
 
 
 def score(
-    run_path: str | Path,
+    run_path: AnyPath,
     images: str | Path | None = None,
     *,
     normal: str | Path | None = None,
@@ -101,7 +102,7 @@ def score(
     table. They are binarised as the run's held-out images are. Pictures that cannot be read are left out, which
     ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
     """
-    run = Run.open(run_path)
+    run, samples = Run.open(run_path), check_whole(samples, "samples", 1)
     table = output_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
     sheet = output_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
     summary = None if normal is None else output_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)

@@ -4,7 +4,7 @@ import itertools
 import re
 import tomllib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from vaelab.evaluation.comparability import label_values, word_of
 from vaelab.figures import rate_distortion
 from vaelab.recipe import Recipe, WrongRecipe
 from vaelab.run import OtherRecipe, Run
+from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import default_threads
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
 from vaelab.system.registry import WrongUsage
@@ -186,7 +187,11 @@ def plan_sweep(
     jobs: int = 1,
 ) -> SweepPlan:
     """What ``sweep`` with these arguments would do; every mistake that can be known before is raised here."""
-    values, given = {key: list(choices) for key, choices in over.items()}, dict(set or {})
+    given = recipes.check_overrides(set)
+    if not isinstance(over, Mapping):
+        raise TypeError(f"over must be a mapping of keys to lists; got {describe(over)}")
+    values = {key: _choices(key, choices) for key, choices in over.items()}
+    seeds, jobs = check_whole(seeds, "seeds", 1), check_whole(jobs, "jobs", 1)
     _check(values, given, seeds, jobs)
     base = recipes.load(name, given)
     path = Path(out) if out else run_directory(f"{base.name}-sweep-{'-'.join(values)}", given)
@@ -217,6 +222,13 @@ def plan_sweep(
     if len({member.run.path for member in members}) < len(members):
         raise WrongUsage("two values of --over make one directory; leave one of them out")
     return SweepPlan(path, base, values, members, jobs, threads)
+
+
+def _choices(key: str, choices: object) -> list[Any]:
+    """The values of one key; TypeError for what is no list of them."""
+    if isinstance(choices, str) or not isinstance(choices, Iterable):
+        raise TypeError(f"over: the values of {key} must be a list; got {describe(choices)}")
+    return [value.item() if isinstance(value, np.generic) else value for value in choices]
 
 
 def _check(over: Over, given: Mapping[str, Any], seeds: int, jobs: int) -> None:

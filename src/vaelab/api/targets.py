@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vaelab.data.containers import PICTURE_SUFFIXES
 from vaelab.system import registry as catalog
+from vaelab.system.arguments import check_path
 from vaelab.system.files import free_path, split_ending
 
 SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
@@ -37,7 +38,7 @@ def output_file(given: str | Path | None, default: str, endings: Sequence[str], 
     """
     if given is None:
         return free_path(Path(default))
-    path = Path(given)
+    path = check_path(given, "out")
     check_parents(path)
     if is_folder(given):
         inside = path / default
@@ -55,7 +56,7 @@ def output_pictures(given: str | Path | None, default: str, *, overwrite: bool) 
     """
     if given is None:
         return free_path(Path(default)), True
-    path = Path(given)
+    path = check_path(given, "out")
     check_parents(path)
     if is_folder(given):
         if path.is_dir() and any(path.iterdir()):

@@ -94,16 +94,20 @@ def train(
 
     ``name``: a preset or a .toml. ``set``: dotted keys such as {"objective.beta": 4}. ``data``: where the images lie.
     ``run``: the directory (default runs/RECIPE with the overrides appended). Raises ValueError for what cannot be
-    trained, RunInUse, OtherRecipe, Diverged, and Interrupted after it was asked to stop and has saved.
+    trained, TypeError for arguments of another type, such as an array, RunInUse, OtherRecipe, Diverged, and Interrupted
+    after it was asked to stop and has saved.
 
     Started by ``torchrun``, every process trains on its share of each batch; the first alone writes, and makes the rest
     of the run when the others are done.
     """
-    overrides = dict(set or {})
+    overrides = recipes.check_overrides(set)
     recipe = recipes.load(name, overrides)
+    data = recipes.check_place(data)
     target = Run(run or run_directory(recipe.name, overrides))
+    if device != "auto":
+        resolve_device(device)  # of a finished run too, where nothing is computed on it
     if not launched().is_first:
-        follow(Path(data) if data else None)
+        follow(data)
         return target
     if target.exists:
         target.check_same(recipe)
@@ -122,7 +126,7 @@ def train(
                 watch(Note(problem, warning=True))
         else:
             typed = command(name, overrides, data, run, device)
-            _train_locked(target, recipe, Path(data) if data else None, device, typed, watch)
+            _train_locked(target, recipe, data, device, typed, watch)
     watch(Finished(target))
     return target
 

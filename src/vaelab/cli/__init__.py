@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ def _explain(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
         complain(describe_error(error))
     elif isinstance(error, OSError) and error.filename is not None and error.strerror:
         advice = _advise(error, arguments)
-        complain(f"{error.filename}: {error.strerror}{f'; {advice}' if advice else ''}")
+        complain(f"{_target_of(error)}: {error.strerror}{f'; {advice}' if advice else ''}")
     elif isinstance(error, ValueError | OSError | RuntimeError) or hasattr(error, "exit_code"):
         complain(str(error) or type(error).__name__)
     else:
@@ -96,7 +97,7 @@ def _advise(error: OSError, arguments: Sequence[str]) -> str:
         return "free some space, then the same command begins again or goes on"
     if error.errno not in REFUSED:
         return ""
-    path = Path(os.fsdecode(error.filename))
+    path = _target_of(error)
     if path.exists() and not os.access(path, os.R_OK):
         return "this user may not read it"
     if path.is_relative_to(cache_dir()):
@@ -104,3 +105,10 @@ def _advise(error: OSError, arguments: Sequence[str]) -> str:
     verb = next((word for word in arguments if not word.startswith("-")), "")
     option = {"train": "--run", "data": "--to"}.get(verb, "--out")
     return f"choose another place with {option}"
+
+
+def _target_of(error: OSError) -> Path:
+    """The file that an error is about; where it was still hidden under another name, the name that it was to have."""
+    path = Path(os.fsdecode(error.filename))
+    hidden = re.fullmatch(r"\.(.+)\.[^.]+\.part", path.name)
+    return path.with_name(hidden[1]) if hidden else path

@@ -190,9 +190,13 @@ def score(
     print(scored.table)
     print(scored.sheet)
     if scored.separations:
+        print(scored.summary)
         found = {name: numbers for name, numbers in scored.separations.items() if name != "protocol"}
-        headers = ("score", *(key.replace("_", " ") for key in next(iter(found.values()))))
-        table(headers, [(name, *(f"{value:.3f}" for value in numbers.values())) for name, numbers in found.items()])
+        every = list(next(iter(found.values())))
+        thresholds = ["threshold", "threshold_caught", "threshold_false_alarms", "false_alarms_threshold"]
+        for keys in ([key for key in every if key not in thresholds], thresholds):
+            headers = ("score", *(key.replace("_", " ") for key in keys))
+            table(headers, [(name, *(f"{numbers[key]:.3f}" for key in keys)) for name, numbers in found.items()])
         print("; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in scored.separations["protocol"].items()))
 
 

@@ -62,16 +62,21 @@ def evaluate(
     Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
     import vaelab
+    from vaelab.evaluation.evaluate import resolve_metrics
 
     show_progress()
-    asked = names_of(metrics)
+    words = names_of(metrics) or []
+    asked = resolve_metrics(words)
+    for word in words:
+        if (name := resolve_metrics([word])[0]) != word:
+            print_note(f"vaelab: {word} is called {name} here")
     store = not as_json or out is not None or vaelab.is_writable(run)
     if not store:
         print_note(
             f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
         )
-    results = vaelab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides), out=out, store=store)
-    if absent := [metric for metric in asked or () if metric not in results]:
+    results = vaelab.evaluate(run, data=data, metrics=asked or None, set=overrides_of(overrides), out=out, store=store)
+    if absent := [metric for metric in asked if metric not in results]:
         print_note(
             f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
             "(no known factors, attributes or classes, or too few of them)"

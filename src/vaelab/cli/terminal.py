@@ -22,10 +22,11 @@ MOST_LINES = 20
 """Validations that get a line of their own; of more, every so many."""
 
 
-def _console() -> "Console":
+def _console(to_stderr: bool = False) -> "Console":
+    """A console that prints text as it stands: names may contain what rich reads as markup."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def print_json(content: Any) -> None:
@@ -72,7 +73,7 @@ def _bar(console: "Console") -> "Progress":
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}{task.fields[status]}"),
+        TextColumn("{task.description}{task.fields[status]}", markup=False),
         BarColumn(bar_width=12),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(compact=True),
@@ -112,11 +113,9 @@ class _BarProgress:
 
 def show_progress() -> None:
     """Let vaelab's long pieces of work be seen, on stderr."""
-    from rich.console import Console
-
     from vaelab.system import device as runtime
 
-    console = Console(stderr=True)
+    console = _console(to_stderr=True)
 
     @contextmanager
     def factory(label: str, total: int | None) -> Iterator[runtime.Progress]:
@@ -167,7 +166,7 @@ class TrainingView:
         elif isinstance(event, training.Tick):
             self._tick(event)
         elif isinstance(event, vaelab.Note):
-            self._console.print(("[bold]warning:[/bold] " if event.warning else "") + _escape(event.text))
+            _say(self._console, event)
         else:
             self._finish(event)
 
@@ -176,7 +175,7 @@ class TrainingView:
         counts = event.num_parameters
         machine = event.machine
         self._console.print(
-            f"{_escape(str(event.run.path))}: {event.recipe.title}\n"
+            f"{event.run.path}: {event.recipe.title}\n"
             f"{event.num_images:,} images, {event.num_steps:,} steps of {event.recipe.training.batch_size}, "
             f"{sum(counts.values()):,} parameters (encoder {counts['encoder']:,}, decoder {counts['decoder']:,}), "
             f"{machine['device']} {machine['precision']}, {machine['threads']} threads"
@@ -222,20 +221,24 @@ class TrainingView:
         return f"epoch {tick.epoch}/{epochs}  {_equation(means)}  {rate}  {_duration(left)} left"
 
     def _finish(self, event: "vaelab.Finished") -> None:
+        from vaelab.run import EVALUATION
+
         self.close()
         run = event.run
         measured = run.measured()
         if event.already:
-            self._console.print(f"{_escape(str(run.path))} is done already; for another run choose --run or --set")
+            self._console.print(f"{run.path} is done already; for another run choose --run or --set")
         last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
-        self._console.print(f"{_equation(last)}, mean of the last epoch, nats per image")
-        elbo = run.evaluation.get("likelihood", {}).get("elbo")
-        if elbo is not None:
-            split = run.evaluation["likelihood"]["measured_on"]["split"]
+        if {"loss", "reconstruction", "kl"} <= last.keys():
+            self._console.print(f"{_equation(last)}, mean of the last epoch, nats per image")
+        known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
+        elbo = known.get("likelihood", {}).get("elbo")
+        if isinstance(elbo, int | float):
+            split = known["likelihood"]["measured_on"].get("split", "held-out")
             which = split if "images" in split else f"{split} images"
             self._console.print(f"ELBO of {which}: {elbo:.2f} nats (with the likelihood's constant)")
-        self._console.print(f"report: {_escape(str(run.path / 'report.html'))}")
-        self._console.print(f"next: vaelab sample {_escape(shlex.quote(str(run.path)))}", style="dim")
+        self._console.print(f"report: {run.path / 'report.html'}")
+        self._console.print(f"next: vaelab sample {shlex.quote(str(run.path))}", style="dim")
 
     def close(self) -> None:
         """Take the bar off the terminal."""
@@ -244,10 +247,11 @@ class TrainingView:
             self._progress = None
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+def _say(console: "Console", note: "vaelab.Note") -> None:
+    """A sentence for the person, which is marked if it is a warning."""
+    from rich.text import Text
 
-    return escape(text)
+    console.print(Text.assemble(("warning: ", "bold"), note.text) if note.warning else note.text)
 
 
 def _equation(means: Mapping[str, float]) -> str:
@@ -286,21 +290,21 @@ class SweepView:
         from vaelab.training import loop as training
 
         if isinstance(event, vaelab.SweepPlan):
-            self._console.print(_escape(_describe_sweep(event)))
+            self._console.print(_describe_sweep(event))
         elif isinstance(event, vaelab.Started):
             self._started = event
             if self._console.is_terminal:
                 self._progress = _bar(self._console)
                 self._progress.start()
-                self._task = self._progress.add_task(_escape(event.run.name), total=event.num_steps, status="")
+                self._task = self._progress.add_task(event.run.name, total=event.num_steps, status="")
         elif isinstance(event, training.Tick):
             self._tick(event)
         elif isinstance(event, vaelab.Note) and event.warning:
-            self._console.print(f"[bold]warning:[/bold] {_escape(event.text)}")
+            _say(self._console, event)
         elif isinstance(event, vaelab.MemberEnded):
             self.close()
             self._said = time.monotonic()
-            self._console.print(_escape(_describe_end(event)))
+            self._console.print(_describe_end(event))
 
     def _tick(self, tick: Any) -> None:
         assert self._started is not None
@@ -311,7 +315,7 @@ class SweepView:
         elif time.monotonic() - self._said > PLAIN_SECONDS:
             self._said = time.monotonic()
             run = self._started.run
-            self._console.print(_escape(f"{run.name}: step {tick.step:,}/{self._started.num_steps:,}"))
+            self._console.print(f"{run.name}: step {tick.step:,}/{self._started.num_steps:,}")
 
     def close(self) -> None:
         """Take the bar off the terminal."""
@@ -347,8 +351,9 @@ def _describe_end(event: "vaelab.MemberEnded") -> str:
         return f"{words}  failed: {event.reason}"
     measured = run.measured()
     last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
+    equation = _equation(last) if {"loss", "reconstruction", "kl"} <= last.keys() else "trained"
     time_taken = f"  {_duration(measured['seconds'])}" if "seconds" in measured else ""
-    return f"{words}  {_equation(last)}{time_taken}{'  (done already)' if event.state == 'done' else ''}"
+    return f"{words}  {equation}{time_taken}{'  (done already)' if event.state == 'done' else ''}"
 
 
 def _count(number: int, word: str) -> str:

@@ -1,8 +1,12 @@
 """Where pictures lie: folders, zips and parquet files, read as one. Imports no torch, as decoding.py."""
 
+import bz2
+import copy
 import stat
+import struct
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,7 +120,7 @@ def open_zip(path: str) -> zipfile.ZipFile:
         return opened
     except OSError as error:
         raise Unavailable(f"{path} cannot be opened ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, OverflowError, EOFError, struct.error):
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):
@@ -138,17 +142,31 @@ def _read_entry(container: str, name: str) -> bytes:
 def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
     """The content of an entry of a zip, and no more than its directory declares. BadZipFile if it has more or less."""
     info = opened.getinfo(name)
-    # bz2 and LZMA unpack whatever they are given, however much that becomes: they get little at a time
-    piece = info.file_size if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else 1 << 12
+    if info.compress_type == zipfile.ZIP_BZIP2:
+        return _read_bzip2(opened, info)
+    # LZMA unpacks whatever it is given, however much that becomes: it gets little at a time
+    piece = 1 << 12 if info.compress_type == zipfile.ZIP_LZMA else 1 << 20
     content = bytearray()
     with opened.open(info) as entry:
         while len(content) < info.file_size:
-            part = entry.read(min(max(piece, 1), info.file_size - len(content)))
+            part = entry.read(min(piece, info.file_size - len(content)))
             if not part:
                 raise zipfile.BadZipFile(f"{len(content):,} of {info.file_size:,} bytes are there")
             content += part
         entry.read(1)  # compares the checksum
     return bytes(content)
+
+
+def _read_bzip2(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """As ``read_entry``; zipfile would unpack all of it at once, and 40 bytes may be a megabyte."""
+    raw = copy.copy(info)
+    raw.compress_type, raw.file_size = zipfile.ZIP_STORED, info.compress_size
+    del raw.CRC  # that of the unpacked content
+    with opened.open(raw) as entry:
+        content = bz2.BZ2Decompressor().decompress(entry.read(raw.file_size), info.file_size + 1)
+    if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
+    return content
 
 
 class _Parquet:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.arrays import PixelArray, Rows
+from vaelab.system.arguments import describe
 from vaelab.system.device import derive_seed
 from vaelab.system.registry import unknown
 
@@ -91,6 +93,8 @@ class Images:
     """What the data set's options that were "auto" became."""
 
     def __post_init__(self) -> None:
+        if not hasattr(self.pixels, "dtype") or not hasattr(self.pixels, "shape"):
+            raise TypeError(f"pixels must be a uint8 array [N, H, W, C]; got {describe(self.pixels)}")
         shape = tuple(self.pixels.shape)
         if self.pixels.dtype != np.uint8 or len(shape) != 4:
             raise ValueError(f"pixels must be uint8 [N, H, W, C]; got {self.pixels.dtype} {list(shape)}")
@@ -103,14 +107,28 @@ class Images:
             )
         for name in ("labels", "attributes", "factors"):
             column = getattr(self, name)
+            if column is not None and not isinstance(column, np.ndarray):
+                raise TypeError(f"{name} must be an array; got {describe(column)}")
             if column is not None and len(column) != shape[0]:
                 raise ValueError(f"{len(column)} {name} for {shape[0]} images")
         if self.names is not None and len(self.names) != shape[0]:
             raise ValueError(f"{len(self.names)} names for {shape[0]} images")
+        if self.labels is not None:
+            self._check_labels(self.labels)
+        if self.attributes is not None and (self.attributes.ndim != 2 or self.attributes.dtype != np.bool_):
+            got = f"{self.attributes.dtype} {list(self.attributes.shape)}"
+            raise ValueError(f"attributes must be true or false [N, A]; got {got}")
         if self.attributes is not None and len(self.attribute_names) != self.attributes.shape[1]:
             raise ValueError(f"{len(self.attribute_names)} names for {self.attributes.shape[1]} attributes")
         if self.factors is not None:
             self._check_factors(self.factors)
+
+    def _check_labels(self, labels: NDArray[np.int64]) -> None:
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels must be whole numbers [N]; got {labels.dtype} {list(labels.shape)}")
+        if labels.min() < 0 or (self.label_names and labels.max() >= len(self.label_names)):
+            named = f" to below {len(self.label_names)}, the number of names" if self.label_names else " on"
+            raise ValueError(f"labels must go from 0{named}; got {labels.min()} … {labels.max()}")
 
     def _check_factors(self, factors: NDArray[np.int64]) -> None:
         if factors.ndim != 2 or factors.dtype.kind not in "iu":
@@ -242,7 +260,8 @@ def as_model_input(
     """What a person has (see below) as float ``[B, C, H, W]`` in [0, 1], and whether it was a NumPy array.
 
     uint8 in 0 … 255 or floating point in [0, 1]; channels first, channels last, or none for grey images; one image or
-    many; tensor, array or ``Images``. ValueError says which shape is wanted.
+    many; tensor, array or ``Images``. ValueError says which shape is wanted and what is wrong with the numbers: not
+    finite, outside [0, 1], masked. TypeError for what is no array.
     """
     if isinstance(given, Images):
         given = given.pixels
@@ -269,15 +288,33 @@ def as_model_input(
         return x.float().div_(255), is_array
     if not x.is_floating_point():
         raise ValueError(f"images must be uint8 or floating point; got {x.dtype}, convert them first")
-    if len(x) and (not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1):
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("images must be finite; some of their values are NaN or infinite")
+    if len(x) and (float(x.min()) < 0 or float(x.max()) > 1):
         raise ValueError("floating-point images must lie in [0, 1]; give uint8 for 0 … 255")
     return x.float(), is_array
 
 
 def _given_tensor(given: Any) -> Tensor:
-    array = np.asarray(given)
-    if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:  # torch knows no others
-        raise ValueError(f"images must be uint8 or floating point; got {array.dtype}")
+    return number_tensor(given, "images", "buif", "uint8 or floating point")
+
+
+def number_tensor(given: Any, name: str, kinds: str, wanted: str) -> Tensor:
+    """Numbers as a CPU tensor. TypeError for what is no array of numbers, ValueError for masked ones.
+
+    ``kinds``: NumPy's letters of the types that are taken; ``wanted``: these types in words.
+    """
+    if given is None or isinstance(given, str | bytes | os.PathLike | Mapping | set):
+        raise TypeError(f"{name} must be an array or a tensor; got {describe(given)}")
+    if np.ma.is_masked(given):
+        raise ValueError(f"{name} must not be masked; fill the masked values first")
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{name} must all have one shape; got a list of different ones") from None
+    if array.dtype.kind not in kinds or array.dtype.itemsize > 8:  # torch knows no others
+        what = "objects" if array.dtype == object else f"{array.dtype} {list(array.shape)}"
+        raise (TypeError if array.dtype == object else ValueError)(f"{name} must be {wanted}; got {what}")
     return as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 

@@ -178,7 +178,7 @@ def _list_zip(found: Scan) -> Iterator[Entry]:
     for name, info in by_name.items():
         parts = name.replace("\\", "/").split("/")
         first = next((i for i, part in enumerate(parts) if part not in (".", "..") and _is_hidden(part)), None)
-        if info.is_dir():
+        if not name or name.endswith("/"):
             continue
         if first is not None:
             hidden[f"{'/'.join(parts[: first + 1])}{'/' if first + 1 < len(parts) else ''}"] = None

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -115,6 +115,22 @@ def usual() -> tuple[str, ...]:
     return tuple(sorted(every, key=lambda name: COMPARED.index(name) if name in COMPARED else len(COMPARED)))
 
 
+def resolve_metrics(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of metrics from names and the other words for them, such as "fid", each once.
+
+    A metric lists these words as ``SYNONYMS``. Case and hyphens do not matter. UnknownName for other words.
+    """
+    return tuple(dict.fromkeys(map(_resolve, given)))
+
+
+def _resolve(word: str) -> str:
+    every = catalog.names("metrics")
+    plain = word.strip().casefold().replace("-", "_").replace(" ", "_")
+    if word in every or plain in every:
+        return word if word in every else plain
+    return next((name for name in every if plain in getattr(catalog.load("metrics", name), "SYNONYMS", ())), word)
+
+
 def learns(metric: str) -> bool:
     """Whether a metric learns something from training images."""
     return "train" in inspect.signature(_load(metric).measure).parameters
@@ -129,7 +145,8 @@ def parse_options(overrides: Mapping[str, Any], metrics: tuple[str, ...]) -> dic
     """Metric → its options, checked, from dotted keys such as "nll.samples"; WrongUsage lists what can be set."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in overrides.items():
-        metric, _, option = key.partition(".")
+        word, _, option = key.partition(".")
+        metric = _resolve(word)
         if metric not in metrics:
             raise catalog.unknown("metric in --set, which must be among those measured:", metric, metrics)
         found.setdefault(metric, {})[option] = value

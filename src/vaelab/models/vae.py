@@ -12,13 +12,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Batch, Images, as_model_input, as_tensor
+from vaelab.data.images import Batch, Images, as_model_input, number_tensor
 from vaelab.models.conditions import condition_columns, condition_of, parse_condition
 from vaelab.models.likelihoods import Calibrated, Likelihood, PixelDistribution
 from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.posteriors import Draw, Posterior, PosteriorDistribution
 from vaelab.models.priors import Density, Prior
 from vaelab.models.spec import Spec
+from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
 from vaelab.system.distributed import ranks
 
@@ -220,12 +221,14 @@ class VAE(nn.Module):
 
         ``images``: uint8 in 0 … 255 or float in [0, 1]; channels first or last (none for grey); one or many; array,
         tensor or ``Images``. ``condition``: the classes or attributes of the images, for a conditional model; those of
-        ``Images`` are known. ValueError when the shape does not fit or the condition is missing.
+        ``Images`` are known. ValueError when the shape does not fit, for no images, for numbers that are not finite or
+        outside [0, 1], and where the condition is missing; TypeError for what is no array.
         """
         x, _ = as_model_input(images, self.spec.image_shape)
+        if len(x) == 0:
+            raise ValueError("no images to encode: the first axis is empty")
         vectors = self._conditions(images, condition, len(x))
-        length = chunk_length(self.spec.image_shape)
-        parts = [torch.empty(0, self.spec.posterior_parameters)]
+        length, parts = chunk_length(self.spec.image_shape), []
         for start in range(0, len(x), length):
             given = None if vectors is None else vectors[start : start + length].to(self.device)
             parts.append(self.encoder(x[start : start + length].to(self.device), given).float().cpu())
@@ -236,24 +239,37 @@ class VAE(nn.Module):
     def decode(self, z: ArrayOrTensor, condition: Any = None) -> ArrayOrTensor:
         """Expected images ``[N, C, H, W]`` in [0, 1] of codes ``[N, latent_dim]``, or of one; array in, array out.
 
-        ``condition``: for a conditional model, a class, a mapping of attributes, or one per code.
+        ``condition``: for a conditional model, a class, a mapping of attributes, or one per code. ValueError for codes
+        of another shape, none, or some that are not finite in float32; TypeError for no numbers.
         """
-        codes = z if isinstance(z, Tensor) else as_tensor(z)
-        codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
-        if codes.ndim != 2 or codes.shape[1] != self.spec.latent_dim:
-            raise ValueError(
-                f"codes of shape {list(z.shape)} do not fit this model: it wants [N, {self.spec.latent_dim}]"
-            )
+        codes = self._as_codes(z)
         if self.spec.condition != "none" and condition is None:
             raise ValueError("this model is conditional: give the condition of the codes")
         vectors = self._conditions(None, condition, len(codes))
-        length = chunk_length(self.spec.image_shape)
-        parts = [torch.empty(0, *self.spec.image_shape)]
+        length, parts = chunk_length(self.spec.image_shape), []
         for start in range(0, len(codes), length):
             given = None if vectors is None else vectors[start : start + length].to(self.device)
             parts.append(self.decode_batch(codes[start : start + length].to(self.device), given).mean.cpu())
         images = torch.cat(parts)
         return images if isinstance(z, Tensor) else images.numpy()
+
+    def _as_codes(self, z: Any) -> Float[Tensor, "n latent"]:
+        """Codes in float32, checked."""
+        wanted = f"numbers [N, {self.spec.latent_dim}]"
+        if isinstance(z, PosteriorDistribution):
+            raise TypeError(f"codes must be {wanted}; got a posterior, of which .mean is the code")
+        codes = z if isinstance(z, Tensor) else number_tensor(z, "codes", "iuf", wanted)
+        if codes.is_complex() or codes.dtype == torch.bool:
+            raise ValueError(f"codes must be {wanted}; got {codes.dtype}")
+        shape = list(codes.shape)
+        codes = codes.float().reshape(1, -1) if codes.ndim == 1 else codes.float()
+        if codes.ndim != 2 or codes.shape[1] != self.spec.latent_dim:
+            raise ValueError(f"codes of shape {shape} do not fit this model: it wants [N, {self.spec.latent_dim}]")
+        if len(codes) == 0:
+            raise ValueError(f"no codes: got shape {shape}")
+        if not bool(torch.isfinite(codes).all()):
+            raise ValueError("codes must be finite; some of their values are NaN, infinite or too large for float32")
+        return codes
 
     @torch.no_grad()
     def sample(
@@ -261,10 +277,15 @@ class VAE(nn.Module):
     ) -> Float[Tensor, "n channel height width"]:
         """``n`` expected images ``[n, C, H, W]`` of codes drawn from the prior; ``generator`` may be a seed.
 
-        ``condition``: a class or a mapping of attributes; None draws conditions from the training set.
+        ``condition``: a class or a mapping of attributes; None draws conditions from the training set. ValueError for
+        ``n`` below 1, TypeError for what is no whole number, seed or CPU generator of torch.
         """
-        if isinstance(generator, int | np.integer):
-            generator = torch.Generator().manual_seed(int(generator))
+        n = check_whole(n, "n", 1)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            if not isinstance(generator, int | np.integer) or isinstance(generator, bool):
+                raise TypeError(f"generator must be a seed or a torch.Generator; got {describe(generator)}")
+            seed = check_whole(generator, "a seed", -(1 << 63), (1 << 63) - 1)
+            generator = torch.Generator().manual_seed(seed)
         codes = self.density().sample(n, GeneratorNoise(generator, self.device)).cpu()
         return self.decode(codes, parse_condition(self.spec, condition, n, self.condition_rows.cpu(), generator))
 

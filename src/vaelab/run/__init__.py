@@ -22,6 +22,7 @@ from vaelab.recipe import Recipe
 from vaelab.run.checkpoints import Facts, Refuse, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, Source, read_record
 from vaelab.run.tables import Table, append_rows, mend_table, read_table, scan_rows
+from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
 from vaelab.system.files import DamagedFile, check_file, free_path, save_tensors, to_json, write_atomic
 from vaelab.system.registry import WrongUsage
@@ -75,13 +76,17 @@ class Run:
     be read-only; what it lacks is read from the run.
     """
 
-    def __init__(self, path: str | Path, results: str | Path | None = None) -> None:
-        self.path = Path(path)
-        self.results = Path(results) if results is not None else self.path
+    def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
+        self.path = check_path(path, "a run")
+        self.results = check_path(results, "results") if results is not None else self.path
         self.name = printable(self.path.resolve().name)
         self._lock: int | None = None
         """Descriptor of the lock's file while this process holds the run."""
         self._is_begun = False
+
+    def __fspath__(self) -> str:
+        """The directory, so that functions take a run where they take its path."""
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -89,7 +94,7 @@ class Run:
     # -- what is there --
 
     @classmethod
-    def open(cls, path: str | Path, results: str | Path | None = None) -> "Run":
+    def open(cls, path: AnyPath, results: AnyPath | None = None) -> "Run":
         """An existing run. Raises FileNotFoundError, which says how to make one."""
         run = cls(path, results)
         if not (run.path / RECIPE).is_file():

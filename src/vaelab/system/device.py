@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.amp import is_autocast_available
 
+from vaelab.system.arguments import describe
 from vaelab.system.distributed import Share, launched
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
@@ -47,11 +48,28 @@ class Interrupted(Exception):
 # -- device and precision ---------------------------------------------------------------------------------------------
 
 
+class UnknownDevice(ValueError):
+    """A device that is not here; the message lists those that are."""
+
+    exit_code = 2
+
+
+def find_devices() -> list[str]:
+    """The names of the devices that can be used here."""
+    names = ["auto", "cpu"]
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
 def resolve_device(name: str) -> torch.device:
-    """``auto`` → a CUDA device if there is one, else the CPU; anything else is torch's own name of a device.
+    """``auto`` → a CUDA device if there is one, else the CPU; else one of ``find_devices``, or UnknownDevice.
 
     Of several processes on a host each gets the CUDA device of its own number.
     """
+    devices = find_devices()
+    if name not in devices:
+        raise UnknownDevice(f"device {describe(name)} is not here; valid: {', '.join(devices)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if launched().size > 1 and name.startswith("cuda:"):
@@ -62,8 +80,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from None
+        reason = str(error).splitlines()[0][:100]
+        raise UnknownDevice(f"device {name!r} cannot be used here ({reason}); try --device cpu") from None
     return device
 
 

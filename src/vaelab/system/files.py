@@ -24,6 +24,7 @@ ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _ASKING = threading.Lock()
 MAX_JSON_BYTES = 1 << 28
 """Larger JSON files are refused: vaelab writes none of that size."""
+READ_BYTES = 1 << 20
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -63,11 +64,13 @@ def check_file(path: Path) -> os.stat_result:
 def read_bytes(path: Path, max_bytes: int) -> bytes:
     """The content of a regular file. ValueError if it has more than ``max_bytes``; NotAFile as ``check_file``."""
     check_file(path)
+    content = bytearray()
     with path.open("rb") as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"{path} has more than {max_bytes:,} bytes")
-    return content
+        while part := file.read(READ_BYTES):
+            content += part
+            if len(content) > max_bytes:
+                raise ValueError(f"{path} has more than {max_bytes:,} bytes")
+    return bytes(content)
 
 
 def read_json(path: Path, model: type[T], *, remedy: str = "remove it") -> T:

@@ -8,10 +8,12 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+
+from vaelab.system.arguments import describe
 
 PACKAGES = {
     "datasets": "vaelab.data.datasets",
@@ -40,12 +42,47 @@ class UnknownName(WrongUsage):
     """A name, key or value that does not exist; the message lists those that do."""
 
 
+OTHER_WORDS = {
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "latents": "latent_dim",
+    "latent_size": "latent_dim",
+    "z_dim": "latent_dim",
+    "epoch": "epochs",
+    "max_steps": "steps",
+    "num_steps": "steps",
+    "num_epochs": "epochs",
+    "dtype": "precision",
+    "image_size": "size",
+    "resolution": "size",
+    "gpu": "cuda",
+    "bfloat16": "bf16",
+    "float32": "fp32",
+    "gray": "grey",
+    "grayscale": "grey",
+    "greyscale": "grey",
+    "color": "rgb",
+    "colour": "rgb",
+}
+"""Words of other programs → vaelab's, for guesses."""
+
+
 def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
     """The error for a wrong name: says what was given, the nearest match, and every valid choice."""
     names = sorted(choices)
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownName(f"unknown {what} {str(given)!r}.{guess} Valid: {', '.join(names) or 'none'}")
+    near = nearest(str(given), names)
+    guess = f" Did you mean {near!r}?" if near else ""
+    return UnknownName(f"unknown {what} {describe(str(given))}.{guess} Valid: {', '.join(names) or 'none'}")
+
+
+def nearest(given: str, names: Sequence[str]) -> str:
+    """The name that a person most likely meant, whatever the case; empty where none is near."""
+    plain = {name.casefold(): name for name in names}
+    word = given.casefold().replace("-", "_")
+    if OTHER_WORDS.get(word) in names:
+        return OTHER_WORDS[word]
+    return next((plain[found] for found in difflib.get_close_matches(word, plain, n=1, cutoff=0.5)), "")
 
 
 @cache

@@ -25,13 +25,24 @@ MOST_FACTOR_BYTES = 1 << 30
 """Of factors; more are refused."""
 
 
-def check_split(name: str, split: str) -> None:
-    """ValueError for every split but train: sets with known factors are published as one."""
+def check_split(name: str, split: str, count: int) -> None:
+    """ValueError for every split but train: sets with known factors are published as one. ``count``: their images."""
     if split != "train":
         raise ValueError(
-            f"{name} has one split, train, with all its images; there is no split {split!r}. To validate, set some "
-            "aside: --set data.valid=10000"
+            f"{name} has one split, train, with all its {count:,} images; there is no split {split!r}. To validate, "
+            f"set some aside: --set data.valid={max(1, min(10_000, count // 10))}"
         )
+
+
+def advise_array(path: Path) -> str:
+    """How to train on the array in a ``.npy`` or ``.npz`` that was given where pictures or another file belong."""
+    if path.suffix.lower() == ".npy":
+        made = path.with_suffix(".npz").name
+        return (
+            f'an array: save it in an .npz, numpy.savez("{made}", images=numpy.load("{path.name}")), then '
+            f"--set data.name=arrays --data {made}"
+        )
+    return "arrays and no pictures: add --set data.name=arrays, which reads images, uint8 [N, H, W] or [N, H, W, C]"
 
 
 def check_factors(path: Path, name: str, values: NDArray[Any], kinds: str = "biu") -> NDArray[Any]:
@@ -85,11 +96,19 @@ class FactorFile:
 
     def load(self, data_dir: Path | None, split: str) -> Images:
         """The images of the split train with their factors, packed in the cache."""
-        check_split(self.name, split)
         path = self.find(data_dir)
         if path is None:
             place = "" if data_dir is None else f"{data_dir}: "
-            raise FileNotFoundError(f"{place}{self.name} is not here. {self.address}")
+            is_npy = data_dir is not None and data_dir.is_file() and data_dir.suffix.lower() == ".npy"
+            advice = (
+                advise_array(data_dir)
+                if data_dir is not None and is_npy
+                else f"{self.name} is not here. {self.address}"
+            )
+            raise FileNotFoundError(f"{place}{advice}")
+        if split != "train":
+            with self._read(path) as source:
+                check_split(self.name, split, source.shape[0])
         key = {"data": self.name, "file": stamp(path)}
         packed = pack_blocks(f"{self.name} train", key, lambda: self._read(path))
         return replace(packed, source=str(path.resolve()), notes=(*self.notes, *self._differs(len(packed))))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, NonNegativeInt
 
 from vaelab.data.cache import memoise
 from vaelab.data.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable
+from vaelab.data.datasets._files import advise_array
 from vaelab.data.datasets._framing import Wishes, look_at
 from vaelab.data.datasets._layout import Choice, decide, find_hidden_classes
 from vaelab.data.datasets._pages import PageChoice, expand_pages
@@ -46,6 +47,8 @@ def survey(place: Path, choice: Choice, pages: PageChoice = "first") -> Survey:
     """The pictures at ``place``. ValueError if there are none, WrongUsage if ``choice`` names folders without any."""
     found = scan(place)
     if place.is_file() and place.suffix.lower() not in {*PICTURE_SUFFIXES, ".zip"}:
+        if place.suffix.lower() in (".npy", ".npz"):
+            raise ValueError(f"{place}: {advise_array(place)}")
         raise ValueError(f"{place}: no folder, no .zip and no picture; unpack it, and name the folder")
     if not found.entries:
         raise ValueError(describe_nothing(found))

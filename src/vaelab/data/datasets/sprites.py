@@ -57,7 +57,7 @@ def load(
     ``orientations``: angles from 0 to 2π, both included. ``positions``: places along each axis, evenly spread and moved
     to the nearest pixel. The defaults are dSprites'; drawn once, they take 3.0 GB in the cache.
     """
-    check_split("sprites", split)
+    check_split("sprites", split, len(SHAPES) * SCALES * orientations * positions**2)
     key = {"data": "sprites", "drawing": VERSION, "orientations": orientations, "positions": positions}
     packed = pack_blocks("sprites", key, lambda: nullcontext(_source(orientations, positions)))
     return replace(packed, source="drawn by vaelab", notes=NOTES)

@@ -12,6 +12,9 @@ from vaelab.data.images import Images
 from vaelab.models.codes import Codes, as_finite, encode_images
 from vaelab.models.vae import VAE
 
+SYNONYMS = ("au",)
+"""Other words for it that ``--metrics`` takes."""
+
 
 def active_units(
     means: Float[np.ndarray, "n latent"], threshold: float = 0.01

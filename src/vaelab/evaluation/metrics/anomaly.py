@@ -32,7 +32,7 @@ def roc_curve(
     or none.
     """
     normal, unusual = _checked(scores_normal, scores_unusual)
-    thresholds = np.unique(np.concatenate([normal, unusual]))[::-1]
+    thresholds = _thresholds(normal, unusual)
     false_alarms, caught = (
         np.concatenate([[0.0], 1 - np.searchsorted(np.sort(scores), thresholds, "left") / len(scores)])
         for scores in (normal, unusual)
@@ -46,18 +46,26 @@ def separation(
     *,
     caught: Annotated[float, Gt(0), Le(1)] = 0.95,
 ) -> dict[str, float]:
-    """Numbers of the ROC curve, each between 0 and 1 and as if there were as many unusual images as normal ones.
+    """Numbers of the ROC curve, as if there were as many unusual images as normal ones, and two thresholds on it.
 
     With c and f the shares of unusual and of normal images at or above a threshold: "roc_auc";
     "balanced_average_precision", Σ Δc · c/(c + f), by chance ½; "best_balanced_accuracy", the largest (c + 1 − f)/2,
-    whose threshold is chosen on these very images; "false_alarms", f at the highest threshold where c ≥ ``caught``.
+    whose "threshold" is chosen on these very images, with its c, "threshold_caught", and f, "threshold_false_alarms";
+    "false_alarms", f at the highest threshold where c ≥ ``caught``, "false_alarms_threshold". Thresholds have the unit
+    of the scores; all other numbers are between 0 and 1.
     """
     f, c = roc_curve(scores_normal, scores_unusual)
+    thresholds = _thresholds(*_checked(scores_normal, scores_unusual))
+    best, enough = 1 + int(np.argmax(c[1:] - f[1:])), int(np.argmax(c >= caught))  # the first point has no threshold
     return {
         "roc_auc": roc_auc(scores_normal, scores_unusual),
         "balanced_average_precision": float(np.sum(np.diff(c) * c[1:] / (c[1:] + f[1:]))),
         "best_balanced_accuracy": float((c + 1 - f).max() / 2),
-        "false_alarms": float(f[np.argmax(c >= caught)]),
+        "threshold": float(thresholds[best - 1]),
+        "threshold_caught": float(c[best]),
+        "threshold_false_alarms": float(f[best]),
+        "false_alarms": float(f[enough]),
+        "false_alarms_threshold": float(thresholds[enough - 1]),
     }
 
 
@@ -88,10 +96,17 @@ def separations(
             **sizes,
             "scores": "larger for the more unusual image; ties count half",
             "balance": "both sets weigh the same, whatever their sizes",
+            "threshold": "a score at or above it counts as unusual",
             "best_balanced_accuracy": "threshold chosen on the images measured",
             "false_alarms": f"share of normal images where {caught:.0%} of the unusual ones are caught",
         },
     }
+
+
+def _thresholds(normal: NDArray[np.float64], unusual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Every distinct score, falling: those of the points of the ROC curve but the first."""
+    falling: NDArray[np.float64] = np.unique(np.concatenate([normal, unusual]))[::-1]
+    return falling
 
 
 def _checked(*of_sets: NDArray[Any]) -> list[NDArray[np.float64]]:

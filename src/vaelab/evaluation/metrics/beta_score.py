@@ -13,6 +13,9 @@ from vaelab.evaluation.metrics._sharing import BLOCK, draw_sharing, factors_to_h
 from vaelab.models.codes import Codes, as_finite, encode_images
 from vaelab.models.vae import VAE
 
+SYNONYMS = ("betavae", "beta_vae", "betavae_score", "beta_vae_score")
+"""Other words for it that ``--metrics`` takes."""
+
 
 def distances(
     codes: Float[np.ndarray, "n latent"], first: Int[np.ndarray, "votes pairs"], second: Int[np.ndarray, "votes pairs"]

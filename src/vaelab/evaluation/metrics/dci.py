@@ -14,6 +14,9 @@ from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
 from vaelab.system.device import progress
 
+SYNONYMS = ("dci_disentanglement",)
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 TINY = 1e-11

@@ -18,6 +18,9 @@ from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.vae import VAE
 from vaelab.system.device import progress
 
+SYNONYMS = ("elbo_decomposition", "kl_decomposition", "tc")
+"""Other words for it that ``--metrics`` takes."""
+
 LEAST_SAMPLES = 10_000
 """Samples in total, where not told how many to draw of each posterior."""
 BLOCK = 1 << 18

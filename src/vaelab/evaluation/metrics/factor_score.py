@@ -14,6 +14,9 @@ from vaelab.evaluation.metrics._sharing import BLOCK, draw_sharing, factors_to_h
 from vaelab.models.codes import Codes, as_finite, encode_images
 from vaelab.models.vae import VAE
 
+SYNONYMS = ("factorvae", "factor_vae", "factorvae_score", "factor_vae_score")
+"""Other words for it that ``--metrics`` takes."""
+
 
 def global_variances(codes: Float[np.ndarray, "n latent"], prune: float = 0.05) -> Float[np.ndarray, " latent"]:
     """Variances (1/(n−1)) of the codes, 0 for a latent with a standard deviation below ``prune``: it has no vote."""

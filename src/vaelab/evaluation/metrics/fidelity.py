@@ -11,6 +11,9 @@ from vaelab.data.images import Images
 from vaelab.models.vae import CHUNK, VAE
 from vaelab.system.device import progress
 
+SYNONYMS = ("reconstruction", "psnr", "ssim", "mse")
+"""Other words for it that ``--metrics`` takes."""
+
 WINDOW, SIGMA = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window, in pixels."""
 K1, K2 = 0.01, 0.03

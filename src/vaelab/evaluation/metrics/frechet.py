@@ -11,6 +11,9 @@ from vaelab.data.images import Images
 from vaelab.evaluation.features import Extractor, check_sets, look
 from vaelab.models.vae import VAE
 
+SYNONYMS = ("fid", "fd", "frechet_distance", "frechet_inception_distance")
+"""Other words for it that ``--metrics`` takes."""
+
 
 def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m feature"]) -> float:
     """|μ_a − μ_b|² + Tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of two sets of features, covariances 1/(n−1); 0 or more.

@@ -12,6 +12,9 @@ from vaelab.data.images import Images
 from vaelab.evaluation.features import Extractor, check_sets, look
 from vaelab.models.vae import VAE
 
+SYNONYMS = ("kernel_inception_distance",)
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 BLOCK = 1 << 22

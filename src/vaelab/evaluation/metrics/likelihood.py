@@ -12,6 +12,9 @@ from vaelab.data.images import Images
 from vaelab.models.vae import CHUNK, VAE
 from vaelab.system.device import GeneratorNoise, progress
 
+SYNONYMS = ("elbo",)
+"""Other words for it that ``--metrics`` takes."""
+
 
 def elbo(
     log_likelihood: Float[np.ndarray, "samples n"], kl: Float[np.ndarray, " n"]

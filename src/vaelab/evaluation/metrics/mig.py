@@ -23,6 +23,9 @@ from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
 from vaelab.system.registry import unknown
 
+SYNONYMS = ("mutual_information_gap",)
+"""Other words for it that ``--metrics`` takes."""
+
 Protocol = Literal["binned", "chen"]
 
 

@@ -16,6 +16,9 @@ from vaelab.models.conditions import condition_columns
 from vaelab.models.vae import CHUNK, VAE
 from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
 
+SYNONYMS = ("iwae", "ll", "log_likelihood", "negative_log_likelihood", "marginal_likelihood")
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 BLOCK_BYTES = 1 << 22

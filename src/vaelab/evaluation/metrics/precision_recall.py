@@ -13,6 +13,9 @@ from vaelab.evaluation.features import Extractor, check_sets, look
 from vaelab.models.vae import VAE
 from vaelab.system.device import progress
 
+SYNONYMS = ("prdc", "density_coverage", "precision", "recall", "pr")
+"""Other words for it that ``--metrics`` takes."""
+
 BY_DEFAULT = False
 
 BLOCK = 1 << 22

@@ -15,6 +15,9 @@ from vaelab.models.vae import VAE
 from vaelab.system.device import generator as generator_for
 from vaelab.system.device import progress
 
+SYNONYMS = ("linear_probe",)
+"""Other words for it that ``--metrics`` takes."""
+
 Part = tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]
 """Codes ``[n, latent]`` and what their images have ``[n, attribute]``."""
 

@@ -13,6 +13,9 @@ from vaelab.data.images import Images
 from vaelab.models.codes import Codes, as_finite, encode_images
 from vaelab.models.vae import VAE
 
+SYNONYMS = ("hoyer",)
+"""Other words for it that ``--metrics`` takes."""
+
 
 def hoyer(vectors: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " n"]:
     """(√d − ‖y‖₁/‖y‖₂) / (√d − 1) of each vector: 0 where all d entries are of one size, 1 where all but one are 0.

@@ -75,11 +75,12 @@ class Own extends EventTarget {
     this.#reader.ask(this.#asked);
   }
 
+  /** Reads the first of some files that is a picture; says why where none is. */
   async take(files) {
     if (!files?.length) return;
     this.#report(null);
     try {
-      this.picture = await openPicture(files[0]);
+      this.picture = await firstPicture([...files]);
       this.invert = Boolean(this.common?.centred) && isBright(this.picture) === this.common.dark;
       this.dispatchEvent(new Event("source"));
       this.read();
@@ -125,6 +126,19 @@ class Own extends EventTarget {
     if (strokes) this.pad.show(strokes);
     this.dispatchEvent(new Event("source"));
   }
+}
+
+/** The first picture among files; the error of the first file where there is none. */
+async function firstPicture(files) {
+  let failure = null;
+  for (const file of files) {
+    try {
+      return await openPicture(file);
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  throw failure;
 }
 
 /** Whether a picture's outermost pixels are bright, where they can be seen at all: ink on paper, mostly. */
