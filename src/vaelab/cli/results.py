@@ -64,18 +64,18 @@ def evaluate(
     import vaelab
 
     show_progress()
-    asked = names_of(metrics)
     store = not as_json or out is not None or vaelab.is_writable(run)
     if not store:
         print_note(
             f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
         )
-    results = vaelab.evaluate(run, data=data, metrics=asked, set=overrides_of(overrides), out=out, store=store)
-    if absent := [metric for metric in asked or () if metric not in results]:
-        print_note(
-            f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
-            "(no known factors, attributes or classes, or too few of them)"
-        )
+    evaluated = vaelab.evaluate(
+        run, data=data, metrics=names_of(metrics), set=overrides_of(overrides), out=out, store=store
+    )
+    results = evaluated.results
+    for reason in dict.fromkeys(evaluated.skipped.values()):
+        skipped = ", ".join(name for name, why in evaluated.skipped.items() if why == reason)
+        print_note(f"vaelab: not measured: {skipped} ({reason})")
     if as_json:
         print_json(results)
     if not results:

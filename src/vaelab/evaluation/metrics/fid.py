@@ -1,15 +1,21 @@
 """How far generated images are from real ones, each set taken for a normal distribution of features."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge
 from jaxtyping import Float
 
-from vaelab.data.images import Images
-from vaelab.evaluation.features import Extractor, check_sets, look
-from vaelab.models.vae import VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.features import Features, FeatureSets, check_sets
+from vaelab.evaluation.metrics import Metric, Quantity
+
+SETS = {
+    "reconstruction": "expected images of the posterior means of the images",
+    "training": "training images in place of generated ones, if there are as many",
+}
+"""What is compared with the images besides samples, for a protocol."""
 
 
 def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m feature"]) -> float:
@@ -28,24 +34,42 @@ def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m 
     return max(float(distance), 0.0)
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train: Images | None = None,
-    samples: Annotated[int, Ge(2)] = 10_000,
-    extractor: Extractor | None = None,
-) -> dict[str, Any] | None:
-    """Distance of generated images, of reconstructions and of training images from the images; None for one image.
+def distances_from(
+    features: FeatureSets, name: str, distance: Callable[[Features, Features], float]
+) -> dict[str, float]:
+    """Distances of samples (``name``), reconstructions and training images (with a prefix) from the images."""
+    others = {"": features.samples, "reconstruction_": features.reconstructions, "training_": features.train}
+    return {f"{key}{name}": distance(features.images, other) for key, other in others.items() if other is not None}
 
-    Called ``fid`` with Inception's features, else ``frechet_distance``. That of training images is what a perfect model
-    would reach. All are too large by an amount that falls as 1/n: compare at equal numbers of images and with one
-    extractor.
+
+def measure(
+    evaluation: Evaluation, *, samples: Annotated[int, Ge(2)] = 10_000, sampler: str = "prior"
+) -> dict[str, Any] | None:
+    """Distance of samples, of reconstructions and of training images from the images; None for fewer than two images.
+
+    Called ``fid`` with Inception's features, else ``fd_KIND`` by the kind of extractor. That of training images is what
+    a perfect model would reach. All are too large by an amount that falls as 1/n: compare at equal numbers of images
+    and with one extractor. ``sampler``: what codes are drawn from.
     """
-    seen = look(model, images, generator, train=train, samples=samples, extractor=extractor)
-    if seen is None:
+    features = evaluation.features(samples, sampler)
+    if len(features) < 2 or not features.images.shape[1]:
         return None
-    name = "fid" if seen.is_inception else "frechet_distance"
-    distances = {f"{prefix}{name}": frechet_distance(seen.images, other) for prefix, other in seen.others.items()}
-    return {**distances, "protocol": {**seen.protocol, "covariances": "1/(n − 1), float64"}}
+    kind = features.extractor.kind
+    name = "fid" if kind == "inception" else f"fd_{kind}"
+    return {
+        **distances_from(features, name, frechet_distance),
+        "protocol": {**features.protocol(), **SETS, "covariances": "1/(n − 1), float64"},
+    }
+
+
+METRIC = Metric(
+    measure,
+    needs=frozenset({"features"}),
+    by_default=frozenset({"evaluate"}),
+    quantities=(
+        Quantity("fid", "FID", better="lower"),
+        Quantity("fd_classifier", "Fréchet distance, features of a classifier", better="lower"),
+        Quantity("fd_pca", "Fréchet distance, principal components", better="lower"),
+    ),
+    order=62,
+)
