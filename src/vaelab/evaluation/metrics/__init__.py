@@ -6,9 +6,9 @@ that ``evaluate``, ``compare`` and the docs follow from the file alone. Keyword 
 metric's options. Numbers are nats per image unless their unit says otherwise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.system import registry
@@ -37,6 +37,7 @@ class Quantity:
     """Place among the rows, smallest first; None: that of the metric."""
 
 
+@runtime_checkable
 class Measure(Protocol):
     """A function ``measure(evaluation, *, …)``, every option with a default."""
 
@@ -44,18 +45,12 @@ class Measure(Protocol):
         """Numbers and their protocol; None if these images have nothing to measure. Undefined numbers are left out."""
 
 
+@runtime_checkable
 class MeasureSeeds(Protocol):
     """A function ``measure(evaluations, *, …)`` of models that were trained from other seeds on the same images."""
 
     def __call__(self, evaluations: Sequence[Evaluation], /) -> Sequence[Result | None]:
         """A result for each; None for one that there is nothing to say about."""
-
-
-class Remark(Protocol):
-    """A function that says in a clause what must be known to read the quantities of a result."""
-
-    def __call__(self, result: Mapping[str, Any], /) -> str:
-        """The clause, without a full stop."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,8 @@ class Metric:
     by_default: frozenset[Verb] = frozenset({"evaluate", "compare"})
     """Verbs that measure it without being asked; ``compare`` shows others of runs that were evaluated by them."""
     quantities: tuple[Quantity, ...] = ()
-    remark: Remark | None = None
+    remark: Callable[[Result], str] | None = None
+    """A clause that says what must be known to read the quantities of a result."""
     order: int = 500
     """Place among the metrics, smallest first."""
 
