@@ -43,7 +43,7 @@ def show_comparison(found: "vaelab.Comparison", as_json: bool) -> None:
         print_warning(warning)
     if as_json:
         files = {name: str(path) for name, path in found.paths.items()}
-        print_json({"runs": found.rows, "warnings": found.warnings, "files": files})
+        print_json({"runs": found.rows, "remarks": found.remarks, "warnings": found.warnings, "files": files})
         return
     print_comparison(found)
     for path in found.paths.values():
