@@ -16,6 +16,7 @@ from vaelab.data.images import Images
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import decomposition
 from vaelab.evaluation.metrics.decomposition import aggregate_densities, kl_decomposition
+from vaelab.models.codes import Codes
 from vaelab.models.priors.mixture import Mixture
 
 PARTS = ("mutual_information", "total_correlation", "dimension_wise_kl")
@@ -186,7 +187,11 @@ def evaluation_of(count: int) -> Evaluation:
     given = given_evaluation(*random_posteriors(0, count, 3))
     numbers = np.arange(count, dtype=np.uint8)[:, None, None, None] + np.zeros((1, 8, 8, 1), np.uint8)
     images = Images(numbers)
-    return Evaluation(given.model, images, images, encode=lambda some: given.codes.take(some.pixels[:, 0, 0, 0].astype(np.int64)))
+
+    def encode(some: Images) -> Codes:
+        return given.codes.take(some.pixels[:, 0, 0, 0].astype(np.int64))
+
+    return Evaluation(given.model, images, images, encode=encode)
 
 
 @pytest.mark.parametrize(("count", "per_code"), [(1, 10_000), (3, 3334), (6000, 2)])

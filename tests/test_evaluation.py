@@ -111,7 +111,7 @@ def test_a_damaged_cache_is_made_again(run: Run, model: VAE) -> None:
     for content in (b"", b"PK", whole[:-1], whole[:300], b"\x93NUMPY", bytes(1000)):
         path.write_bytes(content)
         assert_equal(codes_of(run, model, given), expected)
-        assert_equal(evaluating._read(path, (2, 3), True), expected)
+        assert_equal(evaluating._read(path, model, 2), expected)
 
 
 @pytest.mark.parametrize("wrong", [{"mean": np.zeros((40, 3), np.float32)}, {"mean": np.zeros((39, 3), np.float32)}])
