@@ -3,10 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vaelab.data.images import Images
+from vaelab.evaluation.evaluation import Evaluation
 from vaelab.models import likelihoods, networks
+from vaelab.models.codes import Codes
 from vaelab.models.posteriors import diagonal
 from vaelab.models.priors import normal
 from vaelab.models.spec import Spec
@@ -84,3 +89,50 @@ def given_vae(
         GivenDecoder(decoder),
         GivenLikelihood(likelihood),
     )
+
+
+def given_evaluation(
+    means: NDArray[Any],
+    log_vars: NDArray[Any] | float = 0.0,
+    factors: NDArray[np.int64] | None = None,
+    factor_names: tuple[str, ...] = (),
+) -> Evaluation:
+    """An evaluation of black images with these codes and factors."""
+    pixels = np.zeros((len(means), 8, 8, 1), np.uint8)
+    images = Images(pixels, factors=factors, factor_names=factor_names)
+    codes = Codes(np.array(means, float), np.zeros(np.shape(means)) + log_vars)
+    nothing = torch.zeros(1, codes.mean.shape[1])
+    vae = given_vae(GivenEncoder(nothing, nothing), torch.nn.Identity(), torch.nn.Identity(), (1, 8, 8))
+    return Evaluation(vae, images, encode=lambda _: codes)
+
+
+def linear_vae(
+    encoder: Tensor,
+    log_var: float,
+    decoder: Tensor,
+    likelihood: likelihoods.Likelihood,
+    image_shape: tuple[int, int, int],
+) -> VAE:
+    """A model of two matrices without biases, ``[latent, pixel]`` and ``[pixel, latent]``."""
+    spec = Spec(image_shape, len(encoder), num_images=100, posterior_parameters=2 * len(encoder))
+    return VAE(
+        spec,
+        LinearEncoder(encoder, log_var),
+        diagonal.Posterior(spec),
+        normal.Prior(spec),
+        GivenDecoder(lambda z: (z @ decoder.to(z.dtype).T).view(-1, *image_shape)),
+        likelihood,
+    )
+
+
+class LinearEncoder(networks.Encoder):
+    """Means linear in the image, the same log-variance for all."""
+
+    def __init__(self, weight: Tensor, log_var: float) -> None:
+        super().__init__()
+        self.weight, self.log_var = torch.nn.Parameter(weight), log_var
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Means and log-variances side by side."""
+        mean = x.flatten(1) @ self.weight.T
+        return torch.cat([mean, torch.full_like(mean, self.log_var)], 1)

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from vaelab.evaluation.metrics.anomaly import roc_auc, roc_curve, separation, separations
+from vaelab.evaluation.anomaly import roc_auc, roc_curve, separation, separations
 
 # Few values, so that many are equal; infinite ones, as −ln p of an impossible image is.
 SCORES = arrays(np.float64, st.integers(1, 9), elements=st.sampled_from([-math.inf, -1.5, 0.0, 0.5, 2.0, math.inf]))
@@ -26,11 +26,11 @@ def test_area_counts_pairs_and_half_of_ties(normal: NDArray[np.float64], unusual
 
 @given(SCORES, SCORES)
 def test_area_is_that_under_the_curve(normal: NDArray[np.float64], unusual: NDArray[np.float64]) -> None:
-    false_alarms, caught = roc_curve(normal, unusual)
-    assert (false_alarms[0], caught[0], false_alarms[-1], caught[-1]) == (0, 0, 1, 1)
-    assert (np.diff(false_alarms) >= 0).all()
-    assert (np.diff(caught) >= 0).all()
-    assert np.trapezoid(caught, false_alarms) == pytest.approx(roc_auc(normal, unusual))
+    fpr, tpr = roc_curve(normal, unusual)
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert (np.diff(fpr) >= 0).all()
+    assert (np.diff(tpr) >= 0).all()
+    assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc(normal, unusual))
 
 
 @given(SCORES, SCORES, st.integers(2, 5))
@@ -72,16 +72,16 @@ def test_numbers_are_those_of_scikit_learn() -> None:
     normal, unusual = some_scores()
     is_unusual, scores = np.repeat([False, True], [150, 40]), np.concatenate([normal, unusual])
     weight = np.repeat([1 / 150, 1 / 40], [150, 40])
-    found = separation(normal, unusual, caught=0.8)
+    found = separation(normal, unusual)
     assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(is_unusual, scores))
     precision = metrics.average_precision_score(is_unusual, scores, sample_weight=weight)
     assert found["balanced_average_precision"] == pytest.approx(precision)
-    false_alarms, caught, thresholds = metrics.roc_curve(is_unusual, scores, drop_intermediate=False)
-    for ours, theirs in zip(roc_curve(normal, unusual), (false_alarms, caught), strict=True):
+    fpr, tpr, thresholds = metrics.roc_curve(is_unusual, scores, drop_intermediate=False)
+    for ours, theirs in zip(roc_curve(normal, unusual), (fpr, tpr), strict=True):
         np.testing.assert_allclose(ours, theirs)
     balanced = [metrics.balanced_accuracy_score(is_unusual, scores >= threshold) for threshold in thresholds]
     assert found["best_balanced_accuracy"] == pytest.approx(max(balanced))
-    assert found["false_alarms"] == pytest.approx(false_alarms[caught >= 0.8].min())
+    assert found["fpr_at_95_tpr"] == pytest.approx(fpr[tpr >= 0.95].min())
 
 
 def test_area_of_two_normal_distributions() -> None:
@@ -93,25 +93,25 @@ def test_area_of_two_normal_distributions() -> None:
 
 def test_sets_apart_and_sets_alike() -> None:
     low, high = np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])
-    perfect = {"roc_auc": 1, "balanced_average_precision": 1, "best_balanced_accuracy": 1, "false_alarms": 0}
-    at = {"threshold": 3, "threshold_caught": 1, "threshold_false_alarms": 0, "false_alarms_threshold": 3}
+    perfect = {"roc_auc": 1, "balanced_average_precision": 1, "best_balanced_accuracy": 1, "fpr_at_95_tpr": 0}
+    at = {"threshold": 3, "threshold_tpr": 1, "threshold_fpr": 0, "threshold_at_95_tpr": 3}
     assert separation(low, high) == perfect | at
-    wrong = {"roc_auc": 0, "balanced_average_precision": 0.25 + 0.25, "best_balanced_accuracy": 0.5, "false_alarms": 1}
-    at = {"threshold": 4, "threshold_caught": 1, "threshold_false_alarms": 1, "false_alarms_threshold": 4}
+    wrong = {"roc_auc": 0, "balanced_average_precision": 0.25 + 0.25, "best_balanced_accuracy": 0.5, "fpr_at_95_tpr": 1}
+    at = {"threshold": 4, "threshold_tpr": 1, "threshold_fpr": 1, "threshold_at_95_tpr": 4}
     assert separation(np.array([5.0]), np.array([4.0, 4.0])) == wrong | at
     same = separation(np.ones(3), np.ones(5))
-    at = {"threshold": 1, "threshold_caught": 1, "threshold_false_alarms": 1, "false_alarms_threshold": 1}
-    half = {"roc_auc": 0.5, "balanced_average_precision": 0.5, "best_balanced_accuracy": 0.5, "false_alarms": 1}
+    at = {"threshold": 1, "threshold_tpr": 1, "threshold_fpr": 1, "threshold_at_95_tpr": 1}
+    half = {"roc_auc": 0.5, "balanced_average_precision": 0.5, "best_balanced_accuracy": 0.5, "fpr_at_95_tpr": 1}
     assert same == half | at
 
 
 def test_several_scores_of_the_same_images() -> None:
     normal, unusual = some_scores()
-    found = separations({"a": normal, "b": -normal}, {"a": unusual, "b": -unusual}, caught=0.9)
-    assert found["a"] == separation(normal, unusual, caught=0.9)
+    found = separations({"a": normal, "b": -normal}, {"a": unusual, "b": -unusual})
+    assert found["a"] == separation(normal, unusual)
     assert found["b"]["roc_auc"] == pytest.approx(1 - found["a"]["roc_auc"])
     assert (found["protocol"]["normal_images"], found["protocol"]["unusual_images"]) == (150, 40)
-    assert "90%" in found["protocol"]["false_alarms"]
+    assert "95 %" in found["protocol"]["fpr_at_95_tpr"]
 
 
 def test_scores_that_cannot_be_compared() -> None:

@@ -551,7 +551,7 @@ def test_a_run_on_faces_and_what_it_does_with_other_pictures(cli: Typed, tmp_pat
     place = zipped(tmp_path / "in")
     run = train_small(tmp_path / "run", TINY, name="celeba", data=place)
     assert run.is_finished
-    protocol = run.evaluation["likelihood"]["measured_on"]
+    protocol = run.evaluation["elbo"]["measured_on"]
     assert (protocol["data"], protocol["crop"], protocol["split"]) == ("celeba", "box-64", "valid")
     assert "strict" not in protocol
     assert "crop box-64: columns 15 to 163, rows 40 to 188" in (tmp_path / "run" / "report.html").read_text()

@@ -145,7 +145,7 @@ def test_a_run_keeps_the_range_that_was_decided(tmp_path: Path, cli: Typed) -> N
     assert cli("encode", "run", "own", "--out", "codes.npz")[0] == 0
     own = np.load(tmp_path / "codes.npz")["mean"]
     assert np.ptp(own, axis=0).max() > 0  # pictures come to the model in the range of the run
-    assert cli("evaluate", "run", "--metrics", "likelihood")[0] == 0
+    assert cli("evaluate", "run", "--metrics", "elbo")[0] == 0
 
 
 # -- backgrounds ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +14,19 @@ from torch import nn
 
 import vaelab
 from vaelab.data.images import Images
-from vaelab.evaluation import evaluate as evaluation
-from vaelab.evaluation.evaluate import codes_of, evaluate
+from vaelab.evaluation import evaluate as evaluating
+from vaelab.evaluation.evaluate import codes_of, default_metrics, measure_run, parse_options
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import load_metric
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
 from vaelab.run import MODEL, Run
-from vaelab.system import registry as catalog
-from vaelab.system.device import generator
+from vaelab.system import registry
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 PROTOCOL = {"split": "test", "binarize": "none"}
 OF_CODES = ("decomposition", "active_units", "sparsity", "probe")
+COMPARED = tuple(name for name in default_metrics("compare") if "factors" not in load_metric(name).needs)
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ class Counter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.encoded: list[int] = []
-        monkeypatch.setattr(evaluation, "encode_images", self)
+        monkeypatch.setattr(evaluating, "encode_images", self)
 
     def __call__(self, model: VAE, given: Images) -> Codes:
         self.encoded.append(len(given))
@@ -108,7 +111,7 @@ def test_a_damaged_cache_is_made_again(run: Run, model: VAE) -> None:
     for content in (b"", b"PK", whole[:-1], whole[:300], b"\x93NUMPY", bytes(1000)):
         path.write_bytes(content)
         assert_equal(codes_of(run, model, given), expected)
-        assert_equal(evaluation._read(path, (2, 3)), expected)
+        assert_equal(evaluating._read(path, model, 2), expected)
 
 
 @pytest.mark.parametrize("wrong", [{"mean": np.zeros((40, 3), np.float32)}, {"mean": np.zeros((39, 3), np.float32)}])
@@ -133,25 +136,48 @@ def test_codes_come_without_a_cache_where_it_cannot_be_written(
     def full(path: Path, content: bytes) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(evaluation, "write_atomic", full)
+    monkeypatch.setattr(evaluating, "write_atomic", full)
     assert_equal(codes_of(run, model, images()), encode_images(model, images()))
     assert cached(run) == []
+
+
+def test_the_kl_of_other_posteriors_is_kept_too(run: Run, make_model: MakeModel, counter: Counter) -> None:
+    vae, _ = make_model(overrides={"posterior.name": "full_covariance"})
+    first, again = (codes_of(run, vae, images()) for _ in range(2))
+    assert counter.encoded == [40]
+    assert first.image_kl is not None
+    assert again.image_kl is not None
+    np.testing.assert_array_equal(again.image_kl, first.image_kl)
+    assert codes_of(run, make_model()[0], images()).image_kl is None  # of other weights, were they the run's
 
 
 # -- evaluation -------------------------------------------------------------------------------------------------------
 
 
+def measure(
+    run: Run,
+    model: VAE,
+    given: Images,
+    names: tuple[str, ...],
+    train: Images | None = None,
+    protocol: dict[str, str] = PROTOCOL,
+    **options: dict[str, Any],
+) -> dict[str, Any]:
+    evaluation = Evaluation(model, given, train, encode=partial(codes_of, run, model))
+    return measure_run(run, evaluation, protocol, names, options).results
+
+
 def test_images_are_encoded_once_for_all_metrics_of_codes(run: Run, model: VAE, counter: Counter) -> None:
-    found = evaluate(run, model, images(), PROTOCOL, OF_CODES, train=images(50, seed=1))
+    found = measure(run, model, images(), OF_CODES, images(50, seed=1))
     assert list(found) == list(OF_CODES)
-    assert counter.encoded == [40, 50]
+    assert counter.encoded == [50, 40]
     assert run.evaluation == found
 
 
 def test_of_many_training_images_those_are_encoded_that_are_learnt_from(run: Run, model: VAE, counter: Counter) -> None:
     few = {"decomposition": {"most": 20}, "probe": {"most": 30}}
-    found = evaluate(run, model, images(), PROTOCOL, OF_CODES, train=images(50, seed=1), options=few)
-    assert counter.encoded == [40, 20, 30]
+    found = measure(run, model, images(), OF_CODES, images(50, seed=1), **few)
+    assert counter.encoded == [20, 40, 30]
     assert found["decomposition"]["protocol"]["images"] == 50
     assert found["decomposition"]["protocol"]["codes"] == 20
     assert found["probe"]["protocol"]["learnt_from_images"] == 30
@@ -164,18 +190,14 @@ def digests(name: str, given: Images) -> dict[str, str | None]:
 
 def test_images_of_which_something_else_is_told_are_measured_again(run: Run, model: VAE) -> None:
     given, train = images(), images(50, seed=1)
-    first = evaluate(run, model, given, PROTOCOL, ("probe",), train=train)["probe"]
     other = replace(given, labels=np.roll(np.sort(given.labels), 7))
-    second = evaluate(run, model, other, PROTOCOL, ("probe",), train=train)["probe"]
-    assert second["roc_auc"] != first["roc_auc"]
-    third = evaluate(run, model, other, PROTOCOL, ("probe",), train=replace(train, labels=np.sort(train.labels)))[
-        "probe"
-    ]
-    assert third["roc_auc"] != second["roc_auc"]
-    assert evaluate(run, model, given, PROTOCOL, ("probe",), train=train)["probe"] == first
+    pairs = [(given, train), (other, train), (other, replace(train, labels=np.sort(train.labels)))]
+    first, second, third = (measure(run, model, some, ("probe",), learnt)["probe"] for some, learnt in pairs)
+    assert len({one["roc_auc"] for one in (first, second, third)}) == 3
+    assert measure(run, model, given, ("probe",), train)["probe"] == first
 
 
-def test_what_is_told_has_a_fingerprint_of_its_own() -> None:
+def test_annotations_have_a_fingerprint_of_their_own() -> None:
     given = images(6)
     factors = np.arange(12).reshape(6, 2)
     table = np.arange(12).reshape(6, 2) % 2 == 0
@@ -196,104 +218,87 @@ def test_what_is_told_has_a_fingerprint_of_its_own() -> None:
 
 def test_results_are_those_of_measure_with_what_they_were_measured_on(run: Run, model: VAE) -> None:
     given, train = images(), images(50, seed=1)
-    found = evaluate(run, model, given, PROTOCOL, evaluation.COMPARED, train=train)
+    found = measure(run, model, given, COMPARED, train)
     weights = hashlib.sha256(b"weights").hexdigest()
-    for name in evaluation.COMPARED:
-        measured_on = found[name].pop("measured_on")
-        expected = {**PROTOCOL, **digests("images", given), "weights_sha256": weights, "seed": 0}
-        options = {}
-        if name in ("decomposition", "probe"):
-            expected |= digests("train", train)
-            options["train"] = train
-        assert measured_on == expected
-        random = generator(0, "evaluation", name)
-        assert found[name] == catalog.load("metrics", name).measure(model, given, random, **options)
+    for name in COMPARED:
+        metric, measured_on = load_metric(name), found[name].pop("measured_on")
+        learnt = digests("train", train) if "train" in metric.needs else {}
+        assert measured_on == {**PROTOCOL, **digests("images", given), "weights_sha256": weights, "seed": 0, **learnt}
+        assert found[name] == metric.measure(Evaluation(model, given, train))
 
 
-def test_what_is_known_is_not_measured_again(
-    run: Run, model: VAE, counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = evaluate(run, model, images(), PROTOCOL, evaluation.COMPARED, train=images(50, seed=1))
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the metrics that are measured, one after the other."""
+    called: list[str] = []
+    load = evaluating.load_metric
+
+    def watched(name: str) -> Any:
+        metric = load(name)
+
+        def note(evaluation: Evaluation, **options: Any) -> Any:
+            called.append(name)
+            return metric.measure(evaluation, **options)  # type: ignore[call-arg]
+
+        return replace(metric, measure=note)
+
+    monkeypatch.setattr(evaluating, "load_metric", watched)
+    return called
+
+
+def test_what_is_known_is_not_measured_again(run: Run, model: VAE, counter: Counter, measured: list[str]) -> None:
+    first = measure(run, model, images(), COMPARED, images(50, seed=1))
     counter.encoded.clear()
-    measured: list[str] = []
-    for name in evaluation.COMPARED:
-        module = catalog.load("metrics", name)
-        for function in ("measure", "measure_codes"):
-            if hasattr(module, function):
-                watched = watch(getattr(module, function), name, measured)
-                monkeypatch.setattr(module, function, watched)
-    again = evaluate(run, model, images(), PROTOCOL, evaluation.COMPARED, train=images(50, seed=1))
-    assert again == first
+    measured.clear()
+    assert measure(run, model, images(), COMPARED, images(50, seed=1)) == first
     assert (measured, counter.encoded) == ([], [])
-    evaluate(run, model, images(), PROTOCOL, evaluation.COMPARED, train=images(50, seed=2))
+    measure(run, model, images(), COMPARED, images(50, seed=2))
     assert measured == ["decomposition", "probe"]
-    evaluate(run, model, images(40, seed=3), PROTOCOL, evaluation.COMPARED, train=images(50, seed=2))
-    assert measured[2:] == list(evaluation.COMPARED)
-    evaluate(run, model, images(40, seed=3), {**PROTOCOL, "split": "valid"}, ("sparsity",))
+    measure(run, model, images(40, seed=3), COMPARED, images(50, seed=2))
+    assert measured[2:] == list(COMPARED)
+    measure(run, model, images(40, seed=3), ("sparsity",), protocol={**PROTOCOL, "split": "valid"})
     assert measured[-1] == "sparsity"
-    assert len(measured) == 3 + len(evaluation.COMPARED)
+    assert len(measured) == 3 + len(COMPARED)
 
 
-def watch(function: Callable[..., Any], name: str, called: list[str]) -> Callable[..., Any]:
-    """``function``, with its calls noted; a signature is looked up through ``__wrapped__``."""
-
-    def watched(*given: Any, **options: Any) -> Any:
-        called.append(name)
-        return function(*given, **options)
-
-    watched.__wrapped__ = function  # type: ignore[attr-defined]
-    return watched
+def test_options_are_part_of_what_is_kept(run: Run, model: VAE, measured: list[str]) -> None:
+    found = [measure(run, model, images(), ("nll",), nll={"samples": samples})["nll"] for samples in (3, 4, 4)]
+    assert [one["protocol"]["samples"] for one in found] == [3, 4, 4]
+    assert found[1] == found[2]
+    assert measured == ["nll", "nll"]
 
 
-def test_what_there_is_nothing_to_measure_of_is_not_stored(run: Run, model: VAE) -> None:
-    assert "probe" in evaluate(run, model, images(), PROTOCOL, ("probe", "sparsity"))
+def test_what_cannot_be_measured_is_not_stored_and_the_reason_is_given(run: Run, model: VAE) -> None:
+    names = ("probe", "sparsity", "mig")
+    assert "probe" in measure(run, model, images(), names, images(50, seed=1))
     unlabelled = replace(images(seed=1), labels=None)
-    assert list(evaluate(run, model, unlabelled, PROTOCOL, ("probe", "sparsity"))) == ["sparsity"]
-    assert list(run.evaluation) == ["sparsity"]
-    assert evaluate(run, model, unlabelled, PROTOCOL, ("probe",)) == {}
+    evaluated = measure_run(run, Evaluation(model, unlabelled, unlabelled), PROTOCOL, names)
+    assert list(evaluated.results) == list(run.evaluation) == ["sparsity"]
+    assert "labels or attributes" in evaluated.skipped["probe"]
+    assert "known factors" in evaluated.skipped["mig"]
+    still = replace(unlabelled, factors=np.zeros((40, 2), np.int64))
+    assert measure_run(run, Evaluation(model, still), PROTOCOL, ("mig",)).skipped.keys() == {"mig"}
 
 
-def test_a_metric_without_codes_is_given_the_images_to_learn_from(
-    run: Run, model: VAE, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def measure(model: VAE, images: Images, generator: Any, *, train: Images | None = None) -> dict[str, Any]:
-        return {"learnt_from": -1 if train is None else len(train), "protocol": {"such": "such"}}
-
-    load = catalog.load
-    own = SimpleNamespace(measure=measure)
-    monkeypatch.setattr(catalog, "load", lambda folder, name: own if name == "own" else load(folder, name))
-    assert evaluate(run, model, images(), PROTOCOL, ("own",), train=images(7))["own"]["learnt_from"] == 7
-    assert evaluate(run, model, images(), PROTOCOL, ("own",))["own"]["learnt_from"] == -1
-
-
-def test_a_run_is_compared_by_all_of_this(tmp_path: Path) -> None:
+def test_a_run_is_evaluated_by_all_that_its_images_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("vaelab.evaluation.classifier.STEPS", 5)
     small = {"network.name": "mlp", "network.hidden": [16], "training.steps": 5, "training.threads": 1}
     run = vaelab.train("digits", small, run=tmp_path / "run")
-    assert set(run.evaluation) == set(evaluation.DEFAULT_METRICS)
-    found = vaelab.evaluate(run.path, metrics=evaluation.COMPARED)
-    assert list(found) == list(evaluation.COMPARED)
+    assert set(run.evaluation) == set(default_metrics("train")) == {"elbo"}
+    evaluated = vaelab.evaluate(run.path)
+    assert {*evaluated.results, *evaluated.skipped} == {*default_metrics("evaluate")}
+    assert all("factors" in load_metric(name).needs for name in evaluated.skipped)
+    found = evaluated.results
     assert found["probe"]["protocol"]["learnt_from"] == "training images"
     assert found["probe"]["attributes"] == 10
     assert found["decomposition"]["protocol"]["aggregate_posterior_of"] == "training images"
     assert found["decomposition"]["protocol"]["codes"] == 1438
+    assert found["fid"]["measured_on"]["extractor"].startswith("classifier")
     assert len(cached(run)) == 2
-    assert set(run.evaluation) == set(evaluation.COMPARED)
-
-
-def test_options_of_a_metric_are_checked_used_and_part_of_what_is_kept(
-    run: Run, model: VAE, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = evaluation.parse_options({"nll.samples": 3}, ("nll", "sparsity"))
-    assert options == {"nll": {"samples": 3}}
-    found = evaluate(run, model, images(), PROTOCOL, ("nll",), options=options)["nll"]
-    assert found["protocol"]["samples"] == 3
-    other = evaluate(run, model, images(), PROTOCOL, ("nll",), options={"nll": {"samples": 4}})["nll"]
-    assert other["protocol"]["samples"] == 4
-    called: list[str] = []
-    module = catalog.load("metrics", "nll")
-    monkeypatch.setattr(module, "measure", watch(module.measure, "nll", called))
-    assert evaluate(run, model, images(), PROTOCOL, ("nll",), options={"nll": {"samples": 4}})["nll"] == other
-    assert called == []
+    assert run.evaluation == found
+    with pytest.raises(registry.WrongUsage, match=r"^mig needs images with known factors$"):
+        vaelab.evaluate(run.path, metrics=["elbo", "mig"])
 
 
 @pytest.mark.parametrize(
@@ -307,12 +312,12 @@ def test_options_of_a_metric_are_checked_used_and_part_of_what_is_kept(
     ],
 )
 def test_wrong_options_of_a_metric_say_what_is_right(key: str, value: int, says: str) -> None:
-    with pytest.raises(catalog.WrongUsage, match=says):
-        evaluation.parse_options({key: value}, ("nll", "sparsity"))
+    with pytest.raises(registry.WrongUsage, match=says):
+        parse_options({key: value}, ("nll", "sparsity"))
 
 
-def test_only_metrics_of_one_run_are_offered() -> None:
-    for name in ("nope", "udr"):
-        with pytest.raises(catalog.UnknownName, match=rf"{name}.*Valid: active_units.*sparsity$") as raised:
-            evaluation.learns(name)
-        assert not {"udr", "anomaly"} & set(str(raised.value).split("Valid: ")[1].split(", "))
+@pytest.mark.parametrize("name", ["nope", "udr"])
+def test_only_metrics_of_one_run_are_offered(name: str) -> None:
+    with pytest.raises(registry.UnknownName, match=rf"{name}.*Valid: active_units.*sparsity$") as raised:
+        load_metric(name)
+    assert "udr" not in str(raised.value).split("Valid: ")[1].split(", ")

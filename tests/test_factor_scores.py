@@ -1,11 +1,11 @@
 """FactorVAE and BetaVAE score: the reference vectors, votes by hand, and the draws that they are made from."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from given import given_evaluation
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,12 +13,10 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from vectors import Case
 
-from vaelab.data.images import Images
-from vaelab.evaluation.metrics import beta_score, factor_score
+from vaelab.evaluation.metrics import betavae, factorvae
 from vaelab.evaluation.metrics._sharing import draw_sharing
-from vaelab.evaluation.metrics.beta_score import accuracies_of_classifier, distances
-from vaelab.evaluation.metrics.factor_score import accuracy_of_votes, global_variances, votes
-from vaelab.models.codes import Codes
+from vaelab.evaluation.metrics.betavae import accuracies_of_classifier, distances
+from vaelab.evaluation.metrics.factorvae import accuracy_of_votes, global_variances, votes
 
 VARYING = [
     "perfect",
@@ -36,6 +34,11 @@ every_varying_table = pytest.mark.parametrize("name", VARYING)
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def of_table(module: Any, case: Any) -> Any:
+    """The metric by its whole protocol on the codes and factors of a case."""
+    return module.measure(given_evaluation(case.codes_table.numpy(), 0, case.factors_table.numpy().astype(np.int64)))
 
 
 # -- the reference vectors --------------------------------------------------------------------------------------------
@@ -64,8 +67,8 @@ def test_factor_votes_of_given_minibatches(name: str) -> None:
 @every_varying_table
 def test_factor_score_by_the_whole_protocol(name: str) -> None:
     case = Case(f"disent/{name}/factor_vae")
-    found = factor_score.factor_score(case.codes_table.numpy(), case.factors_table.numpy(), generator())
-    case.expect("full_protocol_eval_accuracy", np.float64(found["factor_score"]), at_most=0.03)
+    found = of_table(factorvae, case)
+    case.expect("full_protocol_eval_accuracy", np.float64(found["factorvae"]), at_most=0.03)
     assert np.sum(found["train_votes_per_factor_and_latent"]) == (0 if name == "constant_zero" else 10_000)
 
 
@@ -83,8 +86,8 @@ def test_beta_votes_of_given_pairs(name: str) -> None:
 @every_varying_table
 def test_beta_score_by_the_whole_protocol(name: str) -> None:
     case = Case(f"disent/{name}/beta_vae")
-    found = beta_score.beta_score(case.codes_table.numpy(), case.factors_table.numpy(), generator())
-    case.expect("full_protocol_eval_accuracy", np.float64(found["beta_score"]), at_most=0.021)
+    found = of_table(betavae, case)
+    case.expect("full_protocol_eval_accuracy", np.float64(found["betavae"]), at_most=0.021)
 
 
 # -- votes by hand ----------------------------------------------------------------------------------------------------
@@ -124,7 +127,7 @@ def test_distances_by_hand() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     codes, factors = noise_and_grid()
     scores = [module_score(codes, factors, 30) for module_score in (score_of_factor, score_of_beta)]
-    for module in (factor_score, beta_score):
+    for module in (factorvae, betavae):
         monkeypatch.setattr(module, "BLOCK", block)
     assert [module_score(codes, factors, 30) for module_score in (score_of_factor, score_of_beta)] == scores
 
@@ -208,14 +211,14 @@ def test_factors_that_cannot_be_held(factors: NDArray[np.int64]) -> None:
 # -- what the scores say ----------------------------------------------------------------------------------------------
 
 
-def score_of_factor(codes: NDArray[Any], factors: NDArray[Any], count: int = 400, **options: Any) -> dict[str, Any]:
+def score_of_factor(codes: NDArray[Any], factors: NDArray[Any], count: int = 400, **options: Any) -> Any:
     options = {"train_votes": count, "test_votes": count, "variance_draws": 500, "length": 16, **options}
-    return factor_score.factor_score(codes, factors, generator(), **options)
+    return factorvae.measure(given_evaluation(codes, 0, factors), **options)
 
 
-def score_of_beta(codes: NDArray[Any], factors: NDArray[Any], count: int = 400, **options: Any) -> dict[str, Any]:
+def score_of_beta(codes: NDArray[Any], factors: NDArray[Any], count: int = 400, **options: Any) -> Any:
     options = {"train_votes": count, "test_votes": count, "pairs": 16, **options}
-    return beta_score.beta_score(codes, factors, generator(), **options)
+    return betavae.measure(given_evaluation(codes, 0, factors), **options)
 
 
 def noise_and_grid(latents: int = 4) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -234,22 +237,22 @@ def test_order_sign_and_scale_of_latents_do_not_change_the_factor_score(order: l
     per_latent = np.array(expected["train_votes_per_factor_and_latent"])
     assert found["train_votes_per_factor_and_latent"] == per_latent[:, order].tolist()
     if (per_latent.sum(0) > 0).all():
-        assert found["factor_score"] == expected["factor_score"]
+        assert found["factorvae"] == expected["factorvae"]
 
 
 @given(order=st.permutations(range(4)), shift=st.floats(-50, 50))
 def test_order_sign_and_place_of_latents_do_not_change_the_beta_score(order: list[int], shift: float) -> None:
     codes, factors = noise_and_grid()
     expected, found = (score_of_beta(given, factors) for given in (codes, shift - codes[:, order]))
-    assert found["beta_score"] == pytest.approx(expected["beta_score"], abs=2 / 400)  # a vote on the edge may turn
+    assert found["betavae"] == pytest.approx(expected["betavae"], abs=2 / 400)  # a vote on the edge may turn
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
 def test_one_code_per_factor_is_perfect(scale: float) -> None:
     factors = grid(3, 4, 5)
     codes = scale * factors[:, [2, 0, 1]]
-    assert score_of_factor(codes, factors)["factor_score"] == 1
-    assert score_of_beta(codes, factors)["beta_score"] == 1
+    assert score_of_factor(codes, factors)["factorvae"] == 1
+    assert score_of_beta(codes, factors)["betavae"] == 1
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3])
@@ -257,8 +260,8 @@ def test_constant_codes_have_no_votes_and_tell_nothing(value: float) -> None:
     factors = grid(3, 4, 5)
     codes = np.full((60, 4), value)
     found = score_of_factor(codes, factors, prune=0)
-    assert (found["factor_score"], found["train_accuracy"], found["latents_pruned"]) == (0, 0, 4)
-    assert score_of_beta(codes, factors)["beta_score"] == pytest.approx(1 / 3, abs=0.06)
+    assert (found["factorvae"], found["train_accuracy"], found["latents_pruned"]) == (0, 0, 4)
+    assert score_of_beta(codes, factors)["betavae"] == pytest.approx(1 / 3, abs=0.06)
 
 
 def test_a_latent_that_hardly_varies_is_pruned() -> None:
@@ -266,7 +269,7 @@ def test_a_latent_that_hardly_varies_is_pruned() -> None:
     small = np.concatenate([codes, 1e-3 * grid(3, 4, 5)[:, :1]], 1)
     found = score_of_factor(small, factors)
     assert found["latents_pruned"] == 1
-    assert found["factor_score"] == score_of_factor(codes, factors)["factor_score"]
+    assert found["factorvae"] == score_of_factor(codes, factors)["factorvae"]
     assert score_of_factor(small, factors, prune=0)["latents_pruned"] == 0
 
 
@@ -274,59 +277,36 @@ def test_two_factors_in_one_code() -> None:
     factors = grid(3, 3, 5)
     codes = np.stack([factors[:, 0] + 3.0 * factors[:, 1], factors[:, 2] * 1.0], 1)
     found = score_of_factor(codes, factors, count=2000, length=64)
-    assert found["factor_score"] == pytest.approx(2 / 3, abs=0.05)  # of the two, the majority's alone is right
+    assert found["factorvae"] == pytest.approx(2 / 3, abs=0.05)  # of the two, the majority's alone is right
 
 
 # -- measured ---------------------------------------------------------------------------------------------------------
 
-MeasureCodes = Callable[..., dict[str, Any] | None]
-both = pytest.mark.parametrize("measure_codes", [factor_score.measure_codes, beta_score.measure_codes])
-
-
-def told(factors: NDArray[np.int64] | None, names: tuple[str, ...] = ()) -> Images:
-    count = 60 if factors is None else len(factors)
-    return Images(np.zeros((count, 8, 8, 1), np.uint8), factors=factors, factor_names=names)
-
-
-def codes_of(means: NDArray[Any]) -> Codes:
-    return Codes(means.astype(np.float32), np.zeros_like(means, np.float32))
+both = pytest.mark.parametrize("score_of", [score_of_factor, score_of_beta])
 
 
 @both
-def test_factors_that_cannot_be_held_are_left_out_and_named(measure_codes: MeasureCodes) -> None:
+def test_factors_that_cannot_be_held_are_left_out_and_named(score_of: Any) -> None:
     factors = grid(3, 4, 5)
     still, own = np.full((60, 1), 2), np.arange(60)[:, None]
-    images = told(np.concatenate([factors, still, own], 1), ("x", "y", "z", "still", "own"))
-    found = measure_codes(codes_of(factors), images, generator(), train_votes=200, test_votes=100)
-    assert found is not None
-    score = found.get("factor_score", found.get("beta_score"))
-    assert (score, found["by_chance"]) == (1, 1 / 3)
+    found = score_of(factors, np.concatenate([factors, still, own], 1), 200)
+    assert (found.get("factorvae", found.get("betavae")), found["by_chance"]) == (1, 1 / 3)
     protocol = found["protocol"]
-    assert protocol["factors"] == ["x", "y", "z"]
-    assert protocol["factors_left_out_for_their_one_value"] == ["still"]
-    assert protocol["factors_left_out_for_sharing_no_value"] == ["own"]
-    assert (protocol["train_votes"], protocol["test_votes"], protocol["images"]) == (200, 100, 60)
+    assert protocol["factors"] == ["0", "1", "2"]
+    assert protocol["factors_left_out_for_their_one_value"] == ["3"]
+    assert protocol["factors_left_out_for_sharing_no_value"] == ["4"]
+    assert (protocol["train_votes"], protocol["test_votes"], protocol["images"]) == (200, 200, 60)
 
 
 @both
-def test_nothing_to_measure_without_two_factors(measure_codes: MeasureCodes) -> None:
-    codes = codes_of(grid(3, 4, 5))
-    for factors in (None, np.zeros((60, 2), np.int64), grid(3, 20)[:, :1], np.tile(np.arange(60)[:, None], (1, 3))):
-        assert measure_codes(codes, told(factors), generator()) is None
-
-
-@both
-def test_a_model_that_diverged(measure_codes: MeasureCodes) -> None:
-    means = np.where(np.arange(60)[:, None] == 7, np.nan, grid(3, 4, 5))
-    with pytest.raises(ValueError, match="diverged"):
-        measure_codes(codes_of(means), told(grid(3, 4, 5)), generator())
+def test_nothing_to_measure_without_two_factors(score_of: Any) -> None:
+    for factors in (np.zeros((60, 2), np.int64), grid(3, 20)[:, :1], np.tile(np.arange(60)[:, None], (1, 3))):
+        assert score_of(grid(3, 4, 5), factors) is None
 
 
 def test_the_constant_factor_of_the_vectors_costs_nothing() -> None:
     case = Case("disent/factor_constant/factor_vae")
-    images = told(case.factors_table.numpy().astype(np.int64))
-    found = factor_score.measure_codes(codes_of(case.codes_table.numpy()), images, generator())
-    assert found is not None
-    assert found["factor_score"] == 1
+    found = of_table(factorvae, case)
+    assert found["factorvae"] == 1
     assert found["protocol"]["factors_left_out_for_their_one_value"] == ["1"]
     assert case.value("full_protocol_eval_accuracy") < 0.9

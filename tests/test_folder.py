@@ -550,7 +550,7 @@ def test_a_run_on_own_pictures_is_complete(trained: tuple[Path, Path]) -> None:
     assert run.recipe.data["size"] == [16, 16]
     assert run.recipe.data["channels"] == "rgb"
     assert (run.recipe.objective["beta"], run.recipe.latent_dim) == (0.062, 4)
-    protocol = run.evaluation["likelihood"]["measured_on"]
+    protocol = run.evaluation["elbo"]["measured_on"]
     assert (protocol["data"], protocol["size"], protocol["fit"], protocol["split"]) == (
         "folder",
         [16, 16],
@@ -601,7 +601,7 @@ def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
     run, place = finished
     if is_cached:
         shutil.copytree(trained[0].parent / "cache", tmp_path / "cache")
-    before = json.loads((run / "evaluation.json").read_text())["likelihood"]
+    before = json.loads((run / "evaluation.json").read_text())["elbo"]
     names = ["cat 猫/new.png", "dog/new.png", "dog/newer.png", "dog/o.png"]
     assert {scanning.hashed(name) < (1 << 64) // 10 for name in names} == {True, False}  # new ones on both sides
     for name in names:
@@ -611,7 +611,7 @@ def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
         code, _, err = cli(verb, run)
         assert code == 0
         assert err.count(said) == 1
-    assert json.loads((run / "evaluation.json").read_text())["likelihood"]["elbo"] == before["elbo"]
+    assert json.loads((run / "evaluation.json").read_text())["elbo"]["elbo"] == before["elbo"]
     code, _, err = cli("encode", run, "--out", "codes.csv")
     assert code == 0
     assert said in err

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import given_evaluation
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from vectors import CASES, Case
 
-from vaelab.data.images import Images
 from vaelab.evaluation.metrics import mig
 from vaelab.evaluation.metrics._factors import draw, draw_parts, entropy, histogram_bins, mutual_information, varying
 from vaelab.evaluation.metrics.decomposition import aggregate_densities
-from vaelab.models.codes import Codes
 
 SETS = [name.split("/")[1] for name in CASES if name.startswith("disent/") and name.endswith("/mig")]
 GRID = np.stack(np.meshgrid(*map(np.arange, (3, 4, 2)), indexing="ij"), -1).reshape(-1, 3)
@@ -24,15 +23,6 @@ GRID = np.stack(np.meshgrid(*map(np.arange, (3, 4, 2)), indexing="ij"), -1).resh
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def images_with(factors: NDArray[np.int64] | None, names: tuple[str, ...] = ()) -> Images:
-    count = 5 if factors is None else len(factors)
-    return Images(np.zeros((count, 8, 8, 1), np.uint8), factors=factors, factor_names=names)
-
-
-def codes_of(means: NDArray[Any], log_var: float = 0.0) -> Codes:
-    return Codes(means.astype(np.float32), np.full(means.shape, log_var, np.float32))
 
 
 def random_part(seed: int, count: int = 120) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -103,8 +93,8 @@ def test_draws_are_with_replacement() -> None:
 
 def test_draws_say_what_was_left_out_and_what_overlaps() -> None:
     factors = np.stack([np.arange(50) % 5, np.full(50, 7), np.arange(50) // 25], 1)
-    images, codes = images_with(factors, ("shape", "colour", "side")), codes_of(np.arange(50.0)[:, None])
-    drawn = draw_parts(codes, images, generator(), 30, 1000)
+    evaluation = given_evaluation(np.arange(50.0)[:, None], 0, factors, ("shape", "colour", "side"))
+    drawn = draw_parts(evaluation, generator(), 30, 1000)
     assert drawn is not None
     assert drawn.names == ("shape", "side")
     assert drawn.protocol["factors_left_out_for_their_one_value"] == ["colour"]
@@ -116,13 +106,8 @@ def test_draws_say_what_was_left_out_and_what_overlaps() -> None:
 
 
 def test_nothing_is_drawn_where_no_known_factor_varies() -> None:
-    for factors in (None, np.full((5, 2), 3), np.empty((5, 0), np.int64)):
-        assert draw_parts(codes_of(np.zeros((5, 2))), images_with(factors), generator(), 10) is None
-
-
-def test_codes_that_are_no_numbers_are_an_error() -> None:
-    with pytest.raises(ValueError, match="diverged"):
-        draw_parts(codes_of(np.full((24, 2), np.nan)), images_with(GRID), generator(), 10)
+    for factors in (np.full((5, 2), 3), np.empty((5, 0), np.int64)):
+        assert draw_parts(given_evaluation(np.zeros((5, 2)), 0, factors), generator(), 10) is None
 
 
 # -- the gap, binned --------------------------------------------------------------------------------------------------
@@ -132,11 +117,15 @@ def test_codes_that_are_no_numbers_are_an_error() -> None:
 def test_mig_of_the_vectors(name: str) -> None:
     case = Case(f"disent/{name}/mig")
     codes, factors = case.codes_table[case.train_idx.long()].numpy(), case.factors_table[case.train_idx.long()].numpy()
-    bins = case.params["num_bins"]
-    case.expect("mi_matrix", mutual_information(histogram_bins(codes, bins), factors))
-    case.expect("factor_entropy", entropy(factors))
+    information, entropies = (
+        mutual_information(histogram_bins(codes, case.params["num_bins"]), factors),
+        entropy(factors),
+    )
+    case.expect("mi_matrix", information)
+    case.expect("factor_entropy", entropies)
+    kept = varying(factors)[1]
     wanted = "mig_over_varying_factors" if name == "factor_constant" else "mig"
-    case.expect(wanted, np.float64(mig.mig(codes, factors, bins)))
+    case.expect(wanted, np.float64(mig.gaps(information[:, kept], entropies[kept]).mean()))
 
 
 def test_gaps_by_hand() -> None:
@@ -145,27 +134,29 @@ def test_gaps_by_hand() -> None:
     np.testing.assert_allclose(mig.gaps(information[:1], np.array([0.5, 2.0])), [1, 0])
 
 
+def binned(codes: NDArray[Any], factors: NDArray[np.int64]) -> float:
+    found = mig.measure(given_evaluation(codes, 0, factors), draws=300)
+    assert found is not None
+    return float(found["mig"])
+
+
 def test_a_perfect_code_has_gap_1_and_a_doubled_one_0() -> None:
-    assert mig.mig(GRID.astype(float), GRID) == pytest.approx(1)
-    assert mig.mig(np.concatenate([GRID, GRID], 1).astype(float), GRID) == pytest.approx(0)
-    assert mig.mig(np.full((24, 3), 0.3), GRID) == 0
+    grid = np.tile(GRID, (50, 1))
+    found = mig.measure(given_evaluation(grid, 0, grid), draws=100_000)
+    assert found is not None
+    assert found["mig"] == pytest.approx(1, abs=1e-3)  # information that is not there adds up in a sample
+    assert binned(np.concatenate([GRID, GRID], 1), GRID) == 0
+    assert binned(np.full((24, 3), 0.3), GRID) == 0
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 100), st.floats(-10, 10), st.permutations(range(4)))
 def test_mig_does_not_depend_on_order_scale_and_place(seed: int, scale: float, shift: float, order: list[int]) -> None:
     codes, factors = random_part(seed)
-    expected = mig.mig(codes, factors)
+    expected = binned(codes, factors)
     assert 0 <= expected <= 1
-    assert mig.mig(codes[:, order] * [scale, -1, 1, 1] + shift, factors[:, [2, 0, 1]]) == pytest.approx(expected)
+    assert binned(codes[:, order] * [scale, -1, 1, 1] + shift, factors[:, [2, 0, 1]]) == pytest.approx(expected)
     wider = np.concatenate([codes, np.full((len(codes), 1), shift)], 1)
-    assert mig.mig(wider, np.pad(factors, [(0, 0), (1, 0)])) == pytest.approx(expected)
-
-
-def test_no_factor_that_varies_is_an_error() -> None:
-    with pytest.raises(ValueError, match="none of the factors of these 24 images takes more than one value"):
-        mig.mig(GRID.astype(float), np.zeros_like(GRID))
-    with pytest.raises(ValueError, match="none of the factors"):
-        mig.mig_chen(np.zeros((24, 3)), np.zeros((24, 3)), np.zeros((24, 3)), np.zeros_like(GRID))
+    assert binned(wider, np.pad(factors, [(0, 0), (1, 0)])) == pytest.approx(expected)
 
 
 # -- the gap, by Chen et al. ------------------------------------------------------------------------------------------
@@ -179,7 +170,7 @@ def test_chen_of_the_vectors_samples() -> None:
     case.expect("marginal_entropy", marginal)
     case.expect("conditional_entropy", (marginal[:, None] - information).T)
     case.expect("mi", information.T)
-    case.expect("mig", np.float64(mig.mig_chen(z, means, log_vars, factors)))
+    case.expect("mig", mig.gaps(information, entropy(factors)).mean())
     np.testing.assert_allclose(np.exp(entropy(factors)), case.params["factor_sizes"])
 
 
@@ -197,71 +188,66 @@ def test_chen_of_the_vectors_exact() -> None:
     case.expect("mig", mig.gaps(information, entropy(factors)).mean(), of_quadrature, at_most=1e-6)
 
 
-def test_chen_of_codes_that_tell_all_and_nothing() -> None:
-    means = GRID.astype(float)
-    for sampled, expected in ((means, 1), (np.zeros_like(means), 0), (np.tile(means, 2), 0)):
-        log_vars = np.full(sampled.shape, -12.0)
-        noise = np.random.default_rng(0).standard_normal((4, *sampled.shape))
-        assert mig.mig_chen(sampled + np.exp(-6) * noise, sampled, log_vars, GRID) == pytest.approx(expected)
+@pytest.mark.parametrize(("codes", "gap"), [(GRID, 1), (np.zeros_like(GRID), 0), (np.tile(GRID, 2), 0)])
+def test_chen_of_codes_that_tell_all_and_nothing(codes: NDArray[Any], gap: float) -> None:
+    found = mig.measure(given_evaluation(codes, -12, GRID), protocol="chen")
+    assert found is not None
+    assert found["mig_chen"] == pytest.approx(gap, abs=1e-9)
 
 
 def test_chen_counts_values_as_often_as_they_occur() -> None:
     factors = np.repeat([0, 1], [30, 10])[:, None]
-    means, log_vars = factors.astype(float), np.full((40, 1), -12.0)
-    information = mig.pointwise_information(means, means, log_vars, factors).mean()
-    assert information == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
-    assert mig.mig_chen(means, means, log_vars, factors) == pytest.approx(1)
+    found = mig.measure(given_evaluation(factors, -12, factors), protocol="chen")
+    assert found is not None
+    occurrence = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert found["mutual_information_per_factor"]["0"] == [pytest.approx(occurrence)]
+    assert found["mig_chen"] == pytest.approx(1)
 
 
 # -- measure ----------------------------------------------------------------------------------------------------------
 
 
-def measured(codes: Codes, images: Images, seed: int = 0, **options: Any) -> dict[str, Any]:
-    found = mig.measure_codes(codes, images, generator(seed), **options)
-    assert found is not None
-    return found
-
-
 def test_what_is_measured_of_a_perfect_code() -> None:
-    images = images_with(np.pad(GRID, [(0, 0), (0, 1)]), ("shape", "size", "side", "colour"))
-    found = measured(codes_of(GRID * 2.0), images)
+    factors, names = np.pad(GRID, [(0, 0), (0, 1)]), ("shape", "size", "side", "colour")
+    found = mig.measure(given_evaluation(GRID * 2.0, 0, factors, names))
+    assert found is not None
     assert found["mig"] == pytest.approx(1, abs=0.01)  # information that is not there adds up in a sample
     assert list(found["mig_per_factor"]) == found["protocol"]["factors"] == ["shape", "size", "side"]
     assert found["entropy_per_factor"]["size"] == pytest.approx(math.log(4), abs=0.01)
     assert np.argmax(found["mutual_information_per_factor"]["size"]) == 1
     assert found["protocol"]["factors_left_out_for_their_one_value"] == ["colour"]
-    sampled = measured(codes_of(GRID * 2.0, -10), images, protocol="chen")
+    sampled = mig.measure(given_evaluation(GRID * 2.0, -10, factors, names), protocol="chen")
+    assert sampled is not None
     assert sampled["mig_chen"] == pytest.approx(1)
     assert sampled["mig_chen_standard_error"] == pytest.approx(0, abs=1e-9)
     assert sampled["protocol"]["factors"] == ["shape", "size", "side"]
     assert "mig" not in sampled
 
 
-def test_the_standard_error_is_that_over_samples() -> None:
-    images = images_with(np.repeat(GRID, 8, 0))
-    codes = codes_of(np.repeat(GRID, 8, 0) @ np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1]]), -0.5)
-    several = [measured(codes, images, seed, protocol="chen") for seed in range(60)]
+def test_the_standard_error_is_that_over_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = np.repeat(GRID, 8, 0)
+    evaluation = given_evaluation(factors @ np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1]]), -0.5, factors)
+    several = []
+    for seed in range(60):
+        monkeypatch.setattr(evaluation, "generator", lambda _, seed=seed: generator(seed))
+        several.append(mig.measure(evaluation, protocol="chen"))
     spread = np.std([one["mig_chen"] for one in several], ddof=1)
     told = np.mean([one["mig_chen_standard_error"] for one in several])
     assert spread < told < 2 * spread  # which means lie where is no chance here
 
 
 def test_chen_takes_some_of_many_codes_and_says_so() -> None:
-    images, codes = images_with(np.repeat(GRID, 4, 0)), codes_of(np.repeat(GRID, 4, 0))
-    found = measured(codes, images, protocol="chen", most=50)
+    factors = np.repeat(GRID, 4, 0)
+    found = mig.measure(given_evaluation(factors, 0, factors), protocol="chen", most=50)
+    assert found is not None
     assert (found["protocol"]["sampled_images"], found["protocol"]["images"]) == (50, 96)
-    assert measured(codes, images, 1, protocol="chen", most=50)["mig_chen"] != found["mig_chen"]
 
 
-def test_nothing_known_is_nothing_measured() -> None:
-    for protocol in ("binned", "chen"):
-        for factors in (None, np.full((5, 2), 3)):
-            codes = codes_of(np.zeros((5, 2)))
-            assert mig.measure_codes(codes, images_with(factors), generator(), protocol=protocol) is None
+@pytest.mark.parametrize("protocol", ["binned", "chen"])
+def test_where_no_factor_varies_nothing_is_measured(protocol: Any) -> None:
+    assert mig.measure(given_evaluation(np.zeros((5, 2)), 0, np.full((5, 2), 3)), protocol=protocol) is None
 
 
 def test_unknown_protocol() -> None:
     with pytest.raises(ValueError, match="Valid: binned, chen"):
-        mig.measure_codes.__wrapped__(  # past the run-time checker of the tests
-            codes_of(np.zeros((5, 2))), images_with(None), generator(), protocol="bined"
-        )
+        mig.measure.__wrapped__(given_evaluation(GRID, 0, GRID), protocol="bined")  # past the checker of the tests

@@ -65,8 +65,8 @@ def test_train_and_load_from_python(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert model.decode(posterior.mean).shape == (3, 1, 28, 28)
         assert isinstance(model.reconstruct(images), np.ndarray)
         assert torch.equal(model.sample(4, torch.Generator().manual_seed(1)), model.sample(4, 1))
-    numbers = vaelab.evaluate(run.path, metrics=["likelihood"])
-    assert numbers["likelihood"]["protocol"]["images"] == 359
+    numbers = vaelab.evaluate(run.path, metrics=["elbo"]).results
+    assert numbers["elbo"]["protocol"]["images"] == 359
 
 
 @pytest.mark.parametrize("mode", ["default", "warn"])

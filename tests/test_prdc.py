@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,6 +12,8 @@ from torch import nn
 from vectors import CASES, Case
 
 from vaelab.data.images import Images
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.features import PrincipalComponents
 from vaelab.evaluation.metrics import precision_recall as metric
 from vaelab.evaluation.metrics.precision_recall import density_coverage, precision_recall
 from vaelab.models.vae import VAE
@@ -124,19 +125,23 @@ def images(count: int, seed: int = 0) -> Images:
     return Images(np.random.default_rng(seed).integers(0, 256, (count, 9, 8, 1), dtype=np.uint8))
 
 
+def measured(vae: VAE, count: int, **options: int) -> Any:
+    """By principal components of other images."""
+    train = images(60, 1)
+    extractor = PrincipalComponents(train, "the training images")
+    return metric.measure(Evaluation(vae, images(count), train, extractor=extractor), **options)
+
+
 def test_a_grey_image_looks_real_and_reaches_nothing(make_model: MakeModel) -> None:
     """In many dimensions the middle lies in every ball: precision alone rewards what is blurred."""
-    vae, _ = make_model()  # untrained: every sample is about grey
-    measured = metric.measure(vae, images(60), torch.Generator().manual_seed(0), train=images(60, 1))
-    assert measured is not None
-    assert [measured[name] for name in NAMES] == [1, 0, 12, 1]  # in 60 balls of 5 neighbours
-    assert {"k": 3, "k_density": 5, "images": 60}.items() <= measured["protocol"].items()
-    assert "reconstruction" not in measured["protocol"]
+    found = measured(make_model()[0], 60)  # untrained: every sample is about grey
+    assert [found[name] for name in NAMES] == [1, 0, 12, 1]  # in 60 balls of 5 neighbours
+    assert {"k": 3, "k_density": 5, "images": 60}.items() <= found["protocol"].items()
 
 
 def test_too_few_images_have_no_kth_neighbour(make_model: MakeModel) -> None:
     vae, _ = make_model()
-    assert metric.measure(vae, images(5), torch.Generator()) is None
-    assert metric.measure(vae, images(6), torch.Generator()) is not None
-    assert metric.measure(vae, images(5), torch.Generator(), k_density=4) is not None
-    assert metric.measure(vae, images(50), torch.Generator(), samples=5) is None
+    assert measured(vae, 5) is None
+    assert measured(vae, 6) is not None
+    assert measured(vae, 5, k_density=4) is not None
+    assert measured(vae, 50, samples=5) is None

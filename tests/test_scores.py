@@ -15,10 +15,13 @@ from vaelab.api import train as runs
 from vaelab.api.data import data_of
 from vaelab.api.score import Scores, score_images
 from vaelab.data.pictures import encode_png
-from vaelab.evaluation.metrics.likelihood import measure
-from vaelab.evaluation.metrics.nll import iwae_bound, log_weights
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import elbo
+from vaelab.evaluation.metrics.nll import sample_log_weights
+from vaelab.models.bounds import iwae_bound
+from vaelab.models.codes import encode_images
 from vaelab.run import Run
-from vaelab.system.device import generator
+from vaelab.system.device import GeneratorNoise, generator
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +41,12 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_scores_are_those_of_the_metrics(run: Path) -> None:
     model, images = vaelab.load(run), data_of(Run(run), None).valid.take(np.arange(20))
     scores = score_images(model, images, samples=8)
-    x = images.floats(0, 20)
+    noise = GeneratorNoise(generator(0, "score"), model.device)
     with torch.no_grad():
-        epsilon = torch.randn(8, 20, model.spec.latent_dim, generator=generator(0, "score"))
-        weights = log_weights(model, x, epsilon).numpy()
-        posterior = model.posterior(x)
+        weights = sample_log_weights(model, images.batch(0, 20), noise, 8)
     np.testing.assert_allclose(scores.iwae, iwae_bound(weights), rtol=1e-6)
-    np.testing.assert_allclose(scores.kl, posterior.kl().sum(1).numpy(), rtol=1e-5)
-    whole = measure(model, images, torch.Generator(), samples=200)
+    np.testing.assert_allclose(scores.kl, encode_images(model, images).kl_of_images().sum(1), rtol=1e-5)
+    whole = elbo.measure(Evaluation(model, images), samples=200)
     assert scores.elbo.mean() == pytest.approx(whole["elbo"], abs=1.0)
     assert scores.reconstruction.mean() == pytest.approx(whole["reconstruction"], abs=1.0)
     constant = 784 / 2 * math.log(math.pi)

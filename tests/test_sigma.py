@@ -324,10 +324,10 @@ def test_a_run_ends_with_sigma_calibrated_to_its_training_images(
     assert not torch.equal(found, checkpoint["vae.likelihood.variance"])
     loaded.calibrate_likelihood(digits, generator(0, "likelihood"))
     torch.testing.assert_close(loaded.likelihood.variance, found, rtol=1e-6, atol=0)
-    content, measured = run.model_path.read_bytes(), run.evaluation["likelihood"]
+    content, measured = run.model_path.read_bytes(), run.evaluation["elbo"]
     vaelab.train("digits", set_, run=run.path)
     assert run.model_path.read_bytes() == content
     run.model_path.unlink()  # as if killed before it was written
     vaelab.train("digits", set_, run=run.path)
     assert run.model_path.read_bytes() == content
-    assert run.evaluation["likelihood"] == measured
+    assert run.evaluation["elbo"] == measured

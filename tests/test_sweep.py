@@ -55,7 +55,7 @@ def test_a_sweep_trains_compares_draws_and_is_done_the_second_time(
     assert [point["label"] for point in series["points"]] == ["0.5", "4"]
     for point in series["points"]:
         runs = [Run(tmp_path / "s" / f"objective.beta={point['label']}-seed={seed}") for seed in (0, 1)]
-        measured = [run.evaluation["likelihood"] for run in runs]
+        measured = [run.evaluation["elbo"] for run in runs]
         assert point["rate"].tolist() == [entry["kl"] for entry in measured]
         assert point["distortion"].tolist() == [entry["reconstruction"] for entry in measured]
         assert [run.recipe.training.seed for run in runs] == [0, 1]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given import given_evaluation
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from vectors import Case
 
-from vaelab.evaluation import evaluate as evaluation
+from vaelab.evaluation.metrics import udr as metric
 from vaelab.evaluation.metrics.udr import relative_strength, similarity, udr
 from vaelab.system.registry import UnknownName
 
@@ -160,7 +161,10 @@ def test_models_that_cannot_be_compared() -> None:
         udr([np.where(codes > 2, np.nan, codes), codes], [ALL, ALL], method="spearman")
 
 
-def test_it_is_no_metric_of_one_run() -> None:
-    with pytest.raises(UnknownName, match=r"unknown metric of a run 'udr'.*Valid: .*likelihood") as caught:
-        evaluation.learns("udr")
-    assert "anomaly" not in str(caught.value)
+def test_a_seed_that_has_collapsed_agrees_with_none_and_is_left_out() -> None:
+    alive = [given_evaluation(random_codes(seed)) for seed in range(2)]
+    dead = given_evaluation(0.01 * random_codes(2))
+    found = metric.measure([alive[0], dead, alive[1]])
+    scores, _ = udr([one.codes.mean for one in alive], [one.codes.latent_kl for one in alive])
+    assert found == [{"udr": scores[0]}, None, {"udr": scores[1]}]
+    assert metric.measure([alive[0], dead]) == [None, None]

@@ -6,29 +6,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import GivenDecoder, GivenEncoder, GivenLikelihood, GivenNoise
+from given import given_vae as make_vae
+from small import compute_terms, forward
 from torch import Tensor, nn
-from vaelab.models.distributions import DiagonalNormal
 from vectors import CASES, Case
 
 from vaelab import recipe
+from vaelab.build import beta_equivalents
 from vaelab.evaluation.metrics.active_units import active_units
 from vaelab.evaluation.metrics.decomposition import aggregate_densities, kl_decomposition
-from vaelab.evaluation.metrics.fidelity import mse, psnr, ssim
-from vaelab.evaluation.metrics.likelihood import bits_per_dim, elbo
+from vaelab.evaluation.metrics.elbo import bits_per_dim
 from vaelab.evaluation.metrics.probe import probe_attribute
+from vaelab.evaluation.metrics.reconstruction import mse, psnr, ssim
+from vaelab.models import networks
+from vaelab.models.bounds import elbo, log_weights
 from vaelab.models.codes import fit_probe
 from vaelab.models.likelihoods.bernoulli import BernoulliPixels
 from vaelab.models.likelihoods.gaussian import NormalPixels
+from vaelab.models.posteriors.diagonal import DiagonalNormal, Posterior
+from vaelab.models.priors.normal import Prior, StandardNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
 # -- KL of diagonal normal distributions ------------------------------------------------------------------------------
 
 
 def test_kl_to_the_standard_prior() -> None:
     case = Case("gaussian_kl/standard_prior")
-    kl = DiagonalNormal(case.mu, case.logvar).kl()
+    kl = DiagonalNormal(case.mu, case.logvar).kl_to_standard_normal()
     case.expect("per_dim", kl)
     case.expect("per_image", kl.sum(1))
     case.expect("mean", kl.sum(1).mean())
@@ -42,7 +49,7 @@ def test_kl_to_a_general_prior() -> None:
 
 def test_kl_of_extreme_posteriors() -> None:
     case = Case("gaussian_kl/extreme")
-    case.expect("per_dim", DiagonalNormal(case.mu, case.logvar).kl())
+    case.expect("per_dim", DiagonalNormal(case.mu, case.logvar).kl_to_standard_normal())
 
 
 # -- likelihoods ------------------------------------------------------------------------------------------------------
@@ -52,7 +59,7 @@ def pixels_of(name: str, decoded: Tensor, **options: float) -> Any:
     """What the likelihood ``name`` makes of a decoder's output."""
     _, *image_shape = decoded.shape
     facts = Spec(tuple(image_shape), latent_dim=2, num_images=len(decoded))
-    return catalog.load("likelihoods", name).Likelihood(facts, **options)(decoded)
+    return registry.load("likelihoods", name).Likelihood(facts, **options)(decoded)
 
 
 def test_bernoulli_from_logits() -> None:
@@ -91,7 +98,7 @@ def test_gaussian_with_a_fixed_sigma(name: str) -> None:
     variance = case.params["sigma"] ** 2
     case.expect("nll_per_image", -pixels_of("gaussian", torch.logit(case.x_hat), variance=variance).log_prob(case.x))
     facts = Spec((1, 4, 5), latent_dim=20, num_images=7)  # as many latents as pixels: β_norm is β
-    case.expect("equivalent_beta", recipe.equivalents(with_beta(1.0, variance), facts)["beta_normalised"])
+    case.expect("equivalent_beta", beta_equivalents(with_beta(1.0, variance), facts)["beta_normalised"])
 
 
 def test_bits_per_dim() -> None:
@@ -111,60 +118,37 @@ def with_beta(beta: float, variance: float = 0.5) -> recipe.Recipe:
     return recipe.validate(tables, "vectors")
 
 
-class Giving(nn.Module):
-    """Stands in for an encoder, a decoder or a likelihood: returns what it was made with."""
-
-    def __init__(self, result: Any) -> None:
-        super().__init__()
-        self.result = result
-
-    def forward(self, given: Tensor) -> Any:
-        return self.result
+def given_vae(case: Case) -> tuple[VAE, GivenNoise]:
+    """A model whose posterior and decoded image are the case's, and the noise that gives its code."""
+    shape = tuple(case.x.shape[1:])
+    likelihood = registry.load("likelihoods", "gaussian").Likelihood(Spec(shape, 2, 1))
+    vae = make_vae(GivenEncoder(case.mu, case.logvar), lambda _: torch.logit(case.x_hat), likelihood, shape)
+    return vae, GivenNoise((case.z - case.mu) * torch.exp(-0.5 * case.logvar))
 
 
-class GivenNoise:
-    """Stands in for ``Noise``: the standard normal numbers it was made with."""
-
-    def __init__(self, epsilon: Tensor) -> None:
-        self.epsilon = epsilon
-
-    def normal(self, *shape: int) -> Tensor:
-        assert shape == self.epsilon.shape
-        return self.epsilon
-
-
-def given_vae(case: Case) -> VAE:
-    """A model whose posterior, code and decoded image are the case's."""
-    facts = Spec(tuple(case.x.shape[1:]), latent_dim=case.mu.shape[1], num_images=len(case.x))
-    likelihood = catalog.load("likelihoods", "gaussian").Likelihood(facts)
-    vae = VAE(facts, Giving((case.mu, case.logvar)), Giving(torch.logit(case.x_hat)), likelihood)
-    vae.noise = GivenNoise((case.z - case.mu) * torch.exp(-0.5 * case.logvar))
-    return vae
-
-
-def measure(vae: VAE, x: Tensor, name: str, **options: float) -> dict[str, Tensor]:
-    return catalog.load("objectives", name).Objective(vae.spec, **options)(vae, x, torch.tensor(0))
+def measure(case: Case, name: str, **options: float) -> dict[str, Tensor]:
+    vae, noise = given_vae(case)
+    objective = registry.load("objectives", name).Objective(vae.spec, **options)
+    return compute_terms(objective, vae, case.x, noise=noise)
 
 
 def test_vae() -> None:
     case = Case("objective/vae")
-    vae = given_vae(case)
-    terms = measure(vae, case.x, "elbo")
+    terms = measure(case, "elbo")
     case.expect("recon", terms["reconstruction"])
     case.expect("kl", terms["kl"])
     case.expect("vae", terms["loss"])
-    passed = vae(case.x)
-    torch.testing.assert_close(passed.z, case.z)
-    values, _ = elbo(passed.pixels.log_prob(case.x)[None].numpy(), passed.kl.sum(1).numpy())
-    case.expect("neg_elbo_nats", -values.mean())
+    vae, noise = given_vae(case)
+    out = forward(vae, case.x, noise)
+    torch.testing.assert_close(out.z[0], case.z)
+    case.expect("neg_elbo_nats", -elbo(out.p_x.log_prob(case.x), out.kl.sum(1)).mean())
 
 
 @pytest.mark.parametrize("beta", [1, 4])
 def test_beta_vae(beta: int) -> None:
     case = Case(f"objective/beta_vae_{beta}")
-    vae = given_vae(case)
-    case.expect("total", measure(vae, case.x, "beta", beta=float(beta))["loss"])
-    equivalents = recipe.equivalents(with_beta(beta), vae.spec)
+    case.expect("total", measure(case, "beta", beta=float(beta))["loss"])
+    equivalents = beta_equivalents(with_beta(beta), given_vae(case)[0].spec)
     case.expect("beta_norm", equivalents["beta_normalised"])
     case.expect("sigma2_equivalent", equivalents["sigma"] ** 2)
 
@@ -186,13 +170,13 @@ def linear_pixels(case: Case, z: Tensor) -> NormalPixels:
 def bounds(case: Case, q: DiagonalNormal) -> tuple[Tensor, Tensor]:
     """ln p(x|z) at the points of the cubature, one row each, and the KL of each image."""
     z = q.rsample(cubature(case.params["Q"])[:, None].expand(-1, *q.mean.shape))
-    return linear_pixels(case, z).log_prob(case.x[:, None, None]), q.kl().sum(1)
+    return linear_pixels(case, z).log_prob(case.x[:, None, None]), q.kl_to_standard_normal().sum(1)
 
 
-def log_weights(case: Case, q: DiagonalNormal, z: Tensor) -> Tensor:
+def linear_log_weights(case: Case, q: DiagonalNormal, z: Tensor) -> Tensor:
     """ln p(x|z) + ln p(z) − ln q(z|x)."""
-    prior = DiagonalNormal(torch.zeros_like(q.mean), torch.zeros_like(q.mean))
-    return linear_pixels(case, z).log_prob(case.x[:, None, None]) + prior.log_prob(z) - q.log_prob(z)
+    log_likelihood = linear_pixels(case, z).log_prob(case.x[:, None, None])
+    return log_weights(log_likelihood, StandardNormal(z.shape[-1]).log_prob(z), q.log_prob(z))
 
 
 def exact_means(W: Tensor, sigma2: float, centred: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,8 +192,8 @@ def test_elbo_of_any_diagonal_posterior(which: str) -> None:
     log_likelihood, kl = bounds(case, q)
     case.expect("expected_log_lik", log_likelihood.mean(0))
     case.expect("kl", kl)
-    case.expect("elbo", elbo(log_likelihood.numpy(), kl.numpy())[0])
-    case.expect("log_w", log_weights(case, q, case.z))
+    case.expect("elbo", elbo(log_likelihood, kl))
+    case.expect("log_w", linear_log_weights(case, q, case.z))
 
 
 @pytest.mark.parametrize("which", ["orthogonal_W", "general_W"])
@@ -221,10 +205,10 @@ def test_elbo_of_the_best_diagonal_posterior(which: str) -> None:
     log_likelihood, kl = bounds(case, DiagonalNormal(mean, variance.log().expand_as(mean)))
     case.expect("expected_log_lik", log_likelihood.mean(0))
     case.expect("kl", kl)
-    values, _ = elbo(log_likelihood.numpy(), kl.numpy())
+    values = elbo(log_likelihood, kl)
     case.expect("elbo", values)
     log_px = Case(f"ppca/{which}/log_marginal").value("log_px")
-    for gap in log_px - values:
+    for gap in log_px - values.numpy():
         case.expect("gap", gap)
 
 
@@ -232,37 +216,29 @@ def test_log_weights_of_the_exact_posterior_are_the_marginal() -> None:
     case = Case("ppca/orthogonal_W/iwae_exact_posterior")
     mean, M = exact_means(case.W, case.params["sigma2"], case.x - case.b)
     q = DiagonalNormal(mean, (case.params["sigma2"] / M.diagonal()).log().expand_as(mean))
-    case.expect("log_w", log_weights(case, q, case.z))
+    case.expect("log_w", linear_log_weights(case, q, case.z))
 
 
 def test_log_weights_of_a_bernoulli_model() -> None:
     case = Case("bernoulli_linear")
     q = DiagonalNormal(case.q_mu, case.q_logvar)
-    prior = DiagonalNormal(torch.zeros_like(q.mean), torch.zeros_like(q.mean))
     log_likelihood = BernoulliPixels((case.z @ case.W.T + case.b)[..., None, None, :]).log_prob(case.x[:, None, None])
-    case.expect("log_w", log_likelihood + prior.log_prob(case.z) - q.log_prob(case.z))
+    log_p = StandardNormal(case.z.shape[-1]).log_prob(case.z)
+    case.expect("log_w", log_weights(log_likelihood, log_p, q.log_prob(case.z)))
     kl = case.value("expected_log_lik") - case.value("elbo")
-    np.testing.assert_allclose(q.kl().sum(1).numpy(), kl, rtol=0, atol=2e-8)
+    np.testing.assert_allclose(q.kl_to_standard_normal().sum(1).numpy(), kl, rtol=0, atol=2e-8)
 
 
-class Affine(nn.Module):
-    """Stands in for a network: a linear map of rows of pixels or of codes."""
+class AffineEncoder(networks.Encoder):
+    """Means linear in the image, the same log-variances for all."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, log_var: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, log_var: Tensor) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.log_var = None if log_var is None else nn.Parameter(log_var)
+        self.weight, self.bias, self.log_var = nn.Parameter(weight), nn.Parameter(bias), nn.Parameter(log_var)
 
-    def forward(self, given: Tensor) -> Any:
-        out = given.flatten(1) @ self.weight.T + self.bias
-        return out[:, None, None] if self.log_var is None else (out, self.log_var.expand_as(out))
-
-
-class Unsquashed(nn.Module):
-    """The Gaussian likelihood without its sigmoid: linear models live outside [0, 1]."""
-
-    def forward(self, decoded: Tensor) -> NormalPixels:
-        return NormalPixels(decoded, 0.5)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        mean = x.flatten(1) @ self.weight.T + self.bias
+        return torch.cat([mean, self.log_var.expand_as(mean)], 1)
 
 
 @pytest.mark.parametrize("beta", [1, 4])
@@ -275,15 +251,19 @@ def test_optimum_of_a_linear_beta_vae(beta: int) -> None:
     W = axes.flip(1)[:, :Q] * (largest - sigma2).sqrt()
     _, M = exact_means(W, sigma2, case.x - mean)
     encoding = torch.linalg.solve(M, W.T)
-    encoder = Affine(encoding, -encoding @ mean, (sigma2 / M.diagonal()).log())
-    facts = Spec((1, 1, case.x.shape[1]), latent_dim=Q, num_images=len(case.x))
-    vae = VAE(facts, encoder, Affine(W, mean), Unsquashed())
+    encoder = AffineEncoder(encoding, -encoding @ mean, (sigma2 / M.diagonal()).log())
+    spec = Spec((1, 1, case.x.shape[1]), latent_dim=Q, num_images=len(case.x))
+    decoder = GivenDecoder(lambda z: (z @ weight.T + bias)[:, None, None])
+    decoder.weight, decoder.bias = weight, bias = nn.Parameter(W), nn.Parameter(mean)
+    likelihood = GivenLikelihood(lambda decoded: NormalPixels(decoded, 0.5))  # linear models live outside [0, 1]
+    vae = VAE(spec, encoder, Posterior(spec), Prior(spec), decoder, likelihood)
     points = cubature(Q)
-    vae.noise = GivenNoise(points.repeat_interleave(len(case.x), 0))
-    terms = measure(vae, case.x.repeat(len(points), 1)[:, None, None], "beta", beta=float(beta))
+    noise = GivenNoise(points.repeat_interleave(len(case.x), 0))
+    objective = registry.load("objectives", "beta").Objective(spec, beta=float(beta))
+    terms = compute_terms(objective, vae, case.x.repeat(len(points), 1)[:, None, None], noise=noise)
     case.expect("min_objective", terms["loss"])
     case.expect("mean_kl", terms["kl"])
-    case.expect("optimal_posterior_var", vae.posterior(case.x[:1, None, None]).log_var[0].exp())
+    case.expect("optimal_posterior_var", vae.encode_batch(case.x[:1, None, None]).log_var[0].exp())
     terms["loss"].backward()
     for name, parameter in vae.named_parameters():
         assert float(parameter.grad.abs().max()) < 1e-10, f"{name} is not at the optimum"

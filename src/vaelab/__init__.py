@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaelab.api.compare import QUANTITIES as QUANTITIES
     from vaelab.api.compare import Comparison as Comparison
     from vaelab.api.compare import compare as compare
     from vaelab.api.data import check_data as check_data
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from vaelab.api.data import list_data as list_data
     from vaelab.api.data import pack_data as pack_data
     from vaelab.api.edit import edit as edit
+    from vaelab.api.evaluate import evaluate as evaluate
     from vaelab.api.explore import explore as explore
     from vaelab.api.export import Exported as Exported
     from vaelab.api.outputs import encode as encode
     from vaelab.api.outputs import reconstruct as reconstruct
     from vaelab.api.outputs import sample as sample
     from vaelab.api.plan import plan as plan
-    from vaelab.api.results import evaluate as evaluate
     from vaelab.api.results import is_writable as is_writable
     from vaelab.api.results import list_recipes as list_recipes
     from vaelab.api.results import load as load
@@ -59,7 +58,7 @@ _HOMES = {
     "draw_figures": "vaelab.api.results:figures",
     "edit": "vaelab.api.edit",
     "encode": "vaelab.api.outputs",
-    "evaluate": "vaelab.api.results",
+    "evaluate": "vaelab.api.evaluate",
     "explore": "vaelab.api.explore",
     "export": "vaelab.api.export:export_run",
     "get_data": "vaelab.api.data",
@@ -84,7 +83,6 @@ _HOMES = {
     "Images": "vaelab.data.images",
     "MemberEnded": "vaelab.api.sweep",
     "Note": "vaelab.api.train",
-    "QUANTITIES": "vaelab.api.compare",
     "Recipe": "vaelab.recipe",
     "Run": "vaelab.run",
     "Scored": "vaelab.api.score",

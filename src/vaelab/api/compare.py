@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,84 +16,70 @@ from numpy.typing import NDArray
 from vaelab.api.data import DataOfRun, data_of
 from vaelab.api.results import load, update_report
 from vaelab.api.targets import check_parents
+from vaelab.build import beta_equivalents
 from vaelab.data.images import Images, binarize, to_uint8
-from vaelab.evaluation import evaluate as evaluation
 from vaelab.evaluation.comparability import find_obstacles, group_runs
-from vaelab.evaluation.metrics.udr import SILENT_KL, udr
+from vaelab.evaluation.evaluate import codes_of, default_metrics, known_results, measure_run
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity, Result, SeedMetric, load_metrics, order_quantities
 from vaelab.figures import comparison as figure
 from vaelab.figures import render, side_by_side
-from vaelab.models.codes import Codes
 from vaelab.models.vae import VAE
 from vaelab.run import EVALUATION, TIMING, Run
 from vaelab.run.records import REMEDIES
 from vaelab.system.arguments import AnyPath, check_list, check_path
-from vaelab.system.device import derive_seed
+from vaelab.system.device import derive_seed, generator
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile, fit_name, free_path, write_atomic
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 SHOWN_RUNS, SHOWN_IMAGES = 8, 8
 """On the picture of runs side by side."""
-WHERE_MEASURED = ("nll", "dci")
-"""Metrics that take minutes: compared where runs were evaluated by them."""
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """One line of the table, one panel of the figure."""
+class Fact:
+    """A quantity that is known of a run without measuring."""
 
-    key: str
-    """In ``Comparison.rows``; where there is a standard error, it stands under KEY_standard_error."""
-    metric: str
-    """Of evaluation.json, where it has the same key; empty for what is known of the run itself."""
-    title: str
-    unit: str = ""
-    better: str = ""
-    """"lower" or "higher", where one of them is."""
-    digits: int = 2
-    """After the point, in the table."""
-    is_drawn: bool = True
+    quantity: Quantity
+    value: Callable[[Run, VAE, Row], float | None]
+    """From the run, its model and the row so far."""
 
 
-QUANTITIES = (
-    Quantity("reconstruction", "likelihood", "reconstruction", "nats", "lower"),
-    Quantity("kl", "likelihood", "KL", "nats"),
-    Quantity("beta_kl", "", "β·KL", "nats"),
-    Quantity("elbo", "likelihood", "ELBO", "nats", "higher"),
-    Quantity("mutual_information", "decomposition", "index-code mutual information", "nats"),
-    Quantity("total_correlation", "decomposition", "total correlation", "nats"),
-    Quantity("dimension_wise_kl", "decomposition", "dimension-wise KL", "nats"),
-    Quantity("active_units", "active_units", "active units", "latents", digits=0),
-    Quantity("hoyer", "sparsity", "sparsity of the codes", "Hoyer, 0 to 1", digits=3),
-    Quantity("accuracy", "probe", "probe accuracy", "share", "higher", digits=3),
-    Quantity("majority_accuracy", "probe", "accuracy of the majority's answer", "share", digits=3, is_drawn=False),
-    Quantity("balanced_accuracy", "probe", "probe balanced accuracy", "share", "higher", digits=3),
-    Quantity("psnr_mean_over_finite", "fidelity", "PSNR, mean over images", "dB", "higher"),
-    Quantity("nll", "nll", "−ln p(x)", "nats", "lower"),
-    Quantity("mig", "mig", "MIG", better="higher", digits=3),
-    Quantity("sap", "sap", "SAP", better="higher", digits=3),
-    Quantity("disentanglement", "dci", "DCI disentanglement", better="higher", digits=3),
-    Quantity("completeness", "dci", "DCI completeness", better="higher", digits=3),
-    Quantity("informativeness", "dci", "DCI informativeness", better="higher", digits=3),
-    Quantity("modularity", "modularity", "modularity", better="higher", digits=3),
-    Quantity("explicitness", "modularity", "explicitness", better="higher", digits=3),
-    Quantity("irs", "irs", "IRS", better="higher", digits=3),
-    Quantity("factor_score", "factor_score", "FactorVAE score", better="higher", digits=3),
-    Quantity("beta_score", "beta_score", "β-VAE score", better="higher", digits=3),
-    Quantity("udr", "", "UDR, agreement of seeds", better="higher", digits=3),
-    Quantity("parameters", "", "parameters", digits=0),
-    Quantity("seconds", "", "training time", "s", digits=0),
+def _weighted_kl(run: Run, model: VAE, row: Row) -> float | None:
+    beta = beta_equivalents(run.recipe, model.spec).get("beta")
+    return None if beta is None else beta * row["kl"]
+
+
+def _num_parameters(run: Run, model: VAE, row: Row) -> int:
+    return sum(model.num_parameters.values())
+
+
+def _seconds(run: Run, model: VAE, row: Row) -> float | None:
+    timing = run.table(TIMING)
+    return float(timing["seconds"][-1]) if timing else None
+
+
+FACTS = (
+    Fact(Quantity("beta_kl", "β·KL", "nats", order=11), _weighted_kl),
+    Fact(Quantity("parameters", "parameters", digits=0, drawn="if different"), _num_parameters),
+    Fact(Quantity("seconds", "training time", "s", digits=0), _seconds),
 )
-"""Nats are per image, on the held-out images; the three parts of the KL are those of training images."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What is known of several runs, side by side."""
 
-    rows: list[dict[str, Any]]
-    """One for each run, keys as in QUANTITIES; None for what a run has not. ``label``: what sets its recipe apart,
-    the same for all seeds of a recipe."""
+    rows: list[Row]
+    """One for each run, a key for each quantity; None for what is not known of a run. ``label``: what sets its recipe
+    apart, the same for all seeds of a recipe."""
+    quantities: tuple[Quantity, ...]
+    """The rows of the table from top to bottom."""
+    remarks: tuple[str, ...]
+    """What must be known to read some of the numbers."""
     warnings: list[str]
     """Why some of the numbers do not compare."""
     paths: dict[str, Path]
@@ -117,67 +104,78 @@ def compare(
     """Measure trained runs on their held-out images (what is measured already is not measured again), and write
     comparison.json, .csv and .png and side-by-side.png into ``out`` (default: a free directory compare-…).
 
-    Images with known factors add the scores of disentanglement. What takes minutes (``WHERE_MEASURED``) is shown where
-    a run was evaluated by it. Seeds of one recipe are one group, and ``udr`` says how far they agree. Raises
-    FileNotFoundError for what is no run or not trained to its end.
+    Metrics whose needs a model or its images do not meet are left out; those that take minutes are shown if a run was
+    evaluated by them. Seeds of one recipe are one group. Raises FileNotFoundError for what is no run or not trained to
+    its end.
     """
     opened = [Run.open(run) for run in check_list(runs, "runs")]
     found = list({run.path.resolve(): run for run in opened}.values())
     for run in found:
         _ = run.model_path  # complains of a run that is not trained to its end
     target = _target(out, found, overwrite)
-    groups = group_runs(found)
-    known = _Data(data)
+    groups, known = group_runs(found), _Data(data)
+    metrics, facts = load_metrics(), [fact.quantity for fact in FACTS]
+    declared = [(name, metric.order, metric.quantities) for name, metric in metrics.items()]
+    quantities = order_quantities([*declared, ("the run", 900, facts)])
     shown = [members[0] for members in list(groups.values())[:SHOWN_RUNS]]
     rows, images, results, pictures = {}, {}, {}, []
     for label, members in groups.items():
-        codes = []
+        evaluations = []
         for run in members:
             model, (images[run], train) = load(run.path), known.of(run)
-            results[run] = _measure(run, model, images[run], train)
+            evaluation = Evaluation(model, images[run].valid, train, encode=partial(codes_of, run, model))
+            results[run] = _measure(run, evaluation, images[run])
             try:
-                rows[run] = _row(run, label, model, results[run])
-            except (KeyError, TypeError) as error:  # numbers that were measured before, and stand in the file otherwise
+                rows[run] = _row(run, label, model, results[run], quantities)
+            except (KeyError, TypeError) as error:  # results of an earlier evaluation, edited since
                 reason = f"a number or a name is not as it was written ({describe_error(error)})"
                 raise DamagedFile(run.path / EVALUATION, reason, REMEDIES[EVALUATION]) from None
-            if len(members) > 1:
-                codes.append(evaluation.codes_of(run, model, images[run].valid))
+            evaluations.append(evaluation)
             if run in shown and model.spec.image_shape == images[shown[0]].train.image_shape:
                 pictures.append((label, model))
-        for run, agreement in zip(members, _agreement(codes) or [None] * len(members), strict=True):
-            rows[run]["udr"] = agreement
-    warnings = find_obstacles(found, [images[run] for run in found], [results[run] for run in found])
-    comparison = Comparison([rows[run] for run in found], warnings, {name: target / name for name in FILES})
+        if len(members) > 1:
+            for run, numbers in zip(members, _measure_seeds(evaluations, metrics), strict=True):
+                rows[run] |= numbers
+    of_runs = [results[run] for run in found]
+    comparison = Comparison(
+        [rows[run] for run in found],
+        tuple(quantity for _, quantity in quantities.values()),
+        _remarks(of_runs, metrics),
+        find_obstacles(found, [images[run] for run in found], of_runs),
+        {name: target / name for name in FILES},
+    )
     _write(comparison, side_by_side_arrays(images[shown[0]].valid, pictures))
     return comparison
 
 
-def _measure(run: Run, model: VAE, images: DataOfRun, train: Images) -> dict[str, Any]:
-    """Metric → numbers and protocol: what all runs are compared by, and of ``WHERE_MEASURED`` what is known."""
-    before, held, store = run.evaluation, images.valid, run.is_writable
-    of_factors = evaluation.OF_FACTORS if held.factors is not None else ()
-    metrics = evaluation.COMPARED + of_factors
-    results = evaluation.evaluate(run, model, held, images.protocol, metrics, train, store=store)
+def _measure(run: Run, evaluation: Evaluation, images: DataOfRun) -> dict[str, Result]:
+    """Metric → result: what is compared by default, and whatever else is known of these weights and images."""
+    before, store = run.evaluation, run.is_writable
+    results = measure_run(run, evaluation, images.protocol, default_metrics("compare"), store=store).results
     if store and (run.evaluation != before or run.is_report_stale):
-        update_report(run, model)
-    same = ("images_sha256", "images_told_sha256", "weights_sha256")
-    for name in WHERE_MEASURED:
-        entry = run.evaluation.get(name)
-        if entry and all(
-            entry["measured_on"].get(key) == results["likelihood"]["measured_on"].get(key) for key in same
-        ):
-            results[name] = entry
-    return results
+        update_report(run, evaluation.model)
+    return {**known_results(run, like=next(iter(results.values()))), **results}
 
 
-def _agreement(codes: Sequence[Codes]) -> list[float | None] | None:
-    """UDR of each of several seeds; None of one without a latent that carries anything, and where no two are left."""
-    usable = [i for i, of_seed in enumerate(codes) if (of_seed.kl > SILENT_KL).any()]
-    if len(usable) < 2:
-        return None
-    scores, _ = udr([codes[i].mean for i in usable], [codes[i].kl for i in usable])
-    found = dict(zip(usable, scores.tolist(), strict=True))
-    return [found.get(i) for i in range(len(codes))]
+def _measure_seeds(evaluations: Sequence[Evaluation], metrics: Mapping[str, Metric | SeedMetric]) -> list[Row]:
+    """What is measured of several seeds of one recipe, for each of them."""
+    rows: list[Row] = [{} for _ in evaluations]
+    for metric in metrics.values():
+        if isinstance(metric, SeedMetric) and evaluations[0].find_obstacle(metric.needs) is None:
+            for row, result in zip(rows, metric.measure(evaluations), strict=True):
+                row |= {quantity.key: (result or {}).get(quantity.key) for quantity in metric.quantities}
+    return rows
+
+
+def _remarks(results: Sequence[Mapping[str, Result]], metrics: Mapping[str, Metric | SeedMetric]) -> tuple[str, ...]:
+    found = [
+        metric.remark(of_run[name])
+        for name, metric in metrics.items()
+        if isinstance(metric, Metric) and metric.remark is not None
+        for of_run in results
+        if name in of_run
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 class _Data:
@@ -214,34 +212,18 @@ def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Pat
     return path
 
 
-def _row(run: Run, label: str, model: VAE, results: Mapping[str, Any]) -> dict[str, Any]:
-    recipe, timing = run.recipe, run.table(TIMING)
-    row: dict[str, Any] = {"run": str(run.path), "label": label, "recipe": recipe.name, "seed": recipe.training.seed}
-    for quantity in QUANTITIES:
-        entry = results.get(quantity.metric, {})
-        row[quantity.key] = entry.get(quantity.key)
-        if f"{quantity.key}_standard_error" in entry:
-            row[f"{quantity.key}_standard_error"] = entry[f"{quantity.key}_standard_error"]
-    beta = _beta(run)
-    return {
-        **row,
-        "beta": beta,
-        "beta_kl": None if beta is None else beta * row["kl"],
-        "latents": model.spec.latent_dim,
-        "parameters": sum(model.num_parameters.values()),
-        "seconds": float(timing["seconds"][-1]) if timing else None,
-        "held_out_images": results["likelihood"]["protocol"]["images"],
-        "decomposition_codes": results["decomposition"]["protocol"]["codes"],
-        "decomposition_of": results["decomposition"]["protocol"].get("aggregate_posterior_of", "held-out images"),
-        "mutual_information_limit": results["decomposition"]["mutual_information_limit"],
-    }
-
-
-def _beta(run: Run) -> float | None:
-    """The weight of the KL in the loss; None for an objective that does not weigh it as a whole."""
-    if "beta_kl" in run.history:
-        return float(run.recipe.objective["beta"])
-    return 1.0 if run.recipe.objective["name"] == "elbo" else None
+def _row(
+    run: Run, label: str, model: VAE, results: Mapping[str, Result], quantities: Mapping[str, tuple[str, Quantity]]
+) -> Row:
+    recipe, facts = run.recipe, {fact.quantity.key: fact for fact in FACTS}
+    row: Row = {"run": str(run.path), "label": label, "recipe": recipe.name, "seed": recipe.training.seed}
+    for key, (owner, _) in quantities.items():
+        result = results.get(owner, {})
+        row[key] = facts[key].value(run, model, row) if key in facts else result.get(key)
+        if f"{key}_standard_error" in result:
+            row[f"{key}_standard_error"] = result[f"{key}_standard_error"]
+    held_out = next(iter(results.values()))["protocol"]["images"]
+    return {**row, "latents": model.spec.latent_dim, "held_out_images": held_out}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
@@ -250,23 +232,29 @@ def _beta(run: Run) -> float | None:
 def comparison_arrays(comparison: Comparison) -> dict[str, Any]:
     """What the figure shows: a panel for each quantity that is known of any run."""
     groups = comparison.groups
+    titles = {quantity.key: quantity.title for quantity in comparison.quantities}
     panels = []
-    for quantity in QUANTITIES:
+    for quantity in comparison.quantities:
         values = _values(groups, quantity.key)
-        known = [value for group in values for value in group if np.isfinite(value)]
-        is_dull = quantity.key == "parameters" and len({*known}) == 1
-        if not quantity.is_drawn or not known or is_dull:
+        known = {value for group in values for value in group if np.isfinite(value)}
+        is_equal = quantity.drawn == "if different" and len(known) == 1
+        if quantity.drawn == "never" or not known or is_equal:
             continue
-        panel = {"title": quantity.title, "unit": quantity.unit, "better": quantity.better, "values": values}
+        panel: dict[str, Any] = {
+            "title": quantity.title,
+            "unit": quantity.unit,
+            "better": quantity.better,
+            "values": values,
+        }
         panel["errors"] = _values(groups, f"{quantity.key}_standard_error")
-        majority = {row["majority_accuracy"] for row in comparison.rows} - {None}
-        if quantity.key == "accuracy" and len(majority) == 1:
-            panel |= {"baseline": majority.pop(), "baseline_title": "the majority's answer"}
+        baselines = {row.get(quantity.baseline) for row in comparison.rows} - {None}
+        if len(baselines) == 1:
+            panel |= {"baseline": baselines.pop(), "baseline_title": titles[quantity.baseline]}
         panels.append(panel)
     return {
         "labels": list(groups),
         "panels": panels,
-        "decomposed": sorted({(row["decomposition_codes"], row["decomposition_of"]) for row in comparison.rows}),
+        "remarks": list(comparison.remarks),
         "images": sorted({row["held_out_images"] for row in comparison.rows}),
     }
 
@@ -278,9 +266,7 @@ def _values(groups: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> list
 
 def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> dict[str, Any]:
     """The same originals for all models, and what each makes of them and of the same random codes."""
-    random = np.random.Generator(np.random.Philox(key=derive_seed(0, "side by side")))
-    chosen = np.sort(random.choice(len(held_out), min(SHOWN_IMAGES, len(held_out)), replace=False))
-    some = held_out.take(chosen)
+    some = held_out.subsample(SHOWN_IMAGES, generator(0, "side by side"))
     originals = np.asarray(some.pixels[:])
     rebuilt: list[NDArray[np.uint8]] = []
     drawn: list[NDArray[np.uint8]] = []
@@ -303,7 +289,7 @@ def _write(comparison: Comparison, pictures: Mapping[str, Any]) -> None:
     writer.writeheader()
     writer.writerows(comparison.rows)
     arrays = comparison_arrays(comparison)
-    content = {"runs": comparison.rows, "warnings": comparison.warnings}
+    content = {"runs": comparison.rows, "remarks": comparison.remarks, "warnings": comparison.warnings}
     contents: dict[str, str | bytes] = {
         "comparison.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         "comparison.csv": sheet.getvalue(),

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vaelab import recipe as recipes
 from vaelab.data.cache import select_earlier
 from vaelab.data.images import Binarize, Images, OtherImages, binarize, split_off
@@ -17,7 +15,7 @@ from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import check_path
-from vaelab.system.device import derive_seed, say
+from vaelab.system.device import say
 from vaelab.system.files import DamagedFile, check_file
 
 AS_EVER = {"range": "full", "pages": "first"}
@@ -177,14 +175,6 @@ def data_of(run: Run, data: str | Path | None, tell: Callable[[str], None] = say
     for sentence in images.train.warnings if selections else ():
         tell(sentence)
     return images
-
-
-def choose_images(images: Images, most: int, purpose: str) -> Images:
-    """The images, or a random choice of ``most`` in their order that is the same every time."""
-    if len(images) <= most:
-        return images
-    random = np.random.Generator(np.random.Philox(key=derive_seed(0, purpose)))
-    return images.take(np.sort(random.choice(len(images), most, replace=False)))
 
 
 def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:

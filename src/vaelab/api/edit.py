@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaelab.api.data import DataOfRun, choose_images, data_of
+from vaelab.api.data import DataOfRun, data_of
 from vaelab.api.given import Warn, load_with_images, warn_in_python
 from vaelab.api.results import load
 from vaelab.api.targets import output_file
 from vaelab.data.images import binarize, to_uint8
-from vaelab.evaluation import evaluate as evaluation
+from vaelab.evaluation.evaluate import codes_of
 from vaelab.figures import edits as figure
 from vaelab.figures import render
 from vaelab.models.codes import Method, direction
@@ -23,6 +23,7 @@ from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_list, check_names, describe
+from vaelab.system.device import generator
 from vaelab.system.files import write_atomic
 
 MOST = 8
@@ -61,7 +62,7 @@ def edit(
     known = data_of(run, data)
     names: list[str] = []
     if images is None:
-        model, some = load(run.path), choose_images(known.valid, MOST, "edits")
+        model, some = load(run.path), known.valid.subsample(MOST, generator(0, "edits"))
         pixels, conditions = np.asarray(some.pixels[:]), condition_of(model.spec, some)
     else:
         model, given = load_with_images(run.path, images, data, strict=strict, condition=condition)
@@ -93,7 +94,7 @@ def find_directions(
     run: Run, model: VAE, known: DataOfRun, names: Sequence[str], method: Method
 ) -> list[tuple[str, NDArray[np.float64]]]:
     """Name and direction of each attribute or class in the codes of the training images, or of a fixed many of them."""
-    train = choose_images(binarize(known.train, known.binarize), ENOUGH, "directions")
+    train = binarize(known.train, known.binarize).subsample(ENOUGH, generator(0, "directions"))
     has, valid = train.binary_attributes()
     if not valid:
         raise ValueError(
@@ -104,7 +105,7 @@ def find_directions(
         if has[:, j].all() or not has[:, j].any():
             who = "all" if has[:, j].any() else "none"
             raise ValueError(f"{valid[j]}: {who} of the {len(train):,} training images looked at have it")
-    means = evaluation.codes_of(run, model, train).mean
+    means = codes_of(run, model, train).mean
     return [(valid[j], direction(means, has[:, j], method)) for j in columns]
 
 

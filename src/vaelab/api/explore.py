@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaelab.api.data import choose_images, data_of
+from vaelab.api.data import data_of
 from vaelab.api.results import load
 from vaelab.api.samplers import make_sampler
 from vaelab.data.containers import printable
-from vaelab.data.images import binarize
-from vaelab.evaluation import evaluate as evaluation
+from vaelab.data.images import binarize, subsample
+from vaelab.evaluation.evaluate import codes_of
 from vaelab.explorer.coder import Coder
 from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_list, check_whole
-from vaelab.system.device import disable_tf32, resolve_device
+from vaelab.system.device import disable_tf32, generator, resolve_device
 
 MOST_POINTS = 200_000
 """Points of a map, unless told otherwise."""
@@ -64,10 +64,11 @@ def open_scene(
     run = Run.open(run_path)
     model, known = load(run.path), data_of(run, data)
     model.to(resolve_device(device))
-    train = choose_images(known.train, most, "explore")
-    seen = train if known.binarize == "none" else choose_images(binarize(known.train, known.binarize), most, "explore")
+    rows = subsample(len(known.train), most, generator(0, "explore"))
+    train = known.train.take(rows)
+    seen = train if known.binarize == "none" else binarize(known.train, known.binarize).take(rows)
     with disable_tf32():
-        codes = evaluation.codes_of(run, model, seen)
+        codes = codes_of(run, model, seen)
         drawn_from = make_sampler(sampler, model, run.path, data)
         scene = make_scene(
             name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint(), drawn_from

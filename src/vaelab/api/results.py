@@ -14,8 +14,7 @@ from vaelab.build import beta_equivalents, build
 from vaelab.data.decode import Framing
 from vaelab.data.images import Images, as_tensor, binarize, to_float
 from vaelab.evaluation import doctor
-from vaelab.evaluation import evaluate as evaluation
-from vaelab.evaluation.classifier import extractor_of
+from vaelab.evaluation.evaluate import codes_of
 from vaelab.exporters.report import write_report
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
@@ -150,7 +149,7 @@ class SomeFailed(RuntimeError):
         self.reasons = dict(reasons)
 
 
-class _Failures:
+class Failures:
     """Collects what fails while the rest goes on."""
 
     def __init__(self) -> None:
@@ -200,7 +199,7 @@ def figures(
         if name not in valid:
             raise catalog.unknown("figure of a run", name, valid)
     model, images = load(run.path), data_of(run, data)
-    run, failures = open_run(run_path, out), _Failures()
+    run, failures = open_run(run_path, out), Failures()
     drawn = draw_figures(run, model, images, failures, names)
     update_report(run, model)
     failures.raise_any("figures that could not be drawn")
@@ -219,41 +218,6 @@ def report(run_path: AnyPath, *, out: str | Path | None = None) -> Path:
     return run.results / REPORT
 
 
-def evaluate(
-    run_path: AnyPath,
-    *,
-    data: str | Path | None = None,
-    metrics: Sequence[str] | None = None,
-    set: Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
-    store: bool = True,
-) -> dict[str, Any]:
-    """Measure a run on its held-out images, write evaluation.json, update the report; metric → numbers and protocol.
-
-    ``metrics``: names, or words for them such as "fid"; the result has vaelab's names.
-    ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}. ``out``: a directory for evaluation.json
-    and the report instead of the run's. ``store``: False writes nothing at all. Raises SomeFailed after the other
-    metrics are measured and kept.
-    """
-    run = Run.open(run_path)
-    _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
-    chosen = evaluation.resolve_metrics(check_names(metrics, "metrics")) if metrics else evaluation.usual()
-    options = evaluation.parse_options(recipes.check_overrides(set), chosen)
-    learns = [name for name in chosen if evaluation.learns(name)]
-    model = load(run.path)
-    run, failures = open_run(run_path, out) if store else run, _Failures()
-    images = data_of(run, data)
-    train = binarize(images.train, images.binarize) if learns else None
-    extractor = extractor_of(train, model.device) if train is not None and any(map(evaluation.looks, chosen)) else None
-    results = evaluation.evaluate(
-        run, model, images.valid, images.protocol, chosen, train, extractor, options, failures, store
-    )
-    if store:
-        update_report(run, model)
-    failures.raise_any("metrics that could not be measured")
-    return results
-
-
 def diagnose(
     run_path: AnyPath, *, data: str | Path | None = None, out: str | Path | None = None
 ) -> list[doctor.Finding]:
@@ -262,7 +226,7 @@ def diagnose(
     ``out``: a directory for both instead of the run's. Raises SomeFailed after the other checks are kept.
     """
     model = load(Run.open(run_path).path)
-    run, failures = open_run(run_path, out), _Failures()
+    run, failures = open_run(run_path, out), Failures()
     found = examine(run, model, data_of(run, data).valid, failures)
     update_report(run, model)
     failures.raise_any("checks that failed")
@@ -284,7 +248,7 @@ def examine(run: Run, model: VAE, held_out: Images, on_failure: OnFailure) -> li
         spec=model.spec,
         history={} if HISTORY in damaged else run.history,
         validation={} if VALIDATION in damaged else run.validation,
-        codes=evaluation.codes_of(run, model, held_out),
+        codes=codes_of(run, model, held_out),
         originals=originals.numpy(),
         reconstructions=model.reconstruct(looked_at),
     )

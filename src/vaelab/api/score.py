@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
 from vaelab.api.targets import output_file
 from vaelab.data.images import Images, binarize, to_uint8
-from vaelab.evaluation.metrics.anomaly import separations
-from vaelab.evaluation.metrics.nll import iwae_bound
+from vaelab.evaluation.anomaly import separations
 from vaelab.exporters.tables import ENDINGS, write_columns
 from vaelab.figures import render
 from vaelab.figures import scores as figure
+from vaelab.models.bounds import elbo, iwae_bound, log_weights
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
@@ -71,10 +71,10 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
             batch = images.batch(start, start + length, model.device)
             out = model(batch, noise, samples)
             log_likelihood, kl = out.p_x.log_prob(batch.x).double(), out.kl.double().sum(1)
-            log_weights = log_likelihood + out.log_p.double() - out.log_q.double()
+            weights = log_weights(log_likelihood, out.log_p.double(), out.log_q.double())
             part = slice(start, start + len(batch.x))
-            found[0, part] = (log_likelihood.mean(0) - kl).cpu().numpy()
-            found[1, part] = iwae_bound(log_weights.cpu().numpy())
+            found[0, part] = elbo(log_likelihood, kl).cpu().numpy()
+            found[1, part] = iwae_bound(weights).cpu().numpy()
             found[2, part] = out.reconstruction.double().mean(0).cpu().numpy()
             found[3, part] = kl.cpu().numpy()
             bar.advance(len(batch.x))

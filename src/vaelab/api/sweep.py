@@ -6,7 +6,7 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def sweep(
     arrays = rate_distortion_arrays(planned.over, done, comparison)
     write_atomic(planned.path / PICTURE, draw(rate_distortion, arrays))
     paths = {**comparison.paths, PICTURE: planned.path / PICTURE}
-    return Sweep(planned.path, Comparison(comparison.rows, comparison.warnings, paths), failed)
+    return Sweep(planned.path, replace(comparison, paths=paths), failed)
 
 
 def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:

@@ -12,13 +12,14 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.data import DataOfRun, data_of, load_data
+from vaelab.api.evaluate import evaluation_of
 from vaelab.api.plan import command, run_directory
 from vaelab.api.ranks import Plan, follow, prepare, restore
 from vaelab.api.resolve import compare_machines, device_before, precision_of, settle, threads_of
 from vaelab.api.results import CONDITION_ROWS, LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
 from vaelab.data.images import Images, binarize
 from vaelab.data.loader import Batches
-from vaelab.evaluation import evaluate as evaluation
+from vaelab.evaluation.evaluate import default_metrics, measure_run
 from vaelab.models.likelihoods import Calibrated
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe, Training
@@ -219,7 +220,9 @@ def _complete(
         return lambda name, error: tell(f"{kind} {name} is left out: {describe_error(error)}", warning=True)
 
     was_finished = "finished" in target.machine
-    evaluation.evaluate(target, model, images.valid, images.protocol, on_failure=failed("metric"))
+    metrics = default_metrics("train")
+    evaluation = evaluation_of(target, model, images, metrics)
+    measure_run(target, evaluation, images.protocol, metrics, on_failure=failed("metric"))
     if EVALUATION in target.missing:
         target.write_json(EVALUATION, {})  # every metric failed
     drawn = target.machine.get("figures", [])

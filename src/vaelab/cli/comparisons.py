@@ -24,8 +24,9 @@ def compare(
 ) -> None:
     """Set runs side by side: a table, a figure, and what each makes of the same images.
 
-    Measures what is not measured yet; of images with known factors also the scores of disentanglement. Shows nll and
-    dci of runs that were evaluated by them. Seeds of one recipe are taken together, and udr says how far they agree.
+    Measures what is not measured yet; of images with known factors also the scores of disentanglement. Shows what takes
+    minutes (nll, dci …) of runs that were evaluated by it. Seeds of one recipe are taken together, and udr says how far
+    they agree.
 
     Example: vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
     """
@@ -42,7 +43,7 @@ def show_comparison(found: "vaelab.Comparison", as_json: bool) -> None:
         print_warning(warning)
     if as_json:
         files = {name: str(path) for name, path in found.paths.items()}
-        print_json({"runs": found.rows, "warnings": found.warnings, "files": files})
+        print_json({"runs": found.rows, "remarks": found.remarks, "warnings": found.warnings, "files": files})
         return
     print_comparison(found)
     for path in found.paths.values():

@@ -65,9 +65,8 @@ def evaluate(
     from vaelab.evaluation.evaluate import resolve_metrics
 
     show_progress()
-    words = names_of(metrics) or []
-    asked = resolve_metrics(words)
-    for word in words:
+    asked = names_of(metrics) or []
+    for word in asked:
         if (name := resolve_metrics([word])[0]) != word:
             print_note(f"vaelab: {word} is called {name} here")
     store = not as_json or out is not None or vaelab.is_writable(run)
@@ -75,12 +74,13 @@ def evaluate(
         print_note(
             f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
         )
-    results = vaelab.evaluate(run, data=data, metrics=asked or None, set=overrides_of(overrides), out=out, store=store)
-    if absent := [metric for metric in asked if metric not in results]:
-        print_note(
-            f"vaelab: {', '.join(absent)}: these images have nothing to measure it on "
-            "(no known factors, attributes or classes, or too few of them)"
-        )
+    evaluated = vaelab.evaluate(
+        run, data=data, metrics=asked or None, set=overrides_of(overrides), out=out, store=store
+    )
+    results = evaluated.results
+    for reason in dict.fromkeys(evaluated.skipped.values()):
+        skipped = ", ".join(name for name, why in evaluated.skipped.items() if why == reason)
+        print_note(f"vaelab: not measured: {skipped} ({reason})")
     if as_json:
         print_json(results)
     if not results:

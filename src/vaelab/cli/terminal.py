@@ -232,9 +232,9 @@ class TrainingView:
         if {"loss", "reconstruction", "kl"} <= last.keys():
             self._console.print(f"{_equation(last)}, mean of the last epoch, nats per image")
         known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
-        elbo = known.get("likelihood", {}).get("elbo")
+        elbo = known.get("elbo", {}).get("elbo")
         if isinstance(elbo, int | float):
-            split = known["likelihood"]["measured_on"].get("split", "held-out")
+            split = known["elbo"]["measured_on"].get("split", "held-out")
             which = split if "images" in split else f"{split} images"
             self._console.print(f"ELBO of {which}: {elbo:.2f} nats (with the likelihood's constant)")
         self._console.print(f"report: {run.path / 'report.html'}")
@@ -362,19 +362,17 @@ def _count(number: int, word: str) -> str:
 
 def print_comparison(comparison: "vaelab.Comparison") -> None:
     """Quantities down, recipes across (on a terminal as many as fit, then the others below), and what ± means."""
-    import vaelab
-
     groups = comparison.groups
     has_seeds = any(len(rows) > 1 for rows in groups.values())
     columns = [
         [label + (f" ({_members(rows)})" if has_seeds else "")]
         + [
             _cell([row[q.key] for row in rows], rows[0].get(f"{q.key}_standard_error"), q.digits)
-            for q in vaelab.QUANTITIES
+            for q in comparison.quantities
         ]
         for label, rows in groups.items()
     ]
-    titles = ["", *(f"{q.title}, {q.unit}" if q.unit else q.title for q in vaelab.QUANTITIES)]
+    titles = ["", *(f"{q.title}, {q.unit}" if q.unit else q.title for q in comparison.quantities)]
     kept = [0, *(i for i in range(1, len(titles)) if any(column[i] != "–" for column in columns))]
     console = _console()
     room = console.width - max(map(len, titles)) if console.is_terminal else sys.maxsize
@@ -386,12 +384,9 @@ def print_comparison(comparison: "vaelab.Comparison") -> None:
         shown, columns = columns[:fitting], columns[fitting:]
         rows = [(titles[i], *(column[i] for column in shown)) for i in kept]
         table(rows[0], rows[1:])
-    decomposed = sorted({(row["decomposition_codes"], row["decomposition_of"]) for row in comparison.rows})
-    limits = ", ".join(f"{math.log(count):.2f} (parts of the KL: N = {count:,} {what})" for count, what in decomposed)
     over = "the seeds of a recipe" if has_seeds else "images, or samples for the parts of the KL"
-    print(
-        f"nats per image, of the held-out images; ±: standard error over {over}; mutual information ≤ ln N = {limits}"
-    )
+    remarks = "".join(f"; {remark}" for remark in comparison.remarks)
+    print(f"nats per image, of the held-out images; ±: standard error over {over}{remarks}")
 
 
 def _members(rows: Sequence[Mapping[str, Any]]) -> str:

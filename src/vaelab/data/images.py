@@ -165,6 +165,10 @@ class Images:
         pixels = Rows(self.pixels, indices) if is_lazy else self.pixels[indices]
         return replace(self, pixels=pixels, digest=None, selection={}, **columns)
 
+    def subsample(self, most: int, generator: torch.Generator) -> "Images":
+        """At most ``most`` of the images, chosen at random, in their order."""
+        return self.take(subsample(len(self), most, generator))
+
     def binary_attributes(self) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
         """What each image has or has not, ``[N, A]``, and the names: its attributes, then one class against the rest.
 
@@ -228,8 +232,8 @@ class Images:
         return digest.hexdigest()
 
 
-def choose(total: int, most: int, generator: torch.Generator) -> Int[np.ndarray, " chosen"]:
-    """Indices of ``most`` of ``total`` images chosen at random, ascending; all where there are no more."""
+def subsample(total: int, most: int, generator: torch.Generator) -> Int[np.ndarray, " chosen"]:
+    """Rows of ``most`` of ``total`` images chosen at random, ascending; all rows if there are no more."""
     if total <= most:
         return np.arange(total)
     chosen: NDArray[np.int64] = torch.randperm(total, generator=generator)[:most].sort().values.numpy()

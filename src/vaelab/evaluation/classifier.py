@@ -4,6 +4,7 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Images, as_tensor, to_float, to_uint8
+from vaelab.data.images import Images, as_tensor, subsample, to_float, to_uint8
 from vaelab.data.loader import Batches
-from vaelab.evaluation.features import Extractor, find_inception
+from vaelab.evaluation.features import Extractor, PrincipalComponents, find_inception
 from vaelab.models.codes import chunk_spans
 from vaelab.models.networks.conv import Encoder
 from vaelab.models.spec import Spec
@@ -58,6 +59,7 @@ class Classifier:
 
     network: FeatureNetwork
     name: str
+    kind: ClassVar = "classifier"
 
     def features(self, images: Float[Tensor, "n channel height width"]) -> Float[np.ndarray, "n feature"]:
         """Features ``[n, FEATURES]`` of images in [0, 1], float64."""
@@ -65,9 +67,9 @@ class Classifier:
         return found
 
 
-def extractor_of(images: Images, device: torch.device) -> Extractor | None:
-    """Inception where it can be had, else ``classifier_of`` these training images."""
-    return find_inception(device) or classifier_of(images)
+def extractor_of(images: Images, device: torch.device) -> Extractor:
+    """Inception if it is installed, else a classifier of these training images, else their principal components."""
+    return find_inception(device) or classifier_of(images) or PrincipalComponents(images, "the training images")
 
 
 def classifier_of(images: Images) -> Classifier | None:
@@ -106,8 +108,7 @@ def _train(network: FeatureNetwork, images: Images, has: NDArray[np.bool_]) -> f
 
     It answers ``has[:, j]`` for every j by a linear layer on the features, which is dropped afterwards.
     """
-    chosen = torch.randperm(len(images), generator=generator(0, "features", "images"))[:MOST_IMAGES].sort().values
-    rows = chosen.numpy()
+    rows = subsample(len(images), MOST_IMAGES, generator(0, "features", "images"))
     images, has = images.take(rows), has[rows]
     spans = chunk_spans(len(images), images.image_shape)
     pixels = np.concatenate([to_uint8(_shrink(images.floats(*span))) for span in spans])

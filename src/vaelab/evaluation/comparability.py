@@ -120,7 +120,7 @@ def find_obstacles(runs: Sequence[Run], data: "Sequence[DataOfRun]", results: Se
     if not found:
         found += told("Other held-out images", [part.valid_split for part in data], "Differences may be theirs")
     if not found:
-        digests = [of_run["likelihood"]["measured_on"]["images_sha256"][:8] for of_run in results]
+        digests = [next(iter(of_run.values()))["measured_on"]["images_sha256"][:8] for of_run in results]
         found += told("Other held-out images", digests, "Differences may be theirs")
     if not found:
         digests = [str(run.machine.get("data_sha256"))[:8] for run in runs]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vaelab.build import beta_equivalents
-from vaelab.models.codes import Codes
+from vaelab.models.codes import ACTIVE_KL, Codes
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe
 from vaelab.system import registry as catalog
@@ -19,8 +19,6 @@ from vaelab.system.files import DamagedFile
 Level = Literal["problem", "notice", "fine"]
 Table = Mapping[str, NDArray[np.float64]]
 
-ACTIVE_NATS = 0.01
-"""Mean KL above which a latent counts as used."""
 LEAST_GAP, GAP_SHARE = 0.5, 0.05
 """Nats, and share of the KL, that may lie between aggregate posterior and prior without remark."""
 IMAGES_PER_LATENT = 4
@@ -100,9 +98,9 @@ def sort_findings(found: Sequence[Finding]) -> list[Finding]:
 def latents(evidence: Evidence) -> Finding:
     """Latents that carry something: mean KL to the prior above 0.01 nats."""
     kl = evidence.codes.latent_kl
-    used, count = int((kl > ACTIVE_NATS).sum()), len(kl)
+    used, count = int(evidence.codes.is_active.sum()), len(kl)
     top = ", ".join(f"z{j + 1} {kl[j]:.2f}" for j in np.argsort(kl)[::-1][:5])
-    found = f"{used} of {count} latents carry more than {ACTIVE_NATS:g} nats (most: {top}; {kl.sum():.2f} in all)"
+    found = f"{used} of {count} latents carry more than {ACTIVE_KL:g} nats (most: {top}; {kl.sum():.2f} in all)"
     if used == 0:
         return Finding(
             "latents",

@@ -1,13 +1,15 @@
-"""Where the features come from through which sets of images are compared, and the sets that are."""
+"""Feature extractors and the sets of images that FID, KID, precision and recall compare through them."""
 
 import hashlib
 import importlib
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,8 +17,9 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.images import Images, choose
+from vaelab.data.images import Images
 from vaelab.models.codes import as_finite, chunk_spans
+from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.system.device import cache_dir, data_roots, progress
 from vaelab.system.device import generator as generator_for
@@ -38,8 +41,6 @@ INCEPTION_BATCH = 32
 """Images of 299×299 that go through Inception at once, whatever their own size."""
 
 Features = Float[np.ndarray, "n feature"]
-Look = Callable[[int, int], Tensor]
-"""First image, one after the last → images ``[n, C, H, W]`` in [0, 1]."""
 
 
 @runtime_checkable
@@ -47,8 +48,12 @@ class Extractor(Protocol):
     """What turns images into vectors that are compared in place of them."""
 
     @property
+    def kind(self) -> str:
+        """One word: inception, classifier or pca."""
+
+    @property
     def name(self) -> str:
-        """For the protocol: distances are comparable where it is the same."""
+        """Everything that features depend on: distances compare only where it is the same."""
 
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
         """Features of images in [0, 1], float64."""
@@ -57,25 +62,27 @@ class Extractor(Protocol):
 class PrincipalComponents:
     """Coordinates on the principal axes of a set of images, all divided by one number: their mean variance is 1.
 
-    float64; of a set with more than ``FITTED_VALUES`` values some images are chosen, always the same. ``count`` axes,
-    fewer where the images fill fewer dimensions, none where they are all equal.
+    float64. At most ``FITTED_VALUES`` pixel values are looked at, of always the same images. ``count`` axes, fewer if
+    the images span fewer dimensions, none if they are all equal.
     """
 
+    kind: ClassVar = "pca"
+
     def __init__(self, images: Images, whose: str, count: int = COMPONENTS) -> None:
-        size = int(np.prod(images.image_shape))
-        most = max(count + 1, FITTED_VALUES // size)
-        if len(images) > most:
-            images = images.take(choose(len(images), most, generator_for(0, "features", "components")))
+        from sklearn.decomposition import PCA
+
+        most = max(count + 1, FITTED_VALUES // math.prod(images.image_shape))
+        images = images.subsample(most, generator_for(0, "features", "components"))
         x = np.concatenate([_flat(images.floats(*span)) for span in chunk_spans(len(images), images.image_shape)])
-        self._mean = x.mean(0)
-        x -= self._mean
-        is_wide = len(x) < size
-        variances, vectors = np.linalg.eigh((x @ x.T if is_wide else x.T @ x) / len(x))
-        kept = np.flatnonzero(variances > max(LEAST_VARIANCE * variances[-1], 1e-20))[-count:]
-        axes = vectors[:, kept]
-        axes = x.T @ axes / np.sqrt(len(x) * variances[kept]) if is_wide else axes
-        self._axes: NDArray[np.float64] = axes / np.sqrt(variances[kept].mean()) if len(kept) else axes
-        self.name = f"PCA-{len(kept)} of {len(x)} of {whose}"
+        self._mean: NDArray[np.float64] = x[0]
+        self._axes: NDArray[np.float64] = np.empty((x.shape[1], 0))
+        if (x != x[0]).any():
+            count = min(count, *x.shape)
+            pca = PCA(count, svd_solver="arpack" if count < min(x.shape) else "full", random_state=0).fit(x)
+            kept = pca.explained_variance_ > LEAST_VARIANCE * pca.explained_variance_[0]
+            scale = math.sqrt(pca.explained_variance_[kept].mean() * (1 - 1 / len(x)))  # of variances with 1/n
+            self._mean, self._axes = pca.mean_, pca.components_[kept].T / scale
+        self.name = f"PCA-{self._axes.shape[1]} of {len(x)} of {whose}"
 
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
         """Coordinates of images."""
@@ -89,7 +96,10 @@ class Inception:
     ``network``: uint8 ``[B, 3, H, W]`` → a tuple with the features ``[B, 2048]``, resizing included.
     """
 
-    name = "Inception v3 pool3-2048 at 299×299, bilinear, TensorFlow's weights of 2015-12-05, by torch-fidelity"
+    kind: ClassVar = "inception"
+    name: ClassVar = (
+        "Inception v3 pool3-2048 at 299×299, bilinear, TensorFlow's weights of 2015-12-05, by torch-fidelity"
+    )
 
     def __init__(self, network: Callable[[UInt8[Tensor, "batch 3 height width"]], tuple[Tensor, ...]]) -> None:
         self._network = network
@@ -155,81 +165,89 @@ def find_inception(device: torch.device) -> Inception | None:
         return None
 
 
-def _choose_extractor(device: torch.device, images: Images, train: Images | None) -> Extractor:
-    """Inception where it can be had, else principal components."""
-    whose, learnt_from = ("the images measured", images) if train is None else ("the training images", train)
-    return find_inception(device) or PrincipalComponents(learnt_from, whose)
-
-
 # -- the sets ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Features of held-out images, and of as many others: generated ones under "", the rest under their prefix."""
+class Samples:
+    """Codes from a sampler of the latent space, decoded a few at a time."""
 
-    images: Features
-    others: dict[str, Features]
-    is_inception: bool
-    protocol: dict[str, Any]
+    model: VAE
+    codes: Float[Tensor, "n latent"]
+    conditions: Float[Tensor, "n condition"] | None
+    """Conditions drawn from the training set; None for an unconditional model."""
+    source: str
+    """Where the codes are from, for a protocol."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def floats(self, start: int, stop: int) -> Float[Tensor, "batch channel height width"]:
+        """Expected images of codes ``start`` to ``stop``, on the CPU."""
+        given = None if self.conditions is None else self.conditions[start:stop]
+        return self.model.decode(self.codes[start:stop], given)
 
 
-@torch.no_grad()
-def look(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train: Images | None,
-    samples: int,
-    extractor: Extractor | None,
-    least: int = 2,
-    more: bool = True,
-) -> Seen | None:
-    """Features of ``samples`` of the images (all, where there are fewer), and of as many that the model generates.
+class FeatureSets:
+    """Features of images and of as many samples, reconstructions and training images, each computed on first use.
 
-    With ``more`` also of their reconstructions and, where there are as many, of training images. The extractor is by
-    default Inception where that can be had, else principal components of the training images (without them, of the
-    images). None for fewer than ``least`` images, or where nothing tells those learnt from apart. Memory for the
-    features and a chunk of images.
+    Memory for the features and a chunk of images.
     """
-    count = min(len(images), samples)
-    if count < least:
-        return None
-    extractor = extractor or _choose_extractor(model.device, images, train)
-    chosen = images.take(choose(len(images), count, generator))
-    z = torch.randn(count, model.spec.latent_dim, generator=generator)
-    looks: dict[str, Look] = {"": lambda start, stop: model.decode(z[start:stop])}
-    if more:
-        looks["reconstruction_"] = lambda start, stop: model.reconstruct(chosen.floats(start, stop))
-        if train is not None and len(train) >= count:
-            looks["training_"] = train.take(choose(len(train), count, generator)).floats
-    spans = chunk_spans(count, images.image_shape)
-    with progress("looking at images", count * (1 + len(looks))) as bar:
 
-        def seen(look: Look) -> Features:
-            parts = []
-            for start, stop in spans:
-                parts.append(extractor.features(look(start, stop)))
+    def __init__(self, extractor: Extractor, images: Images, samples: Samples, train: Images, total: int) -> None:
+        assert len(images) == len(samples), "sets of one size are compared"
+        self.extractor, self._total = extractor, total
+        self._images, self._samples, self._train, self._model = images, samples, train, samples.model
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @cached_property
+    def images(self) -> Features:
+        """Features of the held-out images."""
+        return self._extract(self._images.floats)
+
+    @cached_property
+    def samples(self) -> Features:
+        """Features of expected images of sampled codes."""
+        return self._extract(self._samples.floats)
+
+    @cached_property
+    def reconstructions(self) -> Features:
+        """Features of expected images of the posterior means of ``images``."""
+        conditions = condition_of(self._model.spec, self._images)
+
+        def reconstruct(start: int, stop: int) -> Tensor:
+            given = None if conditions is None else conditions[start:stop]
+            rebuilt: Tensor = self._model.reconstruct(self._images.floats(start, stop), given)
+            return rebuilt
+
+        return self._extract(reconstruct)
+
+    @cached_property
+    def train(self) -> Features | None:
+        """Features of training images; None if there are fewer than images."""
+        return self._extract(self._train.floats) if len(self._train) == len(self) else None
+
+    def protocol(self) -> dict[str, Any]:
+        """How the sets were made."""
+        return {
+            "extractor": self.extractor.name,
+            "features": self.images.shape[1],
+            "images": len(self),
+            "images_of": self._total,
+            "generated": f"{len(self)} expected images of codes from {self._samples.source}",
+            "resize": "none before the extractor",
+            "crop": "none",
+        }
+
+    def _extract(self, floats: Callable[[int, int], Tensor]) -> Features:
+        parts = []
+        with progress("computing features", len(self)) as bar:
+            for start, stop in chunk_spans(len(self), self._images.image_shape):
+                parts.append(self.extractor.features(floats(start, stop)))
                 bar.advance(stop - start)
-            return np.concatenate(parts)
-
-        real, others = seen(chosen.floats), {prefix: seen(look) for prefix, look in looks.items()}
-    if not real.shape[1]:
-        return None
-    protocol = {
-        "extractor": extractor.name,
-        "features": real.shape[1],
-        "images": count,
-        "images_of": len(images),
-        "generated": f"{count} expected images of codes from the prior",
-        **({"reconstruction": "expected images of the posterior means of the images"} if more else {}),
-        **({"training": f"{count} training images in place of generated ones"} if "training_" in looks else {}),
-        "resize": "none before the extractor",
-        "crop": "none",
-        "seed": generator.initial_seed(),
-    }
-    return Seen(real, others, isinstance(extractor, Inception), protocol)
+        return np.concatenate(parts)
 
 
 def check_sets(

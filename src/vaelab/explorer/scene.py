@@ -14,21 +14,19 @@ from numpy.typing import NDArray
 
 from vaelab.build import beta_equivalents
 from vaelab.data.arrays import PixelArray
-from vaelab.data.images import Images
+from vaelab.data.images import Images, subsample
 from vaelab.explorer import axes
 from vaelab.explorer.coder import Coder, measure_errors
 from vaelab.explorer.groups import Attribute, Group, make_attributes, make_groups
 from vaelab.explorer.maps import Column, make_columns, make_maps
-from vaelab.models.codes import Codes
+from vaelab.models.codes import ACTIVE_KL, Codes
 from vaelab.models.conditions import condition_of
 from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
-from vaelab.system.device import derive_seed, generator
+from vaelab.system.device import generator
 
 FORMAT = 1
-ACTIVE = 0.01
-"""Nats of KL above which a latent says something."""
 DRAWS = 512
 """Codes that the page may show on \"Sample\" where it cannot draw them itself."""
 MEASURED = 2_000
@@ -156,7 +154,7 @@ def make_scene(
         **_losses(model, codes, images),
         "kl": _rounded(kl),
         "order": order,
-        "active": int((kl > ACTIVE).sum()),
+        "active": int((kl > ACTIVE_KL).sum()),
         "mean": _exact(codes.mean.mean(0, dtype=np.float64)),
         "std": _exact(np.sqrt(np.diag(covariance))),
         "columns": _describe_columns(columns, codes.mean),
@@ -210,8 +208,7 @@ def _describe_columns(columns: Sequence[Column], means: axes.Codes) -> list[dict
 
 def _losses(model: VAE, codes: Codes, images: Images) -> dict[str, Any]:
     """Quantiles of the terms of the ELBO over the points, read at the posterior mean, and its constant; nats."""
-    random = np.random.Generator(np.random.Philox(key=derive_seed(0, "losses")))
-    some = np.sort(random.permutation(len(images))[:MEASURED])
+    some = subsample(len(images), MEASURED, generator(0, "losses"))
     reconstruction, rest = measure_errors(model, images.take(some), codes.mean[some])
     kl = codes.take(some).kl_of_images().sum(1)
     terms = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}

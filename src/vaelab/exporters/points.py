@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaelab.data.arrays import Rows
+from vaelab.data.images import subsample
 from vaelab.explorer.scene import Scene
-from vaelab.system.device import derive_seed
+from vaelab.system.device import generator
 
 POINTS = 5_000
 """At most, unless told otherwise."""
@@ -32,8 +33,7 @@ def thin(scene: Scene, count: int) -> Scene:
     """The scene with ``count`` of its points, a fixed random choice; directions and maps stay those of all points."""
     if count >= len(scene.means):
         return scene
-    random = np.random.Generator(np.random.Philox(key=derive_seed(0, "export")))
-    rows = np.sort(random.permutation(len(scene.means))[:count]).astype(np.int64)
+    rows = subsample(len(scene.means), count, generator(0, "export"))
     means = np.ascontiguousarray(scene.means[rows])
     sizes = {**scene.manifest["sizes"], "column": 2 * count, "group": count, "codes": means.nbytes}
     return replace(

@@ -41,13 +41,10 @@ def draw(arrays: Arrays) -> Figure:
 def caption(arrays: Arrays) -> str:
     """What the marks are, and on what was measured."""
     images = " or ".join(f"{count:,}" for count in arrays["images"])
-    decomposed = " or ".join(
-        f"N = {count:,} {what} (ln N = {np.log(count):.2f})" for count, what in arrays["decomposed"]
-    )
+    remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in arrays["remarks"])
     return (
-        f"Measured on {images} held-out images, nats per image. A ring is a run, with its standard error where one is "
-        "known; a stroke is the mean of the seeds of a recipe, and so is the number at the right. The three parts of "
-        f"the KL are those of {decomposed}; the mutual information cannot exceed ln N."
+        f"Measured on {images} held-out images, nats per image. A ring is a run, with its standard error if one is "
+        f"known; a stroke is the mean of the seeds of a recipe, and so is the number at the right.{remarks}"
     )
 
 

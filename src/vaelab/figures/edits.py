@@ -27,7 +27,7 @@ FEWEST = 4
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | None:
     """The attributes or classes whose directions tell images apart best, and for each a random image that is without
     it, moved along; None where nothing can be told apart."""
-    some = images.take(torch.randperm(len(images), generator=generator)[:ENOUGH].sort().values.numpy())
+    some = images.subsample(ENOUGH, generator)
     has, names = some.binary_attributes()
     means, conditions = encode_images(model, some).mean, condition_of(model.spec, some)
     counts = np.minimum(has.sum(0), (~has).sum(0))

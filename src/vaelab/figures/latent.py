@@ -24,8 +24,7 @@ MOST = 60_000
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Posterior means of at most ``MOST`` images: the two latents themselves, or their two principal axes."""
     total = len(images)
-    if total > MOST:
-        images = images.take(torch.randperm(total, generator=generator)[:MOST].sort().values.numpy())
+    images = images.subsample(MOST, generator)
     means = encode_images(model, images).mean
     arrays: Arrays = {"latent_dim": means.shape[1], "labels": images.labels, "label_names": images.label_names}
     arrays["total"] = total

@@ -17,8 +17,7 @@ COLUMNS, ROWS = 12, 3
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Random held-out images and what the decoder makes of their posterior means."""
-    chosen = torch.randperm(len(images), generator=generator)[: COLUMNS * ROWS].sort().values.numpy()
-    some = images.take(chosen)
+    some = images.subsample(COLUMNS * ROWS, generator)
     reconstructions = to_uint8(torch.from_numpy(model.reconstruct(some)))
     return {"originals": np.asarray(some.pixels[:]), "reconstructions": reconstructions}
 

@@ -22,8 +22,7 @@ ENOUGH = 2000
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Expected images along each latent through the origin, and the mean KL of each."""
-    some = torch.randperm(len(images), generator=generator)[:ENOUGH].sort().values.numpy()
-    kl = encode_images(model, images.take(some)).latent_kl
+    kl = encode_images(model, images.subsample(ENOUGH, generator)).latent_kl
     latents = np.argsort(-kl, kind="stable")[:ROWS]
     values = np.linspace(-REACH, REACH, COLUMNS, dtype=np.float32)
     codes = traverse(np.zeros(model.spec.latent_dim, np.float32), latents, values)

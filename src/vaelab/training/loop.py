@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import Binarize, Images
 from vaelab.data.loader import Batches
+from vaelab.models.codes import ACTIVE_KL
 from vaelab.models.conditions import check_condition
 from vaelab.recipe import Training
 from vaelab.system.device import Precision, StepNoise
@@ -23,8 +24,6 @@ TICK_SECONDS = 0.5
 """How long a tick should take: the host looks at the device this often."""
 MOST_STEPS_A_TICK = 4096
 COLLAPSE = "posterior collapse"
-COLLAPSED_KL = 0.01
-"""Nats below which a latent carries nothing (Burda et al. 2016, 1509.00519, use the like for active units)."""
 
 
 class Diverged(ValueError):
@@ -163,7 +162,7 @@ def _judge_collapse(state: State, validation: Validation | None) -> tuple[tuple[
     if validation is None:
         return (), ()
     largest = max(validation.kl_groups)
-    is_collapsed, was_warned = largest < COLLAPSED_KL, COLLAPSE in state.warned
+    is_collapsed, was_warned = largest < ACTIVE_KL, COLLAPSE in state.warned
     if was_warned and not is_collapsed:
         state.warned.discard(COLLAPSE)
         return (), (f"{COLLAPSE}: over by step {state.step}, a latent carries {largest:.2g} nats",)

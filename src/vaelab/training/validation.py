@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.images import Images
+from vaelab.models.bounds import elbo
 from vaelab.recipe import Training
 from vaelab.system.device import StepNoise, derive_seed, disable_tf32
 from vaelab.system.distributed import ranks
@@ -51,8 +52,8 @@ def validate(state: State, images: Images, settings: Training) -> Validation:
                 out, terms = compute_terms(objective, vae, batch, Context(step, noise, vae))
                 found = {name: value.double() * count for name, value in terms.items()}
                 kl = out.kl.double()[:count]
-                log_likelihood = out.p_x.log_prob(batch.x).double().mean(0)[:count]
-                found["elbo"] = (log_likelihood - kl.sum(1)).sum()
+                log_likelihood = out.p_x.log_prob(batch.x).double()[:, :count]
+                found["elbo"] = elbo(log_likelihood, kl.sum(1)).sum()
                 found["kl_groups"] = kl.sum(0)
                 sums = {name: sums[name] + value if name in sums else value for name, value in found.items()}
         sums = {name: ranks().sum_(value) for name, value in sums.items()}

@@ -1,4 +1,4 @@
-"""What metrics of disentanglement share: draws of images whose factors are known, binned codes, information in nats."""
+"""What metrics of disentanglement share: draws of images with known factors, binned codes, information in nats."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,21 +9,14 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from vaelab.data.images import Images
-from vaelab.models.codes import Codes, as_finite
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.models.codes import as_finite
 
 
 def varying(factors: Int[np.ndarray, "n factor"]) -> tuple[Int[np.ndarray, "n kept"], Int[np.ndarray, " kept"]]:
-    """The factors that take more than one value, and their columns: of the others nothing can be told."""
+    """The factors that take more than one value, and their columns; the others cannot be measured."""
     (kept,) = np.nonzero(factors.max(0) > factors.min(0)) if len(factors) else (np.arange(0),)
     return factors[:, kept], kept
-
-
-def some_varying(factors: Int[np.ndarray, "n factor"]) -> Int[np.ndarray, "n kept"]:
-    """The factors that take more than one value; ValueError where none does."""
-    factors, kept = varying(factors)
-    if not len(kept):
-        raise ValueError(f"none of the factors of these {len(factors)} images takes more than one value: give others")
-    return factors
 
 
 def draw(num: int, count: int, generator: torch.Generator) -> Int[np.ndarray, " count"]:
@@ -120,20 +113,20 @@ class Drawn:
 
 
 def draw_parts(
-    codes: Codes, images: Images, generator: torch.Generator, train_draws: int, test_draws: int = 0
+    evaluation: Evaluation, generator: torch.Generator, train_draws: int, test_draws: int = 0
 ) -> Drawn | None:
-    """Posterior means and factors of images drawn with replacement; None where no factor takes two values in training.
+    """Posterior means and factors of images drawn with replacement; None if no factor takes two values in training.
 
     The protocol of Locatello et al. 2019 (1811.12359). It says which factors were left out, and which share of the test
     had been drawn for training, too.
     """
-    if images.factors is None:
-        return None
+    images = evaluation.images
+    assert images.factors is not None
     rows, test_rows = (draw(len(images), count, generator) for count in (train_draws, test_draws))
     factors, kept = varying(images.factors[rows])
     if not len(kept):
         return None
-    means = as_finite(codes.mean)
+    means = as_finite(evaluation.codes.mean)
     protocol: dict[str, Any] = {
         "codes": "posterior means",
         "images": len(images),

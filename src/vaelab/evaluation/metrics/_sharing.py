@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import Images
 from vaelab.evaluation.metrics._factors import describe_factors, draw, varying
-from vaelab.models.codes import Codes, as_finite
 
 BLOCK = 1 << 20
 """Codes gathered at a time: 8 MB."""
@@ -17,20 +16,17 @@ BLOCK = 1 << 20
 Drawn = tuple[Int[np.ndarray, " count"], Int[np.ndarray, "count anchors"], Int[np.ndarray, "count anchors partners"]]
 
 
-def factors_to_hold(codes: Codes, images: Images) -> tuple[Int[np.ndarray, "n kept"], dict[str, Any]] | None:
+def factors_to_hold(images: Images) -> tuple[Int[np.ndarray, "n kept"], dict[str, Any]] | None:
     """The factors that votes may hold, and a protocol that names them and the others; None for fewer than two.
 
-    Left out are those with one observed value and those with another value in every image. ValueError for codes that
-    are not finite.
+    Factors with one observed value and those with another value in every image are left out.
     """
-    if images.factors is None:
-        return None
+    assert images.factors is not None
     factors, kept = varying(images.factors)
     names = describe_factors(images, kept)
     held = np.array([is_shared(column) for column in factors.T], bool)
     if held.sum() < 2:
         return None
-    as_finite(codes.mean)
     return factors[:, held], {
         "codes": "posterior means",
         "images": len(images),

@@ -3,21 +3,20 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.models.codes import Codes, as_finite, encode_images
-from vaelab.models.vae import VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.models.codes import ACTIVE_KL, as_finite
 
-SYNONYMS = ("au",)
-"""Other words for it that ``--metrics`` takes."""
+ACTIVE_VARIANCE = 0.01
+"""Of a latent's posterior means (Burda et al. 2016, 1509.00519, section 5.2)."""
 
 
 def active_units(
-    means: Float[np.ndarray, "n latent"], threshold: float = 0.01
+    means: Float[np.ndarray, "n latent"], threshold: float = ACTIVE_VARIANCE
 ) -> tuple[int, Float[np.ndarray, " latent"]]:
     """The number of latents j with Var_x[μ_j(x)] > ``threshold``, and these variances (1/N, float64).
 
@@ -28,22 +27,21 @@ def active_units(
     return int((variances > threshold).sum()), variances
 
 
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
-    variance: Annotated[float, Ge(0)] = 0.01,
-    kl: Annotated[float, Ge(0)] = 0.01,
+    variance: Annotated[float, Ge(0)] = ACTIVE_VARIANCE,
+    kl: Annotated[float, Ge(0)] = ACTIVE_KL,
 ) -> dict[str, Any]:
     """Latents whose posterior mean varies by more than ``variance``, and latents whose mean KL exceeds ``kl`` nats."""
+    codes = evaluation.codes
     count, variances = active_units(codes.mean, variance)
     return {
         "active_units": count,
-        "active_units_by_kl": int((codes.kl > kl).sum()),
+        "active_units_by_kl": int((codes.latent_kl > kl).sum()),
         "variance_of_means": [float(value) for value in variances],
         "protocol": {
-            "images": len(images),
+            "images": len(evaluation.images),
             "latents": len(variances),
             "active_units": f"variance of posterior means (1/N) > {variance:g}",
             "active_units_by_kl": f"mean KL of the latent > {kl:g} nats",
@@ -51,13 +49,6 @@ def measure_codes(
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    variance: Annotated[float, Ge(0)] = 0.01,
-    kl: Annotated[float, Ge(0)] = 0.01,
-) -> dict[str, Any]:
-    """``measure_codes`` of freshly encoded images."""
-    return measure_codes(encode_images(model, images), images, generator, variance=variance, kl=kl)
+METRIC = Metric(
+    measure, quantities=(Quantity("active_units", "active units", "latents", digits=0),), order=30, synonyms=("au",)
+)

@@ -8,16 +8,10 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.evaluation.metrics._factors import draw_parts, some_varying, varying
-from vaelab.models.codes import Codes, encode_images
-from vaelab.models.vae import VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics._factors import draw_parts
 from vaelab.system.device import progress
-
-SYNONYMS = ("dci_disentanglement",)
-"""Other words for it that ``--metrics`` takes."""
-
-BY_DEFAULT = False
 
 TINY = 1e-11
 """Added to importances before their entropies are taken, as in the study of Locatello et al. 2019 (1811.12359)."""
@@ -30,13 +24,10 @@ def disentanglement_completeness(importances: Float[np.ndarray, "latent factor"]
     factors: Eastwood & Williams 2018 (By-7dz-AZ), section 2, where C is the plain mean, which it equals if the
     importances for each factor add up to 1. 0 where all are 0. ValueError for one latent or one factor.
     """
-    _check(*importances.shape)
-    return _concentration(importances), _concentration(importances.T)
-
-
-def _check(latents: int, factors: int) -> None:
+    latents, factors = importances.shape
     if min(latents, factors) < 2:
         raise ValueError(f"DCI compares latents and factors; got {latents} and {factors}")
+    return _concentration(importances), _concentration(importances.T)
 
 
 def _concentration(importances: NDArray[np.float64]) -> float:
@@ -80,51 +71,25 @@ def importances(
     return np.stack(columns, 1), np.array(in_training), np.array(in_test)
 
 
-def dci(
-    train_codes: Float[np.ndarray, "n latent"],
-    train_factors: Int[np.ndarray, "n factor"],
-    codes: Float[np.ndarray, "m latent"],
-    factors: Int[np.ndarray, "m factor"],
-    generator: torch.Generator,
-    jobs: int = 1,
-) -> dict[str, float]:
-    """``disentanglement_completeness`` of the ``importances`` for the factors that vary among ``train_factors``.
-
-    "informativeness" is the trees' accuracy on ``codes``, mean over factors. ValueError where fewer than two factors
-    vary, and for a single latent.
-    """
-    _, kept = varying(train_factors)
-    learnt = some_varying(train_factors)
-    _check(train_codes.shape[1], learnt.shape[1])  # before the trees, which take minutes
-    matrix, _, in_test = importances(train_codes, learnt, codes, factors[:, kept], generator, jobs)
-    disentanglement, completeness = disentanglement_completeness(matrix)
-    return {
-        "disentanglement": disentanglement,
-        "completeness": completeness,
-        "informativeness": float(in_test.mean()),
-    }
-
-
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     train_draws: Annotated[int, Ge(2)] = 10_000,
     test_draws: Annotated[int, Ge(1)] = 5_000,
 ) -> dict[str, Any] | None:
     """``disentanglement_completeness`` of posterior means, and the trees' accuracies; minutes for ten latents.
 
-    None where fewer than two known factors vary, or for a single latent. "informativeness" is the accuracy in test,
-    mean over factors, higher being better (in the paper: an error); "majority_accuracy" is that of always giving the
-    value most frequent in training. Where test draws were drawn in training, too, trees may know them by heart.
+    None if fewer than two factors vary, or for a single latent. "informativeness" is the accuracy in test, mean over
+    factors, higher being better (in the paper: an error); "majority_accuracy" is that of always giving the value most
+    frequent in training. Where test draws were drawn in training, too, trees may know them by heart.
     """
-    drawn = draw_parts(codes, images, generator, train_draws, test_draws)
-    if drawn is None or len(drawn.names) < 2 or codes.mean.shape[1] < 2:
+    random = evaluation.generator("dci")
+    drawn = draw_parts(evaluation, random, train_draws, test_draws)
+    if drawn is None or len(drawn.names) < 2 or evaluation.codes.mean.shape[1] < 2:
         return None
     train, test = drawn.train, drawn.test
     jobs = torch.get_num_threads()
-    matrix, in_training, in_test = importances(train.codes, train.factors, test.codes, test.factors, generator, jobs)
+    matrix, in_training, in_test = importances(train.codes, train.factors, test.codes, test.factors, random, jobs)
     disentanglement, completeness = disentanglement_completeness(matrix)
     return {
         "disentanglement": disentanglement,
@@ -150,14 +115,15 @@ def _majority_accuracy(train_factors: Int[np.ndarray, "n factor"], factors: Int[
     return float(np.mean(scores))
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train_draws: Annotated[int, Ge(2)] = 10_000,
-    test_draws: Annotated[int, Ge(1)] = 5_000,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    codes = encode_images(model, images)
-    return measure_codes(codes, images, generator, train_draws=train_draws, test_draws=test_draws)
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    by_default=frozenset(),
+    quantities=(
+        Quantity("disentanglement", "DCI disentanglement", better="higher", digits=3),
+        Quantity("completeness", "DCI completeness", better="higher", digits=3),
+        Quantity("informativeness", "DCI informativeness", better="higher", digits=3),
+    ),
+    order=100,
+    synonyms=("dci_disentanglement",),
+)

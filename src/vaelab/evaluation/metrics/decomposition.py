@@ -1,8 +1,8 @@
 """What the KL term is made of: index-code mutual information, total correlation, dimension-wise KL."""
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,15 +11,14 @@ from annotated_types import Ge
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images, choose
-from vaelab.models.codes import Codes, Encode, as_finite, encode_images
+from vaelab.data.images import subsample
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.models.codes import as_finite
 from vaelab.models.posteriors.diagonal import DiagonalNormal
+from vaelab.models.priors import Density
 from vaelab.models.priors.normal import StandardNormal
-from vaelab.models.vae import VAE
 from vaelab.system.device import progress
-
-SYNONYMS = ("elbo_decomposition", "kl_decomposition", "tc")
-"""Other words for it that ``--metrics`` takes."""
 
 LEAST_SAMPLES = 10_000
 """Samples in total, where not told how many to draw of each posterior."""
@@ -102,33 +101,39 @@ def kl_decomposition(
     log_vars: Float[np.ndarray, "n latent"],
     generator: torch.Generator,
     *,
+    prior: Density | None = None,
     samples: int | None = None,
 ) -> dict[str, Any]:
     """KL(q(z|x) ‖ p(z)), mean over n, as I_q(n; z) + KL(q(z) ‖ Π_j q(z_j)) + Σ_j KL(q(z_j) ‖ p(z_j)), nats per image.
 
     Chen et al. 2018 (1802.04942), equation 2, with the exact mixture of the N posteriors given. ``samples`` of each
-    posterior (default: 2, or so many that there are 10,000 in all). "kl" is in closed form; the sum of the three parts
-    differs from it by noise. 0 ≤ mutual information ≤ ln N, which is "mutual_information_limit". Standard errors are
-    those of the sampling, with these N posteriors for the whole; of 1 sample each there are none.
+    posterior (default: 2, or so many that there are 10,000 in all). For the prior N(0, I) (the default) "kl" is in
+    closed form, and the sum of the three parts differs from it by noise. Other priors do not factorise: there is no
+    "dimension_wise_kl", and "kl" is sampled. 0 ≤ mutual information ≤ ln N, which is "mutual_information_limit".
+    Standard errors are those of the sampling, with these N posteriors for the whole; of 1 sample each there are none.
     """
     samples = samples or max(2, math.ceil(LEAST_SAMPLES / len(means)))
+    prior = prior or StandardNormal(means.shape[1])
     posterior = _normal(means, log_vars)
-    z = posterior.rsample(torch.randn(samples, *means.shape, generator=generator, dtype=torch.float64)).numpy()
-    log_qz, log_qz_per_latent, log_qz_given_x = aggregate_densities(z, means, log_vars)
-    log_pz_per_latent = StandardNormal(z.shape[-1]).log_prob_per_latent(torch.from_numpy(z)).numpy()
-    per_latent = log_qz_per_latent - log_pz_per_latent
+    z = posterior.rsample(torch.randn(samples, *means.shape, generator=generator, dtype=torch.float64))
+    log_qz, log_qz_per_latent, log_qz_given_x = aggregate_densities(z.numpy(), means, log_vars)
+    log_pz = prior.log_prob(z).numpy()
     parts = {
         "mutual_information": log_qz_given_x - log_qz,
         "total_correlation": log_qz - log_qz_per_latent.sum(-1),
-        "dimension_wise_kl": per_latent.sum(-1),
     }
+    per_latent, kl = None, float((log_qz_given_x - log_pz).mean())
+    if isinstance(prior, StandardNormal):
+        per_latent = log_qz_per_latent - prior.log_prob_per_latent(z).numpy()
+        parts["dimension_wise_kl"] = per_latent.sum(-1)
+        kl = float(posterior.kl_to_standard_normal().sum(1).mean())
     return {
-        "kl": float(posterior.kl_to_standard_normal().sum(1).mean()),
+        "kl": kl,
         **{name: float(values.mean()) for name, values in parts.items()},
         **{f"{name}_standard_error": error for name, values in parts.items() if (error := _error(values)) is not None},
         "mutual_information_limit": math.log(len(means)),
-        "aggregate_kl": float((log_qz - log_pz_per_latent.sum(-1)).mean()),
-        "dimension_wise_kl_per_latent": [float(value) for value in per_latent.mean((0, 1))],
+        "aggregate_kl": float((log_qz - log_pz).mean()),
+        **({} if per_latent is None else {"dimension_wise_kl_per_latent": per_latent.mean((0, 1)).tolist()}),
         "protocol": {
             "codes": len(means),
             "log_codes": math.log(len(means)),
@@ -150,39 +155,41 @@ def _error(values: NDArray[np.float64]) -> float | None:
     return math.sqrt(values.var(0, ddof=1).mean() / values.size) if len(values) > 1 else None
 
 
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+@torch.no_grad()
+def measure(
+    evaluation: Evaluation,
     *,
-    train: Images | None = None,
-    encode: Encode | None = None,
     most: Annotated[int, Ge(1)] = 10_000,
     samples: Annotated[int, Ge(1)] | None = None,
 ) -> dict[str, Any]:
-    """``kl_decomposition`` of the training images' codes, whose mixture the aggregate posterior is; without them, of
-    ``images``. Of more than ``most`` so many are chosen at random: compare at equal numbers only, since ln N bounds the
-    mutual information."""
-    assert (train is None) == (encode is None), "train and encode belong together"
-    total = len(images) if train is None else len(train)
-    rows = choose(total, most, generator)
-    mixed = codes.take(rows) if train is None or encode is None else encode(train.take(rows))
-    result = kl_decomposition(mixed.mean, mixed.log_var, generator, samples=samples)
-    result["protocol"]["aggregate_posterior_of"] = "the images measured" if train is None else "training images"
-    result["protocol"]["images"] = total
+    """``kl_decomposition`` of the training images' codes, whose mixture the aggregate posterior is.
+
+    Of more than ``most`` images so many are chosen at random. Compare at equal numbers only: ln N bounds the mutual
+    information.
+    """
+    total, random = len(evaluation.train), evaluation.generator("decomposition")
+    codes = evaluation.train_codes(subsample(total, most, random))
+    prior = evaluation.model.density()
+    result = kl_decomposition(codes.mean, codes.log_var, random, prior=prior, samples=samples)
+    result["protocol"] |= {"aggregate_posterior_of": "training images", "images": total}
     return result
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train: Images | None = None,
-    most: Annotated[int, Ge(1)] = 10_000,
-    samples: Annotated[int, Ge(1)] | None = None,
-) -> dict[str, Any]:
-    """``measure_codes`` of freshly encoded images."""
-    encode = None if train is None else partial(encode_images, model)
-    codes = encode_images(model, images)
-    return measure_codes(codes, images, generator, train=train, encode=encode, most=most, samples=samples)
+def remark(result: Mapping[str, Any]) -> str:
+    """How many codes were mixed, and the limit of the mutual information that follows."""
+    count = result["protocol"]["codes"]
+    return f"parts of the KL: of N = {count:,} training images, mutual information ≤ ln N = {math.log(count):.2f}"
+
+
+METRIC = Metric(
+    measure,
+    needs=frozenset({"diagonal_posterior", "train"}),
+    quantities=(
+        Quantity("mutual_information", "index-code mutual information", "nats"),
+        Quantity("total_correlation", "total correlation", "nats"),
+        Quantity("dimension_wise_kl", "dimension-wise KL", "nats"),
+    ),
+    remark=remark,
+    order=20,
+    synonyms=("elbo_decomposition", "kl_decomposition", "tc"),
+)

@@ -3,14 +3,13 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 
-from vaelab.data.images import Images
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._factors import draw_parts
-from vaelab.models.codes import Codes, as_finite, encode_images
-from vaelab.models.vae import VAE
+from vaelab.models.codes import as_finite
 
 
 def robustness(
@@ -33,27 +32,22 @@ def robustness(
     return result, farthest
 
 
-def irs(codes: Float[np.ndarray, "n latent"], factors: Int[np.ndarray, "n factor"], quantile: float = 0.99) -> float:
-    """``irs_of`` the ``robustness`` of codes; at most 1, and 0 or more but for a latent whose rare
-    values lie far from the rest."""
-    return irs_of(*robustness(codes, factors, quantile))
-
-
 def irs_of(of_factors: Float[np.ndarray, "latent factor"], weights: Float[np.ndarray, " latent"]) -> float:
     """Mean over latents, each weighing max|c − mean|, of its largest ``robustness``; 0 where no latent varies."""
     return float(np.average(of_factors.max(1), weights=weights)) if weights.any() else 0.0
 
 
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     quantile: Annotated[float, Ge(0), Le(1)] = 0.99,
     draws: Annotated[int, Ge(2)] = 10_000,
 ) -> dict[str, Any] | None:
-    """``irs`` of posterior means; None where no known factor varies."""
-    drawn = draw_parts(codes, images, generator, draws)
+    """``irs_of`` the ``robustness`` of posterior means; None if no factor varies.
+
+    At most 1, and 0 or more but for a latent whose rare values lie far from the rest.
+    """
+    drawn = draw_parts(evaluation, evaluation.generator("irs"), draws)
     if drawn is None:
         return None
     of_factors, weights = robustness(drawn.train.codes, drawn.train.factors, quantile)
@@ -65,13 +59,9 @@ def measure_codes(
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    quantile: Annotated[float, Ge(0), Le(1)] = 0.99,
-    draws: Annotated[int, Ge(2)] = 10_000,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    return measure_codes(encode_images(model, images), images, generator, quantile=quantile, draws=draws)
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    quantities=(Quantity("irs", "IRS", better="higher", digits=3),),
+    order=120,
+)

@@ -3,19 +3,14 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.evaluation.features import Extractor, check_sets, look
-from vaelab.models.vae import VAE
-
-SYNONYMS = ("kernel_inception_distance",)
-"""Other words for it that ``--metrics`` takes."""
-
-BY_DEFAULT = False
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.features import check_sets
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics.fid import SETS, distances_from
 
 BLOCK = 1 << 22
 """Pairs of images at a time: 32 MB."""
@@ -45,22 +40,33 @@ def _kernel_of_itself(a: NDArray[np.float64]) -> float:
 
 
 def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train: Images | None = None,
-    samples: Annotated[int, Ge(2)] = 10_000,
-    extractor: Extractor | None = None,
+    evaluation: Evaluation, *, samples: Annotated[int, Ge(2)] = 10_000, sampler: str = "prior"
 ) -> dict[str, Any] | None:
-    """Distance of generated images, of reconstructions and of training images from the images; None for one image.
+    """Distance of samples, of reconstructions and of training images from the images; None for fewer than two images.
 
-    Called ``kid`` with Inception's features, else ``kernel_distance``. That of training images is what a perfect model
-    would reach: about 0.
+    Called ``kid`` with Inception's features, else ``kd_KIND`` by the kind of extractor. That of training images is what
+    a perfect model would reach: about 0. ``sampler``: what codes are drawn from.
     """
-    seen = look(model, images, generator, train=train, samples=samples, extractor=extractor)
-    if seen is None:
+    features = evaluation.features(samples, sampler)
+    if len(features) < 2 or not features.images.shape[1]:
         return None
-    name = "kid" if seen.is_inception else "kernel_distance"
-    distances = {f"{prefix}{name}": kernel_distance(seen.images, other) for prefix, other in seen.others.items()}
-    return {**distances, "protocol": {**seen.protocol, "estimate": "unbiased, on the full sets (no subsets)"}}
+    kind = features.extractor.kind
+    name = "kid" if kind == "inception" else f"kd_{kind}"
+    return {
+        **distances_from(features, name, kernel_distance),
+        "protocol": {**features.protocol(), **SETS, "estimate": "unbiased, on the full sets (no subsets)"},
+    }
+
+
+METRIC = Metric(
+    measure,
+    needs=frozenset({"features"}),
+    by_default=frozenset(),
+    quantities=(
+        Quantity("kid", "KID", better="lower", digits=4),
+        Quantity("kd_classifier", "kernel distance, features of a classifier", better="lower", digits=4),
+        Quantity("kd_pca", "kernel distance, principal components", better="lower", digits=4),
+    ),
+    order=64,
+    synonyms=("kernel_inception_distance",),
+)

@@ -8,23 +8,19 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
+from vaelab.data.images import subsample
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._factors import (
     describe_factors,
     draw_parts,
     entropy,
     histogram_bins,
     mutual_information,
-    some_varying,
     varying,
 )
 from vaelab.evaluation.metrics.decomposition import aggregate_densities
-from vaelab.models.codes import Codes, encode_images
-from vaelab.models.vae import VAE
 from vaelab.system.registry import unknown
-
-SYNONYMS = ("mutual_information_gap",)
-"""Other words for it that ``--metrics`` takes."""
 
 Protocol = Literal["binned", "chen"]
 
@@ -44,16 +40,6 @@ def gaps(
 def _with_silent(information: NDArray[np.float64]) -> NDArray[np.float64]:
     """``information[…, latent, factor]`` with two latents more that say nothing, so that none with less is chosen."""
     return np.pad(information, [(0, 0)] * (information.ndim - 2) + [(0, 2), (0, 0)])
-
-
-def mig(codes: Float[np.ndarray, "n latent"], factors: Int[np.ndarray, "n factor"], bins: int = 20) -> float:
-    """Mean of ``gaps`` over the factors that vary, of codes cut into ``bins`` of equal width; between 0 and 1.
-
-    The protocol of Locatello et al. 2019 (1811.12359) for posterior means: plug-in information and entropies.
-    ValueError where no factor varies.
-    """
-    factors = some_varying(factors)
-    return float(gaps(mutual_information(histogram_bins(codes, bins), factors), entropy(factors)).mean())
 
 
 def pointwise_information(
@@ -78,44 +64,27 @@ def pointwise_information(
     return result
 
 
-def mig_chen(
-    z: Float[np.ndarray, "*samples n latent"],
-    means: Float[np.ndarray, "n latent"],
-    log_vars: Float[np.ndarray, "n latent"],
-    factors: Int[np.ndarray, "n factor"],
-) -> float:
-    """Mean of ``gaps`` over the factors that vary, of samples ``z[…, n, :]`` of q(z|xₙ) and their true densities.
-
-    Chen et al. 2018 (1802.04942), section 4; not comparable with ``mig``. A factor's values weigh as often as they
-    occur, in its entropy, too: where all combinations of values occur once, equally and ln(number of values).
-    ValueError where no factor varies.
-    """
-    factors = some_varying(factors)
-    pointwise = pointwise_information(z, means, log_vars, factors)
-    return float(gaps(pointwise.mean(tuple(range(z.ndim - 1))), entropy(factors)).mean())
-
-
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     protocol: Protocol = "binned",
     bins: Annotated[int, Ge(2)] = 20,
     draws: Annotated[int, Ge(2)] = 10_000,
     most: Annotated[int, Ge(2)] = 10_000,
 ) -> dict[str, Any] | None:
-    """The gap by one of two protocols that are not comparable; None where no known factor varies.
+    """The mean of ``gaps`` by one of two protocols that are not comparable; None if no factor varies.
 
-    "binned": ``mig`` of ``draws`` posterior means. "chen": ``mig_chen`` of one sample of each posterior; of more than
-    ``most`` so many are chosen at random, and these alone are mixed. That takes ``most``² densities for each latent, by
-    default 10⁸, and for each factor as many again over the number of its values.
+    "binned": plug-in information and entropies of ``draws`` posterior means, cut into ``bins`` of equal width, as in
+    Locatello et al. 2019 (1811.12359). "chen": the true densities of one sample of each posterior, as in Chen et al.
+    2018 (1802.04942), section 4; of more than ``most`` images so many are chosen at random, and these alone are mixed.
+    That takes ``most``² densities for each latent, by default 10⁸, and for each factor as many again over the number of
+    its values. It needs a diagonal posterior.
     """
     if protocol not in get_args(Protocol):
         raise unknown("protocol", protocol, get_args(Protocol))
     if protocol == "chen":
-        return _measure_chen(codes, images, generator, most)
-    drawn = draw_parts(codes, images, generator, draws)
+        return _measure_chen(evaluation, most)
+    drawn = draw_parts(evaluation, evaluation.generator("mig"), draws)
     if drawn is None:
         return None
     information = mutual_information(histogram_bins(drawn.train.codes, bins), drawn.train.factors)
@@ -123,15 +92,17 @@ def measure_codes(
     return _result("mig", information, entropy(drawn.train.factors), made)
 
 
-def _measure_chen(codes: Codes, images: Images, generator: torch.Generator, most: int) -> dict[str, Any] | None:
-    if images.factors is None:
-        return None
-    rows = torch.randperm(len(images), generator=generator)[:most].sort().values.numpy()
+def _measure_chen(evaluation: Evaluation, most: int) -> dict[str, Any] | None:
+    evaluation.require("mig.protocol=chen", "diagonal_posterior")
+    images, random = evaluation.images, evaluation.generator("mig")
+    assert images.factors is not None
+    rows = subsample(len(images), most, random)
     factors, kept = varying(images.factors[rows])
     if not len(kept):
         return None
-    means, log_vars = (table[rows].astype(np.float64) for table in (codes.mean, codes.log_var))
-    noise = torch.randn(means.shape, generator=generator, dtype=torch.float64).numpy()
+    codes = evaluation.codes.take(rows)
+    means, log_vars = codes.mean.astype(np.float64), codes.log_var.astype(np.float64)
+    noise = torch.randn(means.shape, generator=random, dtype=torch.float64).numpy()
     pointwise = pointwise_information(means + np.exp(log_vars / 2) * noise, means, log_vars, factors)
     made = {
         "codes": "one sample of each posterior",
@@ -167,16 +138,10 @@ def _result(
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    protocol: Protocol = "binned",
-    bins: Annotated[int, Ge(2)] = 20,
-    draws: Annotated[int, Ge(2)] = 10_000,
-    most: Annotated[int, Ge(2)] = 10_000,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    codes = encode_images(model, images)
-    return measure_codes(codes, images, generator, protocol=protocol, bins=bins, draws=draws, most=most)
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    quantities=(Quantity("mig", "MIG", better="higher", digits=3),),
+    order=80,
+    synonyms=("mutual_information_gap",),
+)

@@ -3,15 +3,13 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.evaluation.metrics._factors import draw_parts, histogram_bins, mutual_information, some_varying
-from vaelab.models.codes import Codes, encode_images
-from vaelab.models.vae import VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics._factors import draw_parts, histogram_bins, mutual_information
 from vaelab.system.device import progress
 
 
@@ -33,14 +31,6 @@ def modularity_of(information: Float[np.ndarray, "latent factor"]) -> float:
     return float(modularity_per_latent(information).mean())
 
 
-def modularity(codes: Float[np.ndarray, "n latent"], factors: Int[np.ndarray, "n factor"], bins: int = 20) -> float:
-    """``modularity_of`` the factors that vary and codes cut into ``bins`` of equal width; between 0 and 1.
-
-    The protocol of Locatello et al. 2019 (1811.12359). ValueError where fewer than two factors vary.
-    """
-    return modularity_of(mutual_information(histogram_bins(codes, bins), some_varying(factors)))
-
-
 def explicitness(
     train_codes: Float[np.ndarray, "n latent"],
     train_values: Int[np.ndarray, " n"],
@@ -57,12 +47,12 @@ def explicitness(
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    given = train_codes.astype(np.float64)
-    varies = given.max(0) > given.min(0)
-    mean, std = np.where(varies, given.mean(0), given[0]), np.where(varies, given.std(0), 1)
-    model = LogisticRegression(C=C, tol=1e-6, max_iter=10_000).fit((given - mean) / std, train_values)
-    probabilities = model.predict_proba((codes - mean) / std)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-6, max_iter=10_000))
+    model.fit(train_codes.astype(np.float64), train_values)
+    probabilities = model.predict_proba(codes.astype(np.float64))
     curves = [
         roc_auc_score(values == value, probabilities[:, column])
         for column, value in enumerate(model.classes_)
@@ -71,30 +61,29 @@ def explicitness(
     return float(np.mean(curves)) if curves else None
 
 
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     bins: Annotated[int, Ge(2)] = 20,
     train_draws: Annotated[int, Ge(2)] = 10_000,
     test_draws: Annotated[int, Ge(1)] = 5_000,
     C: Annotated[float, Gt(0)] = 1.0,
 ) -> dict[str, Any] | None:
-    """``modularity_of`` posterior means where two factors vary, and the mean over factors of their ``explicitness``.
+    """``modularity_of`` posterior means if two factors vary, and the mean over factors of their ``explicitness``.
 
-    None where no known factor varies.
+    Means are cut into ``bins`` of equal width (Locatello et al. 2019, 1811.12359). None if no factor varies.
     """
-    drawn = draw_parts(codes, images, generator, train_draws, test_draws)
+    drawn = draw_parts(evaluation, evaluation.generator("modularity"), train_draws, test_draws)
     if drawn is None:
         return None
+    train, test = drawn.train, drawn.test
     result: dict[str, Any] = {}
     if len(drawn.names) > 1:
-        information = mutual_information(histogram_bins(drawn.train.codes, bins), drawn.train.factors)
+        information = mutual_information(histogram_bins(train.codes, bins), train.factors)
         result["modularity"] = modularity_of(information)
         result["modularity_per_latent"] = modularity_per_latent(information).tolist()
         result["latents_without_information"] = int((information.max(1) == 0).sum())
-    explicit = _explicitness_per_factor(drawn.train.codes, drawn.train.factors, drawn.test.codes, drawn.test.factors, C)
+    explicit = _explicitness_per_factor(train.codes, train.factors, test.codes, test.factors, C)
     of_factors = {name: value for name, value in zip(drawn.names, explicit, strict=True) if value is not None}
     if of_factors:
         result["explicitness"] = float(np.mean(list(of_factors.values())))
@@ -122,16 +111,12 @@ def _explicitness_per_factor(
     return scores
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    bins: Annotated[int, Ge(2)] = 20,
-    train_draws: Annotated[int, Ge(2)] = 10_000,
-    test_draws: Annotated[int, Ge(1)] = 5_000,
-    C: Annotated[float, Gt(0)] = 1.0,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    codes = encode_images(model, images)
-    return measure_codes(codes, images, generator, bins=bins, train_draws=train_draws, test_draws=test_draws, C=C)
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    quantities=(
+        Quantity("modularity", "modularity", better="higher", digits=3),
+        Quantity("explicitness", "explicitness", better="higher", digits=3),
+    ),
+    order=110,
+)

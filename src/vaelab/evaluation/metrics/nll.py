@@ -1,4 +1,4 @@
-"""The negative log-likelihood by importance sampling: tighter than the ELBO, and as many decoded images dearer."""
+"""The negative log-likelihood by importance sampling: tighter than the ELBO, at the cost of many decoded images."""
 
 import math
 from typing import Annotated, Any
@@ -7,35 +7,22 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.images import Batch, Images
-from vaelab.evaluation.metrics.likelihood import bits_per_dim, log_likelihood_of, standard_error
+from vaelab.data.images import Batch
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics.elbo import bits_per_dim, describe_likelihood, standard_error
+from vaelab.models.bounds import iwae_bound, log_weights
 from vaelab.models.conditions import condition_columns
-from vaelab.models.vae import CHUNK, VAE
+from vaelab.models.vae import VAE, chunk_length
 from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
-
-SYNONYMS = ("iwae", "ll", "log_likelihood", "negative_log_likelihood", "marginal_likelihood")
-"""Other words for it that ``--metrics`` takes."""
-
-BY_DEFAULT = False
 
 BLOCK_BYTES = 1 << 22
 """Of decoded images in float32 at a time: few enough to stay in a processor's cache."""
 
 
-def iwae_bound(log_weights: Float[np.ndarray, "samples n"]) -> Float[np.ndarray, " n"]:
-    """ln 1/K Σₖ wₖ of each image, from ln wₖ = ln p(x|zₖ) + ln p(zₖ) − ln q(zₖ|x), zₖ ~ q(z|x); in expectation at most
-    ln p(x), which it approaches as the number of samples K grows.
-
-    Burda et al. 2016 (1509.00519), equation 8. float64, nats. A weight of 0 (−inf) counts as such; −inf where all are.
-    """
-    bounds: NDArray[np.float64] = torch.logsumexp(torch.from_numpy(log_weights.astype(np.float64)), 0).numpy()
-    return bounds - math.log(len(log_weights))
-
-
-def log_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Float[Tensor, "samples batch"]:
+def sample_log_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Float[Tensor, "samples batch"]:
     """ln p(x|z) + ln p(z) − ln q(z|x) at samples z of q(z|x), nats, float64 (1509.00519, equation 8).
 
     Networks and likelihood compute in the type of ``batch.x``, everything else in float64.
@@ -45,42 +32,40 @@ def log_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Float[T
     draw = q.draw(noise, samples)
     log_likelihood = model.decode_batch(draw.z.to(batch.x.dtype), condition).log_prob(batch.x).double()
     log_q = q.log_prob(draw.z) if draw.log_q is None else draw.log_q
-    weights: Tensor = log_likelihood + model.density().log_prob(draw.z) - log_q
-    return weights
+    return log_weights(log_likelihood, model.density().log_prob(draw.z), log_q)
 
 
 @torch.no_grad()
 @disable_tf32()
-def measure(
-    model: VAE, images: Images, generator: torch.Generator, *, samples: Annotated[int, Ge(1)] = 5000
-) -> dict[str, Any]:
+def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 5000) -> dict[str, Any]:
     """−ln 1/K Σₖ p(x|zₖ) p(zₖ) / q(zₖ|x), zₖ ~ q(z|x), K = ``samples``, mean over images: in expectation at least
     −ln p(x), and nearer to it than −ELBO.
 
-    "effective_samples": of K, the median over images of (Σ w)² / Σ w². Where it is small, few codes carry the sum and
-    a larger K would find a lower value. "bits_per_dim" is left out where the likelihood is no probability of discrete
+    "effective_samples": of K, the median over images of (Σ w)² / Σ w². If it is small, few codes carry the sum and a
+    larger K would find a lower value. "bits_per_dim" is left out if the likelihood is not a probability of discrete
     pixels. Memory does not grow with K or the number of images.
     """
-    at_once = max(1, min(CHUNK, BLOCK_BYTES // (4 * model.spec.num_pixels)))
+    model, images = evaluation.model, evaluation.images
+    at_once = max(1, min(chunk_length(images.image_shape), BLOCK_BYTES // (4 * model.spec.num_pixels)))
     num_images, num_samples = max(1, at_once // samples), min(at_once, samples)
     totals = np.full((2, len(images)), -np.inf)  # ln Σ w and ln Σ w² of each image
-    noise = GeneratorNoise(generator, model.device)
+    noise = GeneratorNoise(evaluation.generator("nll"), model.device)
     with progress("sampling the likelihood", len(images)) as bar:
         for start in range(0, len(images), num_images):
             batch = images.batch(start, start + num_images, model.device)
             own = totals[:, start : start + len(batch.x)]
             for first in range(0, samples, num_samples):
-                weights = log_weights(model, batch, noise, min(num_samples, samples - first)).cpu().numpy()
-                sums = np.stack([iwae_bound(weights), iwae_bound(2 * weights)]) + math.log(len(weights))
+                weights = sample_log_weights(model, batch, noise, min(num_samples, samples - first)).cpu()
+                sums = torch.stack([iwae_bound(weights), iwae_bound(2 * weights)]).numpy() + math.log(len(weights))
                 own[:] = np.logaddexp(own, sums)
             bar.advance(len(batch.x))
     values = math.log(samples) - totals[0]
     nll, error = float(values.mean()), standard_error(values)
-    kind, is_discrete = log_likelihood_of(model, images)
+    kind, is_probability = describe_likelihood(model, images)
     return {
         "nll": nll,
         **({} if error is None else {"nll_standard_error": error}),
-        **({"bits_per_dim": bits_per_dim(nll, model.spec.num_pixels)} if is_discrete else {}),
+        **({"bits_per_dim": bits_per_dim(nll, model.spec.num_pixels)} if is_probability else {}),
         "effective_samples": float(np.median(np.exp(2 * totals[0] - totals[1]))),
         "protocol": {
             "samples": samples,
@@ -91,3 +76,12 @@ def measure(
             "log_likelihood": kind,
         },
     }
+
+
+METRIC = Metric(
+    measure,
+    by_default=frozenset(),
+    quantities=(Quantity("nll", "−ln p(x)", "nats", "lower"),),
+    order=70,
+    synonyms=("iwae", "ll", "log_likelihood", "negative_log_likelihood", "marginal_likelihood"),
+)

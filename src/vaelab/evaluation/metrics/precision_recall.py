@@ -8,15 +8,10 @@ from annotated_types import Ge
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.evaluation.features import Extractor, check_sets, look
-from vaelab.models.vae import VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.features import check_sets
+from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.system.device import progress
-
-SYNONYMS = ("prdc", "density_coverage", "precision", "recall", "pr")
-"""Other words for it that ``--metrics`` takes."""
-
-BY_DEFAULT = False
 
 BLOCK = 1 << 22
 """Pairs of images at a time: 32 MB."""
@@ -85,31 +80,41 @@ def _within(
 
 
 def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
+    evaluation: Evaluation,
     *,
-    train: Images | None = None,
     samples: Annotated[int, Ge(2)] = 10_000,
+    sampler: str = "prior",
     k: Annotated[int, Ge(1)] = 3,
     k_density: Annotated[int, Ge(1)] = 5,
-    extractor: Extractor | None = None,
 ) -> dict[str, Any] | None:
-    """Precision and recall (``k``), density and coverage (``k_density``) of as many generated images as there are.
+    """Precision and recall (``k``), density and coverage (``k_density``) of as many samples as there are images.
 
-    None where there are too few images for a k-th neighbour.
+    None if there are too few images for a k-th neighbour. ``sampler``: what codes are drawn from.
     """
-    least = max(k, k_density) + 1
-    options: dict[str, Any] = {"train": train, "samples": samples, "extractor": extractor}
-    seen = look(model, images, generator, **options, least=least, more=False)
-    if seen is None:
+    features = evaluation.features(samples, sampler)
+    if len(features) <= max(k, k_density) or not features.images.shape[1]:
         return None
-    precision, recall = precision_recall(seen.images, seen.others[""], k)
-    density, coverage = density_coverage(seen.images, seen.others[""], k_density)
+    precision, recall = precision_recall(features.images, features.samples, k)
+    density, coverage = density_coverage(features.images, features.samples, k_density)
     return {
         "precision": precision,
         "recall": recall,
         "density": density,
         "coverage": coverage,
-        "protocol": {**seen.protocol, "k": k, "k_density": k_density, "balls": "open: distance < radius"},
+        "protocol": {**features.protocol(), "k": k, "k_density": k_density, "balls": "open: distance < radius"},
     }
+
+
+METRIC = Metric(
+    measure,
+    needs=frozenset({"features"}),
+    by_default=frozenset(),
+    quantities=(
+        Quantity("precision", "precision of samples", "share", "higher", digits=3),
+        Quantity("recall", "recall of samples", "share", "higher", digits=3),
+        Quantity("density", "density of samples", better="higher", digits=3),
+        Quantity("coverage", "coverage by samples", "share", "higher", digits=3),
+    ),
+    order=66,
+    synonyms=("prdc", "density_coverage", "precision", "recall", "pr"),
+)

@@ -1,25 +1,17 @@
 """How well a linear rule reads attributes and classes off the codes."""
 
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images, choose
-from vaelab.models.codes import Codes, Encode, encode_images, fit_probe
-from vaelab.models.vae import VAE
-from vaelab.system.device import generator as generator_for
+from vaelab.data.images import subsample
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.models.codes import fit_probe
 from vaelab.system.device import progress
-
-SYNONYMS = ("linear_probe",)
-"""Other words for it that ``--metrics`` takes."""
-
-Part = tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]
-"""Codes ``[n, latent]`` and what their images have ``[n, attribute]``."""
 
 
 def probe_attribute(
@@ -47,46 +39,25 @@ def probe_attribute(
     }
 
 
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train: Images | None = None,
-    encode: Encode | None = None,
-    C: Annotated[float, Gt(0)] = 1.0,
-    most: Annotated[int, Ge(2)] = 20_000,
+def measure(
+    evaluation: Evaluation, *, C: Annotated[float, Gt(0)] = 1.0, most: Annotated[int, Ge(2)] = 20_000
 ) -> dict[str, Any] | None:
-    """Means over attributes of ``probe_attribute`` on posterior means; None where there is no attribute to probe.
+    """Means over attributes of ``probe_attribute`` on posterior means; None if there is no attribute to probe.
 
-    The probe learns from ``train``, ``most`` of them chosen at random, which it has encoded by ``encode``; without
-    them from one half of the images, and is tested on the other. Attributes that all or none have in either part are
-    left out.
+    The probe learns from ``most`` of the training images, chosen at random, and is tested on the images measured.
+    Attributes that all or none have in either part are left out.
     """
-    assert (train is None) == (encode is None), "train and encode belong together"
-    has, names = images.binary_attributes()
-    if train is None or encode is None:
-        learnt_from = "half of the images (fixed seed); tested on the other half"
-        (half, half_has), test = _halves(codes.mean, has)
-        total = len(half)
-        rows = choose(total, most, generator)
-        learn = half[rows], half_has[rows]
-    else:
-        learnt_from = "training images"
-        train_has, train_names = train.binary_attributes()
-        names, (train_has, has) = _common(names, has, train_names, train_has)
-        if not names:
-            return None
-        total = len(train)
-        rows = choose(total, most, generator)
-        learn, test = (encode(train.take(rows)).mean, train_has[rows]), (codes.mean, has)
-    used = [j for j in range(len(names)) if _both(learn[1][:, j]) and _both(test[1][:, j])]
+    train, random = evaluation.train, evaluation.generator("probe")
+    names, (train_has, has) = _common(*train.binary_attributes(), *evaluation.images.binary_attributes())
+    rows = subsample(len(train), most, random)
+    train_has = train_has[rows]
+    used = [j for j in range(len(names)) if _both(train_has[:, j]) and _both(has[:, j])]
     if not used:
         return None
-    scores = {}
+    train_codes, codes, scores = evaluation.train_codes(rows).mean, evaluation.codes.mean, {}
     with progress("probing", len(used)) as bar:
         for j in used:
-            scores[names[j]] = probe_attribute(learn[0], learn[1][:, j], test[0], test[1][:, j], C)
+            scores[names[j]] = probe_attribute(train_codes, train_has[:, j], codes, has[:, j], C)
             bar.advance(1)
     every = list(scores.values())
     return {
@@ -97,36 +68,16 @@ def measure_codes(
         "protocol": {
             "codes": "posterior means, standardised by those learnt from",
             "classifier": f"logistic regression, ½|w|² + {C:g} Σ log-loss, bias free",
-            "learnt_from": learnt_from,
-            "learnt_from_images": len(learn[0]),
-            "learnt_from_images_of": total,
-            "tested_on_images": len(test[0]),
+            "learnt_from": "training images",
+            "learnt_from_images": len(rows),
+            "learnt_from_images_of": len(train),
+            "tested_on_images": len(codes),
         },
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train: Images | None = None,
-    C: Annotated[float, Gt(0)] = 1.0,
-    most: Annotated[int, Ge(2)] = 20_000,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    encode = None if train is None else partial(encode_images, model)
-    return measure_codes(encode_images(model, images), images, generator, train=train, encode=encode, C=C, most=most)
-
-
-def _halves(codes: NDArray[np.floating[Any]], has: NDArray[np.bool_]) -> tuple[Part, Part]:
-    order = torch.randperm(len(codes), generator=generator_for(0, "probe", "halves")).numpy()
-    first, second = np.sort(order[: len(codes) // 2]), np.sort(order[len(codes) // 2 :])
-    return (codes[first], has[first]), (codes[second], has[second])
-
-
 def _common(
-    names: tuple[str, ...], has: NDArray[np.bool_], train_names: tuple[str, ...], train_has: NDArray[np.bool_]
+    train_has: NDArray[np.bool_], train_names: tuple[str, ...], has: NDArray[np.bool_], names: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """All names of either set, and both tables with a column for each: a class that is in no image has a False one."""
     every = tuple(dict.fromkeys((*train_names, *names)))
@@ -139,3 +90,16 @@ def _common(
 
 def _both(has: NDArray[np.bool_]) -> bool:
     return bool(has.any()) and not bool(has.all())
+
+
+METRIC = Metric(
+    measure,
+    needs=frozenset({"train", "attributes"}),
+    quantities=(
+        Quantity("accuracy", "probe accuracy", "share", "higher", digits=3, baseline="majority_accuracy"),
+        Quantity("majority_accuracy", "accuracy of the majority's answer", "share", digits=3, drawn="never"),
+        Quantity("balanced_accuracy", "probe balanced accuracy", "share", "higher", digits=3),
+    ),
+    order=50,
+    synonyms=("linear_probe",),
+)

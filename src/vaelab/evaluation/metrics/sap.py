@@ -3,15 +3,14 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.evaluation.metrics._factors import draw_parts, some_varying, varying
-from vaelab.models.codes import Codes, as_finite, encode_images
-from vaelab.models.vae import VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics._factors import draw_parts
+from vaelab.models.codes import as_finite
 from vaelab.system.device import progress
 
 
@@ -24,21 +23,6 @@ def sap_of(scores: Float[np.ndarray, "latent factor"]) -> float:
         raise ValueError(f"SAP compares two latents; got scores of {len(scores)}")
     ordered = np.sort(scores, axis=0)
     return float((ordered[-1] - ordered[-2]).mean())
-
-
-def sap(
-    train_codes: Float[np.ndarray, "n latent"],
-    train_factors: Int[np.ndarray, "n factor"],
-    codes: Float[np.ndarray, "m latent"],
-    factors: Int[np.ndarray, "m factor"],
-    C: float = 0.01,
-) -> float:
-    """``sap_of`` the ``accuracies`` for the factors that vary among ``train_factors``; between 0 and 1.
-
-    ValueError where none varies, and for a single latent.
-    """
-    _, kept = varying(train_factors)
-    return sap_of(accuracies(train_codes, some_varying(train_factors), codes, factors[:, kept], C))
 
 
 def accuracies(
@@ -77,22 +61,20 @@ def squared_correlations(
     return np.where(variances[:, None] > 1e-12, explained / np.where(variances > 1e-12, variances, 1)[:, None], 0)
 
 
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     train_draws: Annotated[int, Ge(2)] = 10_000,
     test_draws: Annotated[int, Ge(1)] = 5_000,
     C: Annotated[float, Gt(0)] = 0.01,
 ) -> dict[str, Any] | None:
-    """``sap_of`` of two tables of scores on posterior means; None where no known factor varies, or for a single latent.
+    """``sap_of`` two tables of scores of posterior means; None where no factor varies, or for a single latent.
 
-    "sap" is of ``accuracies`` (discrete factors), "sap_continuous" of ``squared_correlations`` in the training draws,
-    which takes the numbers of a factor's values for quantities. They are not comparable.
+    "sap" is that of ``accuracies`` (discrete factors), "sap_continuous" that of ``squared_correlations`` in the
+    training draws, which takes the numbers of a factor's values for quantities. They are not comparable.
     """
-    drawn = draw_parts(codes, images, generator, train_draws, test_draws)
-    if drawn is None or codes.mean.shape[1] < 2:
+    drawn = draw_parts(evaluation, evaluation.generator("sap"), train_draws, test_draws)
+    if drawn is None or evaluation.codes.mean.shape[1] < 2:
         return None
     train, test = drawn.train, drawn.test
     scores = accuracies(train.codes, train.factors, test.codes, test.factors, C)
@@ -108,15 +90,9 @@ def measure_codes(
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    train_draws: Annotated[int, Ge(2)] = 10_000,
-    test_draws: Annotated[int, Ge(1)] = 5_000,
-    C: Annotated[float, Gt(0)] = 0.01,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    codes = encode_images(model, images)
-    return measure_codes(codes, images, generator, train_draws=train_draws, test_draws=test_draws, C=C)
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    quantities=(Quantity("sap", "SAP", better="higher", digits=3),),
+    order=90,
+)

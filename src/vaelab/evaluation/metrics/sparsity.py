@@ -4,17 +4,13 @@ import math
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.models.codes import Codes, as_finite, encode_images
-from vaelab.models.vae import VAE
-
-SYNONYMS = ("hoyer",)
-"""Other words for it that ``--metrics`` takes."""
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.models.codes import as_finite
 
 
 def hoyer(vectors: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " n"]:
@@ -44,22 +40,21 @@ def normalise(means: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, "n late
     return np.where(varies, codes / np.where(varies, deviation, 1), 0)
 
 
-def measure_codes(
-    codes: Codes, images: Images, generator: torch.Generator, *, near_zero: Annotated[float, Ge(0)] = 0.1
-) -> dict[str, Any]:
+def measure(evaluation: Evaluation, *, near_zero: Annotated[float, Ge(0)] = 0.1) -> dict[str, Any]:
     """Mean Hoyer measure of normalised posterior means, and the share of means within ``near_zero`` of 0.
 
-    Mathieu et al. 2019 (1812.02833), their sparsity score; their code divides by a standard deviation with 1/(N − 1),
+    Mathieu et al. 2019 (1812.02833), their sparsity score. Their code divides by a standard deviation with 1/(N − 1),
     which is the same up to scale.
     """
-    values = hoyer(normalise(codes.mean))
+    means = evaluation.codes.mean
+    values = hoyer(normalise(means))
     defined = values[np.isfinite(values)]
     return {
         **({"hoyer": float(defined.mean())} if len(defined) else {}),
-        "share_near_zero": float((np.abs(codes.mean) < near_zero).mean()),
+        "share_near_zero": float((np.abs(means) < near_zero).mean()),
         "protocol": {
-            "images": len(images),
-            "latents": codes.mean.shape[1],
+            "images": len(means),
+            "latents": means.shape[1],
             "hoyer": "posterior means over their standard deviation, latents that do not vary as 0",
             "hoyer_undefined_for": len(values) - len(defined),
             "share_near_zero": f"posterior means with |μ| < {near_zero:g}",
@@ -67,8 +62,9 @@ def measure_codes(
     }
 
 
-def measure(
-    model: VAE, images: Images, generator: torch.Generator, *, near_zero: Annotated[float, Ge(0)] = 0.1
-) -> dict[str, Any]:
-    """``measure_codes`` of freshly encoded images."""
-    return measure_codes(encode_images(model, images), images, generator, near_zero=near_zero)
+METRIC = Metric(
+    measure,
+    quantities=(Quantity("hoyer", "sparsity of the codes", "Hoyer, 0 to 1", digits=3),),
+    order=40,
+    synonyms=("hoyer",),
+)

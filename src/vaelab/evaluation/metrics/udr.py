@@ -8,12 +8,13 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Quantity, Result, SeedMetric
+from vaelab.models.codes import ACTIVE_KL
 from vaelab.system.device import progress
 from vaelab.system.registry import unknown
 
 Similarity = Literal["lasso", "spearman"]
-SILENT_KL = 0.01
-"""Nats; a latent with no more says nothing, as in section 5 of the paper."""
 
 
 def relative_strength(R: Float[np.ndarray, "a b"]) -> float:
@@ -44,13 +45,14 @@ def similarity(
     """
     if method not in get_args(Similarity):
         raise unknown("similarity", method, get_args(Similarity))
+    from sklearn.linear_model import Lasso
+    from sklearn.preprocessing import StandardScaler
+
     if method == "spearman":
-        x, y = (_standardised(_ranks(given)) for given in (codes, other))
+        x, y = (StandardScaler().fit_transform(_ranks(given)) for given in (codes, other))
         correlation: NDArray[np.float64] = np.abs(x.T @ y) / len(x)
         return correlation
-    from sklearn.linear_model import Lasso
-
-    x, y = (_standardised(given.astype(np.float64)) for given in (codes, other))
+    x, y = (StandardScaler().fit_transform(given.astype(np.float64)) for given in (codes, other))
     fitted = Lasso(alpha=alpha, fit_intercept=False, precompute=True, tol=1e-10, max_iter=100_000).fit(x, y)
     coefficients: NDArray[np.float64] = np.abs(np.atleast_2d(fitted.coef_)).T
     return coefficients
@@ -62,7 +64,7 @@ def udr(
     *,
     method: Similarity = "lasso",
     alpha: Annotated[float, Gt(0)] = 0.1,
-    kl: Annotated[float, Ge(0)] = SILENT_KL,
+    kl: Annotated[float, Ge(0)] = ACTIVE_KL,
 ) -> tuple[Float[np.ndarray, " models"], Float[np.ndarray, "models models"]]:
     """The score of each model, and the relative strength of every pair [i, j], similarity of i to j, 0 for i = j.
 
@@ -108,9 +110,15 @@ def _kept(codes: Sequence[NDArray[Any]], kls: Sequence[NDArray[Any]], kl: float)
     return kept
 
 
-def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    varies = values.max(0) > values.min(0)  # computed, the variance of equal numbers may be a rounding error
-    return np.where(varies, (values - values.mean(0)) / np.where(varies, values.std(0), 1), 0)
+def measure(evaluations: Sequence[Evaluation]) -> list[Result | None]:
+    """The score of each seed among those with an active latent; None for the others, and if no two are left."""
+    codes = [evaluation.codes for evaluation in evaluations]
+    usable = [i for i in range(len(codes)) if codes[i].is_active.any()]
+    if len(usable) < 2:
+        return [None] * len(codes)
+    scores, _ = udr([codes[i].mean for i in usable], [codes[i].latent_kl for i in usable])
+    found = dict(zip(usable, scores.tolist(), strict=True))
+    return [{"udr": found[i]} if i in found else None for i in range(len(codes))]
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -120,3 +128,10 @@ def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
         _, which, counts = np.unique(column, return_inverse=True, return_counts=True)
         ranks[:, j] = (np.cumsum(counts) - (counts - 1) / 2)[which]
     return ranks
+
+
+METRIC = SeedMetric(
+    measure,
+    quantities=(Quantity("udr", "UDR, agreement of seeds", better="higher", digits=3),),
+    order=800,
+)

@@ -5,6 +5,7 @@ to samples of the posteriors of training images (ex-post density estimation; Gho
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -12,10 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.data.images import Images
+from vaelab.models.codes import sample_codes
 from vaelab.models.priors import Density
 from vaelab.models.spec import Spec
+from vaelab.models.vae import VAE
+from vaelab.system import registry
+from vaelab.system.device import generator as generator_for
 
 CPU = torch.device("cpu")
+FITTED_CODES = 20_000
+"""Training images whose codes a sampler is fitted to, at most."""
 
 
 class Sampler(ABC):
@@ -40,3 +48,18 @@ class Sampler(ABC):
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, " n"]:
         """ln of the density at codes, nats."""
+
+
+def make_sampler(name: str, model: VAE, load_train: Callable[[], Images]) -> Sampler:
+    """The sampler ``name`` for a model; one that needs codes is fitted to samples of training images' posteriors.
+
+    ``load_train`` is called only then. UnknownName lists the valid names.
+    """
+    sampler: Sampler = registry.load("samplers", name).Sampler(model.spec, model.density(), device=model.device)
+    sampler.name = name
+    if sampler.needs_codes:
+        train = load_train().subsample(FITTED_CODES, generator_for(0, "sampler", "images"))
+        sampler.fit(
+            sample_codes(model, train, generator_for(0, "sampler", "codes")), generator_for(0, "sampler", "fit")
+        )
+    return sampler

@@ -1,28 +1,16 @@
 """The importance-weighted autoencoder: a tighter bound than the ELBO, from several samples of each posterior."""
 
-import math
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
-from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.data.images import Batch
+from vaelab.models.bounds import effective_samples, iwae_bound, log_weights
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
 from vaelab.training.objectives import Context
-
-
-def iwae_bound(log_weights: Float[Tensor, "sample batch"]) -> Float[Tensor, " batch"]:
-    """ln (1/K) Σ_k w_k of each image, nats (Burda et al. 2016, 1509.00519); a weight of 0, ln w = −∞, only adds 0."""
-    return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
-
-
-def effective_samples(log_weights: Float[Tensor, "sample batch"]) -> Float[Tensor, " batch"]:
-    """(Σ_k w_k)² / Σ_k w_k² of each image: K where all weights agree, 1 where a single one decides."""
-    return 1 / torch.softmax(log_weights, 0).square().sum(0)
 
 
 class Objective(objectives.Objective):
@@ -47,10 +35,10 @@ class Objective(objectives.Objective):
         ``reconstruction`` is the mean over the samples; with ``kl`` it does not add up to the loss, unlike in other
         objectives. ``effective_samples``, of K: near 1 the bound rests on a single sample of each image.
         """
-        log_weights = out.log_p - out.log_q - out.reconstruction
+        weights = log_weights(-out.reconstruction, out.log_p, out.log_q)
         return {
-            "loss": -iwae_bound(log_weights).mean(),
+            "loss": -iwae_bound(weights).mean(),
             "reconstruction": out.mean_reconstruction,
             "kl": out.mean_kl,
-            "effective_samples": effective_samples(log_weights.detach()).mean(),
+            "effective_samples": effective_samples(weights.detach()).mean(),
         }

@@ -3,18 +3,14 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._sharing import BLOCK, draw_sharing, factors_to_hold
-from vaelab.models.codes import Codes, as_finite, encode_images
-from vaelab.models.vae import VAE
-
-SYNONYMS = ("betavae", "beta_vae", "betavae_score", "beta_vae_score")
-"""Other words for it that ``--metrics`` takes."""
+from vaelab.models.codes import as_finite
 
 
 def distances(
@@ -56,47 +52,33 @@ def accuracies_of_classifier(
     return of_train, of_test
 
 
-def beta_score(
-    codes: Float[np.ndarray, "n latent"],
-    factors: Int[np.ndarray, "n factor"],
-    generator: torch.Generator,
-    *,
-    pairs: Annotated[int, Ge(1)] = 64,
-    train_votes: Annotated[int, Ge(2)] = 10_000,
-    test_votes: Annotated[int, Ge(1)] = 5_000,
-    C: Annotated[float, Gt(0)] = 1.0,
-) -> dict[str, float]:
-    """The accuracy of a linear classifier on ``test_votes`` votes after ``train_votes`` others, 0 to 1, and on these.
-
-    Higgins et al. 2017 (β-VAE, ICLR), section 3, in the form of Locatello et al. 2019 (1811.12359). A vote is a factor
-    and the mean distance of ``pairs`` pairs of images, the two of a pair sharing the factor's value. Give factors that
-    vary: ValueError for fewer than two, and for one with a single value.
-    """
-    factor, first, second = draw_sharing(factors, train_votes + test_votes, pairs, 1, generator)
-    features = distances(codes, first, second[..., 0])
-    train, test = slice(train_votes), slice(train_votes, None)
-    train_accuracy, accuracy = accuracies_of_classifier(features[train], factor[train], features[test], factor[test], C)
-    return {"beta_score": accuracy, "train_accuracy": train_accuracy, "by_chance": 1 / factors.shape[1]}
-
-
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     pairs: Annotated[int, Ge(1)] = 64,
     train_votes: Annotated[int, Ge(2)] = 10_000,
     test_votes: Annotated[int, Ge(1)] = 5_000,
     C: Annotated[float, Gt(0)] = 1.0,
 ) -> dict[str, Any] | None:
-    """``beta_score`` of posterior means; None where the images have fewer than two factors to hold."""
-    held = factors_to_hold(codes, images)
+    """The accuracy of a linear classifier on ``test_votes`` votes after ``train_votes`` others, 0 to 1, and on these.
+
+    Higgins et al. 2017 (β-VAE, ICLR), section 3, in the form of Locatello et al. 2019 (1811.12359). A vote is a factor
+    and the mean distance of ``pairs`` pairs of images, the two of a pair sharing the factor's value. None if fewer than
+    two factors can be held.
+    """
+    held = factors_to_hold(evaluation.images)
     if held is None:
         return None
     factors, protocol = held
-    found = beta_score(codes.mean, factors, generator, pairs=pairs, train_votes=train_votes, test_votes=test_votes, C=C)
+    count, random = train_votes + test_votes, evaluation.generator("beta_score")
+    factor, first, second = draw_sharing(factors, count, pairs, 1, random)
+    features = distances(evaluation.codes.mean, first, second[..., 0])
+    train, test = slice(train_votes), slice(train_votes, None)
+    train_accuracy, accuracy = accuracies_of_classifier(features[train], factor[train], features[test], factor[test], C)
     return {
-        **found,
+        "betavae": accuracy,
+        "train_accuracy": train_accuracy,
+        "by_chance": 1 / factors.shape[1],
         "protocol": {
             **protocol,
             "votes": f"mean |difference| of {pairs} pairs, drawn with replacement, that share a factor's value",
@@ -107,16 +89,10 @@ def measure_codes(
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    pairs: Annotated[int, Ge(1)] = 64,
-    train_votes: Annotated[int, Ge(2)] = 10_000,
-    test_votes: Annotated[int, Ge(1)] = 5_000,
-    C: Annotated[float, Gt(0)] = 1.0,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    codes = encode_images(model, images)
-    return measure_codes(codes, images, generator, pairs=pairs, train_votes=train_votes, test_votes=test_votes, C=C)
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    quantities=(Quantity("betavae", "β-VAE score", better="higher", digits=3),),
+    order=140,
+    synonyms=("beta_vae", "betavae_score", "beta_vae_score", "beta_score"),
+)

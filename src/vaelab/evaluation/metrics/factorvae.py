@@ -3,19 +3,15 @@
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._factors import draw
 from vaelab.evaluation.metrics._sharing import BLOCK, draw_sharing, factors_to_hold
-from vaelab.models.codes import Codes, as_finite, encode_images
-from vaelab.models.vae import VAE
-
-SYNONYMS = ("factorvae", "factor_vae", "factorvae_score", "factor_vae_score")
-"""Other words for it that ``--metrics`` takes."""
+from vaelab.models.codes import as_finite
 
 
 def global_variances(codes: Float[np.ndarray, "n latent"], prune: float = 0.05) -> Float[np.ndarray, " latent"]:
@@ -59,43 +55,8 @@ def accuracy_of_votes(train: Int[np.ndarray, "factor latent"], test: Int[np.ndar
     return float(right / max(1, test.sum()))
 
 
-def factor_score(
-    codes: Float[np.ndarray, "n latent"],
-    factors: Int[np.ndarray, "n factor"],
-    generator: torch.Generator,
-    *,
-    length: Annotated[int, Ge(2)] = 64,
-    train_votes: Annotated[int, Ge(1)] = 10_000,
-    test_votes: Annotated[int, Ge(1)] = 5_000,
-    variance_draws: Annotated[int, Ge(2)] = 10_000,
-    prune: Annotated[float, Ge(0)] = 0.05,
-) -> dict[str, Any]:
-    """The accuracy of ``test_votes`` votes under the majority of ``train_votes`` others, 0 to 1, and what led to it.
-
-    Kim & Mnih 2018 (1802.05983), section 4, with the numbers of Locatello et al. 2019 (1811.12359). A vote is of
-    ``length`` images, drawn with replacement among those that share the value of a factor; latents with a standard
-    deviation below ``prune`` in ``variance_draws`` images have none, and without any left the score is 0. Give factors
-    that vary: ValueError for fewer than two, and for one with a single value.
-    """
-    variances = global_variances(codes[draw(len(codes), variance_draws, generator)], prune)
-    factor, _, rows = draw_sharing(factors, train_votes + test_votes, 1, length, generator)
-    train, test = (
-        votes(codes, factor[part], rows[part, 0], variances, factors.shape[1])
-        for part in (slice(train_votes), slice(train_votes, None))
-    )
-    return {
-        "factor_score": accuracy_of_votes(train, test),
-        "train_accuracy": accuracy_of_votes(train, train),
-        "by_chance": 1 / factors.shape[1],
-        "latents_pruned": int((variances == 0).sum()),
-        "train_votes_per_factor_and_latent": train.tolist(),
-    }
-
-
-def measure_codes(
-    codes: Codes,
-    images: Images,
-    generator: torch.Generator,
+def measure(
+    evaluation: Evaluation,
     *,
     length: Annotated[int, Ge(2)] = 64,
     train_votes: Annotated[int, Ge(1)] = 10_000,
@@ -103,23 +64,29 @@ def measure_codes(
     variance_draws: Annotated[int, Ge(2)] = 10_000,
     prune: Annotated[float, Ge(0)] = 0.05,
 ) -> dict[str, Any] | None:
-    """``factor_score`` of posterior means; None where the images have fewer than two factors to hold."""
-    held = factors_to_hold(codes, images)
+    """The accuracy of ``test_votes`` votes under the majority of ``train_votes`` others, 0 to 1, and what led to it.
+
+    Kim & Mnih 2018 (1802.05983), section 4, with the numbers of Locatello et al. 2019 (1811.12359). A vote is of
+    ``length`` images, drawn with replacement among those that share the value of a factor. Latents with a standard
+    deviation below ``prune`` in ``variance_draws`` images have none, and without any left the score is 0. None if
+    fewer than two factors can be held.
+    """
+    held = factors_to_hold(evaluation.images)
     if held is None:
         return None
-    factors, protocol = held
-    found = factor_score(
-        codes.mean,
-        factors,
-        generator,
-        length=length,
-        train_votes=train_votes,
-        test_votes=test_votes,
-        variance_draws=variance_draws,
-        prune=prune,
+    (factors, protocol), codes, random = held, evaluation.codes.mean, evaluation.generator("factor_score")
+    variances = global_variances(codes[draw(len(codes), variance_draws, random)], prune)
+    factor, _, rows = draw_sharing(factors, train_votes + test_votes, 1, length, random)
+    train, test = (
+        votes(codes, factor[part], rows[part, 0], variances, factors.shape[1])
+        for part in (slice(train_votes), slice(train_votes, None))
     )
     return {
-        **found,
+        "factorvae": accuracy_of_votes(train, test),
+        "train_accuracy": accuracy_of_votes(train, train),
+        "by_chance": 1 / factors.shape[1],
+        "latents_pruned": int((variances == 0).sum()),
+        "train_votes_per_factor_and_latent": train.tolist(),
         "protocol": {
             **protocol,
             "votes": f"{length} images drawn with replacement among those that share a factor's value",
@@ -130,25 +97,10 @@ def measure_codes(
     }
 
 
-def measure(
-    model: VAE,
-    images: Images,
-    generator: torch.Generator,
-    *,
-    length: Annotated[int, Ge(2)] = 64,
-    train_votes: Annotated[int, Ge(1)] = 10_000,
-    test_votes: Annotated[int, Ge(1)] = 5_000,
-    variance_draws: Annotated[int, Ge(2)] = 10_000,
-    prune: Annotated[float, Ge(0)] = 0.05,
-) -> dict[str, Any] | None:
-    """``measure_codes`` of freshly encoded images."""
-    return measure_codes(
-        encode_images(model, images),
-        images,
-        generator,
-        length=length,
-        train_votes=train_votes,
-        test_votes=test_votes,
-        variance_draws=variance_draws,
-        prune=prune,
-    )
+METRIC = Metric(
+    measure,
+    needs=frozenset({"factors"}),
+    quantities=(Quantity("factorvae", "FactorVAE score", better="higher", digits=3),),
+    order=130,
+    synonyms=("factor_vae", "factorvae_score", "factor_vae_score", "factor_score"),
+)

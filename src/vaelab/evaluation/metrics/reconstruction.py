@@ -7,12 +7,11 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.models.vae import CHUNK, VAE
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.models.codes import chunk_spans
+from vaelab.models.conditions import condition_columns
 from vaelab.system.device import progress
-
-SYNONYMS = ("reconstruction", "psnr", "ssim", "mse")
-"""Other words for it that ``--metrics`` takes."""
 
 WINDOW, SIGMA = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window, in pixels."""
@@ -78,24 +77,26 @@ def _ssim_map(x: torch.Tensor, y: torch.Tensor, down: torch.Tensor, across: torc
 
 
 @torch.no_grad()
-def measure(model: VAE, images: Images, generator: torch.Generator) -> dict[str, Any]:
+def measure(evaluation: Evaluation) -> dict[str, Any]:
     """MSE, PSNR by both conventions, and SSIM of the expected images of posterior means.
 
     ``psnr_of_mean_mse`` and ``psnr_mean_over_finite`` are different numbers; the second, a mean over images, is the
-    larger where no image is reproduced exactly. Each is left out where it would be infinite, SSIM where a side is below
-    11 pixels.
+    larger if no image is reproduced exactly. Each is left out if it would be infinite, SSIM if a side is below 11
+    pixels.
     """
+    model, images = evaluation.model, evaluation.images
     has_ssim = min(images.image_shape[1:]) >= WINDOW
     errors, similarities = np.empty(len(images)), np.empty(len(images))
     with progress("comparing reconstructions", len(images)) as bar:
-        for start in range(0, len(images), CHUNK):
-            part = slice(start, min(start + CHUNK, len(images)))
-            x = images.floats(part.start, part.stop).to(model.device)
-            decoded = model.decode_batch(model.encode_batch(x).mean).mean.float().cpu().numpy()
-            errors[part] = mse(x.cpu().numpy(), decoded)
+        for start, stop in chunk_spans(len(images), images.image_shape):
+            batch = images.batch(start, stop, model.device)
+            condition = condition_columns(model.spec, batch.labels, batch.attributes)
+            decoded = model.decode_batch(model.encode_batch(batch.x, condition).mean, condition).mean
+            x, rebuilt = batch.x.cpu().numpy(), decoded.float().cpu().numpy()
+            errors[start:stop] = mse(x, rebuilt)
             if has_ssim:
-                similarities[part] = ssim(x.cpu().numpy(), decoded)
-            bar.advance(part.stop - part.start)
+                similarities[start:stop] = ssim(x, rebuilt)
+            bar.advance(stop - start)
     ratios = psnr(errors)
     finite = ratios[np.isfinite(ratios)]
     return {
@@ -114,3 +115,11 @@ def measure(model: VAE, images: Images, generator: torch.Generator) -> dict[str,
             else f"left out: sides below {WINDOW} pixels",
         },
     }
+
+
+METRIC = Metric(
+    measure,
+    quantities=(Quantity("psnr_mean_over_finite", "PSNR, mean over images", "dB", "higher"),),
+    order=60,
+    synonyms=("fidelity", "psnr", "ssim", "mse"),
+)

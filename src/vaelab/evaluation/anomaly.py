@@ -4,10 +4,9 @@ A score is larger the more unusual an image: −ELBO, −L_K of the importance-w
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from annotated_types import Gt, Le
 from jaxtyping import Float
 from numpy.typing import NDArray
 
@@ -26,58 +25,53 @@ def roc_auc(scores_normal: Float[np.ndarray, " n"], scores_unusual: Float[np.nda
 def roc_curve(
     scores_normal: Float[np.ndarray, " n"], scores_unusual: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """Shares of normal and of unusual images that score at least t, for falling t from above all scores to the lowest.
+    """False and true positive rate: shares of normal and of unusual images that score at least t, for falling t.
 
-    The first point is (0, 0), the last (1, 1), and there is one for every distinct score; float64. ValueError for nan
-    or none.
+    The first point is (0, 0), the last (1, 1), and there is one for every distinct score; float64. ValueError for nan,
+    and for no scores.
     """
     normal, unusual = _checked(scores_normal, scores_unusual)
     thresholds = _thresholds(normal, unusual)
-    false_alarms, caught = (
+    fpr, tpr = (
         np.concatenate([[0.0], 1 - np.searchsorted(np.sort(scores), thresholds, "left") / len(scores)])
         for scores in (normal, unusual)
     )
-    return false_alarms, caught
+    return fpr, tpr
 
 
 def separation(
     scores_normal: Float[np.ndarray, " n"],
     scores_unusual: Float[np.ndarray, " m"],
-    *,
-    caught: Annotated[float, Gt(0), Le(1)] = 0.95,
 ) -> dict[str, float]:
     """Numbers of the ROC curve, as if there were as many unusual images as normal ones, and two thresholds on it.
 
-    With c and f the shares of unusual and of normal images at or above a threshold: "roc_auc";
-    "balanced_average_precision", Σ Δc · c/(c + f), by chance ½; "best_balanced_accuracy", the largest (c + 1 − f)/2,
-    whose "threshold" is chosen on these very images, with its c, "threshold_caught", and f, "threshold_false_alarms";
-    "false_alarms", f at the highest threshold where c ≥ ``caught``, "false_alarms_threshold". Thresholds have the unit
-    of the scores; all other numbers are between 0 and 1.
+    With tpr and fpr the shares of unusual and of normal images at or above a threshold: "roc_auc";
+    "balanced_average_precision", Σ Δtpr · tpr/(tpr + fpr), by chance ½; "best_balanced_accuracy", the largest
+    (tpr + 1 − fpr)/2, whose "threshold" is chosen on these very images, with its "threshold_tpr" and "threshold_fpr";
+    "fpr_at_95_tpr", the fpr at the highest threshold where tpr ≥ 0.95, the "threshold_at_95_tpr". Thresholds have the
+    unit of the scores; all other numbers are between 0 and 1.
     """
-    f, c = roc_curve(scores_normal, scores_unusual)
+    fpr, tpr = roc_curve(scores_normal, scores_unusual)
     thresholds = _thresholds(*_checked(scores_normal, scores_unusual))
-    best, enough = 1 + int(np.argmax(c[1:] - f[1:])), int(np.argmax(c >= caught))  # the first point has no threshold
+    best, enough = 1 + int(np.argmax(tpr[1:] - fpr[1:])), int(np.argmax(tpr >= 0.95))  # the first has no threshold
     return {
         "roc_auc": roc_auc(scores_normal, scores_unusual),
-        "balanced_average_precision": float(np.sum(np.diff(c) * c[1:] / (c[1:] + f[1:]))),
-        "best_balanced_accuracy": float((c + 1 - f).max() / 2),
+        "balanced_average_precision": float(np.sum(np.diff(tpr) * tpr[1:] / (tpr[1:] + fpr[1:]))),
+        "best_balanced_accuracy": float((tpr + 1 - fpr).max() / 2),
         "threshold": float(thresholds[best - 1]),
-        "threshold_caught": float(c[best]),
-        "threshold_false_alarms": float(f[best]),
-        "false_alarms": float(f[enough]),
-        "false_alarms_threshold": float(thresholds[enough - 1]),
+        "threshold_tpr": float(tpr[best]),
+        "threshold_fpr": float(fpr[best]),
+        "fpr_at_95_tpr": float(fpr[enough]),
+        "threshold_at_95_tpr": float(thresholds[enough - 1]),
     }
 
 
 def separations(
-    normal: Mapping[str, Float[np.ndarray, " n"]],
-    unusual: Mapping[str, Float[np.ndarray, " m"]],
-    *,
-    caught: Annotated[float, Gt(0), Le(1)] = 0.95,
+    normal: Mapping[str, Float[np.ndarray, " n"]], unusual: Mapping[str, Float[np.ndarray, " m"]]
 ) -> dict[str, Any]:
     """``separation`` by each of several scores of the same two sets, by name, and the "protocol".
 
-    ValueError where a score is known of one set only, or of other numbers of images than the next.
+    ValueError if a score is known of one set only, or of another number of images than the next.
     """
     if not normal or normal.keys() != unusual.keys():
         named = [", ".join(scores) or "none" for scores in (normal, unusual)]
@@ -91,14 +85,14 @@ def separations(
         )
     sizes = {"normal_images": lengths[0][0], "unusual_images": lengths[1][0]}
     return {
-        **{name: separation(normal[name], unusual[name], caught=caught) for name in normal},
+        **{name: separation(normal[name], unusual[name]) for name in normal},
         "protocol": {
             **sizes,
             "scores": "larger for the more unusual image; ties count half",
             "balance": "both sets weigh the same, whatever their sizes",
             "threshold": "a score at or above it counts as unusual",
             "best_balanced_accuracy": "threshold chosen on the images measured",
-            "false_alarms": f"share of normal images where {caught:.0%} of the unusual ones are caught",
+            "fpr_at_95_tpr": "share of normal images above a threshold that 95 % of the unusual ones reach",
         },
     }
 

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from given import GivenDecoder, GivenLikelihood
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,16 +15,22 @@ from torch import Tensor, nn
 from vectors import CASES, Case
 
 from vaelab.data.images import Images
-from vaelab.evaluation import features as _features
-from vaelab.evaluation.metrics import frechet, kid
-from vaelab.evaluation.metrics.frechet import frechet_distance
+from vaelab.evaluation import features
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import fid, kid
+from vaelab.evaluation.metrics.fid import frechet_distance
 from vaelab.evaluation.metrics.kid import kernel_distance
+from vaelab.models import networks
 from vaelab.models.likelihoods.gaussian import NormalPixels
+from vaelab.models.posteriors import diagonal
+from vaelab.models.priors import normal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
-both = pytest.mark.parametrize(("module", "name"), [(frechet, "frechet_distance"), (kid, "kernel_distance")])
+both = pytest.mark.parametrize(
+    ("module", "name", "distance"), [(fid, "fd", frechet_distance), (kid, "kd", kernel_distance)]
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -123,7 +129,7 @@ def test_sets_must_have_two_images(distance: Callable[..., float]) -> None:
 
 def test_sets_must_have_the_same_features() -> None:
     with pytest.raises(ValueError, match="4 and 3 features cannot be compared: use one extractor"):
-        _features.check_sets(draw(5, 4), draw(5, 3), 2)
+        features.check_sets(draw(5, 4), draw(5, 3), 2)
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
@@ -138,119 +144,111 @@ def test_single_precision_is_calculated_with_in_double(distance: Callable[..., f
 class Flat:
     """An extractor that takes pixels as they are."""
 
-    name = "pixels"
+    kind, name = "flat", "pixels"
 
     def features(self, images: Tensor) -> NDArray[np.float64]:
         return images.double().flatten(1).numpy()
 
 
-@dataclass
-class Known:
-    """A model whose code is the first two pixels, and shows them on a grey image."""
+class TwoPixels(networks.Encoder):
+    """The code is the first two pixels."""
 
-    vae: VAE
-
-    @classmethod
-    def make(cls) -> "Known":
-        facts = Spec((1, 8, 8), latent_dim=2, num_images=100)
-        return cls(VAE(facts, TwoPixels(), ShownPixels(), AsTheyAre()))
-
-
-class TwoPixels(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         code = x.flatten(1)[:, :2] * 4 - 2
-        return code, torch.zeros_like(code)
+        return torch.cat([code, torch.zeros_like(code)], 1)
 
 
-class ShownPixels(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.grey = nn.Parameter(torch.full((62,), 0.5))
+def known_vae() -> VAE:
+    """Shows its two latents as the first two pixels of a grey image."""
+    spec = Spec((1, 8, 8), latent_dim=2, num_images=100, posterior_parameters=4)
+    grey = nn.Parameter(torch.full((62,), 0.5))
 
-    def forward(self, z: Tensor) -> Tensor:
-        shown = ((z + 2) / 4).clamp(0, 1)
-        return torch.cat([shown, self.grey.expand(len(z), -1)], 1).view(-1, 1, 8, 8)
+    def show(z: Tensor) -> Tensor:
+        return torch.cat([((z + 2) / 4).clamp(0, 1), grey.expand(len(z), -1)], 1).view(-1, 1, 8, 8)
 
-
-class AsTheyAre(nn.Module):
-    def forward(self, decoded: Tensor) -> NormalPixels:
-        return NormalPixels(decoded, 0.5)
+    likelihood = GivenLikelihood(lambda decoded: NormalPixels(decoded, 0.5))
+    likelihood.grey = grey  # a model has a parameter
+    return VAE(spec, TwoPixels(), diagonal.Posterior(spec), normal.Prior(spec), GivenDecoder(show), likelihood)
 
 
 def two_pixel_images(codes: NDArray[np.float64]) -> Images:
-    """What ``Known`` would show of codes, but for rounding to 8 bits; every grey exactly 128/255."""
+    """What ``known_vae`` would show of codes, but for rounding to 8 bits; every grey exactly 128/255."""
     pixels = np.full((len(codes), 64), 128, np.uint8)
     pixels[:, :2] = np.round(np.clip((codes + 2) / 4, 0, 1) * 255)
     return Images(pixels.reshape(-1, 8, 8, 1))
 
 
+def measured(module: Any, vae: VAE, images: Images, train: Images | None = None, **options: int) -> Any:
+    return module.measure(Evaluation(vae, images, train or images, extractor=Flat()), **options)
+
+
 @both
-def test_what_is_compared(module: Any, name: str) -> None:
-    vae = Known.make().vae
+def test_what_is_compared(module: Any, name: str, distance: Callable[..., float]) -> None:
+    vae = known_vae()
     given = two_pixel_images(np.random.default_rng(0).standard_normal((300, 2)))
     train = two_pixel_images(np.random.default_rng(1).standard_normal((400, 2)) / 3)
-    measured = module.measure(vae, given, generator(), train=train, extractor=Flat())
-    distance = getattr(module, name)
-    x = given.pixels.reshape(300, -1) / 255
-    drawn = vae.sample(300, generator(0)).flatten(1).numpy()
-    assert measured[name] == pytest.approx(distance(x, drawn.astype(float)), rel=1e-4, abs=1e-9)
+    evaluation = Evaluation(vae, given, train, extractor=Flat())
+    found = module.measure(evaluation)
+    x, random = given.pixels.reshape(300, -1) / 255, evaluation.generator("frechet")
+    drawn = vae.decode(torch.randn(300, 2, generator=random)).flatten(1).detach().numpy()
+    assert found[f"{name}_flat"] == pytest.approx(distance(x, drawn.astype(float)), rel=1e-4, abs=1e-9)
     rebuilt = np.concatenate([x[:, :2], np.full((300, 62), 0.5)], 1)
-    assert measured[f"reconstruction_{name}"] == pytest.approx(distance(x, rebuilt), rel=1e-4, abs=1e-9)
-    chosen = generator(0)
-    torch.randn(300, 2, generator=chosen)
-    rows = torch.randperm(400, generator=chosen)[:300].sort().values.numpy()
-    assert measured[f"training_{name}"] == pytest.approx(distance(x, train.pixels[rows].reshape(300, -1) / 255))
-    assert measured.keys() == {name, f"reconstruction_{name}", f"training_{name}", "protocol"}
-    protocol = measured["protocol"]
-    assert (protocol["extractor"], protocol["features"], protocol["seed"]) == ("pixels", 64, 0)
-    assert "fid" not in str(measured).lower()
-    assert "kid" not in str(measured).lower()
+    assert found[f"reconstruction_{name}_flat"] == pytest.approx(distance(x, rebuilt), rel=1e-4, abs=1e-9)
+    rows = torch.randperm(400, generator=random)[:300].sort().values.numpy()
+    assert found[f"training_{name}_flat"] == pytest.approx(distance(x, train.pixels[rows].reshape(300, -1) / 255))
+    assert len(found) == 4
+    protocol = found["protocol"]
+    assert (protocol["extractor"], protocol["features"]) == ("pixels", 64)
+    assert "fid" not in found.keys() | {"kid"} & found.keys()
 
 
 @both
-def test_good_samples_are_nearer_than_bad_ones(module: Any, name: str) -> None:
-    vae = Known.make().vae
-    right, wrong = (two_pixel_images(np.random.default_rng(0).standard_normal((500, 2)) * s) for s in (1, 0.3))
-    near, far = (module.measure(vae, given, generator())[name] for given in (right, wrong))
-    assert far > 10 * abs(near)
+def test_good_samples_are_nearer_than_bad_ones(module: Any, name: str, distance: Any) -> None:
+    found = []
+    for scale in (1, 0.3):
+        given = two_pixel_images(np.random.default_rng(0).standard_normal((500, 2)) * scale)
+        extractor = features.PrincipalComponents(given, "the images")
+        found.append(module.measure(Evaluation(known_vae(), given, given, extractor=extractor))[f"{name}_pca"])
+    assert found[1] > 10 * abs(found[0])
 
 
 @both
-def test_of_many_images_some_are_looked_at(make_model: MakeModel, module: Any, name: str) -> None:
-    vae, _ = make_model()
+def test_of_many_images_some_are_looked_at(make_model: MakeModel, module: Any, name: str, distance: Any) -> None:
     given = Images(np.random.default_rng(0).integers(0, 256, (50, 9, 8, 1), dtype=np.uint8))
-    measured = module.measure(vae, given, generator(), samples=20, extractor=Flat())
-    assert (measured["protocol"]["images"], measured["protocol"]["images_of"]) == (20, 50)
-    assert measured["protocol"]["generated"].startswith("20 ")
-    assert module.measure(vae, given, generator(1), samples=20, extractor=Flat()) != measured
+    found = measured(module, make_model()[0], given, samples=20)
+    assert (found["protocol"]["images"], found["protocol"]["images_of"]) == (20, 50)
+    assert found["protocol"]["generated"].startswith("20 ")
 
 
 @both
-def test_fewer_training_images_than_measured_are_not_compared(make_model: MakeModel, module: Any, name: str) -> None:
-    vae, _ = make_model()
+def test_fewer_training_images_than_measured_are_not_compared(
+    make_model: MakeModel, module: Any, name: str, distance: Any
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 9, 8, 1), dtype=np.uint8)
-    measured = module.measure(vae, Images(pixels), generator(), train=Images(pixels[:49]))
-    assert f"training_{name}" not in measured
-    assert "training" not in measured["protocol"]
-    assert "49 of the training images" in measured["protocol"]["extractor"]
-    assert math.isfinite(measured[name])
+    found = measured(module, make_model()[0], Images(pixels), Images(pixels[:49]))
+    assert f"training_{name}_flat" not in found
+    assert math.isfinite(found[f"{name}_flat"])
 
 
 @both
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, make_model: MakeModel, module: Any, name: str) -> None:
+def test_chunks_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, make_model: MakeModel, module: Any, name: str, distance: Any
+) -> None:
     vae, _ = make_model()
     given = Images(np.random.default_rng(0).integers(0, 256, (30, 9, 8, 1), dtype=np.uint8))
-    whole = module.measure(vae, given, generator(), train=given)
-    spans = [(0, 7), (7, 8), (8, 30)]
-    monkeypatch.setattr(_features, "chunk_spans", lambda _count, _shape: spans)
-    parts = module.measure(vae, given, generator(), train=given)
+    whole = measured(module, vae, given)
+    monkeypatch.setattr(features, "chunk_spans", lambda _count, _shape: [(0, 7), (7, 8), (8, 30)])
+    parts = measured(module, vae, given)
     assert parts.pop("protocol") == whole.pop("protocol")
     assert parts == pytest.approx(whole, rel=1e-4, abs=1e-9)
-    assert whole[f"training_{name}"] < 1e-6  # all 30 are compared with themselves
+    assert whole[f"training_{name}_flat"] < 1e-6  # all 30 are compared with themselves
 
 
 @both
 @pytest.mark.parametrize("count", [1, 5])
-def test_one_image_and_equal_images_have_no_distance(make_model: MakeModel, module: Any, name: str, count: int) -> None:
-    vae, _ = make_model()
-    assert module.measure(vae, Images(np.full((count, 9, 8, 1), 77, np.uint8)), generator()) is None
+def test_one_image_and_equal_images_have_no_distance(
+    monkeypatch: pytest.MonkeyPatch, make_model: MakeModel, module: Any, name: str, distance: Any, count: int
+) -> None:
+    monkeypatch.setattr("vaelab.evaluation.classifier.find_inception", lambda _device: None)
+    given = Images(np.full((count, 9, 8, 1), 77, np.uint8))
+    assert module.measure(Evaluation(make_model()[0], given, given)) is None
