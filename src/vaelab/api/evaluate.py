@@ -36,10 +36,11 @@ def evaluate(
 ) -> Evaluated:
     """Measure a run on its held-out images, write evaluation.json, update the report.
 
-    ``metrics``: names, or words for them such as "frechet"; results have vaelab's names (default: all that take seconds and whose needs the model and the images meet). ``set``: options
-    of metrics by dotted key, such as {"nll.samples": 1000}. ``out``: a directory for evaluation.json and the report
-    instead of the run's. ``store``: False writes nothing at all. Raises NotMeasurable for a metric asked for by name
-    whose needs are not met, and SomeFailed after the other metrics are measured and kept.
+    ``metrics``: names, or words for them such as "frechet" (default: all that take seconds and whose needs the model
+    and the images meet); results have vaelab's names. ``set``: options of metrics by dotted key, such as
+    {"nll.samples": 1000}. ``out``: a directory for evaluation.json and the report instead of the run's. ``store``:
+    False writes nothing at all. Raises NotMeasurable for a metric asked for by name whose needs are not met, and
+    SomeFailed after the other metrics are measured and kept.
     """
     run = Run.open(run_path)
     _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
