@@ -24,9 +24,9 @@ from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
 from vaelab.system.distributed import ranks
 
 CHUNK = 512
-"""Images that go through a network at once where a person asks for many."""
+"""Images per chunk when a person encodes or decodes many."""
 CHUNK_BYTES = 1 << 26
-"""Of such images in float32; of larger ones fewer go at once."""
+"""Bytes per chunk in float32; larger images go in smaller chunks."""
 REQUIREMENTS = {
     "diagonal_posterior": 'a diagonal posterior (posterior.name = "diagonal")',
     "standard_normal_prior": 'the prior N(0, I) (prior.name = "normal")',
@@ -35,7 +35,7 @@ REQUIREMENTS = {
 
 
 def chunk_length(image_shape: tuple[int, int, int]) -> int:
-    """How many images of this shape go through a network at once where a person asks for many."""
+    """Images of this shape per chunk when a person encodes or decodes many."""
     return max(1, min(CHUNK, CHUNK_BYTES // (4 * math.prod(image_shape))))
 
 
@@ -194,9 +194,9 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def calibrate_likelihood(self, images: Images, generator: torch.Generator) -> None:
-        """Calibrate the likelihood to all of ``images``, where it is calibrated at all; on this process alone.
+        """Calibrate the likelihood to all of ``images``, on this process alone; others are left alone.
 
-        From one sample of each posterior, as the ELBO counts reconstructions, in float32.
+        Uses one sample of each posterior, as the ELBO does, in float32.
         """
         if not isinstance(self.likelihood, Calibrated):
             return

@@ -1,4 +1,4 @@
-"""The training loop: ticks, validation, what goes wrong."""
+"""The training loop: progress records, validation, divergence."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,18 +21,18 @@ from vaelab.training.step import make_steps
 from vaelab.training.validation import Validation, validate
 
 TICK_SECONDS = 0.5
-"""How long a tick should take: the host looks at the device this often."""
+"""Target duration of a tick; the host waits for the device once per tick."""
 MOST_STEPS_A_TICK = 4096
 COLLAPSE = "posterior collapse"
 
 
 class Diverged(ValueError):
-    """A loss or a weight is no longer a number."""
+    """A loss or a weight is not finite."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """What happened since the one before."""
+    """A progress record: what happened since the previous one."""
 
     step: int
     """Batches done since the beginning of the run."""
@@ -41,15 +41,15 @@ class Tick:
     terms: dict[str, NDArray[np.float32]]
     """Name → value of each batch since the last tick."""
     seconds: float
-    """Since the beginning of the run, pauses between resumptions left out."""
+    """Training time since the beginning of the run, without the pauses before it was resumed."""
     images_per_second: float
     validation: Validation | None = None
     checkpoint_due: bool = False
     stopped: bool = False
-    """Asked to stop before the end."""
+    """Whether training was asked to stop before its end."""
     warnings: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
-    """Sentences that begin with the first words of an earlier warning, up to the colon, which holds no longer."""
+    """Sentences that take back an earlier warning; each begins with that warning's words up to the colon."""
 
 
 def train(
@@ -63,13 +63,13 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     seconds_before: float = 0.0,
 ) -> Iterator[Tick]:
-    """Train ``state`` to the recipe's end; yields at each tick, when the caller may store or save what it likes.
+    """Train ``state`` to the recipe's end; yields a record at each tick, when the caller may store the state.
 
-    Raises Diverged after the tick that holds the last good batches. ``valid`` comes binarised as it is to be measured.
+    Raises Diverged after the tick that holds the last good batches. ``valid`` is binarised already.
     """
     total = settings.num_steps(batches.num_images)
     every = settings.validate_every
-    assert every != "auto", "settle the recipe first"
+    assert every != "auto", "resolve the recipe first"
     if valid is not None:
         check_condition(state.vae.spec, valid)
     noise = StepNoise(settings.seed, state.vae.device)
@@ -131,7 +131,7 @@ def _next(step: int, every: int) -> int:
 def _check_finite(
     names: list[str], values: NDArray[np.float32], first: int, settings: Training
 ) -> tuple[int, str | None]:
-    """Rows before the first that is not finite, and what to say about that one."""
+    """Number of rows before the first that is not finite, and the error message for that row."""
     finite = np.isfinite(values)
     if finite.all():
         return len(values), None
@@ -147,7 +147,7 @@ def _check_finite(
 
 
 def _check_weights(state: State, settings: Training) -> str | None:
-    """What to say if anything that a checkpoint holds is not finite."""
+    """The error message if a tensor of a checkpoint is not finite."""
     broken = next((name for name, tensor in state.tensors().items() if not bool(torch.isfinite(tensor).all())), None)
     if broken is None:
         return None
@@ -158,7 +158,7 @@ def _check_weights(state: State, settings: Training) -> str | None:
 
 
 def _judge_collapse(state: State, validation: Validation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Warnings of a posterior collapse, and sentences that withdraw one; each is said once."""
+    """Warnings of a posterior collapse, and sentences that withdraw one; each is given once."""
     if validation is None:
         return (), ()
     largest = max(validation.kl_groups)

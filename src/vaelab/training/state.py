@@ -1,4 +1,4 @@
-"""Everything that changes while a model trains, as tensors with names."""
+"""The training state: model, objective and optimizer as named tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from vaelab.recipe import Training
 from vaelab.training.objectives import Objective
 
 ALIGNED = 64
-"""Numbers of a buffer of gradients, of which every parameter's begin at a multiple."""
+"""Alignment (elements) of each slice of the flat gradient buffer."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class State:
         return {f"{m}.{n}": p for m, module in self._modules().items() for n, p in module.named_parameters()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as tensors with names."""
+        """Every tensor of the state by name."""
         found = {f"{m}.{n}": t for m, module in self._modules().items() for n, t in module.state_dict().items()}
         for name, parameter in self._named_parameters().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -53,7 +53,7 @@ class State:
         )
 
     def flatten_gradients(self) -> Tensor:
-        """One buffer in which all gradients lie from now on, each in the memory layout of its parameter."""
+        """Move all gradients into one flat buffer, each in the memory layout of its parameter; returns the buffer."""
         parameters = [p for p in self._named_parameters().values() if p.requires_grad]
         lengths = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters]  # vector instructions want round addresses
         buffer = torch.zeros(sum(lengths), device=self.vae.device)
@@ -73,7 +73,7 @@ class State:
         return f"{wrong[0]} does not fit the model of this run" if wrong else None
 
     def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Put back what ``tensors`` gave; the memory layout of every tensor stays that of its weight.
+        """Restore a step and its tensors; every tensor keeps the memory layout of its weight.
 
         Adam's moments in another layout than their weights would make the fused CPU optimizer silently wrong.
         """

@@ -1,4 +1,4 @@
-"""One training step after another: the only place that takes a gradient."""
+"""Training steps: forward, backward, optimizer; run eagerly or captured as CUDA graphs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -52,14 +52,14 @@ class Steps(ABC):
         self._lr_schedule, self._rates = lr_schedule, [float(group["lr"]) for group in state.optimizer.param_groups]
         self._ranks = ranks()
         self._gradients: Tensor | None = None
-        """The flat buffer of all gradients, where ranks add them up or a graph writes them."""
+        """Flat buffer of all gradients; None where neither several ranks nor a CUDA graph need one."""
         self.names: list[str] = []
         """Names of the terms."""
         self.notes: list[str] = []
-        """What the user should know of how the steps are carried out."""
+        """Sentences for the user about how the steps are run."""
 
     def run(self, first: int, last: int, stop: Callable[[], bool]) -> Float[Tensor, "step term"]:
-        """Steps ``first`` to ``last``, or, on one rank, until asked to stop: the terms, one row per step."""
+        """Run steps ``first`` to ``last`` − 1; returns the terms, one row per step. ``stop`` ends a rank alone."""
         is_alone = self._ranks.size == 1
         rows: list[Tensor] = []
         for step in range(first, last):
@@ -81,7 +81,7 @@ class Steps(ABC):
             group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now
 
     def _differentiate(self, raw: RawBatch, step: Tensor, share: Share) -> Float[Tensor, " term"]:
-        """Forward and backward: returns the terms, leaves the gradients in the parameters."""
+        """Forward and backward pass; returns the terms and leaves the gradients in the parameters."""
         state = self._state
         batch = self._batches.complete(as_floats(raw.pixels, self._binarize, self._noise), raw.index)
         with autocast(batch.x.device, self._precision):
@@ -97,7 +97,7 @@ class Steps(ABC):
         return row if self._ranks.size == 1 else row * share.weight
 
     def _reduce(self) -> None:
-        """Add up the gradients of all ranks, each weighted by its share already."""
+        """Sum the gradients over ranks; each rank has weighted its own by its share."""
         if self._gradients is not None:
             self._ranks.sum_(self._gradients)
 
@@ -120,10 +120,9 @@ class EagerSteps(Steps):
 
 
 class CapturedSteps(Steps):
-    """Steps that are captured once for each batch size as a CUDA graph, then replayed; for CUDA.
+    """Steps that are captured as a CUDA graph, once for each batch size, and replayed; for CUDA.
 
-    Everything that a step works on keeps its place in memory. On the CPU, where nothing can be captured, the same code
-    runs its work directly.
+    Every tensor of a step keeps its address. On the CPU nothing can be captured and the same code runs directly.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class CapturedSteps(Steps):
         return self._row.clone()  # in stream order: before the next step writes there
 
     def _fill_inputs(self, step: int, share: Share) -> None:
-        """Write what is new for a step where its graph reads it."""
+        """Copy the inputs of a step to where its graph reads them."""
         self._step.fill_(step)
         self._set_rates(step)
         batches = self._batches
@@ -185,7 +184,7 @@ class CapturedSteps(Steps):
         self._start.fill_(position * batches.batch_size + min(share.start, share.total - 1))
 
     def _input(self, share: Share) -> RawBatch:
-        """This rank's part of the batch, from where ``_fill_inputs`` wrote it or which images it holds."""
+        """This rank's part of the batch: the copied input, or rows of the resident pixels."""
         if self._batches.resident is None:
             return self._inputs[share.total]
         places = self._start + torch.arange(max(len(share), 1), device=self._noise.device)
@@ -193,7 +192,7 @@ class CapturedSteps(Steps):
         return RawBatch(self._batches.resident[index], index)
 
     def _prepare(self, share: Share) -> Replay:
-        """The replay of a step on batches of this size; the state is afterwards as it was before."""
+        """Capture a step on batches of this size and return its replay; leaves the state unchanged."""
 
         def differentiate() -> None:
             row = self._differentiate(self._input(share), self._step, share)
@@ -262,5 +261,5 @@ def memory_of_a_step(state: State, settings: Training, precision: Precision) -> 
     state.optimizer.zero_grad(set_to_none=True)
     activations = torch.cuda.max_memory_allocated(device) - before
     torch.cuda.empty_cache()
-    # Once for warming up and once in a graph of each of two sizes; Adam's moments; workspaces of libraries.
+    # one set of activations for warming up and one for the graph of each of two batch sizes; Adam's moments; workspaces
     return 3 * activations + 3 * before + RESERVED_BYTES

@@ -1,4 +1,4 @@
-"""Validation while a model trains: its terms and its ELBO on held-out images."""
+"""Validation during training: the objective's terms and the ELBO on held-out images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Validation:
     terms: Mapping[str, float]
     """The objective's terms, ``elbo``, and the norms of weights and of the last batch's gradient."""
     kl_groups: tuple[float, ...]
-    """Mean KL of each latent; one number for all where the KL is no sum over latents."""
+    """Mean KL of each latent; a single number where the KL is not a sum over latents."""
 
     def row(self) -> dict[str, float]:
         """Columns of validation.csv; the KL groups are ``kl_1``, ``kl_2`` …"""
@@ -34,7 +34,7 @@ class Validation:
 def validate(state: State, images: Images, settings: Training) -> Validation:
     """The objective's terms, the normalised ELBO and the KL groups on held-out images, in float32.
 
-    The noise is the same every time. Of several ranks each measures its share of every batch; all get the result.
+    The noise is the same each time. Each rank measures its share of every batch, and all ranks get the result.
     """
     vae, objective = state.vae, state.objective
     noise = StepNoise(derive_seed(settings.seed, "validation"), vae.device)

@@ -30,7 +30,7 @@ class Mixture(priors.Density):
         return torch.logsumexp(self.log_weights + self.components.log_prob(z[..., None, :]), -1)
 
     def sample(self, count: int, noise: NormalNoise) -> Float[Tensor, "count latent"]:
-        """A component by the inverse of its distribution function at Φ(ε₀), then a sample of it."""
+        """Component k by inverting the cumulative weights at Φ(ε₀), then m_k + s_k ε; no gradient for the weights."""
         epsilon = noise.normal(count, self.components.mean.shape[1] + 1)
         uniform = torch.special.ndtr(epsilon[:, 0])
         weights = self.log_weights.exp()

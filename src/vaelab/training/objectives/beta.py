@@ -36,7 +36,7 @@ class Objective(objectives.Objective):
         warmup_steps: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
-        assert beta != "auto", "settle the recipe first"
+        assert beta != "auto", "resolve the recipe first"
         self.beta = beta
         self.warmup_steps = warmup_steps
 

@@ -18,7 +18,7 @@ from vaelab.training import objectives
 from vaelab.training.objectives import Context
 
 SLOPE = 0.2
-"""Of the discriminator's leaky ReLU below zero."""
+"""Negative slope of the discriminator's leaky ReLU."""
 
 Betas = Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
 Logits = Float[Tensor, "batch 2"]

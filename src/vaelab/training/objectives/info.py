@@ -83,7 +83,7 @@ class Objective(objectives.Objective):
         estimator: Estimator = "unbiased",
     ) -> None:
         super().__init__()
-        assert scaling != "auto", "settle the recipe first"
+        assert scaling != "auto", "resolve the recipe first"
         if alpha + scaling < 1:
             raise ValueError(
                 f"objective.alpha = {alpha:g} and objective.scaling = {scaling:g} reward a distance from the prior; "
