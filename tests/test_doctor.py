@@ -51,7 +51,7 @@ def pictures(error: float = 0.7) -> dict[str, NDArray[np.float32]]:
 def evidence(**changes: Any) -> Evidence:
     given: dict[str, Any] = {
         "recipe": make_recipe(objective__name="beta", objective__beta=1.0),
-        "facts": SPEC,
+        "spec": SPEC,
         "history": history(),
         "validation": validation(),
         "codes": codes(),

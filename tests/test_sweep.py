@@ -70,7 +70,7 @@ def test_a_sweep_trains_compares_draws_and_is_done_the_second_time(
 
 
 def test_one_that_fails_lets_the_others_go_on(cli: Typed, tmp_path: Path):
-    code, out, err = vaelab(
+    code, out, err = cli(
         "sweep", "digits", *TINY_WORDS, "--over", "training.learning_rate=1e30,0.001", "--out", "s", "--json"
     )
     assert code == 1
@@ -88,7 +88,7 @@ def test_several_keys_make_a_grid_with_a_line_for_each_of_the_others(tmp_path: P
     assert len(plan.members) == 8
     assert plan.members[0].run.path == tmp_path / "s" / "network.latent_dim=2-objective.beta=4-seed=0"
     rows = [{"run": str(member.run.path), "kl": i, "reconstruction": -i} for i, member in enumerate(plan.members)]
-    arrays = sweeps.rate_distortion_arrays(over, plan.members, vaelab.Comparison(rows, [], {}))
+    arrays = sweeps.rate_distortion_arrays(over, plan.members, vaelab.Comparison(rows, (), (), [], {}))
     assert [series["label"] for series in arrays["series"]] == ["latents = 2", "latents = 3"]
     assert [point["label"] for point in arrays["series"][1]["points"]] == ["1", "4"]
     np.testing.assert_array_equal(arrays["series"][1]["points"][0]["rate"], [6, 7])

@@ -217,7 +217,8 @@ def fit_probe(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"],
     # Newton's method takes a second where lbfgs takes ten on 16,000 codes that are nearly separable.
     solver = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=1000)
     fitted = solver.fit(scaler.transform(codes.astype(np.float64)), has)
-    return Probe(fitted.coef_[0], float(fitted.intercept_[0]), scaler.mean_, scaler.scale_)
+    varies = codes.max(0) > codes.min(0)  # standardised, equal numbers may be rounding errors
+    return Probe(np.where(varies, fitted.coef_[0], 0), float(fitted.intercept_[0]), scaler.mean_, scaler.scale_)
 
 
 def direction(
