@@ -24,7 +24,7 @@ import torch
 from stepping import SHAPES, made_up, recipe_of, time_steps
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaelab import recipe as recipes
+from vaelab.build import build
 from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
 from vaelab.system.device import Noise, default_threads, describe_machine, deterministic, resolve_device
@@ -111,7 +111,7 @@ def count(recipe: Recipe, shape: tuple[int, int, int], precision: str) -> dict[s
 
 def count_by_torch(recipe: Recipe, shape: tuple[int, int, int]) -> int:
     """FLOP of the same step, forward and backward, as torch's FlopCounterMode sees them."""
-    vae, objective = recipes.build(recipe, shape, 1000)
+    vae, objective = build(recipe, shape, 1000)
     vae.noise = Noise(0, torch.device("cpu"))
     x = torch.rand(recipe.training.batch_size, *shape)
     with FlopCounterMode(display=False) as counter:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from vaelab import recipe as recipes
+from vaelab.build import build
 from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
@@ -63,7 +64,7 @@ def time_steps(
     recipe = recipe.resolve(images.image_shape, len(images))
     settings = recipe.training
     with deterministic(place, precision, default_threads()):
-        state = begin(*recipes.build(recipe, images.image_shape, len(images)), settings, place)
+        state = begin(*build(recipe, images.image_shape, len(images)), settings, place)
         batches = Batches(images, settings.batch_size, settings.seed, place, window=window)
         ticks = training.train(state, batches, settings, binarize="none", precision=precision, valid=None)
         reached, began = 0, 0.0

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from vaelab import recipe as recipes
+from vaelab.build import build as build_model
 from vaelab.data.datasets import celeba
 from vaelab.models.vae import VAE
 from vaelab.system.device import Noise
@@ -47,7 +48,7 @@ finally:
 def build(work: str, batch_size: int = 3) -> tuple[recipes.Recipe, VAE, Any]:
     """vaelab's recipe, model and objective of a work."""
     recipe = stepping.recipe_of(work, {"training.batch_size": batch_size})
-    return recipe, *recipes.build(recipe, stepping.SHAPES[work], 1000)
+    return recipe, *build_model(recipe, stepping.SHAPES[work], 1000)
 
 
 def copy_weights(vae: VAE, network: nn.Module) -> None:

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from typed import Typed, train_small
 
 import vaelab
-from vaelab import recipe as recipes
+from vaelab.build import build
 from vaelab.data.datasets import digits
 from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.explorer import axes, server
@@ -54,7 +54,7 @@ def make_known(count: int = 60, **without: None) -> Images:
 def make_one(images: Images, codes: Codes | None = None, **overrides: Any) -> tuple[Scene, VAE]:
     """A small model, and the scene of it on images; with the codes given, or those of the model."""
     recipe = make_recipe(**overrides)
-    vae, _ = recipes.build(recipe, images.image_shape, len(images))
+    vae, _ = build(recipe, images.image_shape, len(images))
     vae.eval()
     return make_scene("small", recipe, vae, codes or encode_images(vae, images), images, 100, "digest"), vae
 
