@@ -54,6 +54,7 @@ def survey(place: Path, choice: Choice, pages: PageChoice = "first") -> Survey:
         raise ValueError(describe_nothing(found))
     if pages == "all":
         found.entries = expand_pages(found.entries)
+        found.hidden_entries = expand_pages(found.hidden_entries)
     return arrange(found, choice)
 
 
