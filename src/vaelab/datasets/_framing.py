@@ -13,8 +13,9 @@ from vaelab.containers import Unavailable, Unreadable, printable, read_item, sho
 from vaelab.decoding import Background, Fit, Framing, Look, look
 from vaelab.depths import Range, robust_range
 from vaelab.images import SMALLEST_SIDE
+from vaelab.memos import memoise
 from vaelab.opening import MAX_PIXELS
-from vaelab.packing import CannotRead, describe_loss, memoise
+from vaelab.packing import CannotRead, describe_loss
 from vaelab.runtime import progress
 from vaelab.scanning import Entry, digest
 

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
-from vaelab.packing import list_pages, memoise
+from vaelab.memos import memoise
+from vaelab.packing import list_pages
 from vaelab.scanning import Entry, digest
 
 PageChoice = Literal["first", "all"]

@@ -14,7 +14,7 @@ from vaelab.datasets._layout import Choice, decide, find_hidden_classes
 from vaelab.datasets._pages import PageChoice, expand_pages
 from vaelab.datasets._splits import Parts, parts_of
 from vaelab.formats import PLUGINS
-from vaelab.packing import memoise
+from vaelab.memos import memoise
 from vaelab.scanning import Entry, Scan, digest, hashed, in_order, scan
 
 HELD_OUT_SHARE = 10
