@@ -125,6 +125,7 @@ def test_a_report_that_a_killed_process_did_not_write_again_is_written(
     run = shutil.copytree(runs["one"], tmp_path / "run")
     (run / "evaluation.json").unlink()  # so that the report is written under the copy's name
     assert cli("compare", run, runs["four"], "--out", "first")[0] == 0
+    assert cli("report", run)[0] == 0  # under the name of the copy, if nothing was measured
     whole = (run / "report.html").read_bytes()
     (run / "report.html").write_text("of before the evaluation")
     os.utime(run / "report.html", (0, 0))

@@ -467,7 +467,7 @@ def test_check_lists_what_is_wrong(cli: Typed, tmp_path: Path) -> None:
         "content: ok, but pixel values use only 0 to 8 of 0 to 255",
         "content: ok, but 9 of 9 pictures show one flat colour and nothing else",
         "9 of 15 pictures: ok",
-        ".hidden.png: ok, hidden",
+        ".hidden.png: ok, hidden: left out",
         *folder.describe_layout(tmp_path / "own")[0],
     }
     for name in ("bomb.png", "empty.png", "half.png", "nowhere.png", "pipe.png", "text.jpg"):
@@ -671,9 +671,74 @@ def test_a_broken_picture_that_was_repaired_since_stays_out(cli: Typed, tmp_path
     assert (code, err) == (0, "")
 
 
+def test_a_run_whose_held_out_pictures_have_no_classes(cli: Typed, tmp_path: Path) -> None:
+    for i in range(36):
+        put(tmp_path / "own" / ("test" if i < 6 else "train/cat" if i % 2 else "train/dog") / f"{i}.png", shade=7 * i)
+    assert cli("train", "folder", *TINY, "--data", "own", "--run", "run")[0] == 0
+    run = Run.open(tmp_path / "run")
+    assert run.machine["validated_on"] == "test"
+    assert any("2 classes: cat, dog" in note for note in run.machine["notes"])
+    for words in (["evaluate"], ["figures"], ["doctor"], ["report"]):
+        assert cli(*words, "run")[0] == 0
+    assert "probe" not in run.evaluation
+    assert {"label"} == {group["name"] for group in vaelab.explore([run.path])[0].scene.manifest["groups"]}
+    assert cli("score", "run", "--out", "scores.csv")[0] == 0
+    table = csv.read_csv("scores.csv")
+    assert sorted(table["image"].to_pylist()) == [f"test/{i}.png" for i in range(6)]
+    assert "class" not in table.column_names
+
+
+def test_held_out_pictures_are_chosen_and_named_in_tables(cli: Typed, tmp_path: Path) -> None:
+    for i in range(40):
+        put(
+            tmp_path / "own" / ("train/good" if i < 20 else "test/good" if i < 30 else "test/broken") / f"{i}.png",
+            shade=i,
+        )
+    code, out, _ = cli("data", "check", "own", "--json")
+    assert (code, len(json.loads(out)[0]["warnings"])) == (0, 1)
+    assert "data.test=test/good" in json.loads(out)[0]["warnings"][0]
+    assert cli("data", "check", "own", "--set", "data.test=tst")[0] == 2
+    code, out, _ = cli("train", "folder", *TINY, "--data", "own", "--run", "both")
+    assert code == 0
+    assert out.count("warning: ") == out.count("data.test=test/good") == 1
+    assert cli("score", "both", "--out", "scores.parquet")[0] == 0
+    table = parquet.read_table("scores.parquet")
+    assert set(zip(table["label"].to_pylist(), table["class"].to_pylist(), strict=True)) == {(0, "broken"), (1, "good")}
+    assert all(
+        name.split("/")[1] == of
+        for name, of in zip(table["image"].to_pylist(), table["class"].to_pylist(), strict=True)
+    )
+    assert cli("encode", "both", "--out", "codes.csv")[0] == 0
+    assert csv.read_csv("codes.csv")["class"].to_pylist() == ["broken"] * 10 + ["good"] * 10
+    assert cli("encode", "both", "--out", "codes.npz")[0] == 0
+    assert np.load("codes.npz")["label_names"].tolist() == ["broken", "good"]
+    code, out, err = vaelab(
+        "train", "folder", *TINY, "--data", "own", "--set", "data.test=test/good", "--run", "good", "--json"
+    )
+    assert (code, err) == (0, "")
+    run = Run.open(tmp_path / "good")
+    assert run.machine["validated_on"] == "test/good"
+    assert run.evaluation["likelihood"]["protocol"]["images"] == 10
+
+
+def test_hidden_folders_are_classes_or_named(cli: Typed, tmp_path: Path) -> None:
+    for name in ("java", "c", ".net", ".thumbnails"):
+        put_many(tmp_path / "own" / name, 8)
+    put(tmp_path / "own" / "java" / ".secret" / "deep" / "a.png")
+    images = load(tmp_path / "own", "train")
+    assert images.label_names == (".net", "c", "java")
+    assert any(".net/" in note for note in images.notes)
+    assert any("java/.secret/ (1)" in note for note in images.notes)
+    _, out, _ = cli("data", "check", "own")
+    assert ".thumbnails/: ok, hidden" in out
+    assert "24 of 24 pictures: ok" in out
+    path = Path(shutil.make_archive("zipped", "zip", tmp_path / "own"))
+    assert load(path, "train").label_names == (".net", "c", "java")
+
+
 def test_a_damaged_list_of_pictures_names_its_remedy(cli: Typed, finished: tuple[Path, Path]) -> None:
     run, _ = finished
-    for content in ("", "[]", '{"train": 1}', '{"train": {"names": 3}, "test": {}}'):
+    for content in ("", "[]", "{}x", '{"train": 1}', '{"other": {}}', '{"train": {"names": 3}, "test": {}}'):
         (run / "pictures.json").write_text(content)
         code, _, err = cli("evaluate", run)
         assert code == 1

@@ -429,3 +429,17 @@ def test_binarize_dynamic() -> None:
 def test_binarize_dynamic_repeats_with_its_seed() -> None:
     first, again, other = (binarize(every_value(), "dynamic", seed).fingerprint() for seed in (1, 1, 2))
     assert first == again != other
+
+
+def test_classes_that_are_called_by_their_numbers_have_no_names() -> None:
+    pixels, labels = np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1])
+    assert not Images(pixels, labels).has_class_names
+    assert not Images(pixels, labels, tuple("0123456789")).has_class_names
+    assert Images(pixels, labels, ("shirt", "bag")).has_class_names
+
+
+def test_names_go_with_their_images() -> None:
+    images = Images(np.zeros((3, 8, 8, 1), np.uint8), names=["a", "b", "c"])
+    assert images.take(np.array([2, 0])).names == ["c", "a"]
+    with pytest.raises(ValueError, match="2 names for 3 images"):
+        Images(np.zeros((3, 8, 8, 1), np.uint8), names=["a", "b"])

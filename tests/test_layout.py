@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vaelab.data.datasets._layout import AUTOMATIC, Choice, Layout, decide
+from vaelab.data.datasets._layout import AUTOMATIC, Choice, Layout, decide, find_hidden_classes
 from vaelab.data.datasets._splits import role_of
 from vaelab.system.registry import WrongUsage
 
@@ -69,6 +69,31 @@ TREES = {
         Decision(70, classes=("development", "testudo", "trainer", "valley"), labelled=(True, False)),
     ),
     "two domains": (["trainA:10", "trainB:10", "testA:3", "testB:3"], Decision(10, 3, "testA", num_warnings=1)),
+    "years": (["train2014:9", "train2017:9", "val2014:3", "val2017:3"], Decision(9, 3, "val2014", num_warnings=1)),
+    "other words on one side": (["train:20", "test_A:5"], Decision(20, 5, "test_A")),
+    "class names that hold a split's name": (
+        ["steam_train:20", "test_tube:20", "bus:5"],
+        Decision(45, classes=("bus", "steam_train", "test_tube"), labelled=(True, False), num_warnings=1),
+    ),
+    "a class called train": (
+        ["train:20", "bus:20", "car:20"],
+        Decision(60, classes=("bus", "car", "train"), labelled=(True, False), num_warnings=1),
+    ),
+    "a test folder beside classes": (["cat:20", "dog:20", "test:10"], Decision(40, 10, "test", TWO, (True, False))),
+    "a validation folder beside loose pictures": ([":90", "validation:10"], Decision(90, 10, "validation")),
+    "a test folder with most of the pictures": (
+        ["cat:5", "dog:5", "test:40"],
+        Decision(50, classes=("cat", "dog", "test"), labelled=(True, False), num_warnings=1),
+    ),
+    "other folders beside the splits": (["unlabelled:90", "train:9", "test:9"], Decision(9, 9, "test", num_warnings=1)),
+    "one kind of picture below the splits": (["train/images:20", "val/images:5"], Decision(20, 5, "val")),
+    "splits below a kind of picture": (["images/train:20", "images/val:5"], Decision(20, 5, "images/val")),
+    "a large class and a small one": (["cat:95", "dog:5"], Decision(100, classes=TWO, labelled=(True, False))),
+    "one picture in each folder": (["a:1", "b:1", "c:1"], Decision(3)),
+    "one folder in a zip": (
+        ["pets/cat:9", "pets/dog:9", "notice.png"],
+        Decision(18, classes=TWO, labelled=(True, False)),
+    ),
     "no folders": ([":30"], Decision(30)),
     "too many strays": ([":20", "cat:10", "dog:10"], Decision(40)),
 }
@@ -86,6 +111,47 @@ def test_a_tree_of_folders_is_understood(name: str) -> None:
     assert found.sentences
     used = [*found.train, *(found.held_out or [])]
     assert len(set(used)) == len(used) <= len(paths_of(*specs))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_was_found_can_be_named(name: str) -> None:
+    paths = paths_of(*TREES[name][0])
+    found = decide(paths)
+    named = {key: (folder,) for key, folder in found.settled.items()}
+    again = decide(paths, Choice(**named))
+    for key in ("train", "held_out", "held_out_name", "classes", "labels", "is_labelled"):
+        assert getattr(again, key) == getattr(found, key), key
+
+
+def test_labels_are_the_folders() -> None:
+    paths = paths_of("data/train/dog:3", "data/train/cat:3", "data/val/cat:2", "data/val/dog:2")
+    found = decide(paths)
+    for parts, label in found.labels.items():
+        assert found.classes[label] == parts[-1]
+    assert {paths[row].split("/")[1] for row in found.train} == {"train"}
+    assert {paths[row].split("/")[1] for row in found.held_out or ()} == {"val"}
+
+
+def test_named_training_pictures_contain_no_held_out_ones() -> None:
+    found = layout_of("all/a:10", "all/b:10", choice=Choice(train=("all",), test=("all/b",)))
+    assert (len(found.train), len(found.held_out or ())) == (10, 10)
+    pooled = layout_of("train/a:10", "val/a:10", choice=Choice(train=(".",)))
+    assert (len(pooled.train), pooled.held_out, pooled.classes) == (20, None, ())
+
+
+def test_hidden_folders_beside_classes_are_classes() -> None:
+    found = layout_of("java:5", "c:5")
+    hidden = [".net/1.png", ".thumbnails/1.png", ".git/x/1.png", "java/.cached/1.png", ".a/b/1.png"]
+    assert find_hidden_classes(found.class_parents, hidden) == [(".net",)]
+    assert find_hidden_classes(layout_of(":5").class_parents, hidden) == []
+    found = layout_of("train/java:5", "train/c:5", "test/java:5", "test/c:5")
+    assert find_hidden_classes(found.class_parents, ["train/.net/1.png", ".net/1.png"]) == [("train", ".net")]
+
+
+def test_many_folders_take_no_long() -> None:
+    paths = [f"{i % 2000}/{'val' if i % 9 == 0 else 'train'}/{i}.png" for i in range(20_000)]
+    assert decide(paths).held_out_name == "*/val"
+    assert decide([f"{i}/x/1.png" for i in range(20_000)]).classes == ()
 
 
 def test_pictures_that_are_left_out_are_named() -> None:

@@ -27,10 +27,12 @@ from vaelab.data import cache as packing
 from vaelab.data import decode as decoding
 from vaelab.data import decode_pool, packs
 from vaelab.data.arrays import Rows, Shards
-from vaelab.data.cache import COLUMNS, FACTS, JOURNAL, RECORDS, CannotRead, Pack, Source, check_items, memoise, pack
+from vaelab.data.cache import COLUMNS, FACTS, RECORDS, CannotRead, Pack, Source, check_items, pack
 from vaelab.data.contents import Tally
 from vaelab.data.decode import Framing, Item
 from vaelab.data.images import Images
+from vaelab.data.journal import JOURNAL, split_rows
+from vaelab.data.memos import memoise
 from vaelab.data.npy import PixelFiles
 from vaelab.data.pictures import encode_png
 from vaelab.system import device as runtime
@@ -422,12 +424,12 @@ def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], siz
         stop = min(start + length, count)
         if start < stop and all(stop <= begin or end <= start for begin, end, _ in done):
             done.append((start, stop, []))
-    todo = list(packing._parts(count, done, size, border))
+    todo = list(split_rows(count, done, size, border))
     rows = [row for start, stop, *_ in [*todo, *done] for row in range(start, stop)]
     assert sorted(rows) == list(range(count))
     assert all(0 < stop - start <= size for start, stop in todo)
     assert border is None or all(start // border == (stop - 1) // border for start, stop in todo)
-    assert [stop - start for start, stop in packing._parts(600, [], 128)] == [8, 16, 32, 64, 128, 128, 128, 96]
+    assert [stop - start for start, stop in split_rows(600, [], 128)] == [8, 16, 32, 64, 128, 128, 128, 96]
 
 
 PROGRAM = """

@@ -47,8 +47,11 @@ def test_what_systems_leave_beside_pictures_is_not_counted(tmp_path: Path) -> No
         "Thumbs.db",
         ".DS_Store",
     )
-    assert names(scan(tmp_path)) == ["a.png"]
-    assert scan(tmp_path).others == []
+    found = scan(tmp_path)
+    assert names(found) == ["a.png"]
+    assert found.others == []
+    assert found.hidden == [".DS_Store", "._a.png", ".hidden/", "@eaDir/", "Thumbs.db", "__MACOSX/"]
+    assert [entry.path for entry in found.hidden_entries] == [".hidden/b.png"]
     inner = tmp_path / ".cache" / "mine"
     put(inner, "b.png")
     assert names(scan(inner)) == ["b.png"]  # what is named itself is meant
@@ -161,6 +164,8 @@ def test_zips(tmp_path: Path) -> None:
     assert found.entries[2].size == len("again")
     assert [entry.folder for entry in found.entries] == ["../..", "/etc", "photos", "photos", "windows"]
     assert found.others == ["photos/notes.txt"]
+    assert found.hidden == ["__MACOSX/", "photos/.hidden/"]
+    assert [entry.path for entry in found.hidden_entries] == ["photos/.hidden/c.png"]
     assert all(entry.item[0] == str(path) for entry in found.entries)
     assert list(tmp_path.iterdir()) == [path]
 

@@ -131,14 +131,17 @@ def run_function(
     """Run ``work`` in a child whose working directory is ``folder``; what it prints is returned."""
     limits = limits or Limits()
     outputs.joinpath("rss").write_text("0")
-    ready, go = os.pipe()
+    (ready, go), (begun, is_set_up) = os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         os.close(go)
-        _become(work, folder, environment or {}, limits.memory, outputs, ready)
+        _become(work, folder, environment or {}, limits.memory, outputs, (is_set_up, ready))
     os.close(ready)
+    os.close(is_set_up)
+    os.read(begun, 1)  # strace counts system calls from here on
+    os.close(begun)
     tracer = _attach(strace, pid) if strace else None
     began = time.monotonic()
     os.close(go)  # the child was waiting for this
@@ -164,7 +167,7 @@ def _become(
     environment: Mapping[str, str],
     memory: int | None,
     outputs: Path,
-    ready: int,
+    pipes: tuple[int, int],
 ) -> NoReturn:
     """What the child does from the fork to its end."""
     code = CRASHED
@@ -182,6 +185,8 @@ def _become(
             resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
         (outputs / "rss").write_text(str(_resident()))
         ctypes.CDLL(None).prctl(SET_TRACER, ANY_TRACER, 0, 0, 0)
+        is_set_up, ready = pipes
+        os.write(is_set_up, b"x")
         os.read(ready, 1)
         work()
         code = 0

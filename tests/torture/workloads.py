@@ -24,9 +24,9 @@ TINY = tuple(
 GROWING = ("*/history.csv", "*/timing.csv", "*/validation.csv", "*/run.log", "*.part/*", "*.part", "*.lock")
 """Files that may be seen half written, since each line counts for itself or a journal says what of them is there."""
 
-DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/packs/*/pack.json")
-"""Files with times or a history in them, which may be the same by accident."""
-KEPT = ("*.lock", "*.csv.before", "*.csv.before-*")
+DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/packs/*/pack.json", "*/.onnxruntime/*")
+"""Files with times or a history in them, which may be the same by accident, and those that ONNX Runtime leaves."""
+KEPT = ("*.lock", "*/.onnxruntime/*", "*.csv.before", "*.csv.before-*")
 """Files that may be left: the rows of a run that was stopped before its first checkpoint are kept."""
 
 

@@ -12,25 +12,34 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from vaelab.data import decode as decoding
 from vaelab.data.arrays import PixelArray, Rows
 from vaelab.data.containers import Item, printable, shown
 from vaelab.data.contents import RECORD, Tally
-from vaelab.data.decode import Framing, Problem, decoder_version
+from vaelab.data.decode import Framing, Problem
 from vaelab.data.decode_pool import run_jobs
 from vaelab.data.images import Images
+from vaelab.data.journal import (
+    JOURNAL,
+    Done,
+    Failure,
+    is_stale,
+    make_failure,
+    path_of,
+    read_journal,
+    split_rows,
+    write_journal,
+)
 from vaelab.data.npy import PixelFiles, open_pixels, read_npz
 from vaelab.data.packs import (
     FACTS,
@@ -47,22 +56,18 @@ from vaelab.data.packs import (
     write_facts,
 )
 from vaelab.system.device import cache_dir, progress
-from vaelab.system.files import DamagedFile, read_json, write_atomic
+from vaelab.system.files import DamagedFile, write_atomic
 
 VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""
-COLUMNS, RECORDS, JOURNAL = "columns.npz", "records.npy", "journal.jsonl"
+COLUMNS, RECORDS = "columns.npz", "records.npy"
 SHARD_BYTES = 1 << 32
 """Of pixels in one file; packs with more have several."""
 PART_BYTES = 1 << 24
 """Of pixels that one worker holds at a time."""
-FEWEST_PER_PART, MOST_PER_PART = 8, 128
+MOST_PER_PART = 128
 MOST_COLUMN_BYTES = 1 << 32
 """Of labels and attributes; more are taken for damage."""
-TEMPORARY = "temporary"
-"""Stamp of a picture that the system did not hand over."""
-
-Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class CannotRead(ValueError):
@@ -140,7 +145,7 @@ def pack(title: str, key: Mapping[str, Any], describe: Callable[[], Source]) -> 
                 _make(folder, title, describe())
                 opened = _open(folder)
                 assert opened is not None
-    if any(_is_stale(path, stamp) for path, stamp in opened[1].unread):
+    if any(is_stale(path, stamp) for path, stamp in opened[1].unread):
         return _try_again(folder, title, *opened, describe())
     return opened[0]
 
@@ -167,35 +172,6 @@ def find_pack(name: str, digest: str) -> Pack | None:
 
 def _digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def memoise(key: Mapping[str, Any], model: type[Spec], find_out: Callable[[], tuple[Spec, bool]]) -> Spec:
-    """A few facts about pictures, found out once for a key and a version of the decoder and kept in the cache.
-
-    ``find_out`` returns the facts, and whether they may be kept: not where the system refused to hand over a picture.
-    """
-    path = cache_dir() / "packs" / f"facts-{_digest({**key, 'decoder': decoder_version()})}.json"
-    with suppress(OSError, ValueError):  # not there, damaged
-        memo = read_json(path, _Memo)
-        if memo.check == _check_memo(memo.facts):
-            return model.model_validate(memo.facts)
-    facts, may_keep = find_out()
-    if may_keep:
-        content = facts.model_dump(mode="json")
-        with suppress(OSError):  # a read-only cache: found out again the next time
-            write_atomic(path, _Memo(check=_check_memo(content), facts=content).model_dump_json())
-    return facts
-
-
-class _Memo(BaseModel):
-    """The content of a file of facts."""
-
-    check: str
-    facts: dict[str, Any]
-
-
-def _check_memo(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def select_earlier(images: Images, digest: str) -> Images | None:
@@ -276,7 +252,7 @@ def _make(folder: Path, title: str, source: Source) -> None:
         shape=list(shape),
         rows_left_out=rows,
         left_out=left_out,
-        unread=[(_path(source.items[row]), stamp) for row, _, stamp in failures],
+        unread=[(path_of(source.items[row]), stamp) for row, _, stamp in failures],
         earlier=_earlier(making, digest),
         content=content,
         facts=dict(source.facts),
@@ -298,23 +274,17 @@ def _earlier(making: Path, digest: str) -> list[Selection]:
     return [selection for selection in (last, *before.earlier) if selection.digest != digest]
 
 
-Failure = tuple[int, str, Any]
-"""Row of a picture that cannot be used, why, and the stamp that tells when to try again."""
-Done = tuple[int, int, list[Failure]]
-"""First row of a part that is on the disk, the row after its last, and its failures."""
-
-
 def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[Failure]:
     """Decode what the journal does not hold yet; all pictures that cannot be read."""
     journal, count = making / JOURNAL, len(source.items)
     records = making / RECORDS
     begun = files.are_begun() and records.is_file()
-    done = _read_journal(journal, source.items) if begun else []
+    done = read_journal(journal, source.items) if begun else []
     most = max(1, min(MOST_PER_PART, PART_BYTES // files.row_bytes))
-    todo = dict(_parts(count, done, most, files.rows_per_file))
+    todo = dict(split_rows(count, done, most, files.rows_per_file))
     num_todo = sum(stop - start for start, stop in todo.items())
     check_space(making, num_todo * files.row_bytes)
-    _write_journal(journal, done)  # without half a line at its end
+    write_journal(journal, done)  # without half a line at its end
     if not begun:
         files.create()
         np.save(records, np.zeros(count, RECORD), allow_pickle=False)
@@ -325,71 +295,12 @@ def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[F
     with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as file:
         bar.advance(count - num_todo)
         for start, found in run_jobs(decoding.decode_into, jobs):
-            failures = [_failure(start + problem.position, problem, source.items) for problem in found]
+            failures = [make_failure(start + problem.position, problem, source.items) for problem in found]
             done.append((start, todo[start], failures))
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
             bar.advance(todo[start] - start)
     return sorted(failure for _, _, failures in done for failure in failures)
-
-
-def _failure(row: int, problem: Problem, items: Sequence[Item]) -> Failure:
-    return row, problem.reason, TEMPORARY if problem.is_temporary else _stamp(_path(items[row]))
-
-
-def _write_journal(journal: Path, done: Sequence[Done]) -> None:
-    write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))
-
-
-def _read_journal(journal: Path, items: Sequence[Item]) -> list[Done]:
-    """What a journal holds, but for damaged lines and for parts with pictures that should be tried again."""
-    done: list[Done] = []
-    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines() if journal.is_file() else ():
-        try:
-            start, stop, failures = json.loads(line)
-            part: Done = (int(start), int(stop), [(int(row), str(reason), stamp) for row, reason, stamp in failures])
-        except (ValueError, TypeError, RecursionError):
-            continue
-        rows = [row for row, _, _ in part[2]]
-        if not 0 <= part[0] < part[1] <= len(items) or any(not part[0] <= row < part[1] for row in rows):
-            continue
-        if not any(_is_stale(_path(items[row]), stamp) for row, _, stamp in part[2]):
-            done.append(part)
-    return done
-
-
-def _parts(count: int, done: Sequence[Done], most: int, border: int | None = None) -> Iterator[tuple[int, int]]:
-    """(first row, row after the last) of parts that fill the gaps between those done: small at first, ``most`` later.
-
-    So the first ones show soon how long the rest takes. None goes across a multiple of ``border``.
-    """
-    position, size = 0, min(most, FEWEST_PER_PART)
-    for begin, end in [*sorted((start, stop) for start, stop, _ in done), (count, count)]:
-        while position < begin:
-            stop = min(position + size, begin, begin if border is None else (position // border + 1) * border)
-            yield position, stop
-            position, size = stop, min(most, 2 * size)
-        position = max(position, end)
-
-
-def _path(item: Item) -> str:
-    """The file on the disk that an item is read from."""
-    container, name = item[:2]
-    return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
-
-
-def _stamp(path: str) -> list[Any] | None:
-    """Size, time of change and version of the decoder: a failure stays one while they do. None without a file."""
-    try:
-        state = Path(path).stat()
-    except OSError:
-        return None
-    return [state.st_size, state.st_mtime_ns, decoder_version()]
-
-
-def _is_stale(path: str, stamp: Any) -> bool:
-    """Whether a picture that failed should be tried again."""
-    return bool(stamp == TEMPORARY or _stamp(path) != stamp)
 
 
 # -- completing -------------------------------------------------------------------------------------------------------
@@ -401,11 +312,11 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
     Where there are none it stays as it is, and only what is known of the failures is brought up to date.
     """
     known = dict(zip(facts.rows_left_out, facts.unread, strict=True))
-    stale = [row for row, (path, stamp) in known.items() if _is_stale(path, stamp)]
+    stale = [row for row, (path, stamp) in known.items() if is_stale(path, stamp)]
     if max(stale) >= len(source.items):  # another set of pictures under one key cannot be
         raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
     problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.framing)
-    failures = {stale[i]: _failure(stale[i], problem, source.items) for i, problem in problems.items()}
+    failures = {stale[i]: make_failure(stale[i], problem, source.items) for i, problem in problems.items()}
     reasons = dict(zip(facts.rows_left_out, facts.left_out, strict=True))
     reasons |= {row: (shown(source.items[row]), printable(reason)) for row, reason, _ in failures.values()}
     recovered = [row for row in stale if row not in failures]
@@ -443,7 +354,7 @@ def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
         for before, row in itertools.pairwise(borders)
         if before + 1 < row
     ]
-    _write_journal(folder / JOURNAL, done)
+    write_journal(folder / JOURNAL, done)
     making = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(making, ignore_errors=True)
     folder.replace(making)
@@ -451,7 +362,7 @@ def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
 
 def _examine(title: str, items: Sequence[Item], framing: Framing) -> tuple[dict[int, Problem], Tally]:
     """Position → problem of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
-    parts = dict(_parts(len(items), [], MOST_PER_PART))
+    parts = dict(split_rows(len(items), [], MOST_PER_PART))
     found: dict[int, Problem] = {}
     content = Tally()
     with progress(f"checking {title}", len(items)) as bar:
@@ -471,7 +382,7 @@ def check_items(title: str, items: Sequence[Item], framing: Framing) -> tuple[li
 
 def list_pages(items: Sequence[Item]) -> list[list[int]]:
     """The numbers of the pages of each file; none for a file that the system does not hand over."""
-    parts = dict(_parts(len(items), [], MOST_PER_PART))
+    parts = dict(split_rows(len(items), [], MOST_PER_PART))
     found: dict[int, list[list[int]]] = {}
     with progress("counting pages", len(items)) as bar:
         jobs = [(start, items[start:stop]) for start, stop in parts.items()]

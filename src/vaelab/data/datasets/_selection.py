@@ -51,15 +51,16 @@ class Present:
         return [self.by_name[name] for name in wanted.names if name in self.by_name]
 
 
-def check_selections(selections: Mapping[str, Mapping[str, Any]]) -> dict[str, Selection]:
-    """The selections of a run by split; ValueError if they are damaged."""
+def check_selections(selections: Mapping[str, Mapping[str, Any]], split: str) -> dict[str, Selection]:
+    """The selections of a run by split; ValueError if they are damaged or ``split`` is missing."""
     try:
         known = TypeAdapter(dict[str, Selection]).validate_python(selections)
         for selection in known.values():
             selection.label_column()
+        _ = known[split]
     except (ValidationError, KeyError):
         raise ValueError(
-            "pictures.json of the run is damaged; remove it to load the pictures as for a new run"
+            "pictures.json of the run is damaged; remove it, and the pictures are loaded as for a new run"
         ) from None
     return known
 

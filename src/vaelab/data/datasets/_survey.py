@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, NonNegativeInt
 
-from vaelab.data.cache import memoise
 from vaelab.data.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable
 from vaelab.data.datasets._files import advise_array
 from vaelab.data.datasets._framing import Wishes, look_at
@@ -15,6 +14,7 @@ from vaelab.data.datasets._layout import Choice, decide, find_hidden_classes
 from vaelab.data.datasets._pages import PageChoice, expand_pages
 from vaelab.data.datasets._splits import Parts, parts_of
 from vaelab.data.formats import PLUGINS
+from vaelab.data.memos import memoise
 from vaelab.data.scan import Entry, Scan, digest, hashed, in_order, scan
 
 HELD_OUT_SHARE = 10
@@ -54,6 +54,7 @@ def survey(place: Path, choice: Choice, pages: PageChoice = "first") -> Survey:
         raise ValueError(describe_nothing(found))
     if pages == "all":
         found.entries = expand_pages(found.entries)
+        found.hidden_entries = expand_pages(found.hidden_entries)
     return arrange(found, choice)
 
 

@@ -26,9 +26,9 @@ from vaelab.data.datasets._framing import (
     decide_framing,
 )
 from vaelab.data.datasets._layout import Choice
-from vaelab.data.datasets._pages import PageChoice
+from vaelab.data.datasets._pages import PageChoice, expand_pages
 from vaelab.data.datasets._selection import Present, Selection, check_selections, describe_change
-from vaelab.data.datasets._survey import Survey, describe_closed, survey
+from vaelab.data.datasets._survey import Survey, arrange, describe_closed, survey
 from vaelab.data.decode import Background, Fit, Framing
 from vaelab.data.depths import Range
 from vaelab.data.formats import HEAD_BYTES, identify
@@ -237,7 +237,7 @@ def reload(
 
     ``selections``: split → the ``selection`` of its images then. OtherImages if pictures are gone, or are others.
     """
-    known = check_selections(selections)
+    known = check_selections(selections, split)
     wanted = known[split]
     is_here = data_dir is not None and data_dir.exists()
     is_same_place = data_dir is None or not is_here or str(data_dir.resolve()) == wanted.place
@@ -265,13 +265,15 @@ def _list_now(place: Path, split: str, choice: Choice, pages: PageChoice) -> Pre
     """What is at a place, even if no run could be begun with it."""
     try:
         known = _survey(place, split, choice, pages)
-        found, used = known.found, [entry for members in known.splits.values() for entry in members]
+        every = [*known.entries, *known.found.hidden_entries]
+        used = [entry for members in known.splits.values() for entry in members]
     except (ValueError, OSError):
-        found, used = Scan(place), []
+        every, used = [], []
         with suppress(ValueError, OSError):
             found = scan(place)
-    every = {entry.name: entry for entry in (*found.entries, *found.hidden_entries)}
-    return Present(every, frozenset(entry.name for entry in used))
+            every = [*found.entries, *found.hidden_entries]
+            every = expand_pages(every) if pages == "all" else every
+    return Present({entry.name: entry for entry in every}, frozenset(entry.name for entry in used))
 
 
 def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> Pack:
@@ -319,26 +321,29 @@ def framing(
 def check(folder: Path) -> Iterator[tuple[str, str]]:
     """(file, what is wrong with it) for every picture that cannot be used, and a last line about all of them."""
     found = scan(folder)
+    entries = arrange(found, Choice()).entries
     framing = Framing(USUAL_SIDE, USUAL_SIDE, 3)
     with suppress(CannotRead):  # then each picture is reported below
-        framing = decide_framing(found.entries, Wishes(size=USUAL_SIDE, channels="rgb")).framing
-    broken, content = check_items("pictures", [entry.item for entry in found.entries], framing)
+        framing = decide_framing(entries, Wishes(size=USUAL_SIDE, channels="rgb")).framing
+    broken, content = check_items("pictures", [entry.item for entry in entries], framing)
     for item, reason in broken:
         yield shown(item), printable(reason)
     for name, reason in found.closed:
         yield printable(name), f"cannot be opened ({reason})"
     for name in found.repeated:
         yield printable(name), "ok, left out: a link to a folder that is read already"
-    for name in found.hidden[:MOST_HIDDEN]:
-        yield printable(name), "ok, hidden"
-    if len(found.hidden) > MOST_HIDDEN:
-        yield f"{len(found.hidden) - MOST_HIDDEN:,} more hidden files and folders", "ok, hidden"
+    read = {f"{entry.folder}/" for entry in entries}
+    hidden = [name for name in found.hidden if name not in read]
+    for name in hidden[:MOST_HIDDEN]:
+        yield printable(name), "ok, hidden: left out"
+    if len(hidden) > MOST_HIDDEN:
+        yield f"{len(hidden) - MOST_HIDDEN:,} more hidden files and folders", "ok, left out"
     yield from _check_others(found)
-    for sentence in describe(content, lambda row: shown(found.entries[row].item)):
+    for sentence in describe(content, lambda row: shown(entries[row].item)):
         yield "content", f"ok: {sentence}"
     for sentence in warn(content, framing.values == "full", framing.background):
         yield "content", f"ok, but {sentence}"
-    yield f"{len(found.entries) - len(broken):,} of {len(found.entries):,} pictures", "ok"
+    yield f"{len(entries) - len(broken):,} of {len(entries):,} pictures", "ok"
 
 
 def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
