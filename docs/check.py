@@ -1,7 +1,9 @@
-"""Docs that stay true: docs/commands.md is written from --help, and every link inside the project must lead somewhere.
+"""Docs that stay true: what is written from the code is up to date, and every link inside the project leads somewhere.
+
+docs/commands.md is written from --help, the table of docs/metrics.md from what metrics declare.
 
 python docs/check.py           say what is not true, exit 1
-python docs/check.py --write   write docs/commands.md
+python docs/check.py --write   write them
 """
 
 import os
@@ -11,7 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ROOT / "docs" / "commands.md"
+COMMANDS, METRICS = ROOT / "docs" / "commands.md", ROOT / "docs" / "metrics.md"
+TABLE = re.compile(r"(<!-- metrics: .*? -->\n).*?(<!-- end -->)", re.S)
 
 
 def verbs() -> list[str]:
@@ -39,6 +42,25 @@ def commands_page() -> str:
     return "\n".join(parts)
 
 
+def metrics_table() -> str:
+    """Every metric with its rows, as a Markdown table."""
+    from vaelab.evaluation.evaluation import NEEDS
+    from vaelab.evaluation.metrics import Metric, load_metrics
+
+    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
+    lines = ["| metric | rows | needs | measured by |", "|---|---|---|---|"]
+    for name, metric in load_metrics().items():
+        rows = [f"{q.title}{f', {q.unit}' if q.unit else ''}{arrows[q.better]}" for q in metric.quantities]
+        needs = " and ".join(words for need, words in NEEDS.items() if need in metric.needs)
+        verbs = (
+            [verb for verb in ("train", "evaluate", "compare") if verb in metric.by_default]
+            if isinstance(metric, Metric)
+            else ["compare, of several seeds"]
+        )
+        lines.append(f"| `{name}` | {'; '.join(rows)} | {needs} | {', '.join(verbs) or f'`--metrics {name}`'} |")
+    return "\n".join(lines) + "\n"
+
+
 def broken_links() -> list[str]:
     """Links and pictures in Markdown files that lead nowhere inside the project."""
     found = []
@@ -51,12 +73,17 @@ def broken_links() -> list[str]:
 
 
 def main() -> int:
-    page = commands_page()
-    if "--write" in sys.argv:
-        COMMANDS.write_text(page, encoding="utf-8")
+    metrics = METRICS.read_text(encoding="utf-8")
+    pages = {
+        COMMANDS: commands_page(),
+        METRICS: TABLE.sub(lambda found: found[1] + metrics_table() + found[2], metrics),
+    }
     problems = broken_links()
-    if not COMMANDS.is_file() or COMMANDS.read_text(encoding="utf-8") != page:
-        problems.append("docs/commands.md is not what --help says: make docs")
+    for path, page in pages.items():
+        if "--write" in sys.argv:
+            path.write_text(page, encoding="utf-8")
+        if not path.is_file() or path.read_text(encoding="utf-8") != page:
+            problems.append(f"{path.relative_to(ROOT)} is not what the code says: make docs")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

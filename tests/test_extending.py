@@ -1,16 +1,23 @@
 """The examples of docs/extending.md, run as they stand there."""
 
 import importlib
+import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from small import make_images
 from typed import TINY_WORDS, Typed
 
+from vaelab.evaluation.evaluate import default_metrics
+from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import load_metrics
 from vaelab.run import Run
 from vaelab.system import registry
 
@@ -55,11 +62,47 @@ def test_the_objective_trains_resumes_and_is_checked(cli: Typed, extended: None)
     assert "objective.free_nats" in err
 
 
-def test_the_metric_is_measured_with_the_others(cli: Typed, extended: None) -> None:
-    assert cli("train", "digits", *TINY_WORDS, "--run", "run")[0] == 0
-    code, out, _ = cli("evaluate", "run", "--metrics", "spread,active_units", "--json")
+def test_the_metric_is_measured_compared_and_documented_with_the_others(cli: Typed, extended: None) -> None:
+    for name, seed in (("one", 0), ("two", 1)):
+        assert cli("train", "digits", *TINY_WORDS, "--set", f"training.seed={seed}", "--run", name)[0] == 0
+    code, out, _ = cli("evaluate", "one", "--metrics", "spread,active_units", "--json")
     assert code == 0
     found = json.loads(out)
     variances = found["active_units"]["variance_of_means"]
     assert found["spread"]["mean_distance"] == pytest.approx(np.sqrt(2 * sum(variances)))
-    assert "mean distance" in (Path("run") / "report.html").read_text()
+    assert "mean distance" in (Path("one") / "report.html").read_text()
+    code, out, _ = cli("compare", "one", "two", "--out", "both")
+    assert code == 0
+    assert "distance of codes\t" in out
+    rows = json.loads((Path("both") / "comparison.json").read_text())["runs"]
+    assert rows[0]["mean_distance"] == found["spread"]["mean_distance"]
+    assert rows[1]["mean_distance"] == Run("two").evaluation["spread"]["mean_distance"]
+    assert "mean_distance" in (Path("both") / "comparison.csv").read_text().splitlines()[0]
+    assert "| `spread` | distance of codes |" in docs_check().metrics_table()
+
+
+def docs_check() -> Any:
+    """docs/check.py, which writes the tables of the docs."""
+    spec = importlib.util.spec_from_file_location("docs_check", PAGE.parent / "check.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_metric_may_come_from_another_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callable[..., Any]
+) -> None:
+    (tmp_path / "elsewhere.py").write_text(example("spread.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("spread", "elsewhere", "vaelab.metrics")
+    monkeypatch.setattr(registry, "_offered", lambda folder: {"spread": [point]} if folder == "metrics" else {})
+    registry.names.cache_clear()
+    try:
+        assert "spread" in default_metrics("evaluate")
+        images = make_images(20)
+        found = load_metrics()["spread"].measure(Evaluation(make_model()[0], images))
+        assert found["mean_distance"] > 0
+    finally:
+        registry.names.cache_clear()

@@ -81,7 +81,7 @@ def test_principal_axes_of_one_latent() -> None:
 def test_codes_of_many_images(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     vae, _ = make_model((3, 9, 8))
     pixels = np.random.default_rng(0).integers(0, 256, (count, 9, 8, 3), dtype=np.uint8)
-    monkeypatch.setattr(model_module, "CHUNK", 4)
+    monkeypatch.setattr(model_module, "EVAL_BATCH_SIZE", 4)
     codes = latent.encode_images(vae, Images(pixels))
     expected = vae.encode(pixels)
     np.testing.assert_allclose(codes.mean, expected.mean.numpy(), rtol=1e-5, atol=1e-6)

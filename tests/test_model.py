@@ -202,7 +202,7 @@ def test_chunks_change_nothing(vae: VAE, monkeypatch: pytest.MonkeyPatch, count:
     raw = pixels(vae, count)
     whole, images = vae.encode(raw), vae.reconstruct(raw)
     seen.clear()
-    monkeypatch.setattr(model_module, "CHUNK", 4)
+    monkeypatch.setattr(model_module, "EVAL_BATCH_SIZE", 4)
     assert_same(vae.encode(raw), whole)
     assert max(seen) <= 4
     assert sum(seen) == count

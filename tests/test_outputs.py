@@ -51,7 +51,7 @@ def model_file(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def chunks_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many chunks and groups of rows of few images."""
-    monkeypatch.setattr(model_module, "CHUNK", 4)
+    monkeypatch.setattr(model_module, "EVAL_BATCH_SIZE", 4)
     monkeypatch.setattr(tables, "GROUP_ROWS", 10)
 
 

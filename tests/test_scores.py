@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_metrics(run: Path) -> None:
 def test_chunks_change_no_score_but_by_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = vaelab.load(run), data_of(Run(run), None).valid.take(np.arange(30))
     whole = score_images(model, images, 2)
-    monkeypatch.setattr("vaelab.models.vae.CHUNK", 14)
+    monkeypatch.setattr("vaelab.models.vae.EVAL_BATCH_SIZE", 14)
     parts = score_images(model, images, 2)
     np.testing.assert_allclose(parts.kl, whole.kl, rtol=1e-5)
     assert parts.elbo.mean() == pytest.approx(whole.elbo.mean(), abs=2.0)

@@ -294,7 +294,7 @@ def test_calibrating_to_images_is_the_mean_over_all_and_repeats(
     assert vae.training
     vae.calibrate_likelihood(images, generator(0, "test"))
     assert torch.equal(likelihood.variance, whole)
-    monkeypatch.setattr(model, "CHUNK", 16)
+    monkeypatch.setattr(model, "EVAL_BATCH_SIZE", 16)
     vae.calibrate_likelihood(images, generator(0, "test"))
     torch.testing.assert_close(likelihood.variance, whole, rtol=0.05, atol=0)  # other noise, no other images
     vae.calibrate_likelihood(replace(images, pixels=images.pixels[:1].repeat(50, 0)), generator(0, "test"))

@@ -23,9 +23,9 @@ from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
 from vaelab.system.distributed import ranks
 
-CHUNK = 512
+EVAL_BATCH_SIZE = 512
 """Images per chunk when a person encodes or decodes many."""
-CHUNK_BYTES = 1 << 26
+EVAL_BATCH_BYTES = 1 << 26
 """Bytes per chunk in float32; larger images go in smaller chunks."""
 REQUIREMENTS = {
     "diagonal_posterior": 'a diagonal posterior (posterior.name = "diagonal")',
@@ -36,7 +36,7 @@ REQUIREMENTS = {
 
 def chunk_length(image_shape: tuple[int, int, int]) -> int:
     """Images of this shape per chunk when a person encodes or decodes many."""
-    return max(1, min(CHUNK, CHUNK_BYTES // (4 * math.prod(image_shape))))
+    return max(1, min(EVAL_BATCH_SIZE, EVAL_BATCH_BYTES // (4 * math.prod(image_shape))))
 
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", NDArray[Any], Tensor)
