@@ -83,7 +83,7 @@ def test_images_with_other_labels_or_attributes_are_refused(condition: str) -> N
     images, vae = make_labelled(), make_vae(condition)
     others = [replace(images, attribute_names=("round", "dark"))]
     if condition == "label":
-        others = [replace(images, labels=images.labels + 1), replace(images, labels=images.labels - 1)]
+        others = [replace(images, labels=images.labels + 1, label_names=())]
     for other in others:
         state = make_state(made := make_recipe(network__condition=condition), images)
         training = train(
@@ -183,7 +183,6 @@ def test_sample_and_decode_take_a_class() -> None:
     assert torch.equal(vae.sample(4, 3, condition="two"), vae.decode(codes, 2))
     assert not torch.equal(vae.sample(4, 3, condition=2), vae.sample(4, 3, condition=1))
     assert torch.equal(vae.sample(4, 3), vae.sample(4, 3)), "conditions come from the generator as well"
-    assert vae.sample(0, condition=1).shape == (0, 1, 9, 8)
 
 
 @pytest.mark.parametrize("condition", ["label", "attributes"])

@@ -142,18 +142,24 @@ def test_a_step_of_a_conditional_model(take_steps: Callable[..., Tensor], condit
 @pytest.mark.parametrize("posterior", registry.names("posteriors"))
 @pytest.mark.parametrize("prior", registry.names("priors"))
 @pytest.mark.parametrize("condition", ["none", "label"])
-def test_a_model_on_the_device_takes_and_gives_arrays_on_the_cpu(posterior: str, prior: str, condition: str) -> None:
+def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
+    posterior: str, prior: str, condition: str
+) -> None:
     overrides = {"posterior__name": posterior, "prior__name": prior, "network__condition": condition}
     data = make_labelled(5)
     vae = make_state(make_recipe(**overrides), data).vae
-    given = 1 if condition == "label" else None
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         to_fake(vae)
         q = vae.encode(data)
-        results = [q.mean, q.log_var, vae.sample(2, condition=given), vae.decode(torch.zeros(2, 2), given)]
-        assert all(tensor.device == CPU for tensor in results)
-        on_device = q.to(DEVICE)
-        vae.density().kl(on_device, on_device.draw(FakeNoise(0, DEVICE)))
+        assert q.mean.device == q.log_var.device == CPU
+        on_device, density, noise = q.to(DEVICE), vae.density(), FakeNoise(0, DEVICE)
+        given = torch.zeros(5, 3, device=DEVICE) if condition == "label" else None
+        results = [
+            density.kl(on_device, on_device.draw(noise)),
+            vae.decode_batch(density.sample(5, noise), given).mean,
+            vae.decode_batch(on_device.draw(noise, 2).z, given).mean,
+        ]
+        assert all(result.device.type == DEVICE.type for result in results)
 
 
 def test_the_check_finds_what_it_is_for() -> None:
