@@ -291,10 +291,8 @@ def bound(evidence: Evidence) -> Finding:
     sigma = f", equivalent σ {other['sigma']:.3g}" if "sigma" in other else ""
     weight = f": β = {other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.3g}{sigma})" if other else ""
     found = f"objective {name}{weight}"
-    wants_binary = getattr(
-        catalog.load("likelihoods", evidence.recipe.likelihood["name"]).Likelihood, "wants_binary", False
-    )
-    if wants_binary and not np.isin(evidence.originals, (0, 1)).all():
+    likelihood = catalog.load("likelihoods", evidence.recipe.likelihood["name"]).Likelihood
+    if likelihood.wants_binary and not np.isin(evidence.originals, (0, 1)).all():
         return Finding(
             "bound",
             "notice",
