@@ -47,20 +47,20 @@ def test_nothing_depends_on_the_sizes_of_the_sets_or_the_scale_of_scores(
         assert is_threshold or 0 <= number <= 1
 
 
-THRESHOLDS = {"threshold", "false_alarms_threshold"}
+THRESHOLDS = {"threshold", "threshold_at_95_tpr"}
 
 
 def test_thresholds_have_the_rates_that_are_told_of_them() -> None:
     normal, unusual = some_scores()
-    found = separation(normal, unusual, caught=0.8)
-    assert found["threshold_caught"] == np.mean(unusual >= found["threshold"])
-    assert found["threshold_false_alarms"] == pytest.approx(np.mean(normal >= found["threshold"]))
-    accuracy = (found["threshold_caught"] + 1 - found["threshold_false_alarms"]) / 2
+    found = separation(normal, unusual)
+    assert found["threshold_tpr"] == np.mean(unusual >= found["threshold"])
+    assert found["threshold_fpr"] == pytest.approx(np.mean(normal >= found["threshold"]))
+    accuracy = (found["threshold_tpr"] + 1 - found["threshold_fpr"]) / 2
     assert found["best_balanced_accuracy"] == pytest.approx(accuracy)
-    assert found["false_alarms"] == pytest.approx(np.mean(normal >= found["false_alarms_threshold"]))
-    assert np.mean(unusual >= found["false_alarms_threshold"]) >= 0.8
-    higher = unusual[unusual > found["false_alarms_threshold"]].min()
-    assert np.mean(unusual >= higher) < 0.8
+    assert found["fpr_at_95_tpr"] == pytest.approx(np.mean(normal >= found["threshold_at_95_tpr"]))
+    assert np.mean(unusual >= found["threshold_at_95_tpr"]) >= 0.95
+    higher = unusual[unusual > found["threshold_at_95_tpr"]].min()
+    assert np.mean(unusual >= higher) < 0.95
 
 
 def some_scores() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

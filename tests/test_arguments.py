@@ -264,13 +264,13 @@ def test_score_prints_and_keeps_the_thresholds(cli: Typed, run: Path) -> None:
     np.save("noise.npy", pixels)
     code, out, _ = cli("score", run, "noise.npy", "--normal", "held-out", "--samples", 1, "--out", "s.csv")
     assert (code, "s.json" in out.splitlines()) == (0, True)
-    assert all(word in out for word in ("threshold", "threshold caught", "threshold false alarms"))
+    assert all(word in out for word in ("threshold", "threshold tpr", "threshold fpr"))
     kept = json.loads(Path("s.json").read_text())
     normal = vaelab.score(run, samples=1, out="n.npz")
     with np.load(normal.table) as held_out:
         false_alarms = np.mean(-held_out["elbo"] >= kept["-ELBO"]["threshold"])
-    assert kept["-ELBO"]["threshold_false_alarms"] == pytest.approx(false_alarms, abs=0.01)
-    assert kept["-ELBO"]["threshold_caught"] == 1
+    assert kept["-ELBO"]["threshold_fpr"] == pytest.approx(false_alarms, abs=0.01)
+    assert kept["-ELBO"]["threshold_tpr"] == 1
     assert cli("score", run, "noise.npy", "--normal", "held-out", "--out", "s.csv")[0] == 1  # s.csv is kept
     Path("s.csv").unlink()
     Path("s.png").unlink()

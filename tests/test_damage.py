@@ -5,6 +5,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typed import TINY, TINY_WORDS, Typed, train_small
 
 import vaelab
 from vaelab.evaluation import doctor
-from vaelab.evaluation.metrics import likelihood
+from vaelab.evaluation.metrics import elbo
 from vaelab.figures import losses
 from vaelab.run import OtherRecipe, Run, RunRemoved
 from vaelab.system.files import DamagedFile
@@ -47,7 +48,7 @@ def train(path: Path) -> Run:
 VERBS: dict[str, Callable[[Path], Any]] = {
     "train": train,
     "report": vaelab.report,
-    "evaluate": lambda path: vaelab.evaluate(path, metrics=["likelihood", "active_units"]),
+    "evaluate": lambda path: vaelab.evaluate(path, metrics=["elbo", "active_units"]),
     "doctor": vaelab.doctor,
     "figures": lambda path: vaelab.draw_figures(path, names=["norms"]),
     "compare": lambda path: vaelab.compare([path], out=path.parent / "compared", overwrite=True),
@@ -96,9 +97,9 @@ def test_json_of_the_wrong_shape_is_named_with_a_remedy(run: Path, name: str, co
         ("machine.json", {"precision": "fp64"}),
         ("machine.json", {"notes": "one"}),
         ("machine.json", {"data_dir": 3}),
-        ("evaluation.json", {"likelihood": None}),
-        ("evaluation.json", {"likelihood": {"elbo": 1.0}}),
-        ("evaluation.json", {"likelihood": {"elbo": 1.0, "measured_on": [], "protocol": {}}}),
+        ("evaluation.json", {"elbo": None}),
+        ("evaluation.json", {"elbo": {"elbo": 1.0}}),
+        ("evaluation.json", {"elbo": {"elbo": 1.0, "measured_on": [], "protocol": {}}}),
         ("doctor.json", {"findings": {}}),
         ("doctor.json", {"findings": [{"name": "latents"}]}),
         ("doctor.json", {"findings": [{"name": "latents", "level": "bad", "found": "x"}]}),
@@ -335,18 +336,18 @@ def test_a_figure_a_metric_and_a_check_that_fail_are_named_and_the_run_is_finish
     cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(losses, "draw", fail)
-    monkeypatch.setattr(likelihood, "measure", fail)
+    monkeypatch.setattr(elbo, "METRIC", replace(elbo.METRIC, measure=fail))
     monkeypatch.setattr(doctor, "CHECKS", (fail, *doctor.CHECKS))
     code, out, err = cli("train", "digits", *TINY_WORDS, "--run", "run")
     assert (code, err) == (0, "")
     run = Run(tmp_path / "run")
     assert run.is_finished
     report = (run.path / "report.html").read_text()
-    for what in ("figure losses", "metric likelihood", "check fail"):
+    for what in ("figure losses", "metric elbo", "check fail"):
         assert any(what in warning and "KeyError" in warning for warning in run.warnings)
         assert what in out
         assert what in report
-    assert cli("evaluate", "run", "--metrics", "likelihood,active_units")[0] == 1
+    assert cli("evaluate", "run", "--metrics", "elbo,active_units")[0] == 1
     assert "active_units" in run.evaluation
     assert cli("figures", "run", "--only", "losses,norms")[0] == 1
     assert "norms" in run.figures

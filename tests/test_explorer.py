@@ -26,6 +26,7 @@ from vaelab.explorer import axes, server
 from vaelab.explorer.coder import Coder
 from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.codes import Codes, direction, encode_images
+from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
 
@@ -56,7 +57,10 @@ def make_one(images: Images, codes: Codes | None = None, **overrides: Any) -> tu
     recipe = make_recipe(**overrides)
     vae, _ = build(recipe, images.image_shape, len(images))
     vae.eval()
-    return make_scene("small", recipe, vae, codes or encode_images(vae, images), images, 100, "digest"), vae
+    codes = codes or encode_images(vae, images)
+    return make_scene(
+        "small", recipe, vae, codes, images, 100, "digest", make_sampler("prior", vae, lambda: images)
+    ), vae
 
 
 def make_codes(means: np.ndarray, log_var: float = -4.0) -> Codes:

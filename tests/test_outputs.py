@@ -42,7 +42,7 @@ def model_file(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) 
     vae, _ = make_model(SHAPE)
     given = {"data": {"name": "digits"}, "network": {"name": "mlp", "hidden": [16], "latent_dim": 3}}
     settled = recipe.validate(given, "small").resolve(SHAPE, 100)
-    facts = {"format": 1, "name": "small", "recipe": settled.sections(), "image_shape": SHAPE, "num_images": 100}
+    facts = {"format": 2, "name": "small", "recipe": settled.sections(), "image_shape": SHAPE, "num_images": 100}
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_tensors(path, vae.state_dict(), facts)
     return path

@@ -193,7 +193,7 @@ def score(
         print(scored.summary)
         found = {name: numbers for name, numbers in scored.separations.items() if name != "protocol"}
         every = list(next(iter(found.values())))
-        thresholds = ["threshold", "threshold_caught", "threshold_false_alarms", "false_alarms_threshold"]
+        thresholds = ["threshold", "threshold_tpr", "threshold_fpr", "threshold_at_95_tpr"]
         for keys in ([key for key in every if key not in thresholds], thresholds):
             headers = ("score", *(key.replace("_", " ") for key in keys))
             table(headers, [(name, *(f"{numbers[key]:.3f}" for key in keys)) for name, numbers in found.items()])
