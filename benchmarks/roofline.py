@@ -25,9 +25,11 @@ from stepping import SHAPES, made_up, recipe_of, time_steps
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaelab.build import build
+from vaelab.data.images import Batch
 from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
-from vaelab.system.device import Noise, default_threads, describe_machine, deterministic, resolve_device
+from vaelab.system.device import StepNoise, default_threads, describe_machine, deterministic, resolve_device
+from vaelab.training.objectives import Context, compute_terms
 
 SIDE = 2048
 """Of the square matrices whose product shows the peak."""
@@ -112,10 +114,12 @@ def count(recipe: Recipe, shape: tuple[int, int, int], precision: str) -> dict[s
 def count_by_torch(recipe: Recipe, shape: tuple[int, int, int]) -> int:
     """FLOP of the same step, forward and backward, as torch's FlopCounterMode sees them."""
     vae, objective = build(recipe, shape, 1000)
-    vae.noise = Noise(0, torch.device("cpu"))
-    x = torch.rand(recipe.training.batch_size, *shape)
+    cpu = torch.device("cpu")
+    context = Context(torch.tensor(0), StepNoise(0, cpu), vae)
+    count = recipe.training.batch_size
+    batch = Batch(torch.rand(count, *shape), torch.arange(count))
     with FlopCounterMode(display=False) as counter:
-        objective(vae, x, torch.tensor(0))["loss"].backward()
+        compute_terms(objective, vae, batch, context)[1]["loss"].backward()
     return int(counter.get_total_flops())
 
 

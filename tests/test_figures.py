@@ -25,7 +25,7 @@ from vaelab.figures import (
     render,
 )
 from vaelab.figures._sheet import sheet_figure
-from vaelab.models.codes import Codes
+from vaelab.models.codes import Codes, encode_images
 from vaelab.system import registry as catalog
 
 NAMES = catalog.names("figures")
@@ -237,7 +237,7 @@ def test_traversals_show_the_latents_with_the_largest_kl_first(make_model: Calla
     module, images = catalog.load("figures", "traversals"), make_images(30, (9, 8, 1), 0)
     vae, _ = make_model(images.image_shape, {"network.latent_dim": 14})
     arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
-    kl = vae.encode(images).kl().mean(0).numpy()
+    kl = encode_images(vae, images).kl()
     assert arrays["latents"].tolist() == np.argsort(-kl)[:10].tolist()
     np.testing.assert_allclose(arrays["kl"], np.sort(kl)[::-1][:10], rtol=1e-4)
     row, column = 3, 10
@@ -278,7 +278,7 @@ def make_runs(name: str, runs: int, shape: tuple[int, int, int], seeds: int) -> 
     return {
         "labels": labels,
         "panels": [panel, counted, with_errors, panel, counted],
-        "decomposed": [(359, "training images")],
+        "remarks": ["the decomposition is of 359 training images"],
         "images": [359, 400],
     }
 

@@ -53,7 +53,7 @@ def bits_of(tensor: Tensor) -> bytes:
 WRITER = """
 import sys
 from pathlib import Path
-from vaelab.files import writing_atomic
+from vaelab.system.files import writing_atomic
 with writing_atomic(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

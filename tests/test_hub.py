@@ -340,7 +340,8 @@ def mirror(sizes: dict[str, int]) -> dict[str, bytes]:
     files = {}
     for split, count in sizes.items():
         image = io.BytesIO()
-        Image.fromarray(np.full((218, 178, 3), 90, np.uint8)).save(image, "JPEG")
+        shades = np.linspace(0, 255, 178, dtype=np.uint8)
+        Image.fromarray(np.broadcast_to(shades[:, None], (218, 178, 3)).copy()).save(image, "JPEG")
         columns: dict[str, Any] = {"image": [{"bytes": image.getvalue(), "path": "a.jpg"}] * count}
         columns |= {"celeb_id": [1] * count, "Smiling": [True] * count, "Young": [False] * count}
         written = io.BytesIO()

@@ -21,6 +21,7 @@ import vaelab
 from vaelab import recipe
 from vaelab.api import outputs
 from vaelab.api.plan import run_directory
+from vaelab.api.results import CONDITION_ROWS, MODEL_FORMAT
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.pictures import Numbered, encode_png
 from vaelab.exporters import tables
@@ -42,9 +43,9 @@ def model_file(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) 
     vae, _ = make_model(SHAPE)
     given = {"data": {"name": "digits"}, "network": {"name": "mlp", "hidden": [16], "latent_dim": 3}}
     settled = recipe.validate(given, "small").resolve(SHAPE, 100)
-    facts = {"format": 2, "name": "small", "recipe": settled.sections(), "image_shape": SHAPE, "num_images": 100}
+    told = {"name": "small", "recipe": settled.sections(), "image_shape": SHAPE, "num_images": 100}
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_tensors(path, vae.state_dict(), facts)
+    save_tensors(path, {**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, {"format": MODEL_FORMAT, **told})
     return path
 
 

@@ -435,8 +435,9 @@ def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], siz
 PROGRAM = """
 import sys
 from pathlib import Path
-from vaelab import decode_pool, packing
-from vaelab.decoding import Framing
+from vaelab.data import cache as packing
+from vaelab.data import decode_pool
+from vaelab.data.decode import Framing
 decode_pool.ALONE_SECONDS, packing.MOST_PER_PART = 0.0, 8
 decode_pool.default_threads = lambda: 2
 folder, count = sys.argv[1], int(sys.argv[2])
@@ -597,8 +598,9 @@ def test_a_worker_that_the_system_kills_is_explained(monkeypatch: pytest.MonkeyP
 
 MEMORY = """
 import resource, sys
-from vaelab import decode_pool, packing
-from vaelab.decoding import Framing
+from vaelab.data import cache as packing
+from vaelab.data import decode_pool
+from vaelab.data.decode import Framing
 decode_pool.default_threads = lambda: 1
 for count in (10, 1000):
     items = [(sys.argv[1], "big.png")] * count

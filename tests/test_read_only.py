@@ -36,7 +36,7 @@ def test_results_go_to_another_directory_and_the_run_stays_as_it_is(cli: Typed, 
     assert files(run) == before
     results = files(tmp_path / "results")
     assert {"evaluation.json", "doctor.json", "figures/losses.png", "report.html", "source.json"} <= results.keys()
-    assert {"likelihood", "active_units"} <= json.loads(results["evaluation.json"]).keys()
+    assert {"elbo", "active_units"} <= json.loads(results["evaluation.json"]).keys()
     page = results["report.html"].decode()
     assert "active units" in page
     assert "data:image/" in page
@@ -94,7 +94,7 @@ def test_a_run_without_write_permission(trained: Path, tmp_path: Path):
 
 def test_evaluate_can_return_its_numbers_without_writing(trained: Path):
     before = files(trained)
-    found = vaelab.evaluate(trained, metrics=["sparsity"], store=False)
+    found = vaelab.evaluate(trained, metrics=["sparsity"], store=False).results
     assert "hoyer" in found["sparsity"]
     assert {name: content for name, content in files(trained).items() if "cache" not in name} == {
         name: content for name, content in before.items() if "cache" not in name

@@ -119,7 +119,7 @@ class Campaign:
 
     def note_largest(self, name: str, value: float) -> None:
         """Remember a number if it is the largest of its name."""
-        self.spec[name] = max(value, self.spec.get(name, value))
+        self.facts[name] = max(value, self.facts.get(name, value))
 
 
 def _only_plain(folder: str, names: list[str]) -> set[str]:

@@ -98,6 +98,8 @@ class FactorFile:
         """The images of the split train with their factors, packed in the cache."""
         path = self.find(data_dir)
         if path is None:
+            if split not in ("train", "valid", "test"):  # no file would have it
+                raise ValueError(f"{self.name} has one split, train; there is no split {split!r}")
             place = "" if data_dir is None else f"{data_dir}: "
             is_npy = data_dir is not None and data_dir.is_file() and data_dir.suffix.lower() == ".npy"
             advice = (
