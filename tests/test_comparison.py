@@ -302,6 +302,15 @@ def test_what_does_not_compare_is_said(
     assert (says or "") in err
 
 
+def test_what_a_model_does_not_allow_is_left_out_and_said(runs: dict[str, Path], undrawn: None, tmp_path: Path):
+    train_small(tmp_path / "full", {"training.steps": 5, "posterior.name": "full_covariance"})
+    found = vaelab.compare([runs["one"], tmp_path / "full"], out=tmp_path / "c")
+    assert [row["total_correlation"] is None for row in found.rows] == [False, True]
+    assert "decomposition needs a diagonal posterior" in found.remarks[-1]
+    assert found.remarks[-1].endswith("not measured of full")
+    assert not any("mig" in remark for remark in found.remarks), "of no run"
+
+
 def test_other_data_and_other_sizes_are_said_and_pictures_leave_out_what_does_not_fit(
     cli: Typed, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

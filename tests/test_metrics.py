@@ -268,6 +268,9 @@ def test_samples_may_come_from_another_sampler(make_model: MakeModel) -> None:
     drawn = evaluation.samples(7, random, "prior")
     assert drawn.floats(2, 5).shape == (3, 1, 9, 8)
     assert torch.equal(drawn.floats(0, 7), make_model()[0].decode(drawn.codes))
+    by_gmm: Any = fid.measure(evaluation, sampler="gmm", samples=30)
+    assert by_gmm["fd_pixels"] != fid.measure(evaluation, samples=30)["fd_pixels"]  # type: ignore[index]
+    assert "sampler gmm" in by_gmm["protocol"]["generated"]
     with pytest.raises(registry.UnknownName, match="sampler 'nope'"):
         fid.measure(evaluation, sampler="nope")
 

@@ -118,13 +118,13 @@ def compare(
     declared = [(name, metric.order, metric.quantities) for name, metric in metrics.items()]
     quantities = order_quantities([*declared, ("the run", 900, facts)])
     shown = [members[0] for members in list(groups.values())[:SHOWN_RUNS]]
-    rows, images, results, pictures = {}, {}, {}, []
+    rows, images, results, skipped, pictures = {}, {}, {}, {}, []
     for label, members in groups.items():
         evaluations = []
         for run in members:
             model, (images[run], train) = load(run.path), known.of(run)
             evaluation = Evaluation(model, images[run].valid, train, encode=partial(codes_of, run, model))
-            results[run] = _measure(run, evaluation, images[run])
+            results[run], skipped[run] = _measure(run, evaluation, images[run])
             try:
                 rows[run] = _row(run, label, model, results[run], quantities)
             except (KeyError, TypeError) as error:  # results of an earlier evaluation, edited since
@@ -140,7 +140,7 @@ def compare(
     comparison = Comparison(
         [rows[run] for run in found],
         tuple(quantity for _, quantity in quantities.values()),
-        _remarks(of_runs, metrics),
+        (*_remarks(of_runs, metrics), *_describe_skipped(skipped)),
         find_obstacles(found, [images[run] for run in found], of_runs),
         {name: target / name for name in FILES},
     )
@@ -148,13 +148,14 @@ def compare(
     return comparison
 
 
-def _measure(run: Run, evaluation: Evaluation, images: DataOfRun) -> dict[str, Result]:
-    """Metric → result: what is compared by default, and whatever else is known of these weights and images."""
+def _measure(run: Run, evaluation: Evaluation, images: DataOfRun) -> tuple[dict[str, Result], dict[str, str]]:
+    """Metric → result, by default and of whatever else is known of these weights and images; metric → why it is not."""
     before, store = run.evaluation, run.is_writable
-    results = measure_run(run, evaluation, images.protocol, default_metrics("compare"), store=store).results
+    evaluated = measure_run(run, evaluation, images.protocol, default_metrics("compare"), store=store)
+    results = evaluated.results
     if store and (run.evaluation != before or run.is_report_stale):
         update_report(run, evaluation.model)
-    return {**known_results(run, like=next(iter(results.values()))), **results}
+    return {**known_results(run, like=next(iter(results.values()))), **results}, evaluated.skipped
 
 
 def _measure_seeds(evaluations: Sequence[Evaluation], metrics: Mapping[str, Metric | SeedMetric]) -> list[Row]:
@@ -165,6 +166,16 @@ def _measure_seeds(evaluations: Sequence[Evaluation], metrics: Mapping[str, Metr
             for row, result in zip(rows, metric.measure(evaluations), strict=True):
                 row |= {quantity.key: (result or {}).get(quantity.key) for quantity in metric.quantities}
     return rows
+
+
+def _describe_skipped(skipped: Mapping[Run, Mapping[str, str]]) -> list[str]:
+    """Why some runs lack what others have."""
+    found: dict[str, list[str]] = {}
+    for run, reasons in skipped.items():
+        for metric, reason in reasons.items():
+            if not all(metric in others for others in skipped.values()):
+                found.setdefault(f"{metric} {reason}", []).append(run.name)
+    return [f"{why}: not measured of {', '.join(names)}" for why, names in found.items()]
 
 
 def _remarks(results: Sequence[Mapping[str, Result]], metrics: Mapping[str, Metric | SeedMetric]) -> tuple[str, ...]:

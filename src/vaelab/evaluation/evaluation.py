@@ -112,7 +112,9 @@ class Evaluation:
         codes = self._samplers[sampler].sample(count, generator)
         rows = self.model.condition_rows.cpu()
         conditions = parse_condition(self.model.spec, None, count, rows, generator)
-        return Samples(self.model, codes, conditions, "the prior" if sampler == "prior" else f"the sampler {sampler}")
+        source = "the prior" if sampler == "prior" else f"the sampler {sampler}"
+        given = "" if conditions is None else ", under conditions drawn from training images"
+        return Samples(self.model, codes, conditions, f"{source}{given}")
 
     @cached_property
     def extractor(self) -> Extractor:

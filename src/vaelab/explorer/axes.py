@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from numpy.typing import NDArray
 
+from vaelab.models.codes import principal_vectors
+
 Codes = Float[np.ndarray, "n latent"]
 BLOCK = 1 << 14
 """Codes that are worked on at once in float64."""
@@ -36,8 +38,7 @@ def mean_variance(log_var: Codes) -> Float[np.ndarray, " latent"]:
 
 def principal(covariance: Float[np.ndarray, "latent latent"]) -> Float[np.ndarray, "_ latent"]:
     """Unit vectors of the two largest variances, or of the one there is."""
-    _, vectors = np.linalg.eigh(covariance)
-    return _signed(vectors.T[::-1][:2])
+    return _signed(principal_vectors(covariance)[0])
 
 
 def discriminants(

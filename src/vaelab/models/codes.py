@@ -168,16 +168,26 @@ def interpolate(
     return line
 
 
+def principal_vectors(
+    covariance: Float[np.ndarray, "latent latent"], count: int = 2
+) -> tuple[Float[np.ndarray, "vector latent"], Float[np.ndarray, " vector"]]:
+    """Unit vectors of the ``count`` largest variances, and the share of all variance along each.
+
+    Not by scikit-learn, whose import takes a second of every training that draws its codes.
+    """
+    variances, vectors = np.linalg.eigh(covariance)
+    total = variances.sum()
+    shares: NDArray[np.float64] = variances[::-1][:count] / (total if total > 0 else 1)
+    return vectors.T[::-1][:count], shares
+
+
 def principal_axes(
     codes: Float[np.ndarray, "n latent"], count: int = 2
 ) -> tuple[Float[np.ndarray, "n count"], NDArray[np.float64]]:
     """Codes on their ``count`` axes of largest variance, and the share of all variance that each explains."""
-    from sklearn.decomposition import PCA
-
-    if (codes == codes[0]).all():
-        return np.zeros((len(codes), count), np.float32), np.zeros(count)
-    pca = PCA(min(count, *codes.shape), svd_solver="covariance_eigh")
-    return pca.fit_transform(codes.astype(np.float64)).astype(np.float32), pca.explained_variance_ratio_
+    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
+    vectors, shares = principal_vectors(centred.T @ centred / len(codes), count)
+    return (centred @ vectors.T).astype(np.float32), shares
 
 
 @dataclass(frozen=True)
