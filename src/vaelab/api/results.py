@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.data import DataOfRun, data_of, published_facts
 from vaelab.build import beta_equivalents, build
 from vaelab.data.decode import Framing
-from vaelab.data.images import Images, as_tensor, binarize, to_float
+from vaelab.data.images import Images, as_tensor, binarize, spread_rows, to_float
 from vaelab.evaluation import doctor
 from vaelab.evaluation.evaluate import codes_of
 from vaelab.exporters.report import write_report
@@ -238,8 +237,7 @@ def examine(run: Run, model: VAE, held_out: Images, on_failure: OnFailure) -> li
 
     ``on_failure`` is told of a check that fails; the others go on.
     """
-    some = np.unique(np.linspace(0, len(held_out) - 1, LOOKED_AT).round().astype(np.int64))
-    looked_at = held_out.take(some)
+    looked_at = held_out.take(spread_rows(len(held_out), LOOKED_AT))
     originals = to_float(as_tensor(looked_at.pixels[:]))
     damage = [error for error in run.find_damage() if error.path.name != FINDINGS]
     damaged = {error.path.name for error in damage}

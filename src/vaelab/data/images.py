@@ -240,6 +240,12 @@ def subsample(total: int, most: int, generator: torch.Generator) -> Int[np.ndarr
     return chosen
 
 
+def spread_rows(total: int, most: int) -> Int[np.ndarray, " chosen"]:
+    """At most ``most`` rows of ``total``, spread evenly from the first to the last."""
+    rows: NDArray[np.int64] = np.unique(np.linspace(0, total - 1, most).round().astype(np.int64))
+    return rows
+
+
 def as_tensor(array: Any) -> Tensor:
     """An array as a CPU tensor: the same memory where that may be written to, else a copy."""
     array = np.ascontiguousarray(array)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaelab.data.arrays import Rows
-from vaelab.data.images import subsample
+from vaelab.data.images import spread_rows, subsample
 from vaelab.explorer.scene import Scene
 from vaelab.system.device import generator
 
@@ -24,7 +24,7 @@ Pixels = UInt8[np.ndarray, "n height width channel"]
 
 def count_that_fits(scene: Scene) -> int:
     """How many points there are unless told otherwise: as many as their images allow, estimated from a few."""
-    some = np.unique(np.linspace(0, len(scene.means) - 1, TRIED).round().astype(np.int64))
+    some = spread_rows(len(scene.means), TRIED)
     each = len(pack_images(scene.images(some))[0]) / len(some)
     return max(2, min(POINTS, len(scene.means), int(IMAGE_BYTES / each)))
 

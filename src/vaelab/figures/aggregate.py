@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from vaelab.data.images import Images
+from vaelab.data.images import Images, spread_rows
 from vaelab.figures import BLUE, FAINT, INK, Arrays, house_style
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
@@ -20,8 +20,7 @@ MOST_IMAGES, MOST_LATENTS, CELLS = 2000, 8, 120
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Density of each of the latents with the largest KL, over some of the images; their numbers and KL."""
-    some = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(np.int64))
-    codes = encode_images(model, images.take(some))
+    codes = encode_images(model, images.take(spread_rows(len(images), MOST_IMAGES)))
     kl = codes.latent_kl
     latents = np.argsort(kl, kind="stable")[::-1][:MOST_LATENTS]
     reach = float(max(4.0, 1.05 * np.abs(codes.mean[:, latents]).max()))
@@ -32,7 +31,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
         "latents": latents,
         "kl": kl[latents],
         "num_latents": codes.mean.shape[1],
-        "num_images": len(some),
+        "num_images": len(codes.mean),
     }
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vaelab.data.images import Images
+from vaelab.data.images import Images, spread_rows
 from vaelab.models.spec import Spec
 from vaelab.system.registry import unknown
 
@@ -162,7 +162,6 @@ def training_rows(spec: Spec, images: Images) -> UInt8[Tensor, "row condition"]:
     """The conditions of at most MAX_ROWS training images, spread evenly over the set, for a model to draw from."""
     if spec.condition == "none":
         return torch.empty(0, 0, dtype=torch.uint8)
-    some = np.unique(np.linspace(0, len(images) - 1, MAX_ROWS).round().astype(np.int64))
-    vectors = condition_of(spec, images.take(some))
+    vectors = condition_of(spec, images.take(spread_rows(len(images), MAX_ROWS)))
     assert vectors is not None
     return vectors.to(torch.uint8)

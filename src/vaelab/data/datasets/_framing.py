@@ -12,7 +12,7 @@ from vaelab.data.cache import CannotRead, describe_loss
 from vaelab.data.containers import Unavailable, Unreadable, printable, read_item, shown
 from vaelab.data.decode import Background, Fit, Framing, Look, look
 from vaelab.data.depths import Range, robust_range
-from vaelab.data.images import SMALLEST_SIDE
+from vaelab.data.images import SMALLEST_SIDE, spread_rows
 from vaelab.data.memos import memoise
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.scan import Entry, digest
@@ -137,7 +137,7 @@ def _look_at_some(entries: Sequence[Entry], wishes: Wishes) -> tuple[Suits, bool
 
     If none of those can be read, the first that can counts. CannotRead if not one picture can.
     """
-    chosen = np.unique(np.linspace(0, len(entries) - 1, LOOKED_AT).round().astype(int))
+    chosen = spread_rows(len(entries), LOOKED_AT)
     with progress("looking at pictures", len(chosen)) as bar:
         looks = []
         for i in chosen:
