@@ -237,7 +237,7 @@ def test_traversals_show_the_latents_with_the_largest_kl_first(make_model: Calla
     module, images = catalog.load("figures", "traversals"), make_images(30, (9, 8, 1), 0)
     vae, _ = make_model(images.image_shape, {"network.latent_dim": 14})
     arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
-    kl = encode_images(vae, images).kl()
+    kl = encode_images(vae, images).kl
     assert arrays["latents"].tolist() == np.argsort(-kl)[:10].tolist()
     np.testing.assert_allclose(arrays["kl"], np.sort(kl)[::-1][:10], rtol=1e-4)
     row, column = 3, 10

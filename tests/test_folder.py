@@ -712,7 +712,7 @@ def test_held_out_pictures_are_chosen_and_named_in_tables(cli: Typed, tmp_path: 
     assert csv.read_csv("codes.csv")["class"].to_pylist() == ["broken"] * 10 + ["good"] * 10
     assert cli("encode", "both", "--out", "codes.npz")[0] == 0
     assert np.load("codes.npz")["label_names"].tolist() == ["broken", "good"]
-    code, out, err = vaelab(
+    code, out, err = cli(
         "train", "folder", *TINY, "--data", "own", "--set", "data.test=test/good", "--run", "good", "--json"
     )
     assert (code, err) == (0, "")
