@@ -18,6 +18,7 @@ import vaelab
 from vaelab.evaluation import doctor
 from vaelab.evaluation.metrics import elbo
 from vaelab.figures import losses
+from vaelab.models.codes import ACTIVE_KL
 from vaelab.run import OtherRecipe, Run, RunRemoved
 from vaelab.system.files import DamagedFile
 from vaelab.training import loop as training
@@ -391,7 +392,7 @@ def test_a_warning_of_collapse_is_withdrawn_when_a_latent_is_used_again(tmp_path
     settings = {**TINY, **SILENT_AT_FIRST, "objective.name": "beta", "objective.beta": 0.0}
     with pytest.warns(UserWarning, match="posterior collapse"):
         run = train_small(tmp_path / "run", settings)
-    assert max(run.validation["kl_1"][-1], run.validation["kl_2"][-1]) > training.COLLAPSED_KL
+    assert max(run.validation["kl_1"][-1], run.validation["kl_2"][-1]) > ACTIVE_KL
     log = (run.path / "run.log").read_text()
     assert "warning: posterior collapse" in log
     assert "withdrawn: posterior collapse" in log

@@ -718,7 +718,7 @@ def test_held_out_pictures_are_chosen_and_named_in_tables(cli: Typed, tmp_path: 
     assert (code, err) == (0, "")
     run = Run.open(tmp_path / "good")
     assert run.machine["validated_on"] == "test/good"
-    assert run.evaluation["likelihood"]["protocol"]["images"] == 10
+    assert run.evaluation["elbo"]["protocol"]["images"] == 10
 
 
 def test_hidden_folders_are_classes_or_named(cli: Typed, tmp_path: Path) -> None:

@@ -141,11 +141,11 @@ def test_an_encoding_that_fails_leaves_everything_as_it_was(
 ) -> None:
     encode, calls = VAE.encode, [0]
 
-    def fail_in_the_end(self: VAE, images: Any) -> Any:
+    def fail_in_the_end(self: VAE, images: Any, condition: Any = None) -> Any:
         calls[0] += 1
         if calls[0] == 9:
             raise error
-        return encode(self, images)
+        return encode(self, images, condition)
 
     np.save(tmp_path / "a.npy", some_pixels(40))
     monkeypatch.setattr(VAE, "encode", fail_in_the_end)
@@ -419,10 +419,10 @@ def test_samples_are_written_while_more_are_decoded_and_are_those_of_the_model(
     expected = to_uint8(vaelab.load(model_file).sample(23, runtime.derive_seed(5, "sample")))
     decode, written = VAE.decode, list[int]()
 
-    def count_before(self: VAE, z: torch.Tensor) -> torch.Tensor:
+    def count_before(self: VAE, z: torch.Tensor, condition: Any = None) -> torch.Tensor:
         assert len(z) <= 4
         written.append(len(list((tmp_path / "many").glob("*.png"))))
-        return decode(self, z)
+        return decode(self, z, condition)
 
     monkeypatch.setattr(VAE, "decode", count_before)
     vaelab.sample(model_file, count=23, seed=5, out=tmp_path / "many")

@@ -43,7 +43,7 @@ TARGETS = {
         (
             ("report", "run"),
             ("doctor", "run"),
-            ("evaluate", "run", "--metrics", "likelihood,active_units"),
+            ("evaluate", "run", "--metrics", "elbo,active_units"),
             ("figures", "run", "--only", "losses"),
             ("compare", "run", "other", "--out", "compared"),
             ("sample", "run", "--out", "samples.png"),

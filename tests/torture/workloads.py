@@ -52,7 +52,7 @@ WORKLOADS = {
     "sample": Workload(("sample", "run", "-n", "9", "--out", "samples.png"), ("--overwrite",)),
     "sample-folder": Workload(("sample", "run", "-n", "9", "--out", "samples"), clear="samples"),
     "reconstruct": Workload(("reconstruct", "run", "images.npy", "--out", "rebuilt.png"), ("--overwrite",)),
-    "evaluate": Workload(("evaluate", "run", "--metrics", "likelihood,active_units,nll", "--set", "nll.samples=10")),
+    "evaluate": Workload(("evaluate", "run", "--metrics", "elbo,active_units,nll", "--set", "nll.samples=10")),
     "figures": Workload(("figures", "run", "--only", "losses,samples")),
     "report": Workload(("report", "run")),
     "doctor": Workload(("doctor", "run")),
