@@ -209,7 +209,7 @@ def _valid(width: int, count: int, size: int, generator: random.Random) -> Reque
             Request(_post("/runs/0/codes", points), (200,), 4 * n * width),
             Request(_post("/runs/0/images", points), (200,), n * size),
             Request(_post("/runs/0/nearest", codes[: 4 * width]), (200,)),
-            Request(_post("/runs/0/read", generator.randbytes(size)), (200,), 8 * width + 4),
+            Request(_post("/runs/0/read", generator.randbytes(size)), (200,), 8 * width + 8),
         ]
     )
 
