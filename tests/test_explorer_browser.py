@@ -507,11 +507,12 @@ def check_own(one: Visit, served: Served) -> np.ndarray:
     scene, coder = served
     seen = await_own(one, served)
     one.wait(lambda: "Your own picture" in one.page.locator(".origin").inner_text(), "its origin")
-    mean, log_var, reconstruction = coder.read(seen)
+    mean, log_var, reconstruction, told = coder.read(seen)
     code = one.code
     one.shows(one.canvas("Its reconstruction"), decode(served, code))
     one.shows(one.decoded(), decode(served, code))
     kl = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum()
+    assert told == pytest.approx(kl, rel=1e-4)
     numbers = [float(text.split()[0]) for text in one.page.locator(".seen dd").all_inner_texts()]
     assert numbers == pytest.approx([reconstruction, kl], abs=0.06)
     indices, _ = scene.nearest(code)
@@ -544,7 +545,7 @@ def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs
     one.wait(lambda: len(posterior()) > 20, "an ellipse")
     (axes,) = one.view().axes
     plane = plane_of(runs[0].scene.manifest, axes)
-    mean, log_var, _ = runs[0].coder.read(seen[..., None])
+    mean, log_var, *_ = runs[0].coder.read(seen[..., None])
     script = "({ map }, place) => map.toPixels(place)"
     middle = np.array(one.map().evaluate(script, (plane @ mean).tolist()))[::-1]
     scale = one.map().evaluate("({ map }) => map.toPixels([1, 0])[0] - map.toPixels([0, 0])[0]")

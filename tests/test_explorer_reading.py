@@ -155,13 +155,14 @@ def test_percentiles_and_their_words(tmp_path: Path) -> None:
 
 
 SESSION = """
+    import { Model } from "./model.js";
     import { Session } from "./session.js";
     const waiting = [];
     const read = ([value]) => new Promise((resolve) => {
         waiting.push(() => resolve({ mean: [value], logVar: [0], reconstruction: 1 }));
     });
     const model = Object.assign(new EventTarget(), {
-        scene: {}, code: Float32Array.of(0), origin: null, backend: { read },
+        scene: {}, code: Float32Array.of(0), origin: null, condition: null, backend: { read }, read: Model.prototype.read,
         setCode(code, origin = null) { this.code = Float32Array.from(code); this.origin = origin; },
         fail(error) { throw error; },
     });

@@ -167,9 +167,9 @@ def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, ru
     with torch.inference_mode():
         expected = model.decode(as_tensor(codes)).numpy()
         x = to_float(as_tensor(pixels))
-        posterior = model.posterior(x)
+        posterior = model.encode_batch(x)
         errors = [
-            float(model.pixels(mean[None]).reconstruction_loss(each[None]))
+            float(model.decode_batch(mean[None]).reconstruction_loss(each[None]))
             for mean, each in zip(posterior.mean, x, strict=True)
         ]
     assert np.abs(np.reshape(found["images"], expected.shape) - expected).max() < 1e-4
