@@ -162,7 +162,8 @@ SESSION = """
         waiting.push(() => resolve({ mean: [value], logVar: [0], reconstruction: 1 }));
     });
     const model = Object.assign(new EventTarget(), {
-        scene: {}, code: Float32Array.of(0), origin: null, condition: null, backend: { read }, read: Model.prototype.read,
+        scene: {}, code: Float32Array.of(0), origin: null, condition: null,
+        backend: { read }, read: Model.prototype.read,
         setCode(code, origin = null) { this.code = Float32Array.from(code); this.origin = origin; },
         fail(error) { throw error; },
     });
