@@ -117,7 +117,7 @@ def test_a_tree_of_folders_is_understood(name: str) -> None:
 def test_what_was_found_can_be_named(name: str) -> None:
     paths = paths_of(*TREES[name][0])
     found = decide(paths)
-    named = {key: (folder,) for key, folder in found.settled.items()}
+    named = {key: (folder,) for key, folder in found.resolved.items()}
     again = decide(paths, Choice(**named))
     for key in ("train", "held_out", "held_out_name", "classes", "labels", "is_labelled"):
         assert getattr(again, key) == getattr(found, key), key
