@@ -6,6 +6,7 @@ Every request gets an answer that fits it: what the page asks for is served, all
 
 import json
 import random
+import os
 import re
 import select
 import socket
@@ -83,13 +84,14 @@ def run(campaign: Campaign, stage: Stage) -> None:
 def _port_of(server: subprocess.Popen[str]) -> int:
     """The port that a server says it listens at."""
     assert server.stdout is not None
-    deadline = time.monotonic() + 180
+    deadline, said = time.monotonic() + 180, b""
     while time.monotonic() < deadline:
         if select.select([server.stdout], [], [], 1)[0]:
-            line = server.stdout.readline()
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+            piece = os.read(server.stdout.fileno(), 4096)  # a buffer would keep a second line from ``select``
+            said += piece
+            if found := re.search(rb"http://127\.0\.0\.1:(\d+)/", said):
                 return int(found[1])
-            if not line:
+            if not piece:
                 break
     raise Failed("the server does not begin")
 
