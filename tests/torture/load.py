@@ -5,8 +5,8 @@ Every request gets an answer that fits it: what the page asks for is served, all
 """
 
 import json
-import random
 import os
+import random
 import re
 import select
 import socket
