@@ -180,3 +180,12 @@ def test_measured_are_means_over_epochs(tmp_path: Path):
     assert "loss_epoch_10" not in found
     assert "beta_kl_last_epoch" not in found
     assert Run(tmp_path / "none").measured() == {}
+
+
+def test_a_json_file_that_is_written_again_is_the_same_file(tmp_path: Path):
+    made = begun(tmp_path / "run")
+    measured = {"elbo": -1.5, "protocol": {"samples": 1}, "kl": 2, "measured_on": {"split": "test", "data": "digits"}}
+    made.write_json(run.EVALUATION, {"likelihood": measured, "active_units": measured})
+    before = (made.path / run.EVALUATION).read_bytes()
+    made.write_json(run.EVALUATION, made.evaluation)
+    assert (made.path / run.EVALUATION).read_bytes() == before

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from vaelab.system.files import read_json
+from vaelab.system.files import check_shape, read_json
 
 
 class _Shape(BaseModel):
@@ -95,8 +95,12 @@ REMEDIES = {
 
 
 def read_record(path: Path, shape: type[BaseModel]) -> dict[str, Any]:
-    """The content of a JSON file; empty if there is no file. Raises DamagedFile."""
+    """The content of a JSON file, its keys in their order; empty if there is no file. Raises DamagedFile.
+
+    What is written again must be the same bytes, so the shape is checked and what was read is returned.
+    """
     if not path.exists():
         return {}
-    found: dict[str, Any] = read_json(path, shape, remedy=REMEDIES[path.name]).model_dump(exclude_unset=True)
+    found: dict[str, Any] = read_json(path, dict, remedy=REMEDIES[path.name])
+    check_shape(path, found, shape, REMEDIES[path.name])
     return found
