@@ -11,7 +11,7 @@ from functools import partial
 
 from .campaign import Campaign, Failed, Unavailable
 from .children import Strace, has_strace
-from .syscalls import CHANGING, list_calls
+from .syscalls import CHANGING, concerns, list_calls
 from .workloads import WORKLOADS, Stage
 
 ERRORS = {
@@ -70,6 +70,9 @@ def _play(campaign: Campaign, stage: Stage, name: str, inject: str) -> None:
     injected = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if "(INJECTED)" in line]
     if not injected:
         campaign.counts["was done before the fault"] += 1
+    elif not all(concerns(line.partition("(")[2], stage.folder) for line in injected):
+        campaign.counts["hit a file of the system"] += 1  # threads make the number of a call vary
+        return
     campaign.counts[inject.split("=")[1].split(":")[0]] += 1
     try:
         stage.expect(ended, (0, 1))

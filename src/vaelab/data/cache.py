@@ -40,7 +40,7 @@ from vaelab.data.journal import (
     split_rows,
     write_journal,
 )
-from vaelab.data.npy import PixelFiles, open_pixels, read_npz
+from vaelab.data.npy import PixelFiles, open_pixels, read_npz, write_array
 from vaelab.data.packs import (
     FACTS,
     REMEDY,
@@ -53,10 +53,11 @@ from vaelab.data.packs import (
     open_rows,
     pack_folder,
     read_facts,
+    unreadable,
     write_facts,
 )
 from vaelab.system.device import cache_dir, progress
-from vaelab.system.files import DamagedFile, write_atomic
+from vaelab.system.files import DamagedFile, write_atomic, writing_atomic
 
 VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""
@@ -144,7 +145,8 @@ def pack(title: str, key: Mapping[str, Any], describe: Callable[[], Source]) -> 
             if opened is None:
                 _make(folder, title, describe())
                 opened = _open(folder)
-                assert opened is not None
+                if opened is None:
+                    raise unreadable(folder)
     if any(is_stale(path, stamp) for path, stamp in opened[1].unread):
         return _try_again(folder, title, *opened, describe())
     return opened[0]
@@ -287,18 +289,19 @@ def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[F
     write_journal(journal, done)  # without half a line at its end
     if not begun:
         files.create()
-        np.save(records, np.zeros(count, RECORD), allow_pickle=False)
+        with writing_atomic(records) as file:
+            write_array(file, np.zeros(count, RECORD))
     jobs = [
         (start, *files.locate(start), source.items[start:stop], source.framing, str(records))
         for start, stop in todo.items()
     ]
-    with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as file:
+    with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as lines:
         bar.advance(count - num_todo)
         for start, found in run_jobs(decoding.decode_into, jobs):
             failures = [make_failure(start + problem.position, problem, source.items) for problem in found]
             done.append((start, todo[start], failures))
-            file.write(json.dumps(done[-1]) + "\n")
-            file.flush()
+            lines.write(json.dumps(done[-1]) + "\n")
+            lines.flush()
             bar.advance(todo[start] - start)
     return sorted(failure for _, _, failures in done for failure in failures)
 
@@ -336,7 +339,8 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
             _reopen(folder, stale, facts)
             _make(folder, title, source)
             opened = _open(folder)
-        assert opened is not None
+        if opened is None:
+            raise unreadable(folder)
     return replace(opened[0], num_recovered=len(recovered))
 
 

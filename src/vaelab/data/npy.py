@@ -111,6 +111,17 @@ def read_values(file: Reader, header: NpyHeader) -> NDArray[Any]:
     return values.view(header.dtype).reshape(header.shape, order="F" if header.is_fortran else "C")
 
 
+def write_array(file: BinaryIO, array: NDArray[Any]) -> None:
+    """Write an array as ``.npy``. OSError if the disk refuses any byte of it.
+
+    ``numpy.save`` passes the values to C, where an error of the last few kilobytes is lost: a full disk leaves a file
+    that is cut off, and nobody is told.
+    """
+    assert not array.dtype.hasobject
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.tobytes("F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"))
+
+
 def copy_values(file: Reader, header: NpyHeader, target: BinaryIO) -> None:
     """Write the values behind a header to ``target``; ValueError unless they are as many bytes as declared."""
     left = header.num_bytes

@@ -185,6 +185,13 @@ def set_aside(folder: Path) -> Path | None:
             return aside
 
 
+def unreadable(folder: Path) -> OSError:
+    """What to raise if a pack that was just written cannot be read."""
+    return OSError(
+        f"{folder}: the pack was written and cannot be read back; the disk may be failing. The same command tries again"
+    )
+
+
 # -- the cache --------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from vaelab.data.npy import write_array
 from vaelab.system.files import NAME_BYTES, fit_name, writing_atomic
 
 ENDINGS = (".parquet", ".csv", ".npz")
@@ -166,8 +167,8 @@ class Parts:
         self._files[rank].parent.mkdir(parents=True, exist_ok=True)
         with self._files[rank].open("wb") as file:
             for piece in pieces:
-                np.save(file, piece.rows)
-                np.save(file, piece.codes)
+                write_array(file, piece.rows)
+                write_array(file, piece.codes)
 
     def __iter__(self) -> Iterator[Piece]:
         """The pieces of all ranks in their order, one of them in memory at a time."""

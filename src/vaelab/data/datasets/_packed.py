@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.cache import SHARD_BYTES
 from vaelab.data.images import Images
-from vaelab.data.npy import PixelFiles, open_pixels, read_npy_header, read_values
+from vaelab.data.npy import PixelFiles, open_pixels, read_npy_header, read_values, write_array
 from vaelab.data.packs import (
     PackFacts,
     add_checksums,
@@ -26,6 +26,7 @@ from vaelab.data.packs import (
     open_rows,
     pack_folder,
     read_facts,
+    unreadable,
     write_facts,
 )
 from vaelab.system.device import Progress, progress
@@ -72,7 +73,8 @@ def pack_blocks(title: str, key: Mapping[str, Any], describe: Callable[[], Abstr
                 with describe() as source:
                     _make(folder, title, source)
                 images = _open(folder)
-                assert images is not None
+                if images is None:
+                    raise unreadable(folder)
     return images
 
 
@@ -119,7 +121,8 @@ def _make(folder: Path, title: str, source: Source) -> None:
         shutil.rmtree(making)
         raise
     if source.factors is not None:
-        np.save(making / FACTORS, source.factors, allow_pickle=False)
+        with (making / FACTORS).open("wb") as file:
+            write_array(file, source.factors)
     with progress(f"checking {title}", source.shape[0]) as bar:
         digest = Images(open_pixels(making, files.num_files)).fingerprint()
         bar.advance(source.shape[0])
