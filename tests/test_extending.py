@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 from small import make_images
 from typed import TINY_WORDS, Typed
 
@@ -21,7 +22,7 @@ from vaelab.evaluation.metrics import load_metrics
 from vaelab.run import Run
 from vaelab.system import registry
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+PAGE = ROOT / "docs" / "extending.md"
 
 
 def example(file: str) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 
 import vaelab
 from vaelab.system import registry
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", vaelab.__all__)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from small import compute_terms
 from torch import nn
 
@@ -21,7 +22,7 @@ from vaelab.data.datasets import celeba
 from vaelab.models.vae import VAE
 from vaelab.system.device import StepNoise
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = ROOT / "benchmarks"
 RIVALS = FOLDER / "rivals"
 PYTHAE = os.environ.get("PYTHAE")
 CPU = torch.device("cpu")

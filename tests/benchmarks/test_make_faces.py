@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from PIL import Image
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "make_faces.py"
+SCRIPT = ROOT / "benchmarks" / "make_faces.py"
 COUNT = 40
 
 sys.path.insert(0, str(SCRIPT.parent))  # the scripts are no package

@@ -1,4 +1,4 @@
-"""What one of several processes does in tests/test_ranks.py; torchrun starts it, its findings go to a file."""
+"""What one of several processes does in tests/api/test_ranks.py; torchrun starts it, its findings go to a file."""
 
 import json
 import sys

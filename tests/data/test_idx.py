@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
+from paths import SHARED
 
 from vaelab.data.datasets import fashion, mnist
 from vaelab.data.idx import parse_idx, unpack, write_idx
 from vaelab.data.images import Images
 
-REAL_MNIST = Path(__file__).resolve().parents[2] / "shared/data/mnist"
+REAL_MNIST = SHARED / "data" / "mnist"
 NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

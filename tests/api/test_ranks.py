@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from work_of_a_rank import ROWS, batch_wise, train_every_model
 
 from vaelab.run import Run
@@ -92,7 +93,7 @@ def test_launched_reads_what_torchrun_says(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_ranks_sum_tell_gather_with_gradients_and_train_on_terms_of_the_whole_batch(tmp_path: Path):
-    script = Path(__file__).with_name("work_of_a_rank.py")
+    script = ROOT / "tests" / "support" / "work_of_a_rank.py"
     finish(start(torchrun(str(script), str(tmp_path)), tmp_path))
     found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     whole = ROWS.clone().requires_grad_()

@@ -1,15 +1,15 @@
 """Reads the reference vectors of ../shared/vectors; where there are none, the tests that want one are skipped."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from paths import SHARED
 from torch import Tensor
 
-VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
+VECTORS = SHARED / "vectors"
 IS_HERE = (VECTORS / "expected.json").is_file()
 CASES: dict[str, Any] = (
     {case["id"]: case for case in json.loads((VECTORS / "expected.json").read_text())["cases"]} if IS_HERE else {}
