@@ -23,10 +23,10 @@ import torch
 
 from vaelab.data import cache as packing
 from vaelab.data.cache import Pack, Source
-from vaelab.data.containers import Item, read_item
+from vaelab.data.containers import ImageRef, read_item
 from vaelab.data.datasets import celeba
 from vaelab.data.datasets._celeba_layouts import find_layout
-from vaelab.data.decode import Framing, decode
+from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_tensor, to_float
 from vaelab.data.loader import Batches
 from vaelab.system.device import default_threads, describe_machine
@@ -41,10 +41,10 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def make_pack(items: list[Item], framing: Framing, cache: Path) -> Pack:
+def make_pack(items: list[ImageRef], resize_policy: ResizePolicy, cache: Path) -> Pack:
     """A pack of ``items`` in a cache of its own."""
     os.environ["XDG_CACHE_HOME"] = str(cache)
-    return packing.pack("celeba benchmark", {"benchmark": str(cache)}, lambda: Source(items, framing))
+    return packing.pack("celeba benchmark", {"benchmark": str(cache)}, lambda: Source(items, resize_policy))
 
 
 def epoch_of_pack(pack: Pack) -> None:
@@ -54,16 +54,16 @@ def epoch_of_pack(pack: Pack) -> None:
         to_float(batches.pixels(step))
 
 
-def decode_batch(items: list[Item], framing: Framing) -> np.ndarray:
+def decode_batch(items: list[ImageRef], resize_policy: ResizePolicy) -> np.ndarray:
     """One batch from its files."""
-    return np.stack([decode(read_item(item), framing) for item in items])
+    return np.stack([decode(read_item(item), resize_policy) for item in items])
 
 
-def epoch_of_files(parallel: joblib.Parallel, items: list[Item], framing: Framing) -> None:
+def epoch_of_files(parallel: joblib.Parallel, items: list[ImageRef], resize_policy: ResizePolicy) -> None:
     """The same, decoded by processes that stay from epoch to epoch."""
     order = np.random.default_rng(0).permutation(len(items))
     parts = [[items[i] for i in order[start : start + BATCH]] for start in range(0, len(items), BATCH)]
-    for pixels in parallel(joblib.delayed(decode_batch)(part, framing) for part in parts):
+    for pixels in parallel(joblib.delayed(decode_batch)(part, resize_policy) for part in parts):
         to_float(as_tensor(pixels))
 
 
@@ -73,22 +73,22 @@ def measure(place: Path, count: int, repeats: int) -> dict[str, Any]:
     if layout is None:
         raise SystemExit(f"{place}: no CelebA here")
     items = layout.read("train").items[:count]
-    framing = celeba.framing((3, 128, 128), crop="center128")
+    resize_policy = celeba.resize_policy((3, 128, 128), crop="center128")
     rates: dict[str, list[float]] = {"packing": [], "epoch from the pack": [], "epoch from the JPEGs": []}
     workers = joblib.Parallel(n_jobs=default_threads(), backend="loky", return_as="generator", max_nbytes=None)
-    epoch_of_files(workers, items[:256], framing)  # start the processes
+    epoch_of_files(workers, items[:256], resize_policy)  # start the processes
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
-            seconds, pack = timed(lambda cache=cache: make_pack(items, framing, Path(cache)))
+            seconds, pack = timed(lambda cache=cache: make_pack(items, resize_policy, Path(cache)))
             rates["packing"].append(len(items) / seconds)
             epoch_of_pack(pack)  # into the page cache, as in every epoch but the first
             for name, epoch in (
                 ("epoch from the pack", lambda pack=pack: epoch_of_pack(pack)),
-                ("epoch from the JPEGs", lambda: epoch_of_files(workers, items, framing)),
+                ("epoch from the JPEGs", lambda: epoch_of_files(workers, items, resize_policy)),
             ):
                 seconds, _ = timed(epoch)
                 rates[name].append(len(items) / seconds)
-            epoch_of_files(workers, items[:256], framing)  # packing shuts the shared processes down
+            epoch_of_files(workers, items[:256], resize_policy)  # packing shuts the shared processes down
     return {"images": len(items), "repeats": repeats, "images_per_second": rates}
 
 

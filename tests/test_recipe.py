@@ -480,9 +480,9 @@ def test_settled_keeps_what_a_person_chose(every: int) -> None:
 
 def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
     for num_images, epochs in ((1, 1000), (32, 1000), (732, 218), (20_000, 20), (10**6, 20)):
-        settled = small(epochs="auto").resolve(MNIST, num_images).training
-        assert settled.epochs == epochs
-        assert small(epochs="auto").training.num_steps(num_images) == settled.num_steps(num_images)
+        resolved = small(epochs="auto").resolve(MNIST, num_images).training
+        assert resolved.epochs == epochs
+        assert small(epochs="auto").training.num_steps(num_images) == resolved.num_steps(num_images)
 
 
 @pytest.mark.parametrize(
@@ -499,19 +499,21 @@ def test_auto_epochs_give_five_thousand_steps_within_bounds() -> None:
 def test_auto_becomes_what_suits_the_images(
     shape: tuple[int, int, int], num_images: int, latents: int, channels: list[int]
 ) -> None:
-    settled = recipe.load("folder").resolve(
+    resolved = recipe.load("folder").resolve(
         shape,
         num_images,
         {"size": list(shape[1:]), "channels": "rgb", "background": "white", "train": "", "valid": 0, "test": ""},
     )
-    assert settled.network["latent_dim"] == settled.latent_dim == latents
-    assert settled.network["channels"] == channels
-    assert settled.network["strides"] == [2] * len(channels)
-    assert settled.objective["beta"] > 0
-    assert settled.data["size"] == list(shape[1:])
-    assert "auto" not in [v for section in ("data", "network", "objective") for v in getattr(settled, section).values()]
-    assert settled.resolve(shape, num_images) == settled
-    vae, _ = build(settled, shape, num_images)
+    assert resolved.network["latent_dim"] == resolved.latent_dim == latents
+    assert resolved.network["channels"] == channels
+    assert resolved.network["strides"] == [2] * len(channels)
+    assert resolved.objective["beta"] > 0
+    assert resolved.data["size"] == list(shape[1:])
+    assert "auto" not in [
+        v for section in ("data", "network", "objective") for v in getattr(resolved, section).values()
+    ]
+    assert resolved.resolve(shape, num_images) == resolved
+    vae, _ = build(resolved, shape, num_images)
     assert vae.decode(torch.zeros(2, latents)).shape == (2, *shape)
 
 
@@ -519,8 +521,8 @@ def test_what_a_person_chose_stays_beside_auto() -> None:
     chosen = recipe.load(
         "folder", {"network.latent_dim": 5, "objective.beta": 3, "network.channels": [8], "network.strides": [4]}
     )
-    settled = chosen.resolve((3, 64, 64), 500)
-    assert (settled.latent_dim, settled.objective["beta"], settled.network["channels"]) == (5, 3.0, [8])
+    resolved = chosen.resolve((3, 64, 64), 500)
+    assert (resolved.latent_dim, resolved.objective["beta"], resolved.network["channels"]) == (5, 3.0, [8])
 
 
 def test_differences_name_every_key_with_both_values() -> None:

@@ -3,7 +3,7 @@
 python benchmarks/rivals/plain.py mnist --data MNIST [--what train|encode|decode] [--seconds 8 | --steps N]
 
 A Dataset that makes one PIL image a tensor at a time, a DataLoader with two workers, nn.Sequential, Adam, three .item()
-a batch. Knows nothing of vaelab: what `WORKS` says is held against vaelab's recipes by tests/benchmarks/test_benchmarks.py. Prints
+a batch. Knows nothing of vaelab: what `WORKS` says is held against vaelab's recipes by tests/benchmarks. Prints
 one line of JSON at its end.
 """
 

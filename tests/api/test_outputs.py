@@ -29,7 +29,7 @@ from vaelab.models import vae as model_module
 from vaelab.models.codes import encode_images
 from vaelab.models.vae import VAE
 from vaelab.system import device as runtime
-from vaelab.system.files import free_path, save_tensors
+from vaelab.system.files import save_tensors, unique_path
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 SHAPE = (1, 8, 8)
@@ -42,8 +42,8 @@ def model_file(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) 
     """A small model of 8×8 images, untrained."""
     vae, _ = make_model(SHAPE)
     given = {"data": {"name": "digits"}, "network": {"name": "mlp", "hidden": [16], "latent_dim": 3}}
-    settled = recipe.validate(given, "small").resolve(SHAPE, 100)
-    told = {"name": "small", "recipe": settled.sections(), "image_shape": SHAPE, "num_images": 100}
+    resolved = recipe.validate(given, "small").resolve(SHAPE, 100)
+    told = {"name": "small", "recipe": resolved.sections(), "image_shape": SHAPE, "num_images": 100}
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_tensors(path, {**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, {"format": MODEL_FORMAT, **told})
     return path
@@ -100,7 +100,7 @@ def test_the_parts_of_ranks_make_the_file_of_one(tmp_path: Path, ending: str, nu
     pieces = [
         tables.Piece(np.arange(a, b), random.standard_normal((2, b - a, 3)).astype(np.float32)) for a, b in starts
     ]
-    rows = tables.Rows(Numbered("test", 17), random.integers(0, 10, 17), 3)
+    rows = tables.CodeTable(Numbered("test", 17), random.integers(0, 10, 17), 3)
     one, several = tmp_path / f"one{ending}", tmp_path / f"several{ending}"
     tables.write_codes(one, rows, pieces)
     parts = tables.Parts(several, num_ranks)
@@ -281,11 +281,11 @@ def test_a_run_may_have_a_name_as_long_as_the_file_system_takes(tmp_path: Path) 
     assert name != run_directory("digits", {**overrides, "network.hidden": [16] * 61}).name
     assert run_directory("digits", {"objective.beta": 4}).name == "digits-objective.beta=4"
     longest = tmp_path / ("長" * 85)
-    assert free_path(longest) == longest
+    assert unique_path(longest) == longest
     longest.touch()
-    second = free_path(longest)
+    second = unique_path(longest)
     second.touch()
-    assert len({longest, second, free_path(longest)}) == 3
+    assert len({longest, second, unique_path(longest)}) == 3
 
 
 def test_what_is_a_folder_is_said_by_the_disk_and_by_a_slash(cli: Typed, model_file: Path, tmp_path: Path) -> None:

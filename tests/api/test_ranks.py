@@ -15,7 +15,7 @@ from paths import ROOT
 from work_of_a_rank import ROWS, batch_wise, train_every_model
 
 from vaelab.run import Run
-from vaelab.system.distributed import LostRank, Ranks, Share, launched, ranks
+from vaelab.system.distributed import LostRank, Ranks, Shard, launched, ranks
 
 RECIPE = ["train", "digits", "--set", "network.channels=[8,8]", "--set", "network.strides=[2,2]"]
 SETTINGS = ["--set", "training.steps=300", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]
@@ -66,7 +66,7 @@ def train(tmp_path: Path, run: Path, *more: str, processes: int = 2, expected: i
 def test_alone_everything_is_as_it_is():
     alone = ranks()
     assert (alone.rank, alone.size, alone.is_first) == (0, 1, True)
-    assert alone.share(7) == Share(0, 7, 7)
+    assert alone.share(7) == Shard(0, 7, 7)
     tensor = torch.arange(3.0)
     assert alone.sum_(tensor) is tensor
     assert alone.gather(tensor) is tensor

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vaelab.data import loader as module
-from vaelab.data.arrays import Rows
+from vaelab.data.arrays import ArrayView
 from vaelab.data.images import Images
-from vaelab.data.loader import Batches, Order, suitable_window
+from vaelab.data.loader import Batches, Shuffle, suitable_window
 from vaelab.system.distributed import Ranks
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ sizes = st.integers(1, 300)
 def test_every_epoch_sees_every_image_once_and_a_window_holds_its_blocks(
     count: int, window: int, seed: int, epoch: int
 ):
-    order = Order(count, seed, window, row_bytes=64)
+    order = Shuffle(count, seed, window, row_bytes=64)
     parts = [order.rows(epoch, i) for i in range(order.num_windows)]
     assert sorted(np.concatenate(parts).tolist()) == list(range(count))
     assert np.diff(order.starts(epoch)).tolist() == [len(part) for part in parts]
@@ -52,13 +52,13 @@ def test_every_epoch_sees_every_image_once_and_a_window_holds_its_blocks(
 
 
 def test_a_window_of_all_images_is_the_order_without_windows():
-    assert Order(50, 3).rows(2, 0).tolist() == Order(50, 3, 50).rows(2, 0).tolist()
-    assert Order(50, 3).rows(2, 0).tolist() != Order(50, 3).rows(1, 0).tolist()
+    assert Shuffle(50, 3).rows(2, 0).tolist() == Shuffle(50, 3, 50).rows(2, 0).tolist()
+    assert Shuffle(50, 3).rows(2, 0).tolist() != Shuffle(50, 3).rows(1, 0).tolist()
 
 
 def test_blocks_are_a_megabyte_and_windows_hold_sixteen_at_least():
-    assert Order(10**6, 0, 10**5, row_bytes=1024).block_rows == 1024
-    assert Order(10**6, 0, 1600, row_bytes=1024).block_rows == 100
+    assert Shuffle(10**6, 0, 10**5, row_bytes=1024).block_rows == 1024
+    assert Shuffle(10**6, 0, 1600, row_bytes=1024).block_rows == 100
 
 
 @settings(deadline=None, max_examples=40)
@@ -95,7 +95,7 @@ def test_windows_of_a_map_are_read_ahead_and_let_go(tmp_path: Path):
         assert numbers(batches.batch(step).pixels) == plain.indices(step).tolist()
         assert len(batches._windows._held) <= 2
     chosen = np.arange(0, 500, 3)
-    some = Batches(Images(Rows(array, chosen)), 7, 0, CPU, window=50)
+    some = Batches(Images(ArrayView(array, chosen)), 7, 0, CPU, window=50)
     assert numbers(some.batch(4).pixels) == chosen[some.indices(4)].tolist()
 
 
@@ -115,7 +115,7 @@ def test_windows_mix(of: str):
     labels = np.arange(count) * num_classes // count
 
     def spread(window: int) -> float:
-        order = Order(count, 0, window, row_bytes=1 << 14)  # blocks of 64 images
+        order = Shuffle(count, 0, window, row_bytes=1 << 14)  # blocks of 64 images
         rows = np.concatenate([order.rows(0, i) for i in range(order.num_windows)]).reshape(-1, batch_size)
         if of == "classes":
             counts = np.stack([(labels[rows] == label).sum(1) for label in range(num_classes)])
@@ -133,5 +133,5 @@ def test_only_a_map_that_does_not_fit_is_read_in_windows(tmp_path: Path, monkeyp
     assert suitable_window(array) == 0
     monkeypatch.setattr(module, "available_memory", lambda: array.nbytes)
     assert suitable_window(array) == 12
-    assert suitable_window(Rows(array, np.arange(90))) == 12
+    assert suitable_window(ArrayView(array, np.arange(90))) == 12
     assert suitable_window(np.array(array)) == 0

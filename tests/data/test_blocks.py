@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vaelab.data import blocks
-from vaelab.data.arrays import PixelArray, Rows, Shards
+from vaelab.data.arrays import ArrayView, ConcatArray, PixelArray
 from vaelab.data.blocks import BlockReader
 
 needs_preadv = pytest.mark.skipif(not hasattr(os, "preadv"), reason="wants reading at a position")
@@ -40,13 +40,13 @@ def mapped(folder: Path, name: str = "whole.npy") -> Any:
     return np.load(folder / name, mmap_mode="r")
 
 
-def sharded(folder: Path) -> Shards:
-    return Shards([mapped(folder, f"shard-{i}.npy") for i in range(3)])
+def sharded(folder: Path) -> ConcatArray:
+    return ConcatArray([mapped(folder, f"shard-{i}.npy") for i in range(3)])
 
 
-def mixed(folder: Path) -> Shards:
+def mixed(folder: Path) -> ConcatArray:
     first, second, third = sharded(folder).arrays
-    return Shards([first, np.array(second), np.empty((0, *SHAPE), np.uint8), third])
+    return ConcatArray([first, np.array(second), np.empty((0, *SHAPE), np.uint8), third])
 
 
 PLACES: dict[str, Callable[[Path], PixelArray]] = {
@@ -98,7 +98,7 @@ def test_a_block_of_ascending_rows(
     rows = np.array(sorted(chosen), np.int64)
     start, stop = (min(end, len(rows)) for end in border)
     with changed(PIECE_BYTES=piece, GAP_BYTES=gap):
-        same(read(Rows(PLACES[place](folder), rows), start, stop), whole()[rows[start:stop]])
+        same(read(ArrayView(PLACES[place](folder), rows), start, stop), whole()[rows[start:stop]])
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -106,15 +106,15 @@ def test_a_block_of_ascending_rows(
 def test_a_block_of_any_rows(folder: Path, place: str, chosen: list[int]) -> None:
     for rows in (np.array(chosen, np.int64), np.sort(np.array([*chosen, 3, 3, 5], np.int64))):
         for own in (rows, rows[rows >= 0]):
-            same(read(Rows(PLACES[place](folder), own), 0, len(own)), whole()[own])
-    same(read(Rows(PLACES[place](folder), np.array([3, 3, 5])), 0, 3), whole()[[3, 3, 5]])
+            same(read(ArrayView(PLACES[place](folder), own), 0, len(own)), whole()[own])
+    same(read(ArrayView(PLACES[place](folder), np.array([3, 3, 5])), 0, 3), whole()[[3, 3, 5]])
 
 
 def test_rows_that_there_are_none_of(folder: Path) -> None:
     for place in PLACES.values():
         for rows in ([58, 60], [-61, 3], [60]):
             with pytest.raises(IndexError, match="out of bounds for axis 0 with size 60"):
-                read(Rows(place(folder), np.array(rows)), 0, len(rows))
+                read(ArrayView(place(folder), np.array(rows)), 0, len(rows))
         for start, stop in ((-1, 4), (4, 61), (5, 4)):
             with pytest.raises(IndexError, match=f"no rows {start} to {stop} in an array of 60"):
                 BlockReader(place(folder)).read(start, stop, whole())
@@ -149,8 +149,8 @@ def test_blocks_of_other_types() -> None:
 def test_only_maps_as_they_were_opened_are_read_from_their_file(folder: Path) -> None:
     array = mapped(folder)
     rows = np.arange(0, 40, 3)
-    direct: list[tuple[PixelArray, int]] = [(array, 1), (Rows(array, rows), 1)]
-    direct += [(sharded(folder), 3), (Rows(sharded(folder), rows), 3), (mixed(folder), 2)]
+    direct: list[tuple[PixelArray, int]] = [(array, 1), (ArrayView(array, rows), 1)]
+    direct += [(sharded(folder), 3), (ArrayView(sharded(folder), rows), 3), (mixed(folder), 2)]
     views = [array[:], array[3:], array[::2], array.view(), array.reshape(30, 18, 8, 1), array.T, array[[4, 2]]]
     views += [np.asarray(array), array[3:].view(np.memmap), np.load(folder / "whole.npy", mmap_mode="c"), whole()]
     for given_, num_files in direct + [(view, 0) for view in views]:
@@ -185,7 +185,7 @@ def test_a_file_cut_off_while_it_is_read(tmp_path: Path) -> None:
 def test_without_reading_at_a_position_all_is_indexed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "preadv", raising=False)
     assert BlockReader(sharded(folder)).num_files == 0
-    same(read(Rows(sharded(folder), np.arange(0, 60, 7)), 1, 7), whole()[7:49:7])
+    same(read(ArrayView(sharded(folder), np.arange(0, 60, 7)), 1, 7), whole()[7:49:7])
 
 
 @needs_preadv
@@ -271,7 +271,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("rows", [None, [0, 1, 2, 30, 31, 33, 59], [20, 40], list(range(60))], ids=str)
 def test_what_was_read_is_forgotten(folder: Path, forgotten: list[tuple[int, int]], rows: list[int] | None) -> None:
     array = mapped(folder)
-    chosen = array if rows is None else Rows(array, np.array(rows))
+    chosen = array if rows is None else ArrayView(array, np.array(rows))
     with changed(PIECE_BYTES=500, GAP_BYTES=72):
         same(read(chosen, 0, len(chosen)), np.asarray(chosen))
     there = {(byte - 128) // 72 for begin, end in forgotten for byte in range(begin, end)}
@@ -322,7 +322,7 @@ def test_no_page_of_the_map_becomes_resident(tmp_path: Path, selection: str) -> 
     np.save(tmp_path / "pixels.npy", np.ones((16 << 10, 64, 64, 1), np.uint8))
     array = mapped(tmp_path, "pixels.npy")
     rows = np.random.default_rng(0).random(len(array)) < {"all": 2, "half": 0.5, "few": 0.1}[selection]
-    chosen = array if selection == "all" else Rows(array, np.flatnonzero(rows))
+    chosen = array if selection == "all" else ArrayView(array, np.flatnonzero(rows))
     out, before = np.empty((1000, 64, 64, 1), np.uint8), resident()
     with BlockReader(chosen) as reader:
         for start in range(0, len(chosen), 1000):

@@ -363,7 +363,7 @@ def test_a_run_that_is_removed_while_it_trains_is_noticed_at_once(tmp_path: Path
     path, seen = tmp_path / "run", []
 
     def watch(event: vaelab.Event) -> None:
-        if isinstance(event, training.Tick):
+        if isinstance(event, training.ProgressRecord):
             seen.append(event.step)
             if len(seen) == 2:
                 if how == "removed":

@@ -22,9 +22,9 @@ from pyarrow import parquet
 
 from vaelab.data import containers
 from vaelab.data import decode as decoding
-from vaelab.data.containers import Item, Unreadable, open_zip, read_item, shown
+from vaelab.data.containers import ImageRef, Unreadable, open_zip, read_item, shown
 from vaelab.data.contents import RECORD
-from vaelab.data.decode import Framing, count_pages, decode, decode_into, examine, look
+from vaelab.data.decode import ResizePolicy, count_pages, decode, decode_into, examine, look
 from vaelab.data.opening import MAX_PIXELS
 
 Pixels = NDArray[np.uint8]
@@ -70,31 +70,31 @@ def test_whole_blocks_become_their_means() -> None:
     means = np.clip(noise(9, 8), 3, 252)
     steps = np.tile(np.array([[-3, 3, 1], [-1, 2, -2], [0, 1, -1]]), (9, 8))[..., None]  # nothing in every block of 3×3
     picture = (means.repeat(3, 0).repeat(3, 1) + steps).astype(np.uint8)
-    np.testing.assert_array_equal(decode(saved(picture), Framing(9, 8, 3)), means)
+    np.testing.assert_array_equal(decode(saved(picture), ResizePolicy(9, 8, 3)), means)
 
 
 @given(st.integers(8, 60), st.integers(8, 12), st.sampled_from([1, 3]), st.integers(0, 9))
 def test_pixels_on_a_border_count_by_their_share(side: int, target: int, channels: int, seed: int) -> None:
     picture = noise(max(side, target), max(side, target), channels, seed)
-    found = decode(saved(picture), Framing(target, target, channels))
+    found = decode(saved(picture), ResizePolicy(target, target, channels))
     np.testing.assert_array_equal(found, areas(picture.reshape(*picture.shape[:2], -1), target, target))
 
 
 def test_large_pictures_shrink_by_areas_too() -> None:
     picture = noise(640, 640)
-    found = decode(saved(picture), Framing(16, 16, 3)).astype(int)
+    found = decode(saved(picture), ResizePolicy(16, 16, 3)).astype(int)
     assert np.abs(found - areas(picture, 16, 16)).max() <= 1  # means of blocks are rounded on the way
     checks = np.indices((1000, 1000)).sum(0) % 2 * 255
-    assert set(np.unique(decode(saved(checks.astype(np.uint8)), Framing(31, 31, 1)))) <= {127, 128}
+    assert set(np.unique(decode(saved(checks.astype(np.uint8)), ResizePolicy(31, 31, 1)))) <= {127, 128}
 
 
 @given(sides, st.integers(1, 200), targets, targets, st.sampled_from([1, 3]), st.sampled_from(["crop", "pad"]))
 def test_any_size_becomes_the_size_asked_for(
     height: int, width: int, high: int, wide: int, channels: int, fit: Any
 ) -> None:
-    framing = Framing(high, wide, channels, fit=fit)
+    policy = ResizePolicy(high, wide, channels, fit=fit)
     content = saved(np.full((height, width, 3), (37, 37, 37), np.uint8))
-    pixels = decode(content, framing)
+    pixels = decode(content, policy)
     assert pixels.shape == (high, wide, channels)
     assert pixels.dtype == np.uint8
     assert set(np.unique(pixels)) <= {37, 255}
@@ -111,36 +111,36 @@ def test_what_is_too_long_is_cut_off_both_ends() -> None:
         (20, 10): picture[:, 11:21],
         (8, 33): picture[6:14],
     }.items():
-        np.testing.assert_array_equal(decode(saved(picture), Framing(*size, 3)), part)
+        np.testing.assert_array_equal(decode(saved(picture), ResizePolicy(*size, 3)), part)
 
 
 @pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_margins_are_even_and_have_the_colour_of_the_background(background: Any, shade: int, channels: int) -> None:
     wide = np.full((20, 40, 3), 90, np.uint8)
-    framing = Framing(16, 16, channels, "pad", background)
+    policy = ResizePolicy(16, 16, channels, "pad", background)
     expected = np.full((16, 16, channels), shade, np.uint8)
     expected[4:12] = 90
-    np.testing.assert_array_equal(decode(saved(wide), framing), expected)
-    np.testing.assert_array_equal(decode(saved(wide.transpose(1, 0, 2)), framing), expected.transpose(1, 0, 2))
+    np.testing.assert_array_equal(decode(saved(wide), policy), expected)
+    np.testing.assert_array_equal(decode(saved(wide.transpose(1, 0, 2)), policy), expected.transpose(1, 0, 2))
     small = np.full((1, 3, 3), 90, np.uint8)  # grows until its longer side fits
-    assert (decode(saved(small), Framing(9, 9, channels, "pad", background))[3:6] == 90).all()
+    assert (decode(saved(small), ResizePolicy(9, 9, channels, "pad", background))[3:6] == 90).all()
 
 
 def test_a_box_is_a_slice_of_pictures_of_its_size_and_of_no_others() -> None:
     picture, other = noise(218, 178), noise(200, 178)
-    framing = Framing(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218))
-    np.testing.assert_array_equal(decode(saved(picture), framing), picture[45:173, 25:153])
-    np.testing.assert_array_equal(decode(saved(other), framing), areas(other[11:189], 128, 128))
+    policy = ResizePolicy(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218))
+    np.testing.assert_array_equal(decode(saved(picture), policy), picture[45:173, 25:153])
+    np.testing.assert_array_equal(decode(saved(other), policy), areas(other[11:189], 128, 128))
     with pytest.raises(Unreadable, match=r"^178×200 pixels instead of 178×218$"):
-        decode(saved(other), Framing(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218), boxed_only=True))
+        decode(saved(other), ResizePolicy(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218), boxed_only=True))
 
 
 def test_jpegs_decode_small_where_that_is_enough_and_never_for_a_box() -> None:
     ramp = np.linspace(0, 255, 1024).round().astype(np.uint8)[None].repeat(1024, 0)
-    found = decode(saved(ramp, "JPEG", quality=95), Framing(32, 32, 1)).astype(int)
+    found = decode(saved(ramp, "JPEG", quality=95), ResizePolicy(32, 32, 1)).astype(int)
     assert np.abs(found[..., 0] - areas(ramp[..., None], 32, 32)[..., 0]).max() <= 2
-    boxed = Framing(8, 8, 1, box=(0, 0, 8, 8), boxed=(1024, 1024))
+    boxed = ResizePolicy(8, 8, 1, box=(0, 0, 8, 8), boxed=(1024, 1024))
     assert decode(saved(ramp, "JPEG", quality=95), boxed).max() <= 4
 
 
@@ -165,7 +165,7 @@ def test_pictures_stand_upright(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = saved(np.ascontiguousarray(STORED[orientation]), kind, exif=exif, **LOSSLESS[kind])
-    np.testing.assert_array_equal(decode(content, Framing(12, 9, 3)), UPRIGHT)
+    np.testing.assert_array_equal(decode(content, ResizePolicy(12, 9, 3)), UPRIGHT)
     assert look(content).size == (12, 9)
 
 
@@ -179,7 +179,7 @@ def test_jpegs_stand_upright(orientation: int) -> None:
     turned |= {5: upright.transpose(1, 0, 2), 6: np.rot90(upright), 7: turned[3].transpose(1, 0, 2)}
     turned[8] = np.rot90(upright, -1)
     content = saved(np.ascontiguousarray(turned[orientation]), "JPEG", exif=exif, quality=95)
-    found = decode(content, Framing(16, 12, 3)) > 128  # decoded at half its size
+    found = decode(content, ResizePolicy(16, 12, 3)) > 128  # decoded at half its size
     expected = np.zeros((16, 12, 3), bool)
     expected[:4, :3] = True
     np.testing.assert_array_equal(found, expected)
@@ -189,7 +189,7 @@ def test_jpegs_stand_upright(orientation: int) -> None:
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
 def test_damaged_metadata_says_nothing_of_the_pixels(exif: bytes) -> None:
     content = saved(np.full((9, 8, 3), 70, np.uint8), "JPEG", exif=exif)
-    assert set(np.unique(decode(content, Framing(9, 8, 1)))) == {70}
+    assert set(np.unique(decode(content, ResizePolicy(9, 8, 1)))) == {70}
 
 
 # -- colour -----------------------------------------------------------------------------------------------------------
@@ -202,11 +202,11 @@ def over(colour: int, alpha: int, behind: int) -> int:
 @pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
 @pytest.mark.parametrize("alpha", [0, 1, 64, 128, 200, 254, 255])
 def test_transparent_parts_lie_on_the_background(background: Any, shade: int, alpha: int) -> None:
-    framing = Framing(9, 8, 3, background=background)
+    policy = ResizePolicy(9, 8, 3, background=background)
     expected = [over(colour, alpha, shade) for colour in (200, 30, 0)]
     content = saved(Image.new("RGBA", (8, 9), (200, 30, 0, alpha)))
-    assert decode(content, framing).reshape(-1, 3).tolist() == [expected] * 72
-    grey = decode(saved(Image.new("LA", (8, 9), (200, alpha))), framing)
+    assert decode(content, policy).reshape(-1, 3).tolist() == [expected] * 72
+    grey = decode(saved(Image.new("LA", (8, 9), (200, alpha))), policy)
     assert set(np.unique(grey)) == {over(200, alpha, shade)}
 
 
@@ -215,19 +215,19 @@ def test_transparent_palettes_and_colour_keys() -> None:
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((0, 0), 0)
     for content in (saved(palette, transparency=1), saved(palette, transparency=b"\xff\x00")):
-        found = decode(content, Framing(9, 8, 3))
+        found = decode(content, ResizePolicy(9, 8, 3))
         assert found[0, 0].tolist() == [10, 20, 30]
         assert found[5, 5].tolist() == [255, 255, 255]
     key = saved(np.full((9, 8, 3), (1, 2, 3), np.uint8), transparency=(1, 2, 3))
-    assert set(np.unique(decode(key, Framing(9, 8, 3, background="black")))) == {0}
-    assert decode(saved(palette), Framing(9, 8, 3))[5, 5].tolist() == [40, 50, 60]
+    assert set(np.unique(decode(key, ResizePolicy(9, 8, 3, background="black")))) == {0}
+    assert decode(saved(palette), ResizePolicy(9, 8, 3))[5, 5].tolist() == [40, 50, 60]
 
 
 def test_transparent_parts_are_refused_where_there_is_no_background() -> None:
-    framing = Framing(9, 8, 3, background="none")
+    policy = ResizePolicy(9, 8, 3, background="none")
     with pytest.raises(Unreadable, match=r"^has transparent parts; put it on a background first"):
-        decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 254))), framing)
-    opaque = decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 255))), framing)
+        decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 254))), policy)
+    opaque = decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 255))), policy)
     assert opaque[0, 0].tolist() == [1, 2, 3]
 
 
@@ -241,11 +241,11 @@ def test_sixteen_bits_become_eight_by_a_division_by_257(kind: str, order: str) -
         content = header + values.repeat(8).astype(">u2").tobytes()
     else:
         content = saved(picture, kind)
-    found = decode(content, Framing(12, 8, 1))[:, 0, 0]
+    found = decode(content, ResizePolicy(12, 8, 1))[:, 0, 0]
     assert found.tolist() == [round(int(value) / 257) for value in values]
     assert found.tolist()[-1] == 255
     np.testing.assert_array_equal(
-        decode(content, Framing(12, 8, 3))[..., 2], decode(content, Framing(12, 8, 1))[..., 0]
+        decode(content, ResizePolicy(12, 8, 3))[..., 2], decode(content, ResizePolicy(12, 8, 1))[..., 0]
     )
 
 
@@ -274,40 +274,40 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
 
 def test_sixteen_bits_a_channel_and_fewer_than_eight() -> None:
     row = b"\0" + struct.pack(">HHH", 65535, 32896, 257) * 8
-    assert decode(png(8, 9, 16, 2, row * 9), Framing(9, 8, 3))[4, 4].tolist() == [255, 128, 1]
+    assert decode(png(8, 9, 16, 2, row * 9), ResizePolicy(9, 8, 3))[4, 4].tolist() == [255, 128, 1]
     two_bits = b"\0" + bytes([0b00011011]) * 2  # 0, 1, 2, 3 of 3
-    assert decode(png(8, 9, 2, 0, two_bits * 9), Framing(9, 8, 1))[0, :4, 0].tolist() == [0, 85, 170, 255]
+    assert decode(png(8, 9, 2, 0, two_bits * 9), ResizePolicy(9, 8, 1))[0, :4, 0].tolist() == [0, 85, 170, 255]
     one_bit = Image.fromarray(np.tile([[False], [True]], (5, 8)))
-    assert decode(saved(one_bit), Framing(10, 8, 3))[:2, 0, 0].tolist() == [0, 255]
+    assert decode(saved(one_bit), ResizePolicy(10, 8, 3))[:2, 0, 0].tolist() == [0, 255]
 
 
 def test_colours_of_printing_become_those_of_screens() -> None:
     for ink in ((0, 0, 0, 0), (255, 0, 0, 0), (0, 200, 100, 55), (10, 20, 30, 255)):
         content = saved(Image.new("CMYK", (16, 16), ink), "TIFF")
         expected = [(255 - part) * (255 - ink[3]) / 255 for part in ink[:3]]
-        np.testing.assert_allclose(decode(content, Framing(8, 8, 3))[0, 0], expected, atol=1)
-        by_jpeg = decode(saved(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95), Framing(8, 8, 3))
+        np.testing.assert_allclose(decode(content, ResizePolicy(8, 8, 3))[0, 0], expected, atol=1)
+        by_jpeg = decode(saved(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95), ResizePolicy(8, 8, 3))
         np.testing.assert_allclose(by_jpeg[0, 0], expected, atol=4)
 
 
 def test_grey_is_the_luma_of_a_colour() -> None:
     content = saved(np.full((9, 8, 3), (200, 100, 50), np.uint8))
-    assert set(np.unique(decode(content, Framing(9, 8, 1)))) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
+    assert set(np.unique(decode(content, ResizePolicy(9, 8, 1)))) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
     grey = saved(np.full((9, 8), 99, np.uint8))
-    assert decode(grey, Framing(9, 8, 3)).tolist() == [[[99, 99, 99]] * 8] * 9
+    assert decode(grey, ResizePolicy(9, 8, 3)).tolist() == [[[99, 99, 99]] * 8] * 9
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
 def test_of_moving_pictures_the_first_counts(kind: str) -> None:
     frames = [Image.new("RGB", (8, 9), colour) for colour in ((200, 0, 0), (0, 0, 200))]
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **LOSSLESS.get(kind, {}))
-    np.testing.assert_allclose(decode(content, Framing(9, 8, 3))[0, 0], [200, 0, 0], atol=3 * (kind == "MPO"))
+    np.testing.assert_allclose(decode(content, ResizePolicy(9, 8, 3))[0, 0], [200, 0, 0], atol=3 * (kind == "MPO"))
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_lossless_files_give_their_pixels(kind: str) -> None:
     picture = noise(9, 8)
-    np.testing.assert_array_equal(decode(saved(picture, kind, **LOSSLESS[kind]), Framing(9, 8, 3)), picture)
+    np.testing.assert_array_equal(decode(saved(picture, kind, **LOSSLESS[kind]), ResizePolicy(9, 8, 3)), picture)
 
 
 def test_grey_is_told_from_colour() -> None:
@@ -330,7 +330,7 @@ def test_grey_is_told_from_colour() -> None:
 def test_decompression_bombs_are_not_unpacked() -> None:
     for side, words in ((9_500, "9500×9500 pixels; "), (50_000, "far too many pixels; ")):
         with pytest.raises(Unreadable, match=rf"^{words}.*89,000,000"):
-            decode(png(side, side, 8, 0, b"\0" * 1000), Framing(8, 8, 1))
+            decode(png(side, side, 8, 0, b"\0" * 1000), ResizePolicy(8, 8, 1))
 
 
 def long_png(width: int, height: int) -> bytes:
@@ -346,10 +346,10 @@ def test_long_thin_pictures_cost_bounded_memory_and_keep_their_areas(size: tuple
     content = long_png(*size)
     tracemalloc.start()
     try:
-        found = decode(content, Framing(64, 64, 1, "pad", "black"))
+        found = decode(content, ResizePolicy(64, 64, 1, "pad", "black"))
         peak = tracemalloc.get_traced_memory()[1]
         assert peak < 40 << 20
-        decode(content, Framing(1024, 1024, 1, "pad"))
+        decode(content, ResizePolicy(1024, 1024, 1, "pad"))
         assert tracemalloc.get_traced_memory()[0] < 4 << 20  # nothing large is kept for the next picture
     finally:
         tracemalloc.stop()
@@ -360,7 +360,7 @@ def test_long_thin_pictures_cost_bounded_memory_and_keep_their_areas(size: tuple
 @pytest.mark.parametrize("size", [(1, 40_000_000), (40_000_000, 1), (1_000_001, 2)])
 def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
     with pytest.raises(Unreadable, match=rf"^{size[0]}×{size[1]} pixels; "):
-        decode(png(*size, 8, 0, b"\0" * 1000), Framing(64, 64, 1, "pad"))
+        decode(png(*size, 8, 0, b"\0" * 1000), ResizePolicy(64, 64, 1, "pad"))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
     ],
 )
 def test_broken_files_say_why(content: bytes, says: str) -> None:
-    for use in (lambda: decode(content, Framing(8, 8, 1)), lambda: look(content)):
+    for use in (lambda: decode(content, ResizePolicy(8, 8, 1)), lambda: look(content)):
         with pytest.raises(Unreadable) as caught:
             use()
         assert str(caught.value).startswith(says)
@@ -387,7 +387,7 @@ def test_a_machine_without_memory_is_no_crash(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(decoding, "_frame", fail)
     with pytest.raises(Unreadable, match="too large for the memory"):
-        decode(saved(noise(9, 8)), Framing(8, 8, 1))
+        decode(saved(noise(9, 8)), ResizePolicy(8, 8, 1))
 
 
 KINDS: dict[str, bytes] = {
@@ -428,7 +428,7 @@ def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str, capfd: pyte
         if number % 5 == 0:
             content = content[: random.integers(len(whole))]
         said.add(outcome(look, bytes(content)))
-        said.add(outcome(lambda content: decode(content, Framing(8, 8, 3)), bytes(content)))
+        said.add(outcome(lambda content: decode(content, ResizePolicy(8, 8, 3)), bytes(content)))
     assert "nothing is said" not in said
     assert capfd.readouterr() == ("", "")
     assert not any("\n" in words for words in said)
@@ -441,13 +441,13 @@ def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str, capfd: pyte
 )
 def test_bytes_that_begin_like_a_picture(content: bytes, beginning: bytes) -> None:
     with pytest.raises(Unreadable):
-        decode(beginning + content, Framing(8, 8, 3))
+        decode(beginning + content, ResizePolicy(8, 8, 3))
 
 
 # -- where pictures lie -----------------------------------------------------------------------------------------------
 
 
-def why(item: Item) -> str:
+def why(item: ImageRef) -> str:
     with pytest.raises(Unreadable) as caught:
         read_item(item)
     return str(caught.value)
@@ -573,16 +573,16 @@ def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
     for i, picture in enumerate(pictures):
         (tmp_path / f"{i}.png").write_bytes(saved(picture))
     (tmp_path / "2.png").write_bytes(b"broken")
-    items: list[Item] = [(str(tmp_path), f"{i}.png") for i in range(4)]
+    items: list[ImageRef] = [(str(tmp_path), f"{i}.png") for i in range(4)]
     target, facts = tmp_path / "pixels", tmp_path / "records.npy"
     target.write_bytes(b"\x07" * (10 + 4 * 216 + 5))
     np.save(facts, np.zeros(13, RECORD))
-    start, problems = decode_into(8, str(target), 10, items, Framing(9, 8, 3), str(facts))
+    start, problems = decode_into(8, str(target), 10, items, ResizePolicy(9, 8, 3), str(facts))
     assert (start, [tuple(problem)[:2] for problem in problems]) == (
         8,
         [(2, "not a picture, or damaged at its beginning")],
     )
-    _, (problems, tally) = examine(8, items, Framing(9, 8, 3))
+    _, (problems, tally) = examine(8, items, ResizePolicy(9, 8, 3))
     assert [problem[0] for problem in problems] == [2]
     assert (tally.count, tally.num_flat, tally.first_flat) == (3, 1, 11)
     pictures[2] = np.zeros((9, 8, 3), np.uint8)
@@ -597,9 +597,9 @@ def test_pages_are_items_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "broken.tif").write_bytes(b"II*\0")
     names = ["stack.tif", "one.png", "broken.tif", "missing.gif"]
     assert count_pages(5, [(str(tmp_path), name) for name in names]) == (5, [[0, 1, 2, 3], [0], [0], [0]])
-    pages: list[Item] = [(str(tmp_path), "stack.tif", page) for page in (0, 2, 3)]
+    pages: list[ImageRef] = [(str(tmp_path), "stack.tif", page) for page in (0, 2, 3)]
     assert [shown(page) for page in pages] == ["stack.tif[0]", "stack.tif[2]", "stack.tif[3]"]
-    _, (problems, tally) = examine(0, pages, Framing(9, 8, 1))
+    _, (problems, tally) = examine(0, pages, ResizePolicy(9, 8, 1))
     assert not problems
     assert (tally.count, tally.low, tally.high, tally.num_stacks) == (3, 40, 160, 3)
 

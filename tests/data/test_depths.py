@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.containers import Unreadable
-from vaelab.data.contents import RECORD, Source, Tally
-from vaelab.data.decode import Framing, decode, decode_with_facts, look
+from vaelab.data.contents import RECORD, PictureFacts, Tally
+from vaelab.data.decode import ResizePolicy, decode, decode_with_facts, look
 from vaelab.data.depths import robust_range
 from vaelab.data.opening import page_numbers
 
@@ -139,8 +139,8 @@ def test_a_range_stretches_values_of_every_type(kind: str, order: str, layout: d
     if kind == "u1":  # 8-bit pictures stay as they are
         low, high = 0, 255
     content = tiff(values, order=order, **layout)
-    framing = Framing(12, 10, 1, values=(float(ramp(kind)[1]), float(ramp(kind)[2])))
-    found, source = decode_with_facts(content, framing)
+    policy = ResizePolicy(12, 10, 1, values=(float(ramp(kind)[1]), float(ramp(kind)[2])))
+    found, source = decode_with_facts(content, policy)
     np.testing.assert_array_equal(found[..., 0], expected(values, low, high))
     if kind != "u1":
         assert (source.low, source.high) == (float(values.min()), float(values.max()))
@@ -155,19 +155,19 @@ def test_a_range_stretches_values_of_every_type(kind: str, order: str, layout: d
 )
 def test_colours_of_every_depth(kind: str, order: str, layout: dict[str, Any]) -> None:
     values = np.random.default_rng(0).integers(0, 4096, (24, 20, 3)).astype(kind)
-    found = decode(tiff(values, order=order, **layout), Framing(24, 20, 3, values=(0.0, 4095.0)))
+    found = decode(tiff(values, order=order, **layout), ResizePolicy(24, 20, 3, values=(0.0, 4095.0)))
     np.testing.assert_array_equal(found, expected(values, 0, 4095))
 
 
 @pytest.mark.parametrize("kind", ["u2", "u4", "i2", "i8"])
 def test_a_predictor_is_undone(kind: str) -> None:
     values = np.random.default_rng(1).integers(0, 4096, (24, 20, 3)).astype(kind)
-    found = decode(tiff(values, deflate=True, predictor=2, rows=9), Framing(24, 20, 3, values=(0.0, 4095.0)))
+    found = decode(tiff(values, deflate=True, predictor=2, rows=9), ResizePolicy(24, 20, 3, values=(0.0, 4095.0)))
     np.testing.assert_array_equal(found, expected(values, 0, 4095))
 
 
 def test_the_full_range_of_every_type() -> None:
-    framing = Framing(12, 10, 1)
+    policy = ResizePolicy(12, 10, 1)
     for kind, values in {
         "u2": np.linspace(0, 65535, 120),
         "u4": np.linspace(0, 65535, 120),
@@ -175,13 +175,13 @@ def test_the_full_range_of_every_type() -> None:
         "u8": np.linspace(0, 65535, 120),
     }.items():
         whole = values.astype(kind).reshape(12, 10)
-        np.testing.assert_array_equal(decode(tiff(whole), framing)[..., 0], (whole.astype(np.int64) + 128) // 257)
+        np.testing.assert_array_equal(decode(tiff(whole), policy)[..., 0], (whole.astype(np.int64) + 128) // 257)
     for kind in ("f2", "f4", "f8"):
         shares = np.linspace(0, 1, 120).astype(kind).reshape(12, 10)
         wanted = (shares * np.asarray(255, kind)).round().astype(np.uint8)
-        np.testing.assert_array_equal(decode(tiff(shares), framing)[..., 0], wanted)
+        np.testing.assert_array_equal(decode(tiff(shares), policy)[..., 0], wanted)
     small = np.arange(120, dtype=np.int8).reshape(12, 10)
-    np.testing.assert_array_equal(decode(tiff(small), framing)[..., 0], small)
+    np.testing.assert_array_equal(decode(tiff(small), policy)[..., 0], small)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
@@ -189,10 +189,10 @@ def test_signed_bytes_are_signed_in_every_compression(compression: str | None) -
     values = np.arange(-60, 60, dtype=np.int8).reshape(12, 10)
     unsigned = saved(values.view(np.uint8), "TIFF", compression=compression, tiffinfo={339: 2})
     np.testing.assert_array_equal(
-        decode(unsigned, Framing(12, 10, 1, values=(-60.0, 59.0)))[..., 0], expected(values, -60, 59)
+        decode(unsigned, ResizePolicy(12, 10, 1, values=(-60.0, 59.0)))[..., 0], expected(values, -60, 59)
     )
     with pytest.raises(Unreadable, match="range"):
-        decode(unsigned, Framing(12, 10, 1))
+        decode(unsigned, ResizePolicy(12, 10, 1))
 
 
 @pytest.mark.parametrize("values", [[-1.0, 0.5], [0.0, 1.01], [-3000.0, 3000.0]])
@@ -202,7 +202,7 @@ def test_values_outside_the_full_range_name_the_remedy(values: list[float], kind
     if kind[0] == "i" and array.min() >= 0:
         return
     with pytest.raises(Unreadable, match=r"data\.range"):
-        decode(tiff(array), Framing(12, 10, 1))
+        decode(tiff(array), ResizePolicy(12, 10, 1))
     assert look(tiff(array), values="own").size == (12, 10)
 
 
@@ -213,26 +213,26 @@ def test_values_that_are_not_finite_are_refused(bad: float, wanted: Any) -> None
         values = np.full((12, 10), 0.5, kind)
         values[3, 4] = bad
         with pytest.raises(Unreadable, match="not finite"):
-            decode(tiff(values), Framing(12, 10, 1, values=wanted))
+            decode(tiff(values), ResizePolicy(12, 10, 1, values=wanted))
 
 
 def test_opacity_of_deep_pictures() -> None:
     values = np.zeros((12, 10, 4), np.uint16)
     values[..., 0], values[:6, :, 3] = 4095, 65535
-    found = decode(tiff(values, extra=2), Framing(12, 10, 3, background="black", values=(0.0, 4095.0)))
+    found = decode(tiff(values, extra=2), ResizePolicy(12, 10, 3, background="black", values=(0.0, 4095.0)))
     assert found[0, 0].tolist() == [255, 0, 0]
     assert found[11, 0].tolist() == [0, 0, 0]
-    assert decode(tiff(values, extra=0), Framing(12, 10, 3, values=(0.0, 4095.0)))[11, 0].tolist() == [255, 0, 0]
+    assert decode(tiff(values, extra=0), ResizePolicy(12, 10, 3, values=(0.0, 4095.0)))[11, 0].tolist() == [255, 0, 0]
 
 
 def test_white_is_zero_and_turned_pages() -> None:
     values, low, high = ramp("f8")
-    framing = Framing(12, 10, 1, values=(low, high))
+    policy = ResizePolicy(12, 10, 1, values=(low, high))
     np.testing.assert_array_equal(
-        decode(tiff(values, photometric=0), framing)[..., 0], 255 - expected(values, low, high)
+        decode(tiff(values, photometric=0), policy)[..., 0], 255 - expected(values, low, high)
     )
     np.testing.assert_array_equal(
-        decode(tiff(values, orientation=3), framing)[..., 0], expected(values, low, high)[::-1, ::-1]
+        decode(tiff(values, orientation=3), policy)[..., 0], expected(values, low, high)[::-1, ::-1]
     )
     sideways = look(tiff(values, orientation=6), values="own")
     assert sideways.size == (10, 12)
@@ -240,13 +240,13 @@ def test_white_is_zero_and_turned_pages() -> None:
 
 def test_eight_bits_with_an_unnamed_second_channel() -> None:
     values = np.dstack([np.arange(120).reshape(12, 10), np.zeros((12, 10))]).astype(np.uint8)
-    np.testing.assert_array_equal(decode(tiff(values), Framing(12, 10, 1))[..., 0], values[..., 0])
+    np.testing.assert_array_equal(decode(tiff(values), ResizePolicy(12, 10, 1))[..., 0], values[..., 0])
 
 
 def test_sixteen_bit_colours_in_their_full_range() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (12, 10, 3)).astype(np.uint16)
-    np.testing.assert_array_equal(decode(tiff(values), Framing(12, 10, 3)), (values.astype(int) + 128) // 257)
-    found = decode(tiff(values), Framing(12, 10, 3, values=(0.0, 65535.0)))
+    np.testing.assert_array_equal(decode(tiff(values), ResizePolicy(12, 10, 3)), (values.astype(int) + 128) // 257)
+    found = decode(tiff(values), ResizePolicy(12, 10, 3, values=(0.0, 65535.0)))
     np.testing.assert_array_equal(found, (values.astype(int) + 128) // 257)
 
 
@@ -261,7 +261,7 @@ def test_mutated_tiffs_are_pictures_or_unreadable(seed: int, kind: str, deflate:
         if cut:
             content = content[: random.integers(8, len(whole))]
         for use in (
-            lambda content: decode(content, Framing(8, 8, 3, values=(0.0, 9.0))),
+            lambda content: decode(content, ResizePolicy(8, 8, 3, values=(0.0, 9.0))),
             lambda content: look(content, values="own"),
         ):
             try:
@@ -281,12 +281,12 @@ def test_tags_that_lie_cost_nothing() -> None:
         struct.pack("<HHI", 257, 3, 1) + struct.pack("<I", 12), struct.pack("<HHII", 257, 4, 1, 8_000)
     )
     with pytest.raises(Unreadable):
-        decode(lying, Framing(8, 8, 1))
+        decode(lying, ResizePolicy(8, 8, 1))
     circular = bytearray(tiff(np.zeros((12, 10), np.uint8)))
     (count,) = struct.unpack_from("<H", circular, 8)
     struct.pack_into("<I", circular, 10 + 12 * count, 8)
     assert page_numbers(bytes(circular)) == [0]
-    assert decode(bytes(circular), Framing(12, 10, 1)).max() == 0
+    assert decode(bytes(circular), ResizePolicy(12, 10, 1)).max() == 0
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_each_page_of_a_tiff(kind: str, big: bool) -> None:
     content = tiff_pages(pages, big=big, rows=12)
     assert page_numbers(content) == [0, 1, 2, 3, 4]
     for i in range(5):
-        found, source = decode_with_facts(content, Framing(12, 10, 1, values=(0.0, 255.0)), i)
+        found, source = decode_with_facts(content, ResizePolicy(12, 10, 1, values=(0.0, 255.0)), i)
         assert set(np.unique(found)) == {20 * (i + 1)}
         assert source.num_pages == 5
 
@@ -308,7 +308,7 @@ def test_previews_and_masks_are_no_pages() -> None:
     pages = [np.full((12, 10), 20 * (i + 1), np.uint8) for i in range(4)]
     content = tiff_pages(pages, subfiles=[0, 1, 4, 2])
     assert page_numbers(content) == [0, 3]
-    assert set(np.unique(decode(content, Framing(12, 10, 1), 3))) == {80}
+    assert set(np.unique(decode(content, ResizePolicy(12, 10, 1), 3))) == {80}
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
@@ -319,10 +319,10 @@ def test_each_frame_of_an_animation(kind: str) -> None:
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert page_numbers(content) == [0, 1, 2]
     for i, colour in enumerate(colours):
-        found = decode(content, Framing(16, 16, 3), i)[8, 8].astype(int)
+        found = decode(content, ResizePolicy(16, 16, 3), i)[8, 8].astype(int)
         assert np.abs(found - colour).max() <= 12
     with pytest.raises(Unreadable):
-        decode(content, Framing(16, 16, 3), 3)
+        decode(content, ResizePolicy(16, 16, 3), 3)
 
 
 def test_other_pictures_in_a_jpeg_are_no_pages() -> None:
@@ -330,7 +330,7 @@ def test_other_pictures_in_a_jpeg_are_no_pages() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     content = saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
     assert page_numbers(content) == [0]
-    assert decode_with_facts(content, Framing(8, 8, 3))[1].num_pages == 1
+    assert decode_with_facts(content, ResizePolicy(8, 8, 3))[1].num_pages == 1
     assert page_numbers(b"") == page_numbers(b"no picture") == [0]
 
 
@@ -347,14 +347,14 @@ def bmp(alpha: int) -> bytes:
 
 
 def test_an_alpha_that_nobody_has_set_is_ignored() -> None:
-    found, source = decode_with_facts(bmp(0), Framing(12, 10, 3))
+    found, source = decode_with_facts(bmp(0), ResizePolicy(12, 10, 3))
     assert found[0, 0].tolist() == [200, 30, 40]
     assert source.is_alpha_ignored
-    half = decode_with_facts(bmp(128), Framing(12, 10, 3, background="black"))
+    half = decode_with_facts(bmp(128), ResizePolicy(12, 10, 3, background="black"))
     assert half[0][0, 0].tolist() == [100, 15, 20]
     assert not half[1].is_alpha_ignored
     empty = saved(Image.new("RGBA", (10, 12), (200, 30, 40, 0)))  # of a PNG the same is meant
-    assert decode(empty, Framing(12, 10, 3)).min() == 255
+    assert decode(empty, ResizePolicy(12, 10, 3)).min() == 255
 
 
 @pytest.mark.parametrize(("shade", "flat"), [(255, ("white",)), (0, ("black",)), (128, ())])
@@ -380,7 +380,9 @@ def test_a_robust_range_leaves_out_a_thousandth() -> None:
 def test_a_tally_counts_what_pictures_hold() -> None:
     pictures = np.random.default_rng(0).integers(3, 200, (6, 9, 8, 3), np.uint8)
     pictures[2] = (7, 8, 9)
-    sources = [Source(numbers="16-bit", low=i, high=100 * i) if i < 3 else Source(num_pages=i) for i in range(6)]
+    sources = [
+        PictureFacts(numbers="16-bit", low=i, high=100 * i) if i < 3 else PictureFacts(num_pages=i) for i in range(6)
+    ]
     records = np.array([source.as_record() for source in sources], RECORD)
     rows = np.arange(6)
     parts = [Tally(), Tally()]
@@ -402,4 +404,4 @@ def test_what_pillow_reads_wrongly_is_refused(kind: str) -> None:
     place = content.index(struct.pack(">HHI", 259, 3, 1)) + 8
     struct.pack_into(">H", content, place, 5)  # LZW
     with pytest.raises(Unreadable, match="big-endian"):
-        decode(bytes(content), Framing(12, 10, 1, values=(-595.0, 595.0)))
+        decode(bytes(content), ResizePolicy(12, 10, 1, values=(-595.0, 595.0)))

@@ -16,7 +16,7 @@ from typed import Typed
 
 from vaelab.data.containers import Unreadable
 from vaelab.data.datasets import folder
-from vaelab.data.decode import Framing, decode, look
+from vaelab.data.decode import ResizePolicy, decode, look
 from vaelab.data.formats import PLUGINS, identify, open_picture
 from vaelab.data.opening import MAX_PIXELS
 
@@ -75,7 +75,7 @@ WRITERS: dict[str, Any] = {
 def test_every_format_is_told_by_its_bytes_and_read(kind: str) -> None:
     content = WRITERS[kind]()
     assert identify(content) == kind
-    found = decode(content, Framing(48, 40, 3)).astype(int)
+    found = decode(content, ResizePolicy(48, 40, 3)).astype(int)
     assert np.abs(found[4, 20] - (220, 30, 40)).max() <= 8
     assert np.abs(found[-4, 20] - (20, 40, 200)).max() <= 8
     assert seen(content) == ((48, 40), False)
@@ -97,16 +97,16 @@ def test_a_wrong_ending_changes_nothing(tmp_path: Path, cli: Typed, kind: str, n
 )
 def test_grey_and_bilevel_pictures_of_the_newer_formats(mode: str, kind: str, shade: int) -> None:
     content = saved(Image.new("L", (40, 48), 255 if mode == "1" else 90).convert(mode), kind)
-    assert np.abs(decode(content, Framing(48, 40, 1)).astype(int) - shade).max() <= 2
+    assert np.abs(decode(content, ResizePolicy(48, 40, 1)).astype(int) - shade).max() <= 2
     assert look(content).is_grey
 
 
 def test_plain_and_deep_netpbm_files() -> None:
     row = " ".join(["0", "7"] * 4)
-    assert decode(f"P2 8 9 7\n{' '.join([row] * 9)}\n".encode(), Framing(9, 8, 1))[0, :2, 0].tolist() == [0, 255]
+    assert decode(f"P2 8 9 7\n{' '.join([row] * 9)}\n".encode(), ResizePolicy(9, 8, 1))[0, :2, 0].tolist() == [0, 255]
     values = np.array([0, 1, 2048, 4095], ">u2").repeat(2)
     deep = b"P5 8 9 4095\n" + values.tobytes() * 9  # 12 bits, as the file itself says
-    assert decode(deep, Framing(9, 8, 1))[0, ::2, 0].tolist() == [0, 0, 128, 255]
+    assert decode(deep, ResizePolicy(9, 8, 1))[0, ::2, 0].tolist() == [0, 0, 128, 255]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_plain_and_deep_netpbm_files() -> None:
 )
 def test_what_cannot_be_read_is_named(content: bytes, names: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Unreadable) as caught:
-        decode(content, Framing(8, 8, 3))
+        decode(content, ResizePolicy(8, 8, 3))
     assert names in str(caught.value)
     assert capfd.readouterr() == ("", "")  # no library has written anything of its own
 
@@ -143,7 +143,7 @@ def test_libtiff_writes_nothing_to_stderr(compression: str, capfd: pytest.Captur
         content = bytearray(whole)
         for place in random.integers(8, len(whole), 12):
             content[place] = random.integers(256)
-        for use in (lambda content: decode(content, Framing(8, 8, 3)), look):
+        for use in (lambda content: decode(content, ResizePolicy(8, 8, 3)), look):
             with suppress(Unreadable):
                 use(bytes(content))
     assert capfd.readouterr() == ("", "")
@@ -162,7 +162,7 @@ def test_long_texts_do_not_hide_a_picture(zipped: bool, where: str) -> None:
             : struct.unpack_from(">I", content, content.index(b"iTXt") - 4)[0] + 12
         ]
         content = plain[:-12] + chunk + plain[-12:]
-    np.testing.assert_array_equal(decode(content, Framing(48, 40, 3)), np.asarray(picture))
+    np.testing.assert_array_equal(decode(content, ResizePolicy(48, 40, 3)), np.asarray(picture))
     assert look(content).size == (48, 40)
 
 
@@ -171,15 +171,15 @@ def test_the_turn_of_a_picture_with_long_texts_is_kept() -> None:
     exif[0x0112] = 3
     info.add_text("comment", "x" * 3_000_000, zip=True)
     content = saved(halves(), "PNG", pnginfo=info, exif=exif)
-    np.testing.assert_array_equal(decode(content, Framing(48, 40, 3)), np.asarray(halves())[::-1, ::-1])
+    np.testing.assert_array_equal(decode(content, ResizePolicy(48, 40, 3)), np.asarray(halves())[::-1, ::-1])
 
 
 def test_the_limit_of_pixels_can_be_raised() -> None:
     content = saved(Image.new("L", (10_000, 9_000), 77), "PNG")
     for limit in (89_000_000, 89_999_999):
         with pytest.raises(Unreadable, match=r"^10000×9000 pixels"):
-            decode(content, Framing(8, 8, 1, max_pixels=limit))
-    assert (decode(content, Framing(8, 8, 1, max_pixels=90_000_000)) == 77).all()
+            decode(content, ResizePolicy(8, 8, 1, max_pixels=limit))
+    assert (decode(content, ResizePolicy(8, 8, 1, max_pixels=90_000_000)) == 77).all()
     assert seen(content, 90_000_000) == ((9_000, 10_000), True)
 
 
@@ -240,7 +240,7 @@ def test_mutated_heic_files_are_pictures_or_unreadable(capfd: pytest.CaptureFixt
         content = bytearray(whole)
         for place in random.integers(len(whole) if number % 2 else 200, size=3):
             content[place] = random.integers(256)
-        for use in (lambda content: decode(content, Framing(8, 8, 3)), look):
+        for use in (lambda content: decode(content, ResizePolicy(8, 8, 3)), look):
             with suppress(Unreadable):
                 use(bytes(content))
     assert capfd.readouterr() == ("", "")

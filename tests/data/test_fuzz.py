@@ -21,11 +21,11 @@ from pyarrow import parquet
 
 from vaelab.api.data import check_data, load_data
 from vaelab.data import idx
-from vaelab.data.cache import Source, pack
+from vaelab.data.cache import PictureFiles, pack
 from vaelab.data.containers import Unreadable, open_zip, read_item
 from vaelab.data.datasets import arrays, mnist
 from vaelab.data.datasets._celeba_layouts import find_layout
-from vaelab.data.decode import Framing
+from vaelab.data.decode import ResizePolicy
 from vaelab.data.npy import read_npy_header, read_npz
 from vaelab.data.packs import FACTS, read_facts, verify_pack
 from vaelab.data.pictures import encode_png, map_array, read_pictures
@@ -306,7 +306,7 @@ def make_pack(folder: Path) -> tuple[Path, str]:
         (folder / f"{i}.png").write_bytes(encode_png(image[..., None]))
     (folder / "5.png").write_bytes(b"broken")
     items = [(str(folder), f"{i}.png") for i in range(len(IMAGES))]
-    packed = pack("mine", {}, lambda: Source(items, Framing(9, 8, 1), {"labels": LABELS.astype(np.int64)}))
+    packed = pack("mine", {}, lambda: PictureFiles(items, ResizePolicy(9, 8, 1), {"labels": LABELS.astype(np.int64)}))
     np.testing.assert_array_equal(np.asarray(packed.pixels)[..., 0], IMAGES[:5])
     assert packed.columns["labels"].tolist() == [0, 1, 2, 3, 4]
     return packed.folder, packed.digest

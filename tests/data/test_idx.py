@@ -458,7 +458,7 @@ def test_real_mnist(split: str, counts: list[int]) -> None:
         pytest.skip(f"MNIST does not lie at {REAL_MNIST}")
     images = mnist.load(REAL_MNIST, split)
     assert images.notes == ()
-    assert images.image_shape == mnist.ABOUT.image_shape
-    assert len(images) == mnist.ABOUT.splits[split]
+    assert images.image_shape == mnist.INFO.image_shape
+    assert len(images) == mnist.INFO.splits[split]
     assert images.labels is not None
     assert np.bincount(images.labels).tolist() == counts

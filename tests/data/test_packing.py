@@ -26,10 +26,10 @@ from pydantic import BaseModel
 from vaelab.data import cache as packing
 from vaelab.data import decode as decoding
 from vaelab.data import decode_pool, packs
-from vaelab.data.arrays import Rows, Shards
-from vaelab.data.cache import COLUMNS, FACTS, RECORDS, CannotRead, Pack, Source, check_items, pack
+from vaelab.data.arrays import ArrayView, ConcatArray
+from vaelab.data.cache import COLUMNS, FACTS, RECORDS, CannotRead, Pack, PictureFiles, check_items, pack
 from vaelab.data.contents import Tally
-from vaelab.data.decode import Framing, Item
+from vaelab.data.decode import ImageRef, ResizePolicy
 from vaelab.data.images import Images
 from vaelab.data.journal import JOURNAL, split_rows
 from vaelab.data.memos import memoise
@@ -37,7 +37,7 @@ from vaelab.data.npy import PixelFiles
 from vaelab.data.pictures import encode_png
 from vaelab.system import device as runtime
 
-FRAMING = Framing(9, 8, 1)
+RESIZE = ResizePolicy(9, 8, 1)
 PIXELS = "pixels.npy"
 
 
@@ -62,7 +62,7 @@ def picture(number: int) -> NDArray[np.uint8]:
     return np.random.default_rng(number).integers(0, 256, (9, 8, 1), dtype=np.uint8)
 
 
-def write(folder: Path, count: int) -> list[Item]:
+def write(folder: Path, count: int) -> list[ImageRef]:
     folder.mkdir(exist_ok=True)
     for i in range(count):
         (folder / f"{i:03d}.png").write_bytes(encode_png(picture(i)))
@@ -73,8 +73,8 @@ def expected(numbers: Any) -> NDArray[np.uint8]:
     return np.stack([picture(i) for i in numbers])
 
 
-def make(items: list[Item], key: str = "one", **more: Any) -> Pack:
-    return pack("mine train", {"key": key}, lambda: Source(items, FRAMING, **more))
+def make(items: list[ImageRef], key: str = "one", **more: Any) -> Pack:
+    return pack("mine train", {"key": key}, lambda: PictureFiles(items, RESIZE, **more))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     read = decoding.read_item
 
-    def note(item: Item) -> bytes:
+    def note(item: ImageRef) -> bytes:
         seen.append(item[1])
         return read(item)
 
@@ -112,7 +112,7 @@ def test_a_pack_holds_the_pixels_and_is_made_once(tmp_path: Path, cache: Path, d
     assert sorted(files(packed.folder)) == ["columns.npz", FACTS, PIXELS, RECORDS]
     assert len(decoded) == 10
 
-    def fail() -> Source:
+    def fail() -> PictureFiles:
         raise AssertionError("asked again")
 
     again = pack("mine train", {"key": "one"}, fail)
@@ -140,7 +140,7 @@ def test_unreadable_pictures_are_left_out_with_their_rows(tmp_path: Path, small_
     packed = make(items, columns={"labels": np.arange(11)})
     kept = [0, 1, 3, 4, 5, 6, 7, 8, 10]
     np.testing.assert_array_equal(np.asarray(packed.pixels), expected(kept))
-    assert isinstance(packed.pixels, Rows)
+    assert isinstance(packed.pixels, ArrayView)
     assert packed.columns["labels"].tolist() == kept
     assert packed.left_out == [("002.png", "empty file"), ("009.png", "not a picture, or damaged at its beginning")]
     assert packed.loss == "2 of 11 pictures cannot be read (first: 002.png: empty file)"
@@ -232,7 +232,7 @@ def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) 
     assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
     for name, rows in zip(SHARDS, (range(5), range(5, 10), range(10, 12)), strict=True):
         np.testing.assert_array_equal(np.load(packed.folder / name, mmap_mode="r"), expected(rows), strict=True)
-    assert isinstance(packed.pixels, Shards)
+    assert isinstance(packed.pixels, ConcatArray)
     assert all(isinstance(shard, np.memmap) and not shard.flags.writeable for shard in packed.pixels.arrays)
     np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)), strict=True)
     assert packed.digest == Images(packed.pixels).fingerprint() == Images(expected(range(12))).fingerprint()
@@ -254,7 +254,7 @@ def test_a_small_pack_is_what_it_was_before_there_were_shards(tmp_path: Path, mo
     several = make(items, key="two")
     assert several.digest == one.digest
     monkeypatch.setattr(packing, "SHARD_BYTES", 1 << 32)
-    assert isinstance(make(items, key="two").pixels, Shards)
+    assert isinstance(make(items, key="two").pixels, ConcatArray)
     assert files(one.folder) == before
 
 
@@ -265,8 +265,8 @@ def test_pictures_left_out_of_shards(tmp_path: Path, small_shards: None, small_p
     packed = make(items, columns={"labels": np.arange(12)})
     kept = [0, 1, 2, 3, 6, 7, 8, 9, 10]
     assert [name for name, _ in packed.left_out] == ["004.png", "005.png", "011.png"]
-    assert isinstance(packed.pixels, Rows)
-    assert isinstance(packed.pixels.array, Shards)
+    assert isinstance(packed.pixels, ArrayView)
+    assert isinstance(packed.pixels.array, ConcatArray)
     np.testing.assert_array_equal(np.asarray(packed.pixels), expected(kept))
     assert packed.columns["labels"].tolist() == kept
     assert packed.digest == Images(expected(kept)).fingerprint()
@@ -350,7 +350,7 @@ def test_where_a_row_lies(tmp_path: Path) -> None:
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
     read, counter = decoding.read_item, itertools.count()
 
-    def interrupt(item: Item) -> bytes:
+    def interrupt(item: ImageRef) -> bytes:
         if next(counter) == count:
             raise error
         return read(item)
@@ -437,12 +437,12 @@ import sys
 from pathlib import Path
 from vaelab.data import cache as packing
 from vaelab.data import decode_pool
-from vaelab.data.decode import Framing
+from vaelab.data.decode import ResizePolicy
 decode_pool.ALONE_SECONDS, packing.MOST_PER_PART = 0.0, 8
 decode_pool.default_threads = lambda: 2
 folder, count = sys.argv[1], int(sys.argv[2])
 items = [(folder, f"{i % 200:03d}.png") for i in range(count)]
-packed = packing.pack("mine train", {"key": sys.argv[3]}, lambda: packing.Source(items, Framing(9, 8, 1)))
+packed = packing.pack("mine train", {"key": sys.argv[3]}, lambda: packing.PictureFiles(items, ResizePolicy(9, 8, 1)))
 print(packed.digest)
 """
 
@@ -569,16 +569,14 @@ def test_one_process_and_many_make_the_same_pack(
     assert (PIXELS in files(together.folder)) == (shard_bytes > 700)
     assert {**files(alone.folder), FACTS: b""} == {**files(together.folder), FACTS: b""}
     assert (alone.left_out, alone.digest) == (together.left_out, together.digest)
-    framing = Framing(64, 64, 3)
-    assert check_items("pictures", items, framing)[0] == [(items[7], "not a picture, or damaged at its beginning")]
+    policy = ResizePolicy(64, 64, 3)
+    assert check_items("pictures", items, policy)[0] == [(items[7], "not a picture, or damaged at its beginning")]
 
 
 def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_pool, "ALONE_SECONDS", 0.0)
     monkeypatch.setattr(decode_pool, "default_threads", lambda: 2)
-    jobs = [
-        (i, str(tmp_path / "none"), 0, write(tmp_path / "in", 1), FRAMING, str(tmp_path / "none")) for i in range(9)
-    ]
+    jobs = [(i, str(tmp_path / "none"), 0, write(tmp_path / "in", 1), RESIZE, str(tmp_path / "none")) for i in range(9)]
     with pytest.raises(FileNotFoundError, match="none"):
         list(decode_pool.run_jobs(decoding.decode_into, jobs))
 
@@ -600,11 +598,11 @@ MEMORY = """
 import resource, sys
 from vaelab.data import cache as packing
 from vaelab.data import decode_pool
-from vaelab.data.decode import Framing
+from vaelab.data.decode import ResizePolicy
 decode_pool.default_threads = lambda: 1
 for count in (10, 1000):
     items = [(sys.argv[1], "big.png")] * count
-    packing.pack("mine train", {"key": count}, lambda: packing.Source(items, Framing(256, 256, 3)))
+    packing.pack("mine train", {"key": count}, lambda: packing.PictureFiles(items, ResizePolicy(256, 256, 3)))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -625,8 +623,8 @@ def test_a_disk_too_small_is_noticed_before_anything_is_decoded(
     items = write(tmp_path / "in", 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 40_000_000))
 
-    def large() -> Source:
-        return Source(items, Framing(1024, 1024, 3))
+    def large() -> PictureFiles:
+        return PictureFiles(items, ResizePolicy(1024, 1024, 3))
 
     with pytest.raises(OSError, match=r"packing needs 0\.05 GB here and 0\.04 GB are free; free some space, or let"):
         pack("mine train", {"key": "large"}, large)
@@ -670,8 +668,8 @@ def test_every_item_is_checked_as_it_would_be_packed(tmp_path: Path, small_parts
     items = write(tmp_path / "in", 9)
     (tmp_path / "in" / "003.png").write_bytes(b"")
     (tmp_path / "in" / "008.png").unlink()
-    assert check_items("pictures", items, FRAMING)[0] == [
+    assert check_items("pictures", items, RESIZE)[0] == [
         (items[3], "empty file"),
         (items[8], "No such file or directory"),
     ]
-    assert check_items("pictures", [], FRAMING) == ([], Tally())
+    assert check_items("pictures", [], RESIZE) == ([], Tally())

@@ -16,10 +16,10 @@ import vaelab
 from vaelab import recipe
 from vaelab.api.data import load_data, verified
 from vaelab.data import decode as decoding
-from vaelab.data.cache import CannotRead, Pack, Source, pack, select_earlier
-from vaelab.data.containers import Item
+from vaelab.data.cache import CannotRead, Pack, PictureFiles, pack, select_earlier
+from vaelab.data.containers import ImageRef
 from vaelab.data.datasets import folder, sprites
-from vaelab.data.decode import Framing
+from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import Images
 from vaelab.data.packs import BLOCK_BYTES, FACTS, checksum_blocks, read_facts, verify_pack
 from vaelab.data.pictures import encode_png
@@ -38,16 +38,16 @@ def picture(number: int) -> NDArray[np.uint8]:
     return np.random.default_rng(number).integers(0, 256, (9, 8, 1), dtype=np.uint8)
 
 
-def write(place: Path, count: int) -> list[Item]:
+def write(place: Path, count: int) -> list[ImageRef]:
     place.mkdir(exist_ok=True)
     for i in range(count):
         (place / f"{i:03d}.png").write_bytes(encode_png(picture(i)))
     return [(str(place), f"{i:03d}.png") for i in range(count)]
 
 
-def make(items: list[Item], **more: Any) -> Pack:
+def make(items: list[ImageRef], **more: Any) -> Pack:
     columns = {"labels": np.arange(len(items))}
-    return pack("mine train", {"key": "one"}, lambda: Source(items, Framing(9, 8, 1), columns, **more))
+    return pack("mine train", {"key": "one"}, lambda: PictureFiles(items, ResizePolicy(9, 8, 1), columns, **more))
 
 
 def as_images(packed: Pack) -> Images:
@@ -70,7 +70,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     read = decoding.read_item
 
-    def note(item: Item) -> bytes:
+    def note(item: ImageRef) -> bytes:
         seen.append(item[1])
         return read(item)
 

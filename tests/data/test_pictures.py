@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data import pictures
-from vaelab.data.containers import Item
+from vaelab.data.containers import ImageRef
 from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, encode_png, read_ahead, read_pictures, tile
 
@@ -269,7 +269,7 @@ def test_only_pictures_asked_for_are_read(folder: Path, monkeypatch: pytest.Monk
     seen: list[str] = []
     read_item = pictures.read_item
 
-    def record(item: Item) -> bytes:
+    def record(item: ImageRef) -> bytes:
         seen.append(item[1])
         return read_item(item)
 

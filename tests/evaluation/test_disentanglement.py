@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vectors import CASES, Case
 
 from vaelab.evaluation.metrics import dci, irs, modularity, sap
-from vaelab.evaluation.metrics._factors import Part, histogram_bins, mutual_information, varying
+from vaelab.evaluation.metrics._factors import FactorSplit, histogram_bins, mutual_information, varying
 
 SETS = [name.split("/")[1] for name in CASES if name.startswith("disent/") and name.endswith("/dci")]
 GRID = np.stack(np.meshgrid(*map(np.arange, (3, 4, 2)), indexing="ij"), -1).reshape(-1, 3)
@@ -32,20 +32,20 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def parts(case: Case, used: list[int] | None = None) -> tuple[Part, Part]:
+def parts(case: Case, used: list[int] | None = None) -> tuple[FactorSplit, FactorSplit]:
     """Training and test of a case, all factors or those ``used``."""
     rows = (case.train_idx.long(), case.test_idx.long())
     columns = used or list(range(case.factors_table.shape[1]))
-    train, test = (Part(case.codes_table[at].numpy(), case.factors_table[at].numpy()[:, columns]) for at in rows)
+    train, test = (FactorSplit(case.codes_table[at].numpy(), case.factors_table[at].numpy()[:, columns]) for at in rows)
     return train, test
 
 
-def random_part(seed: int, count: int = 80) -> Part:
+def random_part(seed: int, count: int = 80) -> FactorSplit:
     """Codes of three latents that mix three factors, and noise in a fourth."""
     random = np.random.default_rng(seed)
     factors = random.integers(0, [3, 4, 2], (count, 3))
     codes = factors @ random.standard_normal((3, 4)) * [1, 1, 1, 0] + random.standard_normal((count, 4))
-    return Part(codes, factors)
+    return FactorSplit(codes, factors)
 
 
 # -- modularity and explicitness --------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def score_of(name: str, codes: NDArray[Any], factors: NDArray[np.int64]) -> floa
     return float(measured(name, codes, factors, count=100)[name])
 
 
-def explicitness(train: Part, test: Part) -> float:
+def explicitness(train: FactorSplit, test: FactorSplit) -> float:
     scores = [
         modularity.explicitness(train.codes, train_values, test.codes, values)
         for train_values, values in zip(train.factors.T, test.factors.T, strict=True)
@@ -117,8 +117,8 @@ def test_explicitness_of_the_vectors(name: str) -> None:
 @settings(max_examples=10)
 def test_explicitness_does_not_depend_on_scale_place_and_order(seed: int, scale: float, shift: float) -> None:
     part = random_part(seed)
-    train, test = Part(part.codes[:50], part.factors[:50]), Part(part.codes[50:], part.factors[50:])
-    moved = [Part(one.codes[:, ::-1] * [scale, -1, 1, 1] + shift, one.factors) for one in (train, test)]
+    train, test = FactorSplit(part.codes[:50], part.factors[:50]), FactorSplit(part.codes[50:], part.factors[50:])
+    moved = [FactorSplit(one.codes[:, ::-1] * [scale, -1, 1, 1] + shift, one.factors) for one in (train, test)]
     assert explicitness(*moved) == pytest.approx(explicitness(train, test), abs=0.005)
 
 
@@ -207,7 +207,7 @@ def test_dci_of_the_vectors_matrices(name: str) -> None:
     case.expect("completeness", np.float64(completeness))
 
 
-def importances(train: Part, test: Part, jobs: int = 1) -> tuple[NDArray[np.float64], ...]:
+def importances(train: FactorSplit, test: FactorSplit, jobs: int = 1) -> tuple[NDArray[np.float64], ...]:
     return dci.importances(train.codes, train.factors, test.codes, test.factors, generator(), jobs)
 
 
@@ -273,7 +273,7 @@ def test_dci_compares_latents_and_factors(shape: tuple[int, int]) -> None:
 
 def test_trees_do_not_depend_on_order_scale_and_place() -> None:
     part = random_part(0)
-    moved = Part(part.codes[:, [2, 0, 3, 1]] * 4 + 8, part.factors[:, [1, 2, 0]])
+    moved = FactorSplit(part.codes[:, [2, 0, 3, 1]] * 4 + 8, part.factors[:, [1, 2, 0]])
     expected, *accuracies = importances(part, part)
     found, *moved_accuracies = importances(moved, moved)
     np.testing.assert_allclose(found, expected[[2, 0, 3, 1]][:, [1, 2, 0]], atol=0.03)  # ties are broken at random

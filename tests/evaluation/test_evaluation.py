@@ -185,7 +185,7 @@ def test_of_many_training_images_those_are_encoded_that_are_learnt_from(run: Run
 
 
 def digests(name: str, given: Images) -> dict[str, str | None]:
-    return {f"{name}_sha256": given.fingerprint(), f"{name}_told_sha256": given.told_fingerprint()}
+    return {f"{name}_sha256": given.fingerprint(), f"{name}_told_sha256": given.annotations_digest()}
 
 
 def test_images_of_which_something_else_is_told_are_measured_again(run: Run, model: VAE) -> None:
@@ -210,10 +210,10 @@ def test_annotations_have_a_fingerprint_of_their_own() -> None:
         replace(given, labels=None, attributes=table, attribute_names=("a", "b")),
         replace(given, labels=None, attributes=table, attribute_names=("b", "a")),
     ]
-    assert len({some.told_fingerprint() for some in several}) == len(several)
+    assert len({some.annotations_digest() for some in several}) == len(several)
     assert len({some.fingerprint() for some in several}) == 1
-    assert images(6, seed=1).told_fingerprint() == given.told_fingerprint()
-    assert replace(given, labels=None).told_fingerprint() is None
+    assert images(6, seed=1).annotations_digest() == given.annotations_digest()
+    assert replace(given, labels=None).annotations_digest() is None
 
 
 def test_results_are_those_of_measure_with_what_they_were_measured_on(run: Run, model: VAE) -> None:

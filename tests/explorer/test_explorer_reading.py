@@ -12,7 +12,7 @@ from PIL import Image
 
 import vaelab
 from vaelab.data.datasets import digits
-from vaelab.data.decode import Framing, decode
+from vaelab.data.decode import ResizePolicy, decode
 
 STATIC = Path(vaelab.__file__).parent / "explorer" / "static"
 NODE = shutil.which("node")
@@ -64,7 +64,7 @@ def test_a_picture_is_read_as_image_folders_read_it(
     rgba[..., 3] = 255
     file = tmp_path / "picture.png"
     Image.fromarray(rgba[..., :3]).save(file)
-    expected = decode(file.read_bytes(), Framing(*target, channels))
+    expected = decode(file.read_bytes(), ResizePolicy(*target, channels))
     found = fit(tmp_path, rgba, *target, channels)
     shrinks = min(size) >= max(target)
     # Pillow's curves are in fixed point.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaelab.data.arrays import PixelArray, Rows, Shards
+from vaelab.data.arrays import ArrayView, ConcatArray, PixelArray
 from vaelab.data.images import Images
 
 
@@ -21,8 +21,8 @@ def whole(count: int) -> NDArray[np.uint8]:
 lengths = st.lists(st.integers(0, 7), min_size=1, max_size=5)
 
 
-def cut(array: NDArray[np.uint8], sizes: list[int]) -> Shards:
-    return Shards(np.split(array, np.cumsum(sizes)[:-1]))
+def cut(array: NDArray[np.uint8], sizes: list[int]) -> ConcatArray:
+    return ConcatArray(np.split(array, np.cumsum(sizes)[:-1]))
 
 
 def same(found: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
@@ -83,13 +83,13 @@ def test_keys_that_there_are_none_of(key: Any) -> None:
 def test_arrays_that_do_not_belong_together() -> None:
     for others in ([np.zeros((1, 8, 8, 1), np.uint8)], [np.zeros((1, 9, 8, 1), np.float32)]):
         with pytest.raises(ValueError, match="shards must be arrays with rows of one type and shape; got "):
-            Shards([whole(2), *others])
+            ConcatArray([whole(2), *others])
     with pytest.raises(ValueError, match=re.escape("got []")):
-        Shards([])
+        ConcatArray([])
 
 
 def test_what_is_kept_of_one_shard_can_be_written_to() -> None:
-    shards = Shards([whole(3)])
+    shards = ConcatArray([whole(3)])
     copy = np.array(shards)
     copy[...] = 0
     same(shards[:], whole(3))
@@ -101,7 +101,7 @@ def test_rows_of_shards(sizes: list[int], data: st.DataObject) -> None:
     chosen = np.array(data.draw(st.lists(st.integers(0, len(array) - 1), min_size=1, max_size=9)), np.int64)
     again = np.array(data.draw(st.lists(st.integers(0, len(chosen) - 1), max_size=9)), np.int64)
     shards = cut(array, sizes)
-    rows = Rows(Rows(shards, chosen), again)
+    rows = ArrayView(ArrayView(shards, chosen), again)
     assert rows.array is shards
     assert rows.shape == (len(again), 9, 8, 1)
     same(np.asarray(rows), array[chosen[again]])
@@ -110,7 +110,7 @@ def test_rows_of_shards(sizes: list[int], data: st.DataObject) -> None:
 
 def test_shards_of_selections() -> None:
     array = whole(9)
-    shards = Shards([Rows(array, np.array([3, 1])), array[5:]])
+    shards = ConcatArray([ArrayView(array, np.array([3, 1])), array[5:]])
     same(shards[[0, 5, 1, 2]], array[[3, 8, 1, 5]])
     same(shards[1:4], array[[1, 5, 6]])
 
@@ -119,10 +119,12 @@ def test_images_in_shards_are_images(tmp_path: Path) -> None:
     array = whole(10)
     for i, part in enumerate(np.split(array, [4, 8])):
         np.save(tmp_path / f"{i}.npy", part)
-    images = Images(Shards([np.load(tmp_path / f"{i}.npy", mmap_mode="r") for i in range(3)]), labels=np.arange(10))
+    images = Images(
+        ConcatArray([np.load(tmp_path / f"{i}.npy", mmap_mode="r") for i in range(3)]), labels=np.arange(10)
+    )
     assert images.fingerprint() == Images(array).fingerprint()
     np.testing.assert_array_equal(images.floats(2, 9), Images(array).floats(2, 9))
     taken = images.take(np.array([9, 0, 4]))
-    assert isinstance(taken.pixels, Rows)
+    assert isinstance(taken.pixels, ArrayView)
     assert taken.fingerprint() == Images(array[[9, 0, 4]]).fingerprint()
     assert isinstance(Images(array).take(np.array([9, 0, 4])).pixels, np.ndarray)

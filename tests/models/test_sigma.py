@@ -25,7 +25,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import files, registry
 from vaelab.system.device import GeneratorNoise, StepNoise, generator
-from vaelab.system.distributed import Ranks, Share
+from vaelab.system.distributed import Ranks, Shard
 from vaelab.training.objectives import Objective
 
 MakeModel = Callable[..., tuple[VAE, Objective]]
@@ -236,9 +236,9 @@ def test_a_density_never_depends_on_the_images_beside(make_model: MakeModel) -> 
     torch.testing.assert_close(together, torch.cat(alone))
 
 
-@pytest.mark.parametrize("shares", [(Share(0, 3, 7), Share(3, 7, 7)), (Share(0, 0, 1), Share(0, 1, 1))])
+@pytest.mark.parametrize("shares", [(Shard(0, 3, 7), Shard(3, 7, 7)), (Shard(0, 0, 1), Shard(0, 1, 1))])
 def test_ranks_calibrate_sigma_to_the_batch_of_all(
-    make_model: MakeModel, shares: tuple[Share, Share], monkeypatch: pytest.MonkeyPatch
+    make_model: MakeModel, shares: tuple[Shard, Shard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae, likelihood, images = small_optimal(make_model)
     x = images[: shares[0].total]

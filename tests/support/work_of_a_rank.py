@@ -12,7 +12,7 @@ from vaelab.data.loader import Batches
 from vaelab.models.vae import VAEOutput
 from vaelab.system import registry
 from vaelab.system.device import StepNoise
-from vaelab.system.distributed import Share, joined, ranks
+from vaelab.system.distributed import Shard, joined, ranks
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.step import EagerSteps
 from vaelab.training.validation import validate
@@ -67,7 +67,7 @@ def main(target: Path) -> None:
         own = ROWS[share.start : share.stop].clone().requires_grad_()
         whole = together.gather(own, share)
         (batch_wise(whole) * share.weight).backward()
-        nobody = Share(*((0, 1, 1) if together.is_first else (1, 1, 1)))
+        nobody = Shard(*((0, 1, 1) if together.is_first else (1, 1, 1)))
         lonely = together.gather(torch.full((1, 2), float(together.rank)), nobody)
         tensors = together.broadcast_tensors({"a": torch.arange(6).reshape(2, 3).T} if together.is_first else {})
         found = {

@@ -44,7 +44,7 @@ def test_auto_precision_stays_what_it_was(tmp_path: Path, before: Precision):
 
 def test_the_window_stays_what_it_was_and_an_older_run_shuffled_all(tmp_path: Path):
     def window(run: Run, **overrides: object) -> object:
-        return settling.settle(make_recipe(**overrides), data_of_run(), run).training.shuffle_window
+        return settling.resolve(make_recipe(**overrides), data_of_run(), run).training.shuffle_window
 
     assert window(Run(tmp_path / "new")) == 20
     assert window(Run(tmp_path / "new"), training__shuffle_window=7) == 7

@@ -16,7 +16,7 @@ import pytest
 
 from vaelab.data.datasets import fashion, mnist
 from vaelab.data.idx import IdxSet, Mirrored, write_idx
-from vaelab.data.images import About
+from vaelab.data.images import DatasetInfo
 from vaelab.system.download import TRIES, DownloadFailed, fetch
 
 GOOD = bytes(range(256)) * 40
@@ -296,7 +296,9 @@ def tiny_set(digest_of: str, *mirrors: str) -> IdxSet:
     for name, packed in tiny_files().items():
         given = packed if digest_of == "archive" else gzip.decompress(packed)
         files.append(Mirrored(name, **{f"{digest_of}_sha256": hashlib.sha256(given).hexdigest()}))
-    about = About("Tiny", (1, 8, 8), {"train": 4, "test": 2}, "none", "made up", tuple(file.name for file in files))
+    about = DatasetInfo(
+        "Tiny", (1, 8, 8), {"train": 4, "test": 2}, "none", "made up", tuple(file.name for file in files)
+    )
     return IdxSet("tiny", about, tuple(files), mirrors, folders=("tiny",))
 
 

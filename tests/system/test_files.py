@@ -21,11 +21,11 @@ from vaelab.system.files import (
     DamagedFile,
     NotAFile,
     check_file,
-    free_path,
     load_tensors,
     read_bytes,
     read_json,
     save_tensors,
+    unique_path,
     write_atomic,
     writing_atomic,
 )
@@ -202,17 +202,17 @@ def test_many_threads_write_with_the_usual_permissions(tmp_path: Path, monkeypat
 
 
 def test_free_path(tmp_path: Path) -> None:
-    assert free_path(tmp_path / "samples.png") == tmp_path / "samples.png"
+    assert unique_path(tmp_path / "samples.png") == tmp_path / "samples.png"
     (tmp_path / "samples.png").touch()
     (tmp_path / "samples-3.png").touch()
-    assert free_path(tmp_path / "samples.png") == tmp_path / "samples-2.png"
+    assert unique_path(tmp_path / "samples.png") == tmp_path / "samples-2.png"
     (tmp_path / "samples-2.png").touch()
-    assert free_path(tmp_path / "samples.png") == tmp_path / "samples-4.png"
+    assert unique_path(tmp_path / "samples.png") == tmp_path / "samples-4.png"
 
 
 def test_free_path_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert free_path(tmp_path / "out") == tmp_path / "out-2"
+    assert unique_path(tmp_path / "out") == tmp_path / "out-2"
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------

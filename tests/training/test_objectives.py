@@ -16,7 +16,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
 from vaelab.system.device import StepNoise
-from vaelab.system.distributed import Share
+from vaelab.system.distributed import Shard
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.schedules import linear_warmup
@@ -98,11 +98,11 @@ def test_shares_of_a_batch_add_up_to_the_whole(make_model: MakeModel, name: str,
     whole = objectives.compute_terms(objective, vae, as_batch(x), Recording(at(0), StepNoise(0, CPU), vae))[1]
     sums = {name: torch.zeros(()) for name in whole}
     third = batch // 3
-    for share in (Share(0, third, batch), Share(third, third, batch), Share(third, batch, batch)):
+    for share in (Shard(0, third, batch), Shard(third, third, batch), Shard(third, batch, batch)):
         remaining = whole_rows.copy()
 
         class Sharing(Context):
-            def gather(self, rows: Tensor, share: Share = share, remaining: list[Tensor] = remaining) -> Tensor:
+            def gather(self, rows: Tensor, share: Shard = share, remaining: list[Tensor] = remaining) -> Tensor:
                 full = remaining.pop(0)
                 torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
                 return full

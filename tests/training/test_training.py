@@ -17,21 +17,21 @@ from vaelab.recipe import Recipe
 from vaelab.system import files, registry
 from vaelab.system.device import StepNoise
 from vaelab.training import loop as training
-from vaelab.training.loop import Tick
+from vaelab.training.loop import ProgressRecord
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.state import State, begin
 from vaelab.training.step import as_floats
 
 
-def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[Tick]:
+def run(made: Recipe, data: Images, state: State, **options: Any) -> Iterator[ProgressRecord]:
     settings = made.training
     batches = Batches(data, settings.batch_size, settings.seed, CPU)
     options = {"binarize": made.data["binarize"], "precision": "fp32", "valid": None, **options}
     return training.train(state, batches, settings, **options)
 
 
-def losses(ticks: Iterator[Tick]) -> np.ndarray:
-    return np.concatenate([tick.terms["loss"] for tick in ticks])
+def losses(records: Iterator[ProgressRecord]) -> np.ndarray:
+    return np.concatenate([record.terms["loss"] for record in records])
 
 
 class PlainVAE(nn.Module):
@@ -82,10 +82,10 @@ def assert_resumes(made: Recipe, data: Images, tmp_path: Path) -> None:
     straight = losses(run(made, data, whole))
     first, second = make_state(made, data), make_state(made, data)
     early = []
-    for tick in run(made, data, first):
-        early.append(tick.terms["loss"])
-        if tick.checkpoint_due:
-            files.save_tensors(tmp_path / "c.safetensors", first.tensors(), {"step": tick.step})
+    for record in run(made, data, first):
+        early.append(record.terms["loss"])
+        if record.checkpoint_due:
+            files.save_tensors(tmp_path / "c.safetensors", first.tensors(), {"step": record.step})
             break
     tensors, facts = files.load_tensors(tmp_path / "c.safetensors")
     second.restore(int(str(facts["step"])), tensors)
@@ -136,18 +136,18 @@ def test_the_length_of_ticks_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     data, made = make_images(), make_recipe()
     expected = losses(run(made, data, make_state(made, data)))
     monkeypatch.setattr(training, "TICK_SECONDS", 0.0)
-    ticks = list(run(made, data, make_state(made, data)))
-    assert np.array_equal(losses(iter(ticks)), expected)
-    assert [tick.step for tick in ticks if tick.checkpoint_due] == [7, 14, 20]
+    records = list(run(made, data, make_state(made, data)))
+    assert np.array_equal(losses(iter(records)), expected)
+    assert [record.step for record in records if record.checkpoint_due] == [7, 14, 20]
 
 
 def test_validation_does_not_disturb_training():
     data = make_images()
     never, often = make_recipe(training__validate_every=0), make_recipe(training__validate_every=3)
     expected = losses(run(never, data, make_state(never, data)))
-    ticks = list(run(often, data, make_state(often, data), valid=make_images(11, seed=1)))
-    assert np.array_equal(losses(iter(ticks)), expected)
-    assert [tick.step for tick in ticks if tick.validation] == [3, 6, 9, 12, 15, 18, 20]
+    records = list(run(often, data, make_state(often, data), valid=make_images(11, seed=1)))
+    assert np.array_equal(losses(iter(records)), expected)
+    assert [record.step for record in records if record.validation] == [3, 6, 9, 12, 15, 18, 20]
 
 
 def test_validation_measures_what_it_says():
@@ -192,9 +192,9 @@ def test_divergence_names_step_and_term_and_keeps_the_rows_before():
     with pytest.raises(
         training.Diverged, match=r"step (\d+): .*lower training\.learning_rate \(now 1e\+18\)"
     ) as caught:
-        for tick in run(made, data, state):
-            rows.append(tick.terms["loss"])
-            if tick.checkpoint_due:
+        for record in run(made, data, state):
+            rows.append(record.terms["loss"])
+            if record.checkpoint_due:
                 saved.append({name: tensor.clone() for name, tensor in state.tensors().items()})
     assert np.isfinite(np.concatenate(rows)).all()
     assert f"step {len(np.concatenate(rows)) + 1}: reconstruction is nan" in str(caught.value)
@@ -214,8 +214,8 @@ def test_a_loss_that_is_not_a_number_is_found_where_it_begins():
     state.objective = Poisoned(state.vae.spec)
     steps = []
     with pytest.raises(training.Diverged, match="step 10: kl is nan"):
-        for tick in run(made, data, state):
-            steps.append((tick.step, len(tick.terms["loss"]), tick.checkpoint_due))
+        for record in run(made, data, state):
+            steps.append((record.step, len(record.terms["loss"]), record.checkpoint_due))
     assert steps[-1][0] == 9
     assert [step for step, _, due in steps if due] == [7]
 
@@ -234,8 +234,8 @@ def test_collapse_is_said_once(objective: str, posterior: str):
         **COLLAPSING[objective], objective__name=objective, posterior__name=posterior, training__steps=150,
         training__learning_rate=0.02, training__validate_every=25,
     )  # fmt: skip
-    ticks = list(run(made, data, make_state(made, data), valid=make_images(11)))
-    warnings = [text for tick in ticks for text in tick.warnings]
+    records = list(run(made, data, make_state(made, data), valid=make_images(11)))
+    warnings = [text for record in records for text in record.warnings]
     assert len(warnings) == 1
     assert "posterior collapse" in warnings[0]
     assert "objective.beta" in warnings[0]
@@ -244,8 +244,8 @@ def test_collapse_is_said_once(objective: str, posterior: str):
 def test_stopping_ends_the_tick_and_asks_for_a_checkpoint():
     data, made = make_images(), make_recipe()
     asked = iter([False, False, False, True, True, True])  # after step 1 and its tick, after 2, after 3
-    ticks = list(run(made, data, make_state(made, data), stop=lambda: next(asked)))
-    assert [(tick.step, tick.stopped, tick.checkpoint_due) for tick in ticks] == [
+    records = list(run(made, data, make_state(made, data), stop=lambda: next(asked)))
+    assert [(record.step, record.stopped, record.checkpoint_due) for record in records] == [
         (1, False, False),
         (3, True, True),
     ]

@@ -30,7 +30,7 @@ from vaelab.run.records import REMEDIES
 from vaelab.system.arguments import AnyPath, check_list, check_path
 from vaelab.system.device import derive_seed, generator
 from vaelab.system.failures import describe_error
-from vaelab.system.files import DamagedFile, fit_name, free_path, write_atomic
+from vaelab.system.files import DamagedFile, fit_name, unique_path, write_atomic
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 SHOWN_RUNS, SHOWN_IMAGES = 8, 8
@@ -212,7 +212,7 @@ def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Pat
     if out is None:
         first = runs[0].name.replace(".", "_")
         others = f"-and-{len(runs) - 1}-more" if len(runs) > 2 else "".join(f"-{run.name}" for run in runs[1:])
-        return free_path(Path(fit_name(f"compare-{first}{others.replace('.', '_')}", 100)))
+        return unique_path(Path(fit_name(f"compare-{first}{others.replace('.', '_')}", 100)))
     path = check_path(out, "out")
     check_parents(path)
     if path.exists() and not path.is_dir():

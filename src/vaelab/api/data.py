@@ -49,7 +49,7 @@ def validation_split(recipe: Recipe) -> str:
     """What a recipe validates on: images set aside from train, else the published valid split, else test."""
     if num_set_aside(recipe):
         return f"{num_set_aside(recipe)} images set aside from train"
-    return "valid" if "valid" in catalog.load("datasets", recipe.data["name"]).ABOUT.splits else "test"
+    return "valid" if "valid" in catalog.load("datasets", recipe.data["name"]).INFO.splits else "test"
 
 
 def num_set_aside(recipe: Recipe) -> int:
@@ -60,8 +60,8 @@ def num_set_aside(recipe: Recipe) -> int:
 def published_facts(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
     """Image shape and images of each split as the data set's authors published them; None where nobody did."""
     module = catalog.load("datasets", recipe.data["name"])
-    counts = {split: count for split, count in module.ABOUT.splits.items() if count is not None}
-    shape = module.shape(**recipes.load_options(recipe)) if hasattr(module, "shape") else module.ABOUT.image_shape
+    counts = {split: count for split, count in module.INFO.splits.items() if count is not None}
+    shape = module.shape(**recipes.load_options(recipe)) if hasattr(module, "shape") else module.INFO.image_shape
     return (shape, counts) if shape is not None and counts else None
 
 
@@ -77,7 +77,7 @@ def load_data(
         check_file(data_dir)
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
-    if not num_set_aside(recipe) and split not in module.ABOUT.splits:
+    if not num_set_aside(recipe) and split not in module.INFO.splits:
         module.load(data_dir, split, **options)  # raises: says how many to set aside before anything is packed
 
     def load_split(name: str) -> Images:
@@ -183,7 +183,7 @@ def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
     rows = []
     for name in catalog.names("datasets"):
         module = catalog.load("datasets", name)
-        about = module.ABOUT
+        about = module.INFO
         rows.append(
             {
                 "name": name,
@@ -201,17 +201,17 @@ def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
 
 def _place(module: Any, data_dir: Path | None) -> str:
     """Where the files of a data set lie."""
-    if not module.ABOUT.files:
+    if not module.INFO.files:
         return "comes with vaelab"
     found = module.find(data_dir) if hasattr(module, "find") else None
-    if not any(module.ABOUT.splits.values()):
+    if not any(module.INFO.splits.values()):
         return str(found) if found else "name it with --data"
     return str(found) if found else "not here yet"
 
 
 def data_terms(name: str) -> str:
     """What a person should know before downloading a data set."""
-    terms: str = catalog.load("datasets", name).ABOUT.terms
+    terms: str = catalog.load("datasets", name).INFO.terms
     return terms
 
 
@@ -219,7 +219,7 @@ def get_data(name: str, target: Path | None = None) -> Path | None:
     """Download a data set to ``target`` or the cache; None for one that needs no files."""
     module = catalog.load("datasets", name)
     target = None if target is None else check_path(target, "target")
-    if not module.ABOUT.files:
+    if not module.INFO.files:
         return None
     folder: Path = module.get(target)
     return folder
@@ -258,7 +258,7 @@ def _found_at(path: Path) -> dict[str, Path]:
     found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
     for name in catalog.names("datasets"):
         module = catalog.load("datasets", name)
-        is_published = any(module.ABOUT.splits.values())
+        is_published = any(module.INFO.splits.values())
         if hasattr(module, "check") and (is_published or not found[True]):
             place = module.find(path)
             if place is not None:
@@ -292,7 +292,7 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
         check_file(path)
     chosen = name or next(iter(_found_at(path)), "folder")
     table: dict[str, Any] = {"name": chosen}
-    if catalog.load("datasets", chosen).ABOUT.splits.keys() == {"train"}:
+    if catalog.load("datasets", chosen).INFO.splits.keys() == {"train"}:
         table["valid"] = 1  # nothing else to load beside it
     return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path, verify=True)
 

@@ -22,7 +22,7 @@ from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, generator
-from vaelab.system.files import free_path, write_atomic
+from vaelab.system.files import unique_path, write_atomic
 from vaelab.system.registry import WrongUsage, unknown
 
 Kind = Literal["onnx", "web"]
@@ -69,7 +69,7 @@ def export_run(
     points = None if points is None else check_whole(points, "points", 2)
     run = Run.open(run_path)
     ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
-    path = Path(out) if out is not None else free_path(Path(f"{run.name}{ending}"))
+    path = Path(out) if out is not None else unique_path(Path(f"{run.name}{ending}"))
     check_parents(path)
     into_folder = out is not None and is_folder(out)
     if single_file:

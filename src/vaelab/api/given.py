@@ -11,7 +11,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from vaelab.api.data import data_of
-from vaelab.api.results import load_with_framing
+from vaelab.api.results import load_with_resize_policy
 from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, Skipped, read_pictures
 from vaelab.models.conditions import condition_of, with_condition
@@ -108,11 +108,11 @@ def load_with_images(
     Pictures that cannot be read are noted while the others are read; with ``strict`` the first raises ValueError.
     ``condition``: a class or attributes for a conditional model, in place of the images' own.
     """
-    model, framing = load_with_framing(run_path)
+    model, policy = load_with_resize_policy(run_path)
     if images is not None:
         place = check_path(images, "images", advice="For arrays in memory there is vaelab.load(run).encode")
         skipped = Skipped()
-        own, names = read_pictures(place, model.spec.image_shape, framing, None if strict else skipped)
+        own, names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped)
         return model, Given(_conditioned(model, own, condition), names, own.source, skipped)
     held_out = data_of(Run.open(run_path), data)
     valid = _conditioned(model, held_out.valid, condition)

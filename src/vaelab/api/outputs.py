@@ -15,7 +15,7 @@ from vaelab.api.samplers import make_sampler
 from vaelab.api.targets import ending_of, output_file, output_pictures
 from vaelab.data.images import as_tensor, to_uint8
 from vaelab.data.pictures import encode_png, read_ahead, tile
-from vaelab.exporters.tables import ENDINGS, Parts, Piece, Rows, write_codes
+from vaelab.exporters.tables import ENDINGS, CodeTable, Parts, Piece, write_codes
 from vaelab.models.codes import chunk_spans, encode_spans
 from vaelab.models.conditions import condition_of, parse_condition
 from vaelab.models.vae import VAE
@@ -201,7 +201,7 @@ def encode(
     own = resolve_device(device)
     model.to(own)
     class_names = given.images.label_names if given.images.has_class_names else ()
-    rows = Rows(given.names, given.images.labels, model.spec.latent_dim, class_names)
+    rows = CodeTable(given.names, given.images.labels, model.spec.latent_dim, class_names)
     spans = chunk_spans(len(given), model.spec.image_shape)
     with disable_tf32(), joined() as here:
         share = here.share(len(spans))  # whole chunks: on every rank they are those of one process

@@ -58,8 +58,8 @@ def plan(
     if target.exists:
         target.check_same(recipe)
     target.check_free()
-    shape, counts, settled = _sizes(recipe, data)
-    recipe = recipe.resolve(shape, counts["train"], settled)
+    shape, counts, resolved = _sizes(recipe, data)
+    recipe = recipe.resolve(shape, counts["train"], resolved)
     with torch.device("meta"):
         vae, _ = build(recipe, shape, counts["train"])
     return {
@@ -78,7 +78,7 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
     """Image shape, images of each split, settled options: as found, or as published where there are no files yet."""
     module = catalog.load("datasets", recipe.data["name"])
     published = published_facts(recipe)
-    if published is not None and data_dir is None and module.ABOUT.files and module.find(None) is None:
+    if published is not None and data_dir is None and module.INFO.files and module.find(None) is None:
         shape, counts = published
         aside = num_set_aside(recipe)
         if aside:

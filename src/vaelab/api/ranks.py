@@ -76,7 +76,7 @@ def follow(data: Path | None) -> None:
         with deterministic(device, plan.precision, plan.threads), stop_signals() as stop:
             state, batches = prepare(plan, images.train, device)
             restore(state, 0, {})
-            ticks = training.train(
+            records = training.train(
                 state,
                 batches,
                 plan.recipe.training,
@@ -86,8 +86,8 @@ def follow(data: Path | None) -> None:
                 stop=stop,
             )
             try:
-                for tick in ticks:
-                    if tick.stopped:
+                for record in records:
+                    if record.stopped:
                         raise Interrupted(f"rank {together.rank} of {together.size}: stopped")
             except training.Diverged:
                 raise LostRank(f"rank {together.rank} of {together.size}: ended, for what the first says") from None

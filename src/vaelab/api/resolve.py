@@ -14,7 +14,7 @@ from vaelab.system.device import Precision, default_threads, resolve_precision
 from vaelab.system.distributed import launched
 
 
-def settle(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
+def resolve(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
     """The recipe with every "auto" replaced by what it was at the run's beginning, else by what it is here."""
     before = target.recipe.data if target.exists else {}
     # The images of a run that goes on are loaded by the run's own recipe, which no longer says "auto".

@@ -10,7 +10,7 @@ import torch
 from vaelab import recipe as recipes
 from vaelab.api.data import DataOfRun, data_of, published_facts
 from vaelab.build import beta_equivalents, build
-from vaelab.data.decode import Framing
+from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import Images, as_tensor, binarize, spread_rows, to_float
 from vaelab.evaluation import doctor
 from vaelab.evaluation.evaluate import codes_of
@@ -34,10 +34,10 @@ LOOKED_AT = 512
 
 def load(path: AnyPath) -> VAE:
     """The model of a run directory or of a ``model.safetensors``, on the CPU; nothing in it is executed."""
-    return load_with_framing(path)[0]
+    return load_with_resize_policy(path)[0]
 
 
-def load_with_framing(path: AnyPath) -> tuple[VAE, Framing | None]:
+def load_with_resize_policy(path: AnyPath) -> tuple[VAE, ResizePolicy | None]:
     """A model, and how pictures of any size come to its own (None: the data set does not say).
 
     Raises DamagedFile for a file that is not whole, OtherRecipe if a run holds the model of another one.
@@ -64,9 +64,9 @@ def load_with_framing(path: AnyPath) -> tuple[VAE, Framing | None]:
         raise DamagedFile(file, "its weights do not fit the recipe in it", remedy) from None
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = catalog.load("datasets", recipe.data["name"])
-    frame = getattr(module, "framing", None)
-    framing: Framing | None = frame(vae.spec.image_shape, **recipes.load_options(recipe)) if frame else None
-    return vae.eval(), framing
+    frame = getattr(module, "resize_policy", None)
+    policy: ResizePolicy | None = frame(vae.spec.image_shape, **recipes.load_options(recipe)) if frame else None
+    return vae.eval(), policy
 
 
 def draw_figures(

@@ -7,7 +7,7 @@ from pathlib import Path
 from vaelab.data.containers import PICTURE_SUFFIXES
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import check_path
-from vaelab.system.files import free_path, split_ending
+from vaelab.system.files import split_ending, unique_path
 
 SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 FILE_ENDINGS = PICTURE_SUFFIXES | {
@@ -37,12 +37,12 @@ def output_file(given: str | Path | None, default: str, endings: Sequence[str], 
     another ending.
     """
     if given is None:
-        return free_path(Path(default))
+        return unique_path(Path(default))
     path = check_path(given, "out")
     check_parents(path)
     if is_folder(given):
         inside = path / default
-        return inside if overwrite and inside.is_file() else free_path(inside)
+        return inside if overwrite and inside.is_file() else unique_path(inside)
     if ending_of(path) not in endings:
         raise catalog.unknown("ending of --out", ending_of(path) or path.name, endings)
     _check_free(path, overwrite=overwrite)
@@ -55,7 +55,7 @@ def output_pictures(given: str | Path | None, default: str, *, overwrite: bool) 
     A folder must be new or empty, a sheet free unless ``overwrite``: FileExistsError. ValueError for another file.
     """
     if given is None:
-        return free_path(Path(default)), True
+        return unique_path(Path(default)), True
     path = check_path(given, "out")
     check_parents(path)
     if is_folder(given):

@@ -15,7 +15,7 @@ from vaelab.api.data import DataOfRun, data_of, load_data
 from vaelab.api.evaluate import evaluation_of
 from vaelab.api.plan import command, run_directory
 from vaelab.api.ranks import Plan, follow, prepare, restore
-from vaelab.api.resolve import compare_machines, device_before, precision_of, settle, threads_of
+from vaelab.api.resolve import compare_machines, device_before, precision_of, resolve, threads_of
 from vaelab.api.results import CONDITION_ROWS, LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
 from vaelab.data.images import Images, binarize
 from vaelab.data.loader import Batches
@@ -72,7 +72,7 @@ class Finished:
     already: bool = False
 
 
-Event = Started | training.Tick | Note | Finished
+Event = Started | training.ProgressRecord | Note | Finished
 Watch = Callable[[Event], None]
 
 
@@ -148,7 +148,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
     resumed = target.exists
     changes: list[str] = []
     images = data_of(target, data, changes.append, verify=True) if resumed else load_data(recipe, data, verify=True)
-    recipe = settle(recipe, images, target)
+    recipe = resolve(recipe, images, target)
     device = resolve_device(device_name if device_name != "auto" else device_before(target))
     threads = threads_of(recipe, target)
     precision = precision_of(recipe, target, device)
@@ -287,7 +287,7 @@ def _train_to_end(
     timing = target.table(TIMING)
     identity = {"recipe": {"title": recipe.title, **recipe.sections()}, "data_sha256": machine["data_sha256"]}
     with stop_signals() as stop:
-        ticks = training.train(
+        records = training.train(
             state,
             batches,
             settings,
@@ -298,16 +298,16 @@ def _train_to_end(
             seconds_before=float(timing["seconds"][-1]) if timing else 0.0,
         )
         try:
-            for tick in ticks:
-                _store(target, tick, batches, state, identity)
-                for warning in tick.warnings:
+            for record in records:
+                _store(target, record, batches, state, identity)
+                for warning in record.warnings:
                     tell(warning, warning=True)
-                for text in tick.withdrawn:
+                for text in record.withdrawn:
                     target.log(f"withdrawn: {text}")
                     watch(Note(text))
-                watch(tick)
-                if tick.stopped:
-                    stopped = f"stopped at step {tick.step} of {total} and saved; the same command goes on from here"
+                watch(record)
+                if record.stopped:
+                    stopped = f"stopped at step {record.step} of {total} and saved; the same command goes on from here"
                     raise Interrupted(stopped)
         except (training.Diverged, Interrupted) as error:
             saved = target.newest_checkpoint
@@ -367,27 +367,29 @@ def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: C
         )
 
 
-def _store(target: Run, tick: training.Tick, batches: Batches, state: State, identity: Mapping[str, object]) -> None:
-    """Everything that a tick brings onto the disk, the checkpoint last."""
+def _store(
+    target: Run, record: training.ProgressRecord, batches: Batches, state: State, identity: Mapping[str, object]
+) -> None:
+    """Store a progress record, the checkpoint last."""
     target.check_there()
-    count = len(tick.terms["loss"])
-    columns = list(tick.terms)
+    count = len(record.terms["loss"])
+    columns = list(record.terms)
     rows = []
     for i in range(count):
-        step = tick.step - count + i
-        rows.append([step + 1, batches.epoch(step) + 1, *(float(tick.terms[name][i]) for name in columns)])
+        step = record.step - count + i
+        rows.append([step + 1, batches.epoch(step) + 1, *(float(record.terms[name][i]) for name in columns)])
     if rows:
         target.append(HISTORY, ["step", "epoch", *columns], rows)
         target.append(
-            TIMING, ["step", "seconds", "images_per_second"], [[tick.step, tick.seconds, tick.images_per_second]]
+            TIMING, ["step", "seconds", "images_per_second"], [[record.step, record.seconds, record.images_per_second]]
         )
-    if tick.validation:
-        row = tick.validation.row()
-        target.append(VALIDATION, ["step", "epoch", *row], [[tick.step, tick.epoch, *row.values()]])
+    if record.validation:
+        row = record.validation.row()
+        target.append(VALIDATION, ["step", "epoch", *row], [[record.step, record.epoch, *row.values()]])
         shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
-        target.log(f"step {tick.step}, epoch {tick.epoch}, held-out images: {shown}")
-    if tick.checkpoint_due:
-        target.save_checkpoint(tick.step, state.tensors(), identity)
+        target.log(f"step {record.step}, epoch {record.epoch}, held-out images: {shown}")
+    if record.checkpoint_due:
+        target.save_checkpoint(record.step, state.tensors(), identity)
 
 
 def _notes(images: DataOfRun) -> list[str]:

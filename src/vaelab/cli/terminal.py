@@ -163,8 +163,8 @@ class TrainingView:
 
         if isinstance(event, vaelab.Started):
             self._start(event)
-        elif isinstance(event, training.Tick):
-            self._tick(event)
+        elif isinstance(event, training.ProgressRecord):
+            self._record(event)
         elif isinstance(event, vaelab.Note):
             _say(self._console, event)
         else:
@@ -185,40 +185,42 @@ class TrainingView:
             self._progress.start()
             self._task = self._progress.add_task("", total=event.num_steps, completed=event.first_step, status="")
 
-    def _tick(self, tick: Any) -> None:
+    def _record(self, record: Any) -> None:
         assert self._started is not None
-        status = self._status(tick)
+        status = self._status(record)
         if self._progress is not None:
-            self._progress.update(self._task, completed=tick.step, status=status)
-        share = (tick.step - self._said_step) / self._started.num_steps
-        if tick.validation and (share >= 1 / MOST_LINES or tick.step == self._started.num_steps):
-            self._said_step = tick.step
-            values = tick.validation.terms
+            self._progress.update(self._task, completed=record.step, status=status)
+        share = (record.step - self._said_step) / self._started.num_steps
+        if record.validation and (share >= 1 / MOST_LINES or record.step == self._started.num_steps):
+            self._said_step = record.step
+            values = record.validation.terms
             line = (
-                f"epoch {tick.epoch:>3}  held-out images: loss {values['loss']:.2f}  reconstruction "
+                f"epoch {record.epoch:>3}  held-out images: loss {values['loss']:.2f}  reconstruction "
                 f"{values['reconstruction']:.2f}  KL {values['kl']:.2f}  ELBO {values['elbo']:.2f}"
             )
             self._console.print(line if self._progress is not None else f"{line}  |  {status}")
             self._said = time.monotonic()
         elif self._progress is None and time.monotonic() - self._said > PLAIN_SECONDS:
-            self._console.print(f"step {tick.step:,}/{self._started.num_steps:,}  {status}")
+            self._console.print(f"step {record.step:,}/{self._started.num_steps:,}  {status}")
             self._said = time.monotonic()
-        if (tick.step == self._started.num_steps or tick.stopped) and self._progress is not None:
+        if (record.step == self._started.num_steps or record.stopped) and self._progress is not None:
             self.close()
 
-    def _status(self, tick: Any) -> str:
+    def _status(self, record: Any) -> str:
         assert self._started is not None
-        if not len(tick.terms["loss"]):
+        if not len(record.terms["loss"]):
             return ""
-        means = {name: float(values.mean()) for name, values in tick.terms.items()}
+        means = {name: float(values.mean()) for name, values in record.terms.items()}
         epochs = -(-self._started.num_steps // self._started.steps_per_epoch)
-        seconds = (self._started.num_steps - tick.step) * self._started.recipe.training.batch_size
-        self._rate = tick.images_per_second if self._rate is None else 0.8 * self._rate + 0.2 * tick.images_per_second
+        seconds = (self._started.num_steps - record.step) * self._started.recipe.training.batch_size
+        self._rate = (
+            record.images_per_second if self._rate is None else 0.8 * self._rate + 0.2 * record.images_per_second
+        )
         left = seconds / max(self._rate, 1e-9)
-        rate = f"{tick.images_per_second:,.0f} images/s"
+        rate = f"{record.images_per_second:,.0f} images/s"
         if self._progress is not None:  # must fit beside a bar into 80 columns
-            return f"epoch {tick.epoch}/{epochs} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
-        return f"epoch {tick.epoch}/{epochs}  {_equation(means)}  {rate}  {_duration(left)} left"
+            return f"epoch {record.epoch}/{epochs} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
+        return f"epoch {record.epoch}/{epochs}  {_equation(means)}  {rate}  {_duration(left)} left"
 
     def _finish(self, event: "vaelab.Finished") -> None:
         from vaelab.run import EVALUATION
@@ -297,8 +299,8 @@ class SweepView:
                 self._progress = _bar(self._console)
                 self._progress.start()
                 self._task = self._progress.add_task(event.run.name, total=event.num_steps, status="")
-        elif isinstance(event, training.Tick):
-            self._tick(event)
+        elif isinstance(event, training.ProgressRecord):
+            self._record(event)
         elif isinstance(event, vaelab.Note) and event.warning:
             _say(self._console, event)
         elif isinstance(event, vaelab.MemberEnded):
@@ -306,16 +308,16 @@ class SweepView:
             self._said = time.monotonic()
             self._console.print(_describe_end(event))
 
-    def _tick(self, tick: Any) -> None:
+    def _record(self, record: Any) -> None:
         assert self._started is not None
         if self._progress is not None:
-            self._progress.update(self._task, completed=tick.step)
-            if tick.step == self._started.num_steps or tick.stopped:
+            self._progress.update(self._task, completed=record.step)
+            if record.step == self._started.num_steps or record.stopped:
                 self.close()
         elif time.monotonic() - self._said > PLAIN_SECONDS:
             self._said = time.monotonic()
             run = self._started.run
-            self._console.print(f"{run.name}: step {tick.step:,}/{self._started.num_steps:,}")
+            self._console.print(f"{run.name}: step {record.step:,}/{self._started.num_steps:,}")
 
     def close(self) -> None:
         """Take the bar off the terminal."""

@@ -25,7 +25,7 @@ class PixelArray(Protocol):
     def __getitem__(self, key: Any, /) -> NDArray[np.uint8]: ...
 
 
-class Shards:
+class ConcatArray:
     """Several arrays of equal rows, one behind the other, as one: memory maps among them stay on the disk.
 
     Keys are those of a NumPy array's first axis: a number, a slice, an array of numbers, a mask. There are no keys for
@@ -92,11 +92,11 @@ class Shards:
         return out
 
 
-class Rows:
+class ArrayView:
     """Some rows of an array, read when they are asked for: a selection of a memory map stays on the disk."""
 
     def __init__(self, array: PixelArray, indices: NDArray[np.int64]) -> None:
-        parent: Rows | None = array if isinstance(array, Rows) else None
+        parent: ArrayView | None = array if isinstance(array, ArrayView) else None
         self.array: PixelArray = array if parent is None else parent.array
         self.indices: NDArray[np.int64] = indices if parent is None else parent.indices[indices]
 

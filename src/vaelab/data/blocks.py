@@ -13,7 +13,7 @@ from mmap import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.arrays import PixelArray, Rows, Shards
+from vaelab.data.arrays import ArrayView, ConcatArray, PixelArray
 
 PIECE_BYTES = 1 << 23
 """Of a file, read at a time and forgotten: what the system's page cache grows by while a block is read."""
@@ -43,9 +43,9 @@ class BlockReader:
         self._forgets = forgets
         if array.dtype != np.uint8:
             raise ValueError(f"blocks are read of uint8 arrays; got {array.dtype}")
-        self._indices = array.indices if isinstance(array, Rows) else None
-        self._array = array.array if isinstance(array, Rows) else array
-        self._shards = self._array if isinstance(self._array, Shards) else Shards([self._array])
+        self._indices = array.indices if isinstance(array, ArrayView) else None
+        self._array = array.array if isinstance(array, ArrayView) else array
+        self._shards = self._array if isinstance(self._array, ConcatArray) else ConcatArray([self._array])
         self.shape = array.shape
         self._row_bytes = math.prod(array.shape[1:])
         self._rows_per_piece = max(1, PIECE_BYTES // self._row_bytes)

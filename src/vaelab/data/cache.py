@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data import decode as decoding
-from vaelab.data.arrays import PixelArray, Rows
-from vaelab.data.containers import Item, printable, shown
+from vaelab.data.arrays import ArrayView, PixelArray
+from vaelab.data.containers import ImageRef, printable, shown
 from vaelab.data.contents import RECORD, Tally
-from vaelab.data.decode import Framing, Problem
+from vaelab.data.decode import Problem, ResizePolicy
 from vaelab.data.decode_pool import run_jobs
 from vaelab.data.images import Images
 from vaelab.data.journal import (
@@ -76,11 +76,11 @@ class CannotRead(ValueError):
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureFiles:
     """What is to be packed."""
 
-    items: Sequence[Item]
-    framing: Framing
+    items: Sequence[ImageRef]
+    policy: ResizePolicy
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Name → one row for each item."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -131,7 +131,7 @@ def describe_loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
     return f"{len(left_out):,} of {total:,} pictures cannot be read (first: {name}: {reason})"
 
 
-def pack(title: str, key: Mapping[str, Any], describe: Callable[[], Source]) -> Pack:
+def pack(title: str, key: Mapping[str, Any], describe: Callable[[], PictureFiles]) -> Pack:
     """The pack of this key, made or completed first where it has to be.
 
     ``key`` is everything that shapes the result, as JSON; ``describe`` is called only where pictures are to be read.
@@ -224,10 +224,10 @@ def _read_columns(folder: Path, facts: PackFacts, count: int) -> dict[str, NDArr
 # -- making -----------------------------------------------------------------------------------------------------------
 
 
-def _make(folder: Path, title: str, source: Source) -> None:
+def _make(folder: Path, title: str, source: PictureFiles) -> None:
     making = folder.with_name(f"{folder.name}.part")
     making.mkdir(parents=True, exist_ok=True)
-    shape = (len(source.items), source.framing.height, source.framing.width, source.framing.channels)
+    shape = (len(source.items), source.policy.height, source.policy.width, source.policy.channels)
     files = PixelFiles(making, shape, SHARD_BYTES)
     failures = _fill(making, title, source, files)
     rows = [row for row, _, _ in failures]
@@ -238,7 +238,7 @@ def _make(folder: Path, title: str, source: Source) -> None:
         raise CannotRead(describe_loss(left_out, len(source.items)))
     pixels = open_pixels(making, files.num_files)
     kept_rows = np.delete(np.arange(len(pixels)), rows)
-    kept = Rows(pixels, kept_rows) if rows else pixels
+    kept = ArrayView(pixels, kept_rows) if rows else pixels
     content = Tally()
     content.add(kept_rows, kept, np.load(making / RECORDS, allow_pickle=False)[kept_rows])
     with progress(f"checking {title}", len(kept)) as bar:
@@ -276,7 +276,7 @@ def _earlier(making: Path, digest: str) -> list[Selection]:
     return [selection for selection in (last, *before.earlier) if selection.digest != digest]
 
 
-def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[Failure]:
+def _fill(making: Path, title: str, source: PictureFiles, files: PixelFiles) -> list[Failure]:
     """Decode what the journal does not hold yet; all pictures that cannot be read."""
     journal, count = making / JOURNAL, len(source.items)
     records = making / RECORDS
@@ -292,7 +292,7 @@ def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[F
         with writing_atomic(records) as file:
             write_array(file, np.zeros(count, RECORD))
     jobs = [
-        (start, *files.locate(start), source.items[start:stop], source.framing, str(records))
+        (start, *files.locate(start), source.items[start:stop], source.policy, str(records))
         for start, stop in todo.items()
     ]
     with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as lines:
@@ -309,7 +309,7 @@ def _fill(making: Path, title: str, source: Source, files: PixelFiles) -> list[F
 # -- completing -------------------------------------------------------------------------------------------------------
 
 
-def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source: Source) -> Pack:
+def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source: PictureFiles) -> Pack:
     """The pack with those pictures that failed before and can be read now.
 
     Where there are none it stays as it is, and only what is known of the failures is brought up to date.
@@ -318,7 +318,7 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
     stale = [row for row, (path, stamp) in known.items() if is_stale(path, stamp)]
     if max(stale) >= len(source.items):  # another set of pictures under one key cannot be
         raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
-    problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.framing)
+    problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.policy)
     failures = {stale[i]: make_failure(stale[i], problem, source.items) for i, problem in problems.items()}
     reasons = dict(zip(facts.rows_left_out, facts.left_out, strict=True))
     reasons |= {row: (shown(source.items[row]), printable(reason)) for row, reason, _ in failures.values()}
@@ -346,7 +346,7 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
 
 def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
     """Turn a pack back into one that is being made, in which the rows ``stale`` are missing."""
-    settled = {
+    resolved = {
         row: (row, reason, stamp)
         for row, (_, reason), (_, stamp) in zip(facts.rows_left_out, facts.left_out, facts.unread, strict=True)
         if row not in stale
@@ -354,7 +354,7 @@ def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
     count = len(open_rows(folder, facts)[0]) + len(facts.rows_left_out)
     borders = [-1, *sorted(stale), count]
     done: list[Done] = [
-        (before + 1, row, [failure for at, failure in settled.items() if before < at < row])
+        (before + 1, row, [failure for at, failure in resolved.items() if before < at < row])
         for before, row in itertools.pairwise(borders)
         if before + 1 < row
     ]
@@ -364,13 +364,13 @@ def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
     folder.replace(making)
 
 
-def _examine(title: str, items: Sequence[Item], framing: Framing) -> tuple[dict[int, Problem], Tally]:
+def _examine(title: str, items: Sequence[ImageRef], policy: ResizePolicy) -> tuple[dict[int, Problem], Tally]:
     """Position → problem of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
     parts = dict(split_rows(len(items), [], MOST_PER_PART))
     found: dict[int, Problem] = {}
     content = Tally()
     with progress(f"checking {title}", len(items)) as bar:
-        jobs = [(start, items[start:stop], framing) for start, stop in parts.items()]
+        jobs = [(start, items[start:stop], policy) for start, stop in parts.items()]
         for start, (problems, tally) in run_jobs(decoding.examine, jobs):
             found |= {start + problem.position: problem for problem in problems}
             content.merge(tally)
@@ -378,13 +378,15 @@ def _examine(title: str, items: Sequence[Item], framing: Framing) -> tuple[dict[
     return dict(sorted(found.items())), content
 
 
-def check_items(title: str, items: Sequence[Item], framing: Framing) -> tuple[list[tuple[Item, str]], Tally]:
+def check_items(
+    title: str, items: Sequence[ImageRef], policy: ResizePolicy
+) -> tuple[list[tuple[ImageRef, str]], Tally]:
     """(item, reason) of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
-    problems, content = _examine(title, items, framing)
+    problems, content = _examine(title, items, policy)
     return [(items[i], problem.reason) for i, problem in problems.items()], content
 
 
-def list_pages(items: Sequence[Item]) -> list[list[int]]:
+def list_pages(items: Sequence[ImageRef]) -> list[list[int]]:
     """The numbers of the pages of each file; none for a file that the system does not hand over."""
     parts = dict(split_rows(len(items), [], MOST_PER_PART))
     found: dict[int, list[list[int]]] = {}

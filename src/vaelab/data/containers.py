@@ -15,7 +15,7 @@ import numpy as np
 
 from vaelab.system.files import check_file
 
-Item = tuple[str, str] | tuple[str, str, int]
+ImageRef = tuple[str, str] | tuple[str, str, int]
 """Where one picture lies: a folder, zip or parquet file, its name (in a parquet file its row) there, and, if it is one
 page of a file, the number of that page, from 0."""
 _COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -42,12 +42,12 @@ def reason_of(error: Exception) -> str:
     return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
 
 
-def page_of(item: Item) -> int:
+def page_of(item: ImageRef) -> int:
     """The number of the page that an item is; 0 where it is a whole file."""
     return item[2] if len(item) == 3 else 0
 
 
-def read_item(item: Item) -> bytes:
+def read_item(item: ImageRef) -> bytes:
     """The bytes of one picture file; Unreadable if they cannot be had."""
     container, name = item[:2]
     try:
@@ -77,7 +77,7 @@ def _read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_head(item: Item, count: int) -> bytes:
+def read_head(item: ImageRef, count: int) -> bytes:
     """The first bytes of one file of a folder or zip; none where they cannot be had."""
     container, name = item[:2]
     path = Path(container, name)
@@ -205,7 +205,7 @@ def _read_row(container: str, row: str) -> bytes:
     return content
 
 
-def shown(item: Item) -> str:
+def shown(item: ImageRef) -> str:
     """An item's name as it may be printed, whatever bytes it holds."""
     container, name = item[:2]
     page = f"[{item[2]}]" if len(item) == 3 else ""

@@ -11,7 +11,7 @@ BITS = (8, 16, 32, 64)
 NUMBERS = ("", *(f"{bits}-bit" for bits in BITS), *(f"signed {bits}-bit" for bits in BITS), "floating-point")
 """Kinds of values; the first stands for the 8 bits of most pictures."""
 RECORD = np.dtype([("numbers", "u1"), ("flags", "u1"), ("num_pages", "<u4"), ("low", "<f8"), ("high", "<f8")])
-"""``Source`` as a row of an array."""
+"""``PictureFacts`` as a row of an array."""
 TRANSPARENT, ALPHA_IGNORED = 1, 2
 """Flags of a record."""
 BLOCK_VALUES = 1 << 24
@@ -19,7 +19,7 @@ BLOCK_VALUES = 1 << 24
 
 
 @dataclass
-class Source:
+class PictureFacts:
     """What decoding finds out about one picture file."""
 
     numbers: str = ""

@@ -18,8 +18,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import Item, Unavailable, Unreadable, page_of, read_head, read_item
-from vaelab.data.contents import RECORD, Source, Tally
+from vaelab.data.containers import ImageRef, Unavailable, Unreadable, page_of, read_head, read_item
+from vaelab.data.contents import RECORD, PictureFacts, Tally
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, without_text
 from vaelab.data.opening import MAX_PIXELS, WITH_FRAMES, deep_values, opened, orientation, page_numbers, turn_upright
@@ -63,7 +63,7 @@ def _installed(package: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Framing:
+class ResizePolicy:
     """How a picture of any size becomes pixels of one shape."""
 
     height: int
@@ -85,24 +85,24 @@ class Framing:
     """Which values become black and white, of pictures with more than 8 bits."""
 
 
-LOOKING = Framing(64, 64, 3, fit="pad")
+LOOKING = ResizePolicy(64, 64, 3, fit="pad")
 
 
-def decode(content: bytes, framing: Framing, page: int = 0) -> NDArray[np.uint8]:
+def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[np.uint8]:
     """The pixels ``[H, W, C]`` of a picture file: one page, upright, on the background, shrunk by area averages.
 
     Unreadable says what is wrong with it, whatever Pillow raises.
     """
-    return decode_with_facts(content, framing, page)[0]
+    return decode_with_facts(content, policy, page)[0]
 
 
-def decode_with_facts(content: bytes, framing: Framing, page: int = 0) -> tuple[NDArray[np.uint8], Source]:
+def decode_with_facts(content: bytes, policy: ResizePolicy, page: int = 0) -> tuple[NDArray[np.uint8], PictureFacts]:
     """The same, and what was found out about the picture."""
 
-    def read(picture: Image.Image, source: Source) -> NDArray[np.uint8]:
-        return _frame(_turn_upright(picture, framing, source), framing, source)
+    def read(picture: Image.Image, source: PictureFacts) -> NDArray[np.uint8]:
+        return _frame(_turn_upright(picture, policy, source), policy, source)
 
-    return _read(content, page, framing, read)
+    return _read(content, page, policy, read)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Look:
     size: tuple[int, int]
     """Height and width, upright."""
     is_grey: bool
-    source: Source
+    source: PictureFacts
     flat_on: tuple[Background, ...] = ()
     """Backgrounds on which a picture with transparent parts is of one colour."""
 
@@ -122,31 +122,33 @@ def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Ra
 
     ``values``: the range that it will be decoded with; "own" where that is to be found out.
     """
-    framing = replace(LOOKING, max_pixels=max_pixels, values=values)
+    policy = replace(LOOKING, max_pixels=max_pixels, values=values)
 
-    def read(picture: Image.Image, source: Source) -> Look:
+    def read(picture: Image.Image, source: PictureFacts) -> Look:
         width, height = picture.size
-        upright = _turn_upright(picture, framing, source)
-        pixels = _frame(upright, framing, source)
+        upright = _turn_upright(picture, policy, source)
+        pixels = _frame(upright, policy, source)
         is_turned = orientation(picture) >= 5  # of a TIFF Pillow has turned the size itself, and forgotten the tag
         spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
         flat_on: list[Background] = []
         if source.is_transparent:
             both: tuple[Background, ...] = ("white", "black")
-            on = {colour: _frame(upright, replace(framing, background=colour, fit="crop"), source) for colour in both}
+            on = {colour: _frame(upright, replace(policy, background=colour, fit="crop"), source) for colour in both}
             flat_on = [colour for colour in both if (on[colour] == on[colour][0, 0]).all()]
         size = (width, height) if is_turned else (height, width)
         return Look(size, int(spread.max()) <= COLOURLESS, source, tuple(flat_on))
 
-    return _read(content, page, framing, read)[0]
+    return _read(content, page, policy, read)[0]
 
 
-def _read(content: bytes, page: int, framing: Framing, read: Callable[[Image.Image, Source], T]) -> tuple[T, Source]:
+def _read(
+    content: bytes, page: int, policy: ResizePolicy, read: Callable[[Image.Image, PictureFacts], T]
+) -> tuple[T, PictureFacts]:
     """What ``read`` makes of the picture in a file's bytes; a PNG that fails is tried again without its texts."""
     while True:
-        source = Source()
+        source = PictureFacts()
         try:
-            with opened(content, page, framing.max_pixels, framing.values, source) as picture:
+            with opened(content, page, policy.max_pixels, policy.values, source) as picture:
                 return read(picture, source), source
         except Unreadable:
             lean = without_text(content)
@@ -155,29 +157,33 @@ def _read(content: bytes, page: int, framing: Framing, read: Callable[[Image.Ima
             content = lean
 
 
-def _turn_upright(picture: Image.Image, framing: Framing, source: Source) -> Image.Image:
-    if framing.boxed_only and picture.size != framing.boxed:
-        raise Unreadable(f"{picture.width}×{picture.height} pixels instead of {framing.boxed[0]}×{framing.boxed[1]}")
-    return turn_upright(picture, None if framing.box else 2 * max(framing.height, framing.width), source)
+def _turn_upright(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> Image.Image:
+    if policy.boxed_only and picture.size != policy.boxed:
+        raise Unreadable(f"{picture.width}×{picture.height} pixels instead of {policy.boxed[0]}×{policy.boxed[1]}")
+    return turn_upright(picture, None if policy.box else 2 * max(policy.height, policy.width), source)
 
 
 # -- from a picture to pixels -----------------------------------------------------------------------------------------
 
 
-def _frame(picture: Image.Image, framing: Framing, source: Source) -> NDArray[np.uint8]:
-    target = inner = (framing.width, framing.height)
+def _frame(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> NDArray[np.uint8]:
+    target = inner = (policy.width, policy.height)
     box = (0, 0, *picture.size)
-    if framing.box is not None and picture.size == framing.boxed:
-        box = framing.box
-    elif framing.fit == "crop":
+    if policy.box is not None and picture.size == policy.boxed:
+        box = policy.box
+    elif policy.fit == "crop":
         box = _middle(picture.size, target)
     else:
         inner = _largest_within(picture.size, target)
     part = picture if box == (0, 0, *picture.size) else picture.crop(box)
-    pixels = _resize(_flatten(part, framing, source), inner)
+    pixels = _resize(_flatten(part, policy, source), inner)
     if inner == target:
         return pixels
-    canvas = np.full((framing.height, framing.width, framing.channels), 255 * (framing.background == "white"), np.uint8)
+    canvas = np.full(
+        (policy.height, policy.width, policy.channels),
+        255 * (policy.background == "white"),
+        np.uint8,
+    )
     left, top = (target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2
     canvas[top : top + inner[1], left : left + inner[0]] = pixels
     return canvas
@@ -251,21 +257,21 @@ def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDA
 _cached_shares = lru_cache(64)(_shares)
 
 
-def _flatten(picture: Image.Image, framing: Framing, source: Source) -> Image.Image:
+def _flatten(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> Image.Image:
     """Grey or RGB with 8 bits, transparent parts on the background."""
     values = deep_values(picture, source)
     if values is not None:
-        picture = Image.fromarray(to_eight_bits(values, framing.values, source))
+        picture = Image.fromarray(to_eight_bits(values, policy.values, source))
     elif picture.has_transparency_data:
         picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         opacity = picture.getchannel("A")
         source.is_transparent = opacity.getextrema() != (255, 255)
-        if framing.background == "none" and source.is_transparent:
+        if policy.background == "none" and source.is_transparent:
             raise Unreadable("has transparent parts; put it on a background first (digits are white on black)")
-        behind = Image.new("RGB", picture.size, "black" if framing.background == "none" else framing.background)
+        behind = Image.new("RGB", picture.size, "black" if policy.background == "none" else policy.background)
         behind.paste(picture, mask=opacity)
         picture = behind
-    return picture.convert("L" if framing.channels == 1 else "RGB")
+    return picture.convert("L" if policy.channels == 1 else "RGB")
 
 
 # -- what a worker does -----------------------------------------------------------------------------------------------
@@ -284,16 +290,16 @@ def begin_worker(parent: int) -> None:
 
 
 def decode_into(
-    start: int, path: str, offset: int, items: Sequence[Item], framing: Framing, records_path: str
+    start: int, path: str, offset: int, items: Sequence[ImageRef], policy: ResizePolicy, records_path: str
 ) -> tuple[int, list[Problem]]:
     """Decode ``items``, write their pixels from byte ``offset`` of a file on, and what was found out about them.
 
     The latter goes into an array of ``RECORD`` in a ``.npy``, from row ``start`` on. Returns ``start`` and the pictures
     that cannot be read; those leave black pixels. The bytes are on the disk when this returns.
     """
-    block = np.zeros((len(items), framing.height, framing.width, framing.channels), np.uint8)
+    block = np.zeros((len(items), policy.height, policy.width, policy.channels), np.uint8)
     records = np.zeros(len(items), RECORD)
-    problems = _decode_all(items, framing, block, records)
+    problems = _decode_all(items, policy, block, records)
     for name, position, content in ((path, offset, block), (records_path, _position(records_path, start), records)):
         with open(name, "r+b") as file:
             file.seek(position)
@@ -311,11 +317,11 @@ def _position(records_path: str, row: int) -> int:
         return file.tell() + row * RECORD.itemsize
 
 
-def examine(start: int, items: Sequence[Item], framing: Framing) -> tuple[int, tuple[list[Problem], Tally]]:
+def examine(start: int, items: Sequence[ImageRef], policy: ResizePolicy) -> tuple[int, tuple[list[Problem], Tally]]:
     """``start``, and which of ``items`` cannot be decoded and what the others hold; rows count from ``start``."""
-    block = np.empty((len(items), framing.height, framing.width, framing.channels), np.uint8)
+    block = np.empty((len(items), policy.height, policy.width, policy.channels), np.uint8)
     records = np.zeros(len(items), RECORD)
-    problems = _decode_all(items, framing, block, records)
+    problems = _decode_all(items, policy, block, records)
     rows = np.delete(np.arange(len(items)), [problem.position for problem in problems])
     tally = Tally()
     tally.add(start + rows, block[rows], records[rows])
@@ -323,7 +329,7 @@ def examine(start: int, items: Sequence[Item], framing: Framing) -> tuple[int, t
 
 
 def _decode_all(
-    items: Sequence[Item], framing: Framing, block: NDArray[np.uint8], records: NDArray[Any]
+    items: Sequence[ImageRef], policy: ResizePolicy, block: NDArray[np.uint8], records: NDArray[Any]
 ) -> list[Problem]:
     """Decode ``items`` into rows of ``block`` and ``records``; those that cannot be decoded are returned."""
     problems: list[Problem] = []
@@ -332,19 +338,19 @@ def _decode_all(
         try:
             if content_of != item[:2]:  # pages of one file follow each other
                 content, content_of = read_item(item), item[:2]
-            block[i], source = decode_with_facts(content, framing, page_of(item))
+            block[i], source = decode_with_facts(content, policy, page_of(item))
             records[i] = source.as_record()
         except Unreadable as error:
             problems.append(Problem(i, str(error), isinstance(error, Unavailable)))
     return problems
 
 
-def count_pages(start: int, items: Sequence[Item]) -> tuple[int, list[list[int]]]:
+def count_pages(start: int, items: Sequence[ImageRef]) -> tuple[int, list[list[int]]]:
     """``start``, and the numbers of the pages of each file: [0] if it is damaged, none if the system refuses it."""
     return start, [_pages_of(item) for item in items]
 
 
-def _pages_of(item: Item) -> list[int]:
+def _pages_of(item: ImageRef) -> list[int]:
     try:
         kind = identify(read_head(item, HEAD_BYTES))
         return page_numbers(read_item(item)) if kind in ("TIFF", *WITH_FRAMES) else [0]

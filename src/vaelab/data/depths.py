@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.containers import Unreadable
-from vaelab.data.contents import Source
+from vaelab.data.contents import PictureFacts
 
 Range = tuple[float, float] | Literal["full", "own"]
 """The values that become black and white; "full": all that the type can hold; "own": each picture's own extremes."""
@@ -15,7 +15,7 @@ MOST_SAMPLED = 4096
 ADVICE = 'set data.range to "auto" or to [low, high], or convert them first'
 
 
-def to_eight_bits(values: NDArray[Any], wanted: Range, source: Source) -> NDArray[np.uint8]:
+def to_eight_bits(values: NDArray[Any], wanted: Range, source: PictureFacts) -> NDArray[np.uint8]:
     """Values of any numeric type as 8 bits, and what they were to ``source``.
 
     "full": 16-bit values divided by 257, floating-point values in [0, 1] times 255. A range [low, high] becomes 0 to

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.images import About, Images
+from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, names_in_npz, read_exactly, read_npz
 from vaelab.system.device import cache_dir, data_roots
 from vaelab.system.download import DownloadFailed, fetch
@@ -143,7 +143,7 @@ class IdxSet:
     """A data set of four IDX files."""
 
     name: str
-    about: About
+    about: DatasetInfo
     files: tuple[Mirrored, ...]
     mirrors: tuple[str, ...]
     folders: tuple[str, ...]

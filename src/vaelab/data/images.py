@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.arrays import PixelArray, Rows
+from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.system.arguments import describe
 from vaelab.system.device import derive_seed
 from vaelab.system.registry import unknown
@@ -29,7 +29,7 @@ class OtherImages(ValueError):
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetInfo:
     """What is known of a data set without loading it."""
 
     title: str
@@ -162,7 +162,7 @@ class Images:
         if self.names is not None:
             columns["names"] = [self.names[i] for i in np.arange(len(self))[indices].tolist()]
         is_lazy = type(self.pixels) is not np.ndarray
-        pixels = Rows(self.pixels, indices) if is_lazy else self.pixels[indices]
+        pixels = ArrayView(self.pixels, indices) if is_lazy else self.pixels[indices]
         return replace(self, pixels=pixels, digest=None, selection={}, **columns)
 
     def subsample(self, most: int, generator: torch.Generator) -> "Images":
@@ -219,7 +219,7 @@ class Images:
             digest.update(np.ascontiguousarray(self.pixels[start : start + step]).data)
         return digest.hexdigest()
 
-    def told_fingerprint(self) -> str | None:
+    def annotations_digest(self) -> str | None:
         """SHA-256 of labels, attributes and factors with their names; None where nothing is told of the images."""
         columns = {"labels": self.labels, "attributes": self.attributes, "factors": self.factors}
         told = {name: np.asarray(column).astype(np.int64) for name, column in columns.items() if column is not None}

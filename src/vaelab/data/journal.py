@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaelab.data.containers import Item
+from vaelab.data.containers import ImageRef
 from vaelab.data.decode import Problem, decoder_version
 from vaelab.system.files import write_atomic
 
@@ -21,7 +21,7 @@ Done = tuple[int, int, list[Failure]]
 """First row of a part that is on the disk, the row after its last, and its failures."""
 
 
-def make_failure(row: int, problem: Problem, items: Sequence[Item]) -> Failure:
+def make_failure(row: int, problem: Problem, items: Sequence[ImageRef]) -> Failure:
     """A problem as the journal and ``pack.json`` keep it."""
     return row, problem.reason, TEMPORARY if problem.is_temporary else _make_stamp(path_of(items[row]))
 
@@ -31,7 +31,7 @@ def write_journal(journal: Path, done: Sequence[Done]) -> None:
     write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))
 
 
-def read_journal(journal: Path, items: Sequence[Item]) -> list[Done]:
+def read_journal(journal: Path, items: Sequence[ImageRef]) -> list[Done]:
     """The parts in a journal, without damaged lines and without parts whose pictures should be tried again."""
     done: list[Done] = []
     for line in journal.read_text(encoding="utf-8", errors="replace").splitlines() if journal.is_file() else ():
@@ -62,7 +62,7 @@ def split_rows(count: int, done: Sequence[Done], most: int, border: int | None =
         position = max(position, end)
 
 
-def path_of(item: Item) -> str:
+def path_of(item: ImageRef) -> str:
     """The file on the disk that an item is read from."""
     container, name = item[:2]
     return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118

@@ -16,7 +16,7 @@ from vaelab.data.arrays import PixelArray
 from vaelab.data.blocks import BlockReader
 from vaelab.data.images import Batch, Images, as_tensor
 from vaelab.system.device import available_memory, derive_seed
-from vaelab.system.distributed import Ranks, Share
+from vaelab.system.distributed import Ranks, Shard
 
 BLOCK_BYTES = 1 << 20
 """Of pixels that lie together and are read together where a set is larger than memory: a disk wants no less."""
@@ -31,7 +31,7 @@ Choose = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 """Positions in an epoch → which of them are wanted."""
 
 
-class Order:
+class Shuffle:
     """The order of an epoch, a pure function of (seed, epoch); every epoch has another.
 
     Without a ``window`` it is a permutation of all images. With one, blocks of neighbouring images are permuted, as
@@ -122,7 +122,7 @@ class Batches:
         self.batch_size = batch_size
         self.steps_per_epoch = -(-len(images) // batch_size)
         self._array, self._device, self._ranks = images.pixels, device, ranks
-        self._order = Order(len(images), seed, window, math.prod(images.pixels.shape[1:]))
+        self._order = Shuffle(len(images), seed, window, math.prod(images.pixels.shape[1:]))
         self._cached: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         is_windowed = self._order.num_windows > 1
         reader = BlockReader(images.pixels, forgets=ranks.size == 1) if is_windowed else None
@@ -130,7 +130,7 @@ class Batches:
         fits = device.type == "cuda" and _bytes(images.pixels) + reserve < torch.cuda.mem_get_info(device)[0]
         self.resident = _copy_to(device, images.pixels) if fits else None
         """All pixels on the device, where they fit."""
-        self._ahead = _Ahead(self._pinned) if device.type == "cuda" and not fits else None
+        self._ahead = _Prefetcher(self._pinned) if device.type == "cuda" and not fits else None
         self._labels, self._attributes = (
             None if column is None else as_tensor(np.asarray(column)).to(device)
             for column in (images.labels, images.attributes)
@@ -140,7 +140,7 @@ class Batches:
         """The epoch of ``step``, both counted from 0."""
         return step // self.steps_per_epoch
 
-    def share(self, step: int) -> Share:
+    def share(self, step: int) -> Shard:
         """Which rows of the batch of ``step`` are this rank's."""
         start = step % self.steps_per_epoch * self.batch_size
         return self._ranks.share(min(self.batch_size, self.num_images - start))
@@ -209,7 +209,7 @@ class Batches:
         return RawBatch(batch.pixels.pin_memory(), batch.index.pin_memory())
 
 
-class _Ahead:
+class _Prefetcher:
     """Batches made by another thread a few steps before they are wanted."""
 
     def __init__(self, make: Callable[[int], RawBatch]) -> None:
@@ -236,7 +236,7 @@ class _Windows:
     """The images of an epoch in its order, read from the disk window by window, the next one ahead."""
 
     def __init__(
-        self, reader: BlockReader, order: Order, own: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+        self, reader: BlockReader, order: Shuffle, own: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
     ) -> None:
         self._reader, self._shape = reader, reader.shape[1:]
         self._order, self._own = order, own

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.arrays import PixelArray, Shards
+from vaelab.data.arrays import ConcatArray, PixelArray
 from vaelab.system.files import DamagedFile, check_file
 
 MAX_HEADER_BYTES = 1 << 16
@@ -239,7 +239,7 @@ def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = No
     found = (sum(map(len, maps)), *maps[0].shape[1:])
     if (shape is not None and found != tuple(shape)) or len({array.shape[1:] for array in maps}) > 1:
         raise DamagedFile(folder, f"its pixels have the shape {list(found)}", remedy)
-    return maps[0] if num_files == 1 else Shards(maps)
+    return maps[0] if num_files == 1 else ConcatArray(maps)
 
 
 def _map_pixels(path: Path, remedy: str) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vaelab.data import tiff
 from vaelab.data.containers import Unavailable, Unreadable, reason_of
-from vaelab.data.contents import Source
+from vaelab.data.contents import PictureFacts
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, open_picture
 
@@ -55,7 +55,7 @@ def _num_frames(picture: Image.Image) -> int:
 
 
 @contextmanager
-def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: Source) -> Iterator[Image.Image]:
+def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Iterator[Image.Image]:
     """One page of the picture in a file's bytes, not decoded yet; whatever Pillow raises about it is Unreadable.
 
     Pages of a TIFF that Pillow does not read, or only to 8 bits where ``wanted`` asks for more, are decoded here.
@@ -78,7 +78,7 @@ def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: So
         raise Unreadable(reason_of(error)) from None
 
 
-def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source: Source) -> Image.Image:
+def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
     if identify(content[:HEAD_BYTES]) == "TIFF":
         directory = tiff.read_directory(content, page)
         source.num_pages = max(1, len(tiff.page_numbers(content)))
@@ -120,7 +120,7 @@ def _is_for_numpy(page: tiff.Directory, wanted: Range) -> bool:
     return True
 
 
-def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, source: Source) -> Image.Image:
+def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
     """A page of any depth as a picture of 8 bits, with its opacity and its orientation."""
     _check_size(page.size, max_pixels)
     values, alpha = tiff.read_values(page), page.alpha
@@ -152,7 +152,7 @@ def _too_many(max_pixels: int) -> str:
     return f"the limit against decompression bombs is {max_pixels:,} (data.max_pixels)"
 
 
-def turn_upright(picture: Image.Image, side: int | None, source: Source) -> Image.Image:
+def turn_upright(picture: Image.Image, side: int | None, source: PictureFacts) -> Image.Image:
     """The picture decoded and turned as its EXIF says; a JPEG no larger than ``side`` asks for."""
     if side is not None and picture.format in ("JPEG", "MPO"):
         picture.draft(None, (side, side))  # decodes to 1/2, 1/4 or 1/8 several times faster
@@ -173,7 +173,9 @@ def orientation(picture: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def deep_values(picture: Image.Image, source: Source) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None":
+def deep_values(
+    picture: Image.Image, source: PictureFacts
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None":
     """The values of a picture that are not unsigned 8-bit numbers; None if they are."""
     if picture.mode in SIXTEEN_BIT or picture.mode in ("I", "F"):
         values = np.asarray(picture)

@@ -19,12 +19,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
-from vaelab.data.arrays import PixelArray, Rows
+from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.data.contents import Tally
 from vaelab.data.images import Images
 from vaelab.data.npy import open_pixels
 from vaelab.system.device import available_memory, cache_dir, default_threads, progress
-from vaelab.system.files import DamagedFile, free_path, read_json, write_atomic
+from vaelab.system.files import DamagedFile, read_json, unique_path, write_atomic
 
 FACTS = "pack.json"
 BLOCK_BYTES = 1 << 22
@@ -102,7 +102,7 @@ def open_rows(folder: Path, facts: PackFacts, selection: Selection | None = None
     if len(dropped) and dropped.max() >= len(whole):
         raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
     kept = np.delete(np.arange(len(whole)), dropped)
-    return (whole if len(kept) == len(whole) else Rows(whole, kept)), kept
+    return (whole if len(kept) == len(whole) else ArrayView(whole, kept)), kept
 
 
 # -- checksums --------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def set_aside(folder: Path) -> Path | None:
         except FileNotFoundError:
             return None
         except DamagedFile:
-            aside = free_path(folder.with_name(f"{folder.name}.damaged"))
+            aside = unique_path(folder.with_name(f"{folder.name}.damaged"))
             folder.replace(aside)
             return aside
 

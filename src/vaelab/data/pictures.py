@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.arrays import PixelArray
-from vaelab.data.containers import PICTURE_SUFFIXES, Item, Unreadable, printable, read_item, shown
-from vaelab.data.decode import Framing, decode
+from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, Unreadable, printable, read_item, shown
+from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_model_input, to_uint8
 from vaelab.data.npy import NpyHeader, copy_values, damage_named, open_npz, read_npy_header
 from vaelab.data.scan import scan
@@ -39,12 +39,15 @@ class Skipped:
 
 
 def read_pictures(
-    path: Path, image_shape: tuple[int, int, int], framing: Framing | None = None, skipped: Skipped | None = None
+    path: Path,
+    image_shape: tuple[int, int, int],
+    policy: ResizePolicy | None = None,
+    skipped: Skipped | None = None,
 ) -> tuple[Images, Sequence[str]]:
     """Pictures at a model's size, each read when its pixels are asked for, and a name for each.
 
     ``path`` is one picture, a folder or .zip of them (searched through and through), a ``.npy``, or an ``.npz`` whose
-    first array holds the images, which must have the model's size. ``framing`` says how pictures come to theirs (None:
+    first array holds the images, which must have the model's size. ``policy`` says how pictures come to theirs (None:
     cut to shape about the centre and resized, transparent parts refused). A picture that cannot be read is noted in
     ``skipped`` when its pixels, which are then black, are asked for; without ``skipped`` ValueError names it, as it
     does a folder that cannot be opened.
@@ -64,7 +67,7 @@ def read_pictures(
         raise ValueError(f"{path}: {shut}")
     channels, height, width = image_shape
     items = [entry.item for entry in found.entries]
-    pixels = _pictures(path, items, framing or Framing(height, width, channels, background="none"), skipped)
+    pixels = _pictures(path, items, policy or ResizePolicy(height, width, channels, background="none"), skipped)
     return Images(pixels, source=str(path)), [shown(item) for item in items]
 
 
@@ -89,7 +92,7 @@ class Numbered(Sequence[str]):
 # -- pixels that are read when they are asked for ---------------------------------------------------------------------
 
 
-class Unread:
+class LazyArray:
     """Pixels ``[N, H, W, C]`` that are read when they are asked for, and not kept."""
 
     dtype = np.dtype(np.uint8)
@@ -111,14 +114,14 @@ class Unread:
         return np.asarray(self[:], dtype)
 
 
-def _pictures(path: Path, items: Sequence[Item], framing: Framing, skipped: Skipped | None) -> Unread:
+def _pictures(path: Path, items: Sequence[ImageRef], policy: ResizePolicy, skipped: Skipped | None) -> LazyArray:
     """Picture files, decoded several at a time."""
-    black = np.zeros((framing.height, framing.width, framing.channels), np.uint8)
+    black = np.zeros((policy.height, policy.width, policy.channels), np.uint8)
 
     def read_one(index: int) -> Pixels:
         item = items[index]
         try:
-            return decode(read_item(item), framing)
+            return decode(read_item(item), policy)
         except Unreadable as error:
             reason = printable(str(error))
         if skipped is not None:
@@ -128,14 +131,14 @@ def _pictures(path: Path, items: Sequence[Item], framing: Framing, skipped: Skip
         raise ValueError(f"{where}: {reason}")
 
     def read(indices: Indices) -> Pixels:
-        pixels = np.empty((len(indices), framing.height, framing.width, framing.channels), np.uint8)
+        pixels = np.empty((len(indices), policy.height, policy.width, policy.channels), np.uint8)
         if len(indices):
             pixels[0] = read_one(int(indices[0]))  # alone: it opens the zip that all are read from
         for i, picture in enumerate(_together(read_one, indices[1:].tolist()), 1):
             pixels[i] = picture
         return pixels
 
-    return Unread(len(items), (framing.channels, framing.height, framing.width), read)
+    return LazyArray(len(items), (policy.channels, policy.height, policy.width), read)
 
 
 def _together(function: Callable[[int], Pixels], numbers: list[int]) -> Iterator[Pixels]:
@@ -167,7 +170,7 @@ def _converted(path: Path, image_shape: tuple[int, int, int]) -> PixelArray:
     if many.dtype == np.uint8 and many.shape[1:] == (height, width, channels):
         return many
     convert(many[:0])  # for its complaint about the type
-    return Unread(count, image_shape, lambda indices: to_uint8(convert(many[indices])))
+    return LazyArray(count, image_shape, lambda indices: to_uint8(convert(many[indices])))
 
 
 def read_ahead(pixels: PixelArray, spans: Iterable[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vaelab.data.containers import PICTURE_SUFFIXES, Item, open_zip
+from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, open_zip
 from vaelab.system.files import check_file
 
 SIDECARS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
@@ -29,7 +29,7 @@ TOOLS = frozenset({
 class Entry(NamedTuple):
     """One file that should be a picture, going by its ending."""
 
-    item: Item
+    item: ImageRef
     size: int
     changed: int
     """Time of its last change, in nanoseconds; of an entry of a zip its checksum."""

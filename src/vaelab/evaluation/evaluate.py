@@ -142,7 +142,7 @@ def _learned_from(evaluation: Evaluation, metric: Metric) -> dict[str, str]:
 
 def _digests(name: str, images: Images) -> dict[str, str]:
     """Fingerprints of images and, if there are any, of their annotations."""
-    told = images.told_fingerprint()
+    told = images.annotations_digest()
     return {f"{name}_sha256": images.fingerprint(), **({} if told is None else {f"{name}_told_sha256": told})}
 
 
@@ -154,7 +154,7 @@ def codes_of(run: Run, model: VAE, images: Images) -> Codes:
 
     The cache may be removed at any time. A file in it that cannot be read is made again.
     """
-    conditions = images.told_fingerprint() if model.spec.condition != "none" else ""
+    conditions = images.annotations_digest() if model.spec.condition != "none" else ""
     key = hashlib.sha256(f"{run.weights_sha256} {images.fingerprint()}{conditions}".encode()).hexdigest()
     path = run.results / CACHE / f"codes-{key[:20]}.npz"
     codes = _read(path, model, len(images))

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from vaelab.data.arrays import Rows
+from vaelab.data.arrays import ArrayView
 from vaelab.data.images import spread_rows, subsample
 from vaelab.explorer.scene import Scene
 from vaelab.system.device import generator
@@ -40,7 +40,7 @@ def thin(scene: Scene, count: int) -> Scene:
         scene,
         manifest={**scene.manifest, "count": count, "sizes": sizes},
         means=means,
-        pixels=Rows(scene.pixels, rows),
+        pixels=ArrayView(scene.pixels, rows),
         classes=[group._replace(members=group.members[rows]) for group in scene.classes],
         conditions=None if scene.conditions is None else scene.conditions[rows],
     )

@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
+class CodeTable:
     """What is known of the images of a table before they are encoded."""
 
     names: Sequence[str]
@@ -51,7 +51,7 @@ class Rows:
         return found
 
 
-def write_codes(path: Path, rows: Rows, pieces: Iterable[Piece]) -> None:
+def write_codes(path: Path, rows: CodeTable, pieces: Iterable[Piece]) -> None:
     """A table of the codes in ``pieces``, one row an image that is in them; its format is that of the ending.
 
     .parquet and .csv: columns image, label and class (where known), mean_1 …, log_var_1 …; memory for a group of rows.
@@ -79,7 +79,7 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -
         parquet.write_table(table, file) if path.suffix.lower() == ".parquet" else csv.write_csv(table, file)
 
 
-def _write_table(file: BinaryIO, ending: str, rows: Rows, pieces: Iterable[Piece]) -> None:
+def _write_table(file: BinaryIO, ending: str, rows: CodeTable, pieces: Iterable[Piece]) -> None:
     import pyarrow
     from pyarrow import csv, parquet
 
@@ -119,7 +119,7 @@ def _join(pieces: Sequence[Piece]) -> Piece:
     )
 
 
-def _write_arrays(file: BinaryIO, rows: Rows, pieces: Iterable[Piece]) -> None:
+def _write_arrays(file: BinaryIO, rows: CodeTable, pieces: Iterable[Piece]) -> None:
     count, longest = 0, 1
     for piece in pieces:
         count += len(piece.rows)

@@ -19,12 +19,12 @@ from torch import Tensor
 from vaelab import recipe as recipes
 from vaelab.data.containers import printable
 from vaelab.recipe import Recipe
-from vaelab.run.checkpoints import Facts, Refuse, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
-from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, Source, read_record
+from vaelab.run.checkpoints import Metadata, Refuse, Tensors, list_checkpoints, load_newest, save_checkpoint, step_of
+from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
 from vaelab.run.tables import Table, append_rows, mend_table, read_table, scan_rows
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
-from vaelab.system.files import DamagedFile, check_file, free_path, save_tensors, to_json, write_atomic
+from vaelab.system.files import DamagedFile, check_file, save_tensors, to_json, unique_path, write_atomic
 from vaelab.system.registry import WrongUsage
 
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
@@ -254,7 +254,7 @@ class Run:
         """FileExistsError if the directory of the results holds something else than results of this run."""
         if not self.results.is_dir():
             raise FileExistsError(f"{self.results} is a file; --out names a directory")
-        known = read_record(self.results / SOURCE, Source)
+        known = read_record(self.results / SOURCE, ResultsOrigin)
         others = [path.name for path in self.results.iterdir() if not path.name.startswith(".")]
         if known and known["weights_sha256"] != source["weights_sha256"]:
             raise FileExistsError(f"{self.results} holds results of another run, {known['run']}; choose another --out")
@@ -333,7 +333,7 @@ class Run:
             what = "; ".join(differences)
             raise OtherRecipe(f"{self.path} holds a run of another recipe ({what}); choose another --run")
 
-    def find_mismatch(self, facts: Facts) -> str | None:
+    def find_mismatch(self, facts: Metadata) -> str | None:
         """How the recipe and the data of a file of weights differ from the run's; None if they agree.
 
         What a file does not tell, as those of older versions, is not compared.
@@ -369,7 +369,7 @@ class Run:
         folder = self.path if name in (RECIPE, MACHINE) else self.results
         write_atomic(folder / name, content)
 
-    def save_model(self, tensors: Tensors, facts: Facts) -> None:
+    def save_model(self, tensors: Tensors, facts: Metadata) -> None:
         """Write the trained weights, which end the training."""
         self.check_there()
         save_tensors(self.path / MODEL, tensors, facts)
@@ -388,7 +388,7 @@ class Run:
 
     def set_aside(self, name: str) -> Path:
         """Give a damaged file another name, and return it."""
-        kept = free_path(self.path / f"{name}.damaged")
+        kept = unique_path(self.path / f"{name}.damaged")
         (self.path / name).replace(kept)
         return kept
 
@@ -407,7 +407,7 @@ class Run:
 
     # -- checkpoints --
 
-    def save_checkpoint(self, step: int, tensors: Tensors, facts: Facts = MappingProxyType({})) -> None:
+    def save_checkpoint(self, step: int, tensors: Tensors, facts: Metadata = MappingProxyType({})) -> None:
         """Put the tables and then a checkpoint whole on the disk, then remove the oldest checkpoints."""
         self.check_there()
         for name in TABLES:
@@ -437,7 +437,7 @@ class Run:
         if not tensors and (notes or (len(rows[HISTORY].steps) and rows[HISTORY].steps.max() >= first_due)):
             for name in TABLES:
                 if (self.path / name).exists():
-                    (self.path / name).replace(free_path(self.path / f"{name}.before"))
+                    (self.path / name).replace(unique_path(self.path / f"{name}.before"))
             notes.append(f"no checkpoint is left: begins again; the tables so far are kept as {HISTORY}.before …")
         return step, tensors, notes
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vaelab.system.files import DamagedFile, free_path, load_tensors, save_tensors
+from vaelab.system.files import DamagedFile, load_tensors, save_tensors, unique_path
 
 KEPT = 2
-Facts = Mapping[str, object]
+Metadata = Mapping[str, object]
 Tensors = Mapping[str, Tensor]
-Refuse = Callable[[int, Facts, Tensors], str | None]
+Refuse = Callable[[int, Metadata, Tensors], str | None]
 """(step, facts, tensors) of a checkpoint → why it cannot be used; None if it can."""
 
 
@@ -25,7 +25,7 @@ def step_of(path: Path) -> int:
     return int(number) if number.isascii() and number.isdigit() else 0
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Tensors, facts: Facts) -> None:
+def save_checkpoint(folder: Path, step: int, tensors: Tensors, facts: Metadata) -> None:
     """Write a checkpoint, then remove the oldest ones."""
     save_tensors(folder / f"step-{step:09d}.safetensors", tensors, {**facts, "step": step})
     _remove_oldest(folder)
@@ -71,4 +71,4 @@ def load_newest(
 
 
 def _set_aside(path: Path) -> None:
-    path.replace(free_path(path.with_suffix(".damaged")))
+    path.replace(unique_path(path.with_suffix(".damaged")))

@@ -64,7 +64,7 @@ class Findings(_Shape):
     findings: list[FoundByDoctor] = []
 
 
-class Source(_Shape):
+class ResultsOrigin(_Shape):
     """source.json, in a directory of results that is not the run's own: which run they are of."""
 
     run: str

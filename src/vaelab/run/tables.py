@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.system.files import DamagedFile, check_file, free_path, write_atomic
+from vaelab.system.files import DamagedFile, check_file, unique_path, write_atomic
 
 Table = dict[str, NDArray[np.float64]]
 REMEDY = "put a copy back, or remove it and do without these numbers"
@@ -28,7 +28,7 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[floa
             with path.open("a", encoding="utf-8") as file:
                 file.write(text)
             return None
-        kept = free_path(path.with_name(f"{path.name}.before"))
+        kept = unique_path(path.with_name(f"{path.name}.before"))
         path.replace(kept)
         note = f"{path} has other columns than are written now: it is kept as {kept.name}, and a new table begins"
     write_atomic(path, header + text)
@@ -131,7 +131,7 @@ def _describe_loss(rows: Rows, step: int, missing: Sequence[int], bad: int, want
         words.append(f"has {bad:,} line{'s' if bad > 1 else ''} that cannot be read")
     if not rows.path.exists():
         return f"{rows.path} is missing: its rows up to step {step:,} are lost"
-    kept = free_path(rows.path.with_name(f"{rows.path.name}.damaged"))
+    kept = unique_path(rows.path.with_name(f"{rows.path.name}.damaged"))
     write_atomic(kept, rows.path.read_bytes())
     return f"{rows.path} {' and '.join(words)}: the damaged table is kept as {kept.name}, and the rest is used"
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.amp import is_autocast_available
 
 from vaelab.system.arguments import describe
-from vaelab.system.distributed import Share, launched
+from vaelab.system.distributed import Shard, launched
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -236,7 +236,7 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 class Noise(ABC):
     """Where a forward pass takes its random numbers from, for the images of this process."""
 
-    share: Share | None = None
+    share: Shard | None = None
     """Which images of a global batch this process has; None: all."""
 
     @abstractmethod
@@ -275,12 +275,12 @@ class StepNoise(Noise):
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
-        self.share: Share | None = None
+        self.share: Shard | None = None
         self._key = derive_seed(seed, "noise")
         self._cuda = torch.Generator(device) if device.type == "cuda" else None
         self.seek(0)
 
-    def seek(self, step: int, share: Share | None = None) -> None:
+    def seek(self, step: int, share: Shard | None = None) -> None:
         """Start the numbers of ``step``; of those for a whole batch this process takes its ``share`` (None: all)."""
         self.share = share
         if self._cuda is None:

@@ -27,7 +27,7 @@ class LostRank(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Which rows of a global batch of ``total`` rows are one rank's: ``start`` to ``stop``, maybe none."""
 
     start: int
@@ -57,9 +57,9 @@ class Ranks:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, count: int) -> Share:
+    def share(self, count: int) -> Shard:
         """This rank's part of ``count`` things, contiguous and as even as can be."""
-        return Share(count * self.rank // self.size, count * (self.rank + 1) // self.size, count)
+        return Shard(count * self.rank // self.size, count * (self.rank + 1) // self.size, count)
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, in place; the same bits on every rank."""
@@ -90,7 +90,7 @@ class Ranks:
             self._together(partial(dist.broadcast, found[name], 0))
         return found
 
-    def gather(self, rows: Float[Tensor, "own ..."], share: Share | None = None) -> Float[Tensor, "total ..."]:
+    def gather(self, rows: Float[Tensor, "own ..."], share: Shard | None = None) -> Float[Tensor, "total ..."]:
         """The rows of all ranks in their order; gradients flow back to the rank that each row came from.
 
         ``share``: which rows of the whole these are (default: every rank has as many). Of a loss that every rank
@@ -119,7 +119,7 @@ class _Gather(torch.autograd.Function):
     """Rows of all ranks forward; the sum over ranks of each row's gradient backward."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, ranks: Ranks, share: Share) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks, share: Shard) -> Tensor:
         ctx.ranks, ctx.share, ctx.num_rows = ranks, share, len(rows)
         whole = rows.new_zeros(share.total, *rows.shape[1:])
         whole[share.start : share.stop] = rows[: len(share)]

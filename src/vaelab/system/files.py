@@ -148,7 +148,7 @@ def writing_atomic(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def free_path(path: Path) -> Path:
+def unique_path(path: Path) -> Path:
     """``path``, or the first of ``path-2``, ``path-3`` … that does not exist yet; long names are shortened."""
     stem, ending = split_ending(path.name)
     count, candidate = 1, path.with_name(fit_name(path.name))

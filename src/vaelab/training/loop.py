@@ -31,7 +31,7 @@ class Diverged(ValueError):
 
 
 @dataclass(frozen=True)
-class Tick:
+class ProgressRecord:
     """A progress record: what happened since the previous one."""
 
     step: int
@@ -62,10 +62,10 @@ def train(
     valid: Images | None,
     stop: Callable[[], bool] = lambda: False,
     seconds_before: float = 0.0,
-) -> Iterator[Tick]:
-    """Train ``state`` to the recipe's end; yields a record at each tick, when the caller may store the state.
+) -> Iterator[ProgressRecord]:
+    """Train ``state`` to the recipe's end; yields a record at each record, when the caller may store the state.
 
-    Raises Diverged after the tick that holds the last good batches. ``valid`` is binarised already.
+    Raises Diverged after the record that holds the last good batches. ``valid`` is binarised already.
     """
     total = settings.num_steps(batches.num_images)
     every = settings.validate_every
@@ -91,7 +91,7 @@ def train(
             validation = validate(state, valid, settings)
         warnings, withdrawn = _judge_collapse(state, validation)
         done = sum(batches.share(step).total for step in range(first, state.step))
-        yield Tick(
+        yield ProgressRecord(
             step=first + good if problem else state.step,
             epoch=batches.epoch(max(state.step - 1, 0)) + 1,
             terms={name: values[:good, i] for i, name in enumerate(steps.names)},
@@ -111,13 +111,13 @@ def train(
 
 
 def _next_length(length: int, elapsed: float) -> int:
-    """Steps of the next tick, after one of ``length`` steps took ``elapsed`` seconds."""
+    """Steps of the next record, after one of ``length`` steps took ``elapsed`` seconds."""
     wanted = int(np.clip(length * TICK_SECONDS / max(elapsed, 1e-6), max(1, length // 2), 2 * length))
     return min(wanted, MOST_STEPS_A_TICK)
 
 
 def _agree(length: int, stopped: bool) -> tuple[int, bool]:
-    """The first rank's length of a tick, and whether any rank was asked to stop."""
+    """The first rank's length of a record, and whether any rank was asked to stop."""
     together = ranks()
     words = torch.tensor([length if together.is_first else 0, int(stopped)])
     length, stopped_ranks = together.sum_(words).tolist()

@@ -12,7 +12,7 @@ from vaelab.data.loader import Batches, RawBatch
 from vaelab.recipe import Training
 from vaelab.system.cuda_graph import CannotCapture, capture, warm_up
 from vaelab.system.device import Noise, Precision, StepNoise, autocast
-from vaelab.system.distributed import Share, ranks
+from vaelab.system.distributed import Shard, ranks
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.state import State
 
@@ -80,7 +80,7 @@ class Steps(ABC):
             now = rate * self._lr_schedule(step)
             group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now
 
-    def _differentiate(self, raw: RawBatch, step: Tensor, share: Share) -> Float[Tensor, " term"]:
+    def _differentiate(self, raw: RawBatch, step: Tensor, share: Shard) -> Float[Tensor, " term"]:
         """Forward and backward pass; returns the terms and leaves the gradients in the parameters."""
         state = self._state
         batch = self._batches.complete(as_floats(raw.pixels, self._binarize, self._noise), raw.index)
@@ -159,7 +159,7 @@ class CapturedSteps(Steps):
         self._replays[share.total]()
         return self._row.clone()  # in stream order: before the next step writes there
 
-    def _fill_inputs(self, step: int, share: Share) -> None:
+    def _fill_inputs(self, step: int, share: Shard) -> None:
         """Copy the inputs of a step to where its graph reads them."""
         self._step.fill_(step)
         self._set_rates(step)
@@ -183,7 +183,7 @@ class CapturedSteps(Steps):
             self._order = (epoch, held.copy_(order, non_blocking=True))
         self._start.fill_(position * batches.batch_size + min(share.start, share.total - 1))
 
-    def _input(self, share: Share) -> RawBatch:
+    def _input(self, share: Shard) -> RawBatch:
         """This rank's part of the batch: the copied input, or rows of the resident pixels."""
         if self._batches.resident is None:
             return self._inputs[share.total]
@@ -191,7 +191,7 @@ class CapturedSteps(Steps):
         index = self._order[1][places]
         return RawBatch(self._batches.resident[index], index)
 
-    def _prepare(self, share: Share) -> Replay:
+    def _prepare(self, share: Shard) -> Replay:
         """Capture a step on batches of this size and return its replay; leaves the state unchanged."""
 
         def differentiate() -> None:

@@ -18,7 +18,7 @@ from typed import Typed, train_small
 
 from vaelab import recipe
 from vaelab.data.datasets import _celeba_layouts, celeba
-from vaelab.data.datasets.celeba import ABOUT, BOXES, PUBLISHED, check, find, framing, load, shape
+from vaelab.data.datasets.celeba import BOXES, INFO, PUBLISHED, check, find, load, resize_policy, shape
 from vaelab.data.decode import decode
 
 SIZES = {"train": 4, "valid": 2, "test": 3}
@@ -202,13 +202,13 @@ def rows(split: str) -> list[int]:
 
 
 def test_the_published_numbers() -> None:
-    assert PUBLISHED == {"train": 162_770, "valid": 19_867, "test": 19_962} == ABOUT.splits
+    assert PUBLISHED == {"train": 162_770, "valid": 19_867, "test": 19_962} == INFO.splits
     assert _celeba_layouts.ALL == 202_599
-    assert ABOUT.licence == "non-commercial research only"
+    assert INFO.licence == "non-commercial research only"
     assert celeba.MIRROR == "flwrlabs/celeba"
-    assert "mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in ABOUT.terms
+    assert "mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in INFO.terms
     for words in ("non-commercial research", "daily quota", "web page", "--data", "list_eval_partition.txt"):
-        assert words in ABOUT.terms
+        assert words in INFO.terms
 
 
 def test_the_crops_that_papers_use() -> None:
@@ -242,7 +242,7 @@ def test_a_crop_is_a_slice_or_the_area_averages_of_one(tmp_path: Path, crop: str
 
 
 def test_other_pictures_are_framed_like_the_faces() -> None:
-    frame = framing((3, 128, 128), crop="center128")
+    frame = resize_policy((3, 128, 128), crop="center128")
     np.testing.assert_array_equal(decode(jpeg(0), frame), middle([0])[0])
     buffer = io.BytesIO()
     Image.fromarray(np.full((500, 300, 3), 9, np.uint8)).save(buffer, "PNG")

@@ -15,7 +15,7 @@ MOST_BYTES = 1 << 28
 
 def is_ready(name: str) -> bool:
     """Whether a data set needs no files, and little room."""
-    about = catalog.load("datasets", name).ABOUT
+    about = catalog.load("datasets", name).INFO
     return not about.files and sum(about.splits.values()) * math.prod(about.image_shape) < MOST_BYTES
 
 
@@ -25,7 +25,7 @@ READY = [name for name in NAMES if is_ready(name)]
 @pytest.mark.parametrize("name", NAMES)
 def test_every_data_set_says_what_it_is(name: str):
     module = catalog.load("datasets", name)
-    about = module.ABOUT
+    about = module.INFO
     assert {"train"} <= set(about.splits) <= {"train", "valid", "test"}
     assert all(count is None or count > 0 for count in about.splits.values())
     assert about.image_shape is not None or not any(about.splits.values())
@@ -44,8 +44,8 @@ def test_a_split_that_nobody_publishes_is_refused_before_anything_is_fetched(nam
 @pytest.mark.parametrize("name", READY)
 def test_what_comes_with_vaelab_is_what_it_says(name: str):
     module = catalog.load("datasets", name)
-    for split, count in module.ABOUT.splits.items():
+    for split, count in module.INFO.splits.items():
         images = module.load(None, split)
-        assert (len(images), images.image_shape) == (count, module.ABOUT.image_shape)
+        assert (len(images), images.image_shape) == (count, module.INFO.image_shape)
         assert images.labels is None or set(np.unique(images.labels)) <= set(range(len(images.label_names)))
         assert images.fingerprint() == module.load(None, split).fingerprint()

@@ -22,14 +22,14 @@ both = pytest.mark.parametrize("split", ["train", "test"])
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, Images]:
-    return {split: digits.load(None, split) for split in digits.ABOUT.splits}
+    return {split: digits.load(None, split) for split in digits.INFO.splits}
 
 
 @both
 def test_shape_and_count(splits: dict[str, Images], split: str) -> None:
     images = splits[split]
-    assert len(images) == {"train": 1438, "test": 359}[split] == digits.ABOUT.splits[split]
-    assert images.image_shape == (1, 28, 28) == digits.ABOUT.image_shape
+    assert len(images) == {"train": 1438, "test": 359}[split] == digits.INFO.splits[split]
+    assert images.image_shape == (1, 28, 28) == digits.INFO.image_shape
     assert images.labels is not None
     assert images.labels.dtype == np.int64
     assert set(images.labels.tolist()) == set(range(10))

@@ -335,7 +335,7 @@ def test_checking(name: str, folder: Path) -> None:
     path = put(name, folder / PUBLISHED[name])
     ((found, place, verdicts),) = vaelab.check_data(folder)
     assert (found, place) == (name, str(path))
-    published = module(name).ABOUT.splits["train"]
+    published = module(name).INFO.splits["train"]
     words = "ok" if published is None else f"ok (12 images; published are {published:,})"
     assert verdicts == [(str(path), words)]
 

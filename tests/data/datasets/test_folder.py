@@ -18,7 +18,7 @@ from typed import Typed, train_small
 
 import vaelab
 from vaelab.data import scan as scanning
-from vaelab.data.datasets import _framing, _survey, folder
+from vaelab.data.datasets import _resize, _survey, folder
 from vaelab.data.datasets._survey import split_by_name
 from vaelab.data.datasets.folder import find, get, load
 from vaelab.data.images import Images
@@ -243,7 +243,7 @@ def test_pictures_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise AssertionError("looked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_framing, "look", fail)
+        patch.setattr(_resize, "look", fail)
         assert load(root, "train").resolved == first.resolved
         assert load(root, "test").resolved == first.resolved
 

@@ -89,7 +89,7 @@ def test_the_grid_is_that_of_dsprites() -> None:
     np.testing.assert_allclose(np.diff(angles(40)), 2 * np.pi / 39)
     factors = sprites._source(40, 32).factors
     assert factors is not None
-    assert len(factors) == sprites.ABOUT.splits["train"] == 737_280
+    assert len(factors) == sprites.INFO.splits["train"] == 737_280
     rows = np.random.default_rng(0).integers(0, len(factors), 200)
     np.testing.assert_array_equal(np.ravel_multi_index(factors[rows].T, (3, 6, 40, 32, 32)), rows)
 

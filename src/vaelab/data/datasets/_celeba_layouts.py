@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.cache import stamp
-from vaelab.data.containers import Item, open_zip
+from vaelab.data.containers import ImageRef, open_zip
 from vaelab.data.datasets._celeba_lists import (
     LISTS,
     find_lists,
@@ -42,7 +42,7 @@ MOST_FOLDERS = 16
 class Split:
     """The images of one split, in the order of their numbers."""
 
-    items: list[Item]
+    items: list[ImageRef]
     attributes: NDArray[np.bool_] | None
     attribute_names: tuple[str, ...]
     missing: list[str] = field(default_factory=list)
@@ -118,7 +118,7 @@ def _notes(has_attributes: bool, has_partition: bool, count: int, extra: list[st
 
 
 def _partition_of(
-    partition: dict[str, int] | None, attributes: Any, here: Mapping[str, Item], images: Path
+    partition: dict[str, int] | None, attributes: Any, here: Mapping[str, ImageRef], images: Path
 ) -> tuple[list[str], list[int]]:
     """Every image's name and the number of its split, in the order of the lists."""
     if partition is not None:
@@ -132,7 +132,7 @@ def _partition_of(
     return names, [number for number, count in enumerate(PUBLISHED.values()) for _ in range(count)]
 
 
-def _listing(images: Path) -> Iterator[tuple[str, Item]]:
+def _listing(images: Path) -> Iterator[tuple[str, ImageRef]]:
     """(name, where it lies) of every image of a folder or a zip."""
     if images.is_dir():
         folder = str(images.resolve())
@@ -155,7 +155,7 @@ def _is_image(name: str) -> bool:
 
 def _read_parquet(paths: list[Path], split: str) -> Split:
     """A split from all its files, as ``train-00000-of-00003.parquet`` …; ValueError if one of them is missing."""
-    items: list[Item] = []
+    items: list[ImageRef] = []
     tables: list[NDArray[np.bool_]] = []
     names: tuple[str, ...] | None = None
     for path in paths:

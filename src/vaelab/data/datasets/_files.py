@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.cache import stamp
-from vaelab.data.datasets._packed import Source, pack_blocks, rows_of
-from vaelab.data.images import About, Images
+from vaelab.data.datasets._packed import PixelBlocks, pack_blocks, rows_of
+from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
 from vaelab.system.device import data_roots, progress
 
@@ -64,14 +64,14 @@ class FactorFile:
     """A data set of one file."""
 
     name: str
-    about: About
+    about: DatasetInfo
     folders: tuple[str, ...]
     """Folder names below a data root in which others leave the file."""
     address: str
     """What the error for a missing file says: where it comes from, and what it is."""
     is_one: Callable[[Path], bool]
     """Whether a file of any name may be this one; it is not read to its end."""
-    read: Callable[[Path], AbstractContextManager[Source]]
+    read: Callable[[Path], AbstractContextManager[PixelBlocks]]
     """The content; ValueError names the file and says what is wrong with it."""
     notes: tuple[str, ...] = ()
 
@@ -116,7 +116,7 @@ class FactorFile:
         return replace(packed, source=str(path.resolve()), notes=(*self.notes, *self._differs(len(packed))))
 
     @contextmanager
-    def _read(self, path: Path) -> Iterator[Source]:
+    def _read(self, path: Path) -> Iterator[PixelBlocks]:
         """The content; ValueError where it cannot be images with factors, before their pixels are read."""
         with self.read(path) as source:
             black, names = np.broadcast_to(np.uint8(0), source.shape), source.factor_names

@@ -193,7 +193,7 @@ def _place(counts: Mapping[Parts, int], found: Found, choice: Choice) -> _Places
 
     prefix = "".join(f"{part}/" for part in base)
     patterns = {name: f"{prefix}*/{name}" if found.is_below else "" for name in (pair.train, pair.held_out)}
-    train, held, settled = at(pair.train), at(pair.held_out), dict[str, str]()
+    train, held, resolved = at(pair.train), at(pair.held_out), dict[str, str]()
     evaluated = [name for name in (*pair.others, pair.held_out) if name and role_of(name) in (VALID, TEST)]
     if choice.train:
         train = _resolve(TRAIN, choice.train, every, base)
@@ -202,7 +202,7 @@ def _place(counts: Mapping[Parts, int], found: Found, choice: Choice) -> _Places
     elif not train and (choice.valid or choice.test) and not found.is_below:
         train = at(next((kid for kid in kids if role_of(kid) == TRAIN and not affix(kid)), None))
     elif train and not found.is_below:
-        settled[TRAIN] = "/".join(train[0])
+        resolved[TRAIN] = "/".join(train[0])
     key = VALID if choice.valid else TEST
     if choice.set_aside:
         held = []
@@ -211,14 +211,14 @@ def _place(counts: Mapping[Parts, int], found: Found, choice: Choice) -> _Places
         if set(train) == set(held):
             raise WrongUsage(f"data.train and data.{key} name the same folder, {_Folders(held).name}")
     elif held and not found.is_below:
-        settled[role_of(pair.held_out or "") or TEST] = "/".join(held[0])
+        resolved[role_of(pair.held_out or "") or TEST] = "/".join(held[0])
     excluded = [folder for name in evaluated for folder in at(name) if folder not in held and not train]
     return _Places(
         base,
         _Folders(train, "" if choice.train else patterns[pair.train]) if train else None,
         _Folders(held, "" if choice.valid or choice.test else patterns[pair.held_out]) if held else None,
         _Folders(excluded if held or pair.held_out else []),
-        settled,
+        resolved,
     )
 
 

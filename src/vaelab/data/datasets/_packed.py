@@ -40,7 +40,7 @@ FACTORS = "factors.npy"
 
 
 @dataclass(frozen=True)
-class Source:
+class PixelBlocks:
     """What is to be packed."""
 
     shape: tuple[int, ...]
@@ -57,7 +57,9 @@ class Source:
         return () if self.factors is None else tuple((self.factors.max(0) + 1).tolist())
 
 
-def pack_blocks(title: str, key: Mapping[str, Any], describe: Callable[[], AbstractContextManager[Source]]) -> Images:
+def pack_blocks(
+    title: str, key: Mapping[str, Any], describe: Callable[[], AbstractContextManager[PixelBlocks]]
+) -> Images:
     """The images of this key as a memory map, written first if they are not there yet.
 
     ``key`` is everything that shapes them, as JSON; ``describe`` is called only if something is to be written. A
@@ -106,7 +108,7 @@ def _read_factors(path: Path, facts: PackFacts, count: int) -> NDArray[np.int64]
         return read_values(file, header)
 
 
-def _make(folder: Path, title: str, source: Source) -> None:
+def _make(folder: Path, title: str, source: PixelBlocks) -> None:
     making = folder.with_name(f"{folder.name}.part")
     for rest in (making, folder):  # of a process that was killed; damaged
         shutil.rmtree(rest, ignore_errors=True)
@@ -138,7 +140,7 @@ def _make(folder: Path, title: str, source: Source) -> None:
     making.replace(folder)
 
 
-def _write(files: PixelFiles, source: Source, bar: Progress) -> None:
+def _write(files: PixelFiles, source: PixelBlocks, bar: Progress) -> None:
     row = 0
     for block in source.blocks:
         rest = block

@@ -9,9 +9,9 @@ from pydantic import BaseModel, NonNegativeInt
 
 from vaelab.data.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable
 from vaelab.data.datasets._files import advise_array
-from vaelab.data.datasets._framing import Wishes, look_at
 from vaelab.data.datasets._layout import Choice, decide, find_hidden_classes
 from vaelab.data.datasets._pages import PageChoice, expand_pages
+from vaelab.data.datasets._resize import Wishes, look_at
 from vaelab.data.datasets._splits import Parts, parts_of
 from vaelab.data.formats import PLUGINS
 from vaelab.data.memos import memoise

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vaelab.data.datasets._files import FactorFile, is_npz_with, open_uint8, read_factors
-from vaelab.data.datasets._packed import Source, as_classes
-from vaelab.data.images import About
+from vaelab.data.datasets._packed import PixelBlocks, as_classes
+from vaelab.data.images import DatasetInfo
 from vaelab.data.npy import names_in_npz, read_npz
 
-ABOUT = About(
+INFO = DatasetInfo(
     title="Your own arrays of images with known factors",
     image_shape=None,
     splits={"train": None},
@@ -28,7 +28,7 @@ WANTED = (
 
 
 @contextmanager
-def _read(path: Path) -> Iterator[Source]:
+def _read(path: Path) -> Iterator[PixelBlocks]:
     present = names_in_npz(path)
     factors, names = None, tuple[str, ...]()
     if "factors" in present:
@@ -40,12 +40,12 @@ def _read(path: Path) -> Iterator[Source]:
     with open_uint8(path, "images") as (shape, blocks):
         if len(shape) == 3:
             shape, blocks = (*shape, 1), (block[..., None] for block in blocks)
-        yield Source(shape, blocks, factors, names)
+        yield PixelBlocks(shape, blocks, factors, names)
 
 
 _SET = FactorFile(
     name="arrays",
-    about=ABOUT,
+    about=INFO,
     folders=(),
     address=WANTED,
     is_one=lambda path: is_npz_with(path, "images"),

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vaelab.data.cache import CannotRead, Source, check_items, pack
+from vaelab.data.cache import CannotRead, PictureFiles, check_items, pack
 from vaelab.data.containers import open_zip, printable, shown
 from vaelab.data.contents import warn
 from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
 from vaelab.data.datasets._celeba_lists import LISTS
-from vaelab.data.decode import Framing
-from vaelab.data.images import About, Images
+from vaelab.data.decode import ResizePolicy
+from vaelab.data.images import DatasetInfo, Images
 from vaelab.system.device import cache_dir, data_roots
 from vaelab.system.download import DownloadFailed
 from vaelab.system.registry import unknown
@@ -44,7 +44,7 @@ TERMS = (
     f"Its official source is {OFFICIAL}, which leads to a Google Drive whose daily quota is often used up (it then "
     f"sends a web page in place of the file). Put {WANTED} into one folder and name it with --data"
 )
-ABOUT = About(
+INFO = DatasetInfo(
     title="CelebA, aligned and cropped",
     image_shape=(3, 128, 128),
     splits=dict(PUBLISHED),
@@ -61,11 +61,11 @@ def shape(*, crop: Crop = "center128", **others: Any) -> tuple[int, int, int]:
     return 3, side, side
 
 
-def framing(image_shape: tuple[int, int, int], *, crop: Crop = "center128", **others: Any) -> Framing:
+def resize_policy(image_shape: tuple[int, int, int], *, crop: Crop = "center128", **others: Any) -> ResizePolicy:
     """How pictures come to a model's shape: aligned faces by the crop, others cut about their centre."""
     box, _ = _box(crop)
     channels, height, width = image_shape
-    return Framing(height, width, channels, box=box, boxed=ALIGNED)
+    return ResizePolicy(height, width, channels, box=box, boxed=ALIGNED)
 
 
 def _box(crop: str) -> tuple[tuple[int, int, int, int], int]:
@@ -97,7 +97,7 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
     if layout is None:
         raise _nothing(data_dir)
     box, _ = _box(crop)
-    frame = Framing(height, width, channels, box=box, boxed=ALIGNED, boxed_only=True)
+    frame = ResizePolicy(height, width, channels, box=box, boxed=ALIGNED, boxed_only=True)
     key = {"data": "celeba", "files": layout.stamp(split), "split": split, "crop": crop}
     try:
         packed = pack(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
@@ -141,7 +141,7 @@ def _describe(crop: str) -> str:
     return f"crop {crop}: columns {left} to {right}, rows {top} to {bottom} of the aligned 178×218 pixels{resized}"
 
 
-def _source(layout: Layout, split: str, frame: Framing, strict: bool) -> Source:
+def _source(layout: Layout, split: str, frame: ResizePolicy, strict: bool) -> PictureFiles:
     found, missing = layout.read(split), ""
     if found.missing:
         missing = f"{len(found.missing):,} images of the {split} split are missing (first: {found.missing[0]})"
@@ -149,7 +149,7 @@ def _source(layout: Layout, split: str, frame: Framing, strict: bool) -> Source:
             raise ValueError(f"{layout.place}: {missing}. {MEND}")
     columns = {} if found.attributes is None else {"attributes": found.attributes}
     facts = {"attribute_names": list(found.attribute_names), "notes": list(found.notes), "missing": missing}
-    return Source(found.items, frame, columns, facts, strict)
+    return PictureFiles(found.items, frame, columns, facts, strict)
 
 
 # -- checking and getting ---------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     layout = find_layout(folder)
     if layout is None:
         raise FileNotFoundError(f"{folder}: no CelebA here. {_wanted()}")
-    frame = Framing(64, 64, 3, box=BOXES["center148-64"][0], boxed=ALIGNED, boxed_only=True)
+    frame = ResizePolicy(64, 64, 3, box=BOXES["center148-64"][0], boxed=ALIGNED, boxed_only=True)
     extra: dict[str, None] = {}
     said = ""
     for split, published in PUBLISHED.items():

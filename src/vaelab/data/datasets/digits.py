@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.images import About, Images
+from vaelab.data.images import DatasetInfo, Images
 
 TEST_EVERY = 5
 TABLE = Path("data", "digits.csv.gz")
 """Where scikit-learn keeps them, in its ``datasets``: 64 values 0 … 16 and a label a line."""
-ABOUT = About(
+INFO = DatasetInfo(
     title="Optical Recognition of Handwritten Digits (test part), in MNIST's geometry",
     image_shape=(1, 28, 28),
     splits={"train": 1438, "test": 359},
@@ -22,7 +22,7 @@ ABOUT = About(
 
 def load(data_dir: Path | None, split: str) -> Images:
     """The digits of ``split``. vaelab's own split: every fifth image, from the fourth on, is a test image."""
-    if split not in ABOUT.splits:
+    if split not in INFO.splits:
         raise ValueError(f"digits has the splits train and test; there is no split {split!r}")
     small, labels = _read()
     is_test = np.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1

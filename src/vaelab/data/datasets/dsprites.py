@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.datasets._files import SYMMETRY, FactorFile, is_npz_with, open_uint8, read_factors
-from vaelab.data.datasets._packed import Source, as_classes
-from vaelab.data.images import About
+from vaelab.data.datasets._packed import PixelBlocks, as_classes
+from vaelab.data.images import DatasetInfo
 
 FACTORS = ("color", "shape", "scale", "orientation", "x", "y")
 PIXELS, CLASSES = "imgs", "latents_classes"
-ABOUT = About(
+INFO = DatasetInfo(
     title="dSprites",
     image_shape=(1, 64, 64),
     splits={"train": 737_280},
@@ -24,7 +24,7 @@ ABOUT = About(
 
 
 @contextmanager
-def _read(path: Path) -> Iterator[Source]:
+def _read(path: Path) -> Iterator[PixelBlocks]:
     classes = read_factors(path, CLASSES)
     if classes.shape[1] != len(FACTORS):
         raise ValueError(f"{path}: {CLASSES} has {classes.shape[1]} columns; dSprites has {', '.join(FACTORS)}")
@@ -34,7 +34,7 @@ def _read(path: Path) -> Iterator[Source]:
         if len(np.unique(classes[:, 0])) > 1:
             raise ValueError(f"{path}: {CLASSES} has several colors, column 0; in dSprites all are white")
         white = (_whiten(block, path) for block in blocks)
-        yield Source((*shape, 1), white, as_classes(classes[:, 1:]), FACTORS[1:])
+        yield PixelBlocks((*shape, 1), white, as_classes(classes[:, 1:]), FACTORS[1:])
 
 
 def _whiten(block: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
@@ -45,9 +45,9 @@ def _whiten(block: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
 
 _SET = FactorFile(
     name="dsprites",
-    about=ABOUT,
+    about=INFO,
     folders=("dsprites", "dsprites-dataset"),
-    address=f"Put {ABOUT.files[0]} (28 MB, Apache 2.0 licence; 3.0 GB in the cache when unpacked) from "
+    address=f"Put {INFO.files[0]} (28 MB, Apache 2.0 licence; 3.0 GB in the cache when unpacked) from "
     "https://github.com/google-deepmind/dsprites-dataset into a folder and name it with --data; or train on sprites, "
     "which needs no file",
     is_one=lambda path: is_npz_with(path, PIXELS, CLASSES),

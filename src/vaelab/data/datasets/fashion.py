@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vaelab.data.idx import IdxSet, Mirrored
-from vaelab.data.images import About, Images
+from vaelab.data.images import DatasetInfo, Images
 
 # The authors publish digests of the gzipped files only, so these are checked before decompression.
 _FILES = (
@@ -24,7 +24,7 @@ _FILES = (
         archive_sha256="67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
 )
-ABOUT = About(
+INFO = DatasetInfo(
     title="Fashion-MNIST",
     image_shape=(1, 28, 28),
     splits={"train": 60_000, "test": 10_000},
@@ -34,7 +34,7 @@ ABOUT = About(
 )
 _SET = IdxSet(
     name="fashion",
-    about=ABOUT,
+    about=INFO,
     files=_FILES,
     mirrors=(
         "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",

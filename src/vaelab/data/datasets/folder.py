@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from vaelab.data.cache import CannotRead, Pack, Source, check_items, find_pack, pack
+from vaelab.data.cache import CannotRead, Pack, PictureFiles, check_items, find_pack, pack
 from vaelab.data.containers import printable, read_head, shown
 from vaelab.data.contents import describe, warn
-from vaelab.data.datasets._framing import (
+from vaelab.data.datasets._layout import Choice
+from vaelab.data.datasets._pages import PageChoice, expand_pages
+from vaelab.data.datasets._resize import (
     USUAL_SIDE,
     BackgroundChoice,
     Channels,
@@ -23,23 +25,21 @@ from vaelab.data.datasets._framing import (
     Size,
     ValueRange,
     Wishes,
-    decide_framing,
+    decide_resize_policy,
 )
-from vaelab.data.datasets._layout import Choice
-from vaelab.data.datasets._pages import PageChoice, expand_pages
 from vaelab.data.datasets._selection import Present, Selection, check_selections, describe_change
 from vaelab.data.datasets._survey import Survey, arrange, describe_closed, survey
-from vaelab.data.decode import Background, Fit, Framing
+from vaelab.data.decode import Background, Fit, ResizePolicy
 from vaelab.data.depths import Range
 from vaelab.data.formats import HEAD_BYTES, identify
-from vaelab.data.images import About, Images, OtherImages
+from vaelab.data.images import DatasetInfo, Images, OtherImages
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
 
 Folders = str | list[str]
 """Folders below the data folder, or "auto"."""
 
-ABOUT = About(
+INFO = DatasetInfo(
     title="Your own pictures",
     image_shape=None,
     splits={"train": None, "test": None},
@@ -92,7 +92,7 @@ def load(
     picture. ``max_pixels``: pictures with more are not decoded and count as unreadable. WrongUsage if a folder that is
     named has no pictures.
     """
-    if split not in ABOUT.splits:
+    if split not in INFO.splits:
         raise ValueError(f"folder has the splits train and test; there is no split {split!r}")
     if data_dir is None:
         raise ValueError("folder needs your pictures: vaelab train folder --data PATH (a folder or a .zip)")
@@ -102,17 +102,17 @@ def load(
         raise ValueError(f"{data_dir}: {describe_closed(known.found)}; {LENIENT}")
     entries, labels = known.splits[split], known.labels.get(split)
     try:
-        decision = decide_framing(known.entries, wishes)
+        decision = decide_resize_policy(known.entries, wishes)
     except CannotRead as error:
         raise ValueError(f"{data_dir}: {error}; take these out") from None
     try:
-        packed = _pack(data_dir, split, entries, known.classes, labels, decision.framing, strict)
+        packed = _pack(data_dir, split, entries, known.classes, labels, decision.policy, strict)
     except CannotRead as error:
         raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
     if strict and packed.left_out:
         raise ValueError(f"{data_dir}, {split} split: {packed.loss}; {LENIENT}")
     used = [entries[row] for row in packed.rows.tolist()]
-    content = _describe_content(packed, entries, decision.framing, split, pages)
+    content = _describe_content(packed, entries, decision.policy, split, pages)
     selection = Selection(
         place=str(data_dir.resolve()),
         pack=packed.folder.name,
@@ -131,13 +131,13 @@ def load(
         packed.columns.get("labels"),
         known.classes,
         source=selection.place,
-        notes=(*known.notes, *_notes(packed, decision.framing, split), *decision.sentences, *content),
+        notes=(*known.notes, *_notes(packed, decision.policy, split), *decision.sentences, *content),
         warnings=known.warnings,
         names=[shown(entry.item) for entry in used],
         split_name=selection.split_name,
         digest=packed.digest,
         pack=packed.folder,
-        resolved={**decision.settled, **{k: v for k, v in found_folders.items() if asked[k] == "auto"}},
+        resolved={**decision.resolved, **{k: v for k, v in found_folders.items() if asked[k] == "auto"}},
         selection=asdict(selection),
     )
 
@@ -173,7 +173,7 @@ def _pack(
     entries: list[Entry],
     classes: Sequence[str],
     labels: Mapping[str, int] | None,
-    framing: Framing,
+    policy: ResizePolicy,
     strict: bool,
 ) -> Pack:
     columns = {}
@@ -183,17 +183,17 @@ def _pack(
         "data": "folder",
         "place": str(place.resolve()),
         "files": digest(entries),
-        "framing": asdict(framing),
+        "resize": asdict(policy),
         "classes": list(classes) if columns else [],
         "labels": {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()},
     }
-    source = Source([entry.item for entry in entries], framing, columns, strict=strict)
+    source = PictureFiles([entry.item for entry in entries], policy, columns, strict=strict)
     return pack(f"folder {split}", key, lambda: source)
 
 
-def _notes(packed: Pack, framing: Framing, split: str) -> list[str]:
-    shape = f"{framing.height}×{framing.width} {'grey' if framing.channels == 1 else 'RGB'}"
-    notes = [f"pictures are {'cut' if framing.fit == 'crop' else 'padded'} to {shape} about their centre"]
+def _notes(packed: Pack, policy: ResizePolicy, split: str) -> list[str]:
+    shape = f"{policy.height}×{policy.width} {'grey' if policy.channels == 1 else 'RGB'}"
+    notes = [f"pictures are {'cut' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
     if packed.left_out:
         notes.append(f"{packed.loss}: left out of {split}; vaelab data check lists them")
     if packed.recovery:
@@ -202,13 +202,13 @@ def _notes(packed: Pack, framing: Framing, split: str) -> list[str]:
 
 
 def _describe_content(
-    packed: Pack, entries: Sequence[Entry], framing: Framing, split: str, pages: PageChoice
+    packed: Pack, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
     """What the pictures of a split hold, and what is wrong with that."""
     sentences = describe(packed.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
     return [
         f"{split}: {sentence}"
-        for sentence in (*sentences, *warn(packed.content, framing.values == "full", framing.background))
+        for sentence in (*sentences, *warn(packed.content, policy.values == "full", policy.background))
     ]
 
 
@@ -287,8 +287,8 @@ def _select(place: Path, split: str, wanted: Selection, now: Present | None, wis
             f"{printable(gone[0])}), and the cache has no copy; put them back, or name a folder that has them: --data"
         )
     try:
-        framing = decide_framing(entries, wishes).framing
-        packed = _pack(place, split, entries, wanted.classes, wanted.labels, framing, strict=False)
+        policy = decide_resize_policy(entries, wishes).policy
+        packed = _pack(place, split, entries, wanted.classes, wanted.labels, policy, strict=False)
     except CannotRead as error:
         raise OtherImages(f"{place}: {error}; put them back, or name a folder that has them with --data") from None
     if packed.digest != wanted.sha256:
@@ -299,7 +299,7 @@ def _select(place: Path, split: str, wanted: Selection, now: Present | None, wis
     return packed
 
 
-def framing(
+def resize_policy(
     image_shape: tuple[int, int, int],
     *,
     fit: Fit = "crop",
@@ -307,12 +307,12 @@ def framing(
     range: ValueRange = "full",
     max_pixels: int = MAX_PIXELS,
     **others: Any,
-) -> Framing:
+) -> ResizePolicy:
     """How other pictures come to the shape that a model was trained on."""
     channels, height, width = image_shape
     behind: Background = "white" if background == "auto" else background
     values: Range = "full" if isinstance(range, str) else (range[0], range[1])
-    return Framing(height, width, channels, fit, behind, max_pixels=max_pixels, values=values)
+    return ResizePolicy(height, width, channels, fit, behind, max_pixels=max_pixels, values=values)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------
@@ -322,10 +322,10 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     """(file, what is wrong with it) for every picture that cannot be used, and a last line about all of them."""
     found = scan(folder)
     entries = arrange(found, Choice()).entries
-    framing = Framing(USUAL_SIDE, USUAL_SIDE, 3)
+    policy = ResizePolicy(USUAL_SIDE, USUAL_SIDE, 3)
     with suppress(CannotRead):  # then each picture is reported below
-        framing = decide_framing(entries, Wishes(size=USUAL_SIDE, channels="rgb")).framing
-    broken, content = check_items("pictures", [entry.item for entry in entries], framing)
+        policy = decide_resize_policy(entries, Wishes(size=USUAL_SIDE, channels="rgb")).policy
+    broken, content = check_items("pictures", [entry.item for entry in entries], policy)
     for item, reason in broken:
         yield shown(item), printable(reason)
     for name, reason in found.closed:
@@ -341,7 +341,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     yield from _check_others(found)
     for sentence in describe(content, lambda row: shown(entries[row].item)):
         yield "content", f"ok: {sentence}"
-    for sentence in warn(content, framing.values == "full", framing.background):
+    for sentence in warn(content, policy.values == "full", policy.background):
         yield "content", f"ok, but {sentence}"
     yield f"{len(entries) - len(broken):,} of {len(entries):,} pictures", "ok"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vaelab.data.idx import IdxSet, Mirrored
-from vaelab.data.images import About, Images
+from vaelab.data.images import DatasetInfo, Images
 
 _FILES = (
     Mirrored("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
@@ -11,7 +11,7 @@ _FILES = (
     Mirrored("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     Mirrored("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 )
-ABOUT = About(
+INFO = DatasetInfo(
     title="MNIST",
     image_shape=(1, 28, 28),
     splits={"train": 60_000, "test": 10_000},
@@ -21,7 +21,7 @@ ABOUT = About(
 )
 _SET = IdxSet(
     name="mnist",
-    about=ABOUT,
+    about=INFO,
     files=_FILES,
     mirrors=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.datasets._files import MOST_FACTOR_BYTES, FactorFile, check_factors
-from vaelab.data.datasets._packed import Source, as_classes, rows_of
-from vaelab.data.images import About
+from vaelab.data.datasets._packed import PixelBlocks, as_classes, rows_of
+from vaelab.data.images import DatasetInfo
 from vaelab.system.files import check_file
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 PIXELS, VALUES = "images", "labels"
 MOST_BYTES = 1 << 28
 """Of pixels in memory at a time, however the file is cut."""
-ABOUT = About(
+INFO = DatasetInfo(
     title="3D Shapes",
     image_shape=(3, 64, 64),
     splits={"train": 480_000},
@@ -30,7 +30,7 @@ ABOUT = About(
 
 
 @contextmanager
-def _read(path: Path) -> Iterator[Source]:
+def _read(path: Path) -> Iterator[PixelBlocks]:
     try:
         h5py = importlib.import_module("h5py")
     except ImportError:
@@ -56,7 +56,7 @@ def _read(path: Path) -> Iterator[Source]:
         values = check_factors(path, VALUES, values, kinds="fiu")
         if values.shape[1] != len(FACTORS):
             raise ValueError(f"{path}: {VALUES} has {values.shape[1]} columns; 3D Shapes has {', '.join(FACTORS)}")
-        yield Source(pixels.shape, _blocks(path, pixels), as_classes(values), FACTORS)
+        yield PixelBlocks(pixels.shape, _blocks(path, pixels), as_classes(values), FACTORS)
 
 
 def _check_size(path: Path, dataset: Any, at_once: tuple[int, ...], max_bytes: int) -> None:
@@ -84,9 +84,9 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 
 _SET = FactorFile(
     name="shapes3d",
-    about=ABOUT,
+    about=INFO,
     folders=("3dshapes", "3d-shapes", "shapes3d"),
-    address=f"Put {ABOUT.files[0]} (268 MB, Apache 2.0 licence; unpacked it takes 5.9 GB in the cache) from "
+    address=f"Put {INFO.files[0]} (268 MB, Apache 2.0 licence; unpacked it takes 5.9 GB in the cache) from "
     "https://storage.googleapis.com/3d-shapes/3dshapes.h5, described at https://github.com/google-deepmind/3d-shapes, "
     "into a folder and name it with --data",
     is_one=lambda path: path.suffix.lower() in (".h5", ".hdf5"),

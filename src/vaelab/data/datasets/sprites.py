@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
 from vaelab.data.datasets._files import SYMMETRY, check_split
-from vaelab.data.datasets._packed import Source, pack_blocks
-from vaelab.data.images import About, Images
+from vaelab.data.datasets._packed import PixelBlocks, pack_blocks
+from vaelab.data.images import DatasetInfo, Images
 
 VERSION = 1
 """Of the drawing: a change makes new packs."""
@@ -31,7 +31,7 @@ AREA = 22.0**2
 LONG_HALF_AXIS = 15.5
 """Of the ellipse at scale 1, in pixels."""
 
-ABOUT = About(
+INFO = DatasetInfo(
     title="Sprites: squares, ellipses and hearts on the grid of factors of dSprites",
     image_shape=(1, IMAGE_SIDE, IMAGE_SIDE),
     splits={"train": len(SHAPES) * SCALES * 40 * PLACES**2},
@@ -63,10 +63,10 @@ def load(
     return replace(packed, source="drawn by vaelab", notes=NOTES)
 
 
-def _source(orientations: int, positions: int) -> Source:
+def _source(orientations: int, positions: int) -> PixelBlocks:
     sizes = (len(SHAPES), SCALES, orientations, positions, positions)
     factors = np.indices(sizes).reshape(len(sizes), -1).T.astype(np.int64)
-    return Source((len(factors), IMAGE_SIDE, IMAGE_SIDE, 1), _blocks(orientations, positions), factors, FACTORS)
+    return PixelBlocks((len(factors), IMAGE_SIDE, IMAGE_SIDE, 1), _blocks(orientations, positions), factors, FACTORS)
 
 
 def _blocks(orientations: int, positions: int) -> Iterator[NDArray[np.uint8]]:

@@ -91,7 +91,7 @@ def _mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
 
 
 @dataclass(frozen=True)
-class Part:
+class FactorSplit:
     """Some images: their codes, and those of their factors that vary in training."""
 
     codes: Float[np.ndarray, "n latent"]
@@ -102,8 +102,8 @@ class Part:
 class Drawn:
     """Draws of the images measured, and how they were made."""
 
-    train: Part
-    test: Part
+    train: FactorSplit
+    test: FactorSplit
     protocol: dict[str, Any]
 
     @property
@@ -138,7 +138,7 @@ def draw_parts(
         protocol["test_draws"] = test_draws
         protocol["share_of_test_draws_drawn_in_training"] = float(np.isin(test_rows, rows).mean())
     return Drawn(
-        Part(means[rows], factors),
-        Part(means[test_rows], images.factors[test_rows][:, kept]),
+        FactorSplit(means[rows], factors),
+        FactorSplit(means[test_rows], images.factors[test_rows][:, kept]),
         protocol,
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from vaelab.data.cache import CannotRead, describe_loss
 from vaelab.data.containers import Unavailable, Unreadable, printable, read_item, shown
-from vaelab.data.decode import Background, Fit, Framing, Look, look
+from vaelab.data.decode import Background, Fit, Look, ResizePolicy, look
 from vaelab.data.depths import Range, robust_range
 from vaelab.data.images import SMALLEST_SIDE, spread_rows
 from vaelab.data.memos import memoise
@@ -73,12 +73,12 @@ class Suits(BaseModel):
 class Decision:
     """A framing, what the options that were "auto" became, and a sentence about each that is not obvious."""
 
-    framing: Framing
-    settled: dict[str, Any]
+    policy: ResizePolicy
+    resolved: dict[str, Any]
     sentences: tuple[str, ...] = ()
 
 
-def decide_framing(entries: Sequence[Entry], wishes: Wishes) -> Decision:
+def decide_resize_policy(entries: Sequence[Entry], wishes: Wishes) -> Decision:
     """The framing of a set of pictures. CannotRead if something is "auto" and not one picture can be read."""
     suits = None
     if "auto" in (wishes.size, wishes.channels, wishes.background, wishes.range):
@@ -103,7 +103,7 @@ def decide_framing(entries: Sequence[Entry], wishes: Wishes) -> Decision:
         values = suits.range or "full"
         sentences.append(_describe_range(suits))
     height, width = (size, size) if isinstance(size, int) else size
-    framing = Framing(
+    policy = ResizePolicy(
         height,
         width,
         1 if channels == "grey" else 3,
@@ -118,8 +118,8 @@ def decide_framing(entries: Sequence[Entry], wishes: Wishes) -> Decision:
         "background": background,
         "range": values if isinstance(values, str) else list(values),
     }
-    settled = {name: value for name, value in became.items() if getattr(wishes, name) == "auto"}
-    return Decision(framing, settled, tuple(sentences))
+    resolved = {name: value for name, value in became.items() if getattr(wishes, name) == "auto"}
+    return Decision(policy, resolved, tuple(sentences))
 
 
 def _describe_range(suits: Suits) -> str:
