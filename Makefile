@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test torture check format docs bench clean help
+.PHONY: setup demo test test-all messages torture check format docs bench clean help
 
 help:
 	@echo "make demo    set up and train the embedded digits, say how to explore them (half a minute after the install)"
-	@echo "make test    set up and run the tests"
+	@echo "make test    set up and run the fast tests"
+	@echo "make test-all  run every test, the slow and the browser's too"
 	@echo "make torture kill, starve and fuzz it for ten minutes (MINUTES, SEED: see docs/reliability.md)"
-	@echo "make check   format, lint, types, import contract, docs"
+	@echo "make check   format, lint, types, import contract, docs, prose"
 	@echo "make docs    write docs/commands.md from --help"
 	@echo "make bench   measure the speed beside rivals (an hour alone; DATA, FACES, PYTHAE: see docs/performance.md)"
 
@@ -30,7 +31,14 @@ demo: $(READY)
 	@echo "More: $(BIN)/vaelab train mnist, $(BIN)/vaelab --help"
 
 test: $(READY)
+	$(BIN)/pytest -n 2 -m "not slow and not browser"
+
+test-all: $(READY)
 	$(BIN)/pytest -n 2
+
+# Records the wording of every message that a test checks; read the diff before you commit it.
+messages: $(READY)
+	$(BIN)/pytest --update-messages
 
 # Exits 1 if a promise was broken; prints the command that repeats each failure.
 MINUTES ?= 10
@@ -44,6 +52,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/check.py
+	$(BIN)/python docs/prose.py
 
 format: $(READY)
 	$(BIN)/ruff format .

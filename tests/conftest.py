@@ -12,6 +12,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from typed import Typed, type_command  # noqa: E402
+from wording import Wording, add_option  # noqa: E402
 
 from vaelab import recipe  # noqa: E402
 from vaelab.api import results  # noqa: E402
@@ -26,6 +27,18 @@ from vaelab.training.objectives import Objective  # noqa: E402
 torch.set_num_threads(1)
 settings.register_profile("vaelab", derandomize=True, database=None, deadline=None, max_examples=25)
 settings.load_profile("vaelab")
+
+
+pytest_addoption = add_option
+
+
+@pytest.fixture
+def wording(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wording]:
+    """``wording(message)`` holds a message against tests/messages.json; test types and fields beside it."""
+    name = request.node.nodeid.removeprefix("tests/")
+    seen = Wording(name, tmp_path, request.config.getoption("--update-messages"))
+    yield seen
+    seen.finish()
 
 
 @pytest.fixture(scope="session")

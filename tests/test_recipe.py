@@ -16,9 +16,9 @@ from vaelab import recipe
 from vaelab.api.data import published_facts
 from vaelab.build import beta_equivalents, build
 from vaelab.models.spec import Spec
-from vaelab.recipe import Recipe, Training, WrongRecipe
+from vaelab.recipe import Recipe, Training
 from vaelab.system import registry
-from vaelab.system.registry import UnknownName
+from vaelab.system.errors import RecipeError, UnknownName
 
 Tables = dict[str, Any]
 every_preset = pytest.mark.parametrize("preset", recipe.presets())
@@ -233,7 +233,7 @@ def test_unknown_recipes() -> None:
         match=r"unknown recipe 'mnits'.*Did you mean 'mnist'.*Valid: celeba, .*digits, fashion, folder, mnist",
     ):
         recipe.load("mnits")
-    with pytest.raises(WrongRecipe, match=r"none\.toml.*presets are"):
+    with pytest.raises(RecipeError, match=r"none\.toml.*presets are"):
         recipe.load("none.toml")
 
 
@@ -266,7 +266,7 @@ def test_unknown_recipes() -> None:
 def test_wrong_types_and_values_are_refused(key: str, values: list[Any]) -> None:
     overrides = {"objective.name": "beta", "prior.name": "mixture"}
     for value in values:
-        with pytest.raises(WrongRecipe) as caught:
+        with pytest.raises(RecipeError) as caught:
             recipe.load("mnist", {**overrides, key: value})
         assert str(caught.value).startswith(f"{key} = "), "says which key"
         assert len(str(caught.value)) > len(f"{key} = {value}: "), "and what it wants"
@@ -274,13 +274,13 @@ def test_wrong_types_and_values_are_refused(key: str, values: list[Any]) -> None
 
 def test_values_that_toml_cannot_write_are_refused_as_clearly() -> None:
     for value in (np.float64(1.5), object(), (1, 2), Path("x"), [None]):
-        with pytest.raises(WrongRecipe, match=r"^training\.epochs = .*integer"):
+        with pytest.raises(RecipeError, match=r"^training\.epochs = .*integer"):
             recipe.load("mnist", {"training.epochs": value})
     assert recipe.load("mnist", {"training.epochs": np.int64(5)}).training.epochs == 5
 
 
 def test_choices_are_listed() -> None:
-    with pytest.raises(WrongRecipe, match=r"Did you mean 'bf16'\? Valid: auto, bf16, fp32, tf32"):
+    with pytest.raises(RecipeError, match=r"Did you mean 'bf16'\? Valid: auto, bf16, fp32, tf32"):
         recipe.load("mnist", {"training.precision": "fp16"})
 
 
@@ -306,20 +306,20 @@ def test_choices_are_listed() -> None:
 def test_wrong_tables_are_refused(tables: Tables, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         recipe.validate(tables, "own")
-    assert isinstance(caught.value, WrongRecipe | UnknownName)
+    assert isinstance(caught.value, RecipeError | UnknownName)
 
 
 def test_an_override_cannot_reach_into_what_is_no_table() -> None:
-    with pytest.raises(WrongRecipe, match="data must be a table"):
+    with pytest.raises(RecipeError, match="data must be a table"):
         recipe.merge({"data": 5}, {"data.name": "digits"})
 
 
 def test_files_that_are_not_toml_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, "[data\nname = 3")
-    with pytest.raises(WrongRecipe, match=r"own\.toml: not valid TOML \(.*line 1"):
+    with pytest.raises(RecipeError, match=r"own\.toml: not valid TOML \(.*line 1"):
         recipe.load(path)
     path.write_bytes(b'title = "\xff"')
-    with pytest.raises(WrongRecipe, match=r"own\.toml: not valid TOML"):
+    with pytest.raises(RecipeError, match=r"own\.toml: not valid TOML"):
         recipe.load(path)
 
 
@@ -364,7 +364,7 @@ def test_overrides_of_plain_values_come_back(value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "training.epochs", "=5", "  =5", "--set"])
 def test_overrides_without_key_or_value(text: str) -> None:
-    with pytest.raises(WrongRecipe, match=r"section\.key=value"):
+    with pytest.raises(RecipeError, match=r"section\.key=value"):
         recipe.parse_override(text)
 
 
@@ -595,7 +595,7 @@ def test_objectives_are_refused_where_the_model_lacks_what_they_need(objective: 
     if not needs:
         build_small(**members)
         return
-    with pytest.raises(WrongRecipe) as caught:
+    with pytest.raises(RecipeError) as caught:
         build_small(**members)
     message = str(caught.value)
     assert message.startswith(f"the objective {objective} needs ")

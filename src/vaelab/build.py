@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS, VAE, initialise
-from vaelab.recipe import FOLDERS, Recipe, Section, WrongRecipe, signature_schema
+from vaelab.recipe import FOLDERS, Recipe, Section, signature_schema
 from vaelab.system import registry
 from vaelab.system.device import generator
+from vaelab.system.errors import RecipeError
 
 if TYPE_CHECKING:
     from vaelab.training.objectives import Objective  # above this file in the import contract
@@ -19,7 +20,7 @@ def build(
 ) -> "tuple[VAE, Objective]":
     """The model and its objective on the CPU, weights drawn from the recipe's seed.
 
-    WrongRecipe where parts do not fit together. ``condition_names``: see ``models.conditions.condition_names``.
+    RecipeError where parts do not fit together. ``condition_names``: see ``models.conditions.condition_names``.
     """
     recipe = recipe.resolve(image_shape, num_images)
     spec = Spec(image_shape, recipe.latent_dim, num_images, recipe.network["condition"], condition_names)
@@ -43,11 +44,11 @@ def build(
 
 
 def check_needs(who: str, needs: frozenset[str], vae: VAE) -> None:
-    """WrongRecipe if the model lacks something that an objective or a metric needs."""
+    """RecipeError if the model lacks something that an objective or a metric needs."""
     missing = sorted(needs - vae.provides)
     if missing:
         words = " and ".join(REQUIREMENTS.get(need, need) for need in missing)
-        raise WrongRecipe(f"{who} needs {words}")
+        raise RecipeError(f"{who} needs {words}")
 
 
 def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
@@ -56,7 +57,7 @@ def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
     try:
         return maker(spec, **{key: value for key, value in table.items() if key in accepted})
     except ValueError as error:
-        raise WrongRecipe(str(error)) from None
+        raise RecipeError(str(error)) from None
 
 
 def beta_equivalents(recipe: Recipe, spec: Spec) -> Mapping[str, float]:

@@ -21,6 +21,7 @@ from vaelab.models.spec import Condition, Spec
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import check_path, describe
 from vaelab.system.device import Precision
+from vaelab.system.errors import RecipeError, UnknownName
 from vaelab.system.files import check_file
 
 Section = dict[str, Any]
@@ -80,10 +81,6 @@ SAME_EXPERIMENT = {
 MOST_LATENTS = 200
 FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 5_000, 20, 1_000
 """Of "auto" epochs: as many as give so many batches, within these bounds."""
-
-
-class WrongRecipe(catalog.WrongUsage):
-    """A recipe or an override that cannot be used; the message says which key, and what is valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +197,7 @@ def presets() -> list[str]:
 def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A preset by name or a recipe file, with dotted ``overrides`` ({"objective.beta": 4}) on top.
 
-    WrongRecipe or UnknownName says which key or value is wrong and lists the valid ones. TypeError for what is neither
+    RecipeError or UnknownName says which key or value is wrong and lists the valid ones. TypeError for what is neither
     a name nor a path, and for overrides that are no mapping of keys to plain values.
     """
     advice, overrides = _advise_arrays(name_or_path), check_overrides(overrides)
@@ -210,7 +207,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         if not path.is_file():
             if path.exists():
                 check_file(path)
-            raise WrongRecipe(f"{text}: no such recipe file; presets are {', '.join(presets())}")
+            raise RecipeError(f"{text}: no such recipe file; presets are {', '.join(presets())}")
         name, content = printable(path.stem), path.read_bytes()
     elif text in presets():
         name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_bytes()
@@ -219,7 +216,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
     try:
         tables = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WrongRecipe(f"{text}: not valid TOML ({error})") from None
+        raise RecipeError(f"{text}: not valid TOML ({error})") from None
     return validate(merge(tables, overrides), name)
 
 
@@ -260,7 +257,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """``objective.beta=4`` → ("objective.beta", 4); a value that is not TOML is taken as a string."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise WrongRecipe(f"--set {text!r}: write it as section.key=value, such as --set training.epochs=5")
+        raise RecipeError(f"--set {text!r}: write it as section.key=value, such as --set training.epochs=5")
     try:
         parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
@@ -282,7 +279,7 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             raise _unknown_section(key, tables)
         table = merged.setdefault(section, {})
         if not isinstance(table, dict):
-            raise WrongRecipe(f"{section} must be a table, [{section}]")
+            raise RecipeError(f"{section} must be a table, [{section}]")
         old = table.get(rest, DEFAULT_NAMES.get(section) if rest == "name" else None)
         if old != value and section != "expected" and key not in SAME_EXPERIMENT:
             changed.append(f"{key} = {toml_value(value)}")
@@ -304,16 +301,16 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
         if key not in known:
             raise catalog.unknown("section in the recipe", key, known)
         if key != "title" and not isinstance(value, Mapping):
-            raise WrongRecipe(f"{key} must be a table, [{key}]")
+            raise RecipeError(f"{key} must be a table, [{key}]")
     title = tables.get("title", name)
     if not isinstance(title, str):
-        raise WrongRecipe(f"title = {toml_value(title)}: give a string")
+        raise RecipeError(f"title = {toml_value(title)}: give a string")
     sections = {}
     for section in FOLDERS:
         given = dict(tables.get(section, {}))
         member = given.pop("name", DEFAULT_NAMES.get(section))
         if member is None:
-            raise WrongRecipe(f"[{section}] has no name; valid: {', '.join(catalog.names(FOLDERS[section]))}")
+            raise RecipeError(f"[{section}] has no name; valid: {', '.join(catalog.names(FOLDERS[section]))}")
         member = str(member)
         sections[section] = {
             "name": member,
@@ -367,7 +364,7 @@ def _checked(section: str, schema: Schema, given: Section, member: str = "") -> 
         first = error.errors()[0]
         key = next((str(part) for part in first["loc"] if isinstance(part, str)), "?")
         about_key = [entry for entry in error.errors() if key in entry["loc"]]
-        raise WrongRecipe(f"{section}.{key} = {toml_value(given.get(key))}: {_wanted(about_key)}") from None
+        raise RecipeError(f"{section}.{key} = {toml_value(given.get(key))}: {_wanted(about_key)}") from None
 
 
 def _wanted(errors: Sequence[Any]) -> str:
@@ -388,7 +385,7 @@ def _wanted(errors: Sequence[Any]) -> str:
     return f"input should be {joined}"
 
 
-def _unknown_section(key: str, tables: Mapping[str, Any]) -> catalog.UnknownName:
+def _unknown_section(key: str, tables: Mapping[str, Any]) -> UnknownName:
     """The error for a key that begins with no section; guesses the whole key where a section has one of that name."""
     known = {name: f"training.{name}" for name in signature_schema(Training)}
     for section, default in DEFAULT_NAMES.items():
@@ -399,10 +396,10 @@ def _unknown_section(key: str, tables: Mapping[str, Any]) -> catalog.UnknownName
     near = catalog.nearest(key.rpartition(".")[2], list(known))
     guess = f" Did you mean {known[near]!r}?" if near else ""
     sections = ", ".join(f"{name}.…" for name in (*FOLDERS, "training"))
-    return catalog.UnknownName(f"unknown recipe key {key!r}.{guess} Valid: {sections}")
+    return UnknownName(f"unknown recipe key {key!r}.{guess} Valid: {sections}")
 
 
-def _unknown_key(section: str, schema: Schema, member: str, key: str) -> catalog.UnknownName:
+def _unknown_key(section: str, schema: Schema, member: str, key: str) -> UnknownName:
     """The error for a key that this member does not know; says which others do."""
     folder = FOLDERS.get(section)
     others = [name for name in catalog.names(folder) if key in _schema(section, name)] if folder else []
@@ -410,16 +407,16 @@ def _unknown_key(section: str, schema: Schema, member: str, key: str) -> catalog
     error = catalog.unknown(f"key in [{section}]{of}:", key, ["name", *schema] if folder else schema)
     have = "have" if len(others) > 1 else "has"
     hint = f". {', '.join(others)} {have} it: --set {section}.name={others[0]}" if others else ""
-    return catalog.UnknownName(f"{error}{hint}")
+    return UnknownName(f"{error}{hint}")
 
 
 def _checked_expected(given: Section) -> Section:
     for key, value in given.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if key != "source" and not is_number:
-            raise WrongRecipe(f"expected.{key} = {toml_value(value)}: give a number")
+            raise RecipeError(f"expected.{key} = {toml_value(value)}: give a number")
     if given and not isinstance(given.get("source"), str):
-        raise WrongRecipe('[expected] must name the source of its numbers: source = "…"')
+        raise RecipeError('[expected] must name the source of its numbers: source = "…"')
     return given
 
 

@@ -12,7 +12,7 @@ from typed import TINY_WORDS, Typed
 
 from vaelab.data.datasets import folder
 from vaelab.data.images import Images
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 NUM = 20
 
@@ -119,7 +119,7 @@ def test_a_range_leaves_eight_bits_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [[5.0, 5.0], [9.0, 1.0]])
 def test_a_range_goes_upwards(tmp_path: Path, wanted: list[float]) -> None:
-    with pytest.raises(WrongUsage, match=r"data\.range"):
+    with pytest.raises(UsageError, match=r"data\.range"):
         folder.load(deep(tmp_path / "own"), "train", range=wanted)
 
 

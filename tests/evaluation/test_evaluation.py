@@ -21,7 +21,7 @@ from vaelab.evaluation.metrics import load_metric
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
 from vaelab.run import MODEL, Run
-from vaelab.system import registry
+from vaelab.system.errors import UnknownName, UsageError
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 PROTOCOL = {"split": "test", "binarize": "none"}
@@ -297,7 +297,7 @@ def test_a_run_is_evaluated_by_all_that_its_images_allow(tmp_path: Path, monkeyp
     assert found["fid"]["measured_on"]["extractor"].startswith("classifier")
     assert len(cached(run)) == 2
     assert run.evaluation == found
-    with pytest.raises(registry.WrongUsage, match=r"^mig needs images with known factors$"):
+    with pytest.raises(UsageError, match=r"^mig needs images with known factors$"):
         vaelab.evaluate(run.path, metrics=["elbo", "mig"])
 
 
@@ -312,12 +312,12 @@ def test_a_run_is_evaluated_by_all_that_its_images_allow(tmp_path: Path, monkeyp
     ],
 )
 def test_wrong_options_of_a_metric_say_what_is_right(key: str, value: int, says: str) -> None:
-    with pytest.raises(registry.WrongUsage, match=says):
+    with pytest.raises(UsageError, match=says):
         parse_options({key: value}, ("nll", "sparsity"))
 
 
 @pytest.mark.parametrize("name", ["nope", "udr"])
 def test_only_metrics_of_one_run_are_offered(name: str) -> None:
-    with pytest.raises(registry.UnknownName, match=rf"{name}.*Valid: active_units.*sparsity$") as raised:
+    with pytest.raises(UnknownName, match=rf"{name}.*Valid: active_units.*sparsity$") as raised:
         load_metric(name)
     assert "udr" not in str(raised.value).split("Valid: ")[1].split(", ")

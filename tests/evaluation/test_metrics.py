@@ -35,6 +35,7 @@ from vaelab.evaluation.metrics import (
 from vaelab.models.codes import Codes
 from vaelab.models.vae import VAE
 from vaelab.system import registry
+from vaelab.system.errors import UnknownName
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 METRICS = {name: metric for name, metric in load_metrics().items() if isinstance(metric, Metric)}
@@ -271,7 +272,7 @@ def test_samples_may_come_from_another_sampler(make_model: MakeModel) -> None:
     by_gmm: Any = fid.measure(evaluation, sampler="gmm", samples=30)
     assert by_gmm["fd_pixels"] != fid.measure(evaluation, samples=30)["fd_pixels"]  # type: ignore[index]
     assert "sampler gmm" in by_gmm["protocol"]["generated"]
-    with pytest.raises(registry.UnknownName, match="sampler 'nope'"):
+    with pytest.raises(UnknownName, match="sampler 'nope'"):
         fid.measure(evaluation, sampler="nope")
 
 

@@ -14,7 +14,7 @@ from vectors import Case
 
 from vaelab.evaluation.metrics import udr as metric
 from vaelab.evaluation.metrics.udr import relative_strength, similarity, udr
-from vaelab.system.registry import UnknownName
+from vaelab.system.errors import UnknownName
 
 every_method = pytest.mark.parametrize("method", ["lasso", "spearman"])
 

@@ -28,7 +28,7 @@ from vaelab.exporters.single import LOADER
 from vaelab.exporters.target import check_folder, make_manifest, write_folder
 from vaelab.models.vae import VAE
 from vaelab.system import registry as catalog
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 RUNTIME = {wasm.MODULE: b"export const env = {};", wasm.WASM: b"\0asm" + bytes(range(200))}
@@ -129,10 +129,10 @@ def pack(path: Path, files: dict[str, bytes]) -> None:
 def test_a_given_runtime_is_taken_only_if_it_is_that_very_one(small_runtime: Path) -> None:
     assert wasm.find_runtime(small_runtime).files == RUNTIME
     (small_runtime / wasm.WASM).write_bytes(b"another")
-    with pytest.raises(WrongUsage, match=re.escape(wasm.WASM) + r" is not the one of onnxruntime-web 1\.30\.0"):
+    with pytest.raises(UsageError, match=re.escape(wasm.WASM) + r" is not the one of onnxruntime-web 1\.30\.0"):
         wasm.find_runtime(small_runtime)
     (small_runtime / wasm.MODULE).unlink()
-    with pytest.raises(WrongUsage, match=r"no ort\.wasm\.bundle\.min\.mjs here"):
+    with pytest.raises(UsageError, match=r"no ort\.wasm\.bundle\.min\.mjs here"):
         wasm.find_runtime(small_runtime)
 
 

@@ -16,7 +16,7 @@ from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_columns, condition_names, condition_of, parse_condition, training_rows
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
-from vaelab.system.registry import UnknownName
+from vaelab.system.errors import UnknownName
 from vaelab.training.loop import train
 
 CPU = torch.device("cpu")

@@ -16,7 +16,6 @@ from torch.distributions import Normal
 from vectors import Case
 
 import vaelab
-from vaelab import recipe
 from vaelab.api import train as runs
 from vaelab.models import vae as model
 from vaelab.models.likelihoods import Calibrated, learned_gaussian, optimal_gaussian
@@ -26,6 +25,7 @@ from vaelab.models.vae import VAE
 from vaelab.system import files, registry
 from vaelab.system.device import GeneratorNoise, StepNoise, generator
 from vaelab.system.distributed import Ranks, Shard
+from vaelab.system.errors import RecipeError
 from vaelab.training.objectives import Objective
 
 MakeModel = Callable[..., tuple[VAE, Objective]]
@@ -174,7 +174,7 @@ def test_samples_spread_by_sigma(name: str) -> None:
 
 
 def test_a_variance_below_the_clip_is_refused() -> None:
-    with pytest.raises(recipe.WrongRecipe, match=r"likelihood\.initial_variance = 1e-06: .*greater than"):
+    with pytest.raises(RecipeError, match=r"likelihood\.initial_variance = 1e-06: .*greater than"):
         make_recipe(likelihood__name="learned_gaussian", likelihood__initial_variance=1e-6)
 
 

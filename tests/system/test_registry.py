@@ -10,7 +10,8 @@ import pytest
 
 import vaelab
 from vaelab.system import registry
-from vaelab.system.registry import KINDS, PACKAGES, UnknownName, unknown
+from vaelab.system.errors import UnknownName
+from vaelab.system.registry import KINDS, PACKAGES, unknown
 
 Offer = Callable[..., None]
 

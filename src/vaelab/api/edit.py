@@ -24,6 +24,7 @@ from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_list, check_names, describe
 from vaelab.system.device import generator
+from vaelab.system.errors import UsageError
 from vaelab.system.files import write_atomic
 
 MOST = 8
@@ -113,7 +114,7 @@ def _pair(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[t
     """Every attribute with how far to go along it."""
     names = check_names(attribute, "attribute")
     if not names:
-        raise catalog.WrongUsage("name at least one attribute or class")
+        raise UsageError("name at least one attribute or class")
     steps = [by] if isinstance(by, int | float) else check_list(by, "by")
     if not all(isinstance(step, int | float | np.number) and not isinstance(step, bool) for step in steps):
         raise TypeError(f"by must be numbers; got {describe(by)}")
@@ -121,9 +122,9 @@ def _pair(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[t
     if len(steps) == 1:
         steps *= len(names)
     if len(steps) != len(names):
-        raise catalog.WrongUsage(f"{len(names)} attributes and {len(steps)} steps: give one --by for all, or one each")
+        raise UsageError(f"{len(names)} attributes and {len(steps)} steps: give one --by for all, or one each")
     if not all(math.isfinite(step) for step in steps):
-        raise catalog.WrongUsage("--by must be a finite number, such as 2 or -1.5")
+        raise UsageError("--by must be a finite number, such as 2 or -1.5")
     return list(zip(names, steps, strict=True))
 
 

@@ -13,9 +13,9 @@ from vaelab.explorer.coder import Coder
 from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.vae import VAE
 from vaelab.run import Run
-from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_list, check_whole
 from vaelab.system.device import disable_tf32, generator, resolve_device
+from vaelab.system.errors import UsageError
 
 MOST_POINTS = 200_000
 """Points of a map, unless told otherwise."""
@@ -33,11 +33,11 @@ def explore(
 
     ``sampler``: where the page's "Sample" takes its codes from.
 
-    WrongUsage for another number of runs. ValueError for a model that has one latent.
+    UsageError for another number of runs. ValueError for a model that has one latent.
     """
     run_paths, most = check_list(run_paths, "run_paths"), check_whole(most, "most", 2)
     if len(run_paths) not in (1, 2):
-        raise catalog.WrongUsage(f"{len(run_paths)} runs: the page shows one, or two side by side")
+        raise UsageError(f"{len(run_paths)} runs: the page shows one, or two side by side")
     names = [Run(path).name for path in run_paths]
     if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
         names = [printable(str(path)) for path in run_paths]

@@ -22,8 +22,9 @@ from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, generator
+from vaelab.system.errors import UsageError
 from vaelab.system.files import unique_path, write_atomic
-from vaelab.system.registry import WrongUsage, unknown
+from vaelab.system.registry import unknown
 
 Kind = Literal["onnx", "web"]
 TOLERANCE = 1e-3
@@ -65,7 +66,7 @@ def export_run(
     if to not in get_args(Kind):
         raise unknown("export", to, get_args(Kind))
     if to == "onnx" and (points is not None or runtime is not None or single_file):
-        raise WrongUsage("--points, --runtime and --single-file belong to --to web")
+        raise UsageError("--points, --runtime and --single-file belong to --to web")
     points = None if points is None else check_whole(points, "points", 2)
     run = Run.open(run_path)
     ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
@@ -76,17 +77,17 @@ def export_run(
         if into_folder:
             path = path / f"{run.name}.html"
         if ending_of(path) not in PAGES:
-            raise WrongUsage(f"{path}: a single file is a page; give it a name that ends in .html")
+            raise UsageError(f"{path}: a single file is a page; give it a name that ends in .html")
         check_file(path, MARK.encode(), overwrite=overwrite)
     else:
         if ending_of(path) in PAGES and not into_folder:
-            raise WrongUsage(f"{path}: a page in one file needs --single-file; for a folder of this name end it with /")
+            raise UsageError(f"{path}: a page in one file needs --single-file; for a folder of this name end it with /")
         check_folder(path, overwrite=overwrite)
     if to == "onnx":
         return _export_onnx(run, path)
     found = find_runtime(Path(runtime) if runtime is not None else None)
     if single_file and found.files is None:
-        raise WrongUsage(f"a single file carries its runtime, which is not here ({found.origin}); name it: --runtime")
+        raise UsageError(f"a single file carries its runtime, which is not here ({found.origin}); name it: --runtime")
     return _export_web(run, path, found, points, single_file=single_file, data=data)
 
 

@@ -22,12 +22,12 @@ from vaelab.api.workers import Job, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, word_of
 from vaelab.figures import rate_distortion
-from vaelab.recipe import Recipe, WrongRecipe
+from vaelab.recipe import Recipe
 from vaelab.run import OtherRecipe, Run
 from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import default_threads
+from vaelab.system.errors import RecipeError, UsageError
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
-from vaelab.system.registry import WrongUsage
 
 PICTURE = "rate-distortion.png"
 PIECE = r"""((?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,\["'])*)(?:,|$)"""
@@ -114,7 +114,7 @@ def sweep(
 
     Each is a run OUT/KEY=VALUE-seed=K of its own; one that is finished is not run again, one that stopped goes on, one
     that fails lets the others go on. OUT also gets comparison.json, .csv, .png, side-by-side.png and
-    rate-distortion.png. ``jobs``: runs at a time, each a process of its own if there are several. Raises WrongRecipe
+    rate-distortion.png. ``jobs``: runs at a time, each a process of its own if there are several. Raises RecipeError
     before anything starts, and Interrupted after it was asked to stop and all runs have saved.
     """
     planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs)
@@ -156,9 +156,9 @@ def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
             found = [recipes.parse_override(f"value={piece}")[1] for piece in pieces]
         if not key or not found or "" in found:
             example = "write it as section.key=value,value, such as --over objective.beta=1,2,5"
-            raise WrongRecipe(f"--over {text!r}: {example}")
+            raise RecipeError(f"--over {text!r}: {example}")
         if key in over:
-            raise WrongRecipe(f"--over {key} is given twice; give all its values at once, separated by commas")
+            raise RecipeError(f"--over {key} is given twice; give all its values at once, separated by commas")
         over[key] = found
     return over
 
@@ -220,7 +220,7 @@ def plan_sweep(
         state = "done" if run.is_finished else "resumes" if run.exists else "new"
         members.append(Member(run, points[i], seed, overrides, state))
     if len({member.run.path for member in members}) < len(members):
-        raise WrongUsage("two values of --over make one directory; leave one of them out")
+        raise UsageError("two values of --over make one directory; leave one of them out")
     return SweepPlan(path, base, values, members, jobs, threads)
 
 
@@ -232,23 +232,23 @@ def _choices(key: str, choices: object) -> list[Any]:
 
 
 def _check(over: Over, given: Mapping[str, Any], seeds: int, jobs: int) -> None:
-    """WrongUsage for what makes no sense whatever the recipe."""
+    """UsageError for what makes no sense whatever the recipe."""
     if not over:
-        raise WrongUsage("nothing to sweep over: give --over section.key=value,value")
+        raise UsageError("nothing to sweep over: give --over section.key=value,value")
     for key, choices in over.items():
         if key == "training.seed":
-            raise WrongUsage("--over training.seed: seeds are given by --seeds N, which means 0 … N − 1")
+            raise UsageError("--over training.seed: seeds are given by --seeds N, which means 0 … N − 1")
         if key in given:
-            raise WrongUsage(f"{key} stands in --set and in --over; give it once")
+            raise UsageError(f"{key} stands in --set and in --over; give it once")
         if not choices:
-            raise WrongUsage(f"--over {key}: no values")
+            raise UsageError(f"--over {key}: no values")
         twice = [value for i, value in enumerate(choices) if value in choices[:i]]
         if twice:
-            raise WrongUsage(f"--over {key}: {recipes.toml_value(twice[0])} is given twice")
+            raise UsageError(f"--over {key}: {recipes.toml_value(twice[0])} is given twice")
     if "training.seed" in given:
-        raise WrongUsage("--set training.seed: in a sweep, seeds are given by --seeds N, which means 0 … N − 1")
+        raise UsageError("--set training.seed: in a sweep, seeds are given by --seeds N, which means 0 … N − 1")
     if seeds < 1 or jobs < 1:
-        raise WrongUsage("--seeds and --jobs must be 1 or more")
+        raise UsageError("--seeds and --jobs must be 1 or more")
 
 
 def _directory(point: Mapping[str, Any], seed: int) -> str:

@@ -123,7 +123,7 @@ def learns(metrics: Sequence[str]) -> bool:
 
 
 def parse_options(overrides: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Metric → its options, checked, from dotted keys such as "nll.samples"; WrongUsage lists what can be set."""
+    """Metric → its options, checked, from dotted keys such as "nll.samples"; UsageError lists what can be set."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in overrides.items():
         word, _, option = key.partition(".")

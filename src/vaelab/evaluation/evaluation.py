@@ -16,7 +16,7 @@ from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler, make_sampler
 from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.system.device import generator as generator_for
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 SEED = 0
 NEEDS: Mapping[str, str] = MappingProxyType(
@@ -31,7 +31,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 """What a metric may need of the model and of the images, in words."""
 
 
-class NotMeasurable(WrongUsage):
+class NotMeasurable(UsageError):
     """The model or the images lack what a metric needs."""
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaelab.models.vae import VAE
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -97,7 +97,7 @@ def compare_graphs(model: VAE, graphs: Mapping[str, bytes], x: Tensor) -> float:
 
 def _require_extra() -> None:
     if not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
-        raise WrongUsage("an export needs the extra export: pip install 'vaelab[export]'")
+        raise UsageError("an export needs the extra export: pip install 'vaelab[export]'")
 
 
 def _export(model: VAE) -> "ModelProto":

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaelab.system.device import cache_dir, progress
+from vaelab.system.errors import UsageError
 from vaelab.system.files import write_atomic
-from vaelab.system.registry import WrongUsage
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
@@ -75,10 +75,10 @@ def _read_given(folder: Path) -> dict[str, bytes]:
     files = {}
     for name in SHA256:
         if not (place / name).is_file():
-            raise WrongUsage(f"{folder}: no {name} here; wanted are {' and '.join(SHA256)} of {PACKAGE} {VERSION}")
+            raise UsageError(f"{folder}: no {name} here; wanted are {' and '.join(SHA256)} of {PACKAGE} {VERSION}")
         files[name] = (place / name).read_bytes()
         if not _is_right(name, files[name]):
-            raise WrongUsage(
+            raise UsageError(
                 f"{place / name} is not the one of {PACKAGE} {VERSION}: its SHA-256 is "
                 f"{hashlib.sha256(files[name]).hexdigest()[:16]}… and should be {SHA256[name][:16]}…"
             )

@@ -24,8 +24,8 @@ from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures
 from vaelab.run.tables import Table, append_rows, mend_table, read_table, scan_rows
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
+from vaelab.system.errors import UsageError
 from vaelab.system.files import DamagedFile, check_file, save_tensors, to_json, unique_path, write_atomic
-from vaelab.system.registry import WrongUsage
 
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
@@ -140,7 +140,7 @@ class Run:
         path = self.path / RECIPE
         try:
             found = recipes.load(path)
-        except WrongUsage as error:
+        except UsageError as error:
             raise DamagedFile(path, str(error).removeprefix(f"{path}: "), REMEDIES[RECIPE]) from None
         return replace(found, name=self.machine.get("recipe", self.name))
 
@@ -341,7 +341,7 @@ class Run:
         if isinstance(told := facts.get("recipe"), Mapping):
             try:
                 other = recipes.validate(told, self.name)
-            except WrongUsage as error:
+            except UsageError as error:
                 return f"its recipe cannot be read: {error}"
             if differences := self.recipe.differences(other, (f"in {RECIPE}", "in this file")):
                 return f"it is of another run: {'; '.join(differences)}"

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from vaelab.system.arguments import describe
+from vaelab.system.errors import UnknownName
 
 PACKAGES = {
     "datasets": "vaelab.data.datasets",
@@ -29,17 +30,6 @@ PACKAGES = {
 """Open folder → the package that holds its members."""
 KINDS = {"datasets": "data set"}
 """Open folder → the word for one member, where it is not the folder's singular."""
-
-
-class WrongUsage(ValueError):
-    """What was asked for cannot be; the message says what can."""
-
-    exit_code = 2
-    """Of the command line."""
-
-
-class UnknownName(WrongUsage):
-    """A name, key or value that does not exist; the message lists those that do."""
 
 
 OTHER_WORDS = {
@@ -73,7 +63,8 @@ def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
     names = sorted(choices)
     near = nearest(str(given), names)
     guess = f" Did you mean {near!r}?" if near else ""
-    return UnknownName(f"unknown {what} {describe(str(given))}.{guess} Valid: {', '.join(names) or 'none'}")
+    message = f"unknown {what} {describe(str(given))}.{guess} Valid: {', '.join(names) or 'none'}"
+    return UnknownName(message, subject=what, value=given, choices=names)
 
 
 def nearest(given: str, names: Sequence[str]) -> str:

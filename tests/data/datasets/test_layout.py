@@ -6,7 +6,7 @@ import pytest
 
 from vaelab.data.datasets._layout import AUTOMATIC, Choice, Layout, decide, find_hidden_classes
 from vaelab.data.datasets._splits import role_of
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 
 def paths_of(*specs: str) -> list[str]:
@@ -176,7 +176,7 @@ def test_folders_can_be_named() -> None:
     ids=["test", "train", "the same"],
 )
 def test_a_folder_that_is_not_there_is_refused(choice: Choice) -> None:
-    with pytest.raises(WrongUsage, match="train"):
+    with pytest.raises(UsageError, match="train"):
         layout_of("train:10", "val:5", choice=choice)
 
 

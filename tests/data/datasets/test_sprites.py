@@ -16,7 +16,7 @@ from vaelab import recipe
 from vaelab.data.datasets import sprites
 from vaelab.data.datasets.sprites import AREA, FACTORS, SCALES, SHAPES, SPRITE_SIDE, angles, draw_sprite, place, scales
 from vaelab.data.images import Images
-from vaelab.recipe import WrongRecipe
+from vaelab.system.errors import RecipeError
 
 DRAWN = {1: "e2694688e90297daa7e03901ffe86e7c2a9bb159951b8e3faeb00d136efda7d9"}
 """Version of the drawing → SHA-256 of the sprites of every shape and scale at eight orientations."""
@@ -211,7 +211,7 @@ def test_a_damaged_pack_is_made_again(cache: Path, file: str) -> None:
 @pytest.mark.parametrize(("key", "values"), [("positions", [1, 33, 2.0, "8"]), ("orientations", [1, 361, 0])])
 def test_grids_that_there_are_none_of(key: str, values: list[object]) -> None:
     for value in values:
-        with pytest.raises(WrongRecipe, match=rf"data\.{key}"):
+        with pytest.raises(RecipeError, match=rf"data\.{key}"):
             recipe.load("sprites", {f"data.{key}": value})
 
 

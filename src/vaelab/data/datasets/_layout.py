@@ -20,7 +20,7 @@ from vaelab.data.datasets._splits import (
     tolerated,
 )
 from vaelab.data.scan import is_of_tool
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 MOST_NAMED = 10
 """Classes or folders that one sentence names."""
@@ -71,7 +71,7 @@ class Layout:
 def decide(paths: Sequence[str], choice: Choice = AUTOMATIC) -> Layout:
     """The layout of pictures with these paths, which are relative to the data folder and separated by "/".
 
-    WrongUsage if ``choice`` names a folder without pictures, or leaves no pictures for a split.
+    UsageError if ``choice`` names a folder without pictures, or leaves no pictures for a split.
     """
     rows = _group(paths)
     counts = {parts: len(members) for parts, members in rows.items()}
@@ -86,11 +86,11 @@ def decide(paths: Sequence[str], choice: Choice = AUTOMATIC) -> Layout:
         else:
             sides[role].add(parts, places.class_depth(parts, role), members)
     if not sides[0].count:
-        raise WrongUsage(
+        raise UsageError(
             f"no pictures are left to train on, outside {places.held_out_shown}; name a folder: data.train"
         )
     if places.held_out is not None and not sides[1].count:
-        raise WrongUsage(f"no pictures are left in {places.held_out_shown} to validate on; name another: data.test")
+        raise UsageError(f"no pictures are left in {places.held_out_shown} to validate on; name another: data.test")
     names, sentences = _find_classes(sides, paths)
     more, warnings = _describe_splits(sides, places, found, choice, [paths[row] for row in sorted(outside)])
     numbers = {name: i for i, name in enumerate(names)}
@@ -209,7 +209,7 @@ def _place(counts: Mapping[Parts, int], found: Found, choice: Choice) -> _Places
     elif choice.valid or choice.test:
         held = _resolve(key, choice.valid or choice.test, every, base)
         if set(train) == set(held):
-            raise WrongUsage(f"data.train and data.{key} name the same folder, {_Folders(held).name}")
+            raise UsageError(f"data.train and data.{key} name the same folder, {_Folders(held).name}")
     elif held and not found.is_below:
         resolved[role_of(pair.held_out or "") or TEST] = "/".join(held[0])
     excluded = [folder for name in evaluated for folder in at(name) if folder not in held and not train]
@@ -233,7 +233,7 @@ def _resolve(key: str, names: Iterable[str], every: Collection[Parts], base: Par
             near = difflib.get_close_matches("/".join(parts), there, n=1)
             guess = f" Did you mean {printable(near[0])!r}?" if near else ""
             has = f"There are {_list_names(there)}" if there else "All pictures lie in one folder"
-            raise WrongUsage(f"data.{key} = {printable(name)!r}: no folder of that name has pictures.{guess} {has}")
+            raise UsageError(f"data.{key} = {printable(name)!r}: no folder of that name has pictures.{guess} {has}")
         found.append(place)
     return found
 

@@ -17,7 +17,7 @@ from vaelab.data.memos import memoise
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.scan import Entry, digest
 from vaelab.system.device import progress
-from vaelab.system.registry import WrongUsage
+from vaelab.system.errors import UsageError
 
 Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
 Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
@@ -44,7 +44,7 @@ class Wishes:
 
     def __post_init__(self) -> None:
         if not isinstance(self.range, str) and not self.range[0] < self.range[1]:
-            raise WrongUsage(f"data.range = [{self.range[0]:g}, {self.range[1]:g}]: give the smaller value first")
+            raise UsageError(f"data.range = [{self.range[0]:g}, {self.range[1]:g}]: give the smaller value first")
 
     @property
     def values(self) -> Range:

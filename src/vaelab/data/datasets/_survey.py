@@ -44,7 +44,7 @@ class Survey:
 
 
 def survey(place: Path, choice: Choice, pages: PageChoice = "first") -> Survey:
-    """The pictures at ``place``. ValueError if there are none, WrongUsage if ``choice`` names folders without any."""
+    """The pictures at ``place``. ValueError if there are none, UsageError if ``choice`` names folders without any."""
     found = scan(place)
     if place.is_file() and place.suffix.lower() not in {*PICTURE_SUFFIXES, ".zip"}:
         if place.suffix.lower() in (".npy", ".npz"):

@@ -89,7 +89,7 @@ def load(
     Subfolders are classes. ``background``: "auto": white, or black if fewer pictures disappear on it. ``range``: the
     values that become black and white, of pictures with more than 8 bits; "full": all that their type can hold; "auto":
     one range that suits the whole set. ``pages``: "all": each page of a TIFF and each frame of an animation is a
-    picture. ``max_pixels``: pictures with more are not decoded and count as unreadable. WrongUsage if a folder that is
+    picture. ``max_pixels``: pictures with more are not decoded and count as unreadable. UsageError if a folder that is
     named has no pictures.
     """
     if split not in INFO.splits:
