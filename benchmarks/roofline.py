@@ -28,7 +28,8 @@ from vaelab.build import build
 from vaelab.data.images import Batch
 from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
-from vaelab.system.device import StepNoise, default_threads, describe_machine, deterministic, resolve_device
+from vaelab.system.device import default_threads, describe_machine, deterministic, resolve_device
+from vaelab.system.seeds import StepNoise
 from vaelab.training.objectives import Context, compute_terms
 
 SIDE = 2048

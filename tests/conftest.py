@@ -21,7 +21,7 @@ from vaelab.build import build  # noqa: E402
 from vaelab.cli import terminal as view  # noqa: E402
 from vaelab.evaluation import classifier as features  # noqa: E402
 from vaelab.models.vae import VAE  # noqa: E402
-from vaelab.system import device as runtime  # noqa: E402
+from vaelab.system import progress  # noqa: E402
 from vaelab.training.objectives import Objective  # noqa: E402
 
 torch.set_num_threads(1)
@@ -68,4 +68,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setattr(features, "STEPS", 20)  # how good the features are is asked in test_features.py
     monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
     yield type_command(monkeypatch, capsys)
-    runtime.show_progress(lambda _label, _total: runtime.nullcontext(runtime._Silent()))
+    progress.show_progress()
+
+
+@pytest.fixture
+def show_progress() -> Iterator[Callable[..., None]]:
+    """``vaelab.system.progress.show_progress``, undone after the test."""
+    yield progress.show_progress
+    progress.show_progress()

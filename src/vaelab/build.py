@@ -8,8 +8,8 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS, VAE, initialise
 from vaelab.recipe import FOLDERS, Recipe, Section, signature_schema
 from vaelab.system import registry
-from vaelab.system.device import generator
 from vaelab.system.errors import RecipeError
+from vaelab.system.seeds import generator
 
 if TYPE_CHECKING:
     from vaelab.training.objectives import Objective  # above this file in the import contract

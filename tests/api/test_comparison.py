@@ -29,8 +29,8 @@ from vaelab.evaluation.metrics import Quantity, decomposition, elbo, load_metric
 from vaelab.evaluation.metrics.udr import udr
 from vaelab.models.codes import encode_images
 from vaelab.run import Run
-from vaelab.system import device as runtime
 from vaelab.system.files import load_tensors, save_tensors
+from vaelab.system.seeds import derive_seed
 
 OF_FACTORS = tuple(name for name in default_metrics("compare") if "factors" in load_metric(name).needs)
 COMPARED = tuple(name for name in default_metrics("compare") if name not in OF_FACTORS)
@@ -194,7 +194,7 @@ def test_side_by_side_shows_what_each_run_makes_of_the_same_images(
         model = vaelab.load(runs[name])
         expected = to_uint8(torch.from_numpy(model.reconstruct(arrays["originals"])))
         assert np.array_equal(arrays["reconstructions"][i], expected)
-        expected = to_uint8(model.sample(8, runtime.derive_seed(0, "side by side")))
+        expected = to_uint8(model.sample(8, derive_seed(0, "side by side")))
         assert np.array_equal(arrays["samples"][i], expected)
     with Image.open(found.paths["side-by-side.png"]) as picture:
         assert picture.width > 1000

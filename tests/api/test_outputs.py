@@ -28,8 +28,8 @@ from vaelab.exporters import tables
 from vaelab.models import vae as model_module
 from vaelab.models.codes import encode_images
 from vaelab.models.vae import VAE
-from vaelab.system import device as runtime
 from vaelab.system.files import save_tensors, unique_path
+from vaelab.system.seeds import derive_seed
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 SHAPE = (1, 8, 8)
@@ -416,7 +416,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 def test_samples_are_written_while_more_are_decoded_and_are_those_of_the_model(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = to_uint8(vaelab.load(model_file).sample(23, runtime.derive_seed(5, "sample")))
+    expected = to_uint8(vaelab.load(model_file).sample(23, derive_seed(5, "sample")))
     decode, written = VAE.decode, list[int]()
 
     def count_before(self: VAE, z: torch.Tensor, condition: Any = None) -> torch.Tensor:

@@ -20,7 +20,7 @@ from vaelab import recipe as recipes
 from vaelab.build import build as build_model
 from vaelab.data.datasets import celeba
 from vaelab.models.vae import VAE
-from vaelab.system.device import StepNoise
+from vaelab.system.seeds import StepNoise
 
 FOLDER = ROOT / "benchmarks"
 RIVALS = FOLDER / "rivals"

@@ -26,8 +26,8 @@ from typed import Typed
 from vaelab.data import hub
 from vaelab.data.datasets import _celeba_layouts, celeba
 from vaelab.data.hub import download
-from vaelab.system import device as runtime
 from vaelab.system.download import DownloadFailed
+from vaelab.system.progress import Silent
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = {f"data/train-0000{i}-of-00002.parquet": bytes(range(256)) * (400 + 100 * i) for i in range(2)}
@@ -226,7 +226,7 @@ def test_interrupted_it_leaves_no_half_under_the_name(
 
     @contextmanager
     def stop(label: str, total: int | None) -> Iterator[Any]:
-        class Bar(runtime._Silent):
+        class Bar(Silent):
             def advance(self, amount: int) -> None:
                 reported.append(amount)
                 if len(reported) == 3:
@@ -256,7 +256,7 @@ def test_progress_ends_at_the_size_however_often_it_breaks(
 
     @contextmanager
     def note(label: str, _total: int | None) -> Iterator[Any]:
-        class Bar(runtime._Silent):
+        class Bar(Silent):
             def advance(self, amount: int) -> None:
                 sums[f"data/{label.removeprefix('downloading ')}"] += amount
 

@@ -35,7 +35,7 @@ from vaelab.data.journal import JOURNAL, split_rows
 from vaelab.data.memos import memoise
 from vaelab.data.npy import PixelFiles
 from vaelab.data.pictures import encode_png
-from vaelab.system import device as runtime
+from vaelab.system.progress import Silent
 
 RESIZE = ResizePolicy(9, 8, 1)
 PIXELS = "pixels.npy"
@@ -525,7 +525,7 @@ def test_who_waits_sees_that_he_does(tmp_path: Path, cache: Path, monkeypatch: p
     def note(label: str, _total: int | None) -> Iterator[Any]:
         labels.append(label)
         release.set()
-        yield runtime._Silent()
+        yield Silent()
 
     monkeypatch.setattr(packing, "progress", note)
     monkeypatch.setattr(packs, "progress", note)
@@ -648,7 +648,7 @@ def test_progress_counts_every_picture_once(tmp_path: Path, monkeypatch: pytest.
 
     @contextmanager
     def note(label: str, total: int | None) -> Iterator[Any]:
-        class Bar(runtime._Silent):
+        class Bar(Silent):
             def advance(self, amount: int) -> None:
                 reports.setdefault(f"{label} {total}", []).append(amount)
 

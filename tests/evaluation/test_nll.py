@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -30,7 +31,7 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
-from vaelab.system import device as runtime
+from vaelab.system.seeds import Noise
 
 
 def model(kind: Any = gaussian, latents: int = 2, log_var: float = -1.0, channels: int = 1, **options: float) -> VAE:
@@ -190,7 +191,7 @@ def test_blocks_of_samples_and_images_add_up(monkeypatch: pytest.MonkeyPatch, at
     pixels = np.zeros((4, 9, 8, 1), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None, None]
     drawn, largest = [0] * 4, 0
 
-    def known_weights(model: VAE, batch: Batch, noise: runtime.Noise, samples: int) -> Tensor:
+    def known_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Tensor:
         nonlocal largest
         which = (batch.x[:, 0, 0, 0] * 255).round().long().tolist()
         rows = [table[drawn[i] : drawn[i] + samples, i] for i in which]
@@ -242,7 +243,7 @@ def test_a_discrete_likelihood_of_grey_pixels_has_bits() -> None:
     assert "bits_per_dim" in measure(nll, vae, images(5, white=200), samples=3)
 
 
-def test_progress_counts_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_images(show_progress: Callable[..., None]) -> None:
     done, totals = [], []
 
     class Bar(nullcontext[Any]):
@@ -252,7 +253,7 @@ def test_progress_counts_images(monkeypatch: pytest.MonkeyPatch) -> None:
         def advance(self, amount: int) -> None:
             done.append(amount)
 
-    monkeypatch.setattr(runtime, "_factory", lambda _label, total: totals.append(total) or Bar())
+    show_progress(lambda _label, total: totals.append(total) or Bar())
     measure(nll, model(), images(7), samples=400)
     assert sum(done) == 7
     assert totals == [7]

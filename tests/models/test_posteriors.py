@@ -16,7 +16,7 @@ from vaelab.models.posteriors import Posterior, PosteriorDistribution, diagonal,
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS, initialise
 from vaelab.system import registry
-from vaelab.system.device import GeneratorNoise, StepNoise
+from vaelab.system.seeds import GeneratorNoise, StepNoise
 
 every_posterior = pytest.mark.parametrize("name", registry.names("posteriors"))
 BATCH = 5

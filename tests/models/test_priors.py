@@ -18,7 +18,7 @@ from vaelab.models.priors import Density, Prior, mixture, normal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS, initialise
 from vaelab.system import registry
-from vaelab.system.device import GeneratorNoise, StepNoise
+from vaelab.system.seeds import GeneratorNoise, StepNoise
 
 every_prior = pytest.mark.parametrize("name", registry.names("priors"))
 dimensions = pytest.mark.parametrize("latent_dim", [1, 2])

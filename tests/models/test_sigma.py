@@ -23,9 +23,9 @@ from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import files, registry
-from vaelab.system.device import GeneratorNoise, StepNoise, generator
 from vaelab.system.distributed import Ranks, Shard
 from vaelab.system.errors import RecipeError
+from vaelab.system.seeds import GeneratorNoise, StepNoise, generator
 from vaelab.training.objectives import Objective
 
 MakeModel = Callable[..., tuple[VAE, Objective]]

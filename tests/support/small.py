@@ -13,7 +13,8 @@ from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.models.vae import VAE, VAEOutput
 from vaelab.recipe import Recipe
-from vaelab.system.device import Noise, Precision, StepNoise
+from vaelab.system.device import Precision
+from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.state import State, begin

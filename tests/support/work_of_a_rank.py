@@ -11,8 +11,8 @@ from vaelab.data.images import Batch
 from vaelab.data.loader import Batches
 from vaelab.models.vae import VAEOutput
 from vaelab.system import registry
-from vaelab.system.device import StepNoise
 from vaelab.system.distributed import Shard, joined, ranks
+from vaelab.system.seeds import StepNoise
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.step import EagerSteps
 from vaelab.training.validation import validate

@@ -249,7 +249,7 @@ def test_follows_a_redirect(servers: Callable[..., Server], target: Path) -> Non
 
 @pytest.mark.parametrize("length_known", [True, False])
 def test_progress_adds_up(
-    servers: Callable[..., Server], target: Path, monkeypatch: pytest.MonkeyPatch, length_known: bool
+    servers: Callable[..., Server], target: Path, show_progress: Callable[..., None], length_known: bool
 ) -> None:
     amounts: list[int] = []
     totals: list[int] = []
@@ -271,7 +271,7 @@ def test_progress_adds_up(
         request.end_headers()
         request.wfile.write(GOOD)
 
-    monkeypatch.setattr("vaelab.system.device._factory", factory)
+    show_progress(factory)
     fetch(urls(servers(send(GOOD) if length_known else without_length)), target, check)
     assert sum(amounts) == len(GOOD)
     assert set(totals) == ({len(GOOD)} if length_known else set())

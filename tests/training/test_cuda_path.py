@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from vaelab.data.images import as_tensor
 from vaelab.data.loader import Batches
 from vaelab.system import registry
-from vaelab.system.device import StepNoise
+from vaelab.system.seeds import StepNoise
 from vaelab.training import step as module
 from vaelab.training.state import State
 from vaelab.training.step import CapturedSteps

@@ -17,7 +17,8 @@ from vectors import Case
 from vaelab.data.loader import Batches
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE, initialise
-from vaelab.system.device import Noise, StepNoise, autocast
+from vaelab.system.device import autocast
+from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
 from vaelab.training.state import State, begin
 

@@ -24,8 +24,8 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.device import StepNoise
 from vaelab.system.distributed import Ranks
+from vaelab.system.seeds import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective, info
 from vaelab.training.objectives.dip import code_covariance, covariance_penalties

@@ -15,8 +15,8 @@ from torch import Tensor
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.device import StepNoise
 from vaelab.system.distributed import Shard
+from vaelab.system.seeds import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.schedules import linear_warmup

@@ -17,7 +17,7 @@ from vaelab.recipe import Recipe
 from vaelab.system import device as runtime
 from vaelab.system import registry
 from vaelab.system.cuda_graph import CannotCapture
-from vaelab.system.device import StepNoise
+from vaelab.system.seeds import StepNoise
 from vaelab.training import step as module
 from vaelab.training.schedules import half_cosine
 from vaelab.training.step import CapturedSteps, EagerSteps, Steps

@@ -15,7 +15,7 @@ from vaelab.data.loader import Batches
 from vaelab.models.vae import VAEOutput
 from vaelab.recipe import Recipe
 from vaelab.system import files, registry
-from vaelab.system.device import StepNoise
+from vaelab.system.seeds import StepNoise
 from vaelab.training import loop as training
 from vaelab.training.loop import ProgressRecord
 from vaelab.training.objectives import Context, Objective

@@ -28,9 +28,9 @@ from vaelab.models.vae import VAE
 from vaelab.run import EVALUATION, TIMING, Run
 from vaelab.run.records import REMEDIES
 from vaelab.system.arguments import AnyPath, check_list, check_path
-from vaelab.system.device import derive_seed, generator
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile, fit_name, unique_path, write_atomic
+from vaelab.system.seeds import derive_seed, generator
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 SHOWN_RUNS, SHOWN_IMAGES = 8, 8

@@ -15,8 +15,8 @@ from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import check_path
-from vaelab.system.device import say
 from vaelab.system.files import DamagedFile, check_file
+from vaelab.system.progress import say
 
 AS_EVER = {"range": "full", "pages": "first"}
 """Values that protocols do not mention, since numbers were measured before these options were there."""

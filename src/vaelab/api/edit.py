@@ -23,9 +23,9 @@ from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_list, check_names, describe
-from vaelab.system.device import generator
 from vaelab.system.errors import UsageError
 from vaelab.system.files import write_atomic
+from vaelab.system.seeds import generator
 
 MOST = 8
 """Images that one sheet shows."""

@@ -14,8 +14,9 @@ from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_list, check_whole
-from vaelab.system.device import disable_tf32, generator, resolve_device
+from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.errors import UsageError
+from vaelab.system.seeds import generator
 
 MOST_POINTS = 200_000
 """Points of a map, unless told otherwise."""

@@ -21,10 +21,11 @@ from vaelab.exporters.web import MARK, make_folder
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
-from vaelab.system.device import disable_tf32, generator
+from vaelab.system.device import disable_tf32
 from vaelab.system.errors import UsageError
 from vaelab.system.files import unique_path, write_atomic
 from vaelab.system.registry import unknown
+from vaelab.system.seeds import generator
 
 Kind = Literal["onnx", "web"]
 TOLERANCE = 1e-3

@@ -18,7 +18,7 @@ from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_path
-from vaelab.system.device import generator
+from vaelab.system.seeds import generator
 
 NAMED = 3
 """Pictures that a warning names."""

@@ -22,9 +22,11 @@ from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_whole
-from vaelab.system.device import default_threads, disable_tf32, generator, progress, resolve_device
+from vaelab.system.device import default_threads, disable_tf32, resolve_device
 from vaelab.system.distributed import joined
 from vaelab.system.files import fit_name, split_ending, write_atomic
+from vaelab.system.progress import progress
+from vaelab.system.seeds import generator
 
 THUMBNAIL = 96
 """Height in pixels that small images are enlarged to on a sheet, or a little less: by whole factors."""

@@ -14,8 +14,9 @@ from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.recipe import Recipe
-from vaelab.system.device import Interrupted, Precision, deterministic, resolve_device, stop_signals
+from vaelab.system.device import Precision, deterministic, resolve_device
 from vaelab.system.distributed import LostRank, joined, ranks
+from vaelab.system.signals import Interrupted, stop_signals
 from vaelab.training import loop as training
 from vaelab.training.state import State, begin
 from vaelab.training.step import memory_of_a_step

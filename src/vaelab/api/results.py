@@ -21,9 +21,10 @@ from vaelab.run import FINDINGS, HISTORY, MODEL, REPORT, VALIDATION, OtherRecipe
 from vaelab.run.records import REMEDIES, ModelFacts
 from vaelab.system import registry as catalog
 from vaelab.system.arguments import AnyPath, check_names, check_path
-from vaelab.system.device import generator, progress
 from vaelab.system.failures import OnFailure, describe_error, is_of_system
 from vaelab.system.files import DamagedFile, check_file, check_shape, load_tensors
+from vaelab.system.progress import progress
+from vaelab.system.seeds import generator
 
 MODEL_FORMAT = 2
 CONDITION_ROWS = "condition_rows"

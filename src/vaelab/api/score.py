@@ -22,8 +22,10 @@ from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE, chunk_length
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
-from vaelab.system.device import GeneratorNoise, disable_tf32, generator, progress, resolve_device
+from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.files import write_atomic
+from vaelab.system.progress import progress
+from vaelab.system.seeds import GeneratorNoise, generator
 
 HELD_OUT = "held-out"
 """Names the run's own held-out images where a set is asked for."""

@@ -24,18 +24,12 @@ from vaelab.models.likelihoods import Calibrated
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe, Training
 from vaelab.run import EVALUATION, FINDINGS, HISTORY, MACHINE, MODEL, REPORT, TIMING, VALIDATION, OtherRecipe, Run
-from vaelab.system.device import (
-    Interrupted,
-    describe_machine,
-    deterministic,
-    generator,
-    now,
-    resolve_device,
-    stop_signals,
-)
+from vaelab.system.device import describe_machine, deterministic, now, resolve_device
 from vaelab.system.distributed import joined, launched, ranks
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile
+from vaelab.system.seeds import generator
+from vaelab.system.signals import Interrupted, stop_signals
 from vaelab.training import loop as training
 from vaelab.training.state import State
 

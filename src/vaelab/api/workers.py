@@ -13,8 +13,8 @@ from typing import IO, Any
 from vaelab.api.plan import command
 from vaelab.api.train import Event, Note, train
 from vaelab.run import Run, RunInUse
-from vaelab.system.device import Interrupted
 from vaelab.system.failures import describe_error
+from vaelab.system.signals import Interrupted
 
 WAIT_SECONDS = 0.1
 """Between two looks at processes that train."""

@@ -91,7 +91,7 @@ def _explain(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
 
 def _advise(error: OSError, arguments: Sequence[str]) -> str:
     """What to do about what the system refuses."""
-    from vaelab.system.device import cache_dir
+    from vaelab.system.paths import cache_dir
 
     if error.errno == errno.ENOSPC:
         return "free some space, then the same command begins again or goes on"

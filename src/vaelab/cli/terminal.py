@@ -113,19 +113,19 @@ class _BarProgress:
 
 def show_progress() -> None:
     """Let vaelab's long pieces of work be seen, on stderr."""
-    from vaelab.system import device as runtime
+    from vaelab.system import progress
 
     console = _console(to_stderr=True)
 
     @contextmanager
-    def factory(label: str, total: int | None) -> Iterator[runtime.Progress]:
+    def factory(label: str, total: int | None) -> Iterator[progress.Progress]:
         if not console.is_terminal:
             yield _PlainProgress(label, total)
             return
         with _bar(console) as bar:
             yield _BarProgress(bar, label, total)
 
-    runtime.show_progress(factory, lambda text: print_note(f"vaelab: {text}"))
+    progress.show_progress(factory, lambda text: print_note(f"vaelab: {text}"))
 
 
 def print_warnings(event: "vaelab.Event") -> None:

@@ -56,8 +56,9 @@ from vaelab.data.packs import (
     unreadable,
     write_facts,
 )
-from vaelab.system.device import cache_dir, progress
 from vaelab.system.files import DamagedFile, write_atomic, writing_atomic
+from vaelab.system.paths import cache_dir
+from vaelab.system.progress import progress
 
 VERSION = 3
 """Of what decoding and framing do: a change makes new packs."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from vaelab.system.device import progress
 from vaelab.system.download import TIMEOUT_SECONDS, DownloadFailed
+from vaelab.system.progress import progress
 
 TRIES = 5
 """In a row that bring nothing new."""

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, names_in_npz, read_exactly, read_npz
-from vaelab.system.device import cache_dir, data_roots
 from vaelab.system.download import DownloadFailed, fetch
 from vaelab.system.files import check_file
+from vaelab.system.paths import cache_dir, data_roots
 
 UINT8 = 0x08
 GZIP = b"\x1f\x8b"

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.system.arguments import describe
-from vaelab.system.device import derive_seed
 from vaelab.system.registry import unknown
+from vaelab.system.seeds import derive_seed
 
 Split = Literal["train", "valid", "test"]
 Binarize = Literal["none", "threshold", "dynamic"]

@@ -15,8 +15,9 @@ from torch import Tensor
 from vaelab.data.arrays import PixelArray
 from vaelab.data.blocks import BlockReader
 from vaelab.data.images import Batch, Images, as_tensor
-from vaelab.system.device import available_memory, derive_seed
+from vaelab.system.device import available_memory
 from vaelab.system.distributed import Ranks, Shard
+from vaelab.system.seeds import derive_seed
 
 BLOCK_BYTES = 1 << 20
 """Of pixels that lie together and are read together where a set is larger than memory: a disk wants no less."""

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from vaelab.data.decode import decoder_version
-from vaelab.system.device import cache_dir
 from vaelab.system.files import read_json, write_atomic
+from vaelab.system.paths import cache_dir
 
 Spec = TypeVar("Spec", bound=BaseModel)
 

@@ -23,8 +23,10 @@ from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.data.contents import Tally
 from vaelab.data.images import Images
 from vaelab.data.npy import open_pixels
-from vaelab.system.device import available_memory, cache_dir, default_threads, progress
+from vaelab.system.device import available_memory, default_threads
 from vaelab.system.files import DamagedFile, read_json, unique_path, write_atomic
+from vaelab.system.paths import cache_dir
+from vaelab.system.progress import progress
 
 FACTS = "pack.json"
 BLOCK_BYTES = 1 << 22

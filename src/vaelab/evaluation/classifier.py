@@ -20,8 +20,11 @@ from vaelab.models.codes import chunk_spans
 from vaelab.models.networks.conv import Encoder
 from vaelab.models.spec import Spec
 from vaelab.models.vae import initialise
-from vaelab.system.device import cache_dir, default_threads, deterministic, generator, progress
+from vaelab.system.device import default_threads, deterministic
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
+from vaelab.system.paths import cache_dir
+from vaelab.system.progress import progress
+from vaelab.system.seeds import generator
 
 VERSION = 2
 """Of everything here that shapes the features."""

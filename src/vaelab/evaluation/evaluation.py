@@ -15,8 +15,8 @@ from vaelab.models.codes import Codes, Encode, encode_images
 from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler, make_sampler
 from vaelab.models.vae import REQUIREMENTS, VAE
-from vaelab.system.device import generator as generator_for
 from vaelab.system.errors import UsageError
+from vaelab.system.seeds import generator as generator_for
 
 SEED = 0
 NEEDS: Mapping[str, str] = MappingProxyType(

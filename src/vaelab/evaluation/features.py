@@ -21,9 +21,10 @@ from vaelab.data.images import Images
 from vaelab.models.codes import as_finite, chunk_spans
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
-from vaelab.system.device import cache_dir, data_roots, progress
-from vaelab.system.device import generator as generator_for
 from vaelab.system.download import DownloadFailed, fetch
+from vaelab.system.paths import cache_dir, data_roots
+from vaelab.system.progress import progress
+from vaelab.system.seeds import generator as generator_for
 
 COMPONENTS = 64
 FITTED_VALUES = 1 << 25

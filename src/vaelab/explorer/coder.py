@@ -13,7 +13,9 @@ from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.models.codes import chunk_spans
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
-from vaelab.system.device import GeneratorNoise, disable_tf32, generator, progress
+from vaelab.system.device import disable_tf32
+from vaelab.system.progress import progress
+from vaelab.system.seeds import GeneratorNoise, generator
 
 TURN = 1 << 18
 """Values of the images that are decoded in one go; between two goes other requests have their turn."""

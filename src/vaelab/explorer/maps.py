@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer
 from vaelab.explorer import axes
 from vaelab.explorer.groups import Attribute
 from vaelab.models.codes import Codes
-from vaelab.system.device import derive_seed
+from vaelab.system.seeds import derive_seed
 
 NEIGHBOURS, FITTED = 5_000, 20_000
 """Points whose neighbours are looked up, and others to which LDA is fitted for it."""

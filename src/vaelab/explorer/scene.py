@@ -24,7 +24,7 @@ from vaelab.models.conditions import condition_of
 from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
-from vaelab.system.device import generator
+from vaelab.system.seeds import generator
 
 FORMAT = 1
 DRAWS = 512

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from vaelab.data.arrays import ArrayView
 from vaelab.data.images import spread_rows, subsample
 from vaelab.explorer.scene import Scene
-from vaelab.system.device import generator
+from vaelab.system.seeds import generator
 
 POINTS = 5_000
 """At most, unless told otherwise."""

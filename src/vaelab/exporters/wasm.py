@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaelab.system.device import cache_dir, progress
 from vaelab.system.errors import UsageError
 from vaelab.system.files import write_atomic
+from vaelab.system.paths import cache_dir
+from vaelab.system.progress import progress
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"

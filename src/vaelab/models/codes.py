@@ -15,9 +15,11 @@ from vaelab.models.conditions import condition_of
 from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.vae import VAE, chunk_length
-from vaelab.system.device import GeneratorNoise, Precision, autocast, progress
-from vaelab.system.device import generator as generator_for
+from vaelab.system.device import Precision, autocast
+from vaelab.system.progress import progress
 from vaelab.system.registry import unknown
+from vaelab.system.seeds import GeneratorNoise
+from vaelab.system.seeds import generator as generator_for
 
 Method = Literal["means", "probe"]
 ACTIVE_KL = 0.01

@@ -20,8 +20,10 @@ from vaelab.models.posteriors import Draw, Posterior, PosteriorDistribution
 from vaelab.models.priors import Density, Prior
 from vaelab.models.spec import Spec
 from vaelab.system.arguments import check_whole, describe
-from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
+from vaelab.system.device import disable_tf32
 from vaelab.system.distributed import ranks
+from vaelab.system.progress import progress
+from vaelab.system.seeds import GeneratorNoise, Noise
 
 EVAL_BATCH_SIZE = 512
 """Images per chunk when a person encodes or decodes many."""

@@ -1,28 +1,21 @@
-"""The machine under a run: device, precision, threads, seeds, signals, where data lies, progress."""
+"""Devices, precision, threads and memory of this machine."""
 
 import ctypes
-import hashlib
 import os
 import platform
-import signal
-import threading
-import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.amp import is_autocast_available
 
 from vaelab.system.arguments import describe
-from vaelab.system.distributed import Shard, launched
+from vaelab.system.distributed import launched
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -37,15 +30,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``mallopt``."""
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS, which reads it once, repeats itself only with it
-
-
-class Interrupted(Exception):
-    """The person or the system asked to stop; what was done is saved and the same command goes on."""
-
-    exit_code = 130
-
-
-# -- device and precision ---------------------------------------------------------------------------------------------
 
 
 class UnknownDevice(ValueError):
@@ -217,199 +201,3 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-# -- seeds ------------------------------------------------------------------------------------------------------------
-
-
-def derive_seed(seed: int, *purpose: object) -> int:
-    """A 63-bit seed of its own for each purpose, a pure function of ``seed`` and the words given."""
-    text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
-
-
-def generator(seed: int, *purpose: object) -> torch.Generator:
-    """A CPU generator for one purpose of one seed."""
-    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
-
-
-class Noise(ABC):
-    """Where a forward pass takes its random numbers from, for the images of this process."""
-
-    share: Shard | None = None
-    """Which images of a global batch this process has; None: all."""
-
-    @abstractmethod
-    def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers ``[count, …]``, float32."""
-
-    @abstractmethod
-    def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) ``[count, …]``, float32."""
-
-
-class GeneratorNoise(Noise):
-    """Random numbers of a torch generator on the CPU, moved to ``device``; for evaluation."""
-
-    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
-        self._generator, self._device = generator, device
-
-    def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers ``[count, …]``, float32."""
-        return torch.randn(count, *shape, generator=self._generator).to(self._device)
-
-    def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) ``[count, …]``, float32."""
-        return torch.rand(count, *shape, generator=self._generator).to(self._device)
-
-
-class StepNoise(Noise):
-    """Random numbers that are a pure function of (seed, step, order of the calls within the step).
-
-    On the CPU they come from NumPy's Philox with the step in its counter, on CUDA from torch's Philox with the step in
-    its offset: nothing has to be stored to resume.
-    """
-
-    OFFSETS_PER_STEP = 1 << 32
-    """How far apart the steps lie in CUDA's stream of random numbers."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self.device = device
-        self.share: Shard | None = None
-        self._key = derive_seed(seed, "noise")
-        self._cuda = torch.Generator(device) if device.type == "cuda" else None
-        self.seek(0)
-
-    def seek(self, step: int, share: Shard | None = None) -> None:
-        """Start the numbers of ``step``; of those for a whole batch this process takes its ``share`` (None: all)."""
-        self.share = share
-        if self._cuda is None:
-            self._cpu = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, step, 0]))
-        else:
-            self._cuda.manual_seed(self._key)
-            self._cuda.set_offset(step * self.OFFSETS_PER_STEP)
-
-    @property
-    def generator(self) -> torch.Generator | None:
-        """What the numbers come from on CUDA, for graphs to register."""
-        return self._cuda
-
-    def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers ``[count, …]``, float32, for the images of this process."""
-        if self._cuda is not None:
-            return self._own(torch.randn(self._whole(count), *shape, generator=self._cuda, device=self.device))
-        drawn = self._cpu.standard_normal((self._whole(count), *shape), dtype=np.float32)
-        return self._own(torch.from_numpy(drawn).to(self.device))
-
-    def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) ``[count, …]``, float32, for the images of this process."""
-        if self._cuda is not None:
-            return self._own(torch.rand(self._whole(count), *shape, generator=self._cuda, device=self.device))
-        drawn = self._cpu.random((self._whole(count), *shape), dtype=np.float32)
-        return self._own(torch.from_numpy(drawn).to(self.device))
-
-    def _whole(self, count: int) -> int:
-        """Rows to draw, so that every rank draws the same numbers."""
-        assert self.share is None or count == max(len(self.share), 1)
-        return count if self.share is None else self.share.total
-
-    def _own(self, drawn: Tensor) -> Tensor:
-        if self.share is None:
-            return drawn
-        start = min(self.share.start, self.share.total - 1)  # a rank without images works on one that counts nothing
-        return drawn[start : max(self.share.stop, start + 1)]
-
-
-# -- signals ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within this context SIGINT and SIGTERM only raise a flag; yields the function that reads it."""
-    raised: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda signum, _frame: raised.append(signum))
-    try:
-        yield lambda: bool(raised)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-# -- where data lies --------------------------------------------------------------------------------------------------
-
-
-def cache_dir() -> Path:
-    """The user's cache for vaelab: ``$XDG_CACHE_HOME/vaelab`` or what the system uses instead."""
-    import pooch
-
-    return Path(pooch.os_cache("vaelab"))
-
-
-def data_roots(data_dir: Path | None) -> list[Path]:
-    """The folders to search, in order: the one given and it alone; else ``$VAELAB_DATA``, then the user's cache."""
-    if data_dir is not None:
-        if not data_dir.exists():
-            raise FileNotFoundError(f"{data_dir}: no such folder (given as the place of the data)")
-        return [data_dir]
-    given = os.environ.get("VAELAB_DATA")
-    if given and not Path(given).exists():
-        raise FileNotFoundError(f"{given}: no such folder (named by $VAELAB_DATA)")
-    return ([Path(given)] if given else []) + [cache_dir()]
-
-
-# -- progress ---------------------------------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """What a long piece of work reports to."""
-
-    def expect(self, total: int) -> None:
-        """The total, where it becomes known only now."""
-
-    def advance(self, amount: int) -> None:
-        """``amount`` more of the total is done."""
-
-
-class _Silent:
-    def expect(self, total: int) -> None:
-        pass
-
-    def advance(self, amount: int) -> None:
-        pass
-
-
-ProgressFactory = Callable[[str, int | None], AbstractContextManager[Progress]]
-_factory: ProgressFactory = lambda _label, _total: nullcontext(_Silent())  # noqa: E731
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
-_say: Callable[[str], None] = _warn
-
-
-def show_progress(factory: ProgressFactory, say: Callable[[str], None] = _warn) -> None:
-    """Render progress with ``factory`` and pass what ``say`` is told to a function of the command line's.
-
-    As a library vaelab shows no progress, and a sentence for the person is a warning.
-    """
-    global _factory, _say
-    _factory, _say = factory, say
-
-
-def say(text: str) -> None:
-    """Tell the person one sentence; only the first of several processes does."""
-    if launched().is_first:
-        _say(text)
-
-
-def progress(label: str, total: int | None) -> AbstractContextManager[Progress]:
-    """A context for one long piece of work of ``total`` units (None: unknown)."""
-    return _factory(label, total)

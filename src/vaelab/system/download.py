@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vaelab.system.device import Progress, progress
 from vaelab.system.partials import partial_folder
+from vaelab.system.progress import Progress, progress
 
 TIMEOUT_SECONDS = 20.0
 """How long a server may stay silent, on connecting and between two pieces."""

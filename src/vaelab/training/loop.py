@@ -13,8 +13,9 @@ from vaelab.data.loader import Batches
 from vaelab.models.codes import ACTIVE_KL
 from vaelab.models.conditions import check_condition
 from vaelab.recipe import Training
-from vaelab.system.device import Precision, StepNoise
+from vaelab.system.device import Precision
 from vaelab.system.distributed import ranks
+from vaelab.system.seeds import StepNoise
 from vaelab.training.schedules import half_cosine
 from vaelab.training.state import State
 from vaelab.training.step import make_steps

@@ -11,8 +11,9 @@ from vaelab.data.images import Binarize, to_float
 from vaelab.data.loader import Batches, RawBatch
 from vaelab.recipe import Training
 from vaelab.system.cuda_graph import CannotCapture, capture, warm_up
-from vaelab.system.device import Noise, Precision, StepNoise, autocast
+from vaelab.system.device import Precision, autocast
 from vaelab.system.distributed import Shard, ranks
+from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.state import State
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from vaelab.data.images import Images
 from vaelab.models.bounds import elbo
 from vaelab.recipe import Training
-from vaelab.system.device import StepNoise, derive_seed, disable_tf32
+from vaelab.system.device import disable_tf32
 from vaelab.system.distributed import ranks
+from vaelab.system.seeds import StepNoise, derive_seed
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.state import State
 

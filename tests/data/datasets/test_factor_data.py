@@ -19,8 +19,8 @@ import vaelab
 from vaelab.data.datasets import _packed
 from vaelab.data.datasets._packed import as_classes
 from vaelab.data.images import Images
-from vaelab.system import device as runtime
 from vaelab.system import registry as catalog
+from vaelab.system.paths import cache_dir
 
 Content = dict[str, NDArray[Any]]
 NAMES = ("dsprites", "shapes3d", "arrays")
@@ -160,7 +160,7 @@ def test_large_arrays_are_read_in_blocks_and_written_in_shards(
     monkeypatch.setattr(_packed, "SHARD_BYTES", 4 * row + 1)
     put(name, folder / PUBLISHED[name])
     images = module(name).load(folder, "train")
-    assert len(list((runtime.cache_dir() / "packs").glob("*/pixels-*.npy"))) == 3
+    assert len(list((cache_dir() / "packs").glob("*/pixels-*.npy"))) == 3
     np.testing.assert_array_equal(images.pixels, EXPECTED[name]["pixels"])
 
 

@@ -14,7 +14,8 @@ from vaelab.data.cache import stamp
 from vaelab.data.datasets._packed import PixelBlocks, pack_blocks, rows_of
 from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
-from vaelab.system.device import data_roots, progress
+from vaelab.system.paths import data_roots
+from vaelab.system.progress import progress
 
 SYMMETRY = (
     "the first and the last orientation are one; a square repeats after a quarter turn, an ellipse after half a turn, "

@@ -29,8 +29,8 @@ from vaelab.data.packs import (
     unreadable,
     write_facts,
 )
-from vaelab.system.device import Progress, progress
 from vaelab.system.files import DamagedFile, check_file
+from vaelab.system.progress import Progress, progress
 
 VERSION = 1
 """Of what a pack holds: a change makes new ones."""

@@ -16,8 +16,8 @@ from vaelab.data.images import SMALLEST_SIDE, spread_rows
 from vaelab.data.memos import memoise
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.scan import Entry, digest
-from vaelab.system.device import progress
 from vaelab.system.errors import UsageError
+from vaelab.system.progress import progress
 
 Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
 Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]

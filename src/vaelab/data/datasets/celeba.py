@@ -11,8 +11,8 @@ from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Spli
 from vaelab.data.datasets._celeba_lists import LISTS
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import DatasetInfo, Images
-from vaelab.system.device import cache_dir, data_roots
 from vaelab.system.download import DownloadFailed
+from vaelab.system.paths import cache_dir, data_roots
 from vaelab.system.registry import unknown
 
 Crop = Literal[

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._factors import draw_parts
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 TINY = 1e-11
 """Added to importances before their entropies are taken, as in the study of Locatello et al. 2019 (1811.12359)."""

@@ -18,7 +18,7 @@ from vaelab.models.codes import as_finite
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.priors import Density
 from vaelab.models.priors.normal import StandardNormal
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 LEAST_SAMPLES = 10_000
 """Samples in total, where not told how many to draw of each posterior."""

@@ -14,7 +14,8 @@ from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.models import bounds
 from vaelab.models.codes import chunk_spans
 from vaelab.models.vae import VAE
-from vaelab.system.device import GeneratorNoise, progress
+from vaelab.system.progress import progress
+from vaelab.system.seeds import GeneratorNoise
 
 
 def standard_error(values: Float[np.ndarray, " n"]) -> float | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._factors import draw_parts, histogram_bins, mutual_information
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 
 def modularity_per_latent(information: Float[np.ndarray, "latent factor"]) -> Float[np.ndarray, " latent"]:

@@ -16,7 +16,9 @@ from vaelab.evaluation.metrics.elbo import bits_per_dim, describe_likelihood, st
 from vaelab.models.bounds import iwae_bound, log_weights
 from vaelab.models.conditions import condition_columns
 from vaelab.models.vae import VAE, chunk_length
-from vaelab.system.device import GeneratorNoise, Noise, disable_tf32, progress
+from vaelab.system.device import disable_tf32
+from vaelab.system.progress import progress
+from vaelab.system.seeds import GeneratorNoise, Noise
 
 BLOCK_BYTES = 1 << 22
 """Of decoded images in float32 at a time: few enough to stay in a processor's cache."""

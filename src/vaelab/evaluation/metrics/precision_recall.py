@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.features import check_sets
 from vaelab.evaluation.metrics import Metric, Quantity
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 BLOCK = 1 << 22
 """Pairs of images at a time: 32 MB."""

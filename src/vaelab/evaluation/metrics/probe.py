@@ -11,7 +11,7 @@ from vaelab.data.images import subsample
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.models.codes import fit_probe
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 
 def probe_attribute(

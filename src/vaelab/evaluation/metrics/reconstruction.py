@@ -11,7 +11,7 @@ from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.models.codes import chunk_spans
 from vaelab.models.conditions import condition_columns
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 WINDOW, SIGMA = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window, in pixels."""

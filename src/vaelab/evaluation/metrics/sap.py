@@ -11,7 +11,7 @@ from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics._factors import draw_parts
 from vaelab.models.codes import as_finite
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 
 
 def sap_of(scores: Float[np.ndarray, "latent factor"]) -> float:

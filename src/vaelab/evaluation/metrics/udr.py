@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Quantity, Result, SeedMetric
 from vaelab.models.codes import ACTIVE_KL
-from vaelab.system.device import progress
+from vaelab.system.progress import progress
 from vaelab.system.registry import unknown
 
 Similarity = Literal["lasso", "spearman"]

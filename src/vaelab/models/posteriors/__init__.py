@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class NormalNoise(Protocol):
-    """A source of standard normal numbers; ``system.device.Noise`` is one."""
+    """A source of standard normal numbers; ``system.seeds.Noise`` is one."""
 
     def normal(self, count: int, *shape: int) -> Tensor:
         """Standard normal numbers ``[count, *shape]``, float32, on the model's device."""

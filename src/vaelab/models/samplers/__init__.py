@@ -19,7 +19,7 @@ from vaelab.models.priors import Density
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.device import generator as generator_for
+from vaelab.system.seeds import generator as generator_for
 
 CPU = torch.device("cpu")
 FITTED_CODES = 20_000

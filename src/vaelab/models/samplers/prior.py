@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.models import samplers
-from vaelab.system.device import GeneratorNoise
+from vaelab.system.seeds import GeneratorNoise
 
 
 class Sampler(samplers.Sampler):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vaelab.data.images import Batch
 from vaelab.models.vae import VAE, VAEOutput
-from vaelab.system.device import Noise
 from vaelab.system.distributed import ranks
+from vaelab.system.seeds import Noise
 
 
 @dataclass(frozen=True)
