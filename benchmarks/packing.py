@@ -21,14 +21,14 @@ import joblib
 import numpy as np
 import torch
 
-from vaelab.data import cache as packing
-from vaelab.data.cache import Pack, Source
+from vaelab.data import picture_cache as packing
 from vaelab.data.containers import ImageRef, read_item
 from vaelab.data.datasets import celeba
 from vaelab.data.datasets._celeba_layouts import find_layout
 from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_tensor, to_float
 from vaelab.data.loader import Batches
+from vaelab.data.picture_cache import Pack, Source
 from vaelab.system.device import default_threads, describe_machine
 
 BATCH = 32

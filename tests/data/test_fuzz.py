@@ -21,13 +21,13 @@ from pyarrow import parquet
 
 from vaelab.api.data import check_data, load_data
 from vaelab.data import idx
-from vaelab.data.cache import PictureFiles, pack
 from vaelab.data.containers import Unreadable, open_zip, read_item
 from vaelab.data.datasets import arrays, mnist
 from vaelab.data.datasets._celeba_layouts import find_layout
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.npy import read_npy_header, read_npz
 from vaelab.data.packs import FACTS, read_facts, verify_pack
+from vaelab.data.picture_cache import PictureFiles, pack
 from vaelab.data.pictures import encode_png, map_array, read_pictures
 from vaelab.data.scan import scan
 from vaelab.recipe import validate

@@ -23,17 +23,17 @@ from joblib.externals.loky import wrap_non_picklable_objects
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from vaelab.data import cache as packing
 from vaelab.data import decode as decoding
 from vaelab.data import decode_pool, packs
+from vaelab.data import picture_cache as packing
 from vaelab.data.arrays import ArrayView, ConcatArray
-from vaelab.data.cache import COLUMNS, FACTS, RECORDS, CannotRead, Pack, PictureFiles, check_items, pack
 from vaelab.data.contents import Tally
 from vaelab.data.decode import ImageRef, ResizePolicy
 from vaelab.data.images import Images
 from vaelab.data.journal import JOURNAL, split_rows
 from vaelab.data.memos import memoise
 from vaelab.data.npy import PixelFiles
+from vaelab.data.picture_cache import COLUMNS, FACTS, RECORDS, CannotRead, Pack, PictureFiles, check_items, pack
 from vaelab.data.pictures import encode_png
 from vaelab.system.progress import Silent
 
@@ -435,7 +435,7 @@ def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], siz
 PROGRAM = """
 import sys
 from pathlib import Path
-from vaelab.data import cache as packing
+from vaelab.data import picture_cache as packing
 from vaelab.data import decode_pool
 from vaelab.data.decode import ResizePolicy
 decode_pool.ALONE_SECONDS, packing.MOST_PER_PART = 0.0, 8
@@ -596,7 +596,7 @@ def test_a_worker_that_the_system_kills_is_explained(monkeypatch: pytest.MonkeyP
 
 MEMORY = """
 import resource, sys
-from vaelab.data import cache as packing
+from vaelab.data import picture_cache as packing
 from vaelab.data import decode_pool
 from vaelab.data.decode import ResizePolicy
 decode_pool.default_threads = lambda: 1

@@ -16,12 +16,12 @@ import vaelab
 from vaelab import recipe
 from vaelab.api.data import load_data, verified
 from vaelab.data import decode as decoding
-from vaelab.data.cache import CannotRead, Pack, PictureFiles, pack, select_earlier
 from vaelab.data.containers import ImageRef
 from vaelab.data.datasets import folder, sprites
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import Images
 from vaelab.data.packs import BLOCK_BYTES, FACTS, checksum_blocks, read_facts, verify_pack
+from vaelab.data.picture_cache import CannotRead, Pack, PictureFiles, pack, select_earlier
 from vaelab.data.pictures import encode_png
 from vaelab.system.files import DamagedFile
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vaelab import recipe as recipes
-from vaelab.data.cache import select_earlier
 from vaelab.data.images import Binarize, Images, OtherImages, binarize, split_off
 from vaelab.data.packs import set_aside, verify_pack
+from vaelab.data.picture_cache import select_earlier
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry as catalog

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.cache import stamp
 from vaelab.data.containers import ImageRef, open_zip
 from vaelab.data.datasets._celeba_lists import (
     LISTS,
@@ -20,6 +19,7 @@ from vaelab.data.datasets._celeba_lists import (
     parse_partition,
     read_list,
 )
+from vaelab.data.picture_cache import stamp
 from vaelab.system.files import check_file
 
 IMAGES = "img_align_celeba"

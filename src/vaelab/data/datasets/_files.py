@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.cache import stamp
 from vaelab.data.datasets._packed import PixelBlocks, pack_blocks, rows_of
 from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
+from vaelab.data.picture_cache import stamp
 from vaelab.system.paths import data_roots
 from vaelab.system.progress import progress
 

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy.typing import NDArray
 
-from vaelab.data.cache import SHARD_BYTES
 from vaelab.data.images import Images
 from vaelab.data.npy import PixelFiles, open_pixels, read_npy_header, read_values, write_array
 from vaelab.data.packs import (
@@ -29,6 +28,7 @@ from vaelab.data.packs import (
     unreadable,
     write_facts,
 )
+from vaelab.data.picture_cache import SHARD_BYTES
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.progress import Progress, progress
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
-from vaelab.data.cache import list_pages
 from vaelab.data.memos import memoise
+from vaelab.data.picture_cache import list_pages
 from vaelab.data.scan import Entry, digest
 
 PageChoice = Literal["first", "all"]

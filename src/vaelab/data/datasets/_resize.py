@@ -8,13 +8,13 @@ import numpy as np
 from annotated_types import Ge, Le, Len
 from pydantic import BaseModel
 
-from vaelab.data.cache import CannotRead, describe_loss
 from vaelab.data.containers import Unavailable, Unreadable, printable, read_item, shown
 from vaelab.data.decode import Background, Fit, Look, ResizePolicy, look
 from vaelab.data.depths import Range, robust_range
 from vaelab.data.images import SMALLEST_SIDE, spread_rows
 from vaelab.data.memos import memoise
 from vaelab.data.opening import MAX_PIXELS
+from vaelab.data.picture_cache import CannotRead, describe_loss
 from vaelab.data.scan import Entry, digest
 from vaelab.system.errors import UsageError
 from vaelab.system.progress import progress

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vaelab.data.cache import CannotRead, PictureFiles, check_items, pack
 from vaelab.data.containers import open_zip, printable, shown
 from vaelab.data.contents import warn
 from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
 from vaelab.data.datasets._celeba_lists import LISTS
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import DatasetInfo, Images
+from vaelab.data.picture_cache import CannotRead, PictureFiles, check_items, pack
 from vaelab.system.download import DownloadFailed
 from vaelab.system.paths import cache_dir, data_roots
 from vaelab.system.registry import unknown

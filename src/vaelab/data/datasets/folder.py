@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from vaelab.data.cache import CannotRead, Pack, PictureFiles, check_items, find_pack, pack
 from vaelab.data.containers import printable, read_head, shown
 from vaelab.data.contents import describe, warn
 from vaelab.data.datasets._layout import Choice
@@ -34,6 +33,7 @@ from vaelab.data.depths import Range
 from vaelab.data.formats import HEAD_BYTES, identify
 from vaelab.data.images import DatasetInfo, Images, OtherImages
 from vaelab.data.opening import MAX_PIXELS
+from vaelab.data.picture_cache import CannotRead, Pack, PictureFiles, check_items, find_pack, pack
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
 
 Folders = str | list[str]
