@@ -284,7 +284,7 @@ def measure_command(_rival: str, option: str, setting: Setting) -> Result:
     return {"cost": seconds}
 
 
-def measure_packing(setting: Setting) -> Result:
+def measure_caching(setting: Setting) -> Result:
     """Seconds that vaelab decodes CelebA's JPEGs once, before the first training on them; the cache keeps them."""
-    command = [sys.executable, str(HERE / "rivals" / "with_vaelab.py"), "pack", str(setting.place("celeba"))]
+    command = [sys.executable, str(HERE / "rivals" / "with_vaelab.py"), "cache", str(setting.place("celeba"))]
     return run_for_json(command, setting.scratch)

@@ -28,10 +28,10 @@ from measures import (
     Result,
     Setting,
     measure_bulk,
+    measure_caching,
     measure_command,
     measure_first_step,
     measure_memory,
-    measure_packing,
     measure_training,
     run_for_json,
 )
@@ -116,14 +116,14 @@ def summarise(name: str, found: dict[str, list[Result | None]]) -> dict[str, Any
     }
 
 
-def add_packing(row: dict[str, Any], packing: Result) -> None:
-    """What a step costs with its share of the packing that precedes a first training, over the published epochs."""
+def add_caching(row: dict[str, Any], caching: Result) -> None:
+    """What a step costs with its share of the caching that precedes a first training, over the published epochs."""
     epochs = recipes.load(row["name"]).training.epochs
-    share = 1000 * packing["seconds"] / packing["count"] * WORKS[row["name"]].batch_size / epochs
+    share = 1000 * caching["seconds"] / caching["count"] * WORKS[row["name"]].batch_size / epochs
     costs = {rival: [run and run["cost"] for run in runs] for rival, runs in row["runs"].items()}
     whole = [cost and cost + share for cost in costs["vaelab"]]
     others = {rival: spread(paired_ratios(costs[rival], whole)) for rival in costs if rival != "vaelab"}
-    row["with_packing"] = {"epochs": epochs, "ms_a_step_of_it": share, "ratios": others}
+    row["with_caching"] = {"epochs": epochs, "ms_a_step_of_it": share, "ratios": others}
 
 
 def find_roofline(rows: list[dict[str, Any]], setting: Setting) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def as_table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def tell(result: dict[str, Any], rivals: list[str]) -> str:
-    """Everything as tables: costs, ratios, the packing, the roofline."""
+    """Everything as tables: costs, ratios, the caching, the roofline."""
     others = [rival for rival in rivals if rival != "vaelab"]
     header = ["median (range)", "unit", *rivals, *(f"{rival} ÷ vaelab" for rival in others), "vaelab's precision"]
     rows = []
@@ -193,12 +193,12 @@ def tell(result: dict[str, Any], rivals: list[str]) -> str:
         precisions = {run["precision"] for run in row["runs"]["vaelab"] if run and "precision" in run}
         rows.append([row["title"], row["unit"], *costs, *ratios, ", ".join(sorted(precisions))])
     parts = [as_table(header, rows)]
-    if "packing" in result:
-        packing = result["packing"]
-        rate = packing["count"] / packing["seconds"]
-        words = [f"Packing, once: {packing['seconds']:.1f} s for {packing['count']:,} faces ({rate:,.0f} a second)."]
-        for row in (row for row in result["works"] if "with_packing" in row):
-            shared = row["with_packing"]
+    if "caching" in result:
+        caching = result["caching"]
+        rate = caching["count"] / caching["seconds"]
+        words = [f"Caching, once: {caching['seconds']:.1f} s for {caching['count']:,} faces ({rate:,.0f} a second)."]
+        for row in (row for row in result["works"] if "with_caching" in row):
+            shared = row["with_caching"]
             ratios = ", ".join(f"{name} {tell_spread(value)}" for name, value in shared["ratios"].items())
             words.append(f"With it spread over {shared['epochs']} epochs of {row['name']}, rival ÷ vaelab: {ratios}.")
         parts.append("\n".join(words))
@@ -243,11 +243,11 @@ def main() -> None:
         setting = Setting(*places, options.seconds, device, Path(folder))
         result: dict[str, Any] = {**describe(setting, options), "works": []}
         if set(FACES) & set(options.work):
-            result["packing"] = measure_packing(setting)
+            result["caching"] = measure_caching(setting)
         for name in options.work:
             row = summarise(name, measure_work(name, setting, options.repeats))
             if name in FACES:
-                add_packing(row, result["packing"])
+                add_caching(row, result["caching"])
             result["works"].append(row)
             write(result, options.json)
         result["roofline"] = find_roofline(result["works"], setting)

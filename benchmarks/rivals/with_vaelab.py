@@ -1,7 +1,7 @@
-"""Encoding and decoding by vaelab's Python API, and the packing that precedes a first training on CelebA.
+"""Encoding and decoding by vaelab's Python API, and the caching that precedes a first training on CelebA.
 
 python benchmarks/rivals/with_vaelab.py encode|decode RUN --data MNIST [--device cpu]
-python benchmarks/rivals/with_vaelab.py pack FACES
+python benchmarks/rivals/with_vaelab.py cache FACES
 
 Training is timed on the command line instead (measures.py). Prints one line of JSON.
 """
@@ -34,7 +34,7 @@ def decode(model: vaelab.VAE, count: int = 10_000) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "count": len(pictures)}
 
 
-def pack(folder: Path) -> dict[str, Any]:
+def cache(folder: Path) -> dict[str, Any]:
     """Seconds until the images that a training needs, training and validation, lie decoded in the cache."""
     began = time.perf_counter()
     count = len(celeba.load(folder, "train"))
@@ -45,13 +45,13 @@ def pack(folder: Path) -> dict[str, Any]:
 def main() -> None:
     """One of the three."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("encode", "decode", "pack"))
-    parser.add_argument("place", type=Path, help="a run; to pack, a folder of CelebA")
+    parser.add_argument("what", choices=("encode", "decode", "cache"))
+    parser.add_argument("place", type=Path, help="a run; to cache, a folder of CelebA")
     parser.add_argument("--data", type=Path, help="MNIST, to encode it")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    if options.what == "pack":
-        result = pack(options.place)
+    if options.what == "cache":
+        result = cache(options.place)
     else:
         model = vaelab.load(options.place).to(options.device)
         result = encode(model, options.data) if options.what == "encode" else decode(model)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vaelab.api.compare import Comparison as Comparison
     from vaelab.api.compare import compare as compare
+    from vaelab.api.data import cache_data as cache_data
     from vaelab.api.data import check_data as check_data
     from vaelab.api.data import data_terms as data_terms
     from vaelab.api.data import describe_data as describe_data
     from vaelab.api.data import get_data as get_data
     from vaelab.api.data import list_data as list_data
-    from vaelab.api.data import pack_data as pack_data
     from vaelab.api.edit import edit as edit
     from vaelab.api.evaluate import evaluate as evaluate
     from vaelab.api.explore import explore as explore
@@ -66,7 +66,7 @@ _HOMES = {
     "list_data": "vaelab.api.data",
     "list_recipes": "vaelab.api.results",
     "load": "vaelab.api.results",
-    "pack_data": "vaelab.api.data",
+    "cache_data": "vaelab.api.data",
     "parse_over": "vaelab.api.sweep",
     "plan": "vaelab.api.plan",
     "plan_sweep": "vaelab.api.sweep",

@@ -246,11 +246,11 @@ def test_result_is_told_written_and_drawn(tmp_path: Path) -> None:
     }
     row = speed.summarise("celeba", runs)
     assert (row["ratios"]["plain"], row["ratios"]["pythae"]) == ((3, 3, 3), (1.25, 0.5, 2))
-    packing = {"seconds": 10.0, "count": 16_000}
-    speed.add_packing(row, packing)
-    assert row["with_packing"]["ms_a_step_of_it"] == pytest.approx(1.0)  # 20 ms for 32 faces, over 20 epochs
-    assert row["with_packing"]["ratios"]["plain"].median == pytest.approx(2)
-    result = {"works": [row], "packing": packing, "roofline": {}, "versions": speed.versions([row])}
+    caching = {"seconds": 10.0, "count": 16_000}
+    speed.add_caching(row, caching)
+    assert row["with_caching"]["ms_a_step_of_it"] == pytest.approx(1.0)  # 20 ms for 32 faces, over 20 epochs
+    assert row["with_caching"]["ratios"]["plain"].median == pytest.approx(2)
+    result = {"works": [row], "caching": caching, "roofline": {}, "versions": speed.versions([row])}
     assert "3 (3 to 3)" in speed.tell(result, list(runs))
     speed.write(result, tmp_path / "speed.json")
     written = json.loads((tmp_path / "speed.json").read_text())

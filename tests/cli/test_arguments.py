@@ -74,7 +74,7 @@ CALLS = {
         vaelab.export(run, to="web", points="many")
         vaelab.draw_figures(run, names=[3])
         vaelab.check_data(3)
-        vaelab.pack_data(None)
+        vaelab.cache_data(None)
     """,
     "ValueError": """
         vaelab.train("digits", {"objective.name": "beta", "objective.beta": float("nan")})
@@ -257,7 +257,7 @@ def test_arrays_are_told_how_to_be_trained_on(cli: Typed, tmp_path: Path) -> Non
         assert (code, err.count("\n"), "data.name=arrays" in err) == (1, 1, True)
     code, _, err = cli("train", "folder", "--set", "data.name=arrays", "--data", "x.npz")
     assert (code, err.count("\n"), "40 images" in err, "data.valid=4" in err) == (1, 1, True, True)
-    assert not (tmp_path / "cache").exists()  # said before anything is packed
+    assert not (tmp_path / "cache").exists()  # said before anything is cached
     words = ("--set", "data.name=arrays", "--set", "data.valid=4", "--set", "network.hidden=[16]")
     tiny = ("--set", "training.steps=3", "--set", "network.name=mlp", "--data", "x.npz", "--run", "run")
     assert cli("train", "folder", *words, *tiny)[0] == 0

@@ -126,7 +126,7 @@ def test_a_range_goes_upwards(tmp_path: Path, wanted: list[float]) -> None:
 @pytest.mark.parametrize("wanted", ["[1]", "[1,2,3]", "wide", "[nan,1]", '["a","b"]'])
 def test_a_range_that_is_none(tmp_path: Path, cli: Typed, wanted: str) -> None:
     deep(tmp_path / "own")
-    code, _, err = cli("data", "pack", "own", "--set", f"data.range={wanted}")
+    code, _, err = cli("data", "cache", "own", "--set", f"data.range={wanted}")
     assert (code, err.count("\n")) == (2, 1)
     assert "data.range" in err
 
@@ -222,7 +222,7 @@ def test_pages_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "03.tif[1]" in notes
 
 
-def test_a_pack_that_is_completed_counts_what_it_holds_then(tmp_path: Path) -> None:
+def test_a_cache_entry_that_is_completed_counts_what_it_holds_then(tmp_path: Path) -> None:
     root = tmp_path / "own"
     (root / "train").mkdir(parents=True)
     (root / "test").mkdir()

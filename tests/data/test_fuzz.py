@@ -21,13 +21,13 @@ from pyarrow import parquet
 
 from vaelab.api.data import check_data, load_data
 from vaelab.data import idx
+from vaelab.data.cache import MANIFEST, read_manifest, verify_cached
 from vaelab.data.containers import Unreadable, open_zip, read_item
 from vaelab.data.datasets import arrays, mnist
 from vaelab.data.datasets._celeba_layouts import find_layout
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.npy import read_npy_header, read_npz
-from vaelab.data.packs import FACTS, read_facts, verify_pack
-from vaelab.data.picture_cache import PictureFiles, pack
+from vaelab.data.picture_cache import PictureFiles, cache_pictures
 from vaelab.data.pictures import encode_png, map_array, read_pictures
 from vaelab.data.scan import scan
 from vaelab.recipe import validate
@@ -199,9 +199,9 @@ def put_idx(folder: Path, images: bytes, ending: str = "") -> Path:
 @seed(0)
 @fuzzed
 @given(st.booleans(), st.data())
-def test_damaged_idx(tmp_path: Path, is_packed: bool, data: st.DataObject) -> None:
+def test_damaged_idx(tmp_path: Path, is_compressed: bool, data: st.DataObject) -> None:
     content = idx.write_idx(IMAGES)
-    content = data.draw(damaged(gzip.compress(content, mtime=0) if is_packed else content))
+    content = data.draw(damaged(gzip.compress(content, mtime=0) if is_compressed else content))
     put_idx(tmp_path / "mnist", content)
     with bounded():
         named_or_done(lambda: mnist.load(tmp_path / "mnist", "train"), tmp_path / "mnist")
@@ -209,7 +209,7 @@ def test_damaged_idx(tmp_path: Path, is_packed: bool, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("shape", [(6, 9, 8), (2**32 - 1,) * 3, (100_000, 50, 50), (10**9,)])
 def test_an_idx_archive_that_unpacks_to_gigabytes(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+    header = bytes([0, 0, 8, len(shape)]) + struct.cache_pictures(f">{len(shape)}I", *shape)
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as packed:
         packed.write(header)
@@ -256,7 +256,7 @@ def test_an_entry_that_unpacks_to_more_than_it_declares(tmp_path: Path) -> None:
                 entry.write(bytes(MB))
         content = bytearray(path.read_bytes())
         at = content.rindex(b"PK\1\2")
-        content[at + 24 : at + 28] = struct.pack("<I", 1000)  # the directory says 1,000 bytes
+        content[at + 24 : at + 28] = struct.cache_pictures("<I", 1000)  # the directory says 1,000 bytes
         path.write_bytes(content)
         with bounded(96 * MB), pytest.raises(Unreadable):
             read_item((str(path), "a.png"))
@@ -300,34 +300,36 @@ def test_damaged_parquet_files(tmp_path: Path, content: bytes) -> None:
 # -- the cache --------------------------------------------------------------------------------------------------------
 
 
-def make_pack(folder: Path) -> tuple[Path, str]:
+def make_cached(folder: Path) -> tuple[Path, str]:
     folder.mkdir(exist_ok=True)
     for i, image in enumerate(IMAGES):
         (folder / f"{i}.png").write_bytes(encode_png(image[..., None]))
     (folder / "5.png").write_bytes(b"broken")
     items = [(str(folder), f"{i}.png") for i in range(len(IMAGES))]
-    packed = pack("mine", {}, lambda: PictureFiles(items, ResizePolicy(9, 8, 1), {"labels": LABELS.astype(np.int64)}))
-    np.testing.assert_array_equal(np.asarray(packed.pixels)[..., 0], IMAGES[:5])
-    assert packed.columns["labels"].tolist() == [0, 1, 2, 3, 4]
-    return packed.folder, packed.digest
+    cached = cache_pictures(
+        "mine", {}, lambda: PictureFiles(items, ResizePolicy(9, 8, 1), {"labels": LABELS.astype(np.int64)})
+    )
+    np.testing.assert_array_equal(np.asarray(cached.pixels)[..., 0], IMAGES[:5])
+    assert cached.columns["labels"].tolist() == [0, 1, 2, 3, 4]
+    return cached.folder, cached.digest
 
 
 @seed(0)
 @settings(fuzzed, max_examples=FEW)
-@given(st.sampled_from([FACTS, "columns.npz", "pixels.npy"]), st.data())
-def test_a_damaged_pack(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    place, digest = make_pack(tmp_path / "in")
+@given(st.sampled_from([MANIFEST, "columns.npz", "pixels.npy"]), st.data())
+def test_a_damaged_cache_entry(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    place, digest = make_cached(tmp_path / "in")
     whole = (place / name).read_bytes()
     (place / name).write_bytes(data.draw(damaged(whole)))
     with bounded():
         try:
-            verify_pack(place)
+            verify_cached(place)
         except DamagedFile as error:
             assert place in (error.path, error.path.parent)  # noqa: PT017
             assert error.remedy  # noqa: PT017
             (place / name).write_bytes(whole) if name == "pixels.npy" else None  # its values are verified, not opened
-        assert make_pack(tmp_path / "in") == (place, digest)
-    (place / FACTS).unlink(missing_ok=True)
+        assert make_cached(tmp_path / "in") == (place, digest)
+    (place / MANIFEST).unlink(missing_ok=True)
 
 
 TREES = st.recursive(
@@ -342,17 +344,17 @@ KEYS = ("digest", "title", "num_files", "shape", "rows_left_out", "left_out", "u
 @settings(fuzzed, max_examples=FEW)
 @given(st.one_of(TREES, st.dictionaries(st.sampled_from(KEYS), TREES)), st.booleans())
 def test_facts_of_any_shape(tmp_path: Path, tree: object, merges: bool) -> None:
-    place, digest = make_pack(tmp_path / "in")
-    facts = json.loads((place / FACTS).read_text())
+    place, digest = make_cached(tmp_path / "in")
+    facts = json.loads((place / MANIFEST).read_text())
     if merges and isinstance(tree, dict):
         tree = {**facts, **tree}
-    (place / FACTS).write_text(json.dumps(tree))
+    (place / MANIFEST).write_text(json.dumps(tree))
     with bounded():
         try:
-            assert read_facts(place).digest == digest
+            assert read_manifest(place).digest == digest
         except DamagedFile as error:
-            assert error.path == place / FACTS  # noqa: PT017
-        assert make_pack(tmp_path / "in") == (place, digest)
+            assert error.path == place / MANIFEST  # noqa: PT017
+        assert make_cached(tmp_path / "in") == (place, digest)
 
 
 FOUND = b'{"check":"5e8ef70931c6436981af3f801635619cff9cc8680652c74e","facts":{"size":[9,8],"grey":true,"rows":[0,1]}}'
@@ -363,10 +365,10 @@ FOUND = b'{"check":"5e8ef70931c6436981af3f801635619cff9cc8680652c74e","facts":{"
 @given(st.one_of(TREES.map(lambda tree: json.dumps(tree).encode()), st.binary(max_size=60), damaged(FOUND)))
 def test_what_was_found_out_about_pictures(tmp_path: Path, cache: Path, content: bytes) -> None:
     if not (tmp_path / "in").exists():
-        make_pack(tmp_path / "in")
+        make_cached(tmp_path / "in")
     recipe = validate({"data": {"name": "folder"}}, "a")
     wanted = load_data(recipe, tmp_path / "in").train
-    for path in cache.glob("packs/facts-*.json"):
+    for path in cache.glob("images/facts-*.json"):
         path.write_bytes(content)
     with bounded():
         again = load_data(recipe, tmp_path / "in").train

@@ -57,7 +57,7 @@ TARGETS = {
         ("half/*.toml", "half/*.json", "half/*.csv", "half/*.log", "half/checkpoints/*"),
         (("train", "digits", *TINY, "--run", "half"),),
     ),
-    "pack": Target(("cache/vaelab/**/*",), ((*OWN, "--run", "again"),), same="again/history.csv"),
+    "cache": Target(("cache/vaelab/**/*",), ((*OWN, "--run", "again"),), same="again/history.csv"),
     "npy": Target(
         ("images.npy",),
         (
@@ -76,7 +76,7 @@ TARGETS = {
         (
             ("data", "check", "pictures.zip"),
             ("encode", "run", "pictures.zip", "--out", "codes.csv"),
-            ("data", "pack", "pictures.zip", "--set", "data.size=16"),
+            ("data", "cache", "pictures.zip", "--set", "data.size=16"),
         ),
         is_named=False,
     ),
@@ -85,15 +85,15 @@ TARGETS = {
         (
             ("data", "check", "faces"),
             ("encode", "run", "faces", "--out", "codes.csv"),
-            ("data", "pack", "faces", "--set", "data.size=16"),
+            ("data", "cache", "faces", "--set", "data.size=16"),
         ),
         is_named=False,
     ),
     "idx": Target(
         ("mnist/*",), (("data", "check", "mnist"), ("train", "mnist", "--data", "mnist", *TINY, "--run", "new"))
     ),
-    "parquet": Target(("hub/*",), (("data", "check", "hub"), ("data", "pack", "hub", "--as", "celeba"))),
-    "celeba": Target(("celeba/*.txt",), (("data", "check", "celeba"), ("data", "pack", "celeba"))),
+    "parquet": Target(("hub/*",), (("data", "check", "hub"), ("data", "cache", "hub", "--as", "celeba"))),
+    "celeba": Target(("celeba/*.txt",), (("data", "check", "celeba"), ("data", "cache", "celeba"))),
 }
 
 

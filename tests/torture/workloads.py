@@ -24,7 +24,7 @@ TINY = tuple(
 GROWING = ("*/history.csv", "*/timing.csv", "*/validation.csv", "*/run.log", "*.part/*", "*.part", "*.lock")
 """Files that may be seen half written, since each line counts for itself or a journal says what of them is there."""
 
-DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/packs/*/pack.json", "*/.onnxruntime/*")
+DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/images/*/manifest.json", "*/.onnxruntime/*")
 """Files with times or a history in them, which may be the same by accident, and those that ONNX Runtime leaves."""
 KEPT = ("*.lock", "*/.onnxruntime/*", "*.csv.before", "*.csv.before-*")
 """Files that may be left: the rows of a run that was stopped before its first checkpoint are kept."""
@@ -44,7 +44,7 @@ class Workload:
 WORKLOADS = {
     "train": Workload(("train", "digits", *TINY, "--run", "new")),
     "train-folder": Workload(("train", "folder", "--data", "pictures", "--set", "data.size=8", *TINY, "--run", "new")),
-    "pack": Workload(("data", "pack", "pictures", "--set", "data.size=16")),
+    "cache": Workload(("data", "cache", "pictures", "--set", "data.size=16")),
     "encode": Workload(("encode", "run", "images.npy", "--out", "codes.csv"), ("--overwrite",)),
     "encode-parquet": Workload(("encode", "run", "pictures", "--out", "codes.parquet"), ("--overwrite",)),
     "encode-npz": Workload(("encode", "run", "--out", "codes.npz"), ("--overwrite",)),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vaelab import recipe as recipes
+from vaelab.data.cache import set_aside, verify_cached
 from vaelab.data.images import Binarize, Images, OtherImages, binarize, split_off
-from vaelab.data.packs import set_aside, verify_pack
 from vaelab.data.picture_cache import select_earlier
 from vaelab.recipe import Recipe
 from vaelab.run import Run
@@ -71,14 +71,14 @@ def load_data(
     """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once.
 
     ``selections``: those of an earlier call, whose images are wanted again; OtherImages if they cannot be found. With
-    ``verify`` every pack is read to its end and compared with its checksums, and a damaged one is made again.
+    ``verify`` every cache entry is read to its end and compared with its checksums, and a damaged one is made again.
     """
     if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
         check_file(data_dir)
     module = catalog.load("datasets", recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
     if not num_set_aside(recipe) and split not in module.INFO.splits:
-        module.load(data_dir, split, **options)  # raises: says how many to set aside before anything is packed
+        module.load(data_dir, split, **options)  # raises: says how many to set aside before anything is cached
 
     def load_split(name: str) -> Images:
         images: Images = (
@@ -114,15 +114,15 @@ def load_data(
 
 
 def verified(images: Images, load: Callable[[], Images]) -> Images:
-    """``images``, once the pack that they lie in is verified; a damaged one is made again by ``load``, with a note.
+    """``images``, verified against their cache entry; a damaged one is made again by ``load``, with a note.
 
-    DamagedFile if it cannot be made again; then the damaged pack stays where it was.
+    DamagedFile if it cannot be made again; then the damaged cache entry stays where it was.
     """
-    if images.pack is None:
+    if images.cache_folder is None:
         return images
-    folder = images.pack
+    folder = images.cache_folder
     try:
-        verify_pack(folder)
+        verify_cached(folder)
         return images
     except FileNotFoundError:  # another process is making it again
         return verified(load(), load)
@@ -135,11 +135,13 @@ def verified(images: Images, load: Callable[[], Images]) -> Images:
     except (OSError, ValueError) as error:
         if aside is not None:
             aside.replace(folder)
-        remedy = "bring the pictures back to where they lay, or remove the pack"
+        remedy = "bring the pictures back to where they lay, or remove the cache entry"
         raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
-    return replace(again, notes=(*again.notes, f"{damage.path} was damaged: {damage.reason}; the pack was made again"))
+    return replace(
+        again, notes=(*again.notes, f"{damage.path} was damaged: {damage.reason}; the cache entry was made again")
+    )
 
 
 def data_of(run: Run, data: str | Path | None, tell: Callable[[str], None] = say, *, verify: bool = False) -> DataOfRun:
@@ -280,8 +282,8 @@ def describe_data(path: Path, set: Mapping[str, Any] | None = None) -> tuple[lis
     return described
 
 
-def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> DataOfRun:
-    """The images at ``path`` as a training would load them, packed in the cache for it.
+def cache_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> DataOfRun:
+    """The images at ``path`` as a training would load them, decoded once into the cache for it.
 
     ``name``: the data set (default: what lies there, else a person's own pictures); ``set``: its options by dotted key.
     """
@@ -294,7 +296,7 @@ def pack_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None
     table: dict[str, Any] = {"name": chosen}
     if catalog.load("datasets", chosen).INFO.splits.keys() == {"train"}:
         table["valid"] = 1  # nothing else to load beside it
-    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "pack"), path, verify=True)
+    return load_data(recipes.validate(recipes.merge({"data": table}, set or {}), "cache"), path, verify=True)
 
 
 def _strength(verdicts: list[tuple[str, str]], is_named: bool) -> tuple[int, bool, int]:

@@ -164,7 +164,7 @@ def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _fetch(planned: SweepPlan, name: str | Path, data: str | Path | None) -> None:
-    """Have all data downloaded and packed once, not by every process for itself."""
+    """Have all data downloaded and cached once, not by every process for itself."""
     loaded: list[dict[str, Any]] = []
     for member in planned.members:
         recipe = recipes.load(name, member.overrides)

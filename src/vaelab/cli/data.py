@@ -1,4 +1,4 @@
-"""``vaelab data``: data sets, what there is, download, check, pack."""
+"""``vaelab data``: data sets, what there is, download, check, cache."""
 
 from pathlib import Path
 from typing import Annotated
@@ -102,8 +102,8 @@ def data_check(
         raise typer.Exit(FAILED)
 
 
-@data_app.command("pack")
-def data_pack(
+@data_app.command("cache")
+def data_cache(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of pictures, or CelebA's folder.")],
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The data set (default: found out).")] = None,
     overrides: OverridesOption = None,
@@ -111,12 +111,12 @@ def data_pack(
 ) -> None:
     """Decode pictures once, into the cache, as a training would do at its start.
 
-    Example: vaelab data pack ~/pictures --set data.size=128
+    Example: vaelab data cache ~/pictures --set data.size=128
     """
     import vaelab
 
     show_progress()
-    images = vaelab.pack_data(path, name, overrides_of(overrides, strict=strict))
+    images = vaelab.cache_data(path, name, overrides_of(overrides, strict=strict))
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")

@@ -87,8 +87,8 @@ class Images:
     """What the data set's ``reload`` needs, as JSON, to find these images again after others were added."""
     digest: str | None = None
     """The fingerprint, where it is known already."""
-    pack: Path | None = None
-    """The folder of the pack that the pixels are mapped from, if they are."""
+    cache_folder: Path | None = None
+    """The folder of the cache entry that the pixels are mapped from, if they are."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
     """What the data set's options that were "auto" became."""
 

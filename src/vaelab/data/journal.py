@@ -1,4 +1,4 @@
-"""The journal of a pack that is being made: which rows are on the disk, and which pictures could not be read."""
+"""The journal of a cache entry that is being made: which rows are on the disk, and which pictures could not be read."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Done = tuple[int, int, list[Failure]]
 
 
 def make_failure(row: int, problem: Problem, items: Sequence[ImageRef]) -> Failure:
-    """A problem as the journal and ``pack.json`` keep it."""
+    """A problem as the journal and ``manifest.json`` keep it."""
     return row, problem.reason, TEMPORARY if problem.is_temporary else _make_stamp(path_of(items[row]))
 
 

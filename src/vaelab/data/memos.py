@@ -21,7 +21,7 @@ def memoise(key: Mapping[str, Any], model: type[Spec], find_out: Callable[[], tu
     ``find_out`` returns the facts, and whether they may be kept: not where the system refused to hand over a picture.
     """
     text = json.dumps({**key, "decoder": decoder_version()}, sort_keys=True)
-    path = cache_dir() / "packs" / f"facts-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+    path = cache_dir() / "images" / f"facts-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
     with suppress(OSError, ValueError):  # not there, damaged
         memo = read_json(path, _Memo)
         if memo.check == _check_memo(memo.facts):

@@ -221,7 +221,7 @@ def names_in_npz(path: Path) -> set[str]:
         return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
 
 
-# -- pixels in files of a pack ----------------------------------------------------------------------------------------
+# -- pixels in files of a cache entry --------------------------------------------------------------------------------
 
 
 def name_file(number: int, num_files: int) -> str:

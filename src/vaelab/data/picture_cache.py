@@ -1,7 +1,7 @@
-"""Packing: pictures decoded once, into one uint8 array on the disk, for every later run.
+"""Cached pictures: pictures decoded once, into one uint8 array on the disk, for every later run.
 
-A pack is a folder in the cache: ``pixels.npy`` (a large one has ``pixels-00000.npy`` and so on), ``columns.npz``
-(labels, attributes) and ``pack.json``. While it is made it has another name and a journal of the parts that are done,
+An entry of the cache is a folder: ``pixels.npy`` (a large one has ``pixels-00000.npy`` and so on), ``columns.npz``
+(labels, attributes) and ``manifest.json``. While it is made it has another name and a journal of the finished parts,
 so that a killed process loses no more than the parts in its hands.
 
 Only pictures that were read are kept. A picture that the system did not hand over is tried again at every start, one
@@ -24,6 +24,21 @@ from numpy.typing import NDArray
 
 from vaelab.data import decode as decoding
 from vaelab.data.arrays import ArrayView, PixelArray
+from vaelab.data.cache import (
+    MANIFEST,
+    REMEDY,
+    Manifest,
+    Selection,
+    add_checksums,
+    check_space,
+    checksum_blocks,
+    entry_folder,
+    locked,
+    open_rows,
+    read_manifest,
+    unreadable,
+    write_manifest,
+)
 from vaelab.data.containers import ImageRef, printable, shown
 from vaelab.data.contents import RECORD, Tally
 from vaelab.data.decode import Problem, ResizePolicy
@@ -41,30 +56,15 @@ from vaelab.data.journal import (
     write_journal,
 )
 from vaelab.data.npy import PixelFiles, open_pixels, read_npz, write_array
-from vaelab.data.packs import (
-    FACTS,
-    REMEDY,
-    PackFacts,
-    Selection,
-    add_checksums,
-    check_space,
-    checksum_blocks,
-    locked,
-    open_rows,
-    pack_folder,
-    read_facts,
-    unreadable,
-    write_facts,
-)
 from vaelab.system.files import DamagedFile, write_atomic, writing_atomic
 from vaelab.system.paths import cache_dir
 from vaelab.system.progress import progress
 
 VERSION = 3
-"""Of what decoding and framing do: a change makes new packs."""
+"""Of what decoding and framing do: a change makes new cache entries."""
 COLUMNS, RECORDS = "columns.npz", "records.npy"
 SHARD_BYTES = 1 << 32
-"""Of pixels in one file; packs with more have several."""
+"""Of pixels in one file; cache entries with more have several."""
 PART_BYTES = 1 << 24
 """Of pixels that one worker holds at a time."""
 MOST_PER_PART = 128
@@ -73,12 +73,12 @@ MOST_COLUMN_BYTES = 1 << 32
 
 
 class CannotRead(ValueError):
-    """Pictures that were to be packed cannot be read; the message counts them and names the first."""
+    """Pictures that were to be cached cannot be read; the message counts them and names the first."""
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """What is to be packed."""
+    """What is to be cached."""
 
     items: Sequence[ImageRef]
     policy: ResizePolicy
@@ -91,7 +91,7 @@ class PictureFiles:
 
 
 @dataclass(frozen=True)
-class Pack:
+class CachedPictures:
     """Decoded pictures on the disk."""
 
     folder: Path
@@ -103,7 +103,7 @@ class Pack:
     left_out: list[tuple[str, str]]
     """(name, reason) of the pictures that could not be read."""
     rows: NDArray[np.int64]
-    """Rows of the source's items that are in the pack."""
+    """Rows of the source's items that are in the cache entry."""
     content: Tally = field(default_factory=Tally)
     """What the pictures hold."""
     num_recovered: int = 0
@@ -123,7 +123,7 @@ class Pack:
         if not self.num_recovered:
             return ""
         count = "1 picture" if self.num_recovered == 1 else f"{self.num_recovered:,} pictures"
-        return f"{count} that could not be read before can be read now: the pack was completed"
+        return f"{count} that could not be read before can be read now: the cache entry was completed"
 
 
 def describe_loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
@@ -132,13 +132,13 @@ def describe_loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
     return f"{len(left_out):,} of {total:,} pictures cannot be read (first: {name}: {reason})"
 
 
-def pack(title: str, key: Mapping[str, Any], describe: Callable[[], PictureFiles]) -> Pack:
-    """The pack of this key, made or completed first where it has to be.
+def cache_pictures(title: str, key: Mapping[str, Any], describe: Callable[[], PictureFiles]) -> CachedPictures:
+    """The cache entry of this key, made or completed first where it has to be.
 
     ``key`` is everything that shapes the result, as JSON; ``describe`` is called only where pictures are to be read.
     OSError where the disk is too small for it; CannotRead where not one picture can be read, or one of a strict source.
     """
-    folder = pack_folder(title, _digest(key))
+    folder = entry_folder(title, _digest(key))
     opened = _open(folder)
     if opened is None:
         with locked(folder, title):
@@ -153,23 +153,23 @@ def pack(title: str, key: Mapping[str, Any], describe: Callable[[], PictureFiles
     return opened[0]
 
 
-def find_pack(name: str, digest: str) -> Pack | None:
-    """The pack in the cache whose folder has this name, with the images of this fingerprint; None if there is none.
+def find_cached(name: str, digest: str) -> CachedPictures | None:
+    """Find the entry with this folder name and images of this fingerprint; None if there is none.
 
     They may be those before pictures that could not be read became readable.
     """
     is_name = name == Path(name).name and name not in ("", ".", "..")
-    opened = _open(cache_dir() / "packs" / name) if is_name else None
+    opened = _open(cache_dir() / "images" / name) if is_name else None
     if opened is None or opened[0].digest == digest:
         return None if opened is None else opened[0]
-    packed, facts = opened
+    cached, facts = opened
     selection = next((earlier for earlier in facts.earlier if earlier.digest == digest), None)
     if selection is None:
         return None
-    pixels, kept = open_rows(packed.folder, facts, selection)
-    columns = _read_columns(packed.folder, facts, len(kept) + len(selection.rows_left_out))
+    pixels, kept = open_rows(cached.folder, facts, selection)
+    columns = _read_columns(cached.folder, facts, len(kept) + len(selection.rows_left_out))
     return replace(
-        packed, pixels=pixels, digest=digest, columns={n: column[kept] for n, column in columns.items()}, rows=kept
+        cached, pixels=pixels, digest=digest, columns={n: column[kept] for n, column in columns.items()}, rows=kept
     )
 
 
@@ -178,28 +178,28 @@ def _digest(key: Mapping[str, Any]) -> str:
 
 
 def select_earlier(images: Images, digest: str) -> Images | None:
-    """The images of the same pack with another fingerprint: those before pictures became readable. None without any."""
-    if images.pack is None:
+    """The images of the same entry before pictures became readable, by their fingerprint; None if there are none."""
+    if images.cache_folder is None:
         return None
-    facts = read_facts(images.pack)
+    facts = read_manifest(images.cache_folder)
     selection = next((earlier for earlier in facts.earlier if earlier.digest == digest), None)
     if selection is None:
         return None
-    pixels, kept = open_rows(images.pack, facts, selection)
-    columns = _read_columns(images.pack, facts, len(kept) + len(selection.rows_left_out))
+    pixels, kept = open_rows(images.cache_folder, facts, selection)
+    columns = _read_columns(images.cache_folder, facts, len(kept) + len(selection.rows_left_out))
     chosen: dict[str, Any] = {name: column[kept] for name, column in columns.items()}
     return replace(images, pixels=pixels, digest=digest, **chosen)
 
 
-def _open(folder: Path) -> tuple[Pack, PackFacts] | None:
-    """The pack in a folder and its ``pack.json``; None where there is none, or a damaged one."""
+def _open(folder: Path) -> tuple[CachedPictures, Manifest] | None:
+    """The cache entry in a folder and its ``manifest.json``; None where there is none, or a damaged one."""
     try:
-        facts = read_facts(folder)
+        facts = read_manifest(folder)
         pixels, kept = open_rows(folder, facts)
         columns = _read_columns(folder, facts, len(pixels) + len(facts.rows_left_out))
     except (OSError, ValueError):
         return None
-    return Pack(
+    return CachedPictures(
         folder=folder,
         pixels=pixels,
         columns={name: column[kept] for name, column in columns.items()},
@@ -211,7 +211,7 @@ def _open(folder: Path) -> tuple[Pack, PackFacts] | None:
     ), facts
 
 
-def _read_columns(folder: Path, facts: PackFacts, count: int) -> dict[str, NDArray[Any]]:
+def _read_columns(folder: Path, facts: Manifest, count: int) -> dict[str, NDArray[Any]]:
     """Labels and attributes, one row for each picture; DamagedFile where they are not as they were written."""
     path = folder / COLUMNS
     if facts.checksums is not None and checksum_blocks(path) != facts.checksums.get(COLUMNS):
@@ -248,7 +248,7 @@ def _make(folder: Path, title: str, source: PictureFiles) -> None:
     columns = io.BytesIO()
     np.savez(columns, allow_pickle=False, **source.columns)
     write_atomic(making / COLUMNS, columns.getvalue())
-    facts = PackFacts(
+    facts = Manifest(
         title=title,
         digest=digest,
         num_files=files.num_files,
@@ -260,7 +260,7 @@ def _make(folder: Path, title: str, source: PictureFiles) -> None:
         content=content,
         facts=dict(source.facts),
     )
-    write_facts(making, add_checksums(making, facts))
+    write_manifest(making, add_checksums(making, facts))
     (making / JOURNAL).unlink()
     if folder.exists():  # damaged
         shutil.rmtree(folder)
@@ -268,9 +268,9 @@ def _make(folder: Path, title: str, source: PictureFiles) -> None:
 
 
 def _earlier(making: Path, digest: str) -> list[Selection]:
-    """The images of a pack that is being completed, and those before them."""
+    """The images of a cache entry that is being completed, and those before them."""
     try:
-        before = read_facts(making)
+        before = read_manifest(making)
     except (OSError, DamagedFile):
         return []
     last = Selection(digest=before.digest, rows_left_out=before.rows_left_out, left_out=before.left_out)
@@ -296,7 +296,7 @@ def _fill(making: Path, title: str, source: PictureFiles, files: PixelFiles) -> 
         (start, *files.locate(start), source.items[start:stop], source.policy, str(records))
         for start, stop in todo.items()
     ]
-    with progress(f"packing {title}", count) as bar, journal.open("a", encoding="utf-8") as lines:
+    with progress(f"caching {title}", count) as bar, journal.open("a", encoding="utf-8") as lines:
         bar.advance(count - num_todo)
         for start, found in run_jobs(decoding.decode_into, jobs):
             failures = [make_failure(start + problem.position, problem, source.items) for problem in found]
@@ -310,15 +310,17 @@ def _fill(making: Path, title: str, source: PictureFiles, files: PixelFiles) -> 
 # -- completing -------------------------------------------------------------------------------------------------------
 
 
-def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source: PictureFiles) -> Pack:
-    """The pack with those pictures that failed before and can be read now.
+def _try_again(
+    folder: Path, title: str, cached: CachedPictures, facts: Manifest, source: PictureFiles
+) -> CachedPictures:
+    """The cache entry with those pictures that failed before and can be read now.
 
     Where there are none it stays as it is, and only what is known of the failures is brought up to date.
     """
     known = dict(zip(facts.rows_left_out, facts.unread, strict=True))
     stale = [row for row, (path, stamp) in known.items() if is_stale(path, stamp)]
     if max(stale) >= len(source.items):  # another set of pictures under one key cannot be
-        raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
+        raise DamagedFile(folder / MANIFEST, "it names rows that do not exist", REMEDY)
     problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.policy)
     failures = {stale[i]: make_failure(stale[i], problem, source.items) for i, problem in problems.items()}
     reasons = dict(zip(facts.rows_left_out, facts.left_out, strict=True))
@@ -332,8 +334,8 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
         unread = [(known[row][0], failures[row][2]) if row in failures else known[row] for row in still]
         if (unread, left_out) != (facts.unread, facts.left_out):
             with suppress(OSError), locked(folder, title):  # a read-only cache: tried again the next time
-                write_facts(folder, facts.model_copy(update={"unread": unread, "left_out": left_out}))
-        return replace(packed, left_out=left_out)
+                write_manifest(folder, facts.model_copy(update={"unread": unread, "left_out": left_out}))
+        return replace(cached, left_out=left_out)
     with locked(folder, title):
         opened = _open(folder)
         if opened is not None and opened[1].rows_left_out == facts.rows_left_out:  # nobody was faster
@@ -345,8 +347,8 @@ def _try_again(folder: Path, title: str, packed: Pack, facts: PackFacts, source:
     return replace(opened[0], num_recovered=len(recovered))
 
 
-def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
-    """Turn a pack back into one that is being made, in which the rows ``stale`` are missing."""
+def _reopen(folder: Path, stale: Sequence[int], facts: Manifest) -> None:
+    """Turn a cache entry back into one that is being made, in which the rows ``stale`` are missing."""
     resolved = {
         row: (row, reason, stamp)
         for row, (_, reason), (_, stamp) in zip(facts.rows_left_out, facts.left_out, facts.unread, strict=True)
@@ -366,7 +368,7 @@ def _reopen(folder: Path, stale: Sequence[int], facts: PackFacts) -> None:
 
 
 def _examine(title: str, items: Sequence[ImageRef], policy: ResizePolicy) -> tuple[dict[int, Problem], Tally]:
-    """Position → problem of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
+    """Position → problem of the pictures that cannot be read, and what the others hold, decoded as for the cache."""
     parts = dict(split_rows(len(items), [], MOST_PER_PART))
     found: dict[int, Problem] = {}
     content = Tally()
@@ -382,7 +384,7 @@ def _examine(title: str, items: Sequence[ImageRef], policy: ResizePolicy) -> tup
 def check_items(
     title: str, items: Sequence[ImageRef], policy: ResizePolicy
 ) -> tuple[list[tuple[ImageRef, str]], Tally]:
-    """(item, reason) of the pictures that cannot be read, and what the others hold, decoded as for a pack."""
+    """(item, reason) of the pictures that cannot be read, and what the others hold, decoded as for the cache."""
     problems, content = _examine(title, items, policy)
     return [(items[i], problem.reason) for i, problem in problems.items()], content
 

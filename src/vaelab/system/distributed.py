@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 PATIENCE = timedelta(hours=2)
-"""For so long a rank waits for one that lives: another host may still be packing its pictures."""
+"""For so long a rank waits for one that lives: another host may still be caching its pictures."""
 MEETING_KEY = "vaelab-meets-at"
 
 

@@ -324,7 +324,7 @@ def test_missing_images_are_refused_or_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(images.pixels), middle([0, 3]))
     np.testing.assert_array_equal(images.attributes, HAS[[0, 3]])
     assert images.notes[-1].endswith("000002.jpg): left out")
-    with pytest.raises(ValueError, match=says):  # with the pack at hand
+    with pytest.raises(ValueError, match=says):  # with the cache entry at hand
         load(place, "train")
     assert len(load(place, "test")) == 3
     found = list(check(place))
@@ -499,24 +499,24 @@ def test_parquet_files_without_attributes(tmp_path: Path) -> None:
     assert "no columns of attributes: trained without attributes" in images.notes
 
 
-# -- packs ------------------------------------------------------------------------------------------------------------
+# -- image cache  -----------------------------------------------------------------------------------------------------
 
 
-def packs(cache: Path) -> set[str]:
-    return {path.name for path in (cache / "packs").iterdir() if path.is_dir()}
+def entries(cache: Path) -> set[str]:
+    return {path.name for path in (cache / "images").iterdir() if path.is_dir()}
 
 
-def test_what_shapes_the_images_makes_another_pack(tmp_path: Path, cache: Path) -> None:
+def test_what_shapes_the_images_makes_another_cache_entry(tmp_path: Path, cache: Path) -> None:
     place = official(tmp_path / "in")
     load(place, "train")
     load(place, "train", strict=False)
-    assert len(packs(cache)) == 1
+    assert len(entries(cache)) == 1
     load(place, "train", crop="box-64")
     load(place, "valid")
-    assert len(packs(cache)) == 3
+    assert len(entries(cache)) == 3
     (place / "img_align_celeba" / "new.jpg").write_bytes(jpeg(0))
     assert "1 images are not on the lists (first: new.jpg): left out" in load(place, "train").notes
-    assert len(packs(cache)) == 4
+    assert len(entries(cache)) == 4
     (place / "list_attr_celeba.txt").write_text(attribute_list().replace("Young", "Old"))
     assert load(place, "train").attribute_names[-1] == "Old"
 
@@ -574,9 +574,9 @@ def test_a_run_on_faces_and_what_it_does_with_other_pictures(cli: Typed, tmp_pat
     assert "are not those that run was trained on" in one_line(err)
 
 
-def test_pack_check_and_list(cli: Typed, tmp_path: Path) -> None:
+def test_data_cache_check_and_list(cli: Typed, tmp_path: Path) -> None:
     place = torchvision(tmp_path / "in")
-    code, out, err = cli("data", "pack", "in")
+    code, out, err = cli("data", "cache", "in")
     assert (code, err) == (0, "")
     assert out.splitlines()[:2] == ["train: 4 images, 128×128 RGB", "valid: 2 images, 128×128 RGB"]
     assert "crop center128: columns 25 to 153, rows 45 to 173" in out
@@ -592,7 +592,7 @@ def test_pack_check_and_list(cli: Typed, tmp_path: Path) -> None:
     code, out, _ = cli("data", "check", "in")
     assert code == 1
     assert "  000007.jpg: damaged" in out
-    code, _, err = cli("data", "pack", "in", "--set", "data.valid=1", "--strict")
+    code, _, err = cli("data", "cache", "in", "--set", "data.valid=1", "--strict")
     assert code == 0  # of the test split nothing is wanted
 
 

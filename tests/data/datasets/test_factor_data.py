@@ -1,4 +1,4 @@
-"""Files of images with known factors: dSprites', 3D Shapes', a person's own; how they are packed, what is refused."""
+"""Files of images with known factors: dSprites', 3D Shapes', a person's own; how they are cached, what is refused."""
 
 import importlib
 import sys
@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 import vaelab
-from vaelab.data.datasets import _packed
-from vaelab.data.datasets._packed import as_classes
+from vaelab.data import array_cache
+from vaelab.data.array_cache import as_classes
 from vaelab.data.images import Images
 from vaelab.system import registry as catalog
 from vaelab.system.paths import cache_dir
@@ -36,7 +36,7 @@ COUNT = 12
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA", raising=False)
-    return tmp_path / "cache" / "vaelab" / "packs"
+    return tmp_path / "cache" / "vaelab" / "images"
 
 
 @pytest.fixture(params=NAMES)
@@ -145,7 +145,7 @@ def test_the_file_is_unpacked_once_and_again_when_it_changes(
     put(name, folder / PUBLISHED[name])
     first = module(name).load(folder, "train")
     with monkeypatch.context() as patch:
-        patch.setattr(_packed, "_make", lambda *_: pytest.fail("unpacked again"))
+        patch.setattr(array_cache, "_make", lambda *_: pytest.fail("unpacked again"))
         assert module(name).load(folder, "train").digest == first.digest
     key = "imgs" if name == "dsprites" else "images"
     put(name, folder / PUBLISHED[name], **{key: content(name)[key][::-1]})
@@ -156,11 +156,12 @@ def test_large_arrays_are_read_in_blocks_and_written_in_shards(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = EXPECTED[name]["pixels"][0].size
-    monkeypatch.setattr(_packed, "BLOCK_BYTES", 3 * row + 1)
-    monkeypatch.setattr(_packed, "SHARD_BYTES", 4 * row + 1)
+    monkeypatch.setattr(array_cache, "BLOCK_BYTES", 3 * row + 1)
+    monkeypatch.setattr(array_cache, "SHARD_BYTES", 4 * row + 1)
     put(name, folder / PUBLISHED[name])
     images = module(name).load(folder, "train")
     assert len(list((cache_dir() / "packs").glob("*/pixels-*.npy"))) == 3
+    assert len(list((runtime.cache_dir() / "images").glob("*/pixels-*.npy"))) == 3
     np.testing.assert_array_equal(images.pixels, EXPECTED[name]["pixels"])
 
 
@@ -231,7 +232,7 @@ def test_there_is_one_split(name: str, folder: Path, cache: Path) -> None:
     put(name, folder / PUBLISHED[name])
     with pytest.raises(ValueError, match=r"12 images.*no split 'test'.*--set data\.valid=1$"):
         module(name).load(folder, "test")
-    assert not cache.exists(), "and nothing was packed for it"
+    assert not cache.exists(), "and nothing was cached for it"
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -322,7 +323,7 @@ def test_without_h5py_it_is_said_what_to_install(folder: Path, monkeypatch: pyte
 def test_a_disk_without_room(name: str, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(name, folder / PUBLISHED[name])
     usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr(_packed.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(array_cache.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OSError, match=r"needs 0\.02 GB here and 0\.00 GB are free; .*XDG_CACHE_HOME"):
         module(name).load(folder, "train")
     assert not [left for left in cache.rglob("*") if left.is_dir()]
@@ -345,15 +346,15 @@ def test_a_published_set_that_is_not_whole_says_so_in_its_notes(folder: Path) ->
     assert "12 images; published are 737,280" in module("dsprites").load(folder, "train").notes
 
 
-def test_packing_as_a_training_would(name: str, folder: Path) -> None:
+def test_caching_as_a_training_would(name: str, folder: Path) -> None:
     put(name, folder / PUBLISHED[name])
-    packed = vaelab.pack_data(folder, set={"data.valid": 4})
-    assert (packed.data["data"], len(packed.train), len(packed.valid)) == (name, 8, 4)
-    assert packed.train.factor_sizes == EXPECTED[name]["sizes"]
-    assert packed.valid.factors is not None
+    cached = vaelab.cache_data(folder, set={"data.valid": 4})
+    assert (cached.data["data"], len(cached.train), len(cached.valid)) == (name, 8, 4)
+    assert cached.train.factor_sizes == EXPECTED[name]["sizes"]
+    assert cached.valid.factors is not None
     np.testing.assert_array_equal(
-        packed.valid.pixels,
-        EXPECTED[name]["pixels"][np.ravel_multi_index(packed.valid.factors.T, packed.valid.factor_sizes)],
+        cached.valid.pixels,
+        EXPECTED[name]["pixels"][np.ravel_multi_index(cached.valid.factors.T, cached.valid.factor_sizes)],
     )
 
 

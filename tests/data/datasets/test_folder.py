@@ -40,7 +40,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA", raising=False)
     folder._surveyed.clear()
-    return tmp_path / "cache" / "vaelab" / "packs"
+    return tmp_path / "cache" / "vaelab" / "images"
 
 
 def put(path: Path, size: tuple[int, int] = (28, 28), shade: Any = 100, **options: Any) -> Path:
@@ -285,7 +285,7 @@ def test_what_cannot_be_read_is_left_out_with_a_count(tmp_path: Path) -> None:
 def test_strict_refuses_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = messy(tmp_path / "own")
     says = r"own, train split: \d of \d+ pictures cannot be read \(first: .*\); leave data\.strict \(--strict\) out to"
-    for _ in range(2):  # without a pack, then with one
+    for _ in range(2):  # without a cache entry, then with one
         with pytest.raises(ValueError, match=says):
             load(root, "train", strict=True)
         load(root, "train")
@@ -408,24 +408,24 @@ def test_a_later_load_decodes_nothing_and_lists_the_files_once(tmp_path: Path, m
     assert len(scans) == 3
 
 
-def test_a_change_makes_another_pack_of_its_split_alone(tmp_path: Path, cache: Path) -> None:
+def test_a_change_makes_another_cache_entry_of_its_split_alone(tmp_path: Path, cache: Path) -> None:
     root = put_many(tmp_path / "own", 30)
     options: dict[str, Any] = {"size": 28, "channels": "grey"}
     train, test = both(root, **options)
-    packs = {path.name for path in cache.iterdir() if path.is_dir()}
-    assert len(packs) == 2
+    entries = {path.name for path in cache.iterdir() if path.is_dir()}
+    assert len(entries) == 2
     assert scanning.hashed("zz.png") >= (1 << 64) // 10
     put(root / "zz.png", shade=255)
     more = both(root, **options)
     assert shades(more[0]) == [*shades(train), 255]
     assert more[1].digest == test.digest
-    assert len({path.name for path in cache.iterdir() if path.is_dir()} - packs) == 1
+    assert len({path.name for path in cache.iterdir() if path.is_dir()} - entries) == 1
     put(root / "zz.png", shade=254)
     os.utime(root / "zz.png", ns=(10**18, 10**18))
     assert shades(load(root, "train", **options))[-1] == 254
     assert load(root, "train", size=16).image_shape == (1, 16, 16)
     assert load(root, "train", size=16, fit="pad").digest == load(root, "train", size=16).digest  # square pictures
-    assert len({path.name for path in cache.iterdir() if path.is_dir()} - packs) == 4
+    assert len({path.name for path in cache.iterdir() if path.is_dir()} - entries) == 4
 
 
 def test_two_places_with_the_same_pictures_are_the_same_data(tmp_path: Path) -> None:
@@ -497,9 +497,9 @@ def test_check_and_messages_survive_any_name(cli: Typed, tmp_path: Path) -> None
     one_line(cli("train", "folder", *TINY, "--data", "own", "--strict")[2])
 
 
-def test_pack_says_what_a_training_would_load(cli: Typed, tmp_path: Path, cache: Path) -> None:
+def test_data_cache_says_what_a_training_would_load(cli: Typed, tmp_path: Path, cache: Path) -> None:
     messy(tmp_path / "own")
-    code, out, err = cli("data", "pack", "own", "--set", "data.size=16")
+    code, out, err = cli("data", "cache", "own", "--set", "data.size=16")
     assert (code, err) == (0, "")
     train, test = both(tmp_path / "own", size=16)
     lines = out.splitlines()
@@ -510,10 +510,10 @@ def test_pack_says_what_a_training_would_load(cli: Typed, tmp_path: Path, cache:
         assert bool(lost) == bool(part.selection["left_out"])
         assert all(out.count(note) == 1 for note in lost)
     assert "left out of train" in out
-    packs = sorted(path.name for path in cache.iterdir())
-    assert cli("data", "pack", "own", "--set", "data.size=16")[0] == 0
-    assert sorted(path.name for path in cache.iterdir()) == packs
-    code, _, err = cli("data", "pack", "own", "--strict")
+    entries = sorted(path.name for path in cache.iterdir())
+    assert cli("data", "cache", "own", "--set", "data.size=16")[0] == 0
+    assert sorted(path.name for path in cache.iterdir()) == entries
+    code, _, err = cli("data", "cache", "own", "--strict")
     assert code == 1
     assert "leave data.strict (--strict) out to go on without them" in one_line(err)
 
@@ -666,7 +666,7 @@ def test_a_broken_picture_that_was_repaired_since_stays_out(cli: Typed, tmp_path
     (root / "003.png").write_bytes(good)
     code, _, err = cli("evaluate", "run", "--metrics", "elbo")
     assert (code, err) == (0, "")
-    assert cli("train", "folder", *TINY, "--data", root, "--run", "another")[0] == 0  # replaces the pack
+    assert cli("train", "folder", *TINY, "--data", root, "--run", "another")[0] == 0  # replaces the cache entry
     code, _, err = cli("evaluate", "run", "--metrics", "elbo")
     assert (code, err) == (0, "")
 
@@ -839,8 +839,8 @@ def test_network_latents_and_weight_suit_the_size(cli: Typed, tmp_path: Path, si
         (["train", "folder", "--data", "own", "--set", "data.crop=center128"], 2, "celeba has it"),
         (["data", "check", "empty"], 1, "no data set that vaelab can check here, and no pictures"),
         (["data", "check", "half.zip"], 1, "half.zip: no zip, or cut off before its end"),
-        (["data", "pack", "empty"], 1, "empty: no pictures here"),
-        (["data", "pack", "gone"], 1, "gone: no such file or folder"),
+        (["data", "cache", "empty"], 1, "empty: no pictures here"),
+        (["data", "cache", "gone"], 1, "gone: no such file or folder"),
         (["data", "get", "folder"], 1, "vaelab train folder --data PATH"),
     ],
 )  # fmt: skip

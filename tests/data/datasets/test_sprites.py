@@ -1,4 +1,4 @@
-"""Sprites: what is drawn, where it lies, in which order; the pack that is made of it, and a training on it."""
+"""Sprites: what is drawn, where it lies, in which order; the cache entry that is made of it, and a training on it."""
 
 import hashlib
 import itertools
@@ -28,7 +28,7 @@ turns = st.floats(-7, 7)
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "vaelab" / "packs"
+    return tmp_path / "cache" / "vaelab" / "images"
 
 
 # -- one sprite -------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_images_differ_but_for_the_first_and_the_last_orientation() -> None:
     assert seen == expected
 
 
-def test_the_pack_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_entry_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sprites.load(None, "train", **SMALL)
     monkeypatch.setattr(sprites, "_source", lambda *_: pytest.fail("drawn again"))
     again = sprites.load(None, "train", **SMALL)
@@ -169,7 +169,7 @@ def test_the_pack_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
 
 
-def test_another_grid_or_drawing_is_another_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_grid_or_drawing_is_another_cache_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     one = sprites.load(None, "train", **SMALL)
     assert len(sprites.load(None, "train", orientations=2, positions=2)) == 144
     monkeypatch.setattr(sprites, "VERSION", 2)
@@ -195,8 +195,8 @@ def test_what_was_interrupted_begins_again(cache: Path, monkeypatch: pytest.Monk
     assert [path.suffix for path in cache.iterdir() if path.is_dir()] == [""]
 
 
-@pytest.mark.parametrize("file", ["pixels.npy", "factors.npy", "pack.json"])
-def test_a_damaged_pack_is_made_again(cache: Path, file: str) -> None:
+@pytest.mark.parametrize("file", ["pixels.npy", "factors.npy", "manifest.json"])
+def test_a_damaged_cache_entry_is_made_again(cache: Path, file: str) -> None:
     whole = sprites.load(None, "train", **SMALL)
     expected = np.array(whole.pixels)
     (path,) = cache.glob(f"*/{file}")

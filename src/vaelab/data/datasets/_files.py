@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.datasets._packed import PixelBlocks, pack_blocks, rows_of
+from vaelab.data.array_cache import PixelBlocks, cache_blocks, rows_of
 from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
 from vaelab.data.picture_cache import stamp
@@ -96,7 +96,7 @@ class FactorFile:
         raise ValueError(f"vaelab does not download {self.name}. {self.address}")
 
     def load(self, data_dir: Path | None, split: str) -> Images:
-        """The images of the split train with their factors, packed in the cache."""
+        """The images of the split train with their factors, decoded once into the cache."""
         path = self.find(data_dir)
         if path is None:
             if split not in ("train", "valid", "test"):  # no file would have it
@@ -113,8 +113,8 @@ class FactorFile:
             with self._read(path) as source:
                 check_split(self.name, split, source.shape[0])
         key = {"data": self.name, "file": stamp(path)}
-        packed = pack_blocks(f"{self.name} train", key, lambda: self._read(path))
-        return replace(packed, source=str(path.resolve()), notes=(*self.notes, *self._differs(len(packed))))
+        cached = cache_blocks(f"{self.name} train", key, lambda: self._read(path))
+        return replace(cached, source=str(path.resolve()), notes=(*self.notes, *self._differs(len(cached))))
 
     @contextmanager
     def _read(self, path: Path) -> Iterator[PixelBlocks]:

@@ -17,8 +17,8 @@ class Selection:
     """The pictures of one split, as a run remembers them."""
 
     place: str
-    pack: str
-    """Name of their pack in the cache."""
+    cache_folder: str
+    """Name of their entry in the cache."""
     sha256: str
     files: str
     """``digest`` of the picture files."""

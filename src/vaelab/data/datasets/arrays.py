@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vaelab.data.array_cache import PixelBlocks, as_classes
 from vaelab.data.datasets._files import FactorFile, is_npz_with, open_uint8, read_factors
-from vaelab.data.datasets._packed import PixelBlocks, as_classes
 from vaelab.data.images import DatasetInfo
 from vaelab.data.npy import names_in_npz, read_npz
 

@@ -10,7 +10,7 @@ from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Spli
 from vaelab.data.datasets._celeba_lists import LISTS
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import DatasetInfo, Images
-from vaelab.data.picture_cache import CannotRead, PictureFiles, check_items, pack
+from vaelab.data.picture_cache import CannotRead, PictureFiles, cache_pictures, check_items
 from vaelab.system.download import DownloadFailed
 from vaelab.system.paths import cache_dir, data_roots
 from vaelab.system.registry import unknown
@@ -85,7 +85,7 @@ def _find(data_dir: Path | None) -> Layout | None:
 
 
 def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict: bool = True) -> Images:
-    """The faces of ``split`` (train, valid or test) with their attributes, packed in the cache.
+    """The faces of ``split`` (train, valid or test) with their attributes, decoded once into the cache.
 
     ``crop``: which part, and at which size (BOXES). ``strict``: ValueError where images are missing or cannot be read;
     false leaves them out. It is never downloaded unasked: FileNotFoundError states its terms.
@@ -100,23 +100,23 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
     frame = ResizePolicy(height, width, channels, box=box, boxed=ALIGNED, boxed_only=True)
     key = {"data": "celeba", "files": layout.stamp(split), "split": split, "crop": crop}
     try:
-        packed = pack(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
+        cached = cache_pictures(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
     except CannotRead as error:
         raise ValueError(f"{layout.place}: {error}. {MEND}") from None
-    facts = packed.facts
-    if strict and (packed.loss or facts["missing"]):
-        raise ValueError(f"{layout.place}: {packed.loss or facts['missing']}. {MEND}")
-    lost = [f"{words}: left out" for words in (facts["missing"], packed.loss) if words]
-    recovered = [f"{split}: {packed.recovery}"] if packed.recovery else []
-    doubts = warn(packed.content, is_full_range=True, background="white")
+    facts = cached.facts
+    if strict and (cached.loss or facts["missing"]):
+        raise ValueError(f"{layout.place}: {cached.loss or facts['missing']}. {MEND}")
+    lost = [f"{words}: left out" for words in (facts["missing"], cached.loss) if words]
+    recovered = [f"{split}: {cached.recovery}"] if cached.recovery else []
+    doubts = warn(cached.content, is_full_range=True, background="white")
     return Images(
-        packed.pixels,
-        attributes=packed.columns.get("attributes"),
+        cached.pixels,
+        attributes=cached.columns.get("attributes"),
         attribute_names=tuple(facts["attribute_names"]),
         source=str(layout.place.resolve()),
         notes=(_describe(crop), *facts["notes"], *lost, *recovered, *(f"{split}: {sentence}" for sentence in doubts)),
-        digest=packed.digest,
-        pack=packed.folder,
+        digest=cached.digest,
+        cache_folder=cached.folder,
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vaelab.data.array_cache import PixelBlocks, as_classes
 from vaelab.data.datasets._files import SYMMETRY, FactorFile, is_npz_with, open_uint8, read_factors
-from vaelab.data.datasets._packed import PixelBlocks, as_classes
 from vaelab.data.images import DatasetInfo
 
 FACTORS = ("color", "shape", "scale", "orientation", "x", "y")

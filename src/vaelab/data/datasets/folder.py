@@ -33,7 +33,7 @@ from vaelab.data.depths import Range
 from vaelab.data.formats import HEAD_BYTES, identify
 from vaelab.data.images import DatasetInfo, Images, OtherImages
 from vaelab.data.opening import MAX_PIXELS
-from vaelab.data.picture_cache import CannotRead, Pack, PictureFiles, check_items, find_pack, pack
+from vaelab.data.picture_cache import CachedPictures, CannotRead, PictureFiles, cache_pictures, check_items, find_cached
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
 
 Folders = str | list[str]
@@ -79,7 +79,7 @@ def load(
     valid: Annotated[int, Ge(0)] | Folders = "auto",
     test: Folders = "auto",
 ) -> Images:
-    """The pictures of ``split`` ("train" or "test", the held-out pictures) at one size, packed in the cache.
+    """The pictures of ``split`` ("train" or "test", the held-out pictures) at one size, decoded once into the cache.
 
     ``size``: height and width, or one number for both; "auto": 64, or the pictures' own where they are smaller.
     ``channels``: "auto": grey where all pictures looked at are. ``strict``: ValueError where a picture cannot be read,
@@ -106,17 +106,17 @@ def load(
     except CannotRead as error:
         raise ValueError(f"{data_dir}: {error}; take these out") from None
     try:
-        packed = _pack(data_dir, split, entries, known.classes, labels, decision.policy, strict)
+        cached = _cache(data_dir, split, entries, known.classes, labels, decision.policy, strict)
     except CannotRead as error:
         raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
-    if strict and packed.left_out:
-        raise ValueError(f"{data_dir}, {split} split: {packed.loss}; {LENIENT}")
-    used = [entries[row] for row in packed.rows.tolist()]
-    content = _describe_content(packed, entries, decision.policy, split, pages)
+    if strict and cached.left_out:
+        raise ValueError(f"{data_dir}, {split} split: {cached.loss}; {LENIENT}")
+    used = [entries[row] for row in cached.rows.tolist()]
+    content = _describe_content(cached, entries, decision.policy, split, pages)
     selection = Selection(
         place=str(data_dir.resolve()),
-        pack=packed.folder.name,
-        sha256=packed.digest,
+        cache_folder=cached.folder.name,
+        sha256=cached.digest,
         files=digest(used),
         names=[entry.name for entry in used],
         left_out=sorted({entry.name for entry in entries} - {entry.name for entry in used}),
@@ -127,16 +127,16 @@ def load(
     asked = {"train": train, "valid": valid, "test": test}
     found_folders = {"train": "", "valid": 0, "test": "", **known.resolved}  # "" and 0: no folder was found
     return Images(
-        packed.pixels,
-        packed.columns.get("labels"),
+        cached.pixels,
+        cached.columns.get("labels"),
         known.classes,
         source=selection.place,
-        notes=(*known.notes, *_notes(packed, decision.policy, split), *decision.sentences, *content),
+        notes=(*known.notes, *_notes(cached, decision.policy, split), *decision.sentences, *content),
         warnings=known.warnings,
         names=[shown(entry.item) for entry in used],
         split_name=selection.split_name,
-        digest=packed.digest,
-        pack=packed.folder,
+        digest=cached.digest,
+        cache_folder=cached.folder,
         resolved={**decision.resolved, **{k: v for k, v in found_folders.items() if asked[k] == "auto"}},
         selection=asdict(selection),
     )
@@ -167,7 +167,7 @@ def _survey(place: Path, split: str, choice: Choice, pages: PageChoice) -> Surve
     return known
 
 
-def _pack(
+def _cache(
     place: Path,
     split: str,
     entries: list[Entry],
@@ -175,7 +175,7 @@ def _pack(
     labels: Mapping[str, int] | None,
     policy: ResizePolicy,
     strict: bool,
-) -> Pack:
+) -> CachedPictures:
     columns = {}
     if labels is not None:
         columns["labels"] = np.array([labels[entry.folder] for entry in entries], np.int64)
@@ -188,27 +188,27 @@ def _pack(
         "labels": {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()},
     }
     source = PictureFiles([entry.item for entry in entries], policy, columns, strict=strict)
-    return pack(f"folder {split}", key, lambda: source)
+    return cache_pictures(f"folder {split}", key, lambda: source)
 
 
-def _notes(packed: Pack, policy: ResizePolicy, split: str) -> list[str]:
+def _notes(cached: CachedPictures, policy: ResizePolicy, split: str) -> list[str]:
     shape = f"{policy.height}×{policy.width} {'grey' if policy.channels == 1 else 'RGB'}"
     notes = [f"pictures are {'cut' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
-    if packed.left_out:
-        notes.append(f"{packed.loss}: left out of {split}; vaelab data check lists them")
-    if packed.recovery:
-        notes.append(f"{split}: {packed.recovery}")
+    if cached.left_out:
+        notes.append(f"{cached.loss}: left out of {split}; vaelab data check lists them")
+    if cached.recovery:
+        notes.append(f"{split}: {cached.recovery}")
     return notes
 
 
 def _describe_content(
-    packed: Pack, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
+    cached: CachedPictures, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
     """What the pictures of a split hold, and what is wrong with that."""
-    sentences = describe(packed.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
+    sentences = describe(cached.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
     return [
         f"{split}: {sentence}"
-        for sentence in (*sentences, *warn(packed.content, policy.values == "full", policy.background))
+        for sentence in (*sentences, *warn(cached.content, policy.values == "full", policy.background))
     ]
 
 
@@ -243,20 +243,20 @@ def reload(
     is_same_place = data_dir is None or not is_here or str(data_dir.resolve()) == wanted.place
     place = data_dir or Path(wanted.place)
     now = _list_now(data_dir, split, _choice(train, valid, test), pages) if data_dir is not None and is_here else None
-    packed = find_pack(wanted.pack, wanted.sha256) if is_same_place else None
-    if packed is None or len(packed) != len(wanted.names):
+    cached = find_cached(wanted.cache_folder, wanted.sha256) if is_same_place else None
+    if cached is None or len(cached) != len(wanted.names):
         wishes = Wishes(size, channels, fit, background, range, max_pixels)
-        packed = _select(place, split, wanted, now, wishes)
+        cached = _select(place, split, wanted, now, wishes)
     return Images(
-        packed.pixels,
+        cached.pixels,
         wanted.label_column(),
         tuple(wanted.classes),
         source=wanted.place,
         warnings=tuple(describe_change(place, known, now, is_same_place=is_same_place)),
         names=[printable(name) for name in wanted.names],
         split_name=wanted.split_name,
-        digest=packed.digest,
-        pack=packed.folder,
+        digest=cached.digest,
+        cache_folder=cached.folder,
         selection=selections[split],
     )
 
@@ -276,8 +276,8 @@ def _list_now(place: Path, split: str, choice: Choice, pages: PageChoice) -> Pre
     return Present({entry.name: entry for entry in every}, frozenset(entry.name for entry in used))
 
 
-def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> Pack:
-    """The pack of the pictures of a selection, made again from their files."""
+def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> CachedPictures:
+    """Cache the pictures of a selection, made again from their files."""
     entries = now.select(wanted) if now else []
     gone = [name for name in wanted.names if now is None or name not in now.by_name]
     if gone:
@@ -288,15 +288,15 @@ def _select(place: Path, split: str, wanted: Selection, now: Present | None, wis
         )
     try:
         policy = decide_resize_policy(entries, wishes).policy
-        packed = _pack(place, split, entries, wanted.classes, wanted.labels, policy, strict=False)
+        cached = _cache(place, split, entries, wanted.classes, wanted.labels, policy, strict=False)
     except CannotRead as error:
         raise OtherImages(f"{place}: {error}; put them back, or name a folder that has them with --data") from None
-    if packed.digest != wanted.sha256:
+    if cached.digest != wanted.sha256:
         raise OtherImages(
             f"the pictures in {place} have the names of those that were trained on, but not their content, and the "
             f"cache has no copy; put the old ones back, or name a folder that has them with --data"
         )
-    return packed
+    return cached
 
 
 def resize_policy(

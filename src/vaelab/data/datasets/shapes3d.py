@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaelab.data.array_cache import PixelBlocks, as_classes, rows_of
 from vaelab.data.datasets._files import MOST_FACTOR_BYTES, FactorFile, check_factors
-from vaelab.data.datasets._packed import PixelBlocks, as_classes, rows_of
 from vaelab.data.images import DatasetInfo
 from vaelab.system.files import check_file
 

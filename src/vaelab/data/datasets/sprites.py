@@ -11,12 +11,12 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
+from vaelab.data.array_cache import PixelBlocks, cache_blocks
 from vaelab.data.datasets._files import SYMMETRY, check_split
-from vaelab.data.datasets._packed import PixelBlocks, pack_blocks
 from vaelab.data.images import DatasetInfo, Images
 
 VERSION = 1
-"""Of the drawing: a change makes new packs."""
+"""Of the drawing: a change makes new cache entries."""
 SHAPES = ("square", "ellipse", "heart")
 FACTORS = ("shape", "scale", "orientation", "x", "y")
 SCALES = 6
@@ -59,8 +59,8 @@ def load(
     """
     check_split("sprites", split, len(SHAPES) * SCALES * orientations * positions**2)
     key = {"data": "sprites", "drawing": VERSION, "orientations": orientations, "positions": positions}
-    packed = pack_blocks("sprites", key, lambda: nullcontext(_source(orientations, positions)))
-    return replace(packed, source="drawn by vaelab", notes=NOTES)
+    cached = cache_blocks("sprites", key, lambda: nullcontext(_source(orientations, positions)))
+    return replace(cached, source="drawn by vaelab", notes=NOTES)
 
 
 def _source(orientations: int, positions: int) -> PixelBlocks:

@@ -1,4 +1,4 @@
-"""Packs in the cache: a flipped bit anywhere is noticed, and a picture is left out only while it cannot be read."""
+"""The image cache: a flipped bit anywhere is noticed, and a picture is left out only while it cannot be read."""
 
 import json
 import os
@@ -16,12 +16,12 @@ import vaelab
 from vaelab import recipe
 from vaelab.api.data import load_data, verified
 from vaelab.data import decode as decoding
+from vaelab.data.cache import BLOCK_BYTES, MANIFEST, checksum_blocks, read_manifest, verify_cached
 from vaelab.data.containers import ImageRef
 from vaelab.data.datasets import folder, sprites
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import Images
-from vaelab.data.packs import BLOCK_BYTES, FACTS, checksum_blocks, read_facts, verify_pack
-from vaelab.data.picture_cache import CannotRead, Pack, PictureFiles, pack, select_earlier
+from vaelab.data.picture_cache import CachedPictures, CannotRead, PictureFiles, cache_pictures, select_earlier
 from vaelab.data.pictures import encode_png
 from vaelab.system.files import DamagedFile
 
@@ -31,7 +31,7 @@ SMALL = {"data.size": 8, "training.steps": 2, "network.latent_dim": 2, "network.
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "vaelab" / "packs"
+    return tmp_path / "cache" / "vaelab" / "images"
 
 
 def picture(number: int) -> NDArray[np.uint8]:
@@ -45,13 +45,15 @@ def write(place: Path, count: int) -> list[ImageRef]:
     return [(str(place), f"{i:03d}.png") for i in range(count)]
 
 
-def make(items: list[ImageRef], **more: Any) -> Pack:
+def make(items: list[ImageRef], **more: Any) -> CachedPictures:
     columns = {"labels": np.arange(len(items))}
-    return pack("mine train", {"key": "one"}, lambda: PictureFiles(items, ResizePolicy(9, 8, 1), columns, **more))
+    return cache_pictures(
+        "mine train", {"key": "one"}, lambda: PictureFiles(items, ResizePolicy(9, 8, 1), columns, **more)
+    )
 
 
-def as_images(packed: Pack) -> Images:
-    return Images(packed.pixels, packed.columns["labels"], digest=packed.digest, pack=packed.folder)
+def as_images(cached: CachedPictures) -> Images:
+    return Images(cached.pixels, cached.columns["labels"], digest=cached.digest, cache_folder=cached.folder)
 
 
 def expected(numbers: Any) -> NDArray[np.uint8]:
@@ -83,7 +85,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def damage_of(place: Path) -> DamagedFile | None:
     try:
-        verify_pack(place)
+        verify_cached(place)
     except DamagedFile as error:
         return error
     return None
@@ -93,8 +95,8 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
     items = write(tmp_path / "in", 5)
     (tmp_path / "in" / "003.png").write_bytes(b"broken")
     place = make(items).folder
-    verify_pack(place)
-    whole = read_facts(place)
+    verify_cached(place)
+    whole = read_manifest(place)
     rng = np.random.default_rng(0)
     for path in sorted(place.iterdir()):
         content = path.read_bytes()
@@ -102,12 +104,12 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
             flip(path, position, bit)
             damage = damage_of(place)
             if damage is None:  # a blank of the JSON file
-                assert (path.name, read_facts(place)) == (FACTS, whole)
+                assert (path.name, read_manifest(place)) == (MANIFEST, whole)
             else:
                 assert str(place) in str(damage)
                 assert damage.remedy
             path.write_bytes(content)
-    verify_pack(place)
+    verify_cached(place)
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 1])
@@ -122,7 +124,7 @@ def test_every_block_has_a_checksum(tmp_path: Path, size: int) -> None:
         assert (before[:-1], before[-1] != after[-1]) == (after[:-1], True)
 
 
-def test_a_training_notices_a_damaged_pack_and_makes_it_again(tmp_path: Path, cache: Path) -> None:
+def test_a_training_notices_a_damaged_cache_entry_and_makes_it_again(tmp_path: Path, cache: Path) -> None:
     write(tmp_path / "in", 12)
     first = vaelab.train("folder", SMALL, data=tmp_path / "in", run=tmp_path / "first")
     paths = sorted(cache.glob("folder-*/pixels.npy"))
@@ -141,18 +143,18 @@ def test_a_training_notices_a_damaged_pack_and_makes_it_again(tmp_path: Path, ca
     }
 
 
-def test_a_damaged_pack_without_its_pictures_is_named_and_kept(tmp_path: Path) -> None:
-    packed = make(write(tmp_path / "in", 3))
-    flip(packed.folder / "pixels.npy", 150)
+def test_a_damaged_cache_entry_without_its_pictures_is_named_and_kept(tmp_path: Path) -> None:
+    cached = make(write(tmp_path / "in", 3))
+    flip(cached.folder / "pixels.npy", 150)
 
     def fail() -> Images:
         raise FileNotFoundError("the disk is away")
 
     with pytest.raises(DamagedFile, match="the disk is away") as raised:
-        verified(as_images(packed), fail)
-    assert raised.value.path == packed.folder / "pixels.npy"
+        verified(as_images(cached), fail)
+    assert raised.value.path == cached.folder / "pixels.npy"
     assert raised.value.remedy
-    assert (packed.folder / FACTS).is_file()
+    assert (cached.folder / MANIFEST).is_file()
 
 
 def test_drawn_images_are_drawn_again(cache: Path) -> None:
@@ -173,23 +175,23 @@ def test_wrong_factors_are_never_used(cache: Path) -> None:
 
 
 def as_it_was_written_before(place: Path) -> None:
-    """Rewrite ``pack.json`` as vaelab 0.1 did."""
-    facts = json.loads((place / FACTS).read_text())
+    """Rewrite ``manifest.json`` as vaelab 0.1 did."""
+    facts = json.loads((place / MANIFEST).read_text())
     old = {name: facts.get(name, []) for name in ("title", "digest", "rows_left_out", "left_out", "unread")}
     old["unread"] = [(path, stamp[:2]) for path, stamp in old["unread"]]
-    (place / FACTS).write_text(json.dumps({**old, "facts": {}}, indent=1))
+    (place / MANIFEST).write_text(json.dumps({**old, "facts": {}}, indent=1))
 
 
-def test_a_pack_without_checksums_is_held_against_its_digest(tmp_path: Path) -> None:
-    packed = make(write(tmp_path / "in", 5))
-    as_it_was_written_before(packed.folder)
-    assert read_facts(packed.folder).checksums is None
-    flip(packed.folder / "pixels.npy", 150)
+def test_a_cache_entry_without_checksums_is_held_against_its_digest(tmp_path: Path) -> None:
+    cached = make(write(tmp_path / "in", 5))
+    as_it_was_written_before(cached.folder)
+    assert read_manifest(cached.folder).checksums is None
+    flip(cached.folder / "pixels.npy", 150)
     with pytest.raises(DamagedFile):
-        verify_pack(packed.folder)
-    flip(packed.folder / "pixels.npy", 150)
-    verify_pack(packed.folder)
-    assert read_facts(packed.folder).checksums is not None
+        verify_cached(cached.folder)
+    flip(cached.folder / "pixels.npy", 150)
+    verify_cached(cached.folder)
+    assert read_manifest(cached.folder).checksums is not None
     np.testing.assert_array_equal(make(write(tmp_path / "in", 5)).pixels, expected(range(5)))
 
 
@@ -211,13 +213,13 @@ def test_a_pack_without_checksums_is_held_against_its_digest(tmp_path: Path) -> 
         lambda facts: {**facts, "new": 1, "check": None},
     ],
 )
-def test_a_pack_with_other_facts_is_made_again(tmp_path: Path, content: str | Callable[[Any], Any]) -> None:
+def test_a_cache_entry_with_other_facts_is_made_again(tmp_path: Path, content: str | Callable[[Any], Any]) -> None:
     items = write(tmp_path / "in", 4)
     place = make(items).folder
-    before = (place / FACTS).read_text()
-    (place / FACTS).write_text(content if isinstance(content, str) else json.dumps(content(json.loads(before))))
+    before = (place / MANIFEST).read_text()
+    (place / MANIFEST).write_text(content if isinstance(content, str) else json.dumps(content(json.loads(before))))
     np.testing.assert_array_equal(make(items).pixels, expected(range(4)))
-    assert (place / FACTS).read_text() == before
+    assert (place / MANIFEST).read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_pixels_with_another_header_are_made_again(tmp_path: Path, header: str) 
 # -- pictures that can be read at last --------------------------------------------------------------------------------
 
 
-def test_a_picture_that_comes_back_completes_the_pack(tmp_path: Path, decoded: list[str]) -> None:
+def test_a_picture_that_comes_back_completes_the_cache_entry(tmp_path: Path, decoded: list[str]) -> None:
     items = write(tmp_path / "in", 9)
     (tmp_path / "in" / "002.png").write_bytes(b"broken")
     (tmp_path / "in" / "005.png").rename(tmp_path / "away.png")
@@ -263,7 +265,7 @@ def test_a_picture_that_comes_back_completes_the_pack(tmp_path: Path, decoded: l
     assert (second.num_recovered, bool(second.recovery), second.folder) == (1, True, first.folder)
     np.testing.assert_array_equal(second.pixels, expected([0, 1, 3, 4, 5, 6, 7, 8]))
     assert second.columns["labels"].tolist() == [0, 1, 3, 4, 5, 6, 7, 8]
-    verify_pack(second.folder)
+    verify_cached(second.folder)
     decoded.clear()
     assert (make(items).num_recovered, decoded) == (0, [])
     np.testing.assert_array_equal(np.asarray(first.pixels), expected([0, 1, 3, 4, 6, 7, 8]))  # mapped by another run

@@ -1,9 +1,9 @@
-"""What a pack is worth: packing once, and an epoch from the pack beside decoding the JPEGs in every epoch.
+"""What a cache entry is worth: packing once, and an epoch from the cache beside decoding the JPEGs in every epoch.
 
-python benchmarks/packing.py CELEBA [--images 8000] [--repeats 5]
+python benchmarks/image_cache.py CELEBA [--images 8000] [--repeats 5]
 
 CELEBA is a folder that `vaelab train celeba --data` takes, such as benchmarks/make_faces.py writes. Each repetition
-makes a pack in a fresh cache and then reads an epoch in batches of 32 twice, from the pack and from the JPEGs (decoded
+fills a fresh cache and then reads an epoch in batches of 32 twice, from the cache and from the JPEGs (decoded
 by as many processes as there are processors, a batch a job); the two alternate. Medians and ranges, as JSON on request.
 """
 
@@ -21,14 +21,13 @@ import joblib
 import numpy as np
 import torch
 
-from vaelab.data import picture_cache as packing
 from vaelab.data.containers import ImageRef, read_item
 from vaelab.data.datasets import celeba
 from vaelab.data.datasets._celeba_layouts import find_layout
 from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_tensor, to_float
 from vaelab.data.loader import Batches
-from vaelab.data.picture_cache import Pack, Source
+from vaelab.data.picture_cache import CachedPictures, PictureFiles, cache_pictures
 from vaelab.system.device import default_threads, describe_machine
 
 BATCH = 32
@@ -41,15 +40,15 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def make_pack(items: list[ImageRef], resize_policy: ResizePolicy, cache: Path) -> Pack:
-    """A pack of ``items`` in a cache of its own."""
+def make_cached(items: list[ImageRef], resize_policy: ResizePolicy, cache: Path) -> CachedPictures:
+    """Decode ``items`` into a cache of its own."""
     os.environ["XDG_CACHE_HOME"] = str(cache)
-    return packing.pack("celeba benchmark", {"benchmark": str(cache)}, lambda: Source(items, resize_policy))
+    return cache_pictures("celeba benchmark", {"benchmark": str(cache)}, lambda: PictureFiles(items, resize_policy))
 
 
-def epoch_of_pack(pack: Pack) -> None:
+def read_cached(cached: CachedPictures) -> None:
     """Every batch of one epoch as the model would get it."""
-    batches = Batches(Images(pack.pixels), BATCH, 0, torch.device("cpu"))
+    batches = Batches(Images(cached.pixels), BATCH, 0, torch.device("cpu"))
     for step in range(batches.steps_per_epoch):
         to_float(batches.pixels(step))
 
@@ -74,21 +73,21 @@ def measure(place: Path, count: int, repeats: int) -> dict[str, Any]:
         raise SystemExit(f"{place}: no CelebA here")
     items = layout.read("train").items[:count]
     resize_policy = celeba.resize_policy((3, 128, 128), crop="center128")
-    rates: dict[str, list[float]] = {"packing": [], "epoch from the pack": [], "epoch from the JPEGs": []}
+    rates: dict[str, list[float]] = {"caching": [], "epoch from the cache": [], "epoch from the JPEGs": []}
     workers = joblib.Parallel(n_jobs=default_threads(), backend="loky", return_as="generator", max_nbytes=None)
     epoch_of_files(workers, items[:256], resize_policy)  # start the processes
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
-            seconds, pack = timed(lambda cache=cache: make_pack(items, resize_policy, Path(cache)))
-            rates["packing"].append(len(items) / seconds)
-            epoch_of_pack(pack)  # into the page cache, as in every epoch but the first
+            seconds, cached = timed(lambda cache=cache: make_cached(items, resize_policy, Path(cache)))
+            rates["caching"].append(len(items) / seconds)
+            read_cached(cached)  # into the page cache, as in every epoch but the first
             for name, epoch in (
-                ("epoch from the pack", lambda pack=pack: epoch_of_pack(pack)),
+                ("epoch from the cache", lambda cached=cached: read_cached(cached)),
                 ("epoch from the JPEGs", lambda: epoch_of_files(workers, items, resize_policy)),
             ):
                 seconds, _ = timed(epoch)
                 rates[name].append(len(items) / seconds)
-            epoch_of_files(workers, items[:256], resize_policy)  # packing shuts the shared processes down
+            epoch_of_files(workers, items[:256], resize_policy)  # caching shuts the shared processes down
     return {"images": len(items), "repeats": repeats, "images_per_second": rates}
 
 
@@ -106,10 +105,10 @@ def main() -> None:
     }
     for name, rates in result["images_per_second"].items():
         print(f"{name:22} {statistics.median(rates):10,.0f} images/s  ({min(rates):,.0f} to {max(rates):,.0f})")
-    pairs = zip(*(result["images_per_second"][f"epoch from the {which}"] for which in ("pack", "JPEGs")), strict=True)
-    ratios = [pack / files for pack, files in pairs]
+    pairs = zip(*(result["images_per_second"][f"epoch from the {which}"] for which in ("cache", "JPEGs")), strict=True)
+    ratios = [cached / files for cached, files in pairs]
     print(
-        f"pack / JPEGs           {statistics.median(ratios):10.1f} times     ({min(ratios):.1f} to {max(ratios):.1f})"
+        f"cache / JPEGs          {statistics.median(ratios):10.1f} times     ({min(ratios):.1f} to {max(ratios):.1f})"
     )
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""Packs on the disk: what their ``pack.json`` says, checksums of all their files, one process at a time.
+"""The image cache: entries, their manifests and checksums, one process at a time.
 
-A pack is a folder in the cache that holds decoded pixels. ``pack.json`` has a CRC-32 of every block of every other file
-and one of itself, so that no flipped bit goes unnoticed.
+An entry is a folder of decoded pixels. ``manifest.json`` holds a CRC-32 of each block of every other file, and one of
+itself, so that no flipped bit goes unnoticed.
 """
 
 import errno
@@ -28,14 +28,14 @@ from vaelab.system.files import DamagedFile, read_json, unique_path, write_atomi
 from vaelab.system.paths import cache_dir
 from vaelab.system.progress import progress
 
-FACTS = "pack.json"
+MANIFEST = "manifest.json"
 BLOCK_BYTES = 1 << 22
 """Size of the blocks that have a checksum each."""
 REMEDY = "remove it, vaelab makes it again from the pictures"
 
 
 class Selection(BaseModel):
-    """Which rows of a pack make its images."""
+    """Which rows of a cache entry make its images."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,8 +46,8 @@ class Selection(BaseModel):
     """(name, reason) of the pictures that could not be read."""
 
 
-class PackFacts(Selection):
-    """The content of ``pack.json``. Packs of vaelab 0.1 have neither shape nor checksums."""
+class Manifest(Selection):
+    """The content of ``manifest.json``. Cache entries of vaelab 0.1 have neither shape nor checksums."""
 
     title: str
     num_files: int = Field(1, ge=1, le=1 << 20)
@@ -56,11 +56,11 @@ class PackFacts(Selection):
     checksums: dict[str, list[NonNegativeInt]] | None = None
     """File → CRC-32 of each of its blocks."""
     unread: list[tuple[Any, Any]] = []
-    """(file, stamp of the failure) for each picture left out; ``packing`` says what a stamp is."""
+    """(file, stamp of the failure) for each picture left out; ``picture_cache`` says what a stamp is."""
     earlier: list[Selection] = []
     """The images before pictures became readable, newest first: runs that were trained on them go on with them."""
     content: Tally | None = None
-    """What the pictures hold; packs of vaelab 0.1 do not say."""
+    """What the pictures hold; cache entries of vaelab 0.1 do not say."""
     facts: dict[str, Any] = {}
     factor_names: list[str] = []
     factor_sizes: list[NonNegativeInt] = []
@@ -68,41 +68,41 @@ class PackFacts(Selection):
     """CRC-32 of everything above."""
 
     @model_validator(mode="after")
-    def _check_lengths(self) -> "PackFacts":
+    def _check_lengths(self) -> "Manifest":
         if not len(self.rows_left_out) == len(self.left_out) == len(self.unread):
             raise ValueError("rows, names and files of the pictures left out differ in number")
         return self
 
 
-def read_facts(folder: Path) -> PackFacts:
-    """The ``pack.json`` of a pack. FileNotFoundError if there is none, DamagedFile if it is not as it was written."""
-    path = folder / FACTS
-    facts = read_json(path, PackFacts, remedy=REMEDY)
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of an entry; FileNotFoundError if there is none, DamagedFile if it was changed."""
+    path = folder / MANIFEST
+    facts = read_json(path, Manifest, remedy=REMEDY)
     if facts.check is not None and facts.check != _check(facts):
         raise DamagedFile(path, "its checksum does not match its content", REMEDY)
     return facts
 
 
-def write_facts(folder: Path, facts: PackFacts) -> None:
-    """Write ``pack.json``, with its checksum."""
+def write_manifest(folder: Path, facts: Manifest) -> None:
+    """Write ``manifest.json``, with its checksum."""
     content = {**facts.model_dump(exclude_defaults=True), "check": _check(facts)}
-    write_atomic(folder / FACTS, json.dumps(content, indent=1) + "\n")
+    write_atomic(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 
 
-def _check(facts: PackFacts) -> str:
+def _check(facts: Manifest) -> str:
     content = facts.model_dump(exclude={"check"}, exclude_defaults=True)
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
-def open_rows(folder: Path, facts: PackFacts, selection: Selection | None = None) -> tuple[PixelArray, Any]:
+def open_rows(folder: Path, facts: Manifest, selection: Selection | None = None) -> tuple[PixelArray, Any]:
     """The pixels of a selection (default: the newest) as memory maps, and the numbers of its rows.
 
-    DamagedFile if files and ``pack.json`` do not fit each other.
+    DamagedFile if files and ``manifest.json`` do not fit each other.
     """
     whole = open_pixels(folder, facts.num_files, None if facts.shape is None else tuple(facts.shape), REMEDY)
     dropped = np.asarray((selection or facts).rows_left_out, np.int64)
     if len(dropped) and dropped.max() >= len(whole):
-        raise DamagedFile(folder / FACTS, "it names rows that do not exist", REMEDY)
+        raise DamagedFile(folder / MANIFEST, "it names rows that do not exist", REMEDY)
     kept = np.delete(np.arange(len(whole)), dropped)
     return (whole if len(kept) == len(whole) else ArrayView(whole, kept)), kept
 
@@ -110,7 +110,7 @@ def open_rows(folder: Path, facts: PackFacts, selection: Selection | None = None
 # -- checksums --------------------------------------------------------------------------------------------------------
 
 
-def add_checksums(folder: Path, facts: PackFacts) -> PackFacts:
+def add_checksums(folder: Path, facts: Manifest) -> Manifest:
     """``facts`` with the checksums of all other files in the folder."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix in (".npy", ".npz"))
     return facts.model_copy(update={"checksums": {name: checksum_blocks(folder / name) for name in names}})
@@ -148,15 +148,15 @@ def _checksum_group(path: Path, blocks: list[int], *, keeps: bool) -> list[int]:
     return found
 
 
-def verify_pack(folder: Path) -> None:
-    """Read a whole pack and compare its checksums; DamagedFile names the first file that differs.
+def verify_cached(folder: Path) -> None:
+    """Read a whole cache entry and compare its checksums; DamagedFile names the first file that differs.
 
-    The pixels of a pack without checksums are compared with its digest, and then it gets checksums.
+    The pixels of a cache entry without checksums are compared with its digest, and then it gets checksums.
     """
-    facts = read_facts(folder)
+    facts = read_manifest(folder)
     pixels, _ = open_rows(folder, facts)
     names = [] if facts.checksums is None else sorted(facts.checksums)
-    with progress("verifying the pack", len(names) or 1) as bar:
+    with progress("verifying the cache entry", len(names) or 1) as bar:
         for name in names:
             assert facts.checksums is not None
             if name != Path(name).name or not (folder / name).is_file():
@@ -169,15 +169,15 @@ def verify_pack(folder: Path) -> None:
         if Images(pixels).fingerprint() != facts.digest:
             raise DamagedFile(folder, "its pixels do not match its digest", REMEDY)
         with suppress(OSError):  # a read-only cache: the next run computes the digest again
-            write_facts(folder, add_checksums(folder, facts))
+            write_manifest(folder, add_checksums(folder, facts))
         bar.advance(1)
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Give a damaged pack another name, so that it is made again; the name. None if another process did so before."""
+    """Rename a damaged entry, so that it is made again, and return the name; None if another process was faster."""
     with locked(folder, folder.name):
         try:
-            verify_pack(folder)
+            verify_cached(folder)
             return None
         except FileNotFoundError:
             return None
@@ -188,23 +188,21 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def unreadable(folder: Path) -> OSError:
-    """What to raise if a pack that was just written cannot be read."""
-    return OSError(
-        f"{folder}: the pack was written and cannot be read back; the disk may be failing. The same command tries again"
-    )
+    """What to raise if a cache entry that was just written cannot be read."""
+    return OSError(f"{folder}: written, but cannot be read back; the disk may be failing. The same command tries again")
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
 
 
-def pack_folder(title: str, digest: str) -> Path:
-    """The folder of a pack in the user's cache, whether it exists or not."""
-    return cache_dir() / "packs" / f"{title.split()[0]}-{digest}"
+def entry_folder(title: str, digest: str) -> Path:
+    """The folder of a cache entry in the user's cache, whether it exists or not."""
+    return cache_dir() / "images" / f"{title.split()[0]}-{digest}"
 
 
 @contextmanager
 def locked(folder: Path, title: str) -> Iterator[None]:
-    """Hold a pack for one process; the others wait, and show that they do.
+    """Hold a cache entry for one process; the others wait, and show that they do.
 
     OSError that names ``$XDG_CACHE_HOME`` if the cache cannot be written to.
     """
@@ -214,7 +212,7 @@ def locked(folder: Path, title: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0.1)
         except Timeout:
-            with progress(f"waiting for another process that packs {title}", None):
+            with progress(f"waiting for another process that caches {title}", None):
                 lock.acquire()
         try:
             yield
@@ -242,6 +240,6 @@ def check_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"{folder}: packing needs {needed / 1e9:.2f} GB here and {free / 1e9:.2f} GB are free; free some space, or "
+            f"{folder}: caching needs {needed / 1e9:.2f} GB here and {free / 1e9:.2f} GB are free; free some space, or "
             "let $XDG_CACHE_HOME name a folder on a larger disk"
         )

@@ -1,4 +1,4 @@
-"""Packs: decoded once, whole or not there, the same bytes however often the work was killed and whoever did it."""
+"""Cached pictures: decoded once, whole or absent, byte-identical however often the work was killed."""
 
 import itertools
 import json
@@ -23,9 +23,9 @@ from joblib.externals.loky import wrap_non_picklable_objects
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from vaelab.data import cache as cache_module
 from vaelab.data import decode as decoding
-from vaelab.data import decode_pool, packs
-from vaelab.data import picture_cache as packing
+from vaelab.data import decode_pool, picture_cache
 from vaelab.data.arrays import ArrayView, ConcatArray
 from vaelab.data.contents import Tally
 from vaelab.data.decode import ImageRef, ResizePolicy
@@ -33,7 +33,16 @@ from vaelab.data.images import Images
 from vaelab.data.journal import JOURNAL, split_rows
 from vaelab.data.memos import memoise
 from vaelab.data.npy import PixelFiles
-from vaelab.data.picture_cache import COLUMNS, FACTS, RECORDS, CannotRead, Pack, PictureFiles, check_items, pack
+from vaelab.data.picture_cache import (
+    COLUMNS,
+    MANIFEST,
+    RECORDS,
+    CachedPictures,
+    CannotRead,
+    PictureFiles,
+    cache_pictures,
+    check_items,
+)
 from vaelab.data.pictures import encode_png
 from vaelab.system.progress import Silent
 
@@ -44,18 +53,18 @@ PIXELS = "pixels.npy"
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "vaelab" / "packs"
+    return tmp_path / "cache" / "vaelab" / "images"
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MOST_PER_PART", 4)
+    monkeypatch.setattr(picture_cache, "MOST_PER_PART", 4)
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five pictures to a file."""
-    monkeypatch.setattr(packing, "SHARD_BYTES", 5 * 72 + 71)
+    monkeypatch.setattr(picture_cache, "SHARD_BYTES", 5 * 72 + 71)
 
 
 def picture(number: int) -> NDArray[np.uint8]:
@@ -73,8 +82,8 @@ def expected(numbers: Any) -> NDArray[np.uint8]:
     return np.stack([picture(i) for i in numbers])
 
 
-def make(items: list[ImageRef], key: str = "one", **more: Any) -> Pack:
-    return pack("mine train", {"key": key}, lambda: PictureFiles(items, RESIZE, **more))
+def make(items: list[ImageRef], key: str = "one", **more: Any) -> CachedPictures:
+    return cache_pictures("mine train", {"key": key}, lambda: PictureFiles(items, RESIZE, **more))
 
 
 @pytest.fixture
@@ -95,41 +104,41 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-# -- what a pack is ---------------------------------------------------------------------------------------------------
+# -- the content of an entry -------------------------------------------------------------------------------------------
 
 
-def test_a_pack_holds_the_pixels_and_is_made_once(tmp_path: Path, cache: Path, decoded: list[str]) -> None:
+def test_a_cache_entry_holds_the_pixels_and_is_made_once(tmp_path: Path, cache: Path, decoded: list[str]) -> None:
     items = write(tmp_path / "in", 10)
     labels = np.arange(10)
-    packed = make(items, columns={"labels": labels}, facts={"names": ["ä"]})
-    np.testing.assert_array_equal(packed.pixels, expected(range(10)))
-    assert isinstance(packed.pixels, np.memmap)
-    assert packed.pixels.flags.writeable is False
-    assert packed.columns["labels"].tolist() == labels.tolist()
-    assert (packed.facts, packed.left_out, packed.loss, len(packed)) == ({"names": ["ä"]}, [], "", 10)
-    assert packed.digest == Images(expected(range(10))).fingerprint()
-    assert sorted(path.name for path in cache.iterdir()) == [packed.folder.name, f"{packed.folder.name}.lock"]
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, PIXELS, RECORDS]
+    cached = make(items, columns={"labels": labels}, facts={"names": ["ä"]})
+    np.testing.assert_array_equal(cached.pixels, expected(range(10)))
+    assert isinstance(cached.pixels, np.memmap)
+    assert cached.pixels.flags.writeable is False
+    assert cached.columns["labels"].tolist() == labels.tolist()
+    assert (cached.facts, cached.left_out, cached.loss, len(cached)) == ({"names": ["ä"]}, [], "", 10)
+    assert cached.digest == Images(expected(range(10))).fingerprint()
+    assert sorted(path.name for path in cache.iterdir()) == [cached.folder.name, f"{cached.folder.name}.lock"]
+    assert sorted(files(cached.folder)) == ["columns.npz", MANIFEST, PIXELS, RECORDS]
     assert len(decoded) == 10
 
     def fail() -> PictureFiles:
         raise AssertionError("asked again")
 
-    again = pack("mine train", {"key": "one"}, fail)
-    np.testing.assert_array_equal(again.pixels, packed.pixels)
-    assert (again.digest, len(decoded)) == (packed.digest, 10)
+    again = cache_pictures("mine train", {"key": "one"}, fail)
+    np.testing.assert_array_equal(again.pixels, cached.pixels)
+    assert (again.digest, len(decoded)) == (cached.digest, 10)
 
 
 def test_the_pixels_are_an_array_file_like_any_other(tmp_path: Path) -> None:
-    packed = make(write(tmp_path / "in", 5))
-    np.testing.assert_array_equal(np.load(packed.folder / PIXELS), expected(range(5)), strict=True)
+    cached = make(write(tmp_path / "in", 5))
+    np.testing.assert_array_equal(np.load(cached.folder / PIXELS), expected(range(5)), strict=True)
 
 
 def test_every_part_of_the_key_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = write(tmp_path / "in", 2)
     folders = {make(items, key=key).folder for key in ("one", "two", "one")}
     assert len(folders) == 2
-    monkeypatch.setattr(packing, "VERSION", packing.VERSION + 1)
+    monkeypatch.setattr(picture_cache, "VERSION", picture_cache.VERSION + 1)
     assert make(items).folder not in folders
 
 
@@ -137,14 +146,14 @@ def test_unreadable_pictures_are_left_out_with_their_rows(tmp_path: Path, small_
     items = write(tmp_path / "in", 11)
     (tmp_path / "in" / "002.png").write_bytes(b"")
     (tmp_path / "in" / "009.png").write_bytes(b"text")
-    packed = make(items, columns={"labels": np.arange(11)})
+    cached = make(items, columns={"labels": np.arange(11)})
     kept = [0, 1, 3, 4, 5, 6, 7, 8, 10]
-    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(kept))
-    assert isinstance(packed.pixels, ArrayView)
-    assert packed.columns["labels"].tolist() == kept
-    assert packed.left_out == [("002.png", "empty file"), ("009.png", "not a picture, or damaged at its beginning")]
-    assert packed.loss == "2 of 11 pictures cannot be read (first: 002.png: empty file)"
-    assert packed.digest == Images(expected(kept)).fingerprint()
+    np.testing.assert_array_equal(np.asarray(cached.pixels), expected(kept))
+    assert isinstance(cached.pixels, ArrayView)
+    assert cached.columns["labels"].tolist() == kept
+    assert cached.left_out == [("002.png", "empty file"), ("009.png", "not a picture, or damaged at its beginning")]
+    assert cached.loss == "2 of 11 pictures cannot be read (first: 002.png: empty file)"
+    assert cached.digest == Images(expected(kept)).fingerprint()
 
 
 def test_not_one_readable_picture_is_an_error_that_leaves_nothing(tmp_path: Path, cache: Path) -> None:
@@ -172,7 +181,7 @@ def test_a_strict_source_is_refused_until_the_picture_is_mended_and_the_rest_is_
     assert decoded == ["004.png", "005.png", "006.png", "007.png"]
 
 
-def test_a_pack_without_a_picture_is_made_again_when_that_is_mended(tmp_path: Path, decoded: list[str]) -> None:
+def test_a_cache_entry_without_a_picture_is_made_again_when_that_is_mended(tmp_path: Path, decoded: list[str]) -> None:
     items = write(tmp_path / "in", 4)
     (tmp_path / "in" / "001.png").unlink()
     assert make(items).left_out == [("001.png", "No such file or directory")]
@@ -184,13 +193,13 @@ def test_a_pack_without_a_picture_is_made_again_when_that_is_mended(tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", ["facts", "pixels", "columns", "half", "hollow", "half columns", "empty"])
-def test_a_damaged_pack_is_made_again(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_entry_is_made_again(tmp_path: Path, damage: str) -> None:
     items = write(tmp_path / "in", 6)
     folder = make(items).folder
     before = files(folder)
     match damage:
         case "facts":
-            (folder / FACTS).write_text('{"digest": ')
+            (folder / MANIFEST).write_text('{"digest": ')
         case "half":
             (folder / PIXELS).write_bytes(before[PIXELS][:-100])
         case "hollow":
@@ -228,32 +237,32 @@ SHARDS = [f"pixels-0000{number}.npy" for number in range(3)]
 
 
 def test_a_large_pack_lies_in_several_files(tmp_path: Path, small_shards: None) -> None:
-    packed = make(write(tmp_path / "in", 12), columns={"labels": np.arange(12)})
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
+    cached = make(write(tmp_path / "in", 12), columns={"labels": np.arange(12)})
+    assert sorted(files(cached.folder)) == ["columns.npz", MANIFEST, *SHARDS, RECORDS]
     for name, rows in zip(SHARDS, (range(5), range(5, 10), range(10, 12)), strict=True):
-        np.testing.assert_array_equal(np.load(packed.folder / name, mmap_mode="r"), expected(rows), strict=True)
-    assert isinstance(packed.pixels, ConcatArray)
-    assert all(isinstance(shard, np.memmap) and not shard.flags.writeable for shard in packed.pixels.arrays)
-    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)), strict=True)
-    assert packed.digest == Images(packed.pixels).fingerprint() == Images(expected(range(12))).fingerprint()
+        np.testing.assert_array_equal(np.load(cached.folder / name, mmap_mode="r"), expected(rows), strict=True)
+    assert isinstance(cached.pixels, ConcatArray)
+    assert all(isinstance(shard, np.memmap) and not shard.flags.writeable for shard in cached.pixels.arrays)
+    np.testing.assert_array_equal(np.asarray(cached.pixels), expected(range(12)), strict=True)
+    assert cached.digest == Images(cached.pixels).fingerprint() == Images(expected(range(12))).fingerprint()
 
 
 @pytest.mark.parametrize(("count", "names"), [(5, [PIXELS]), (6, SHARDS[:2]), (10, SHARDS[:2]), (11, SHARDS)])
 def test_no_file_has_more_than_it_may(tmp_path: Path, small_shards: None, count: int, names: list[str]) -> None:
-    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", FACTS, *names, RECORDS]
+    assert sorted(files(make(write(tmp_path / "in", count)).folder)) == ["columns.npz", MANIFEST, *names, RECORDS]
 
 
 def test_a_small_pack_is_what_it_was_before_there_were_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = write(tmp_path / "in", 12)
     one = make(items)
-    facts = json.loads((one.folder / FACTS).read_text())
+    facts = json.loads((one.folder / MANIFEST).read_text())
     assert sorted(facts) == ["check", "checksums", "content", "digest", "shape", "title"]
-    monkeypatch.setattr(packing, "SHARD_BYTES", 360)
+    monkeypatch.setattr(picture_cache, "SHARD_BYTES", 360)
     before = files(one.folder)
     assert isinstance(make(items).pixels, np.memmap)  # opened as it is
     several = make(items, key="two")
     assert several.digest == one.digest
-    monkeypatch.setattr(packing, "SHARD_BYTES", 1 << 32)
+    monkeypatch.setattr(picture_cache, "SHARD_BYTES", 1 << 32)
     assert isinstance(make(items, key="two").pixels, ConcatArray)
     assert files(one.folder) == before
 
@@ -262,14 +271,14 @@ def test_pictures_left_out_of_shards(tmp_path: Path, small_shards: None, small_p
     items = write(tmp_path / "in", 12)
     for row in (4, 5, 11):
         (tmp_path / "in" / f"{row:03d}.png").write_bytes(b"")
-    packed = make(items, columns={"labels": np.arange(12)})
+    cached = make(items, columns={"labels": np.arange(12)})
     kept = [0, 1, 2, 3, 6, 7, 8, 9, 10]
-    assert [name for name, _ in packed.left_out] == ["004.png", "005.png", "011.png"]
-    assert isinstance(packed.pixels, ArrayView)
-    assert isinstance(packed.pixels.array, ConcatArray)
-    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(kept))
-    assert packed.columns["labels"].tolist() == kept
-    assert packed.digest == Images(expected(kept)).fingerprint()
+    assert [name for name, _ in cached.left_out] == ["004.png", "005.png", "011.png"]
+    assert isinstance(cached.pixels, ArrayView)
+    assert isinstance(cached.pixels.array, ConcatArray)
+    np.testing.assert_array_equal(np.asarray(cached.pixels), expected(kept))
+    assert cached.columns["labels"].tolist() == kept
+    assert cached.digest == Images(expected(kept)).fingerprint()
 
 
 @pytest.mark.parametrize("stop", [2, 7, 9, 10, 11])
@@ -298,21 +307,21 @@ def test_a_journal_of_other_shards_is_not_believed(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None, change: str
 ) -> None:
     items = write(tmp_path / "in", 12)
-    monkeypatch.setattr(packing, "SHARD_BYTES", 72 * (3 if change == "other layout" else 5))
+    monkeypatch.setattr(picture_cache, "SHARD_BYTES", 72 * (3 if change == "other layout" else 5))
     with monkeypatch.context() as patch:
         stop_after(patch, 9, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             make(items)
     (making,) = cache.glob("*.part")
-    monkeypatch.setattr(packing, "SHARD_BYTES", 72 * 5)
+    monkeypatch.setattr(picture_cache, "SHARD_BYTES", 72 * 5)
     match change:
         case "first" | "last":
             (making / SHARDS[0 if change == "first" else 2]).unlink()
         case "half":
             os.truncate(making / SHARDS[1], 200)
-    packed = make(items)
-    np.testing.assert_array_equal(np.asarray(packed.pixels), expected(range(12)))
-    assert sorted(files(packed.folder)) == ["columns.npz", FACTS, *SHARDS, RECORDS]
+    cached = make(items)
+    np.testing.assert_array_equal(np.asarray(cached.pixels), expected(range(12)))
+    assert sorted(files(cached.folder)) == ["columns.npz", MANIFEST, *SHARDS, RECORDS]
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -335,12 +344,12 @@ def test_a_damaged_shard_makes_the_pack_again(tmp_path: Path, small_shards: None
 
 
 def test_where_a_row_lies(tmp_path: Path) -> None:
-    large = PixelFiles(tmp_path, (400_000, 64, 64, 3), packing.SHARD_BYTES)
+    large = PixelFiles(tmp_path, (400_000, 64, 64, 3), picture_cache.SHARD_BYTES)
     assert (large.num_files, large.rows_per_file, large.row_bytes) == (2, 349_525, 12_288)
     assert large.locate(349_524) == (str(tmp_path / SHARDS[0]), 128 + 349_524 * 12_288)
     assert large.locate(349_525) == (str(tmp_path / SHARDS[1]), 128)
     assert PixelFiles(tmp_path, (4, 64, 64, 3), 1).num_files == 4  # a row at least
-    small = PixelFiles(tmp_path, (349_525, 64, 64, 3), packing.SHARD_BYTES)
+    small = PixelFiles(tmp_path, (349_525, 64, 64, 3), picture_cache.SHARD_BYTES)
     assert small.locate(349_524) == (str(tmp_path / PIXELS), 128 + 349_524 * 12_288)
 
 
@@ -374,9 +383,9 @@ def test_what_is_done_stays_done(
     with monkeypatch.context() as patch:
         read = decoding.read_item
         patch.setattr(decoding, "read_item", lambda item: (seen.append(item[1]), read(item))[1])
-        packed = make(items)
+        cached = make(items)
     assert seen == [f"{i:03d}.png" for i in range(8, 18)]
-    assert files(packed.folder) == whole
+    assert files(cached.folder) == whole
     assert not making.exists()
 
 
@@ -435,15 +444,16 @@ def test_the_parts_fill_the_gaps(count: int, lengths: list[tuple[int, int]], siz
 PROGRAM = """
 import sys
 from pathlib import Path
-from vaelab.data import picture_cache as packing
+from vaelab.data import picture_cache
 from vaelab.data import decode_pool
 from vaelab.data.decode import ResizePolicy
-decode_pool.ALONE_SECONDS, packing.MOST_PER_PART = 0.0, 8
+decode_pool.ALONE_SECONDS, picture_cache.MOST_PER_PART = 0.0, 8
 decode_pool.default_threads = lambda: 2
 folder, count = sys.argv[1], int(sys.argv[2])
 items = [(folder, f"{i % 200:03d}.png") for i in range(count)]
-packed = packing.pack("mine train", {"key": sys.argv[3]}, lambda: packing.PictureFiles(items, ResizePolicy(9, 8, 1)))
-print(packed.digest)
+source = picture_cache.PictureFiles(items, ResizePolicy(9, 8, 1))
+cached = picture_cache.cache_pictures("mine train", {"key": sys.argv[3]}, lambda: source)
+print(cached.digest)
 """
 
 
@@ -527,9 +537,9 @@ def test_who_waits_sees_that_he_does(tmp_path: Path, cache: Path, monkeypatch: p
         release.set()
         yield Silent()
 
-    monkeypatch.setattr(packing, "progress", note)
-    monkeypatch.setattr(packs, "progress", note)
-    lock = FileLock(cache / f"mine-{packing._digest({'key': 'one'})}.lock")
+    monkeypatch.setattr(picture_cache, "progress", note)
+    monkeypatch.setattr(cache_module, "progress", note)
+    lock = FileLock(cache / f"mine-{picture_cache._digest({'key': 'one'})}.lock")
     cache.mkdir(parents=True)
 
     def hold() -> None:
@@ -543,18 +553,18 @@ def test_who_waits_sees_that_he_does(tmp_path: Path, cache: Path, monkeypatch: p
     held.wait(10)
     make(items)
     thread.join()
-    assert labels[0] == "waiting for another process that packs mine train"
-    assert labels[1] == "packing mine train"
+    assert labels[0] == "waiting for another process that caches mine train"
+    assert labels[1] == "caching mine train"
 
 
 # -- processes, memory, disk ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shard_bytes", [1 << 32, 700])
-def test_one_process_and_many_make_the_same_pack(
+def test_one_process_and_many_make_the_same_cache_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None, shard_bytes: int
 ) -> None:
-    monkeypatch.setattr(packing, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(picture_cache, "SHARD_BYTES", shard_bytes)
     items = write(tmp_path / "in", 30)
     (tmp_path / "in" / "007.png").write_bytes(b"broken")
     alone = make(items, key="alone")
@@ -567,7 +577,7 @@ def test_one_process_and_many_make_the_same_pack(
     monkeypatch.setattr(decoding, "decode", fail)
     together = make(items, key="together")
     assert (PIXELS in files(together.folder)) == (shard_bytes > 700)
-    assert {**files(alone.folder), FACTS: b""} == {**files(together.folder), FACTS: b""}
+    assert {**files(alone.folder), MANIFEST: b""} == {**files(together.folder), MANIFEST: b""}
     assert (alone.left_out, alone.digest) == (together.left_out, together.digest)
     policy = ResizePolicy(64, 64, 3)
     assert check_items("pictures", items, policy)[0] == [(items[7], "not a picture, or damaged at its beginning")]
@@ -596,13 +606,14 @@ def test_a_worker_that_the_system_kills_is_explained(monkeypatch: pytest.MonkeyP
 
 MEMORY = """
 import resource, sys
-from vaelab.data import picture_cache as packing
+from vaelab.data import picture_cache
 from vaelab.data import decode_pool
 from vaelab.data.decode import ResizePolicy
 decode_pool.default_threads = lambda: 1
 for count in (10, 1000):
     items = [(sys.argv[1], "big.png")] * count
-    packing.pack("mine train", {"key": count}, lambda: packing.PictureFiles(items, ResizePolicy(256, 256, 3)))
+    source = picture_cache.PictureFiles(items, ResizePolicy(256, 256, 3))
+    picture_cache.cache_pictures("mine train", {"key": count}, lambda: source)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -613,7 +624,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
     (tmp_path / "big.png").write_bytes(encode_png(pixels))
     done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True)
     few, many = (int(line) for line in done.stdout.splitlines())  # kB
-    mapped = 1000 * 256 * 256 * 3 // 1024  # pages of the pack itself, which the system takes back when it likes
+    mapped = 1000 * 256 * 256 * 3 // 1024  # pages of the cache entry itself, which the system takes back when it likes
     assert many - few < mapped + 30_000
 
 
@@ -626,8 +637,8 @@ def test_a_disk_too_small_is_noticed_before_anything_is_decoded(
     def large() -> PictureFiles:
         return PictureFiles(items, ResizePolicy(1024, 1024, 3))
 
-    with pytest.raises(OSError, match=r"packing needs 0\.05 GB here and 0\.04 GB are free; free some space, or let"):
-        pack("mine train", {"key": "large"}, large)
+    with pytest.raises(OSError, match=r"caching needs 0\.05 GB here and 0\.04 GB are free; free some space, or let"):
+        cache_pictures("mine train", {"key": "large"}, large)
     assert decoded == []
     np.testing.assert_array_equal(make(items).pixels, expected(range(10)))  # of this size there is room
 
@@ -637,7 +648,7 @@ def test_a_cache_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(
-        OSError, match=r"packs: Not a directory; let \$XDG_CACHE_HOME name a folder that can be written"
+        OSError, match=r"images: Not a directory; let \$XDG_CACHE_HOME name a folder that can be written"
     ):
         make(items)
 
@@ -654,17 +665,17 @@ def test_progress_counts_every_picture_once(tmp_path: Path, monkeypatch: pytest.
 
         yield Bar()
 
-    monkeypatch.setattr(packing, "progress", note)
+    monkeypatch.setattr(picture_cache, "progress", note)
     with monkeypatch.context() as patch:
         stop_after(patch, 9, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             make(items)
-    assert reports.pop("packing mine train 18") == [0, 4, 4]
+    assert reports.pop("caching mine train 18") == [0, 4, 4]
     make(items)
-    assert reports == {"packing mine train 18": [8, 4, 4, 2], "checking mine train 18": [18]}
+    assert reports == {"caching mine train 18": [8, 4, 4, 2], "checking mine train 18": [18]}
 
 
-def test_every_item_is_checked_as_it_would_be_packed(tmp_path: Path, small_parts: None) -> None:
+def testevery_item_is_checked_as_it_would_be_cached(tmp_path: Path, small_parts: None) -> None:
     items = write(tmp_path / "in", 9)
     (tmp_path / "in" / "003.png").write_bytes(b"")
     (tmp_path / "in" / "008.png").unlink()

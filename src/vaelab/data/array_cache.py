@@ -1,4 +1,4 @@
-"""Arrays of images with factors, written block by block into the cache: what ``packing`` does for picture files."""
+"""Arrays of images with factors, written block by block into the image cache."""
 
 import hashlib
 import json
@@ -14,26 +14,26 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images
-from vaelab.data.npy import PixelFiles, open_pixels, read_npy_header, read_values, write_array
-from vaelab.data.packs import (
-    PackFacts,
+from vaelab.data.cache import (
+    Manifest,
     add_checksums,
     check_space,
     checksum_blocks,
+    entry_folder,
     locked,
     open_rows,
-    pack_folder,
-    read_facts,
+    read_manifest,
     unreadable,
-    write_facts,
+    write_manifest,
 )
+from vaelab.data.images import Images
+from vaelab.data.npy import PixelFiles, open_pixels, read_npy_header, read_values, write_array
 from vaelab.data.picture_cache import SHARD_BYTES
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.progress import Progress, progress
 
 VERSION = 1
-"""Of what a pack holds: a change makes new ones."""
+"""Of what a cache entry holds: a change makes new ones."""
 BLOCK_BYTES = 1 << 22
 """Of pixels at a time, about."""
 FACTORS = "factors.npy"
@@ -41,7 +41,7 @@ FACTORS = "factors.npy"
 
 @dataclass(frozen=True)
 class PixelBlocks:
-    """What is to be packed."""
+    """What is to be cached."""
 
     shape: tuple[int, ...]
     """Of the pixels, ``[N, H, W, C]``."""
@@ -57,16 +57,16 @@ class PixelBlocks:
         return () if self.factors is None else tuple((self.factors.max(0) + 1).tolist())
 
 
-def pack_blocks(
+def cache_blocks(
     title: str, key: Mapping[str, Any], describe: Callable[[], AbstractContextManager[PixelBlocks]]
 ) -> Images:
     """The images of this key as a memory map, written first if they are not there yet.
 
     ``key`` is everything that shapes them, as JSON; ``describe`` is called only if something is to be written. A
-    pack appears when it is whole; a process that was killed before begins again. OSError if the disk is too small.
+    entry appears when it is whole; a process that was killed before begins again. OSError if the disk is too small.
     """
     digest = hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()[:20]
-    folder = pack_folder(title, digest)
+    folder = entry_folder(title, digest)
     images = _open(folder)
     if images is None:
         with locked(folder, title):
@@ -83,7 +83,7 @@ def pack_blocks(
 def _open(folder: Path) -> Images | None:
     """The images in a folder; None if there are none, or damaged ones."""
     try:
-        facts = read_facts(folder)
+        facts = read_manifest(folder)
         pixels, kept = open_rows(folder, facts)
         return Images(
             pixels,
@@ -91,13 +91,13 @@ def _open(folder: Path) -> Images | None:
             factor_names=tuple(facts.factor_names),
             factor_sizes=tuple(facts.factor_sizes),
             digest=facts.digest,
-            pack=folder,
+            cache_folder=folder,
         )
     except (OSError, ValueError):
         return None
 
 
-def _read_factors(path: Path, facts: PackFacts, count: int) -> NDArray[np.int64]:
+def _read_factors(path: Path, facts: Manifest, count: int) -> NDArray[np.int64]:
     if facts.checksums is not None and checksum_blocks(path) != facts.checksums.get(FACTORS):
         raise DamagedFile(path, "its checksum does not match its content")
     check_file(path)
@@ -117,7 +117,7 @@ def _make(folder: Path, title: str, source: PixelBlocks) -> None:
         files = PixelFiles(making, source.shape, SHARD_BYTES)
         check_space(making, math.prod(source.shape) + (0 if source.factors is None else source.factors.nbytes))
         files.create()
-        with progress(f"packing {title}", source.shape[0]) as bar:
+        with progress(f"caching {title}", source.shape[0]) as bar:
             _write(files, source, bar)
     except Exception:
         shutil.rmtree(making)
@@ -128,7 +128,7 @@ def _make(folder: Path, title: str, source: PixelBlocks) -> None:
     with progress(f"checking {title}", source.shape[0]) as bar:
         digest = Images(open_pixels(making, files.num_files)).fingerprint()
         bar.advance(source.shape[0])
-    facts = PackFacts(
+    facts = Manifest(
         title=title,
         digest=digest,
         num_files=files.num_files,
@@ -136,7 +136,7 @@ def _make(folder: Path, title: str, source: PixelBlocks) -> None:
         factor_names=list(source.factor_names),
         factor_sizes=list(source.factor_sizes),
     )
-    write_facts(making, add_checksums(making, facts))
+    write_manifest(making, add_checksums(making, facts))
     making.replace(folder)
 
 
