@@ -115,13 +115,17 @@ def find_violations(passage: str) -> Iterator[str]:
                 yield f"opening “{' '.join(sentence.split()[:4])} …”: {advice}"
         if (count := len(re.findall(r"[^\W_]+(?:['’.,/-]\w+)*", sentence))) > RULES["max_words"]:
             yield f"{count} words in one sentence: “{' '.join(sentence.split()[:6])} …”"
+        if MESSAGE not in passage and (count := sentence.count(";")) > RULES["max_semicolons"]:
+            yield f"{count} semicolons in one sentence: “{' '.join(sentence.split()[:6])} …”"
     for pattern, advice in WORDS:
         if found := pattern.search(prose):
             yield f"“{found[0]}”: {advice}"
 
 
 def check_spelling(paths: list[Path]) -> int:
-    """Run codespell; its exit status."""
+    """Run codespell on the files; return its exit status."""
+    if not paths:
+        return 0
     ignored = ",".join(RULES["spelling"]["ignore"])
     command = [sys.executable, "-m", "codespell_lib", "--ignore-words-list", ignored, *(str(path) for path in paths)]
     return subprocess.run(command, check=False).returncode
