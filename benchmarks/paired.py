@@ -1,4 +1,4 @@
-"""Statistics of interleaved repetitions: the order of the rivals, medians with ranges, ratios within a repetition."""
+"""Statistics of interleaved repetitions: order of the rivals, medians with ranges, ratios within a repetition."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,27 +6,27 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """The middle of some repetitions, and how far they went."""
+    """Median and range of repeated measurements."""
 
     median: float
-    least: float
-    most: float
+    lowest: float
+    highest: float
 
 
 def rotate(names: Sequence[str], by: int) -> list[str]:
-    """The order of a repetition: every name comes first as often as the others."""
+    """Order of a repetition. Over repetitions every name comes first equally often."""
     start = by % len(names)
     return [*names[start:], *names[:start]]
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
-    """Median and range of what was measured; None where nothing was."""
+    """Median and range of the values that are not None; None if there are none."""
     found = [value for value in values if value is not None]
     return Spread(statistics.median(found), min(found), max(found)) if found else None
 
 
 def paired_ratios(costs: Sequence[float | None], ours: Sequence[float | None]) -> list[float]:
-    """A rival's cost over ours within each repetition that has both; above 1, ours is the smaller."""
+    """Cost of a rival over ours in each repetition that has both; above 1, ours is smaller."""
     return [
         cost / mine
         for cost, mine in zip(costs, ours, strict=True)

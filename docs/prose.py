@@ -60,15 +60,22 @@ def _in_markdown(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _in_python(text: str) -> Iterator[tuple[int, str]]:
+    docstrings = set[int]()
     for node in ast.walk(ast.parse(text)):
         for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
             value = getattr(statement, "value", None)
             if isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                docstrings.add(id(value))
                 yield from _paragraphs(value.value, value.lineno)
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "x" for part in node.values]
             yield node.lineno, f"{MESSAGE}{''.join(map(str, parts))}"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 4:
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.count(" ") > 4
+            and id(node) not in docstrings
+        ):
             yield node.lineno, f"{MESSAGE}{' '.join(node.value.split())}"
     block, first, last = list[str](), 0, -1
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

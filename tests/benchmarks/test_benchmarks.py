@@ -1,7 +1,8 @@
-"""The speed benchmarks measure the same work on both sides, and count and compare as they say. No time is asserted."""
+"""The benchmarks give all rivals the same work, and count and compare correctly. No time is asserted."""
 
 import gzip
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -29,32 +30,26 @@ CPU = torch.device("cpu")
 
 sys.path[:0] = [str(FOLDER), str(RIVALS)]  # the scripts are no package
 try:
-    drawing_speed, growth, make_faces, measures, paired, plain, roofline, speed, stepping = map(
-        importlib.import_module,
-        (
-            "drawing_speed",
-            "growth",
-            "make_faces",
-            "measures",
-            "paired",
-            "plain",
-            "roofline",
-            "speed",
-            "stepping",
-        ),
-    )
+    scripts = (path.stem for folder in (FOLDER, RIVALS) for path in folder.glob("*.py"))
+    modules = {name: importlib.import_module(name) for name in sorted(scripts) if name != "with_pythae" or PYTHAE}
 finally:
     del sys.path[:2]
+growth, image_cache, make_faces, measurements = (
+    modules[name] for name in ("growth", "image_cache", "make_faces", "measurements")
+)
+paired, plain, plots, roofline, speed, timing = (
+    modules[name] for name in ("paired", "plain", "plots", "roofline", "speed", "timing")
+)
 
 
-def build(work: str, batch_size: int = 3) -> tuple[recipes.Recipe, VAE, Any]:
-    """vaelab's recipe, model and objective of a work."""
-    recipe = stepping.recipe_of(work, {"training.batch_size": batch_size})
-    return recipe, *build_model(recipe, stepping.SHAPES[work], 1000)
+def build(workload: str, batch_size: int = 3) -> tuple[recipes.Recipe, VAE, Any]:
+    """vaelab's recipe, model and objective of a workload."""
+    recipe = timing.load_recipe(workload, {"training.batch_size": batch_size})
+    return recipe, *build_model(recipe, timing.SHAPES[workload], 1000)
 
 
 def copy_weights(vae: VAE, network: nn.Module) -> None:
-    """Give a plain network the weights of vaelab's; its two heads are halves of vaelab's one."""
+    """Copy vaelab's weights to the plain network. Its two heads are the halves of vaelab's one head."""
     *encoder, head = (part for part in vae.encoder.modules() if hasattr(part, "weight"))
     decoder = [part for part in vae.decoder.modules() if hasattr(part, "weight")]
     pairs = []
@@ -69,16 +64,16 @@ def copy_weights(vae: VAE, network: nn.Module) -> None:
             target.bias.copy_(head.bias.chunk(2)[half])
 
 
-# -- the rivals do the same work --------------------------------------------------------------------------------------
+# -- the same work for all rivals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", plain.WORKS)
-def test_plain_network_is_vaelabs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", plain.WORKLOADS)
+def test_plain_network_has_the_loss_of_vaelab(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, vae, objective = build(name)
-    network = plain.VAE(plain.WORKS[name])
+    network = plain.VAE(plain.WORKLOADS[name])
     assert sum(p.numel() for p in network.parameters()) == sum(vae.num_parameters.values())
     copy_weights(vae, network)
-    x = torch.rand(3, *stepping.SHAPES[name], generator=torch.Generator().manual_seed(0))
+    x = torch.rand(3, *timing.SHAPES[name], generator=torch.Generator().manual_seed(0))
     epsilon = StepNoise(0, CPU).normal(3, vae.spec.latent_dim)
     terms = compute_terms(objective, vae, x)
     monkeypatch.setattr(plain.torch, "randn_like", lambda _: epsilon)
@@ -86,22 +81,25 @@ def test_plain_network_is_vaelabs(name: str, monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(list(network.loss(x)), ours, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", plain.WORKS)
-def test_plain_script_trains_as_the_recipe_says(name: str) -> None:
-    recipe, work = stepping.recipe_of(name), plain.WORKS[name]
-    assert work.image_shape == stepping.SHAPES[name]
+@pytest.mark.parametrize("name", plain.WORKLOADS)
+def test_plain_script_has_the_hyperparameters_of_the_recipe(name: str) -> None:
+    recipe, workload = timing.load_recipe(name), plain.WORKLOADS[name]
+    assert workload.image_shape == timing.SHAPES[name]
     settings = recipe.training
-    assert (work.batch_size, work.learning_rate) == (settings.batch_size, settings.learning_rate)
-    assert (work.beta, work.latent_dim) == (recipe.objective["beta"], recipe.latent_dim)
-    assert speed.WORKS[name].batch_size == settings.batch_size
+    assert (workload.batch_size, workload.learning_rate) == (settings.batch_size, settings.learning_rate)
+    assert (workload.beta, workload.latent_dim) == (recipe.objective["beta"], recipe.latent_dim)
+    assert speed.WORKLOADS[name].batch_size == settings.batch_size
 
 
-def test_mlp_on_the_command_line_is_the_mlp_that_is_counted() -> None:
-    typed = dict(recipes.parse_override(f"{key}={value}") for key, value in measures.MLP.items())
-    assert typed == stepping.MLP
+def test_command_line_sets_the_overrides_of_the_mlp(tmp_path: Path) -> None:
+    settings = measurements.Settings(tmp_path, None, None, 1.0, "cpu", tmp_path)
+    command = measurements.vaelab_command("mlp", tmp_path / "run", settings, 7)
+    overrides = [after for before, after in itertools.pairwise(command) if before == "--set"]
+    expected = {**timing.MLP, "training.steps": 7, "training.validate_every": 0}
+    assert dict(map(recipes.parse_override, overrides)) == expected
 
 
-def test_plain_script_sees_the_same_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_script_reads_the_same_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert make_faces.main([str(tmp_path / "faces"), "--count", "20", "--jobs", "1"]) == 0
     ours, theirs = celeba.load(tmp_path / "faces", "train"), plain.Faces(tmp_path / "faces")
@@ -110,9 +108,18 @@ def test_plain_script_sees_the_same_faces(tmp_path: Path, monkeypatch: pytest.Mo
         assert torch.equal(theirs[i], ours.floats(i, i + 1)[0].contiguous())
 
 
+@pytest.mark.slow
+def test_image_cache_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # the script sets it for each repetition
+    assert make_faces.main([str(tmp_path / "faces"), "--count", "40", "--jobs", "1"]) == 0
+    found = image_cache.measure(tmp_path / "faces", 1000, 1)
+    assert found["images"] == 33
+    assert [len(rates) for rates in found["images_per_second"].values()] == [1, 1, 1]
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """A small file as MNIST's, and what it holds."""
+    """A folder with a small MNIST file, and its pixels."""
     folder = tmp_path_factory.mktemp("mnist")
     pixels = np.random.default_rng(0).integers(0, 256, (70, 28, 28), np.uint8)
     header = np.array([0x803, *pixels.shape], ">u4").tobytes()
@@ -127,31 +134,32 @@ def test_plain_script_reads_digits(digits: tuple[Path, np.ndarray]) -> None:
     assert torch.equal(data[7], torch.from_numpy(pixels[7])[None].float() / 255)
 
 
-def test_plain_script_says_what_it_did(digits: tuple[Path, np.ndarray]) -> None:
+@pytest.mark.slow
+def test_plain_script_prints_its_results(digits: tuple[Path, np.ndarray]) -> None:
     command = [sys.executable, RIVALS / "plain.py", "mlp", "--data", digits[0], "--steps", "2"]
     printed = subprocess.run(command, capture_output=True, check=True, timeout=120, text=True).stdout
-    said = json.loads(printed)
-    assert said.keys() >= {"steps", "seconds", "images_per_second", "first_step_at", "threads"}
-    assert said["first_step_at"] > 0
+    result = json.loads(printed)
+    assert result.keys() >= {"steps", "seconds", "images_per_second", "first_step_at", "threads"}
+    assert result["first_step_at"] > 0
 
 
 @pytest.mark.skipif(not PYTHAE, reason="set PYTHAE to a Python that has Pythae")
-def test_pythaes_loss_is_half_of_the_plain_one() -> None:
-    code = """
+def test_loss_of_pythae_is_half_of_the_plain_one() -> None:
+    code = """  # prose: ignore
 import torch
-from plain import VAE, WORKS
+from plain import VAE, WORKLOADS
 from with_pythae import DatasetOutput, build
-for name, work in WORKS.items():
-    theirs, ours = build(work), VAE(work)
+for workload in WORKLOADS.values():
+    theirs, ours = build(workload), VAE(workload)
     theirs.encoder.layers.load_state_dict(ours.encoder.state_dict())
     theirs.encoder.embedding.load_state_dict(ours.to_mean.state_dict())
     theirs.encoder.log_var.load_state_dict(ours.to_log_var.state_dict())
     theirs.decoder.layers[0].load_state_dict(ours.decoder.state_dict())
-    x = torch.rand(3, *work.image_shape)
+    x = torch.rand(3, *workload.image_shape)
     torch.manual_seed(0)
     loss = ours.loss(x)[0]
     torch.manual_seed(0)
-    factor = 1 if work.hidden else 2
+    factor = 1 if workload.hidden else 2
     torch.testing.assert_close(factor * theirs(DatasetOutput(data=x)).loss, loss, rtol=1e-4, atol=1e-5)
 """
     subprocess.run([str(PYTHAE), "-c", code], check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(RIVALS)})
@@ -160,39 +168,39 @@ for name, work in WORKS.items():
 # -- counting ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", plain.WORKS)
-def test_flop_are_those_that_torch_counts(name: str) -> None:
+@pytest.mark.parametrize("name", plain.WORKLOADS)
+def test_flop_equal_the_count_of_torch(name: str) -> None:
     recipe, vae, _ = build(name, 2)
-    counted = roofline.count(recipe, stepping.SHAPES[name], "fp32")
-    assert counted["flop"] == roofline.count_by_torch(recipe, stepping.SHAPES[name])
+    counted = roofline.count_step(recipe, timing.SHAPES[name], "fp32")
+    assert counted["flop"] == roofline.count_flop_by_torch(recipe, timing.SHAPES[name])
     assert counted["parameters"] == sum(vae.num_parameters.values())
 
 
 def test_flop_of_the_mnist_recipe() -> None:
     recipe = recipes.load("mnist")
-    counted = roofline.count(recipe, (1, 28, 28), "fp32")
-    assert counted["flop"] == roofline.count_by_torch(recipe, (1, 28, 28)) == 2_850_398_208
+    counted = roofline.count_step(recipe, (1, 28, 28), "fp32")
+    assert counted["flop"] == roofline.count_flop_by_torch(recipe, (1, 28, 28)) == 2_850_398_208
 
 
-def test_bytes_are_what_the_module_says() -> None:
+def test_bytes_of_a_step() -> None:
     recipe, vae, _ = build("mlp", 5)
     weights, outputs = sum(vae.num_parameters.values()), 400 + 40 + 400 + 784
     for precision, size in (("fp32", 4), ("bf16", 2)):
-        counted = roofline.count(recipe, (1, 28, 28), precision)
+        counted = roofline.count_step(recipe, (1, 28, 28), precision)
         moved = 4 * 4 * weights + 2 * size * 5 * outputs + 4 * 5 * 784
         assert counted["bytes"] == 2 * moved
 
 
-def test_bound_is_the_slower_of_the_two() -> None:
+def test_bound_is_the_slower_resource() -> None:
     peaks = {"fp32": 10.0, "copy": 4.0}
-    assert roofline.bound({"flop": 20, "bytes": 4}, peaks, "fp32") == {"ms_bound": 2000, "bound_by": "FLOP"}
-    assert roofline.bound({"flop": 20, "bytes": 40}, peaks, "fp32") == {"ms_bound": 10_000, "bound_by": "bytes"}
+    assert roofline.find_bound({"flop": 20, "bytes": 4}, peaks, "fp32") == {"ms_bound": 2000, "bound_by": "FLOP"}
+    assert roofline.find_bound({"flop": 20, "bytes": 40}, peaks, "fp32") == {"ms_bound": 10_000, "bound_by": "bytes"}
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 
-def test_everyone_is_first_as_often() -> None:
+def test_every_rival_is_first_equally_often() -> None:
     orders = [paired.rotate("abc", by) for by in range(6)]
     assert orders[:3] == [list("abc"), list("bca"), list("cab")]
     assert orders[3:] == orders[:3]
@@ -201,44 +209,46 @@ def test_everyone_is_first_as_often() -> None:
 def test_ratios_are_taken_within_repetitions() -> None:
     theirs, ours = [2.0, 30.0, None, 5.0], [1.0, 10.0, 3.0, None]
     ratios = paired.paired_ratios(theirs, ours)
-    assert ratios == [2, 3]  # a machine ten times slower for one repetition changes nothing
+    assert ratios == [2, 3]  # a repetition on a machine ten times slower changes nothing
     assert paired.spread([*ratios, 7]) == (3, 2, 7)
     assert paired.spread([None, 4.0]) == (4, 4, 4)
     assert paired.spread([None]) is None
 
 
-def test_steady_part_is_read_from_timing_csv(tmp_path: Path) -> None:
-    assert measures.read_timing(tmp_path) == []
+def test_steady_part_of_timing_csv(tmp_path: Path) -> None:
+    assert measurements.read_timing(tmp_path) == []
     rows = "8,1.0,1\n16,2.5,1\n32,3.0,1\n112,4.0,1\n120,9"
     (tmp_path / "timing.csv").write_text(f"step,seconds,images_per_second\n{rows}")
-    found = measures.read_timing(tmp_path)
-    assert found[-1] == (112, 4)  # the line that is being written is left out
-    assert measures.steady(found, 2.0) == {"steps": 80, "seconds": 1, "ms_per_step": 12.5}
-    assert measures.steady(found, 3.0) is None
-    assert measures.steady([], 2.0) is None
+    found = measurements.read_timing(tmp_path)
+    assert found[-1] == (112, 4)  # an incomplete line is left out
+    assert measurements.steady_part(found, 2.0) == {"steps": 80, "seconds": 1, "ms_per_step": 12.5}
+    assert measurements.steady_part(found, 3.0) is None
+    assert measurements.steady_part([], 2.0) is None
 
 
-def test_clock_leaves_the_warm_up_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_excludes_the_warmup(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([10.0, 11.0, 12.5, 13.0, 13.5, 14.5])
     monkeypatch.setattr(plain.time, "perf_counter", lambda: next(times))
-    clock = plain.Clock(seconds=2, steps=0, warm=2)
+    clock = plain.Clock(seconds=2, steps=0, warmup=2)
     ends = [clock.tick(32) for _ in range(6)]
     assert ends == [False] * 5 + [True]
     report = clock.report()
     assert (report["steps"], report["seconds"], report["images_per_second"]) == (3, 2, 48)
 
 
-def test_loop_on_made_up_pixels_is_timed() -> None:
-    recipe = stepping.recipe_of("mlp", {"network.hidden": [8], "training.batch_size": 4})
-    found = stepping.time_steps(recipe, stepping.made_up(10, (1, 28, 28)), 0.0, device="cpu", warm=0.0, least_steps=20)
+def test_training_loop_is_timed() -> None:
+    recipe = timing.load_recipe("mlp", {"network.hidden": [8], "training.batch_size": 4})
+    found = timing.time_steps(
+        recipe, timing.random_pixels(10, (1, 28, 28)), 0.0, device="cpu", warmup=0.0, min_steps=20
+    )
     assert found["steps"] >= 20
     assert found["ms_per_image"] == pytest.approx(found["ms_per_step"] / (10 / 3), rel=0.2)  # batches of 4, 4, 2
 
 
-# -- telling ----------------------------------------------------------------------------------------------------------
+# -- reporting --------------------------------------------------------------------------------------------------------
 
 
-def test_result_is_told_written_and_drawn(tmp_path: Path) -> None:
+def test_speed_is_reported_written_and_drawn(tmp_path: Path) -> None:
     runs = {
         "vaelab": [{"cost": 2.0, "precision": "fp32", "torch": "2"}, {"cost": 4.0, "precision": "fp32", "torch": "2"}],
         "plain": [{"cost": 6.0, "torch": "2"}, None],
@@ -248,28 +258,28 @@ def test_result_is_told_written_and_drawn(tmp_path: Path) -> None:
     assert (row["ratios"]["plain"], row["ratios"]["pythae"]) == ((3, 3, 3), (1.25, 0.5, 2))
     caching = {"seconds": 10.0, "count": 16_000}
     speed.add_caching(row, caching)
-    assert row["with_caching"]["ms_a_step_of_it"] == pytest.approx(1.0)  # 20 ms for 32 faces, over 20 epochs
+    assert row["with_caching"]["caching_ms_per_step"] == pytest.approx(1.0)  # 20 ms for 32 faces, over 20 epochs
     assert row["with_caching"]["ratios"]["plain"].median == pytest.approx(2)
-    result = {"works": [row], "caching": caching, "roofline": {}, "versions": speed.versions([row])}
-    assert "3 (3 to 3)" in speed.tell(result, list(runs))
-    speed.write(result, tmp_path / "speed.json")
+    result = {"workloads": [row], "caching": caching, "roofline": {}, "versions": speed.find_versions([row])}
+    assert "3 (3 to 3)" in speed.format_report(result, list(runs))
+    speed.write_json(result, tmp_path / "speed.json")
     written = json.loads((tmp_path / "speed.json").read_text())
-    assert written["works"][0]["costs"]["vaelab"] == {"median": 3, "least": 2, "most": 4}
+    assert written["workloads"][0]["costs"]["vaelab"] == {"median": 3, "lowest": 2, "highest": 4}
     assert written["versions"]["pythae"] == {"torch": "2", "pythae": "0.1"}
-    drawing_speed.save(drawing_speed.draw_ratios([row], "a machine"), tmp_path / "speed.png")
+    plots.save(plots.draw_ratios([row], "a machine"), tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 1000
 
 
-def test_growth_is_told_and_drawn(tmp_path: Path) -> None:
+def test_growth_is_reported_and_drawn(tmp_path: Path) -> None:
     points = growth.choose_points(tmp_path / "pixels.npy", 1 << 20)
     assert {point.panel for point in points} == set(growth.PANELS)
-    held = {"RssAnon": 1.0, "RssFile": 2.0}
-    found = {point.name: [{"ms_per_image": 0.001 * point.x, **held}, None] for point in points}
-    assert len(found) == len(points)  # every point has a name of its own
+    memory = {"RssAnon": 1.0, "RssFile": 2.0}
+    found = {point.name: [{"ms_per_image": 0.001 * point.x, **memory}, None] for point in points}
+    assert len(found) == len(points)  # names are unique
     rows = growth.summarise(points, found)
     latents = next(row for row in rows if row["name"] == "latents 8")
     assert latents["us_per_image"].median == pytest.approx(8)
     assert latents["to_first"].median == pytest.approx(4)
-    assert growth.table(rows).count("\n") == len(rows) + 1
-    drawing_speed.save(drawing_speed.draw_growth(rows, growth.PANELS), tmp_path / "growth.png")
+    assert growth.format_table(rows).count("\n") == len(rows) + 1
+    plots.save(plots.draw_growth(rows, growth.PANELS), tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 1000

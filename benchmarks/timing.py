@@ -1,4 +1,4 @@
-"""vaelab's training loop on made-up pixels, timed: what growth.py and roofline.py measure."""
+"""Times vaelab's training loop on random pixels, for growth.py and roofline.py."""
 
 import time
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from vaelab.system.device import default_threads, deterministic, resolve_device,
 from vaelab.training import loop as training
 from vaelab.training.state import begin
 
-ENDLESS = 1_000_000_000
-"""Steps of a training that ends by the clock."""
+UNLIMITED_STEPS = 1_000_000_000
+"""Steps of a training that is stopped by the clock."""
 MLP = {
     "network.name": "mlp",
     "network.hidden": [400],
@@ -27,19 +27,19 @@ MLP = {
     "training.batch_size": 128,
     "training.learning_rate": 0.001,
 }
-"""What makes the recipe of MNIST the small fully connected VAE of many tutorials."""
+"""Overrides that turn the mnist recipe into the small fully connected VAE of many tutorials."""
 SHAPES = {"mnist": (1, 28, 28), "mlp": (1, 28, 28), "celeba": (3, 128, 128), "celeba-beta": (3, 128, 128)}
-"""Work → channels, height, width."""
+"""Workload → channels, height, width."""
 
 
-def recipe_of(work: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a work, to be trained until the clock says stop, without validation."""
-    more = {"training.steps": ENDLESS, "training.validate_every": 0, **(overrides or {})}
-    return recipes.load("mnist", {**MLP, **more}) if work == "mlp" else recipes.load(work, more)
+def load_recipe(workload: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Recipe of a workload, without validation and without a last step."""
+    more = {"training.steps": UNLIMITED_STEPS, "training.validate_every": 0, **(overrides or {})}
+    return recipes.load("mnist", {**MLP, **more}) if workload == "mlp" else recipes.load(workload, more)
 
 
-def made_up(count: int, image_shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """Random uint8 pixels [N, H, W, C]: no network's time depends on what they show."""
+def random_pixels(count: int, image_shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """Random uint8 pixels [N, H, W, C]. The time of a step does not depend on their values."""
     channels, height, width = image_shape
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), np.uint8)
 
@@ -50,13 +50,13 @@ def time_steps(
     seconds: float,
     *,
     device: str = "auto",
-    warm: float = 1.0,
+    warmup: float = 1.0,
     window: int = 0,
-    least_steps: int = 1,
+    min_steps: int = 1,
 ) -> dict[str, Any]:
-    """Time of a step and of an image in the loop that `vaelab train` runs, after ``warm`` seconds, without its files.
+    """Milliseconds per step and per image in the loop of ``vaelab train``, without the files of a run.
 
-    Lasts for ``seconds`` and ``least_steps``, whichever ends later.
+    The first ``warmup`` seconds do not count. Then at least ``seconds`` and ``min_steps`` are timed.
     """
     images = Images(pixels)
     place = resolve_device(device)
@@ -66,29 +66,29 @@ def time_steps(
     with deterministic(place, precision, default_threads()):
         state = begin(*build(recipe, images.image_shape, len(images)), settings, place)
         batches = Batches(images, settings.batch_size, settings.seed, place, window=window)
-        ticks = training.train(state, batches, settings, binarize="none", precision=precision, valid=None)
-        reached, began = 0, 0.0
-        for tick in ticks:
+        records = training.train(state, batches, settings, binarize="none", precision=precision, valid=None)
+        first_step, start = 0, 0.0
+        for record in records:
             now = time.perf_counter()
-            if not reached and tick.seconds >= warm:
-                reached, began = tick.step, now
-            elif reached and now - began >= seconds and tick.step - reached >= least_steps:
+            if not first_step and record.seconds >= warmup:
+                first_step, start = record.step, now
+            elif first_step and now - start >= seconds and record.step - first_step >= min_steps:
                 break
-        ticks.close()
+        records.close()
         threads = torch.get_num_threads()
-    steps, elapsed = tick.step - reached, now - began
+    steps, elapsed = record.step - first_step, now - start
     return {
         "steps": steps,
         "seconds": elapsed,
         "ms_per_step": 1000 * elapsed / steps,
-        "ms_per_image": 1000 * elapsed / _seen(reached, tick.step, batches),
+        "ms_per_image": 1000 * elapsed / _count_images(first_step, record.step, batches),
         "precision": precision,
         "threads": threads,
     }
 
 
-def _seen(first: int, last: int, batches: Batches) -> int:
-    """Images in the batches of these steps; the last batch of an epoch may be smaller."""
+def _count_images(first: int, last: int, batches: Batches) -> int:
+    """Images in the batches of these steps. The last batch of an epoch may be smaller."""
     counts = []
     for step in (first, last):
         epochs, position = divmod(step, batches.steps_per_epoch)

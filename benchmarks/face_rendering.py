@@ -1,4 +1,4 @@
-"""Faces drawn from the parameters of face_traits.py, 178×218 RGB, placed as CelebA's aligned faces are."""
+"""Render faces from the parameters of face_attributes.py: 178×218 RGB, aligned like CelebA's."""
 
 import colorsys
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from math import cos, hypot, sin
 from types import SimpleNamespace
 
 import numpy as np
-from face_traits import attributes_of, draw_parameters
+from face_attributes import attributes_of, draw_parameters
 
 HEIGHT, WIDTH, CENTRE = 218, 178, (89.0, 121.0)
-DRAWING = "vaelab faces 1"
-"""Stands in every file, so that images of another drawing are never taken for these; count it up with any change."""
+VERSION = "vaelab faces 1"
+"""Written into every file. Increase it with any change of the drawing."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A window of the picture with the face's own coordinates, in pixels from its centre: x right, y down."""
+    """A window of the picture, with coordinates of the face in pixels from its centre: x right, y down."""
 
     image: np.ndarray  # [3, h, w], 0 to 255
-    x: np.ndarray  # of the head
-    s: np.ndarray  # of the features, which turn with the head
+    x: np.ndarray  # coordinate of the head
+    s: np.ndarray  # x of the features, which turn with the head
     y: np.ndarray
-    edge: np.ndarray  # distance to the head's outline, negative inside
-    light: np.ndarray  # [3, h, w], brightness of the skin's surface
+    edge: np.ndarray  # signed distance to the head's outline, negative inside
+    light: np.ndarray  # [3, h, w], brightness of the skin
     grain: np.ndarray
 
     def crop(self, top: float, bottom: float, half_width: float = 60) -> "View":
@@ -34,38 +34,38 @@ class View:
         return View(*(plane[..., *part] for plane in planes))
 
     def paint(self, colour, mask: np.ndarray, light: np.ndarray | float = 1.0) -> None:
-        """Lay a colour, lit by ``light``, over the picture where ``mask`` is 1."""
+        """Blend a colour, lit by ``light``, into the picture with opacity ``mask``."""
         layer = np.reshape(np.float32(colour), (3, 1, 1)) * light
         self.image[:] += (layer - self.image) * mask
 
 
 def soft(distance: np.ndarray, width: float = 1.3) -> np.ndarray:
-    """Coverage of a shape from its signed distance (negative inside), its edge ``width`` pixels wide."""
+    """Coverage in [0, 1] from a signed distance (negative inside), with an edge ``width`` pixels wide."""
     return np.clip(0.5 - distance / width, 0, 1)
 
 
 def blob(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
-    """A Gaussian hill at the origin."""
+    """A Gaussian bump at the origin."""
     return np.exp(-((x / width) ** 2) - (y / height) ** 2)
 
 
 def ellipse(x: np.ndarray, y: np.ndarray, width: float, height: float, power: float = 2) -> np.ndarray:
-    """Signed distance, about, of a superellipse at the origin."""
+    """Approximate signed distance to a superellipse at the origin."""
     return ((np.abs(x / width) ** power + np.abs(y / height) ** power) ** (1 / power) - 1) * min(width, height)
 
 
 def mix(one, other, amount: float) -> np.ndarray:
-    """Between two colours."""
+    """Linear interpolation between two colours."""
     return np.float32(one) + (np.float32(other) - np.float32(one)) * np.float32(amount)
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """A colour, 0 to 255, from hue, saturation and value, 0 to 1."""
+    """RGB in [0, 255] from hue, saturation and value in [0, 1]."""
     return np.float32(colorsys.hsv_to_rgb(hue % 1, saturation, value)) * 255
 
 
 def render(p: SimpleNamespace) -> np.ndarray:
-    """The picture of parameters ``p``: uint8 [218, 178, 3]."""
+    """Render parameters ``p``: uint8 [218, 178, 3]."""
     noise = np.random.default_rng(p.noise).standard_normal((3, HEIGHT, WIDTH), np.float32)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     right, down = columns - CENTRE[0] - p.shift_x, rows - CENTRE[1] - p.shift_y
@@ -112,7 +112,7 @@ def choose_colours(p: SimpleNamespace) -> SimpleNamespace:
 
 
 def shape_head(p: SimpleNamespace, x: np.ndarray, y: np.ndarray) -> SimpleNamespace:
-    """The head's outline: an ellipse above the eyes, below them a jaw between pointed and square."""
+    """Outline of the head: an ellipse above the eyes and a pointed to square jaw below."""
     width = 46.5 - 5.5 * p.oval + 4.5 * p.chubby + 1.5 * p.male
     chin = 56.5 + 4 * p.oval + 2 * p.male + p.chin
     power = 2.02 + 0.45 * p.male + 0.35 * p.chubby
@@ -126,7 +126,7 @@ def shape_head(p: SimpleNamespace, x: np.ndarray, y: np.ndarray) -> SimpleNamesp
 
 
 def shade_face(p: SimpleNamespace, head: SimpleNamespace, s: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Brightness of a lit surface: the dome of the head with the hills and hollows of the face on it."""
+    """Brightness of the lit surface: the dome of the head plus the relief of the face."""
     a = np.abs(s)
     height = 44 * np.sqrt(np.clip(1 - head.radius**2 * 0.93, 0.001, 1))
     tip, wing = 13 - 2 * p.point + 1.5 * p.nose, 4.2 + 2.4 * p.nose - 1.4 * p.point
@@ -144,11 +144,11 @@ def shade_face(p: SimpleNamespace, head: SimpleNamespace, s: np.ndarray, y: np.n
     facing = (1 - p.light_x * across - p.light_y * down) / np.sqrt(1 + across**2 + down**2)
     lamp = 1 / hypot(1, p.light_x, p.light_y)
     shade = 0.5 - 0.56 * np.clip(facing * lamp, 0, 1.2)
-    return 1 - np.float32([0.8, 1, 1.1])[:, None, None] * shade  # shadows are warm
+    return 1 - np.float32([0.8, 1, 1.1])[:, None, None] * shade  # warm shadows
 
 
 def shape_hair(p: SimpleNamespace, head: SimpleNamespace, view: View) -> SimpleNamespace:
-    """Masks of the hair behind and before the face, and the brightness of its strands."""
+    """Masks of the hair behind and in front of the face, and the brightness of its strands."""
     x, y = view.x, view.y
     length = max(p.hair_length * (0.85 - 0.4 * p.male) + 0.15 - 0.25 * p.male, 0) * (1 - p.sideburns)
     bottom, width = -6 + 100 * length, head.width + 4 + 5 * p.hair_volume + 2 * p.waves
@@ -175,14 +175,14 @@ def shape_hair(p: SimpleNamespace, head: SimpleNamespace, view: View) -> SimpleN
 
 
 def paint_background(view: View, p: SimpleNamespace) -> None:
-    """A wall whose colour falls off in one direction."""
+    """Paint a wall that darkens in one direction."""
     colour = hsv(p.back_hue, p.back_saturation, p.back_value)
     slope = (cos(p.back_turn) * view.x + sin(p.back_turn) * view.y) / 110
     view.image[:] = colour[:, None, None] * np.float32(1 + p.back_fall * np.clip(slope, -1, 1))
 
 
 def paint_body(view: View, p: SimpleNamespace, head: SimpleNamespace, colours: SimpleNamespace) -> None:
-    """Neck, clothes and ears."""
+    """Paint neck, clothes and ears."""
     x, y = view.x, view.y
     neck = 20 + 7 * p.male + 3 * p.chubby
     lit = 0.9 + 0.2 * p.light_x * x / 40
@@ -200,7 +200,7 @@ def paint_body(view: View, p: SimpleNamespace, head: SimpleNamespace, colours: S
 
 
 def paint_skin(view: View, p: SimpleNamespace, head: SimpleNamespace, colours: SimpleNamespace) -> None:
-    """Blush, stubble, and the creases of age."""
+    """Paint blush, stubble and wrinkles."""
     s, y, a = view.s, view.y, np.abs(view.s)
     inside = soft(view.edge)
     rose = mix(colours.skin, (226, 70, 80), 0.55)
@@ -221,7 +221,7 @@ def paint_skin(view: View, p: SimpleNamespace, head: SimpleNamespace, colours: S
 
 
 def paint_nose(view: View, p: SimpleNamespace, colours: SimpleNamespace) -> None:
-    """Nostrils, wings and the gleam of the tip; the rest of a nose is shading."""
+    """Paint nostrils, wings and the highlight of the tip; the rest of the nose is shading."""
     a, y = np.abs(view.s), view.y
     wing = 8 + 6 * p.nose - 2.5 * p.point
     drop = 3.5 * p.point
@@ -239,9 +239,9 @@ def paint_nose(view: View, p: SimpleNamespace, colours: SimpleNamespace) -> None
 
 
 def paint_eyes(view: View, p: SimpleNamespace, colours: SimpleNamespace) -> None:
-    """Both eyes with lids, lashes, shadow and bags, and the brows."""
+    """Paint both eyes with lids, lashes, shadow, bags and brows."""
     y, side = view.y + 10, np.sign(view.s)
-    e = np.abs(view.s) - 19.5 - p.eye_gap  # outwards from the middle of the eye
+    e = np.abs(view.s) - 19.5 - p.eye_gap  # outward from the centre of the eye
     half, tall = 9.6 + p.eye_size, (5.6 + p.eye_size - 0.5 * p.male) * (1 - 0.55 * p.narrow)
     arch = np.clip(1 - (e / half) ** 2, 0, 1)
     upper, lower = -tall * arch**0.8 - 0.06 * e, tall * 0.72 * arch - 0.06 * e
@@ -275,7 +275,7 @@ def paint_eyes(view: View, p: SimpleNamespace, colours: SimpleNamespace) -> None
 
 
 def paint_brows(view: View, p: SimpleNamespace, colours: SimpleNamespace, e: np.ndarray, y: np.ndarray) -> None:
-    """The eyebrows, ``e`` outwards from the middle of the eye and ``y`` down from it."""
+    """Paint the eyebrows; ``e`` points outward from the centre of the eye and ``y`` down."""
     t = e / 13
     middle = -14 + p.brow_height + 1.8 * p.male + 0.8 * p.narrow
     line = middle - (0.5 + 5.5 * p.arch) * (1 - (t - 0.15) ** 2 * 1.2) + 3.5 * p.arch - 0.2 * t
@@ -286,7 +286,7 @@ def paint_brows(view: View, p: SimpleNamespace, colours: SimpleNamespace, e: np.
 
 
 def paint_mouth(view: View, p: SimpleNamespace, colours: SimpleNamespace) -> None:
-    """Lips, the line between them, and teeth where they part."""
+    """Paint lips, the line between them, and teeth if they part."""
     s, y = view.s, view.y
     half = 15.5 + p.mouth_width + 3 * max(p.smile, 0)
     arch = np.clip(1 - (s / half) ** 2, 0, 1)
@@ -313,7 +313,7 @@ def paint_mouth(view: View, p: SimpleNamespace, colours: SimpleNamespace) -> Non
 
 
 def paint_beard(view: View, p: SimpleNamespace, head: SimpleNamespace, colours: SimpleNamespace) -> None:
-    """Moustache, goatee and sideburns, in a darker shade of the hair."""
+    """Paint moustache, goatee and sideburns in a darker shade of the hair."""
     s, y, a = view.s, view.y, np.abs(view.s)
     lit = view.light * (0.95 + 0.05 * np.sin(s * 1.7 + y * 0.5) + 0.04 * view.grain)
     colour = colours.hair * 0.85
@@ -331,7 +331,7 @@ def paint_beard(view: View, p: SimpleNamespace, head: SimpleNamespace, colours: 
 
 
 def paint_glasses(view: View, p: SimpleNamespace, head: SimpleNamespace) -> None:
-    """Rims, bridge, temples and a little glare."""
+    """Paint rims, bridge, temples and glare."""
     y, e = view.y + 8, np.abs(view.s) - 20 - 0.6 * p.eye_gap
     frame = mix((28, 24, 26), hsv(p.cloth_hue + 0.4, 0.6, 0.4), p.rim_tone)
     lens = ellipse(e, y, 15.5, 12.5, p.rim_power)
@@ -343,7 +343,7 @@ def paint_glasses(view: View, p: SimpleNamespace, head: SimpleNamespace) -> None
 
 
 def paint_extras(view: View, p: SimpleNamespace, head: SimpleNamespace, hair: SimpleNamespace) -> None:
-    """Earrings and hat."""
+    """Paint earrings and hat."""
     x, y = view.x, view.y
     if p.earrings:
         part = view.crop(8, 40, 80)
@@ -362,6 +362,6 @@ def paint_extras(view: View, p: SimpleNamespace, head: SimpleNamespace, hair: Si
 
 
 def draw_face(seed: int, index: int) -> tuple[np.ndarray, dict[str, bool]]:
-    """Picture uint8 [218, 178, 3] and attributes of image ``index``, counted from 1 as CelebA's files are."""
+    """Picture uint8 [218, 178, 3] and attributes of image ``index``, counted from 1 like CelebA's files."""
     parameters = draw_parameters(seed, index)
     return render(parameters), attributes_of(parameters)

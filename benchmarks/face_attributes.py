@@ -1,10 +1,11 @@
-"""What shapes a drawn face, and which of CelebA's 40 attributes that makes true.
+"""Parameters of a drawn face, and the CelebA attributes that follow from them.
 
-Of the attributes those of ``TRAITS`` are drawn, and two that follow from them: No_Beard (no moustache, no goatee, no
-shadow) and Straight_Hair (hair that is not wavy). Others are false for everyone. Traits are independent but for their
-needs: beards and sideburns are men's, grey hair is not the young's, a head has one hair colour at most (none of the
-four: red), a bald one has neither hair nor hat, a hat or bangs hide a receding hairline, an oval face is not chubby.
-``edit_parameters`` sets one trait of a face and keeps all else.
+``TRAITS`` are drawn. Two attributes follow from them: No_Beard and Straight_Hair. CelebA's other attributes are false
+for all faces. ``edit_parameters`` sets one trait of a face and keeps the rest.
+
+Traits are independent except for their requirements. Only men have beards and sideburns. The young have no grey hair. A
+head has at most one of four hair colours; otherwise its hair is red. A bald head has neither hair nor hat. A hat or
+bangs hide a receding hairline. An oval face is not chubby.
 """
 
 from types import SimpleNamespace
@@ -12,23 +13,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-PUBLISHED_NAMES = """
-5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
-Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones
-Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
-Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie
-Young"""
-NAMES = tuple(PUBLISHED_NAMES.split())
+NAMES = tuple(name for line in (
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair",
+    "Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup",
+    "High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose",
+    "Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat",
+    "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young",
+) for name in line.split())  # fmt: skip
+"""CelebA's 40 attributes, in the order of its list."""
 
 
 class Trait(NamedTuple):
-    """An attribute: present where a parameter lies in its upper range, with a gap between the two."""
+    """An attribute that is present if its parameter lies in the upper of two separate ranges."""
 
     parameter: str
-    share: float  # of those who meet the needs
+    probability: float  # given its requirements
     absent: tuple[float, float]
     present: tuple[float, float]
-    needs: str = ""  # names of earlier traits, -NAME for an absent one
+    requires: str = ""  # names of earlier traits, -NAME for an absent one
 
 
 TRAITS = {
@@ -94,21 +96,21 @@ RANGES = {
     (2, 4): "rim_power",
     (-1, 1): "undertone",
 }
-"""What varies beside the traits: each name's range."""
+"""Range → names of the parameters that vary independently of the traits."""
 
 # -- parameters and attributes ----------------------------------------------------------------------------------------
 
 
 def draw_parameters(seed: int, index: int) -> SimpleNamespace:
-    """What shapes image ``index``: a number for each trait and each name of ``RANGES``, and the seed of its noise."""
+    """Parameters of image ``index``: one for each trait and each name in ``RANGES``, and the seed of its noise."""
     random = np.random.default_rng((seed, index))
     parameters, present = {}, set()
     for name, trait in TRAITS.items():
-        chance, place = random.random(2)
-        if chance < trait.share and _meets(trait.needs, present):
+        chance, position = random.random(2)
+        if chance < trait.probability and _are_met(trait.requires, present):
             present.add(name)
         low, high = trait.present if name in present else trait.absent
-        parameters[trait.parameter] = low + (high - low) * float(place)
+        parameters[trait.parameter] = low + (high - low) * float(position)
     for (low, high), names in RANGES.items():
         for name in names.split():
             parameters[name] = random.uniform(low, high)
@@ -116,7 +118,7 @@ def draw_parameters(seed: int, index: int) -> SimpleNamespace:
 
 
 def attributes_of(parameters: SimpleNamespace) -> dict[str, bool]:
-    """The 40 attributes, read off the parameters."""
+    """The 40 attributes of a face with these parameters."""
     shown = {
         name: getattr(parameters, trait.parameter) > (trait.absent[1] + trait.present[0]) / 2
         for name, trait in TRAITS.items()
@@ -127,20 +129,17 @@ def attributes_of(parameters: SimpleNamespace) -> dict[str, bool]:
 
 
 def edit_parameters(parameters: SimpleNamespace, attribute: str, present: bool) -> SimpleNamespace:
-    """The same face with one trait of ``TRAITS`` set, and with it only what its needs, or those of others, demand."""
-    if attribute not in TRAITS:
-        raise ValueError(f"{attribute} is not a trait that can be set; those are {', '.join(TRAITS)}")
-    wanted = {attribute: present}
-    if present:
-        wanted |= {need.lstrip("-"): not need.startswith("-") for need in TRAITS[attribute].needs.split()}
+    """The same face with one trait set; KeyError if it is not one. Other traits change only if required."""
+    requires = TRAITS[attribute].requires.split() * present
+    wanted = {attribute: present, **{name.lstrip("-"): not name.startswith("-") for name in requires}}
     edited = SimpleNamespace(**vars(parameters))
     for name, trait in TRAITS.items():
         shown = attributes_of(edited)
-        value = wanted.get(name, shown[name] and _meets(trait.needs, {key for key in shown if shown[key]}))
+        value = wanted.get(name, shown[name] and _are_met(trait.requires, {key for key in shown if shown[key]}))
         if value != shown[name]:
             setattr(edited, trait.parameter, sum(trait.present if value else trait.absent) / 2)
     return edited
 
 
-def _meets(needs: str, present: set[str]) -> bool:
-    return all((need.lstrip("-") in present) != need.startswith("-") for need in needs.split())
+def _are_met(requirements: str, present: set[str]) -> bool:
+    return all((need.lstrip("-") in present) != need.startswith("-") for need in requirements.split())
