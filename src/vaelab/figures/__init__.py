@@ -7,7 +7,8 @@ Every file has ``draw(arrays) -> Figure``, which never sees a model, and one of
 
 either of which returns None where the figure has no meaning (a plane for three latents, say), or neither: then it is a
 figure of several runs, whose arrays ``lab`` gathers. ``TITLE`` and ``caption(arrays)`` go beside the picture in the
-report, ``ORDER`` says where.
+report: ``SECTION`` is the section ("overview", "training", "latent space", "data", "comparison") and ``ORDER`` the
+place in it.
 """
 
 import io

@@ -14,6 +14,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Aggregate posterior"
 ORDER = 65
+SECTION = "latent space"
 SPLIT = "valid"
 MOST_IMAGES, MOST_LATENTS, CELLS = 2000, 8, 120
 

@@ -13,6 +13,7 @@ from vaelab.figures import BLUE, FAINT, INK, Arrays, clean_text, house_style
 
 TITLE = "Comparison"
 ORDER = 90
+SECTION = "comparison"
 COLUMNS = 4
 LINE = 0.27
 """Inches from one recipe to the next."""

@@ -11,6 +11,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Data"
 ORDER = 70
+SECTION = "data"
 SPLIT = "train"
 SIDE = 5
 MOST_ATTRIBUTES = 3

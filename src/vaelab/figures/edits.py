@@ -14,6 +14,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Edits"
 ORDER = 58
+SECTION = "latent space"
 SPLIT = "train"
 ROWS = 10
 """As many as a set of digits has classes."""

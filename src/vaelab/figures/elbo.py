@@ -9,6 +9,7 @@ from vaelab.figures import BLUE, Arrays, house_style
 
 TITLE = "ELBO"
 ORDER = 60
+SECTION = "training"
 
 
 def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:

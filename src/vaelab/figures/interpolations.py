@@ -15,6 +15,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Interpolations"
 ORDER = 57
+SECTION = "latent space"
 SPLIT = "valid"
 PAIRS, STEPS = 6, 10
 

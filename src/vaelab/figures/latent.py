@@ -15,6 +15,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Latent space"
 ORDER = 20
+SECTION = "overview"
 SPLIT = "train"
 CELLS = 14
 MOST = 60_000

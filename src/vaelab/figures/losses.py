@@ -9,6 +9,7 @@ from vaelab.figures import BLUE, FAINT, GREEN, INK, ORANGE, Arrays, house_style
 
 TITLE = "Losses"
 ORDER = 10
+SECTION = "training"
 MOST_POINTS = 6000
 """Batches drawn one by one; of longer runs every k-th, so that the file stays light."""
 

@@ -12,6 +12,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Manifold"
 ORDER = 30
+SECTION = "overview"
 SPLIT = "valid"
 SIDE = 21
 

@@ -9,6 +9,7 @@ from vaelab.figures import BLUE, ORANGE, Arrays, house_style
 
 TITLE = "Gradient and weights"
 ORDER = 70
+SECTION = "training"
 
 
 def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:

@@ -30,6 +30,7 @@ from vaelab.figures import (
 
 TITLE = "Rate and distortion"
 ORDER = 91
+SECTION = "comparison"
 COLOURS = (BLUE, ORANGE, GREEN, *CLASS_COLOURS)
 CONFIDENCE = 0.95
 CORNERS = 72

@@ -11,6 +11,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Reconstructions"
 ORDER = 50
+SECTION = "overview"
 SPLIT = "valid"
 COLUMNS, ROWS = 12, 3
 

@@ -10,6 +10,7 @@ from vaelab.models.vae import VAE
 
 TITLE = "Samples"
 ORDER = 40
+SECTION = "overview"
 SPLIT = "valid"
 SIDE = 10
 

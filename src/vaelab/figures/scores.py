@@ -9,6 +9,7 @@ from vaelab.figures._sheet import sheet_figure
 
 TITLE = "Unusual and usual images"
 ORDER = 75
+SECTION = "overview"
 MOST = 8
 """Images of each kind."""
 

@@ -8,6 +8,7 @@ from vaelab.figures._sheet import sheet_figure
 
 TITLE = "Side by side"
 ORDER = 92
+SECTION = "comparison"
 
 
 def draw(arrays: Arrays) -> Figure:

@@ -16,6 +16,8 @@ from vaelab.system import registry
 Result = dict[str, Any]
 """Finite numbers, lists and tables of them, and a ``"protocol"`` that says how they were made; all of it JSON."""
 Verb = Literal["train", "evaluate", "compare"]
+Question = Literal["fit", "latent space", "generation", "prediction", "disentanglement", "other"]
+"""What a metric helps to answer; the report groups its tables by it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Metric:
     """What one file measures, and what it says about itself."""
 
     measure: Measure
+    question: Question = "other"
     needs: frozenset[str] = frozenset()
     """Keys of ``evaluation.NEEDS``; where they are not met the metric is skipped, and refused if asked for by name."""
     by_default: frozenset[Verb] = frozenset({"evaluate", "compare"})
@@ -76,6 +79,7 @@ class SeedMetric:
     """What one file measures of several seeds of a recipe; ``compare`` does."""
 
     measure: MeasureSeeds
+    question: Question = "other"
     needs: frozenset[str] = frozenset()
     quantities: tuple[Quantity, ...] = ()
     order: int = 500

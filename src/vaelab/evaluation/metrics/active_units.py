@@ -50,5 +50,6 @@ def measure(
 
 
 METRIC = Metric(
+    question="latent space",
     measure, quantities=(Quantity("active_units", "active units", "latents", digits=0),), order=30, synonyms=("au",)
 )

@@ -91,6 +91,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     quantities=(Quantity("betavae", "β-VAE score", better="higher", digits=3),),
     order=140,

@@ -117,6 +117,7 @@ def _majority_accuracy(train_factors: Int[np.ndarray, "n factor"], factors: Int[
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     by_default=frozenset(),
     quantities=(

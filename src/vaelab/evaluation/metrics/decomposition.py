@@ -183,6 +183,7 @@ def remark(result: Mapping[str, Any]) -> str:
 
 METRIC = Metric(
     measure,
+    question="latent space",
     needs=frozenset({"diagonal_posterior", "train"}),
     quantities=(
         Quantity("mutual_information", "index-code mutual information", "nats"),

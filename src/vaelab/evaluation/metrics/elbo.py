@@ -86,6 +86,7 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 1) -> di
 
 METRIC = Metric(
     measure,
+    question="fit",
     by_default=frozenset({"train", "evaluate", "compare"}),
     quantities=(
         Quantity("reconstruction", "reconstruction", "nats", "lower"),

@@ -99,6 +99,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     quantities=(Quantity("factorvae", "FactorVAE score", better="higher", digits=3),),
     order=130,

@@ -64,6 +64,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="generation",
     needs=frozenset({"features"}),
     by_default=frozenset({"evaluate"}),
     quantities=(

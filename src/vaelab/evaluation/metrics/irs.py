@@ -61,6 +61,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     quantities=(Quantity("irs", "IRS", better="higher", digits=3),),
     order=120,

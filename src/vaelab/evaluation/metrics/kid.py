@@ -60,6 +60,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="generation",
     needs=frozenset({"features"}),
     by_default=frozenset(),
     quantities=(

@@ -140,6 +140,7 @@ def _result(
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     quantities=(Quantity("mig", "MIG", better="higher", digits=3),),
     order=80,

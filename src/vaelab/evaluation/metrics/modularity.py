@@ -113,6 +113,7 @@ def _explicitness_per_factor(
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     quantities=(
         Quantity("modularity", "modularity", better="higher", digits=3),

@@ -82,6 +82,7 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 5000) ->
 
 METRIC = Metric(
     measure,
+    question="fit",
     by_default=frozenset(),
     quantities=(Quantity("nll", "−ln p(x)", "nats", "lower"),),
     order=70,

@@ -107,6 +107,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="generation",
     needs=frozenset({"features"}),
     by_default=frozenset(),
     quantities=(

@@ -94,6 +94,7 @@ def _both(has: NDArray[np.bool_]) -> bool:
 
 METRIC = Metric(
     measure,
+    question="prediction",
     needs=frozenset({"train", "attributes"}),
     quantities=(
         Quantity("accuracy", "probe accuracy", "share", "higher", digits=3, baseline="majority_accuracy"),

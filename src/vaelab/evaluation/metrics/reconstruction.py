@@ -119,6 +119,7 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
 
 METRIC = Metric(
     measure,
+    question="fit",
     quantities=(Quantity("psnr_mean_over_finite", "PSNR, mean over images", "dB", "higher"),),
     order=60,
     synonyms=("fidelity", "psnr", "ssim", "mse"),

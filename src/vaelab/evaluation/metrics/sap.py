@@ -92,6 +92,7 @@ def measure(
 
 METRIC = Metric(
     measure,
+    question="disentanglement",
     needs=frozenset({"factors"}),
     quantities=(Quantity("sap", "SAP", better="higher", digits=3),),
     order=90,

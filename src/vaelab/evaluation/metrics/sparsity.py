@@ -64,6 +64,7 @@ def measure(evaluation: Evaluation, *, near_zero: Annotated[float, Ge(0)] = 0.1)
 
 METRIC = Metric(
     measure,
+    question="latent space",
     quantities=(Quantity("hoyer", "sparsity of the codes", "Hoyer, 0 to 1", digits=3),),
     order=40,
     synonyms=("hoyer",),

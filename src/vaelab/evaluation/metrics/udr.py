@@ -132,6 +132,7 @@ def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
 
 METRIC = SeedMetric(
     measure,
+    question="disentanglement",
     quantities=(Quantity("udr", "UDR, agreement of seeds", better="higher", digits=3),),
     order=800,
 )
