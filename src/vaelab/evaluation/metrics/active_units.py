@@ -50,6 +50,9 @@ def measure(
 
 
 METRIC = Metric(
+    measure,
     question="latent space",
-    measure, quantities=(Quantity("active_units", "active units", "latents", digits=0),), order=30, synonyms=("au",)
+    quantities=(Quantity("active_units", "active units", "latents", digits=0),),
+    order=30,
+    synonyms=("au",),
 )
