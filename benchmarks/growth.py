@@ -4,7 +4,7 @@ python benchmarks/growth.py [--repeats 5] [--seconds 3] [--limit-mb 1024] [--jso
 
 Random pixels, a small network, and a fresh process for every point. A repetition measures all points, each time in
 another order. The largest set is a memory map five times larger than the limit of the process's own memory
-(RLIMIT_DATA, interpreter and torch included). It is read by windows (training.shuffle_window). The report has the peak
+(RLIMIT_DATA, interpreter and torch included). It is read through a shuffle buffer (training.shuffle_buffer). The report has the peak
 of the process's own memory (RssAnon) and of mapped files (RssFile), which the system may reclaim.
 """
 
@@ -94,7 +94,7 @@ def measure_point(point: Point, seconds: float, device: str) -> dict[str, Any]:
     if point.file:
         pixels: Any = np.load(point.file, mmap_mode="r")
         window = point.limit // WINDOW_FACTOR // int(np.prod(pixels.shape[1:]))
-        tables["training"]["shuffle_window"] = window
+        tables["training"]["shuffle_buffer"] = window
         found = {"window": window, "set_fits_into_limit": can_allocate(pixels.size)}
     else:
         pixels, window = random_pixels(point.images, (3, point.side, point.side)), 0

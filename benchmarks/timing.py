@@ -65,7 +65,7 @@ def time_steps(
     settings = recipe.training
     with deterministic(place, precision, default_threads()):
         state = begin(*build(recipe, images.image_shape, len(images)), settings, place)
-        batches = Batches(images, settings.batch_size, settings.seed, place, window=window)
+        batches = Batches(images, settings.batch_size, settings.seed, place, shuffle_buffer=window)
         records = training.train(state, batches, settings, binarize="none", precision=precision, valid=None)
         first_step, start = 0, 0.0
         for record in records:

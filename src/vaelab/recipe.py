@@ -73,7 +73,7 @@ SAME_EXPERIMENT = {
             "precision",
             "validate_every",
             "checkpoint_every",
-            "shuffle_window",
+            "shuffle_buffer",
         )
     ),
 }
@@ -102,8 +102,8 @@ class Training:
     checkpoint_every: Annotated[int, Ge(1)] = 1000
     threads: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """auto: every processor that the process may use."""
-    shuffle_window: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    """Images that are shuffled at a time, 0: all; auto: all that fit into memory (``batches.suitable_window``)."""
+    shuffle_buffer: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    """Images that are shuffled at a time; 0: all; auto: all if they fit into memory (``choose_shuffle_buffer``)."""
 
     def num_steps(self, num_images: int) -> int:
         """Batches in the whole run."""

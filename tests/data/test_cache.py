@@ -21,7 +21,7 @@ from vaelab.data.containers import ImageRef
 from vaelab.data.datasets import folder, sprites
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import Images
-from vaelab.data.picture_cache import CachedPictures, CannotRead, PictureFiles, cache_pictures, select_earlier
+from vaelab.data.picture_cache import CachedPictures, PictureFiles, UnreadablePictures, cache_pictures, select_earlier
 from vaelab.data.pictures import encode_png
 from vaelab.system.files import DamagedFile
 
@@ -178,7 +178,7 @@ def as_it_was_written_before(place: Path) -> None:
     """Rewrite ``manifest.json`` as vaelab 0.1 did."""
     facts = json.loads((place / MANIFEST).read_text())
     old = {name: facts.get(name, []) for name in ("title", "digest", "rows_left_out", "left_out", "unread")}
-    old["unread"] = [(path, stamp[:2]) for path, stamp in old["unread"]]
+    old["unread"] = [(path, signature[:2]) for path, signature in old["unread"]]
     (place / MANIFEST).write_text(json.dumps({**old, "facts": {}}, indent=1))
 
 
@@ -294,10 +294,10 @@ def test_the_images_of_a_run_are_still_there_after_that(tmp_path: Path) -> None:
 def test_strict_sees_what_is_there_now(tmp_path: Path) -> None:
     items = write(tmp_path / "in", 4)
     (tmp_path / "in" / "001.png").rename(tmp_path / "away.png")
-    with pytest.raises(CannotRead):
+    with pytest.raises(UnreadablePictures):
         make(items, strict=True)
     assert len(make(items)) == 3
-    with pytest.raises(CannotRead):
+    with pytest.raises(UnreadablePictures):
         make(items, strict=True)
     (tmp_path / "away.png").rename(tmp_path / "in" / "001.png")
     assert len(make(items, strict=True)) == 4

@@ -22,7 +22,7 @@ from pyarrow import parquet
 
 from vaelab.data import containers
 from vaelab.data import decode as decoding
-from vaelab.data.containers import ImageRef, Unreadable, open_zip, read_item, shown
+from vaelab.data.containers import ImageRef, UnreadablePicture, open_zip, read_item, shown
 from vaelab.data.contents import RECORD
 from vaelab.data.decode import ResizePolicy, count_pages, decode, decode_into, examine, look
 from vaelab.data.opening import MAX_PIXELS
@@ -132,7 +132,7 @@ def test_a_box_is_a_slice_of_pictures_of_its_size_and_of_no_others() -> None:
     policy = ResizePolicy(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218))
     np.testing.assert_array_equal(decode(saved(picture), policy), picture[45:173, 25:153])
     np.testing.assert_array_equal(decode(saved(other), policy), areas(other[11:189], 128, 128))
-    with pytest.raises(Unreadable, match=r"^178×200 pixels instead of 178×218$"):
+    with pytest.raises(UnreadablePicture, match=r"^178×200 pixels instead of 178×218$"):
         decode(saved(other), ResizePolicy(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218), boxed_only=True))
 
 
@@ -225,7 +225,7 @@ def test_transparent_palettes_and_colour_keys() -> None:
 
 def test_transparent_parts_are_refused_where_there_is_no_background() -> None:
     policy = ResizePolicy(9, 8, 3, background="none")
-    with pytest.raises(Unreadable, match=r"^has transparent parts; put it on a background first"):
+    with pytest.raises(UnreadablePicture, match=r"^has transparent parts; put it on a background first"):
         decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 254))), policy)
     opaque = decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 255))), policy)
     assert opaque[0, 0].tolist() == [1, 2, 3]
@@ -329,7 +329,7 @@ def test_grey_is_told_from_colour() -> None:
 
 def test_decompression_bombs_are_not_unpacked() -> None:
     for side, words in ((9_500, "9500×9500 pixels; "), (50_000, "far too many pixels; ")):
-        with pytest.raises(Unreadable, match=rf"^{words}.*89,000,000"):
+        with pytest.raises(UnreadablePicture, match=rf"^{words}.*89,000,000"):
             decode(png(side, side, 8, 0, b"\0" * 1000), ResizePolicy(8, 8, 1))
 
 
@@ -359,7 +359,7 @@ def test_long_thin_pictures_cost_bounded_memory_and_keep_their_areas(size: tuple
 
 @pytest.mark.parametrize("size", [(1, 40_000_000), (40_000_000, 1), (1_000_001, 2)])
 def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
-    with pytest.raises(Unreadable, match=rf"^{size[0]}×{size[1]} pixels; "):
+    with pytest.raises(UnreadablePicture, match=rf"^{size[0]}×{size[1]} pixels; "):
         decode(png(*size, 8, 0, b"\0" * 1000), ResizePolicy(64, 64, 1, "pad"))
 
 
@@ -376,7 +376,7 @@ def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
 )
 def test_broken_files_say_why(content: bytes, says: str) -> None:
     for use in (lambda: decode(content, ResizePolicy(8, 8, 1)), lambda: look(content)):
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(UnreadablePicture) as caught:
             use()
         assert str(caught.value).startswith(says)
 
@@ -386,7 +386,7 @@ def test_a_machine_without_memory_is_no_crash(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     monkeypatch.setattr(decoding, "_frame", fail)
-    with pytest.raises(Unreadable, match="too large for the memory"):
+    with pytest.raises(UnreadablePicture, match="too large for the memory"):
         decode(saved(noise(9, 8)), ResizePolicy(8, 8, 1))
 
 
@@ -413,7 +413,7 @@ def outcome(use: Any, content: bytes) -> str:
     """What is said about a file; nothing where it is a picture. Every other error is passed on."""
     try:
         use(content)
-    except Unreadable as error:
+    except UnreadablePicture as error:
         return str(error) or "nothing is said"
     return ""
 
@@ -440,7 +440,7 @@ def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str, capfd: pyte
     st.binary(max_size=60), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0"])
 )
 def test_bytes_that_begin_like_a_picture(content: bytes, beginning: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadablePicture):
         decode(beginning + content, ResizePolicy(8, 8, 3))
 
 
@@ -448,7 +448,7 @@ def test_bytes_that_begin_like_a_picture(content: bytes, beginning: bytes) -> No
 
 
 def why(item: ImageRef) -> str:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadablePicture) as caught:
         read_item(item)
     return str(caught.value)
 

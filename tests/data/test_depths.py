@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import Unreadable
+from vaelab.data.containers import UnreadablePicture
 from vaelab.data.contents import RECORD, PictureFacts, Tally
 from vaelab.data.decode import ResizePolicy, decode, decode_with_facts, look
 from vaelab.data.depths import robust_range
@@ -191,7 +191,7 @@ def test_signed_bytes_are_signed_in_every_compression(compression: str | None) -
     np.testing.assert_array_equal(
         decode(unsigned, ResizePolicy(12, 10, 1, values=(-60.0, 59.0)))[..., 0], expected(values, -60, 59)
     )
-    with pytest.raises(Unreadable, match="range"):
+    with pytest.raises(UnreadablePicture, match="range"):
         decode(unsigned, ResizePolicy(12, 10, 1))
 
 
@@ -201,7 +201,7 @@ def test_values_outside_the_full_range_name_the_remedy(values: list[float], kind
     array = np.array(values * 60).astype(kind).reshape(12, 10)
     if kind[0] == "i" and array.min() >= 0:
         return
-    with pytest.raises(Unreadable, match=r"data\.range"):
+    with pytest.raises(UnreadablePicture, match=r"data\.range"):
         decode(tiff(array), ResizePolicy(12, 10, 1))
     assert look(tiff(array), values="own").size == (12, 10)
 
@@ -212,7 +212,7 @@ def test_values_that_are_not_finite_are_refused(bad: float, wanted: Any) -> None
     for kind in ("f4", "f8"):
         values = np.full((12, 10), 0.5, kind)
         values[3, 4] = bad
-        with pytest.raises(Unreadable, match="not finite"):
+        with pytest.raises(UnreadablePicture, match="not finite"):
             decode(tiff(values), ResizePolicy(12, 10, 1, values=wanted))
 
 
@@ -266,7 +266,7 @@ def test_mutated_tiffs_are_pictures_or_unreadable(seed: int, kind: str, deflate:
         ):
             try:
                 use(bytes(content))
-            except Unreadable as error:
+            except UnreadablePicture as error:
                 assert str(error)  # noqa: PT017
         assert page_numbers(bytes(content))
 
@@ -280,7 +280,7 @@ def test_tags_that_lie_cost_nothing() -> None:
     lying = lying.replace(
         struct.pack("<HHI", 257, 3, 1) + struct.pack("<I", 12), struct.pack("<HHII", 257, 4, 1, 8_000)
     )
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadablePicture):
         decode(lying, ResizePolicy(8, 8, 1))
     circular = bytearray(tiff(np.zeros((12, 10), np.uint8)))
     (count,) = struct.unpack_from("<H", circular, 8)
@@ -321,7 +321,7 @@ def test_each_frame_of_an_animation(kind: str) -> None:
     for i, colour in enumerate(colours):
         found = decode(content, ResizePolicy(16, 16, 3), i)[8, 8].astype(int)
         assert np.abs(found - colour).max() <= 12
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadablePicture):
         decode(content, ResizePolicy(16, 16, 3), 3)
 
 
@@ -403,5 +403,5 @@ def test_what_pillow_reads_wrongly_is_refused(kind: str) -> None:
     content = bytearray(tiff(ramp(kind)[0], order=">"))
     place = content.index(struct.pack(">HHI", 259, 3, 1)) + 8
     struct.pack_into(">H", content, place, 5)  # LZW
-    with pytest.raises(Unreadable, match="big-endian"):
+    with pytest.raises(UnreadablePicture, match="big-endian"):
         decode(bytes(content), ResizePolicy(12, 10, 1, values=(-595.0, 595.0)))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from typed import Typed
 
-from vaelab.data.containers import Unreadable
+from vaelab.data.containers import UnreadablePicture
 from vaelab.data.datasets import folder
 from vaelab.data.decode import ResizePolicy, decode, look
 from vaelab.data.formats import PLUGINS, identify, open_picture
@@ -129,7 +129,7 @@ def test_plain_and_deep_netpbm_files() -> None:
     ],
 )
 def test_what_cannot_be_read_is_named(content: bytes, names: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadablePicture) as caught:
         decode(content, ResizePolicy(8, 8, 3))
     assert names in str(caught.value)
     assert capfd.readouterr() == ("", "")  # no library has written anything of its own
@@ -144,7 +144,7 @@ def test_libtiff_writes_nothing_to_stderr(compression: str, capfd: pytest.Captur
         for place in random.integers(8, len(whole), 12):
             content[place] = random.integers(256)
         for use in (lambda content: decode(content, ResizePolicy(8, 8, 3)), look):
-            with suppress(Unreadable):
+            with suppress(UnreadablePicture):
                 use(bytes(content))
     assert capfd.readouterr() == ("", "")
 
@@ -177,7 +177,7 @@ def test_the_turn_of_a_picture_with_long_texts_is_kept() -> None:
 def test_the_limit_of_pixels_can_be_raised() -> None:
     content = saved(Image.new("L", (10_000, 9_000), 77), "PNG")
     for limit in (89_000_000, 89_999_999):
-        with pytest.raises(Unreadable, match=r"^10000×9000 pixels"):
+        with pytest.raises(UnreadablePicture, match=r"^10000×9000 pixels"):
             decode(content, ResizePolicy(8, 8, 1, max_pixels=limit))
     assert (decode(content, ResizePolicy(8, 8, 1, max_pixels=90_000_000)) == 77).all()
     assert seen(content, 90_000_000) == ((9_000, 10_000), True)
@@ -230,7 +230,7 @@ def test_pictures_without_an_ending_are_found_by_their_bytes(tmp_path: Path, cli
 def test_a_picture_opens_no_other_format() -> None:
     with open_picture(WRITERS["JPEG"]()) as picture:
         assert picture.format == "JPEG"
-    with pytest.raises(Unreadable, match="empty file"):
+    with pytest.raises(UnreadablePicture, match="empty file"):
         open_picture(b"")
 
 
@@ -241,6 +241,6 @@ def test_mutated_heic_files_are_pictures_or_unreadable(capfd: pytest.CaptureFixt
         for place in random.integers(len(whole) if number % 2 else 200, size=3):
             content[place] = random.integers(256)
         for use in (lambda content: decode(content, ResizePolicy(8, 8, 3)), look):
-            with suppress(Unreadable):
+            with suppress(UnreadablePicture):
                 use(bytes(content))
     assert capfd.readouterr() == ("", "")

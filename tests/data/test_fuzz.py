@@ -22,7 +22,7 @@ from pyarrow import parquet
 from vaelab.api.data import check_data, load_data
 from vaelab.data import idx
 from vaelab.data.cache import MANIFEST, read_manifest, verify_cached
-from vaelab.data.containers import Unreadable, open_zip, read_item
+from vaelab.data.containers import UnreadablePicture, open_zip, read_item
 from vaelab.data.datasets import arrays, mnist
 from vaelab.data.datasets._celeba_layouts import find_layout
 from vaelab.data.decode import ResizePolicy
@@ -243,7 +243,7 @@ def test_damaged_zips(tmp_path: Path, content: bytes) -> None:
         for entry in scan(path).entries if found else ():
             try:
                 read_item(entry.item)
-            except Unreadable as error:
+            except UnreadablePicture as error:
                 assert "\n" not in str(error)  # noqa: PT017
         list(check_data(path)) if found else None
 
@@ -258,7 +258,7 @@ def test_an_entry_that_unpacks_to_more_than_it_declares(tmp_path: Path) -> None:
         at = content.rindex(b"PK\1\2")
         content[at + 24 : at + 28] = struct.cache_pictures("<I", 1000)  # the directory says 1,000 bytes
         path.write_bytes(content)
-        with bounded(96 * MB), pytest.raises(Unreadable):
+        with bounded(96 * MB), pytest.raises(UnreadablePicture):
             read_item((str(path), "a.png"))
 
 
@@ -293,7 +293,7 @@ def test_damaged_parquet_files(tmp_path: Path, content: bytes) -> None:
         for item in found.items[:6] if found else ():
             try:
                 read_item(item)
-            except Unreadable as error:
+            except UnreadablePicture as error:
                 assert "\n" not in str(error)  # noqa: PT017
 
 

@@ -38,8 +38,8 @@ from vaelab.data.picture_cache import (
     MANIFEST,
     RECORDS,
     CachedPictures,
-    CannotRead,
     PictureFiles,
+    UnreadablePictures,
     cache_pictures,
     check_items,
 )
@@ -160,7 +160,7 @@ def test_not_one_readable_picture_is_an_error_that_leaves_nothing(tmp_path: Path
     items = write(tmp_path / "in", 3)
     for _, name in items:
         (tmp_path / "in" / name).write_bytes(b"")
-    with pytest.raises(CannotRead, match=r"^3 of 3 pictures cannot be read \(first: 000\.png: empty file\)$"):
+    with pytest.raises(UnreadablePictures, match=r"^3 of 3 pictures cannot be read \(first: 000\.png: empty file\)$"):
         make(items)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
@@ -170,10 +170,10 @@ def test_a_strict_source_is_refused_until_the_picture_is_mended_and_the_rest_is_
 ) -> None:
     items = write(tmp_path / "in", 10)
     (tmp_path / "in" / "005.png").write_bytes(b"half")
-    with pytest.raises(CannotRead, match=r"1 of 10 pictures cannot be read \(first: 005\.png"):
+    with pytest.raises(UnreadablePictures, match=r"1 of 10 pictures cannot be read \(first: 005\.png"):
         make(items, strict=True)
     decoded.clear()
-    with pytest.raises(CannotRead):
+    with pytest.raises(UnreadablePictures):
         make(items, strict=True)
     assert decoded == []
     write(tmp_path / "in", 6)

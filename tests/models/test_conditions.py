@@ -59,7 +59,7 @@ def test_labels_become_one_hot_and_attributes_zero_or_one() -> None:
 @pytest.mark.parametrize("window", [0, 20])
 def test_batches_bring_the_labels_and_attributes_of_their_images(window: int) -> None:
     data = make_labelled()
-    batches = Batches(data, 8, 0, CPU, window=window)
+    batches = Batches(data, 8, 0, CPU, shuffle_buffer=window)
     for step in (0, 6, 9):
         raw = batches.batch(step)
         batch = batches.complete(raw.pixels.permute(0, 3, 1, 2).float() / 255, raw.index)

@@ -39,7 +39,7 @@ def train_batch_wise(**overrides: str) -> list[list[float]]:
     made, data = make_recipe(training__batch_size=7, training__learning_rate=0.01, **overrides), make_labelled()
     state = make_state(made, data)
     state.objective = BatchWise()
-    batches = Batches(data, 7, 0, CPU, window=20, ranks=ranks())
+    batches = Batches(data, 7, 0, CPU, shuffle_buffer=20, ranks=ranks())
     rows = EagerSteps(state, batches, StepNoise(0, CPU), "none", "fp32").run(0, 20, lambda: False)
     measured = validate(state, make_labelled(15, seed=1), made.training).row()
     return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]

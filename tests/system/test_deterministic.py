@@ -32,7 +32,7 @@ def begun(folder: Path, *, precision: str = "fp32", **overrides: object) -> Run:
 @pytest.fixture(autouse=True)
 def fast_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx512_bf16"})
-    monkeypatch.setattr(settling, "suitable_window", lambda _pixels: 20)
+    monkeypatch.setattr(settling, "choose_shuffle_buffer", lambda _pixels: 20)
 
 
 @pytest.mark.parametrize("before", ["fp32", "bf16", "tf32"])
@@ -42,18 +42,18 @@ def test_auto_precision_stays_what_it_was(tmp_path: Path, before: Precision):
     assert settling.precision_of(make_recipe(training__precision="fp32"), Run(tmp_path / "new"), CPU) == "fp32"
 
 
-def test_the_window_stays_what_it_was_and_an_older_run_shuffled_all(tmp_path: Path):
-    def window(run: Run, **overrides: object) -> object:
-        return settling.resolve(make_recipe(**overrides), data_of_run(), run).training.shuffle_window
+def test_the_shuffle_buffer_stays_what_it_was_and_an_older_run_shuffled_all(tmp_path: Path):
+    def shuffle_buffer(run: Run, **overrides: object) -> object:
+        return settling.resolve(make_recipe(**overrides), data_of_run(), run).training.shuffle_buffer
 
-    assert window(Run(tmp_path / "new")) == 20
-    assert window(Run(tmp_path / "new"), training__shuffle_window=7) == 7
-    assert window(begun(tmp_path / "windowed", training__shuffle_window=30)) == 30
+    assert shuffle_buffer(Run(tmp_path / "new")) == 20
+    assert shuffle_buffer(Run(tmp_path / "new"), training__shuffle_buffer=7) == 7
+    assert shuffle_buffer(begun(tmp_path / "windowed", training__shuffle_buffer=30)) == 30
     older = begun(tmp_path / "older")
     recipe = older.path / "recipe.toml"
-    recipe.write_text(recipe.read_text().replace('shuffle_window = "auto"\n', ""))
-    assert "shuffle_window" not in recipe.read_text()
-    assert window(older) == 0
+    recipe.write_text(recipe.read_text().replace('shuffle_buffer = "auto"\n', ""))
+    assert "shuffle_buffer" not in recipe.read_text()
+    assert shuffle_buffer(older) == 0
 
 
 def test_a_run_begun_in_float32_goes_on_in_float32(tmp_path: Path):

@@ -96,8 +96,8 @@ def test_captured_steps_draw_binary_images_anew_at_every_presentation(likelihood
 @places
 def test_captured_steps_in_windows(resident: bool):
     made = make_recipe()
-    expected, _, _ = run_steps(made, make_images(), 17, EagerSteps, window=20)
-    found, _, _ = run_steps(made, make_images(), 17, resident=resident, window=20)
+    expected, _, _ = run_steps(made, make_images(), 17, EagerSteps, shuffle_buffer=20)
+    found, _, _ = run_steps(made, make_images(), 17, resident=resident, shuffle_buffer=20)
     np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(expected, run_steps(made, make_images(), 17, EagerSteps)[0])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.data.cache import set_aside, verify_cached
-from vaelab.data.images import Binarize, Images, OtherImages, binarize, split_off
+from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
 from vaelab.data.picture_cache import select_earlier
 from vaelab.recipe import Recipe
 from vaelab.run import Run
@@ -70,7 +70,7 @@ def load_data(
 ) -> DataOfRun:
     """The images of a recipe. ``threshold`` is applied to all; ``dynamic`` to the validation images alone, once.
 
-    ``selections``: those of an earlier call, whose images are wanted again; OtherImages if they cannot be found. With
+    ``selections``: those of an earlier call, whose images are wanted again; ImagesNotFound if they are gone. With
     ``verify`` every cache entry is read to its end and compared with its checksums, and a damaged one is made again.
     """
     if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
@@ -163,7 +163,7 @@ def data_of(run: Run, data: str | Path | None, tell: Callable[[str], None] = say
         reason = (
             f"the images in {images.train.source} are not those that {run.path} was trained on; name those with --data"
         )
-    except OtherImages as error:
+    except ImagesNotFound as error:
         images, reason = None, f"{run.path}: {error}"
         if data:  # the same pictures under other names will do
             with suppress(ValueError, OSError):

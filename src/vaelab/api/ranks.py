@@ -46,10 +46,18 @@ def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Ba
     vae, objective = build(recipe, images.image_shape, len(images), names)
     vae.condition_rows = training_rows(vae.spec, images)
     state = begin(vae, objective, settings, device)
-    window = settings.shuffle_window
-    assert window != "auto", "settle the recipe first"
+    shuffle_buffer = settings.shuffle_buffer
+    assert shuffle_buffer != "auto", "resolve the recipe first"
     reserve = memory_of_a_step(state, settings, plan.precision)
-    batches = Batches(images, settings.batch_size, settings.seed, device, window=window, ranks=ranks(), reserve=reserve)
+    batches = Batches(
+        images,
+        settings.batch_size,
+        settings.seed,
+        device,
+        shuffle_buffer=shuffle_buffer,
+        ranks=ranks(),
+        reserve=reserve,
+    )
     return state, batches
 
 

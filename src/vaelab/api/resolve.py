@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vaelab.api.data import DataOfRun
-from vaelab.data.loader import suitable_window
+from vaelab.data.loader import choose_shuffle_buffer
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system.device import Precision, default_threads, resolve_precision
@@ -20,13 +20,13 @@ def resolve(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
     # The images of a run that goes on are loaded by the run's own recipe, which no longer says "auto".
     data = {**before, **images.train.resolved}
     recipe = recipe.resolve(images.train.image_shape, len(images.train), data)
-    if recipe.training.shuffle_window != "auto":
+    if recipe.training.shuffle_buffer != "auto":
         return recipe
-    window_before = target.recipe.training.shuffle_window if target.exists else "auto"
+    buffer_before = target.recipe.training.shuffle_buffer if target.exists else "auto"
     # a run of an older vaelab shuffled all of its images
-    begun = 0 if window_before == "auto" else window_before
-    window = begun if target.exists else suitable_window(images.train.pixels)
-    return replace(recipe, training=replace(recipe.training, shuffle_window=window))
+    begun = 0 if buffer_before == "auto" else buffer_before
+    shuffle_buffer = begun if target.exists else choose_shuffle_buffer(images.train.pixels)
+    return replace(recipe, training=replace(recipe.training, shuffle_buffer=shuffle_buffer))
 
 
 def device_before(target: Run) -> str:

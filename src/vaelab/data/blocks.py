@@ -1,4 +1,4 @@
-"""Blocks of successive rows, read past the memory map that they lie in."""
+"""Reads contiguous rows of memory-mapped arrays without filling the page cache."""
 
 import math
 import os
@@ -16,40 +16,50 @@ from numpy.typing import NDArray
 from vaelab.data.arrays import ArrayView, ConcatArray, PixelArray
 
 PIECE_BYTES = 1 << 23
-"""Of a file, read at a time and forgotten: what the system's page cache grows by while a block is read."""
+"""Size of a single read, after which its pages are dropped from the page cache."""
 GAP_BYTES = 1 << 15
-"""Between two selected rows: what is shorter is read along with them, which takes less time than to read twice."""
+"""Largest gap between two selected rows that is read along with them, which is faster than a second read."""
 LARGEST_PAGE = 1 << 21
-"""Of a file in Linux's memory, which forgets none in part: what reaches into the next piece is forgotten with that."""
-AHEAD_BYTES = 1 << 25
-"""As far as systems read ahead, or further."""
+"""Size of a huge page of Linux, which is dropped whole or not at all."""
+READAHEAD_BYTES = 1 << 25
+"""Upper bound of the readahead of operating systems."""
 
 
 class BlockReader:
-    """Blocks of successive rows of an array, of which nothing stays in memory but what was asked for.
+    """Reads blocks of successive rows of a uint8 array; only the rows asked for stay in memory.
 
-    What is mapped from a file is read from that file, and the system is told to forget it; so neither this process nor
-    the page cache grows by an array larger than the memory. All else is indexed as ever: arrays in memory, views of
-    maps, selections that do not ascend, and everything where the system cannot read at a position.
+    Rows of a memory map are read from its file with ``preadv``, and their pages are then dropped from the page cache.
+    Neither this process nor the page cache grows by an array larger than memory. Arrays in memory, views of maps and
+    selections that do not ascend are indexed instead, and so is everything on systems without ``preadv``.
 
-    Where other processes read the same blocks at about the same time, ``forgets`` = False leaves them to the page
-    cache, so that the disk is read once for all of them.
+    With ``keep_cached`` the pages stay, so that several processes that read the same blocks read the disk once.
 
-    A reader keeps a file open for every map until it is closed or forgotten. Any number of threads may read at a time;
-    close it when they have ended.
+    A file stays open for every map until the reader is closed or collected. Several threads may read at a time. The
+    sizes are in bytes: of a single read, of the largest gap between selected rows that is read along with them, of the
+    pages that the system drops whole, and of its readahead.
     """
 
-    def __init__(self, array: PixelArray, *, forgets: bool = True) -> None:
-        self._forgets = forgets
+    def __init__(
+        self,
+        array: PixelArray,
+        *,
+        keep_cached: bool = False,
+        piece_bytes: int = PIECE_BYTES,
+        gap_bytes: int = GAP_BYTES,
+        page_bytes: int = LARGEST_PAGE,
+        readahead_bytes: int = READAHEAD_BYTES,
+    ) -> None:
         if array.dtype != np.uint8:
-            raise ValueError(f"blocks are read of uint8 arrays; got {array.dtype}")
+            raise ValueError(f"BlockReader needs a uint8 array; got {array.dtype}")
+        self._keep_cached, self._page_bytes = keep_cached, page_bytes
         self._indices = array.indices if isinstance(array, ArrayView) else None
         self._array = array.array if isinstance(array, ArrayView) else array
         self._shards = self._array if isinstance(self._array, ConcatArray) else ConcatArray([self._array])
         self.shape = array.shape
-        self._row_bytes = math.prod(array.shape[1:])
-        self._rows_per_piece = max(1, PIECE_BYTES // self._row_bytes)
-        self._position = 0  # the row after the block read last; where threads confuse it, less is forgotten
+        row_bytes = math.prod(array.shape[1:])
+        self._rows_per_piece = max(1, piece_bytes // row_bytes)
+        self._rows_per_gap, self._rows_ahead = gap_bytes // row_bytes, readahead_bytes // row_bytes
+        self._position = 0  # the row after the last block; a race between threads only leaves more in the page cache
         stack = ExitStack()
         self._files = [_open_mapped(shard, stack) for shard in self._shards.arrays]
         self._close = weakref.finalize(self, stack.close)
@@ -66,20 +76,20 @@ class BlockReader:
 
     @property
     def num_files(self) -> int:
-        """How many files are read directly; 0 where everything is indexed."""
+        """Number of files that are read directly; 0 if everything is indexed."""
         return sum(file is not None for file in self._files)
 
     def read(self, start: int, stop: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out[:stop - start]`` with rows ``start`` to ``stop``.
 
-        IndexError where there are no such rows, ValueError where ``out`` is not C-contiguous uint8 with room for them,
-        OSError where a file can no longer be read.
+        Raises IndexError if there are no such rows, ValueError if ``out`` is not C-contiguous uint8 with room for them,
+        and OSError if a file can no longer be read.
         """
         count, *row_shape = self.shape
         if not 0 <= start <= stop <= count:
             raise IndexError(f"no rows {start} to {stop} in an array of {count}")
         if not (out.dtype == np.uint8 and out.flags.c_contiguous and out.flags.writeable):
-            raise ValueError("a block is read into C-contiguous, writeable uint8")
+            raise ValueError("out must be C-contiguous, writeable uint8")
         if len(out) < stop - start or list(out.shape[1:]) != row_shape:
             raise ValueError(f"rows {start} to {stop} of shape {row_shape} do not fit into {list(out.shape)}")
         if not self._close.alive:
@@ -96,33 +106,32 @@ class BlockReader:
             out[...] = self._array[rows]
 
     def _read_all(self, start: int, out: NDArray[np.uint8]) -> None:
-        """Rows from ``start`` on, a piece at a time."""
-        self._turn_to(start, start + len(out))
+        self._begin_block(start, start + len(out))
         for begin in range(0, len(out), self._rows_per_piece):
             self._read_run(start + begin, out[begin : begin + self._rows_per_piece])
-            self._forget(start + begin, start + min(begin + self._rows_per_piece, len(out)))
+            self._drop(start + begin, start + min(begin + self._rows_per_piece, len(out)))
 
     def _read_selected(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Ascending rows; those that lie within one piece of the file together."""
-        self._turn_to(int(rows[0]), int(rows[-1]) + 1)
+        """Read ascending rows; those within one piece of the file are read together."""
+        self._begin_block(int(rows[0]), int(rows[-1]) + 1)
         between = np.empty((min(self._rows_per_piece, int(rows[-1] - rows[0]) + 1), *out.shape[1:]), np.uint8)
         for begin, end in _split(rows, np.diff((rows - rows[0]) // self._rows_per_piece) > 0):
             self._read_piece(rows[begin:end], out[begin:end], between)
-            self._forget(int(rows[begin]), int(rows[end]) if end < len(rows) else int(rows[-1]) + 1)
+            self._drop(int(rows[begin]), int(rows[end]) if end < len(rows) else int(rows[-1]) + 1)
 
     def _read_piece(self, rows: NDArray[np.int64], out: NDArray[np.uint8], between: NDArray[np.uint8]) -> None:
-        """Some ascending rows, where need be picked out of all ``between`` them."""
-        for begin, end in _split(rows, np.diff(rows) - 1 > GAP_BYTES // self._row_bytes):
+        """Read some ascending rows, picked out of all rows ``between`` them where the gaps are small."""
+        for begin, end in _split(rows, np.diff(rows) - 1 > self._rows_per_gap):
             first, span = int(rows[begin]), int(rows[end - 1] - rows[begin]) + 1
             if span == end - begin:
                 self._read_run(first, out[begin:end])
             else:
                 self._read_run(first, between[:span])
                 chosen = rows[begin:end] - first
-                np.take(between, chosen, axis=0, out=out[begin:end], mode="clip")  # "raise" would copy once more
+                np.take(between, chosen, axis=0, out=out[begin:end], mode="clip")  # "raise" would buffer the output
 
     def _read_run(self, first: int, out: NDArray[np.uint8]) -> None:
-        """Successive rows."""
+        """Read successive rows."""
         done = 0
         for number, begin, end in self._shards.across(first, first + len(out)):
             part, file = out[done : done + end - begin], self._files[number]
@@ -132,40 +141,39 @@ class BlockReader:
                 file.read(begin, part)
             done += end - begin
 
-    def _turn_to(self, first: int, stop: int) -> None:
-        """Before these rows are read: forget what the system read ahead of others, unless they are next to them."""
-        ahead = min(self._position + AHEAD_BYTES // self._row_bytes, len(self._array))
+    def _begin_block(self, first: int, stop: int) -> None:
+        """Drop the readahead of the block before, unless the rows to come are part of it."""
+        ahead = min(self._position + self._rows_ahead, len(self._array))
         if first != self._position:
-            self._forget(self._position, min(ahead, first) if first > self._position else ahead)
+            self._drop(self._position, min(ahead, first) if first > self._position else ahead)
         self._position = stop
 
-    def _forget(self, first: int, stop: int) -> None:
-        """Give the memory back in which the system keeps these rows."""
-        if not self._forgets:
+    def _drop(self, first: int, stop: int) -> None:
+        """Drop these rows from the page cache."""
+        if self._keep_cached:
             return
         for number, begin, end in self._shards.across(first, stop):
             file = self._files[number]
             if file is not None:
-                file.forget(begin, end)
+                file.drop(begin, end, self._page_bytes)
 
 
 def _split(rows: NDArray[np.int64], is_last: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """(first position, position after the last) of groups of rows, given of all but the last whether one ends there."""
+    """Yield (first position, position after the last) of groups of rows; a group ends where ``is_last``."""
     return pairwise([0, *(np.flatnonzero(is_last) + 1).tolist(), len(rows)])
 
 
 def _is_ascending(rows: NDArray[np.int64], count: int) -> bool:
-    """Whether rows are numbers of an array of ``count``, each larger than the one before it."""
+    """Return whether rows are strictly ascending and within an array of ``count``."""
     return len(rows) > 0 and int(rows[0]) >= 0 and int(rows[-1]) < count and bool((np.diff(rows) > 0).all())
 
 
 @dataclass(frozen=True)
 class _MappedFile:
-    """The file that an array is mapped from."""
+    """The file that an array is mapped from, and the byte ``offset`` of its first row."""
 
     file: FileIO
     offset: int
-    """Of the first row, in bytes."""
     row_bytes: int
 
     def read(self, first: int, out: NDArray[np.uint8]) -> None:
@@ -174,22 +182,22 @@ class _MappedFile:
         while left:
             count = os.preadv(self.file.fileno(), [left], position)
             if count == 0:
-                raise OSError(f"{self.file.name!s}: is shorter than when it was opened")
+                raise OSError(f"{self.file.name!s}: the file became shorter while it was read")
             left, position = left[count:], position + count
 
-    def forget(self, first: int, stop: int) -> None:
-        """Tell the system that nobody will read these rows again soon."""
+    def drop(self, first: int, stop: int, page_bytes: int) -> None:
+        """Tell the operating system to drop the pages of these rows from the page cache."""
         if hasattr(os, "posix_fadvise"):
-            begin = (self.offset + first * self.row_bytes) // LARGEST_PAGE * LARGEST_PAGE
+            begin = (self.offset + first * self.row_bytes) // page_bytes * page_bytes
             length = self.offset + stop * self.row_bytes - begin
-            with suppress(OSError):  # advice that no one takes does no harm
+            with suppress(OSError):  # only advice
                 os.posix_fadvise(self.file.fileno(), begin, length, os.POSIX_FADV_DONTNEED)
 
 
 def _open_mapped(array: PixelArray, stack: ExitStack) -> _MappedFile | None:
-    """The file of a read-only map as NumPy opened it; None for anything else, and where its file is another by now.
+    """Open the file of a read-only memory map; None for any other array, and if the file was replaced.
 
-    Views of a map have its ``filename`` and ``offset`` too, wherever they begin; only the map itself rests on an mmap.
+    Views of a map share its ``filename`` and ``offset``, wherever they begin; only the map itself has an mmap as base.
     """
     if not (hasattr(os, "preadv") and isinstance(array, np.memmap)) or array.mode != "r" or array.filename is None:
         return None

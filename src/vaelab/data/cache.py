@@ -56,7 +56,7 @@ class Manifest(Selection):
     checksums: dict[str, list[NonNegativeInt]] | None = None
     """File → CRC-32 of each of its blocks."""
     unread: list[tuple[Any, Any]] = []
-    """(file, stamp of the failure) for each picture left out; ``picture_cache`` says what a stamp is."""
+    """(file, signature of the failure) for each picture left out; ``picture_cache`` says what a signature is."""
     earlier: list[Selection] = []
     """The images before pictures became readable, newest first: runs that were trained on them go on with them."""
     content: Tally | None = None
@@ -243,3 +243,9 @@ def check_space(folder: Path, num_bytes: int) -> None:
             f"{folder}: caching needs {needed / 1e9:.2f} GB here and {free / 1e9:.2f} GB are free; free some space, or "
             "let $XDG_CACHE_HOME name a folder on a larger disk"
         )
+
+
+def file_signature(path: Path) -> list[Any]:
+    """Return path, size and time of change of a file or folder: a cache key that changes with its content."""
+    state = path.stat()
+    return [str(path.resolve()), state.st_size if path.is_file() else 0, state.st_mtime_ns]

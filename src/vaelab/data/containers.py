@@ -7,12 +7,13 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vaelab.system.errors import InputError
 from vaelab.system.files import check_file
 
 ImageRef = tuple[str, str] | tuple[str, str, int]
@@ -28,12 +29,24 @@ MOST_GROUP_BYTES = 1 << 32
 """Of one group of rows of a parquet file, which is unpacked at once."""
 
 
-class Unreadable(ValueError):
-    """A picture that cannot be used; the message says why."""
+class UnreadablePicture(InputError):
+    """A picture that cannot be decoded; the message is the reason."""
 
 
-class Unavailable(Unreadable):
-    """A picture that the system did not hand over: no permission, a disk that is away, no memory. Try it again."""
+class UnavailablePicture(UnreadablePicture):
+    """A picture that the operating system did not return (permissions, a missing disk, no memory); worth a retry."""
+
+
+class UnreadablePictures(InputError):
+    """Pictures that cannot be decoded: ``count`` of ``total``, the ``first`` of which is (name, reason)."""
+
+    def __init__(
+        self, skipped: Sequence[tuple[str, str]], total: int, *, subject: object = None, remedy: str = ""
+    ) -> None:
+        self.count, self.total, self.first = len(skipped), total, skipped[0]
+        where = f"{subject}: " if subject is not None else ""
+        reason = f"{self.count:,} of {total:,} pictures cannot be read (first: {': '.join(self.first)})"
+        super().__init__(f"{where}{reason}{remedy}", subject=subject)
 
 
 def reason_of(error: Exception) -> str:
@@ -48,31 +61,31 @@ def page_of(item: ImageRef) -> int:
 
 
 def read_item(item: ImageRef) -> bytes:
-    """The bytes of one picture file; Unreadable if they cannot be had."""
+    """The bytes of one picture file; UnreadablePicture if they cannot be had."""
     container, name = item[:2]
     try:
         if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
             read = _read_row if container.lower().endswith(".parquet") else _read_entry
             return read(container, name)
         return _read_file(Path(container, name))
-    except Unreadable:
+    except UnreadablePicture:
         raise
     except MemoryError:
-        raise Unavailable("too large for the memory of this machine") from None
+        raise UnavailablePicture("too large for the memory of this machine") from None
     except OSError as error:
         if error.errno is None:  # how bz2 and pyarrow report damaged content
-            raise Unreadable(reason_of(error)) from None
-        raise Unavailable(error.strerror or str(error)) from None
+            raise UnreadablePicture(reason_of(error)) from None
+        raise UnavailablePicture(error.strerror or str(error)) from None
     except Exception as error:  # zipfile raises several types for damage, encryption, unknown compression
-        raise Unreadable(reason_of(error)) from None
+        raise UnreadablePicture(reason_of(error)) from None
 
 
 def _read_file(path: Path) -> bytes:
     if path.is_symlink() and not path.exists():
-        raise Unavailable("a link that leads nowhere")
+        raise UnavailablePicture("a link that leads nowhere")
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
-        raise Unreadable("no file, but a folder, a pipe or a device")
+        raise UnreadablePicture("no file, but a folder, a pipe or a device")
     _check_bytes(state.st_size)
     return path.read_bytes()
 
@@ -95,7 +108,7 @@ def read_head(item: ImageRef, count: int) -> bytes:
 
 def _check_bytes(count: int) -> None:
     if count > MOST_BYTES:
-        raise Unreadable(f"{count >> 20:,} MB; more than {MOST_BYTES >> 20} are refused")
+        raise UnreadablePicture(f"{count >> 20:,} MB; more than {MOST_BYTES >> 20} are refused")
 
 
 _opened: dict[str, tuple[Any, Any]] = {}
@@ -119,7 +132,7 @@ def open_zip(path: str) -> zipfile.ZipFile:
         opened: zipfile.ZipFile = _kept("zip", path, lambda: zipfile.ZipFile(path))
         return opened
     except OSError as error:
-        raise Unavailable(f"{path} cannot be opened ({error.strerror or error})") from None
+        raise UnavailablePicture(f"{path} cannot be opened ({error.strerror or error})") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, OverflowError, EOFError, struct.error):
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
@@ -180,7 +193,7 @@ class _Parquet:
         about = self._file.metadata
         declared = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
         if max(declared, default=0) > MOST_GROUP_BYTES:
-            raise Unreadable(f"it declares {max(declared):,} bytes in one group of rows")
+            raise UnreadablePicture(f"it declares {max(declared):,} bytes in one group of rows")
         self._ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
         self._group = -1
         self._column: Any = None
@@ -201,7 +214,7 @@ class _Parquet:
 def _read_row(container: str, row: str) -> bytes:
     content: bytes | None = _kept("parquet", container, lambda: _Parquet(container)).picture(int(row))
     if content is None:
-        raise Unreadable("this row holds no picture")
+        raise UnreadablePicture("this row holds no picture")
     return content
 
 

@@ -18,7 +18,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import ImageRef, Unavailable, Unreadable, page_of, read_head, read_item
+from vaelab.data.containers import ImageRef, UnavailablePicture, UnreadablePicture, page_of, read_head, read_item
 from vaelab.data.contents import RECORD, PictureFacts, Tally
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, without_text
@@ -91,7 +91,7 @@ LOOKING = ResizePolicy(64, 64, 3, fit="pad")
 def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[np.uint8]:
     """The pixels ``[H, W, C]`` of a picture file: one page, upright, on the background, shrunk by area averages.
 
-    Unreadable says what is wrong with it, whatever Pillow raises.
+    UnreadablePicture says what is wrong with it, whatever Pillow raises.
     """
     return decode_with_facts(content, policy, page)[0]
 
@@ -118,7 +118,7 @@ class Look:
 
 
 def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Range = "full") -> Look:
-    """What a picture is like; Unreadable where ``decode`` would refuse it.
+    """What a picture is like; UnreadablePicture where ``decode`` would refuse it.
 
     ``values``: the range that it will be decoded with; "own" where that is to be found out.
     """
@@ -150,7 +150,7 @@ def _read(
         try:
             with opened(content, page, policy.max_pixels, policy.values, source) as picture:
                 return read(picture, source), source
-        except Unreadable:
+        except UnreadablePicture:
             lean = without_text(content)
             if lean is None:
                 raise
@@ -159,7 +159,9 @@ def _read(
 
 def _turn_upright(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> Image.Image:
     if policy.boxed_only and picture.size != policy.boxed:
-        raise Unreadable(f"{picture.width}×{picture.height} pixels instead of {policy.boxed[0]}×{policy.boxed[1]}")
+        raise UnreadablePicture(
+            f"{picture.width}×{picture.height} pixels instead of {policy.boxed[0]}×{policy.boxed[1]}"
+        )
     return turn_upright(picture, None if policy.box else 2 * max(policy.height, policy.width), source)
 
 
@@ -267,7 +269,7 @@ def _flatten(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -
         opacity = picture.getchannel("A")
         source.is_transparent = opacity.getextrema() != (255, 255)
         if policy.background == "none" and source.is_transparent:
-            raise Unreadable("has transparent parts; put it on a background first (digits are white on black)")
+            raise UnreadablePicture("has transparent parts; put it on a background first (digits are white on black)")
         behind = Image.new("RGB", picture.size, "black" if policy.background == "none" else policy.background)
         behind.paste(picture, mask=opacity)
         picture = behind
@@ -340,8 +342,8 @@ def _decode_all(
                 content, content_of = read_item(item), item[:2]
             block[i], source = decode_with_facts(content, policy, page_of(item))
             records[i] = source.as_record()
-        except Unreadable as error:
-            problems.append(Problem(i, str(error), isinstance(error, Unavailable)))
+        except UnreadablePicture as error:
+            problems.append(Problem(i, str(error), isinstance(error, UnavailablePicture)))
     return problems
 
 
@@ -354,7 +356,7 @@ def _pages_of(item: ImageRef) -> list[int]:
     try:
         kind = identify(read_head(item, HEAD_BYTES))
         return page_numbers(read_item(item)) if kind in ("TIFF", *WITH_FRAMES) else [0]
-    except Unavailable:
+    except UnavailablePicture:
         return []
-    except Unreadable:
+    except UnreadablePicture:
         return [0]

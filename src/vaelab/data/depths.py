@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.containers import Unreadable
+from vaelab.data.containers import UnreadablePicture
 from vaelab.data.contents import PictureFacts
 
 Range = tuple[float, float] | Literal["full", "own"]
@@ -19,7 +19,7 @@ def to_eight_bits(values: NDArray[Any], wanted: Range, source: PictureFacts) -> 
     """Values of any numeric type as 8 bits, and what they were to ``source``.
 
     "full": 16-bit values divided by 257, floating-point values in [0, 1] times 255. A range [low, high] becomes 0 to
-    255, and what lies outside is clipped. Unreadable if values are not finite, or if "full" does not hold them.
+    255, and what lies outside is clipped. UnreadablePicture if values are not finite, or if "full" does not hold them.
     """
     low, high = _extremes(values)
     source.numbers, source.low, source.high = _name_numbers(values.dtype, low, high), low, high
@@ -39,18 +39,18 @@ def to_eight_bits(values: NDArray[Any], wanted: Range, source: PictureFacts) -> 
 def _extremes(values: NDArray[Any]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise Unreadable("holds values that are not finite (NaN or infinity); replace them first")
+        raise UnreadablePicture("holds values that are not finite (NaN or infinity); replace them first")
     return low, high
 
 
 def _whole_range(values: NDArray[Any], low: float, high: float, numbers: str) -> NDArray[np.uint8]:
     if values.dtype.kind == "f":
         if low < 0 or high > 1:
-            raise Unreadable(f"{numbers} values from {low:g} to {high:g}, outside 0 … 1: {ADVICE}")
+            raise UnreadablePicture(f"{numbers} values from {low:g} to {high:g}, outside 0 … 1: {ADVICE}")
         return np.asarray((values * 255).round().astype(np.uint8))
     most = 255 if values.dtype.itemsize == 1 else 65535
     if low < 0 or high > most:
-        raise Unreadable(f"{numbers} values from {low:,.0f} to {high:,.0f}, outside 0 … {most:,}: {ADVICE}")
+        raise UnreadablePicture(f"{numbers} values from {low:,.0f} to {high:,.0f}, outside 0 … {most:,}: {ADVICE}")
     if most == 255:
         return values.astype(np.uint8)
     return np.asarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -10,7 +10,7 @@ from functools import cache
 from PIL import Image, UnidentifiedImageError, _imaging, features
 
 from vaelab.data import tiff
-from vaelab.data.containers import Unreadable
+from vaelab.data.containers import UnreadablePicture
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr; they are raised as well
 
@@ -95,28 +95,28 @@ def name_foreign(head: bytes) -> str | None:
 def open_picture(content: bytes) -> Image.Image:
     """The picture in a file's bytes, its pixels not decoded yet, whatever its name says.
 
-    Unreadable names what the file is if it is no picture that vaelab reads. What Pillow raises about a damaged file
-    goes on to the caller.
+    UnreadablePicture names the kind of a file that vaelab does not read. Errors of Pillow about damaged files are
+    passed on.
     """
     if not content:
-        raise Unreadable("empty file")
+        raise UnreadablePicture("empty file")
     kind = identify(content[:HEAD_BYTES])
     if kind is None:
         foreign = name_foreign(content[:HEAD_BYTES])
-        raise Unreadable(
+        raise UnreadablePicture(
             f"{foreign}, not a picture that vaelab reads" if foreign else "not a picture, or damaged at its beginning"
         )
     if kind == "HEIC":
         return _heic_opener()(io.BytesIO(content))
     if kind in OPTIONAL and not features.check(OPTIONAL[kind]):
-        raise Unreadable(f"{_a(kind)} picture, which this build of Pillow does not read; upgrade Pillow")
+        raise UnreadablePicture(f"{_a(kind)} picture, which this build of Pillow does not read; upgrade Pillow")
     if kind == "TIFF":
         silence_libtiff()
     try:
         return Image.open(io.BytesIO(content), formats=(PLUGINS[kind],))
     except UnidentifiedImageError:
         reason = tiff.explain(content) if kind == "TIFF" else None
-        raise Unreadable(reason or f"{_a(kind)} file, damaged or of a variant that cannot be read") from None
+        raise UnreadablePicture(reason or f"{_a(kind)} file, damaged or of a variant that cannot be read") from None
 
 
 def _a(kind: str) -> str:
@@ -128,7 +128,7 @@ def _heic_opener() -> Callable[[io.BytesIO], Image.Image]:
     try:
         from pillow_heif.as_plugin import HeifImageFile
     except ImportError:
-        raise Unreadable(HEIC_REMEDY) from None
+        raise UnreadablePicture(HEIC_REMEDY) from None
     opener: Callable[[io.BytesIO], Image.Image] = HeifImageFile
     return opener
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.system.arguments import describe
+from vaelab.system.errors import InputError
 from vaelab.system.registry import unknown
 from vaelab.system.seeds import derive_seed
 
@@ -24,8 +25,8 @@ Binarize = Literal["none", "threshold", "dynamic"]
 SMALLEST_SIDE = 8
 
 
-class OtherImages(ValueError):
-    """The images that a run was trained on cannot be found again; the message says why, and what to do."""
+class ImagesNotFound(InputError):
+    """The images that a run was trained on are gone or were changed."""
 
 
 @dataclass(frozen=True)

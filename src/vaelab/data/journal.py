@@ -16,14 +16,14 @@ TEMPORARY = "temporary"
 """Stamp of a picture that the system did not hand over."""
 
 Failure = tuple[int, str, Any]
-"""Row of a picture that cannot be used, why, and the stamp that tells when to try again."""
+"""Row of a picture that cannot be used, why, and the signature that tells when to try again."""
 Done = tuple[int, int, list[Failure]]
 """First row of a part that is on the disk, the row after its last, and its failures."""
 
 
 def make_failure(row: int, problem: Problem, items: Sequence[ImageRef]) -> Failure:
     """A problem as the journal and ``manifest.json`` keep it."""
-    return row, problem.reason, TEMPORARY if problem.is_temporary else _make_stamp(path_of(items[row]))
+    return row, problem.reason, TEMPORARY if problem.is_temporary else _failure_signature(path_of(items[row]))
 
 
 def write_journal(journal: Path, done: Sequence[Done]) -> None:
@@ -37,13 +37,17 @@ def read_journal(journal: Path, items: Sequence[ImageRef]) -> list[Done]:
     for line in journal.read_text(encoding="utf-8", errors="replace").splitlines() if journal.is_file() else ():
         try:
             start, stop, failures = json.loads(line)
-            part: Done = (int(start), int(stop), [(int(row), str(reason), stamp) for row, reason, stamp in failures])
+            part: Done = (
+                int(start),
+                int(stop),
+                [(int(row), str(reason), signature) for row, reason, signature in failures],
+            )
         except (ValueError, TypeError, RecursionError):
             continue
         rows = [row for row, _, _ in part[2]]
         if not 0 <= part[0] < part[1] <= len(items) or any(not part[0] <= row < part[1] for row in rows):
             continue
-        if not any(is_stale(path_of(items[row]), stamp) for row, _, stamp in part[2]):
+        if not any(is_stale(path_of(items[row]), signature) for row, _, signature in part[2]):
             done.append(part)
     return done
 
@@ -68,7 +72,7 @@ def path_of(item: ImageRef) -> str:
     return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
 
 
-def _make_stamp(path: str) -> list[Any] | None:
+def _failure_signature(path: str) -> list[Any] | None:
     """Size, time of change and version of the decoder: a failure stays one while they do. None without a file."""
     try:
         state = Path(path).stat()
@@ -77,6 +81,6 @@ def _make_stamp(path: str) -> list[Any] | None:
     return [state.st_size, state.st_mtime_ns, decoder_version()]
 
 
-def is_stale(path: str, stamp: Any) -> bool:
+def is_stale(path: str, signature: Any) -> bool:
     """Whether a picture that failed should be tried again."""
-    return bool(stamp == TEMPORARY or _make_stamp(path) != stamp)
+    return bool(signature == TEMPORARY or _failure_signature(path) != signature)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vaelab.data import tiff
-from vaelab.data.containers import Unavailable, Unreadable, reason_of
+from vaelab.data.containers import UnavailablePicture, UnreadablePicture, reason_of
 from vaelab.data.contents import PictureFacts
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, open_picture
@@ -56,7 +56,7 @@ def _num_frames(picture: Image.Image) -> int:
 
 @contextmanager
 def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Iterator[Image.Image]:
-    """One page of the picture in a file's bytes, not decoded yet; whatever Pillow raises about it is Unreadable.
+    """One page of the picture in a file's bytes, not decoded yet; whatever Pillow raises about it is UnreadablePicture.
 
     Pages of a TIFF that Pillow does not read, or only to 8 bits where ``wanted`` asks for more, are decoded here.
     """
@@ -68,14 +68,14 @@ def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: Pi
             with _open_page(content, page, max_pixels, wanted, source) as picture:
                 _check_size(picture.size, max_pixels)
                 yield picture
-    except Unreadable:
+    except UnreadablePicture:
         raise
     except Image.DecompressionBombError:
-        raise Unreadable(f"far too many pixels; {_too_many(max_pixels)}") from None
+        raise UnreadablePicture(f"far too many pixels; {_too_many(max_pixels)}") from None
     except MemoryError:
-        raise Unavailable("too large for the memory of this machine") from None
+        raise UnavailablePicture("too large for the memory of this machine") from None
     except Exception as error:  # decoders raise a dozen types for broken files
-        raise Unreadable(reason_of(error)) from None
+        raise UnreadablePicture(reason_of(error)) from None
 
 
 def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
@@ -86,7 +86,7 @@ def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source
             return _read_with_numpy(directory, max_pixels, wanted, source)
         try:
             picture = open_picture(content)
-        except Unreadable:
+        except UnreadablePicture:
             if directory is None or not tiff.can_read_values(directory):
                 raise
             return _read_with_numpy(directory, max_pixels, wanted, source)
@@ -103,13 +103,13 @@ def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source
 def _is_for_numpy(page: tiff.Directory, wanted: Range) -> bool:
     """Whether a page is better read here: Pillow reads it not at all, wrongly, or only its upper bits.
 
-    Unreadable if Pillow would read it wrongly, and it cannot be read here either.
+    UnreadablePicture if Pillow would read it wrongly, and it cannot be read here either.
     """
     kind, samples = str(page.dtype or "").lstrip("<>|="), page.value(tiff.SAMPLES, 1)
     is_swapped = page.order == ">" and page.value(tiff.COMPRESSION, 1) != 1 and kind in ("i2", "i4", "f4")
     if not tiff.can_read_values(page):
         if is_swapped and samples == 1:
-            raise Unreadable(f"{tiff.explain(page.content)}, big-endian: save it without compression")
+            raise UnreadablePicture(f"{tiff.explain(page.content)}, big-endian: save it without compression")
         return False
     if samples == 1:
         return is_swapped or kind in ("u4", "u8", "i8", "f2", "f8")
@@ -143,9 +143,9 @@ def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, sourc
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if max(size) > MOST_SIDE:
-        raise Unreadable(f"{width}×{height} pixels; sides of more than {MOST_SIDE:,} are refused")
+        raise UnreadablePicture(f"{width}×{height} pixels; sides of more than {MOST_SIDE:,} are refused")
     if width * height > max_pixels:
-        raise Unreadable(f"{width}×{height} pixels; {_too_many(max_pixels)}")
+        raise UnreadablePicture(f"{width}×{height} pixels; {_too_many(max_pixels)}")
 
 
 def _too_many(max_pixels: int) -> str:

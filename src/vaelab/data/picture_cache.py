@@ -39,7 +39,7 @@ from vaelab.data.cache import (
     unreadable,
     write_manifest,
 )
-from vaelab.data.containers import ImageRef, printable, shown
+from vaelab.data.containers import ImageRef, UnreadablePictures, printable, shown
 from vaelab.data.contents import RECORD, Tally
 from vaelab.data.decode import Problem, ResizePolicy
 from vaelab.data.decode_pool import run_jobs
@@ -70,10 +70,6 @@ PART_BYTES = 1 << 24
 MOST_PER_PART = 128
 MOST_COLUMN_BYTES = 1 << 32
 """Of labels and attributes; more are taken for damage."""
-
-
-class CannotRead(ValueError):
-    """Pictures that were to be cached cannot be read; the message counts them and names the first."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class CachedPictures:
     @property
     def loss(self) -> str:
         """How many pictures are left out, and the first of them; empty where there are none."""
-        return describe_loss(self.left_out, len(self) + len(self.left_out)) if self.left_out else ""
+        return str(UnreadablePictures(self.left_out, len(self) + len(self.left_out))) if self.left_out else ""
 
     @property
     def recovery(self) -> str:
@@ -126,17 +122,12 @@ class CachedPictures:
         return f"{count} that could not be read before can be read now: the cache entry was completed"
 
 
-def describe_loss(left_out: Sequence[tuple[str, str]], total: int) -> str:
-    """How many of ``total`` pictures cannot be read, and the first of them."""
-    name, reason = left_out[0]
-    return f"{len(left_out):,} of {total:,} pictures cannot be read (first: {name}: {reason})"
-
-
 def cache_pictures(title: str, key: Mapping[str, Any], describe: Callable[[], PictureFiles]) -> CachedPictures:
     """The cache entry of this key, made or completed first where it has to be.
 
     ``key`` is everything that shapes the result, as JSON; ``describe`` is called only where pictures are to be read.
-    OSError where the disk is too small for it; CannotRead where not one picture can be read, or one of a strict source.
+    OSError if the disk is too small for it; UnreadablePictures if no picture can be read, or one of a strict source
+    cannot.
     """
     folder = entry_folder(title, _digest(key))
     opened = _open(folder)
@@ -148,7 +139,7 @@ def cache_pictures(title: str, key: Mapping[str, Any], describe: Callable[[], Pi
                 opened = _open(folder)
                 if opened is None:
                     raise unreadable(folder)
-    if any(is_stale(path, stamp) for path, stamp in opened[1].unread):
+    if any(is_stale(path, signature) for path, signature in opened[1].unread):
         return _try_again(folder, title, *opened, describe())
     return opened[0]
 
@@ -236,7 +227,7 @@ def _make(folder: Path, title: str, source: PictureFiles) -> None:
     if len(rows) == len(source.items):
         shutil.rmtree(making)
     if rows and (source.strict or not making.exists()):
-        raise CannotRead(describe_loss(left_out, len(source.items)))
+        raise UnreadablePictures(left_out, len(source.items))
     pixels = open_pixels(making, files.num_files)
     kept_rows = np.delete(np.arange(len(pixels)), rows)
     kept = ArrayView(pixels, kept_rows) if rows else pixels
@@ -255,7 +246,7 @@ def _make(folder: Path, title: str, source: PictureFiles) -> None:
         shape=list(shape),
         rows_left_out=rows,
         left_out=left_out,
-        unread=[(path_of(source.items[row]), stamp) for row, _, stamp in failures],
+        unread=[(path_of(source.items[row]), signature) for row, _, signature in failures],
         earlier=_earlier(making, digest),
         content=content,
         facts=dict(source.facts),
@@ -318,7 +309,7 @@ def _try_again(
     Where there are none it stays as it is, and only what is known of the failures is brought up to date.
     """
     known = dict(zip(facts.rows_left_out, facts.unread, strict=True))
-    stale = [row for row, (path, stamp) in known.items() if is_stale(path, stamp)]
+    stale = [row for row, (path, signature) in known.items() if is_stale(path, signature)]
     if max(stale) >= len(source.items):  # another set of pictures under one key cannot be
         raise DamagedFile(folder / MANIFEST, "it names rows that do not exist", REMEDY)
     problems, _ = _examine(f"{title} again", [source.items[row] for row in stale], source.policy)
@@ -329,7 +320,7 @@ def _try_again(
     still = [row for row in facts.rows_left_out if row not in recovered]
     left_out = [reasons[row] for row in still]
     if still and source.strict:
-        raise CannotRead(describe_loss(left_out, len(source.items)))
+        raise UnreadablePictures(left_out, len(source.items))
     if not recovered:
         unread = [(known[row][0], failures[row][2]) if row in failures else known[row] for row in still]
         if (unread, left_out) != (facts.unread, facts.left_out):
@@ -350,8 +341,8 @@ def _try_again(
 def _reopen(folder: Path, stale: Sequence[int], facts: Manifest) -> None:
     """Turn a cache entry back into one that is being made, in which the rows ``stale`` are missing."""
     resolved = {
-        row: (row, reason, stamp)
-        for row, (_, reason), (_, stamp) in zip(facts.rows_left_out, facts.left_out, facts.unread, strict=True)
+        row: (row, reason, signature)
+        for row, (_, reason), (_, signature) in zip(facts.rows_left_out, facts.left_out, facts.unread, strict=True)
         if row not in stale
     }
     count = len(open_rows(folder, facts)[0]) + len(facts.rows_left_out)
@@ -399,9 +390,3 @@ def list_pages(items: Sequence[ImageRef]) -> list[list[int]]:
             found[start] = pages
             bar.advance(parts[start] - start)
     return [pages for start in sorted(found) for pages in found[start]]
-
-
-def stamp(path: Path) -> list[Any]:
-    """What tells that a file or folder has changed: path, size, time of change."""
-    state = path.stat()
-    return [str(path.resolve()), state.st_size if path.is_file() else 0, state.st_mtime_ns]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.arrays import PixelArray
-from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, Unreadable, printable, read_item, shown
+from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, UnreadablePicture, printable, read_item, shown
 from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_model_input, to_uint8
 from vaelab.data.npy import NpyHeader, copy_values, damage_named, open_npz, read_npy_header
@@ -122,7 +122,7 @@ def _pictures(path: Path, items: Sequence[ImageRef], policy: ResizePolicy, skipp
         item = items[index]
         try:
             return decode(read_item(item), policy)
-        except Unreadable as error:
+        except UnreadablePicture as error:
             reason = printable(str(error))
         if skipped is not None:
             skipped.reasons[index] = reason

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.containers import Unreadable
+from vaelab.data.containers import UnreadablePicture
 
 MOST_PAGES = 10_000
 """Pages of one file that are counted."""
@@ -183,7 +183,7 @@ def can_read_values(page: Directory) -> bool:
 def read_values(page: Directory) -> NDArray[Any]:
     """The values ``[H, W, S]`` of a page that ``can_read_values`` accepts, as they are stored.
 
-    Unreadable if there are fewer than the page's size asks for.
+    UnreadablePicture if there are fewer than the page's size asks for.
     """
     assert page.dtype is not None
     (width, height), samples = page.size, page.value(SAMPLES, 1)
@@ -193,11 +193,11 @@ def read_values(page: Directory) -> NDArray[Any]:
         wide, high = width, min(height, page.value(STRIP_ROWS, height) or height)
     offsets, counts = (page.values(tag) for tag in ((TILES, TILE_BYTES) if is_tiled else (STRIPS, STRIP_BYTES)))
     if wide < 1 or high < 1:
-        raise Unreadable("a damaged TIFF: its tiles have no size")
+        raise UnreadablePicture("a damaged TIFF: its tiles have no size")
     places = [(top, left) for top in range(0, height, high) for left in range(0, width, wide)]
     planes = samples if is_planar else 1
     if min(len(offsets), len(counts)) < planes * len(places):
-        raise Unreadable("a damaged TIFF: parts of its pixels are missing")
+        raise UnreadablePicture("a damaged TIFF: parts of its pixels are missing")
     depth = samples // planes
     values = np.empty((height, width, samples), page.dtype.newbyteorder("="))
     for number, (offset, count) in enumerate(zip(offsets[: planes * len(places)], counts, strict=False)):
@@ -211,7 +211,7 @@ def read_values(page: Directory) -> NDArray[Any]:
 
 
 def _read_block(page: Directory, offset: int, count: int, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """One strip or tile; Unreadable if it is cut off."""
+    """One strip or tile; UnreadablePicture if it is cut off."""
     assert page.dtype is not None
     size = shape[0] * shape[1] * shape[2] * page.dtype.itemsize
     raw = page.content[offset : offset + count]
@@ -219,9 +219,9 @@ def _read_block(page: Directory, offset: int, count: int, shape: tuple[int, int,
         try:
             raw = zlib.decompressobj().decompress(raw, size)
         except zlib.error as error:
-            raise Unreadable(f"a damaged TIFF: {error}") from None
+            raise UnreadablePicture(f"a damaged TIFF: {error}") from None
     if len(raw) < size:
-        raise Unreadable("a damaged TIFF: parts of its pixels are missing")
+        raise UnreadablePicture("a damaged TIFF: parts of its pixels are missing")
     block = np.frombuffer(raw, page.dtype, size // page.dtype.itemsize).reshape(shape)
     if page.value(PREDICTOR, 1) == 2:
         block = np.cumsum(block, axis=1, dtype=page.dtype.newbyteorder("="))

@@ -160,8 +160,7 @@ def test_large_arrays_are_read_in_blocks_and_written_in_shards(
     monkeypatch.setattr(array_cache, "SHARD_BYTES", 4 * row + 1)
     put(name, folder / PUBLISHED[name])
     images = module(name).load(folder, "train")
-    assert len(list((cache_dir() / "packs").glob("*/pixels-*.npy"))) == 3
-    assert len(list((runtime.cache_dir() / "images").glob("*/pixels-*.npy"))) == 3
+    assert len(list((cache_dir() / "images").glob("*/pixels-*.npy"))) == 3
     np.testing.assert_array_equal(images.pixels, EXPECTED[name]["pixels"])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaelab.data.cache import file_signature
 from vaelab.data.containers import ImageRef, open_zip
 from vaelab.data.datasets._celeba_lists import (
     LISTS,
@@ -19,7 +20,6 @@ from vaelab.data.datasets._celeba_lists import (
     parse_partition,
     read_list,
 )
-from vaelab.data.picture_cache import stamp
 from vaelab.system.files import check_file
 
 IMAGES = "img_align_celeba"
@@ -64,11 +64,11 @@ class Layout:
     """Which list → its file; those inside the zip are looked for when it is read."""
     parquet: Mapping[str, list[Path]] = field(default_factory=dict)
 
-    def stamp(self, split: str) -> list[Any]:
+    def file_signatures(self, split: str) -> list[Any]:
         """What tells that the images of ``split`` have changed."""
         if self.images is None:
-            return [stamp(path) for path in self.parquet.get(split, [])]
-        return [stamp(path) for path in (self.images, *sorted(self.lists.values()))]
+            return [file_signature(path) for path in self.parquet.get(split, [])]
+        return [file_signature(path) for path in (self.images, *sorted(self.lists.values()))]
 
     def read(self, split: str) -> Split:
         """The images of ``split``; ValueError where lists are damaged, contradict each other, or lack the split."""

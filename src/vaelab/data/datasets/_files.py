@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.array_cache import PixelBlocks, cache_blocks, rows_of
+from vaelab.data.cache import file_signature
 from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
-from vaelab.data.picture_cache import stamp
 from vaelab.system.paths import data_roots
 from vaelab.system.progress import progress
 
@@ -112,7 +112,7 @@ class FactorFile:
         if split != "train":
             with self._read(path) as source:
                 check_split(self.name, split, source.shape[0])
-        key = {"data": self.name, "file": stamp(path)}
+        key = {"data": self.name, "file": file_signature(path)}
         cached = cache_blocks(f"{self.name} train", key, lambda: self._read(path))
         return replace(cached, source=str(path.resolve()), notes=(*self.notes, *self._differs(len(cached))))
 

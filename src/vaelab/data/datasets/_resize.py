@@ -8,13 +8,19 @@ import numpy as np
 from annotated_types import Ge, Le, Len
 from pydantic import BaseModel
 
-from vaelab.data.containers import Unavailable, Unreadable, printable, read_item, shown
+from vaelab.data.containers import (
+    UnavailablePicture,
+    UnreadablePicture,
+    UnreadablePictures,
+    printable,
+    read_item,
+    shown,
+)
 from vaelab.data.decode import Background, Fit, Look, ResizePolicy, look
 from vaelab.data.depths import Range, robust_range
 from vaelab.data.images import SMALLEST_SIDE, spread_rows
 from vaelab.data.memos import memoise
 from vaelab.data.opening import MAX_PIXELS
-from vaelab.data.picture_cache import CannotRead, describe_loss
 from vaelab.data.scan import Entry, digest
 from vaelab.system.errors import UsageError
 from vaelab.system.progress import progress
@@ -79,7 +85,7 @@ class Decision:
 
 
 def decide_resize_policy(entries: Sequence[Entry], wishes: Wishes) -> Decision:
-    """The framing of a set of pictures. CannotRead if something is "auto" and not one picture can be read."""
+    """The framing of a set of pictures. UnreadablePictures if something is "auto" and not one picture can be read."""
     suits = None
     if "auto" in (wishes.size, wishes.channels, wishes.background, wishes.range):
         key = {"data": "folder", "files": digest(list(entries)), "max_pixels": wishes.max_pixels}
@@ -135,7 +141,7 @@ def _describe_range(suits: Suits) -> str:
 def _look_at_some(entries: Sequence[Entry], wishes: Wishes) -> tuple[Suits, bool]:
     """What suits some pictures spread over all, and whether all of these were handed over by the system.
 
-    If none of those can be read, the first that can counts. CannotRead if not one picture can.
+    If none of those can be read, the first that can counts. UnreadablePictures if not one picture can.
     """
     chosen = spread_rows(len(entries), LOOKED_AT)
     with progress("looking at pictures", len(chosen)) as bar:
@@ -143,7 +149,7 @@ def _look_at_some(entries: Sequence[Entry], wishes: Wishes) -> tuple[Suits, bool
         for i in chosen:
             looks.append(look_at(entries[i], wishes))
             bar.advance(1)
-    is_final = not any(isinstance(found, Unavailable) for found in looks)
+    is_final = not any(isinstance(found, UnavailablePicture) for found in looks)
     seen = [found for found in looks if isinstance(found, Look)] or [_first_readable(entries, wishes)]
     samples = [found.source.sample for found in seen if found.source.sample is not None]
     hidden = {colour: sum(colour in found.flat_on for found in seen) for colour in ("white", "black")}
@@ -165,15 +171,15 @@ def _first_readable(entries: Sequence[Entry], wishes: Wishes) -> Look:
         if isinstance(found, Look):
             return found
         failures.append((shown(entry.item), printable(str(found))))
-    raise CannotRead(describe_loss(failures, len(entries)))
+    raise UnreadablePictures(failures, len(entries))
 
 
-def look_at(entry: Entry, wishes: Wishes) -> Look | Unreadable:
+def look_at(entry: Entry, wishes: Wishes) -> Look | UnreadablePicture:
     """What one picture is like, or why it cannot be read."""
     try:
         page = entry.item[2] if len(entry.item) == 3 else 0
         return look(read_item(entry.item), page, wishes.max_pixels, wishes.values)
-    except Unreadable as error:
+    except UnreadablePicture as error:
         return error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, NonNegativeInt
 
-from vaelab.data.containers import PICTURE_SUFFIXES, Unavailable, Unreadable, printable
+from vaelab.data.containers import PICTURE_SUFFIXES, UnavailablePicture, UnreadablePicture, printable
 from vaelab.data.datasets._files import advise_array
 from vaelab.data.datasets._layout import Choice, decide, find_hidden_classes
 from vaelab.data.datasets._pages import PageChoice, expand_pages
@@ -132,8 +132,8 @@ def _readable(entries: list[Entry]) -> list[int]:
 
     def find_out() -> tuple[Readable, bool]:
         looks = [look_at(entry, Wishes(range="auto")) for entry in entries]
-        rows = [i for i, found in enumerate(looks) if not isinstance(found, Unreadable)]
-        return Readable(rows=rows), not any(isinstance(found, Unavailable) for found in looks)
+        rows = [i for i, found in enumerate(looks) if not isinstance(found, UnreadablePicture)]
+        return Readable(rows=rows), not any(isinstance(found, UnavailablePicture) for found in looks)
 
     return memoise({"data": "folder", "readable": digest(entries)}, Readable, find_out).rows
 

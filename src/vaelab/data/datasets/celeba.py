@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vaelab.data.containers import open_zip, printable, shown
+from vaelab.data.containers import UnreadablePictures, open_zip, printable, shown
 from vaelab.data.contents import warn
 from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
 from vaelab.data.datasets._celeba_lists import LISTS
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import DatasetInfo, Images
-from vaelab.data.picture_cache import CannotRead, PictureFiles, cache_pictures, check_items
+from vaelab.data.picture_cache import PictureFiles, cache_pictures, check_items
 from vaelab.system.download import DownloadFailed
 from vaelab.system.paths import cache_dir, data_roots
 from vaelab.system.registry import unknown
@@ -98,10 +98,10 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
         raise _nothing(data_dir)
     box, _ = _box(crop)
     frame = ResizePolicy(height, width, channels, box=box, boxed=ALIGNED, boxed_only=True)
-    key = {"data": "celeba", "files": layout.stamp(split), "split": split, "crop": crop}
+    key = {"data": "celeba", "files": layout.file_signatures(split), "split": split, "crop": crop}
     try:
         cached = cache_pictures(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
-    except CannotRead as error:
+    except UnreadablePictures as error:
         raise ValueError(f"{layout.place}: {error}. {MEND}") from None
     facts = cached.facts
     if strict and (cached.loss or facts["missing"]):

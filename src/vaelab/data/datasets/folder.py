@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from vaelab.data.containers import printable, read_head, shown
+from vaelab.data.containers import UnreadablePictures, printable, read_head, shown
 from vaelab.data.contents import describe, warn
 from vaelab.data.datasets._layout import Choice
 from vaelab.data.datasets._pages import PageChoice, expand_pages
@@ -31,9 +31,15 @@ from vaelab.data.datasets._survey import Survey, arrange, describe_closed, surve
 from vaelab.data.decode import Background, Fit, ResizePolicy
 from vaelab.data.depths import Range
 from vaelab.data.formats import HEAD_BYTES, identify
-from vaelab.data.images import DatasetInfo, Images, OtherImages
+from vaelab.data.images import DatasetInfo, Images, ImagesNotFound
 from vaelab.data.opening import MAX_PIXELS
-from vaelab.data.picture_cache import CachedPictures, CannotRead, PictureFiles, cache_pictures, check_items, find_cached
+from vaelab.data.picture_cache import (
+    CachedPictures,
+    PictureFiles,
+    cache_pictures,
+    check_items,
+    find_cached,
+)
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
 
 Folders = str | list[str]
@@ -103,11 +109,11 @@ def load(
     entries, labels = known.splits[split], known.labels.get(split)
     try:
         decision = decide_resize_policy(known.entries, wishes)
-    except CannotRead as error:
+    except UnreadablePictures as error:
         raise ValueError(f"{data_dir}: {error}; take these out") from None
     try:
         cached = _cache(data_dir, split, entries, known.classes, labels, decision.policy, strict)
-    except CannotRead as error:
+    except UnreadablePictures as error:
         raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
     if strict and cached.left_out:
         raise ValueError(f"{data_dir}, {split} split: {cached.loss}; {LENIENT}")
@@ -235,7 +241,7 @@ def reload(
     """The pictures of an earlier ``load``, from the cache or selected again by their names; ``warnings`` say what has
     changed since.
 
-    ``selections``: split → the ``selection`` of its images then. OtherImages if pictures are gone, or are others.
+    ``selections``: split → the ``selection`` of its images then. ImagesNotFound if pictures are gone, or are others.
     """
     known = check_selections(selections, split)
     wanted = known[split]
@@ -282,17 +288,17 @@ def _select(place: Path, split: str, wanted: Selection, now: Present | None, wis
     gone = [name for name in wanted.names if now is None or name not in now.by_name]
     if gone:
         are = "is" if len(gone) == 1 else "are"
-        raise OtherImages(
+        raise ImagesNotFound(
             f"{len(gone):,} of the {len(wanted.names):,} pictures of the {split} split {are} not in {place} (first: "
             f"{printable(gone[0])}), and the cache has no copy; put them back, or name a folder that has them: --data"
         )
     try:
         policy = decide_resize_policy(entries, wishes).policy
         cached = _cache(place, split, entries, wanted.classes, wanted.labels, policy, strict=False)
-    except CannotRead as error:
-        raise OtherImages(f"{place}: {error}; put them back, or name a folder that has them with --data") from None
+    except UnreadablePictures as error:
+        raise ImagesNotFound(f"{place}: {error}; put them back, or name a folder that has them with --data") from None
     if cached.digest != wanted.sha256:
-        raise OtherImages(
+        raise ImagesNotFound(
             f"the pictures in {place} have the names of those that were trained on, but not their content, and the "
             f"cache has no copy; put the old ones back, or name a folder that has them with --data"
         )
@@ -323,7 +329,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     found = scan(folder)
     entries = arrange(found, Choice()).entries
     policy = ResizePolicy(USUAL_SIDE, USUAL_SIDE, 3)
-    with suppress(CannotRead):  # then each picture is reported below
+    with suppress(UnreadablePictures):  # then each picture is reported below
         policy = decide_resize_policy(entries, Wishes(size=USUAL_SIDE, channels="rgb")).policy
     broken, content = check_items("pictures", [entry.item for entry in entries], policy)
     for item, reason in broken:
