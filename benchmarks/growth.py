@@ -4,8 +4,8 @@ python benchmarks/growth.py [--repeats 5] [--seconds 3] [--limit-mb 1024] [--jso
 
 Random pixels, a small network, and a fresh process for every point. A repetition measures all points, each time in
 another order. The largest set is a memory map five times larger than the limit of the process's own memory
-(RLIMIT_DATA, interpreter and torch included). It is read through a shuffle buffer (training.shuffle_buffer). The report has the peak
-of the process's own memory (RssAnon) and of mapped files (RssFile), which the system may reclaim.
+(RLIMIT_DATA, interpreter and torch included). It is read through a shuffle buffer (training.shuffle_buffer). The report
+has the peak of the process's own memory (RssAnon) and of mapped files (RssFile), which the system may reclaim.
 """
 
 import argparse
