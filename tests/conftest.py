@@ -15,7 +15,7 @@ from typed import Typed, type_command  # noqa: E402
 from wording import Wording, add_option  # noqa: E402
 
 from vaelab import recipe  # noqa: E402
-from vaelab.api import results  # noqa: E402
+from vaelab.api import figures  # noqa: E402
 from vaelab.api import train as runs  # noqa: E402
 from vaelab.build import build  # noqa: E402
 from vaelab.cli import terminal as view  # noqa: E402
@@ -64,7 +64,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA", raising=False)
-    monkeypatch.setattr(runs, "draw_figures", lambda *given: results.draw_figures(*given[:4], ["losses"]))
+    monkeypatch.setattr(runs, "update_figures", lambda *given: figures.update_figures(*given[:4], ["losses"]))
     monkeypatch.setattr(features, "STEPS", 20)  # how good the features are is asked in test_features.py
     monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
     yield type_command(monkeypatch, capsys)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small import compute_terms
 
 from vaelab import recipe
-from vaelab.api.data import published_facts
+from vaelab.api.run_images import published_sizes
 from vaelab.build import beta_equivalents, build
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe, Training
@@ -92,7 +92,7 @@ def test_presets_load_and_build(preset: str) -> None:
     loaded = recipe.load(preset)
     assert loaded.name == preset
     assert len(loaded.title) > 10
-    shape, _ = published_facts(loaded) or ((3, 24, 20), {})
+    shape, _ = published_sizes(loaded) or ((3, 24, 20), {})
     vae, objective = build(loaded, shape, 1000)
     terms = compute_terms(objective, vae, torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)))
     assert bool(torch.isfinite(terms["loss"]))

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from vaelab.data.containers import printable
 from vaelab.data.images import Binarize
 from vaelab.models.spec import Condition, Spec
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 from vaelab.system.arguments import check_path, describe
 from vaelab.system.device import Precision
 from vaelab.system.errors import RecipeError, UnknownName
@@ -164,7 +164,7 @@ class Recipe:
             if section == "network":
                 table["latent_dim"] = latents
             if "auto" in table.values():
-                offered = catalog.load(FOLDERS[section], table["name"]).auto(spec)
+                offered = registry.load(FOLDERS[section], table["name"]).auto(spec)
                 table = {key: offered.get(key, value) if value == "auto" else value for key, value in table.items()}
             changed[section] = table
         return replace(self, training=self.training.resolve(num_images), **changed)
@@ -212,7 +212,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
     elif text in presets():
         name, content = text, resources.files("vaelab.recipes").joinpath(f"{text}.toml").read_bytes()
     else:
-        raise catalog.unknown("recipe", text, presets())
+        raise registry.unknown("recipe", text, presets())
     try:
         tables = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -299,7 +299,7 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
     known = ("title", *FOLDERS, "training", "expected")
     for key, value in tables.items():
         if key not in known:
-            raise catalog.unknown("section in the recipe", key, known)
+            raise registry.unknown("section in the recipe", key, known)
         if key != "title" and not isinstance(value, Mapping):
             raise RecipeError(f"{key} must be a table, [{key}]")
     title = tables.get("title", name)
@@ -310,7 +310,7 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
         given = dict(tables.get(section, {}))
         member = given.pop("name", DEFAULT_NAMES.get(section))
         if member is None:
-            raise RecipeError(f"[{section}] has no name; valid: {', '.join(catalog.names(FOLDERS[section]))}")
+            raise RecipeError(f"[{section}] has no name; valid: {', '.join(registry.names(FOLDERS[section]))}")
         member = str(member)
         sections[section] = {
             "name": member,
@@ -329,7 +329,7 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
 
 def _schema(section: str, member: str) -> Schema:
     """Keys of the member's own."""
-    module = catalog.load(FOLDERS[section], member)
+    module = registry.load(FOLDERS[section], member)
     makers = [getattr(module, name) for name in CLASSES[section]]
     return {key: entry for maker in makers for key, entry in signature_schema(maker).items()}
 
@@ -371,7 +371,7 @@ def _wanted(errors: Sequence[Any]) -> str:
     """What a value should be, from the errors of every type that it may have."""
     first, given = errors[0], errors[0]["input"]
     if all(entry["type"] == "literal_error" for entry in errors):
-        return str(catalog.unknown("value", first["input"], re.findall(r"'([^']+)'", first["ctx"]["expected"])))
+        return str(registry.unknown("value", first["input"], re.findall(r"'([^']+)'", first["ctx"]["expected"])))
     is_other_type = [entry["type"] == "literal_error" or entry["type"].endswith("_type") for entry in errors]
     if not all(is_other_type):  # of the right type: what is wrong with it
         text = errors[is_other_type.index(False)]["msg"]
@@ -391,9 +391,9 @@ def _unknown_section(key: str, tables: Mapping[str, Any]) -> UnknownName:
     for section, default in DEFAULT_NAMES.items():
         table = tables.get(section, {})
         member = table.get("name", default) if isinstance(table, Mapping) else default
-        if member in catalog.names(FOLDERS[section]):
+        if member in registry.names(FOLDERS[section]):
             known |= {name: f"{section}.{name}" for name in (*COMMON[section], *_schema(section, str(member)))}
-    near = catalog.nearest(key.rpartition(".")[2], list(known))
+    near = registry.nearest(key.rpartition(".")[2], list(known))
     guess = f" Did you mean {known[near]!r}?" if near else ""
     sections = ", ".join(f"{name}.…" for name in (*FOLDERS, "training"))
     return UnknownName(f"unknown recipe key {key!r}.{guess} Valid: {sections}")
@@ -402,9 +402,9 @@ def _unknown_section(key: str, tables: Mapping[str, Any]) -> UnknownName:
 def _unknown_key(section: str, schema: Schema, member: str, key: str) -> UnknownName:
     """The error for a key that this member does not know; says which others do."""
     folder = FOLDERS.get(section)
-    others = [name for name in catalog.names(folder) if key in _schema(section, name)] if folder else []
+    others = [name for name in registry.names(folder) if key in _schema(section, name)] if folder else []
     of = f" of {section} {member!r}" if member else ""
-    error = catalog.unknown(f"key in [{section}]{of}:", key, ["name", *schema] if folder else schema)
+    error = registry.unknown(f"key in [{section}]{of}:", key, ["name", *schema] if folder else schema)
     have = "have" if len(others) > 1 else "has"
     hint = f". {', '.join(others)} {have} it: --set {section}.name={others[0]}" if others else ""
     return UnknownName(f"{error}{hint}")

@@ -19,7 +19,7 @@ from typed import TINY, Typed, train_small
 import vaelab
 from vaelab import recipe
 from vaelab.api import compare as comparison
-from vaelab.api.data import data_of
+from vaelab.api.run_images import load_run_images
 from vaelab.cli import terminal as view
 from vaelab.data import idx
 from vaelab.data.images import to_uint8
@@ -231,7 +231,7 @@ def test_images_with_known_factors_are_compared_by_all_scores_and_seeds_by_their
                 assert row[quantity.key] == run.evaluation[metric][quantity.key]
             if metric in ("nll", "fid"):
                 assert row[quantity.key] is None  # not asked for
-        codes.append(encode_images(vaelab.load(path), data_of(run, None).valid))
+        codes.append(encode_images(vaelab.load(path), load_run_images(run, None).valid))
     assert rows[0]["completeness"] == Run(of_factors["seed-0"]).evaluation["dci"]["completeness"]
     assert [row["completeness"] for row in rows[1:]] == [None, None]
     expected, _ = udr([of_seed.mean for of_seed in codes[:2]], [of_seed.kl for of_seed in codes[:2]])

@@ -41,13 +41,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def with_attributes(monkeypatch: pytest.MonkeyPatch, **columns: Any) -> None:
     """Let runs on digits find other labels and attributes than digits have."""
-    data_of = edits.data_of
+    load_run_images = edits.load_run_images
 
     def changed(*arguments: Any) -> Any:
-        known = data_of(*arguments)
+        known = load_run_images(*arguments)
         return replace(known, train=replace(known.train, **columns), valid=replace(known.valid, labels=None))
 
-    monkeypatch.setattr(edits, "data_of", changed)
+    monkeypatch.setattr(edits, "load_run_images", changed)
 
 
 def test_broken_pictures_are_left_out_of_an_edit(

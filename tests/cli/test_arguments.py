@@ -197,16 +197,16 @@ def test_metrics_answer_to_the_usual_words(cli: Typed, run: Path, word: str, nam
 
 
 def test_every_word_for_a_metric_stands_for_one() -> None:
-    from vaelab.system import registry as catalog
+    from vaelab.system import registry
 
-    words = [word for name in catalog.names("metrics") for word in (name, *_synonyms(name))]
+    words = [word for name in registry.names("metrics") for word in (name, *_synonyms(name))]
     assert len(words) == len(set(words))
 
 
 def _synonyms(name: str) -> tuple[str, ...]:
-    from vaelab.system import registry as catalog
+    from vaelab.system import registry
 
-    return tuple(getattr(catalog.load("metrics", name).METRIC, "synonyms", ()))  # a SeedMetric has none
+    return tuple(getattr(registry.load("metrics", name).METRIC, "synonyms", ()))  # a SeedMetric has none
 
 
 def test_options_of_a_metric_take_its_other_words(cli: Typed, run: Path) -> None:

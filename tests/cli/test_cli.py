@@ -17,7 +17,7 @@ from pyarrow import csv, parquet
 from typed import Typed
 
 import vaelab
-from vaelab.api import results
+from vaelab.api import figures
 from vaelab.api import train as runs
 from vaelab.data import idx
 from vaelab.run import Run
@@ -57,7 +57,7 @@ def write_idx_set(folder: Path, count: int = 40, labels: int | None = None) -> P
 def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
     cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runs, "draw_figures", results.draw_figures)  # all of them
+    monkeypatch.setattr(runs, "update_figures", figures.update_figures)  # all of them
     code, out, err = cli("train", "digits", *TINY, "--run", "out")
     assert (code, err) == (0, "")
     assert "report: out/report.html" in out

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import vaelab
 from vaelab import recipe
-from vaelab.api.data import load_data, verified
+from vaelab.api.run_images import load_images, verify_images
 from vaelab.data import decode as decoding
 from vaelab.data.cache import BLOCK_BYTES, MANIFEST, checksum_blocks, read_manifest, verify_cached
 from vaelab.data.containers import ImageRef
@@ -151,7 +151,7 @@ def test_a_damaged_cache_entry_without_its_pictures_is_named_and_kept(tmp_path: 
         raise FileNotFoundError("the disk is away")
 
     with pytest.raises(DamagedFile, match="the disk is away") as raised:
-        verified(as_images(cached), fail)
+        verify_images(as_images(cached), fail)
     assert raised.value.path == cached.folder / "pixels.npy"
     assert raised.value.remedy
     assert (cached.folder / MANIFEST).is_file()
@@ -159,11 +159,11 @@ def test_a_damaged_cache_entry_without_its_pictures_is_named_and_kept(tmp_path: 
 
 def test_drawn_images_are_drawn_again(cache: Path) -> None:
     options = {"data": {"name": "sprites", "orientations": 2, "positions": 2, "valid": 1}}
-    before = load_data(recipe.validate(options, "a"), None, verify=True).train.fingerprint()
+    before = load_images(recipe.validate(options, "a"), None, verify=True).train.fingerprint()
     content = {path.name: path.read_bytes() for path in next(cache.glob("sprites-*/")).iterdir()}
     for name in ("pixels.npy", "factors.npy"):
         flip(next(cache.glob(f"sprites-*/{name}")), 300)
-        again = load_data(recipe.validate(options, "a"), None, verify=True).train
+        again = load_images(recipe.validate(options, "a"), None, verify=True).train
         assert again.fingerprint() == before
         assert {path.name: path.read_bytes() for path in next(cache.glob("sprites-*/")).iterdir()} == content
 

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from vaelab.api.data import check_data, load_data
+from vaelab.api.data import check_data
+from vaelab.api.run_images import load_images
 from vaelab.data import idx
 from vaelab.data.cache import MANIFEST, read_manifest, verify_cached
 from vaelab.data.containers import UnreadablePicture, open_zip, read_item
@@ -367,11 +368,11 @@ def test_what_was_found_out_about_pictures(tmp_path: Path, cache: Path, content:
     if not (tmp_path / "in").exists():
         make_cached(tmp_path / "in")
     recipe = validate({"data": {"name": "folder"}}, "a")
-    wanted = load_data(recipe, tmp_path / "in").train
+    wanted = load_images(recipe, tmp_path / "in").train
     for path in cache.glob("images/facts-*.json"):
         path.write_bytes(content)
     with bounded():
-        again = load_data(recipe, tmp_path / "in").train
+        again = load_images(recipe, tmp_path / "in").train
     assert (again.fingerprint(), again.image_shape) == (wanted.fingerprint(), (1, 9, 8))
 
 
@@ -387,7 +388,7 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> Non
     for read in (
         lambda: check_data(path),
         lambda: read_pictures(path, (1, 9, 8)),
-        *(lambda recipe=recipe: load_data(recipe, path) for recipe in recipes),
+        *(lambda recipe=recipe: load_images(recipe, path) for recipe in recipes),
     ):
         with pytest.raises(ValueError, match="named pipe"):
             read()

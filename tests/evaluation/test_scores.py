@@ -12,7 +12,7 @@ from typed import TINY, Typed, train_small
 
 import vaelab
 from vaelab.api import train as runs
-from vaelab.api.data import data_of
+from vaelab.api.run_images import load_run_images
 from vaelab.api.score import Scores, score_images
 from vaelab.data.pictures import encode_png
 from vaelab.evaluation.evaluation import Evaluation
@@ -39,7 +39,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_those_of_the_metrics(run: Path) -> None:
-    model, images = vaelab.load(run), data_of(Run(run), None).valid.take(np.arange(20))
+    model, images = vaelab.load(run), load_run_images(Run(run), None).valid.take(np.arange(20))
     scores = score_images(model, images, samples=8)
     noise = GeneratorNoise(generator(0, "score"), model.device)
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_scores_are_those_of_the_metrics(run: Path) -> None:
 
 
 def test_chunks_change_no_score_but_by_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = vaelab.load(run), data_of(Run(run), None).valid.take(np.arange(30))
+    model, images = vaelab.load(run), load_run_images(Run(run), None).valid.take(np.arange(30))
     whole = score_images(model, images, 2)
     monkeypatch.setattr("vaelab.models.vae.EVAL_BATCH_SIZE", 14)
     parts = score_images(model, images, 2)
@@ -72,7 +72,7 @@ def test_held_out_images_most_unusual_first(cli: Typed, run: Path, tmp_path: Pat
     assert len(elbo) == 359
     assert (np.diff(elbo) >= 0).all()
     names, labels = found["image"].to_pylist(), found["label"].to_pylist()
-    known = data_of(Run(run), None).valid.labels
+    known = load_run_images(Run(run), None).valid.labels
     assert all(known[int(name[5:-1])] == label for name, label in zip(names, labels, strict=True))
     assert sorted(int(name[5:-1]) for name in names) == list(range(359))
 
@@ -102,7 +102,7 @@ def test_noise_is_told_from_digits(cli: Typed, run: Path, noise: Path) -> None:
 
 
 def test_broken_pictures_are_left_out_on_both_sides(cli: Typed, run: Path, tmp_path: Path) -> None:
-    pixels = data_of(Run(run), None).valid.pixels[:6]
+    pixels = load_run_images(Run(run), None).valid.pixels[:6]
     for name, broken in (("own", 2), ("others", 4)):
         (tmp_path / name).mkdir()
         for i, image in enumerate(pixels):
@@ -138,7 +138,7 @@ def test_a_class_left_out_is_more_unusual(tmp_path: Path, monkeypatch: pytest.Mo
 
     load = module.load
     monkeypatch.setattr(module, "load", lambda *a: (d := load(*a)).take(np.flatnonzero(d.labels != 1)))
-    monkeypatch.setattr(runs, "draw_figures", lambda *_: [])
+    monkeypatch.setattr(runs, "update_figures", lambda *_: [])
     vaelab.train("digits", {**TINY, "training.steps": 600, "network.latent_dim": 4}, run=tmp_path / "run")
     scored = vaelab.score(
         tmp_path / "run", tmp_path / "unknown.npy", normal=tmp_path / "known.npy", out=tmp_path / "s.csv"

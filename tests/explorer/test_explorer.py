@@ -28,7 +28,7 @@ from vaelab.explorer.scene import Scene, Served, make_scene
 from vaelab.models.codes import Codes, direction, encode_images
 from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
 BARE = {"Content-Type": "application/octet-stream"}
 PLACE = "http://127.0.0.1:8765"
@@ -193,7 +193,7 @@ def test_codes_that_do_not_vary_still_have_a_scene():
 # -- what else is known -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("likelihood", catalog.names("likelihoods"))
+@pytest.mark.parametrize("likelihood", registry.names("likelihoods"))
 @pytest.mark.parametrize("left_out", [(), ("labels",), ("attributes", "labels"), ("labels", "factors", "attributes")])
 def test_the_manifest_is_json_and_its_numbers_are_the_models(likelihood: str, left_out: tuple[str, ...]):
     images = make_known(**dict.fromkeys(left_out))

@@ -27,14 +27,14 @@ from vaelab.exporters import modules, onnx, points, wasm
 from vaelab.exporters.single import LOADER
 from vaelab.exporters.target import check_folder, make_manifest, write_folder
 from vaelab.models.vae import VAE
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 from vaelab.system.errors import UsageError
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
 RUNTIME = {wasm.MODULE: b"export const env = {};", wasm.WASM: b"\0asm" + bytes(range(200))}
 """Stands for onnxruntime-web."""
 LIKELIHOODS = [
-    *((name, {}) for name in catalog.names("likelihoods")),
+    *((name, {}) for name in registry.names("likelihoods")),
     ("discretised_logistic", {"likelihood.scale": "pixel"}),
 ]
 
@@ -62,7 +62,7 @@ def test_graphs_give_what_the_model_gives(
     make_model: MakeModel, number: int, likelihood: str, options: dict[str, Any]
 ) -> None:
     """Every likelihood once, every network in turn, grey and RGB, sides that are odd, batches of other sizes."""
-    networks = catalog.names("networks")
+    networks = registry.names("networks")
     chosen: dict[str, Any] = {"network.name": networks[number % len(networks)], "likelihood.name": likelihood}
     if chosen["network.name"] == "conv":
         chosen |= {"network.channels": [4, 6], "network.strides": [2, 2]}

@@ -26,11 +26,11 @@ from vaelab.figures import (
 )
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Codes, encode_images
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
-NAMES = catalog.names("figures")
-FROM_MODEL = [name for name in NAMES if hasattr(catalog.load("figures", name), "compute")]
-FROM_TABLES = [name for name in NAMES if hasattr(catalog.load("figures", name), "collect")]
+NAMES = registry.names("figures")
+FROM_MODEL = [name for name in NAMES if hasattr(registry.load("figures", name), "compute")]
+FROM_TABLES = [name for name in NAMES if hasattr(registry.load("figures", name), "collect")]
 OF_RUNS = [name for name in NAMES if name not in FROM_MODEL and name not in FROM_TABLES]
 
 
@@ -62,7 +62,7 @@ def make_tables(steps: int, validations: int) -> tuple[dict[str, np.ndarray], di
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_has_what_the_report_needs(name: str):
-    module = catalog.load("figures", name)
+    module = registry.load("figures", name)
     assert module.__doc__
     assert isinstance(module.TITLE, str)
     assert isinstance(module.ORDER, int)
@@ -83,7 +83,7 @@ def test_figures_of_models_draw_whatever_the_images(
     latents: int,
     make_model: Callable[..., Any],
 ):
-    module, images = catalog.load("figures", name), make_images(count, shape, classes)
+    module, images = registry.load("figures", name), make_images(count, shape, classes)
     vae, _ = make_model(images.image_shape, {"network.latent_dim": latents})
     arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
     if arrays is None:
@@ -118,7 +118,7 @@ def texts_of(figure: Figure) -> dict[str, Text]:
 @pytest.mark.parametrize("name", ["latent", "data", "edits"])
 @pytest.mark.parametrize("odd", ODD_NAMES)
 def test_names_of_classes_are_drawn_as_they_stand(name: str, odd: str, make_model: Callable[..., Any]):
-    module, random = catalog.load("figures", name), np.random.default_rng(0)
+    module, random = registry.load("figures", name), np.random.default_rng(0)
     labels = np.arange(60) % 2
     pixels = (random.integers(0, 40, (60, 9, 8, 1)) + 200 * labels[:, None, None, None]).astype(np.uint8)
     images = Images(pixels, labels, (odd, "other"))
@@ -151,7 +151,7 @@ def test_labels_of_runs_are_drawn_as_they_stand(odd: str):
 @pytest.mark.parametrize("name", FROM_TABLES)
 @pytest.mark.parametrize(("steps", "validations"), [(1, 1), (45, 3), (40_000, 20)])
 def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, validations: int):
-    module = catalog.load("figures", name)
+    module = registry.load("figures", name)
     arrays = module.collect(*make_tables(steps, validations))
     if name in ("elbo", "norms") and validations < 2:
         assert arrays is None
@@ -162,7 +162,7 @@ def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, valida
 
 def test_without_validation_there_is_no_elbo_but_there_are_losses():
     history, none = make_tables(20, 0)
-    assert catalog.load("figures", "elbo").collect(history, none) is None
+    assert registry.load("figures", "elbo").collect(history, none) is None
     assert len(losses.collect(history, none)["validation_step"]) == 0
     assert png(losses.draw(losses.collect(history, none)))
 
@@ -192,7 +192,7 @@ def test_running_mean_by_hand(window: int):
 
 def test_the_latent_figure_keeps_both_axes_on_one_scale(make_model: Callable[..., Any]):
     images = make_images(60, (9, 8, 1), 3)
-    module = catalog.load("figures", "latent")
+    module = registry.load("figures", "latent")
     for latents, label in ((2, "z₁"), (4, "principal axis 1 (")):
         vae, _ = make_model(images.image_shape, {"network.latent_dim": latents})
         axes = module.draw(module.compute(vae, images, torch.Generator())).axes[0]
@@ -203,7 +203,7 @@ def test_the_latent_figure_keeps_both_axes_on_one_scale(make_model: Callable[...
 
 
 def test_the_manifold_is_decoded_where_its_axes_say(make_model: Callable[..., Any]):
-    module, images = catalog.load("figures", "manifold"), make_images(5, (9, 8, 1), 0)
+    module, images = registry.load("figures", "manifold"), make_images(5, (9, 8, 1), 0)
     vae, _ = make_model(images.image_shape, {"network.latent_dim": 2})
     arrays = module.compute(vae, images, torch.Generator())
     axis, row, column = arrays["axis"], 3, 17
@@ -234,7 +234,7 @@ def test_the_density_of_a_narrow_posterior_is_not_lost_between_two_points(log_va
 
 
 def test_traversals_show_the_latents_with_the_largest_kl_first(make_model: Callable[..., Any]):
-    module, images = catalog.load("figures", "traversals"), make_images(30, (9, 8, 1), 0)
+    module, images = registry.load("figures", "traversals"), make_images(30, (9, 8, 1), 0)
     vae, _ = make_model(images.image_shape, {"network.latent_dim": 14})
     arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
     kl = encode_images(vae, images).kl
@@ -288,7 +288,7 @@ def make_runs(name: str, runs: int, shape: tuple[int, int, int], seeds: int) -> 
 def test_figures_of_runs_draw_any_number_of_them_and_cut_nothing_off(
     name: str, runs: int, shape: tuple[int, int, int], seeds: int
 ):
-    module, arrays = catalog.load("figures", name), make_runs(name, runs, shape, seeds)
+    module, arrays = registry.load("figures", name), make_runs(name, runs, shape, seeds)
     figure = module.draw(arrays)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

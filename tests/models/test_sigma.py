@@ -314,7 +314,7 @@ SMALL = {"network.name": "mlp", "network.hidden": [8], "training.steps": 20, "tr
 def test_a_run_ends_with_sigma_calibrated_to_its_training_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "draw_figures", lambda *_: [])
+    monkeypatch.setattr(runs, "update_figures", lambda *_: [])
     set_ = {**SMALL, "likelihood.name": "optimal_gaussian", "training.precision": "fp32"}
     run = vaelab.train("digits", set_, run=tmp_path / "run")
     loaded, digits = vaelab.load(run.path), registry.load("datasets", "digits").load(None, "train")

@@ -35,5 +35,5 @@ def type_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def train_small(path: Path, overrides: dict[str, Any] | None = None, **options: Any) -> Run:
     """A small run without its figures, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "draw_figures", lambda *_: [])
+        patch.setattr(runs, "update_figures", lambda *_: [])
         return vaelab.train(options.pop("name", "digits"), {**TINY, **(overrides or {})}, run=path, **options)

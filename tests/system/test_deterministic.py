@@ -8,7 +8,7 @@ from small import make_images, make_recipe
 from typed import train_small
 
 from vaelab.api import resolve as settling
-from vaelab.api.data import DataOfRun
+from vaelab.api.run_images import RunImages
 from vaelab.data.images import Images
 from vaelab.run import Run
 from vaelab.system import device as runtime
@@ -17,9 +17,9 @@ from vaelab.system.device import Precision
 CPU = torch.device("cpu")
 
 
-def data_of_run() -> DataOfRun:
+def data_of_run() -> RunImages:
     images: Images = make_images()
-    return DataOfRun(images, images, "test", "none", {})
+    return RunImages(images, images, "test", "none", {})
 
 
 def begun(folder: Path, *, precision: str = "fp32", **overrides: object) -> Run:

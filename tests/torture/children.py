@@ -88,13 +88,13 @@ def preload() -> None:
 
     import vaelab
     import vaelab.cli
-    from vaelab.system import registry as catalog
+    from vaelab.system import registry
 
     for name in vaelab.__all__:
         getattr(vaelab, name)
-    for folder in catalog.PACKAGES:
-        for name in catalog.names(folder):
-            catalog.load(folder, name)
+    for folder in registry.PACKAGES:
+        for name in registry.names(folder):
+            registry.load(folder, name)
     Image.init()
     torch.set_num_threads(1)
 

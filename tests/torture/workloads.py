@@ -212,8 +212,8 @@ def manifest(folder: Path) -> dict[str, str]:
 
 def limit_figures(names: tuple[str, ...] = ("losses",)) -> None:
     """Draw only these figures after a training: twelve of them are most of what a small one costs."""
-    from vaelab.api import results
+    from vaelab.api import figures
     from vaelab.api import train as runs
 
-    draw = results.draw_figures
-    runs.draw_figures = lambda *arguments: draw(*arguments, list(names))
+    draw = figures.update_figures
+    runs.update_figures = lambda *arguments: draw(*arguments, list(names))

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaelab.api.data import DataOfRun, data_of
-from vaelab.api.results import load, update_report
-from vaelab.api.targets import check_parents
+from vaelab.api.load import load
+from vaelab.api.output_paths import check_parents
+from vaelab.api.report import update_report
+from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import beta_equivalents
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.comparability import find_obstacles, group_runs
@@ -148,7 +149,7 @@ def compare(
     return comparison
 
 
-def _measure(run: Run, evaluation: Evaluation, images: DataOfRun) -> tuple[dict[str, Result], dict[str, str]]:
+def _measure(run: Run, evaluation: Evaluation, images: RunImages) -> tuple[dict[str, Result], dict[str, str]]:
     """Metric → result, by default and of whatever else is known of these weights and images; metric → why it is not."""
     before, store = run.evaluation, run.is_writable
     evaluated = measure_run(run, evaluation, images.protocol, default_metrics("compare"), store=store)
@@ -194,13 +195,13 @@ class _Data:
 
     def __init__(self, place: str | Path | None) -> None:
         self._place = place
-        self._known: dict[str, tuple[DataOfRun, Images]] = {}
+        self._known: dict[str, tuple[RunImages, Images]] = {}
 
-    def of(self, run: Run) -> tuple[DataOfRun, Images]:
+    def of(self, run: Run) -> tuple[RunImages, Images]:
         """The images of a run, and the training images as the held-out ones are: binarised or not."""
         key = json.dumps([run.recipe.data, run.machine.get("data_dir"), run.machine.get("data_sha256")])
         if key not in self._known:
-            images = data_of(run, self._place)
+            images = load_run_images(run, self._place)
             self._known[key] = images, binarize(images.train, images.binarize)
         return self._known[key]
 

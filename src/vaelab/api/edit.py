@@ -1,4 +1,4 @@
-"""``vaelab edit``: images moved along the directions of attributes."""
+"""``vaelab edit``: move images along the directions of attributes."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaelab.api.data import DataOfRun, data_of
-from vaelab.api.given import Warn, load_with_images, warn_in_python
-from vaelab.api.results import load
-from vaelab.api.targets import output_file
+from vaelab.api.inputs import load_inputs
+from vaelab.api.load import load
+from vaelab.api.output_paths import choose_file
+from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.data.images import binarize, to_uint8
 from vaelab.evaluation.evaluate import codes_of
 from vaelab.figures import edits as figure
@@ -21,16 +21,16 @@ from vaelab.models.codes import Method, direction
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_list, check_names, describe
-from vaelab.system.errors import UsageError
+from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import write_atomic
 from vaelab.system.seeds import generator
 
-MOST = 8
-"""Images that one sheet shows."""
-ENOUGH = 20_000
-"""Training images from which directions are taken."""
+MAX_IMAGES = 8
+"""Number of images on a sheet."""
+NUM_TRAIN = 20_000
+"""Number of training images that directions are computed from."""
 
 
 def edit(
@@ -45,98 +45,110 @@ def edit(
     overwrite: bool = False,
     strict: bool = False,
     condition: Any = None,
-    warn: Warn = warn_in_python,
 ) -> Path:
-    """Originals, their reconstructions, and what each edit makes of them, one image a row on a .png.
+    """Write originals, reconstructions and edits onto a .png, one image a row, and return its path.
 
-    ``attribute``: names of attributes or classes; ``by``: how far each, or one number for all. A step of 1 leads from
-    the mean code of the training images without it to that of those with it, and is added to an image's posterior mean.
-    ``images``: a picture or a folder, at most 8 of them; left out: held-out images. UnknownName lists the valid names.
-    Pictures that cannot be read are left out, which ``warn`` is told; with ``strict``, or where none can be read, they
-    raise ValueError. ``condition``: for a conditional model, a class or attributes in place of the images' own.
+    ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all; a step of 1 is
+    the difference between the mean codes of training images with and without it, added to an image's posterior mean.
+    ``images``: a picture, folder or array file, of which at most 8 are used (default: validation images). Pictures
+    that cannot be read are left out with a warning. InputError is raised if none can be read or, with ``strict``, at
+    the first. ``condition``, for a conditional model: a class or attributes instead of the images' own.
     """
-    edits = _pair(attribute, by)
+    steps = pair_steps(attribute, by)
     if method not in get_args(Method):
-        raise catalog.unknown("way to find a direction", method, get_args(Method))
+        raise registry.unknown("method", method, get_args(Method))
     run = Run.open(run_path)
-    path = output_file(out, f"{run.name}-edits.png", (".png",), overwrite=overwrite)
-    known = data_of(run, data)
+    path = choose_file(out, f"{run.name}-edits.png", (".png",), overwrite=overwrite)
+    arrays = compute_edits(run, images, steps, method, data=data, strict=strict, condition=condition)
+    words = ", ".join(arrays["columns"][1])
+    texts = {"Title": figure.TITLE, "Description": f"{run.name}: {words}; directions by {method}"}
+    write_atomic(path, render(figure.draw(arrays), texts))
+    return path
+
+
+def compute_edits(
+    run: Run,
+    images: str | Path | None,
+    steps: Sequence[tuple[str, float]],
+    method: Method = "means",
+    *,
+    data: str | Path | None = None,
+    strict: bool = False,
+    condition: Any = None,
+) -> dict[str, Any]:
+    """Return the arrays of the figure "edits": images before and after each (attribute, step)."""
+    known = load_run_images(run, data)
     names: list[str] = []
     if images is None:
-        model, some = load(run.path), known.valid.subsample(MOST, generator(0, "edits"))
+        model, some = load(run.path), known.valid.subsample(MAX_IMAGES, generator(0, "edits"))
         pixels, conditions = np.asarray(some.pixels[:]), condition_of(model.spec, some)
     else:
-        model, given = load_with_images(run.path, images, data, strict=strict, condition=condition)
-        pixels, rows = given.pixels(MOST)
-        names = [given.names[row] for row in rows.tolist()]
-        conditions = condition_of(model.spec, given.images)
+        model, inputs = load_inputs(run.path, images, data, strict=strict, condition=condition)
+        rows, pixels = map(np.concatenate, zip(*inputs.read(MAX_IMAGES), strict=True))
+        names = [inputs.names[row] for row in rows.tolist()]
+        conditions = condition_of(model.spec, inputs.images)
         conditions = None if conditions is None else conditions[rows]
-        given.tell_skipped(warn)
-    directions = find_directions(run, model, known, [name for name, _ in edits], method)
+        inputs.warn_skipped()
+    directions = find_directions(run, model, known, [name for name, _ in steps], method)
     means = model.encode(pixels, conditions).mean.numpy().astype(np.float64)
-    moved = [means + step * towards for (_, step), (_, towards) in zip(edits, directions, strict=True)]
+    moved = [means + step * towards for (_, step), (_, towards) in zip(steps, directions, strict=True)]
     decoded = [to_uint8(model.decode(torch.from_numpy(codes), conditions)) for codes in (means, *moved)]
     words = [
         f"{name.replace('_', ' ')} {figure.step_word(step)}"
-        for (name, _), (_, step) in zip(directions, edits, strict=True)
+        for (name, _), (_, step) in zip(directions, steps, strict=True)
     ]
-    arrays = {
+    return {
         "originals": np.stack([pixels, decoded[0]], axis=1),
         "edited": np.stack(decoded[1:], axis=1),
         "rows": names if len(names) > 1 else [],
         "columns": [["original", "reconstruction"], words],
     }
-    texts = {"Title": figure.TITLE, "Description": f"{run.name}: {', '.join(words)}; directions by {method}"}
-    write_atomic(path, render(figure.draw(arrays), texts))
-    return path
 
 
 def find_directions(
-    run: Run, model: VAE, known: DataOfRun, names: Sequence[str], method: Method
+    run: Run, model: VAE, known: RunImages, names: Sequence[str], method: Method
 ) -> list[tuple[str, NDArray[np.float64]]]:
-    """Name and direction of each attribute or class in the codes of the training images, or of a fixed many of them."""
-    train = binarize(known.train, known.binarize).subsample(ENOUGH, generator(0, "directions"))
+    """Return name and direction of attributes or classes in the codes of at most ``NUM_TRAIN`` training images."""
+    train = binarize(known.train, known.binarize).subsample(NUM_TRAIN, generator(0, "directions"))
     has, valid = train.binary_attributes()
     if not valid:
-        raise ValueError(
-            f"the images of {run.path} have neither attributes nor classes, so there is nothing to edit by"
-        )
-    columns = [_column(name, valid) for name in names]
+        message = f"the images of {run.path} have neither attributes nor classes, so there is nothing to edit by"
+        raise InputError(message, subject="attribute", value=names)
+    columns = [_find_attribute(name, valid) for name in names]
     for j in columns:
         if has[:, j].all() or not has[:, j].any():
-            who = "all" if has[:, j].any() else "none"
-            raise ValueError(f"{valid[j]}: {who} of the {len(train):,} training images looked at have it")
+            share = "all" if has[:, j].any() else "none"
+            message = f"{valid[j]}: {share} of the {len(train):,} training images used have it"
+            raise InputError(message, subject="attribute", value=valid[j])
     means = codes_of(run, model, train).mean
     return [(valid[j], direction(means, has[:, j], method)) for j in columns]
 
 
-def _pair(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[tuple[str, float]]:
-    """Every attribute with how far to go along it."""
+def pair_steps(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[tuple[str, float]]:
+    """Return each attribute with its step; UsageError unless there is one finite step, or one for each attribute."""
     names = check_names(attribute, "attribute")
     if not names:
-        raise UsageError("name at least one attribute or class")
+        raise UsageError("name at least one attribute or class", subject="attribute")
     steps = [by] if isinstance(by, int | float) else check_list(by, "by")
     if not all(isinstance(step, int | float | np.number) and not isinstance(step, bool) for step in steps):
         raise TypeError(f"by must be numbers; got {describe(by)}")
-    steps = [float(step) for step in steps]
-    if len(steps) == 1:
-        steps *= len(names)
-    if len(steps) != len(names):
-        raise UsageError(f"{len(names)} attributes and {len(steps)} steps: give one --by for all, or one each")
     if not all(math.isfinite(step) for step in steps):
-        raise UsageError("--by must be a finite number, such as 2 or -1.5")
-    return list(zip(names, steps, strict=True))
+        raise UsageError("--by must be a finite number, such as 2 or -1.5", subject="by", value=by)
+    if len(steps) not in (1, len(names)):
+        message = f"{len(names)} attributes and {len(steps)} steps: give one --by for all, or one each"
+        raise UsageError(message, subject="by", value=by)
+    return list(zip(names, map(float, steps if len(steps) > 1 else steps * len(names)), strict=True))
 
 
-def _column(name: str, valid: Sequence[str]) -> int:
-    """Where an attribute stands; spaces for underscores and another case will do where that is clear."""
+def _find_attribute(name: str, valid: Sequence[str]) -> int:
+    """Return the column of an attribute; case, and spaces for underscores, do not matter if the name is clear."""
     if name in valid:
         return valid.index(name)
-    alike = [j for j, known in enumerate(valid) if _plain(known) == _plain(name)]
+    alike = [j for j, known in enumerate(valid) if _simplify(known) == _simplify(name)]
     if len(alike) != 1:
-        raise catalog.unknown("attribute", name, valid)
+        raise registry.unknown("attribute", name, valid)
     return alike[0]
 
 
-def _plain(name: str) -> str:
+def _simplify(name: str) -> str:
     return name.replace("_", " ").casefold()

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from vaelab import recipe as recipes
-from vaelab.api.data import DataOfRun, data_of
-from vaelab.api.results import Failures, load, open_run, update_report
+from vaelab.api.load import load
+from vaelab.api.report import update_report
+from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import (
     Evaluated,
@@ -23,6 +24,7 @@ from vaelab.evaluation.evaluation import Evaluation
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_names
+from vaelab.system.failures import Failures
 
 
 def evaluate(
@@ -40,16 +42,18 @@ def evaluate(
     and the images meet); results have vaelab's names. ``set``: options of metrics by dotted key, such as
     {"nll.samples": 1000}. ``out``: a directory for evaluation.json and the report instead of the run's. ``store``:
     False writes nothing at all. Raises NotMeasurable for a metric asked for by name whose needs are not met, and
-    SomeFailed after the other metrics are measured and kept.
+    PartialFailure after the other metrics are measured and kept.
     """
-    run = Run.open(run_path)
+    run = Run.open(run_path, results=out if store else None)
     _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
     options = parse_options(recipes.check_overrides(set), chosen)
     learns(chosen)  # complains of an unknown name before anything is loaded
     model = load(run.path)
-    run, failures = open_run(run_path, out) if store else run, Failures()
-    images = data_of(run, data)
+    failures = Failures()
+    if store:
+        run.check_writable()
+    images = load_run_images(run, data)
     evaluation = evaluation_of(run, model, images, chosen)
     if metrics:
         check_needs(evaluation, chosen)
@@ -60,7 +64,7 @@ def evaluate(
     return evaluated
 
 
-def evaluation_of(run: Run, model: VAE, images: DataOfRun, metrics: Sequence[str]) -> Evaluation:
+def evaluation_of(run: Run, model: VAE, images: RunImages, metrics: Sequence[str]) -> Evaluation:
     """A run's model on its held-out images, with the training images if one of the metrics needs them."""
     train = binarize(images.train, images.binarize) if learns(metrics) else None
     return Evaluation(model, images.valid, train, encode=partial(codes_of, run, model))

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaelab.api.data import data_of
-from vaelab.api.results import load
-from vaelab.api.samplers import make_sampler
+from vaelab.api.load import load
+from vaelab.api.run_images import load_run_images
+from vaelab.api.sample import make_sampler
 from vaelab.data.containers import printable
 from vaelab.data.images import binarize, subsample
 from vaelab.evaluation.evaluate import codes_of
@@ -63,7 +63,7 @@ def open_scene(
     ``name``: what the page calls it (default: the run's own name).
     """
     run = Run.open(run_path)
-    model, known = load(run.path), data_of(run, data)
+    model, known = load(run.path), load_run_images(run, data)
     model.to(resolve_device(device))
     rows = subsample(len(known.train), most, generator(0, "explore"))
     train = known.train.take(rows)

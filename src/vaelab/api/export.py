@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import torch
 
 from vaelab.api.explore import open_scene
-from vaelab.api.results import load
-from vaelab.api.targets import check_parents, ending_of, is_folder
+from vaelab.api.load import load
+from vaelab.api.output_paths import check_parents, get_ending, is_folder
 from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.points import IMAGE_BYTES, POINTS, count_that_fits, thin
 from vaelab.exporters.readmes import sum_parts, write_onnx_readme
@@ -46,7 +46,7 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export_run(
+def export(
     run_path: AnyPath,
     *,
     to: Kind,
@@ -77,11 +77,11 @@ def export_run(
     if single_file:
         if into_folder:
             path = path / f"{run.name}.html"
-        if ending_of(path) not in PAGES:
+        if get_ending(path) not in PAGES:
             raise UsageError(f"{path}: a single file is a page; give it a name that ends in .html")
         check_file(path, MARK.encode(), overwrite=overwrite)
     else:
-        if ending_of(path) in PAGES and not into_folder:
+        if get_ending(path) in PAGES and not into_folder:
             raise UsageError(f"{path}: a page in one file needs --single-file; for a folder of this name end it with /")
         check_folder(path, overwrite=overwrite)
     if to == "onnx":

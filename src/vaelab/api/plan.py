@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from vaelab import recipe as recipes
-from vaelab.api.data import load_data, num_set_aside, published_facts, validation_split
+from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
 from vaelab.build import beta_equivalents, build
 from vaelab.recipe import Recipe
 from vaelab.run import Run
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 from vaelab.system.files import fit_name
 
 
@@ -76,8 +76,8 @@ def plan(
 
 def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int], dict[str, int], Mapping[str, Any]]:
     """Image shape, images of each split, settled options: as found, or as published where there are no files yet."""
-    module = catalog.load("datasets", recipe.data["name"])
-    published = published_facts(recipe)
+    module = registry.load("datasets", recipe.data["name"])
+    published = published_sizes(recipe)
     if published is not None and data_dir is None and module.INFO.files and module.find(None) is None:
         shape, counts = published
         aside = num_set_aside(recipe)
@@ -85,6 +85,6 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
             return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
         if validation_split(recipe) in counts:
             return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
-    images = load_data(recipe, data_dir)
+    images = load_images(recipe, data_dir)
     counts = {"train": len(images.train), images.valid_split: len(images.valid)}
     return images.train.image_shape, counts, images.train.resolved

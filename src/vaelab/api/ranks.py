@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaelab.api.data import load_data
+from vaelab.api.run_images import load_images
 from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
@@ -75,7 +75,7 @@ def follow(data: Path | None) -> None:
         if plan is None:
             return
         place = data or (Path(plan.place) if plan.place else None)
-        images = load_data(plan.recipe, place, plan.selections, verify=True)
+        images = load_images(plan.recipe, place, plan.selections, verify=True)
         if (images.train.fingerprint(), images.valid.fingerprint()) != (plan.data_sha256, plan.valid_sha256):
             source = images.train.source
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vaelab.api.data import DataOfRun
+from vaelab.api.run_images import RunImages
 from vaelab.data.loader import choose_shuffle_buffer
 from vaelab.recipe import Recipe
 from vaelab.run import Run
@@ -14,7 +14,7 @@ from vaelab.system.device import Precision, default_threads, resolve_precision
 from vaelab.system.distributed import launched
 
 
-def resolve(recipe: Recipe, images: DataOfRun, target: Run) -> Recipe:
+def resolve(recipe: Recipe, images: RunImages, target: Run) -> Recipe:
     """The recipe with every "auto" replaced by what it was at the run's beginning, else by what it is here."""
     before = target.recipe.data if target.exists else {}
     # The images of a run that goes on are loaded by the run's own recipe, which no longer says "auto".

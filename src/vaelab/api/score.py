@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.api.given import Given, Warn, load_with_images, warn_in_python
-from vaelab.api.targets import output_file
+from vaelab.api.inputs import InputImages, load_inputs
+from vaelab.api.output_paths import choose_file
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.anomaly import separations
 from vaelab.exporters.tables import ENDINGS, write_columns
@@ -94,20 +94,19 @@ def score(
     overwrite: bool = False,
     strict: bool = False,
     device: str = "auto",
-    warn: Warn = warn_in_python,
 ) -> Scored:
     """ELBO, importance-weighted bound, reconstruction and KL of every image, the most unusual first, to a .csv,
     .parquet or .npz; beside it a .png with both ends.
 
     ``images``: pictures (None: the run's held-out images). ``normal``: others, or "held-out", against which it is
     measured how well each score tells the images apart; the numbers, thresholds included, go to a .json beside the
-    table. They are binarised as the run's held-out images are. Pictures that cannot be read are left out, which
-    ``warn`` is told; with ``strict``, or where none can be read, they raise ValueError.
+    table. They are binarised as the run's held-out images are. Pictures that cannot be read are left out with
+    a warning; with ``strict``, or where none can be read, they raise ValueError.
     """
     run, samples = Run.open(run_path), check_whole(samples, "samples", 1)
-    table = output_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
-    sheet = output_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
-    summary = None if normal is None else output_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
+    table = choose_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
+    sheet = choose_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
+    summary = None if normal is None else choose_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
     model, given = _images_of(run, images, data, strict)
     model.to(resolve_device(device))
     with disable_tf32():
@@ -116,8 +115,8 @@ def score(
         if normal is not None:
             normals = _images_of(run, normal, data, strict)[1]
             others = _scores_of(model, normals, samples)
-            normals.tell_skipped(warn)
-        rows = given.readable()
+            normals.warn_skipped()
+        rows = given.readable_rows()
         arrays = _ends(model, given.images, rows, scores)
     order = np.argsort(scores.elbo, kind="stable")
     columns: dict[str, NDArray[Any] | list[str]] = {"image": [given.names[row] for row in rows[order].tolist()]}
@@ -131,23 +130,23 @@ def score(
     apart = None if others is None else separations(others.unusualness, scores.unusualness)
     if summary is not None:
         write_atomic(summary, json.dumps(apart, indent=2, ensure_ascii=False) + "\n")
-    given.tell_skipped(warn)
+    given.warn_skipped()
     return Scored(table, sheet, summary, len(rows), apart)
 
 
-def _images_of(run: Run, where: str | Path | None, data: str | Path | None, strict: bool) -> tuple[VAE, Given]:
+def _images_of(run: Run, where: str | Path | None, data: str | Path | None, strict: bool) -> tuple[VAE, InputImages]:
     """The model of a run, and the images at ``where`` as it is measured on them."""
     is_own = where is None or str(where) == HELD_OUT
-    model, given = load_with_images(run.path, None if is_own else where, data, strict=strict)
+    model, given = load_inputs(run.path, None if is_own else where, data, strict=strict)
     images = given.images if is_own else binarize(given.images, run.recipe.data["binarize"])
     return model, replace(given, images=images)
 
 
-def _scores_of(model: VAE, given: Given, samples: int) -> Scores:
+def _scores_of(model: VAE, given: InputImages, samples: int) -> Scores:
     """The scores of the images that can be read; ValueError if there are none."""
     scores = score_images(model, given.images, samples)
-    rows = given.readable()
-    given.check_some(len(rows))
+    rows = given.readable_rows()
+    given.check_any_readable(len(rows))
     return Scores(**{name: values[rows] for name, values in vars(scores).items()})
 
 

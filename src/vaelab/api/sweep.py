@@ -15,8 +15,8 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.compare import Comparison, compare, draw
-from vaelab.api.data import load_data
 from vaelab.api.plan import plan, run_directory, run_name
+from vaelab.api.run_images import load_images
 from vaelab.api.train import Event, Note
 from vaelab.api.workers import Job, train_all
 from vaelab.build import build
@@ -169,7 +169,7 @@ def _fetch(planned: SweepPlan, name: str | Path, data: str | Path | None) -> Non
     for member in planned.members:
         recipe = recipes.load(name, member.overrides)
         if recipe.data not in loaded:
-            load_data(recipe, Path(data) if data else None)
+            load_images(recipe, Path(data) if data else None)
             loaded.append(recipe.data)
 
 

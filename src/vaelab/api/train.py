@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from vaelab import recipe as recipes
-from vaelab.api.data import DataOfRun, data_of, load_data
+from vaelab.api.doctor import NUM_INSPECTED, update_findings
 from vaelab.api.evaluate import evaluation_of
+from vaelab.api.figures import update_figures
+from vaelab.api.load import CONDITION_ROWS, MODEL_FORMAT, load
 from vaelab.api.plan import command, run_directory
 from vaelab.api.ranks import Plan, follow, prepare, restore
+from vaelab.api.report import update_report
 from vaelab.api.resolve import compare_machines, device_before, precision_of, resolve, threads_of
-from vaelab.api.results import CONDITION_ROWS, LOOKED_AT, MODEL_FORMAT, draw_figures, examine, load, update_report
+from vaelab.api.run_images import RunImages, load_images, load_run_images
 from vaelab.data.images import Images, binarize
 from vaelab.data.loader import Batches
 from vaelab.evaluation.evaluate import default_metrics, measure_run
@@ -135,13 +138,17 @@ def _lacks_report_alone(target: Run) -> bool:
 def _check_place(target: Run, data: str | Path | None) -> None:
     """ValueError if ``data`` holds other images than a finished run was trained on."""
     if data is not None and str(Path(data).resolve()) != target.machine.get("data_dir"):
-        data_of(target, data)
+        load_run_images(target, data)
 
 
 def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: str, typed: str, watch: Watch) -> None:
     resumed = target.exists
     changes: list[str] = []
-    images = data_of(target, data, changes.append, verify=True) if resumed else load_data(recipe, data, verify=True)
+    images = (
+        load_run_images(target, data, changes.append, verify=True)
+        if resumed
+        else load_images(recipe, data, verify=True)
+    )
     recipe = resolve(recipe, images, target)
     device = resolve_device(device_name if device_name != "auto" else device_before(target))
     threads = threads_of(recipe, target)
@@ -199,7 +206,7 @@ def _find_wrong_model(target: Run) -> str | None:
 
 
 def _complete(
-    target: Run, images: DataOfRun, device: torch.device, data_dir: str | None, tell: Callable[..., None]
+    target: Run, images: RunImages, device: torch.device, data_dir: str | None, tell: Callable[..., None]
 ) -> None:
     """Evaluate, draw, examine and report what is not there yet, and then mark the run as finished.
 
@@ -223,10 +230,10 @@ def _complete(
     if was_finished:
         lost = [name for name in drawn if not target.figures.get(name)]
         if lost:
-            draw_figures(target, model, images, failed("figure"), lost)
+            update_figures(target, model, images, failed("figure"), lost)
     else:
-        drawn = draw_figures(target, model, images, failed("figure"))
-    examine(target, model, images.valid, failed("check"))
+        drawn = update_figures(target, model, images, failed("figure"))
+    update_findings(target, model, images.valid, failed("check"))
     finished = now()
     for problem in update_report(target, model, finished):
         tell(problem, warning=True)
@@ -237,7 +244,7 @@ def _complete(
 def _train_to_end(
     target: Run,
     recipe: Recipe,
-    images: DataOfRun,
+    images: RunImages,
     device: torch.device,
     machine: Mapping[str, Any],
     tell: Callable[..., None],
@@ -352,7 +359,7 @@ def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: C
     if warmup > total:
         tell(f"the warm-up ({warmup} steps) is longer than the run ({total} steps)", warning=True)
     stays_grey = recipe.data["binarize"] == "none"
-    if vae.likelihood.wants_binary and stays_grey and not np.isin(train.pixels[:LOOKED_AT], (0, 255)).all():
+    if vae.likelihood.wants_binary and stays_grey and not np.isin(train.pixels[:NUM_INSPECTED], (0, 255)).all():
         name = recipe.likelihood["name"]
         tell(
             f"the {name} likelihood on grey images is a cross entropy, no likelihood (1907.06845); "
@@ -386,7 +393,7 @@ def _store(
         target.save_checkpoint(record.step, state.tensors(), identity)
 
 
-def _notes(images: DataOfRun) -> list[str]:
+def _notes(images: RunImages) -> list[str]:
     notes = [*images.train.notes, *images.train.warnings]
     if images.valid_split == "test" and not images.selections:
         notes.append("validated on the test split: nothing was selected by it")

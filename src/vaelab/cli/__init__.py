@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vaelab.cli.options import DONE, FAILED, INTERRUPTED, app, complain, data_app
+from vaelab.cli.terminal import print_vaelab_warnings
 from vaelab.system import streams
 
 __all__ = ["app", "data_app", "main"]
@@ -50,7 +51,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        code = app(arguments, standalone_mode=False) or DONE
+        with print_vaelab_warnings():
+            code = app(arguments, standalone_mode=False) or DONE
         if code == INTERRUPTED:  # what typer makes of a Ctrl-C outside of training
             complain("interrupted; the same command begins again or goes on")
     except Exception as error:

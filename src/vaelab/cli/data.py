@@ -55,10 +55,11 @@ def data_get(
     Example: vaelab data get mnist --to data
     """
     import vaelab
+    from vaelab.system import registry
 
     show_progress()
-    if vaelab.data_terms(name):
-        print_note(vaelab.data_terms(name))
+    if terms := registry.load("datasets", name).INFO.terms:
+        print_note(terms)
     folder = vaelab.get_data(name, to)
     print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")
 
@@ -76,29 +77,28 @@ def data_check(
     """
     import vaelab
 
-    results = vaelab.check_data(path)
-    notes, warnings = vaelab.describe_data(path, overrides_of(overrides))
+    checks = vaelab.check_data(path, overrides_of(overrides))
     if as_json:
         print_json(
             [
                 {
-                    "data": name,
-                    "folder": folder,
-                    "files": [{"file": f, "verdict": v} for f, v in rows],
-                    "notes": notes,
-                    "warnings": warnings,
+                    "data": check.name,
+                    "folder": str(check.folder),
+                    "files": [{"file": file, "verdict": verdict} for file, verdict in check.files],
+                    "notes": check.notes,
+                    "warnings": check.warnings,
                 }
-                for name, folder, rows in results
+                for check in checks
             ]
         )
     else:
-        for name, folder, rows in results:
-            print(f"{name} in {folder}:")
-            for file, verdict in rows:
+        for check in checks:
+            print(f"{check.name} in {check.folder}:")
+            for file, verdict in check.files:
                 print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
-        for note in (*notes, *(f"warning: {warning}" for warning in warnings)):
-            print(f"  {note}")
-    if any(not verdict.startswith("ok") for _, _, rows in results for _, verdict in rows):
+            for note in (*check.notes, *(f"warning: {warning}" for warning in check.warnings)):
+                print(f"  {note}")
+    if not all(check.is_ok for check in checks):
         raise typer.Exit(FAILED)
 
 

@@ -20,7 +20,7 @@ from vaelab.cli.options import (
     app,
     condition_of,
 )
-from vaelab.cli.terminal import print_json, print_warning, show_progress, table
+from vaelab.cli.terminal import print_json, show_progress, table
 
 
 @app.command()
@@ -97,7 +97,6 @@ def reconstruct(
             strict=strict,
             device=device,
             condition=condition_of(class_name, has, lacks),
-            warn=print_warning,
         )
     )
 
@@ -140,7 +139,6 @@ def encode(
         device=device,
         precision=precision,
         condition=condition_of(class_name, has, lacks),
-        warn=print_warning,
     )
     if launched().is_first:
         print(path)
@@ -182,7 +180,6 @@ def score(
         overwrite=overwrite,
         strict=strict,
         device=device,
-        warn=print_warning,
     )
     if as_json:
         print_json(vars(scored))
@@ -250,6 +247,5 @@ def edit(
             overwrite=overwrite,
             strict=strict,
             condition=condition_of(class_name, has, lacks),
-            warn=print_warning,
         )
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vaelab.cli.options import FAILED, DataOption, JsonOption, ResultsOption, RunArgument, app, names_of, overrides_of
-from vaelab.cli.terminal import print_json, print_note, print_python_warnings, show_progress, table
+from vaelab.cli.terminal import print_json, print_note, show_progress, table
 
 SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
@@ -36,8 +36,7 @@ def report(run: RunArgument, out: ResultsOption = None) -> None:
     """
     import vaelab
 
-    with print_python_warnings():
-        print(vaelab.report(run, out=out))
+    print(vaelab.report(run, out=out))
 
 
 @app.command()
@@ -69,7 +68,7 @@ def evaluate(
     for word in asked:
         if (name := resolve_metrics([word])[0]) != word:
             print_note(f"vaelab: {word} is called {name} here")
-    store = not as_json or out is not None or vaelab.is_writable(run)
+    store = not as_json or out is not None or vaelab.Run.open(run).is_writable
     if not store:
         print_note(
             f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vaelab.system.messages import VaelabWarning
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -137,13 +139,20 @@ def print_warnings(event: "vaelab.Event") -> None:
 
 
 @contextmanager
-def print_python_warnings() -> Iterator[None]:
-    """Within this context a Python warning is a line on stderr."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+def print_vaelab_warnings() -> Iterator[None]:
+    """Print each VaelabWarning as one line on stderr; leave other warnings to Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VaelabWarning)
+        show = warnings.showwarning
+
+        def print_or_show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, VaelabWarning):
+                print_warning(str(message))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = print_or_show
         yield
-    for warning in caught:
-        print(f"vaelab: warning: {warning.message}", file=sys.stderr)
 
 
 class TrainingView:

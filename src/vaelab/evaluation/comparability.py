@@ -9,7 +9,7 @@ from vaelab.recipe import FOLDERS, SAME_EXPERIMENT, Recipe
 from vaelab.run import Run
 
 if TYPE_CHECKING:
-    from vaelab.api.data import DataOfRun
+    from vaelab.api.run_images import RunImages
 
 WORDS = {
     "objective.beta": "β",
@@ -88,7 +88,7 @@ def _telling(table: dict[str, Any], tables: Sequence[dict[str, Any]]) -> dict[st
 # -- comparability ----------------------------------------------------------------------------------------------------
 
 
-def find_obstacles(runs: Sequence[Run], data: "Sequence[DataOfRun]", results: Sequence[Mapping[str, Any]]) -> list[str]:
+def find_obstacles(runs: Sequence[Run], data: "Sequence[RunImages]", results: Sequence[Mapping[str, Any]]) -> list[str]:
     """One sentence for each thing in which the runs must agree for their numbers to compare, and do not.
 
     ``results``: metric → numbers and protocol, of each run. What follows from a difference that has been said is not

@@ -12,7 +12,7 @@ from vaelab.build import beta_equivalents
 from vaelab.models.codes import ACTIVE_KL, Codes
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 from vaelab.system.failures import OnFailure
 from vaelab.system.files import DamagedFile
 
@@ -291,7 +291,7 @@ def bound(evidence: Evidence) -> Finding:
     sigma = f", equivalent σ {other['sigma']:.3g}" if "sigma" in other else ""
     weight = f": β = {other['beta']:g} (normalised, β·d/D: {other['beta_normalised']:.3g}{sigma})" if other else ""
     found = f"objective {name}{weight}"
-    likelihood = catalog.load("likelihoods", evidence.recipe.likelihood["name"]).Likelihood
+    likelihood = registry.load("likelihoods", evidence.recipe.likelihood["name"]).Likelihood
     if likelihood.wants_binary and not np.isin(evidence.originals, (0, 1)).all():
         return Finding(
             "bound",

@@ -78,7 +78,9 @@ class Run:
 
     def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
         self.path = check_path(path, "a run")
-        self.results = check_path(results, "results") if results is not None else self.path
+        self.results = self.path if results is None else check_path(results, "results")
+        if self.results.resolve() == self.path.resolve():
+            self.results = self.path
         self.name = printable(self.path.resolve().name)
         self._lock: int | None = None
         """Descriptor of the lock's file while this process holds the run."""

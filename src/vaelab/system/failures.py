@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 MEMORY_ADVICE = (
     "try a smaller training.batch_size, a smaller network or images, or fewer images at a time; "
@@ -49,3 +49,26 @@ def _size(number: str, unit: str) -> str:
         return f"{number} {unit}"
     count = float(number.replace(",", ""))
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+class PartialFailure(RuntimeError):
+    """Some pieces of work failed; the others are done. ``reasons``: name → why it failed."""
+
+    def __init__(self, what: str, reasons: Mapping[str, str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+        self.reasons = dict(reasons)
+
+
+class Failures:
+    """Collects failures, while the other pieces of work go on; usable as an ``OnFailure``."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def __call__(self, name: str, error: Exception) -> None:
+        self.reasons[name] = describe_error(error)
+
+    def raise_any(self, what: str) -> None:
+        """Raise PartialFailure if anything failed."""
+        if self.reasons:
+            raise PartialFailure(what, self.reasons)

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 
-NAMES = catalog.names("datasets")
+NAMES = registry.names("datasets")
 MOST_BYTES = 1 << 28
 """Of pixels that a test makes: larger sets have small ones in tests of their own."""
 
 
 def is_ready(name: str) -> bool:
     """Whether a data set needs no files, and little room."""
-    about = catalog.load("datasets", name).INFO
+    about = registry.load("datasets", name).INFO
     return not about.files and sum(about.splits.values()) * math.prod(about.image_shape) < MOST_BYTES
 
 
@@ -24,7 +24,7 @@ READY = [name for name in NAMES if is_ready(name)]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_data_set_says_what_it_is(name: str):
-    module = catalog.load("datasets", name)
+    module = registry.load("datasets", name)
     about = module.INFO
     assert {"train"} <= set(about.splits) <= {"train", "valid", "test"}
     assert all(count is None or count > 0 for count in about.splits.values())
@@ -38,12 +38,12 @@ def test_every_data_set_says_what_it_is(name: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_split_that_nobody_publishes_is_refused_before_anything_is_fetched(name: str, tmp_path: Path):
     with pytest.raises(ValueError, match="no split 'holdout'"):
-        catalog.load("datasets", name).load(tmp_path, "holdout")
+        registry.load("datasets", name).load(tmp_path, "holdout")
 
 
 @pytest.mark.parametrize("name", READY)
 def test_what_comes_with_vaelab_is_what_it_says(name: str):
-    module = catalog.load("datasets", name)
+    module = registry.load("datasets", name)
     for split, count in module.INFO.splits.items():
         images = module.load(None, split)
         assert (len(images), images.image_shape) == (count, module.INFO.image_shape)

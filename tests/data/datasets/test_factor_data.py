@@ -19,7 +19,7 @@ import vaelab
 from vaelab.data import array_cache
 from vaelab.data.array_cache import as_classes
 from vaelab.data.images import Images
-from vaelab.system import registry as catalog
+from vaelab.system import registry
 from vaelab.system.paths import cache_dir
 
 Content = dict[str, NDArray[Any]]
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def module(name: str) -> ModuleType:
-    return catalog.load("datasets", name)
+    return registry.load("datasets", name)
 
 
 def drawn(*shape: int, top: int = 256) -> NDArray[np.uint8]:
@@ -348,7 +348,7 @@ def test_a_published_set_that_is_not_whole_says_so_in_its_notes(folder: Path) ->
 def test_caching_as_a_training_would(name: str, folder: Path) -> None:
     put(name, folder / PUBLISHED[name])
     cached = vaelab.cache_data(folder, set={"data.valid": 4})
-    assert (cached.data["data"], len(cached.train), len(cached.valid)) == (name, 8, 4)
+    assert (cached.dataset["data"], len(cached.train), len(cached.valid)) == (name, 8, 4)
     assert cached.train.factor_sizes == EXPECTED[name]["sizes"]
     assert cached.valid.factors is not None
     np.testing.assert_array_equal(

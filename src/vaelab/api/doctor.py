@@ -1,0 +1,53 @@
+"""``vaelab doctor``: look for problems in a run."""
+
+from pathlib import Path
+
+from vaelab.api.load import load
+from vaelab.api.report import update_report
+from vaelab.api.run_images import load_run_images
+from vaelab.data.images import Images, as_tensor, spread_rows, to_float
+from vaelab.evaluation.doctor import Evidence, Finding, examine, find_damage, sort_findings
+from vaelab.evaluation.evaluate import codes_of
+from vaelab.models.vae import VAE
+from vaelab.run import FINDINGS, HISTORY, VALIDATION, Run
+from vaelab.system.arguments import AnyPath
+from vaelab.system.failures import Failures, OnFailure
+
+NUM_INSPECTED = 512
+"""Number of images whose pixels are inspected: enough to tell how the images are distributed."""
+
+
+def doctor(run_path: AnyPath, *, data: str | Path | None = None, out: str | Path | None = None) -> list[Finding]:
+    """Examine a run and return the findings, problems first; they are stored in doctor.json and in the report.
+
+    ``out``: a directory for both instead of the run's. Raises PartialFailure after the other findings are stored.
+    """
+    run, failures = Run.open(run_path, results=out), Failures()
+    model = load(run.path)
+    run.check_writable()
+    findings = update_findings(run, model, load_run_images(run, data).valid, failures)
+    update_report(run, model)
+    failures.raise_any("checks that failed")
+    return findings
+
+
+def update_findings(run: Run, model: VAE, held_out: Images, on_failure: OnFailure) -> list[Finding]:
+    """Examine a trained run and its held-out images, write doctor.json and return the findings.
+
+    A check that fails is passed to ``on_failure``; the others go on.
+    """
+    inspected = held_out.take(spread_rows(len(held_out), NUM_INSPECTED))
+    damage = [error for error in run.find_damage() if error.path.name != FINDINGS]
+    damaged = {error.path.name for error in damage}
+    evidence = Evidence(
+        recipe=run.recipe,
+        spec=model.spec,
+        history={} if HISTORY in damaged else run.history,
+        validation={} if VALIDATION in damaged else run.validation,
+        codes=codes_of(run, model, held_out),
+        originals=to_float(as_tensor(inspected.pixels[:])).numpy(),
+        reconstructions=model.reconstruct(inspected),
+    )
+    findings = sort_findings([*find_damage(damage), *examine(evidence, on_failure)])
+    run.write_json(FINDINGS, {"findings": [vars(finding) for finding in findings]})
+    return findings

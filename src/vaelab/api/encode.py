@@ -1,0 +1,91 @@
+"""``vaelab encode``: posterior means and log-variances of images."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vaelab.api.inputs import InputImages, load_inputs
+from vaelab.api.output_paths import choose_file, get_ending
+from vaelab.exporters.tables import ENDINGS, CodeTable, Parts, Piece, write_codes
+from vaelab.models.codes import chunk_spans, encode_spans
+from vaelab.models.vae import VAE
+from vaelab.run import Run
+from vaelab.system import registry
+from vaelab.system.arguments import AnyPath
+from vaelab.system.device import disable_tf32, resolve_device
+from vaelab.system.distributed import joined
+
+Precision = Literal["fp32", "bf16"]
+
+
+def encode(
+    run_path: AnyPath,
+    images: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    condition: Any = None,
+) -> Path:
+    """Write posterior means and log-variances, names, labels and classes to .parquet, .csv or .npz; return the file.
+
+    ``images``: a picture, folder or array file of any size (default: the validation images). Pictures that cannot be
+    read have no row, and a warning names them. InputError is raised if none can be read or, with ``strict``, at the
+    first. ``condition``, for a conditional model: a class or attributes instead of the images' own. Under ``torchrun``
+    each rank encodes its share and the first one writes the same file as a single process; every rank must see the
+    output folder.
+    """
+    path = choose_file(out, f"{Run(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
+    if precision not in get_args(Precision):
+        raise registry.unknown("precision", precision, get_args(Precision))
+    model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)
+    model.to(resolve_device(device))
+    class_names = inputs.images.label_names if inputs.images.has_class_names else ()
+    table = CodeTable(inputs.names, inputs.images.labels, model.spec.latent_dim, class_names)
+    spans = chunk_spans(len(inputs), model.spec.image_shape)
+    with disable_tf32(), joined() as ranks:
+        share = ranks.share(len(spans))  # whole chunks, so that every rank computes the chunks of a single process
+        pieces = _encode_pieces(model, inputs, spans[share.start : share.stop], precision)
+        if ranks.size == 1 and get_ending(path) != ".npz":
+            write_codes(path, table, _record_skipped(pieces, inputs))
+        else:
+            parts = Parts(path, ranks.size)
+            try:
+                parts.write(ranks.rank, pieces)
+                ranks.barrier()
+                if ranks.is_first:
+                    for _ in _record_skipped(parts, inputs):
+                        pass
+                    write_codes(path, table, parts)
+                ranks.barrier()
+            finally:
+                parts.remove(ranks.rank)
+    if ranks.is_first:
+        inputs.warn_skipped()
+    return path
+
+
+def _encode_pieces(
+    model: VAE, inputs: InputImages, spans: Sequence[tuple[int, int]], precision: Precision
+) -> Iterator[Piece]:
+    """Yield the codes of the readable images in each span."""
+    for span, codes in zip(spans, encode_spans(model, inputs.images, spans, precision), strict=True):
+        rows = inputs.readable_rows(*span)
+        yield Piece(rows, codes[:, rows - span[0]])
+
+
+def _record_skipped(pieces: Iterable[Piece], inputs: InputImages) -> Iterator[Piece]:
+    """Yield the pieces of all ranks and record the rows in none of them as skipped; InputError if all rows are."""
+    position, count = 0, 0
+    for piece in pieces:
+        for row in piece.rows.tolist():
+            if row != position:
+                inputs.skip(range(position, row))
+            position = row + 1
+        count += len(piece.rows)
+        yield piece
+    inputs.skip(range(position, len(inputs)))
+    inputs.check_any_readable(count)

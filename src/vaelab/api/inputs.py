@@ -1,0 +1,128 @@
+"""The images that a verb works on: pictures and arrays of the user, or the validation images of a run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from vaelab import recipe as recipes
+from vaelab.api.load import load_with_recipe
+from vaelab.api.run_images import load_run_images
+from vaelab.data.images import Images
+from vaelab.data.pictures import Numbered, Skipped, read_ahead, read_pictures
+from vaelab.models.codes import chunk_spans
+from vaelab.models.conditions import condition_of, with_condition
+from vaelab.models.vae import VAE
+from vaelab.run import Run
+from vaelab.system import registry
+from vaelab.system.arguments import AnyPath, check_path
+from vaelab.system.errors import InputError
+from vaelab.system.messages import warn
+from vaelab.system.seeds import generator
+
+MAX_NAMED = 3
+"""Number of skipped pictures that a warning names."""
+Rows = Int[np.ndarray, " rows"]
+Pixels = UInt8[np.ndarray, "rows height width channel"]
+
+
+@dataclass(frozen=True)
+class InputImages:
+    """Images, a name for each, and those that could not be read so far."""
+
+    images: Images
+    names: Sequence[str]
+    skipped: Skipped = field(default_factory=Skipped)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def readable_rows(self, start: int = 0, stop: int | None = None) -> Rows:
+        """Return the rows of a span that could be read; the span must have been read before."""
+        rows = np.arange(start, len(self) if stop is None else stop)
+        return rows[[row not in self.skipped.reasons for row in rows.tolist()]] if self.skipped.reasons else rows
+
+    def read(self, count: int) -> Iterator[tuple[Rows, Pixels]]:
+        """Yield rows and pixels of the first ``count`` images that can be read, a chunk at a time, reading ahead.
+
+        Raises InputError at the end if none could be read.
+        """
+        start, found = 0, 0
+        while start < len(self) and found < count:
+            chunks = chunk_spans(min(count - found, len(self) - start), self.images.image_shape)
+            spans = [(start + a, start + b) for a, b in chunks]
+            start = spans[-1][1]
+            for span, pixels in zip(spans, read_ahead(self.images.pixels, spans), strict=True):
+                rows = self.readable_rows(*span)
+                found += len(rows)
+                if len(rows):
+                    yield rows, pixels[rows - span[0]]
+        self.check_any_readable(found)
+
+    def skip(self, rows: range) -> None:
+        """Record rows that another process could not read; the first few are read again for the reason."""
+        for row in rows:
+            if row not in self.skipped.reasons:
+                if len(self.skipped.reasons) < MAX_NAMED:
+                    np.asarray(self.images.pixels[row])
+                self.skipped.reasons.setdefault(row, "cannot be read")
+
+    def check_any_readable(self, count: int) -> None:
+        """Raise InputError if ``count``, the number of images that could be read, is 0."""
+        if count:
+            return
+        first, reason = min(self.skipped.reasons.items())
+        if len(self) > 1:
+            reason = f"none of its {len(self):,} pictures can be read ({self.names[first]}: {reason})"
+        raise InputError(f"{self.images.source}: {reason}", subject="images", value=self.images.source)
+
+    def warn_skipped(self) -> None:
+        """Warn about pictures and folders that could not be read."""
+        place, reasons, closed = self.images.source, sorted(self.skipped.reasons.items()), self.skipped.closed
+        if reasons:
+            named = ", ".join(f"{self.names[row]} ({reason})" for row, reason in reasons[:MAX_NAMED])
+            more = f" and {len(reasons) - MAX_NAMED:,} more" if len(reasons) > MAX_NAMED else ""
+            verb = "cannot be read and is" if len(reasons) == 1 else "cannot be read and are"
+            warn(f"{place}: {len(reasons):,} of {len(self):,} pictures {verb} left out: {named}{more}")
+        if closed:
+            name, reason = closed[0]
+            more = f" and {len(closed) - 1:,} more" if len(closed) > 1 else ""
+            warn(f"{place}: a folder cannot be opened and is left out: {name} ({reason}){more}")
+
+
+def load_inputs(
+    run_path: AnyPath,
+    images: str | Path | None,
+    data: str | Path | None,
+    *,
+    strict: bool = False,
+    condition: Any = None,
+) -> tuple[VAE, InputImages]:
+    """Return the model of a run and the pictures at ``images`` at its size (None: its validation images).
+
+    Pictures are resized, and the pages of a file used, as the run's recipe says. Unreadable pictures are recorded when
+    they are read; with ``strict`` the first one raises InputError. ``condition``: a class or attributes for a
+    conditional model, instead of the images' own.
+    """
+    model, recipe = load_with_recipe(run_path)
+    if images is None:
+        loaded = load_run_images(Run.open(run_path), data)
+        valid = _set_condition(model, loaded.valid, condition)
+        names = Numbered(loaded.valid_split, len(valid)) if valid.names is None else valid.names
+        return model, InputImages(valid, names)
+    place = check_path(images, "images", advice="For arrays in memory use vaelab.load(run).encode")
+    module, options = registry.load("datasets", recipe.data["name"]), recipes.load_options(recipe)
+    policy = module.resize_policy(model.spec.image_shape, **options) if hasattr(module, "resize_policy") else None
+    skipped = Skipped()
+    own, own_names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped)
+    return model, InputImages(_set_condition(model, own, condition), own_names, skipped)
+
+
+def _set_condition(model: VAE, images: Images, condition: Any) -> Images:
+    """Return images with ``condition``; raise InputError if a conditional model's images have none."""
+    conditioned = with_condition(model.spec, images, condition, model.condition_rows.cpu(), generator(0, "condition"))
+    condition_of(model.spec, conditioned.take(np.arange(1)))
+    return conditioned

@@ -1,0 +1,89 @@
+"""Output files and folders. The file system decides which of the two ``--out`` names, then the name itself."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vaelab.data.containers import PICTURE_SUFFIXES
+from vaelab.system import registry
+from vaelab.system.arguments import check_path
+from vaelab.system.errors import UsageError
+from vaelab.system.files import split_ending, unique_path
+
+SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+FILE_ENDINGS = PICTURE_SUFFIXES | {
+    ".csv", ".parquet", ".npz", ".npy", ".json", ".txt", ".toml", ".html", ".htm", ".pdf", ".svg", ".eps", ".zip",
+    ".avif", ".heic", ".jp2", ".pgm", ".ppm", ".pnm", ".mp4", ".webm", ".safetensors", ".onnx", ".pt",
+}  # fmt: skip
+"""Endings of files. A name with any other ending, such as ``samples.2026-11-28``, may be a folder's."""
+
+
+def get_ending(path: Path) -> str:
+    """Return the ending of a file name in lower case, with its dot; empty if there is none."""
+    return split_ending(path.name)[1].lower()
+
+
+def is_folder(out: str | Path) -> bool:
+    """Return whether a path names a folder: one that exists, or a name that ends with a separator."""
+    text = os.fspath(out)
+    if text.endswith(SEPARATORS) and Path(text).is_file():
+        raise FileExistsError(f"{Path(text)} is a file; choose another name, or leave out the {text[-1]}")
+    return text.endswith(SEPARATORS) or Path(text).is_dir()
+
+
+def choose_file(out: str | Path | None, default: str, endings: Sequence[str], *, overwrite: bool) -> Path:
+    """Return the file to write: ``out``, or an unused name like ``default`` in the folder ``out`` or in this folder.
+
+    Raises FileExistsError if the file exists, unless ``overwrite``, and UnknownName unless it has one of ``endings``.
+    """
+    if out is None:
+        return unique_path(Path(default))
+    path = check_path(out, "out")
+    check_parents(path)
+    if is_folder(out):
+        inside = path / default
+        return inside if overwrite and inside.is_file() else unique_path(inside)
+    if get_ending(path) not in endings:
+        raise registry.unknown("ending of --out", get_ending(path) or path.name, endings)
+    _check_unused(path, overwrite=overwrite)
+    return path
+
+
+def choose_pictures(out: str | Path | None, default: str, *, overwrite: bool) -> tuple[Path, bool]:
+    """Return where pictures go, and whether they form one sheet, a .png; otherwise they go one by one into a folder.
+
+    Raises FileExistsError unless a folder is new or empty and a sheet is new (or ``overwrite``), and UsageError for a
+    file of another kind.
+    """
+    if out is None:
+        return unique_path(Path(default)), True
+    path = check_path(out, "out")
+    check_parents(path)
+    if is_folder(out):
+        if path.is_dir() and any(path.iterdir()):
+            raise FileExistsError(f"{path} is a folder with files in it; choose an empty one or a new name for --out")
+        return path, False
+    ending = get_ending(path)
+    if ending == ".png":
+        _check_unused(path, overwrite=overwrite)
+        return path, True
+    if ending in FILE_ENDINGS:
+        message = f"{path}: pictures go to a .png or into a folder (for a folder of this name end it with /)"
+        raise UsageError(message, subject="out", value=path)
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} is a file; choose another --out: a .png or a folder")
+    return path, False
+
+
+def check_parents(path: Path) -> None:
+    """Raise NotADirectoryError if a parent of ``path`` is a file."""
+    for parent in path.parents:
+        if parent.is_dir():
+            return
+        if os.path.lexists(parent):
+            raise NotADirectoryError(f"{parent} is a file, so {path} cannot lie below it; choose another --out")
+
+
+def _check_unused(path: Path, *, overwrite: bool) -> None:
+    if os.path.lexists(path) and not (overwrite and path.is_file()):
+        raise FileExistsError(f"{path} exists; choose another --out, or use --overwrite")

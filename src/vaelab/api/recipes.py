@@ -1,0 +1,42 @@
+"""``vaelab recipes``: the presets."""
+
+from typing import Any
+
+import torch
+
+from vaelab import recipe as recipes
+from vaelab.api.run_images import published_sizes
+from vaelab.build import build
+
+
+def list_recipes() -> list[dict[str, Any]]:
+    """Return data set, network, objective, size and expected numbers of every preset.
+
+    Values that depend on the user's own images are "auto"; the image shape and the number of parameters are then None.
+    """
+    rows = []
+    for name in recipes.presets():
+        recipe = recipes.load(name)
+        shape, parameters = None, None
+        if published := published_sizes(recipe):
+            shape, counts = published
+            recipe = recipe.resolve(shape, counts["train"])
+            with torch.device("meta"):
+                vae, _ = build(recipe, shape, counts["train"])
+            parameters = sum(vae.num_parameters.values())
+        rows.append(
+            {
+                "name": name,
+                "title": recipe.title,
+                "data": recipe.data["name"],
+                "image_shape": None if shape is None else list(shape),
+                "network": recipe.network["name"],
+                "objective": recipe.objective["name"],
+                "likelihood": recipe.likelihood["name"],
+                "latent_dim": recipe.network["latent_dim"],
+                "parameters": parameters,
+                "epochs": recipe.training.epochs,
+                "expected": recipe.expected,
+            }
+        )
+    return rows

@@ -1,0 +1,79 @@
+"""``vaelab reconstruct``: images and their reconstructions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaelab.api.inputs import InputImages, load_inputs
+from vaelab.api.output_paths import choose_pictures
+from vaelab.api.pictures import Pixels, write_folder, write_sheet
+from vaelab.data.images import as_tensor, to_uint8
+from vaelab.models.conditions import condition_of
+from vaelab.models.vae import VAE
+from vaelab.run import Run
+from vaelab.system.arguments import AnyPath, check_whole
+from vaelab.system.device import disable_tf32, resolve_device
+from vaelab.system.progress import progress
+
+SHEET_COUNT, SHEET_COLUMNS = 16, 8
+"""Default number of images on a sheet, and images in each of its rows."""
+
+
+def reconstruct(
+    run_path: AnyPath,
+    images: str | Path | None = None,
+    *,
+    count: int | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+    condition: Any = None,
+) -> Path:
+    """Write originals above their reconstructions onto a .png, or the reconstructions into a folder; return its path.
+
+    ``images``: a picture, folder or array file (default: the validation images). ``count``: the number of images
+    (default: 16 on a sheet, all in a folder); only these are read. Pictures that cannot be read are left out with a
+    warning. InputError is raised if none can be read or, with ``strict``, at the first. ``condition``, for a
+    conditional model: a class or attributes instead of the images' own.
+    """
+    count = None if count is None else check_whole(count, "count", 1)
+    path, is_sheet = choose_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
+    model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)
+    model.to(resolve_device(device))
+    count = min(count or (SHEET_COUNT if is_sheet else len(inputs)), len(inputs))
+    names: list[str] = []
+    with disable_tf32():
+        chunks = _reconstruct_chunks(model, inputs, count, names)
+        if is_sheet:
+            originals, rebuilt = map(np.concatenate, zip(*chunks, strict=True))
+            write_sheet(path, *_pair_rows(originals, rebuilt))
+        else:
+            write_folder(path, (rebuilt for _, rebuilt in chunks), count, names)
+    inputs.warn_skipped()
+    return path
+
+
+def _reconstruct_chunks(
+    model: VAE, inputs: InputImages, count: int, names: list[str]
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """Yield the first ``count`` readable images and their reconstructions; append the names of each chunk first."""
+    conditions = condition_of(model.spec, inputs.images)
+    with progress("reconstructing", count) as bar:
+        for rows, pixels in inputs.read(count):
+            names += [inputs.names[row] for row in rows.tolist()]
+            own = None if conditions is None else conditions[rows]
+            yield pixels, to_uint8(model.reconstruct(as_tensor(pixels).to(model.device), own))
+            bar.advance(len(rows))
+
+
+def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
+    """Return images for a sheet, each row of originals followed by its reconstructions, and the number of columns."""
+    columns = min(SHEET_COLUMNS, len(originals))
+    padding = ((0, 0), (0, -len(originals) % columns), (0, 0), (0, 0), (0, 0))
+    padded = np.pad(np.stack([originals, rebuilt]), padding, constant_values=255)
+    rows = padded.reshape(2, -1, columns, *originals.shape[1:]).swapaxes(0, 1)
+    return rows.reshape(-1, *originals.shape[1:]), columns

@@ -1,0 +1,182 @@
+"""The training and validation images of a recipe or a run."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vaelab import recipe as recipes
+from vaelab.data.cache import set_aside, verify_cached
+from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
+from vaelab.data.picture_cache import select_earlier
+from vaelab.recipe import Recipe
+from vaelab.run import Run
+from vaelab.system import registry
+from vaelab.system.files import DamagedFile, check_file
+from vaelab.system.messages import warn
+
+UNRECORDED_VALUES = {"range": "full", "pages": "first"}
+"""Default values of options added later; a protocol records only other values, so that old results still compare."""
+UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test")
+"""Options of a data set that do not change how an image looks; the protocol names the split itself."""
+Selections = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images that a recipe trains and validates on."""
+
+    train: Images
+    valid: Images
+    valid_split: str
+    binarize: Binarize
+    dataset: dict[str, Any]
+    """Name of the data set (key ``data``) and the options that shape its images, such as the crop."""
+    selections: Selections = field(default_factory=dict)
+    """Split → arguments with which the data set's ``reload`` finds the same images again."""
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Data set, options, split and binarisation of the validation images, recorded with every result."""
+        seed = {"binarize_seed": 0} if self.binarize == "dynamic" else {}
+        return {**self.dataset, "split": self.valid_split, "binarize": self.binarize, **seed}
+
+
+def validation_split(recipe: Recipe) -> str:
+    """Return the split to validate on: images set aside from train, else the published valid split, else test."""
+    if num_set_aside(recipe):
+        return f"{num_set_aside(recipe)} images set aside from train"
+    return "valid" if "valid" in registry.load("datasets", recipe.data["name"]).INFO.splits else "test"
+
+
+def num_set_aside(recipe: Recipe) -> int:
+    """Return the number of training images set aside for validation; 0 if ``data.valid`` names a folder."""
+    return recipe.data["valid"] if isinstance(recipe.data["valid"], int) else 0
+
+
+def published_sizes(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
+    """Return the image shape and the published size of each split; None for a data set without published sizes."""
+    module = registry.load("datasets", recipe.data["name"])
+    counts = {split: count for split, count in module.INFO.splits.items() if count is not None}
+    shape = module.shape(**recipes.load_options(recipe)) if hasattr(module, "shape") else module.INFO.image_shape
+    return (shape, counts) if shape is not None and counts else None
+
+
+def load_images(
+    recipe: Recipe, data_dir: Path | None, selections: Selections | None = None, *, verify: bool = False
+) -> RunImages:
+    """Load the images of a recipe.
+
+    ``binarize = "threshold"`` applies to all images, ``"dynamic"`` only to the validation images, which are binarised
+    once. ``selections``: those of an earlier call, to load the same images; ImagesNotFound if they cannot be found.
+    ``verify``: compare cached images with their checksums and decode them again if they are damaged.
+    """
+    if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
+        check_file(data_dir)
+    module = registry.load("datasets", recipe.data["name"])
+    options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
+    if not num_set_aside(recipe) and split not in module.INFO.splits:
+        module.load(data_dir, split, **options)  # raises before anything is decoded: says how many to set aside
+
+    def load_split(name: str) -> Images:
+        if selections:
+            images: Images = module.reload(data_dir, name, selections, **options)
+        else:
+            images = module.load(data_dir, name, **options)
+        return images
+
+    def load(name: str) -> Images:
+        images = load_split(name)
+        return verify_images(images, lambda: load_split(name)) if verify else images
+
+    train = load("train")
+    loaded = {"train": train}
+    if aside := num_set_aside(recipe):
+        train, valid = split_off(train, aside)
+    else:
+        loaded[split] = valid = load(split)
+        notes = tuple(dict.fromkeys((*train.notes, *valid.notes)))
+        warnings = tuple(dict.fromkeys((*train.warnings, *valid.warnings)))
+        train = replace(train, notes=notes, warnings=warnings)
+    recorded = {
+        key: value
+        for key, value in {**options, **train.resolved}.items()
+        if key not in UNRECORDED_OPTIONS and UNRECORDED_VALUES.get(key) != value
+    }
+    return RunImages(
+        train=train if mode == "dynamic" else binarize(train, mode),
+        valid=binarize(valid, mode),
+        valid_split=valid.split_name or split,
+        binarize=mode,
+        dataset={"data": recipe.data["name"], **recorded},
+        selections={name: images.selection for name, images in loaded.items() if images.selection},
+    )
+
+
+def verify_images(images: Images, load: Callable[[], Images]) -> Images:
+    """Return ``images`` after verifying their cache; if it is damaged, call ``load`` to decode them again.
+
+    Raises DamagedFile if they cannot be decoded again; the damaged cache then stays in place.
+    """
+    if images.cache_folder is None:
+        return images
+    folder = images.cache_folder
+    try:
+        verify_cached(folder)
+        return images
+    except FileNotFoundError:  # another process is decoding it again
+        return verify_images(load(), load)
+    except DamagedFile as error:
+        damage = error
+    del images
+    aside = set_aside(folder)
+    try:
+        again = load()
+    except (OSError, ValueError) as error:
+        if aside is not None:
+            aside.replace(folder)
+        remedy = "bring the pictures back to where they lay, or remove the cache entry"
+        raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+    note = f"{damage.path} was damaged: {damage.reason}; the cache entry was made again"
+    return replace(again, notes=(*again.notes, note))
+
+
+def load_run_images(
+    run: Run, data: str | Path | None, tell: Callable[[str], None] = warn, *, verify: bool = False
+) -> RunImages:
+    """Load the images that ``run`` was trained and validated on, from ``data`` or from their recorded place.
+
+    Pictures added since are left out; missing ones come from the cache. ``tell`` receives a sentence about either.
+    ``verify``: as for ``load_images``. Raises ValueError if the images cannot be found.
+    """
+    data = recipes.check_place(data)
+    place = data if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+    selections = run.selections
+    if place is not None and not place.exists() and (data or not selections):
+        raise FileNotFoundError(
+            f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
+        )
+    try:
+        images: RunImages | None = load_images(run.recipe, place, selections, verify=verify)
+        assert images is not None
+        reason = (
+            f"the images in {images.train.source} are not those that {run.path} was trained on; name those with --data"
+        )
+    except ImagesNotFound as error:
+        images, reason = None, f"{run.path}: {error}"
+        if data:  # the same pictures under other names are accepted
+            with suppress(ValueError, OSError):
+                images = load_images(run.recipe, place, verify=verify)
+    wanted = run.machine.get("data_sha256")
+    if images is not None and wanted and images.train.fingerprint() != wanted:
+        earlier = select_earlier(images.train, wanted)
+        images = None if earlier is None else replace(images, train=earlier)
+    if images is None:
+        raise ValueError(f"{reason}, or train into another --run")
+    for sentence in images.train.warnings if selections else ():
+        tell(sentence)
+    return images

@@ -1,0 +1,20 @@
+"""Warnings about results, for people."""
+
+import sys
+import warnings
+
+
+class VaelabWarning(UserWarning):
+    """A fact about a result that the user should know. The command line prints it as one line on stderr."""
+
+
+def warn(text: str) -> None:
+    """Issue a VaelabWarning for the first caller outside vaelab; of several processes only the first does."""
+    from vaelab.system.distributed import launched
+
+    if not launched().is_first:
+        return
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("vaelab."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, VaelabWarning, stacklevel=level)
