@@ -262,7 +262,7 @@ def test_a_damaged_json_file_is_named(cli: Typed, trained: Path, tmp_path: Path)
         (["sample", "nowhere"], 1, "nowhere: no run here"),
         (["evaluate", "nowhere"], 1, "make one with vaelab train RECIPE"),
         (["data", "get", "mnits"], 2, "Did you mean 'mnist'?"),
-        (["data", "check", "nowhere"], 1, "no such file or folder"),
+        (["data", "check", "nowhere"], 1, "nowhere: No such file or directory"),
         (["train", "mnist", "--data", "nowhere"], 1, "nowhere: no such folder"),
         (["train", "mnist", "--data", "."], 1, "Put train-images-idx3-ubyte.gz"),
     ],
@@ -369,7 +369,7 @@ def test_samples_to_a_sheet_or_a_folder_and_nothing_is_overwritten(cli: Typed, t
     assert first == second
     code, _, err = cli("sample", trained, "--out", "digits-samples.png")
     assert code == 1
-    assert "exists; choose another --out, or say --overwrite" in err
+    assert "exists; choose another --out, or use --overwrite" in err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").write_text("mine")
     assert cli("sample", trained, "--out", "mine", "--overwrite")[0] == 1

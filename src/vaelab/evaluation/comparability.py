@@ -109,11 +109,11 @@ def find_obstacles(runs: Sequence[Run], data: "Sequence[RunImages]", results: Se
         return [f"{what}: {'; '.join(parts)}. {so}"]
 
     nothing = "No number of one compares with one of the other"
-    found = told("Other data", [part.data["data"] for part in data], nothing)
+    found = told("Other data", [part.dataset["data"] for part in data], nothing)
     if not found:
-        keys = dict.fromkeys(key for part in data for key in part.data if key != "data")
+        keys = dict.fromkeys(key for part in data for key in part.dataset if key != "data")
         for key in keys:
-            found += told(f"Other data.{key}", [part.data.get(key) for part in data], nothing, _toml)
+            found += told(f"Other data.{key}", [part.dataset.get(key) for part in data], nothing, _toml)
         found += told("Otherwise binarised", [part.binarize for part in data], nothing)
     if not found:
         found += told("Images of other sizes", [part.train.image_shape for part in data], nothing, _size)

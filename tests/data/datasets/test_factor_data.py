@@ -333,11 +333,11 @@ def test_a_disk_without_room(name: str, folder: Path, cache: Path, monkeypatch: 
 
 def test_checking(name: str, folder: Path) -> None:
     path = put(name, folder / PUBLISHED[name])
-    ((found, place, verdicts),) = vaelab.check_data(folder)
-    assert (found, place) == (name, str(path))
+    (found,) = vaelab.check_data(folder)
+    assert (found.name, found.folder) == (name, path)
     published = module(name).INFO.splits["train"]
     words = "ok" if published is None else f"ok (12 images; published are {published:,})"
-    assert verdicts == [(str(path), words)]
+    assert found.files == [(str(path), words)]
 
 
 def test_a_published_set_that_is_not_whole_says_so_in_its_notes(folder: Path) -> None:
