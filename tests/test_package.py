@@ -79,7 +79,7 @@ def test_a_wheel_holds_presets_and_page(tmp_path: Path):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    for wanted in ("vaelab/recipes/mnist.toml", "vaelab/report.html.jinja", "vaelab/py.typed"):
+    for wanted in ("vaelab/recipes/mnist.toml", "vaelab/exporters/templates/report.html.jinja", "vaelab/py.typed"):
         assert wanted in names
     own = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert own <= set(names)

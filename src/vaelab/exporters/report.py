@@ -3,17 +3,23 @@
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from PIL import Image
 
+from vaelab.evaluation.metrics import Metric, Question, load_metrics, order_quantities
+from vaelab.models.codes import ACTIVE_KL
 from vaelab.run import EVALUATION, FINDINGS, RECIPE, Run
+from vaelab.system import registry
 
 NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir", "figures")
-"""Of machine.json: shown elsewhere, or paths that concern nobody whom the page is sent to."""
+"""Keys of machine.json that the page shows elsewhere, and paths that concern nobody to whom the page is sent."""
 SPELLED = {
     "beta kl": "β·KL",
     "kl": "KL",
@@ -22,6 +28,60 @@ SPELLED = {
     "held out": "held-out",
     "seconds": "training time",
 }
+QUESTIONS: Mapping[Question, tuple[str, str]] = {
+    "fit": ("Fit", "How well the model explains held-out images."),
+    "latent space": ("Latent space", "What the codes carry, and how close they lie to the prior."),
+    "generation": ("Generation", "How close generated images are to real ones."),
+    "prediction": ("Prediction", "How well labels and attributes can be read off the codes."),
+    "disentanglement": ("Disentanglement", "Whether single latents stand for single factors of the images."),
+    "other": ("Other measurements", "Metrics that belong to none of these questions."),
+}
+"""Question of a metric → title and first sentence of its section."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a data URL, with the texts that its file carries."""
+
+    name: str
+    title: str
+    caption: str
+    data: str
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether the figure takes the whole width of the page."""
+        return self.width > 1.2 * self.height
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of the page with its standard error and what it means."""
+
+    title: str
+    value: str
+    error: str = ""
+    unit: str = ""
+    better: str = ""
+    meaning: str = ""
+
+
+@dataclass
+class Section:
+    """Figures and numbers that answer one question."""
+
+    title: str
+    lead: str
+    rows: list[Number] = field(default_factory=list)
+    protocols: list[dict[str, str]] = field(default_factory=list)
+    figures: list[Picture] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        """Fragment of the section's address."""
+        return self.title.lower().replace(" ", "-")
 
 
 def write_report(
@@ -29,25 +89,30 @@ def write_report(
 ) -> list[str]:
     """Write the report of ``run`` with its figures in this order and these lines about the model.
 
-    ``finished``: when the run was finished, if machine.json does not say so yet. Returns a sentence for each file that
-    cannot be read; the report shows them as warnings, and does without the file.
+    ``finished``: when the run was finished, if machine.json does not say so yet. Return a sentence for each file that
+    cannot be read; the report shows them as warnings and leaves the file out.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vaelab", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     damage = run.find_damage()
     damaged = {error.path.name for error in damage}
-    figures, unreadable = _read_figures(run, order)
+    pictures, unreadable = read_pictures(run.figures, order)
     problems = [*map(str, damage), *unreadable]
     machine = {**run.machine, **({"finished": finished} if finished else {})}
-    page = environment.get_template("report.html.jinja").render(
+    evaluation = {} if EVALUATION in damaged else run.evaluation
+    findings = [] if FINDINGS in damaged else run.findings
+    placed = group_by_section(pictures)
+    page = render_page(
+        "report.html.jinja",
         name=run.name,
         title=run.recipe.title,
-        figures=figures,
+        path=_path_for_people(run),
+        summary=_summarise(run, machine, model_facts),
+        verdict=_judge(findings),
+        cards=list(_cards(run, evaluation)),
+        pictures=placed,
+        findings=findings,
         measured=_measured_rows(run),
         source=run.recipe.expected.get("source"),
-        evaluation=[] if EVALUATION in damaged else _evaluation_rows(run.evaluation),
-        findings=[] if FINDINGS in damaged else run.findings,
+        sections=_sections(evaluation, placed),
         model_facts=model_facts,
         recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
         machine={key: value for key, value in machine.items() if key not in NOT_SHOWN},
@@ -55,37 +120,186 @@ def write_report(
         notes=machine.get("notes", []),
         warnings=[*run.warnings, *problems],
     )
-    run.write_report(page.encode("utf-8", "replace").decode("utf-8"))  # names that are not UTF-8
+    run.write_report(page)
     return problems
 
 
-def _read_figures(run: Run, order: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The figures drawn, with the title and the caption that each carries in its file; which cannot be read."""
-    files = run.figures
-    rows, problems = [], []
+# -- pages in general -------------------------------------------------------------------------------------------------
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page of ``templates/``, with a contents list of its sections and the glossary of the terms that it uses."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vaelab.exporters"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["sentence"] = _as_sentence
+    page = environment.get_template(template)
+    draft = page.render(contents=[], glossary=[], **values)
+    contents = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', draft)
+    text = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", draft, flags=re.S)
+    terms = tomllib.loads(files("vaelab.exporters").joinpath("glossary.toml").read_text(encoding="utf-8"))
+    glossary = [entry for pattern, entry in terms.items() if re.search(pattern, text)]
+    if glossary:
+        contents.append(("glossary", "Glossary"))
+    whole = page.render(contents=contents, glossary=glossary, **values)
+    return whole.encode("utf-8", "replace").decode("utf-8")  # names that are not UTF-8
+
+
+def _as_sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}{'' if clause.endswith('.') else '.'}"
+
+
+def format_number(value: float, digits: int = 2) -> str:
+    """A number with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def read_pictures(paths: Mapping[str, Path], order: Sequence[str]) -> tuple[list[Picture], list[str]]:
+    """The figures that exist, in this order, and a sentence for each that cannot be read."""
+    pictures, problems = [], []
     for name in order:
-        if name not in files:
+        if name not in paths:
             continue
         try:
-            with Image.open(files[name]) as picture:
-                words, wide = dict(picture.info), picture.width > 1.2 * picture.height
-                kind, content = _light(picture, files[name])
+            with Image.open(paths[name]) as image:
+                words, size = dict(image.info), image.size
+                kind, content = _compress(image, paths[name])
         except (ValueError, SyntaxError, OSError) as error:
-            problems.append(f"{files[name]} cannot be read ({type(error).__name__}): vaelab figures draws it again")
+            problems.append(f"{paths[name]} cannot be read ({type(error).__name__}): vaelab figures draws it again")
             continue
-        title, caption = words.get("Title", name), words.get("Description", "")
         data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        rows.append({"name": name, "title": title, "caption": caption, "data": data, "wide": wide})
-    return rows, problems
+        pictures.append(Picture(name, str(words.get("Title", name)), str(words.get("Description", "")), data, *size))
+    return pictures, problems
 
 
-def _light(picture: Image.Image, file: Path) -> tuple[str, bytes]:
-    """(kind, bytes) of a figure for a page to send: as it is, but photographs as WebP, a fifth of their size as PNG."""
-    if picture.mode != "RGB":
+def _compress(image: Image.Image, file: Path) -> tuple[str, bytes]:
+    """(type, bytes) of a figure: the file itself, or WebP for photographs, a fifth of their size as PNG."""
+    if image.mode != "RGB":
         return "png", file.read_bytes()
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=90, method=4)
+    image.save(buffer, "WEBP", quality=90, method=4)
     return "webp", buffer.getvalue()
+
+
+def group_by_section(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
+    """Section that each figure's file declares → its pictures; "overview" is there even if it is empty."""
+    placed: dict[str, list[Picture]] = {"overview": [], "training": []}
+    for picture in pictures:
+        section = registry.load("figures", picture.name).SECTION
+        placed.setdefault(section, []).append(picture)
+    return placed
+
+
+# -- the parts of a report --------------------------------------------------------------------------------------------
+
+
+def _path_for_people(run: Run) -> str:
+    path = str(run.path)
+    return f"'{path}'" if re.search(r"[^\w./=+,:@%-]", path) else path
+
+
+def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, str]) -> str:
+    """One sentence: which model, of which images, how long it was trained."""
+    recipe, history = run.recipe, run.history if run.measured() else {}
+    objective = recipe.objective["name"]
+    beta = recipe.objective.get("beta")
+    kind = "β-VAE" if objective == "beta" and beta not in (None, 1.0) else "VAE"
+    kind = (
+        kind
+        if recipe.network.get("condition", "none") == "none"
+        else f"{recipe.network['condition']}-conditional {kind}"
+    )
+    detail = (
+        ""
+        if objective in ("elbo", "beta") and kind[0] != "β"
+        else f" (objective {objective}" + (f", β = {beta:g})" if isinstance(beta, int | float) else ")")
+    )
+    data = registry.load("datasets", recipe.data["name"]).INFO.title
+    words = f"A {kind}{detail} with {model_facts['latents']} latents, trained on {data} ({model_facts['images']})"
+    if history:
+        epochs, steps = int(history["epoch"][-1]), len(history["epoch"])
+        plural = "" if epochs == 1 else "s"
+        words += f" for {epochs} epoch{plural}, {steps:,} steps of {recipe.training.batch_size} images"
+    if seconds := run.measured().get("seconds"):
+        words += f", in {_duration(seconds)} on {str(machine.get('device', 'this machine')).replace('cpu', 'the CPU')}"
+    return f"{words}."
+
+
+def _judge(findings: Sequence[Mapping[str, str]]) -> dict[str, str] | None:
+    """The doctor's verdict in a few words; None if it has not examined the run."""
+    if not findings:
+        return None
+    counts = {level: sum(finding["level"] == level for finding in findings) for level in ("problem", "notice")}
+    parts = [f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items() if count]
+    level = next((level for level, count in counts.items() if count), "fine")
+    return {"level": level, "text": f"Doctor: {' and '.join(parts) or 'nothing wrong'}"}
+
+
+def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
+    """The four numbers that a reader wants first."""
+    measured, expected = run.measured(), run.recipe.expected
+    if "held_out_loss" in measured:
+        parts = f"reconstruction {measured['held_out_reconstruction']:.2f}, KL {measured['held_out_kl']:.2f}"
+        meaning = f"Mean over held-out images: {parts}. Lower is better."
+        yield Number("Held-out loss", format_number(measured["held_out_loss"]), unit="nats", meaning=meaning)
+    elbo = evaluation.get("elbo", {})
+    if isinstance(elbo.get("elbo"), int | float):
+        error = elbo.get("elbo_standard_error")
+        meaning = "Lower bound on the log-likelihood of a held-out image, constants included. Higher is better."
+        yield Number(
+            "ELBO", format_number(elbo["elbo"]), "" if error is None else f"{error:.2f}", "nats", meaning=meaning
+        )
+    if per_latent := elbo.get("kl_per_latent"):
+        active = sum(kl > ACTIVE_KL for kl in per_latent)
+        meaning = f"Latents that carry more than {ACTIVE_KL:g} nats about an image; the others follow the prior."
+        yield Number("Active latents", f"{active} of {len(per_latent)}", meaning=meaning)
+    if "loss_last_epoch" in measured:
+        published = expected.get("loss_last_epoch")
+        beside = f" Published: {published:g}." if published is not None else ""
+        meaning = f"Mean over the batches of the last epoch.{beside}"
+        yield Number("Training loss", format_number(measured["loss_last_epoch"]), unit="nats", meaning=meaning)
+
+
+def _sections(evaluation: Mapping[str, Any], placed: Mapping[str, Sequence[Picture]]) -> list[Section]:
+    """A section for each question that metrics or figures answer."""
+    metrics = load_metrics()
+    declared = order_quantities((name, metric.order, metric.quantities) for name, metric in metrics.items())
+    sections: dict[str, Section] = {question: Section(*words) for question, words in QUESTIONS.items()}
+    for key, (name, quantity) in declared.items():
+        value = evaluation.get(name, {}).get(key)
+        if isinstance(value, int | float):
+            error = evaluation[name].get(f"{key}_standard_error")
+            shown = "" if error is None else f"{error:.{quantity.digits}f}"
+            row = Number(quantity.title, format_number(value, quantity.digits), shown, quantity.unit, quantity.better)
+            sections[metrics[name].question].rows.append(row)
+    for name, entry in evaluation.items():
+        metric = metrics.get(name)
+        question = metric.question if isinstance(metric, Metric) else "other"
+        sections[question].protocols.append({"metric": name, "sentences": describe_protocol(entry)})
+        if metric is None:
+            sections[question].rows += [
+                Number(_words(k), format_number(v, 3)) for k, v in entry.items() if isinstance(v, float)
+            ]
+    for title, pictures in placed.items():
+        if title not in ("overview", "training"):
+            sections.setdefault(title, Section(title.capitalize(), "")).figures += pictures
+    return [section for section in sections.values() if section.rows or section.figures]
+
+
+def describe_protocol(entry: Mapping[str, Any]) -> str:
+    """How a metric was measured, in sentences."""
+    where, protocol = entry.get("measured_on", {}), dict(entry.get("protocol", {}))
+    count = protocol.pop("images", None)
+    images = f"{count:,} images" if isinstance(count, int) else "images"
+    sentences = [f"Measured on {images} of the {where['split']} split of {where['data']}."] if "split" in where else []
+    for key, value in protocol.items():
+        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        words = _words(key)
+        sentences.append(f"{words[0].upper()}{words[1:]}: {text}.")
+    return " ".join(sentences)
 
 
 def _measured_rows(run: Run) -> list[dict[str, str]]:
@@ -103,7 +317,7 @@ def _measured_rows(run: Run) -> list[dict[str, str]]:
 
 
 def _words(name: str) -> str:
-    """A number's name as people write it."""
+    """The name of a number in words."""
     words = name.replace("_", " ")
     for plain, spelled in SPELLED.items():
         words = re.sub(rf"\b{plain}\b", spelled, words)
@@ -113,17 +327,12 @@ def _words(name: str) -> str:
 def _measured(name: str, value: float | None) -> str:
     if value is None:
         return "–"
-    if name == "seconds":
-        minutes, seconds = divmod(round(value), 60)
-        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{value:.2f}"
+    return _duration(value) if name == "seconds" else format_number(value)
 
 
-def _evaluation_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for metric, entry in evaluation.items():
-        numbers = {_words(k): f"{v:.3f}" for k, v in entry.items() if isinstance(v, int | float)}
-        protocol = {**entry["protocol"], **entry["measured_on"]}
-        words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in protocol.items() if not k.endswith("sha256"))
-        rows.append({"metric": metric, "numbers": numbers, "protocol": words})
-    return rows
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -9,7 +9,7 @@ from vaelab.figures import Arrays, house_style, picture_figure
 from vaelab.models.vae import VAE
 
 TITLE = "Samples"
-ORDER = 40
+ORDER = 15
 SECTION = "overview"
 SPLIT = "valid"
 SIDE = 10
