@@ -15,7 +15,7 @@ from paths import ROOT
 from work_of_a_rank import ROWS, batch_wise, train_every_model
 
 from vaelab.run import Run
-from vaelab.system.distributed import LostRank, Ranks, Shard, launched, ranks
+from vaelab.system.distributed import LostRank, ProcessGroup, Shard, current_group, launched_group
 
 RECIPE = ["train", "digits", "--set", "network.channels=[8,8]", "--set", "network.strides=[2,2]"]
 SETTINGS = ["--set", "training.steps=300", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]
@@ -64,12 +64,12 @@ def train(tmp_path: Path, run: Path, *more: str, processes: int = 2, expected: i
 
 
 def test_alone_everything_is_as_it_is():
-    alone = ranks()
-    assert (alone.rank, alone.size, alone.is_first) == (0, 1, True)
-    assert alone.share(7) == Shard(0, 7, 7)
+    alone = current_group()
+    assert (alone.rank, alone.world_size, alone.is_main) == (0, 1, True)
+    assert alone.shard(7) == Shard(0, 7, 7)
     tensor = torch.arange(3.0)
-    assert alone.sum_(tensor) is tensor
-    assert alone.gather(tensor) is tensor
+    assert alone.all_reduce_(tensor) is tensor
+    assert alone.all_gather(tensor) is tensor
     assert alone.broadcast("x") == "x"
     alone.barrier()
 
@@ -77,16 +77,16 @@ def test_alone_everything_is_as_it_is():
 @pytest.mark.parametrize("count", [0, 1, 5, 32, 1000])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_cover_everything_once_and_evenly(count: int, size: int):
-    shares = [Ranks(rank, size).share(count) for rank in range(size)]
-    assert [i for share in shares for i in range(share.start, share.stop)] == list(range(count))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert count == 0 or sum(share.weight for share in shares) == pytest.approx(1)
+    shards = [ProcessGroup(rank, size).shard(count) for rank in range(size)]
+    assert [i for shard in shards for i in range(shard.start, shard.stop)] == list(range(count))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert count == 0 or sum(shard.weight for shard in shards) == pytest.approx(1)
 
 
 def test_launched_reads_what_torchrun_says(monkeypatch: pytest.MonkeyPatch):
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert launched() == Ranks(5, 8, 1)
+    assert launched_group() == ProcessGroup(5, 8, 1)
 
 
 # -- together ---------------------------------------------------------------------------------------------------------
@@ -184,4 +184,4 @@ def test_a_rank_that_cannot_reach_the_others_says_what_to_do(monkeypatch: pytest
     with pytest.raises(
         LostRank, match=r"rank 1 of 2: .*(Connection closed by peer).*; the same command begins again or goes on"
     ):
-        Ranks(1, 2).barrier()
+        ProcessGroup(1, 2).barrier()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vaelab.data.arrays import ArrayView
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches, Shuffle, choose_shuffle_buffer
-from vaelab.system.distributed import Ranks
+from vaelab.system.distributed import ProcessGroup
 
 CPU = torch.device("cpu")
 ROW = (8, 8, 1)
@@ -73,19 +73,19 @@ def test_the_shards_of_all_ranks_are_the_batches_of_one(
 ):
     images = Images(numbered(count))
     one, *many = (
-        Batches(images, batch_size, seed, CPU, shuffle_buffer=shuffle_buffer, ranks=ranks)
-        for ranks in (Ranks(), *(Ranks(rank, size) for rank in range(size)))
+        Batches(images, batch_size, seed, CPU, shuffle_buffer=shuffle_buffer, group=group)
+        for group in (ProcessGroup(), *(ProcessGroup(rank, size) for rank in range(size)))
     )
     for step in range(2 * one.steps_per_epoch + 1):
         expected = numbers(one.batch(step).pixels)
         assert expected == one.indices(step).tolist()
         found = []
         for batches in many:
-            share = batches.share(step)
-            assert share.total == len(expected)
+            shard = batches.shard(step)
+            assert shard.total == len(expected)
             pixels = batches.batch(step).pixels
-            assert len(pixels) == max(len(share), 1)  # a rank with an empty shard gets a black image
-            found += numbers(pixels)[: len(share)]
+            assert len(pixels) == len(shard.rows)  # a rank with an empty shard gets a black image
+            found += numbers(pixels)[: len(shard)]
         assert found == expected
 
 

@@ -11,7 +11,7 @@ from vaelab.data.images import Batch
 from vaelab.data.loader import Batches
 from vaelab.models.vae import VAEOutput
 from vaelab.system import registry
-from vaelab.system.distributed import Shard, joined, ranks
+from vaelab.system.distributed import Shard, current_group, join_group
 from vaelab.system.seeds import StepNoise
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.step import EagerSteps
@@ -39,7 +39,7 @@ def train_batch_wise(**overrides: str) -> list[list[float]]:
     made, data = make_recipe(training__batch_size=7, training__learning_rate=0.01, **overrides), make_labelled()
     state = make_state(made, data)
     state.objective = BatchWise()
-    batches = Batches(data, 7, 0, CPU, shuffle_buffer=20, ranks=ranks())
+    batches = Batches(data, 7, 0, CPU, shuffle_buffer=20, group=current_group())
     rows = EagerSteps(state, batches, StepNoise(0, CPU), "none", "fp32").run(0, 20, lambda: False)
     measured = validate(state, make_labelled(15, seed=1), made.training).row()
     return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]
@@ -62,19 +62,19 @@ def num_threads() -> int:
 
 def main(target: Path) -> None:
     """Sum, tell, gather with gradients; findings as JSON."""
-    with joined() as together:
-        share = together.share(len(ROWS))
-        own = ROWS[share.start : share.stop].clone().requires_grad_()
-        whole = together.gather(own, share)
-        (batch_wise(whole) * share.weight).backward()
-        nobody = Shard(*((0, 1, 1) if together.is_first else (1, 1, 1)))
-        lonely = together.gather(torch.full((1, 2), float(together.rank)), nobody)
-        tensors = together.broadcast_tensors({"a": torch.arange(6).reshape(2, 3).T} if together.is_first else {})
+    with join_group() as together:
+        shard = together.shard(len(ROWS))
+        own = ROWS[shard.start : shard.stop].clone().requires_grad_()
+        whole = together.all_gather(own, shard)
+        (batch_wise(whole) * shard.weight).backward()
+        nobody = Shard(*((0, 1, 1) if together.is_main else (1, 1, 1)))
+        lonely = together.all_gather(torch.full((1, 2), float(together.rank)), nobody)
+        tensors = together.broadcast_tensors({"a": torch.arange(6).reshape(2, 3).T} if together.is_main else {})
         found = {
             "rank": together.rank,
-            "share": [share.start, share.stop],
-            "sum": together.sum_(torch.tensor([1.0 + together.rank, 10.0])).tolist(),
-            "told": together.broadcast({"x": 1} if together.is_first else None),
+            "share": [shard.start, shard.stop],
+            "sum": together.all_reduce_(torch.tensor([1.0 + together.rank, 10.0])).tolist(),
+            "told": together.broadcast({"x": 1} if together.is_main else None),
             "whole": whole.tolist(),
             "gradient": own.grad.tolist() if own.grad is not None else None,
             "lonely": lonely.tolist(),

@@ -24,7 +24,7 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.distributed import Ranks
+from vaelab.system.distributed import ProcessGroup
 from vaelab.system.seeds import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective, info
@@ -89,34 +89,33 @@ class Meeting:
     """
 
     def __init__(self, count: int) -> None:
-        self.shares = [Ranks(rank, 2).share(count) for rank in range(2)]
+        self.shards = [ProcessGroup(rank, 2).shard(count) for rank in range(2)]
         self.rows: list[Tensor | None] = [None, None]
         self.barrier = threading.Barrier(2, timeout=20)
 
     def gather(self, rank: int, codes: Tensor) -> Tensor:
-        self.rows[rank] = codes[: len(self.shares[rank])]
+        self.rows[rank] = codes[: len(self.shards[rank])]
         self.barrier.wait()
         whole = torch.cat([rows for rows in self.rows if rows is not None])
         self.barrier.wait()
         return whole
 
     def measure(self, rank: int, vae: VAE, objective: Objective, x: Tensor, step: int) -> dict[str, Tensor]:
-        meeting, share = self, self.shares[rank]
+        meeting, shard = self, self.shards[rank]
 
         class Sharing(Context):
             def gather(self, rows: Tensor) -> Tensor:
                 return meeting.gather(rank, rows)
 
         noise = StepNoise(0, CPU)
-        noise.seek(step, share)
-        start = min(share.start, share.total - 1)
-        own = as_batch(x[start : max(share.stop, start + 1)])
+        noise.seek(step, shard)
+        own = as_batch(x[list(shard.rows)])
         try:
             _, terms = objectives.compute_terms(objective, vae, own, Sharing(torch.tensor(step), noise, vae))
         except BaseException:
             self.barrier.abort()
             raise
-        return {name: term * share.weight for name, term in terms.items()}
+        return {name: term * shard.weight for name, term in terms.items()}
 
 
 @every_variant

@@ -85,8 +85,8 @@ def test_reconstruction_and_kl_are_means_over_the_batch_of_the_forward_pass(make
 
 @every_objective
 @pytest.mark.parametrize("batch", [1, 6])
-def test_shares_of_a_batch_add_up_to_the_whole(make_model: MakeModel, name: str, batch: int) -> None:
-    """Uneven ones and an empty one, which works on a row that counts nothing: terms and gradients of all ranks."""
+def test_shards_of_a_batch_add_up_to_the_whole(make_model: MakeModel, name: str, batch: int) -> None:
+    """Terms and gradients of uneven shards and of an empty one, which computes on a row of weight 0."""
     vae, objective = make_model(SHAPE, {"objective.name": name})
     x, whole_rows = images(batch), []
 
@@ -98,22 +98,21 @@ def test_shares_of_a_batch_add_up_to_the_whole(make_model: MakeModel, name: str,
     whole = objectives.compute_terms(objective, vae, as_batch(x), Recording(at(0), StepNoise(0, CPU), vae))[1]
     sums = {name: torch.zeros(()) for name in whole}
     third = batch // 3
-    for share in (Shard(0, third, batch), Shard(third, third, batch), Shard(third, batch, batch)):
+    for shard in (Shard(0, third, batch), Shard(third, third, batch), Shard(third, batch, batch)):
         remaining = whole_rows.copy()
 
         class Sharing(Context):
-            def gather(self, rows: Tensor, share: Shard = share, remaining: list[Tensor] = remaining) -> Tensor:
+            def gather(self, rows: Tensor, shard: Shard = shard, remaining: list[Tensor] = remaining) -> Tensor:
                 full = remaining.pop(0)
-                torch.testing.assert_close(rows[: len(share)], full[share.start : share.stop])
+                torch.testing.assert_close(rows[: len(shard)], full[shard.start : shard.stop])
                 return full
 
         noise = StepNoise(0, CPU)
-        noise.seek(0, share)
-        first = min(share.start, batch - 1)
-        own = as_batch(x[first : max(share.stop, first + 1)])
+        noise.seek(0, shard)
+        own = as_batch(x[list(shard.rows)])
         _, terms = objectives.compute_terms(objective, vae, own, Sharing(at(0), noise, vae))
         assert not remaining
-        sums = {name: total + share.weight * terms[name] for name, total in sums.items()}
+        sums = {name: total + shard.weight * terms[name] for name, total in sums.items()}
     for name, value in whole.items():
         torch.testing.assert_close(sums[name], value)
     parameters = [*vae.parameters(), *objective.parameters()]

@@ -13,7 +13,7 @@ from vaelab.run import Run
 from vaelab.system import registry
 from vaelab.system.arguments import AnyPath
 from vaelab.system.device import disable_tf32, resolve_device
-from vaelab.system.distributed import joined
+from vaelab.system.distributed import join_group
 
 Precision = Literal["fp32", "bf16"]
 
@@ -46,24 +46,24 @@ def encode(
     class_names = inputs.images.label_names if inputs.images.has_class_names else ()
     table = CodeTable(inputs.names, inputs.images.labels, model.spec.latent_dim, class_names)
     spans = chunk_spans(len(inputs), model.spec.image_shape)
-    with disable_tf32(), joined() as ranks:
-        share = ranks.share(len(spans))  # whole chunks, so that every rank computes the chunks of a single process
-        pieces = _encode_pieces(model, inputs, spans[share.start : share.stop], precision)
-        if ranks.size == 1 and get_ending(path) != ".npz":
+    with disable_tf32(), join_group() as group:
+        shard = group.shard(len(spans))  # whole chunks, so that every rank computes the chunks of a single process
+        pieces = _encode_pieces(model, inputs, spans[shard.start : shard.stop], precision)
+        if group.world_size == 1 and get_ending(path) != ".npz":
             write_codes(path, table, _record_skipped(pieces, inputs))
         else:
-            parts = Parts(path, ranks.size)
+            parts = Parts(path, group.world_size)
             try:
-                parts.write(ranks.rank, pieces)
-                ranks.barrier()
-                if ranks.is_first:
+                parts.write(group.rank, pieces)
+                group.barrier()
+                if group.is_main:
                     for _ in _record_skipped(parts, inputs):
                         pass
                     write_codes(path, table, parts)
-                ranks.barrier()
+                group.barrier()
             finally:
-                parts.remove(ranks.rank)
-    if ranks.is_first:
+                parts.remove(group.rank)
+    if group.is_main:
         inputs.warn_skipped()
     return path
 

@@ -15,7 +15,7 @@ from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.recipe import Recipe
 from vaelab.system.device import Precision, deterministic, resolve_device
-from vaelab.system.distributed import LostRank, joined, ranks
+from vaelab.system.distributed import LostRank, current_group, join_group
 from vaelab.system.signals import Interrupted, stop_signals
 from vaelab.training import loop as training
 from vaelab.training.state import State, begin
@@ -55,7 +55,7 @@ def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Ba
         settings.seed,
         device,
         shuffle_buffer=shuffle_buffer,
-        ranks=ranks(),
+        group=current_group(),
         reserve=reserve,
     )
     return state, batches
@@ -63,14 +63,14 @@ def prepare(plan: Plan, images: Images, device: torch.device) -> tuple[State, Ba
 
 def restore(state: State, step: int, tensors: Mapping[str, Tensor]) -> None:
     """Put every rank at the step and the tensors of the first; at step 0 they agree already, by the seed."""
-    step = ranks().broadcast(step)
+    step = current_group().broadcast(step)
     if step:
-        state.restore(step, ranks().broadcast_tensors(tensors))
+        state.restore(step, current_group().broadcast_tensors(tensors))
 
 
 def follow(data: Path | None) -> None:
     """Train as another process than the first: the same steps, and nothing is written."""
-    with joined() as together:
+    with join_group() as together:
         plan: Plan | None = together.broadcast(None)
         if plan is None:
             return
@@ -97,8 +97,8 @@ def follow(data: Path | None) -> None:
             try:
                 for record in records:
                     if record.stopped:
-                        raise Interrupted(f"rank {together.rank} of {together.size}: stopped")
+                        raise Interrupted(f"rank {together.rank} of {together.world_size}: stopped")
             except training.Diverged:
-                raise LostRank(f"rank {together.rank} of {together.size}: ended, for what the first says") from None
+                raise LostRank(together, "ended for the reason that rank 0 gives") from None
             finally:
                 batches.close()

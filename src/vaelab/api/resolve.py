@@ -11,7 +11,7 @@ from vaelab.data.loader import choose_shuffle_buffer
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system.device import Precision, default_threads, resolve_precision
-from vaelab.system.distributed import launched
+from vaelab.system.distributed import launched_group
 
 
 def resolve(recipe: Recipe, images: RunImages, target: Run) -> Recipe:
@@ -32,7 +32,7 @@ def resolve(recipe: Recipe, images: RunImages, target: Run) -> Recipe:
 def device_before(target: Run) -> str:
     """The device of the run's beginning; among several processes each has one of its own."""
     before: str = target.machine.get("torch_device", "auto")
-    return before.partition(":")[0] if launched().size > 1 else before
+    return before.partition(":")[0] if launched_group().world_size > 1 else before
 
 
 def precision_of(recipe: Recipe, target: Run, device: torch.device) -> Precision:

@@ -28,7 +28,7 @@ from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe, Training
 from vaelab.run import EVALUATION, FINDINGS, HISTORY, MACHINE, MODEL, REPORT, TIMING, VALIDATION, OtherRecipe, Run
 from vaelab.system.device import describe_machine, deterministic, now, resolve_device
-from vaelab.system.distributed import joined, launched, ranks
+from vaelab.system.distributed import current_group, join_group, launched_group
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile
 from vaelab.system.seeds import generator
@@ -104,21 +104,21 @@ def train(
     target = Run(run or run_directory(recipe.name, overrides))
     if device != "auto":
         resolve_device(device)  # of a finished run too, where nothing is computed on it
-    if not launched().is_first:
+    if not launched_group().is_main:
         follow(data)
         return target
     if target.exists:
         target.check_same(recipe)
         if target.is_finished and not _find_wrong_model(target):
             _check_place(target, data)
-            with joined() as together:
+            with join_group() as together:
                 together.broadcast(None)
             watch(Finished(target, already=True))
             return target
     target.check_free()
     with target.locked():
         if _lacks_report_alone(target):  # which needs no images
-            with joined() as together:
+            with join_group() as together:
                 together.broadcast(None)
             for problem in update_report(target, load(target.path)):
                 watch(Note(problem, warning=True))
@@ -168,7 +168,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
             **describe_machine(device),
             "torch_device": str(device),
             "precision": precision,
-            "ranks": launched().size,
+            "ranks": launched_group().world_size,
             "data_dir": str(place.resolve()) if place.exists() else None,
             "data": images.train.source,
             "data_sha256": images.train.fingerprint(),
@@ -183,7 +183,7 @@ def _train_locked(target: Run, recipe: Recipe, data: Path | None, device_name: s
         if wrong := target.is_trained and _find_wrong_model(target):
             target.write_json(MACHINE, {key: value for key, value in target.machine.items() if key != "finished"})
             tell(f"{wrong}. It is set aside as {target.set_aside(MODEL).name}", warning=True)
-        with joined() as together:
+        with join_group() as together:
             if target.is_trained:
                 together.broadcast(None)
             else:
@@ -261,7 +261,7 @@ def _train_to_end(
         machine["threads"],
         images.selections,
     )
-    ranks().broadcast(plan)
+    current_group().broadcast(plan)
     state, batches = prepare(plan, images.train, device)
     vae = state.vae
     total = settings.num_steps(len(images.train))

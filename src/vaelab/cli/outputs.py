@@ -125,9 +125,9 @@ def encode(
     Examples: vaelab encode runs/mnist my-digits/ --out codes.csv · torchrun -m vaelab encode runs/mnist my-digits.npy
     """
     import vaelab
-    from vaelab.system.distributed import launched
+    from vaelab.system.distributed import launched_group
 
-    if launched().is_first:
+    if launched_group().is_main:
         show_progress()
     path = vaelab.encode(
         run,
@@ -140,7 +140,7 @@ def encode(
         precision=precision,
         condition=condition_of(class_name, has, lacks),
     )
-    if launched().is_first:
+    if launched_group().is_main:
         print(path)
 
 

@@ -72,10 +72,10 @@ def train(
     """
     import vaelab
     from vaelab.system.device import resolve_device
-    from vaelab.system.distributed import launched
+    from vaelab.system.distributed import launched_group
 
     values = overrides_of(overrides, seed, strict)
-    if not launched().is_first:  # of several processes one speaks
+    if not launched_group().is_main:  # of several processes one speaks
         if not dry_run:
             vaelab.train(recipe, values, data=data, run=run, device=device)
         return

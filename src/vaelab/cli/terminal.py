@@ -127,7 +127,7 @@ def show_progress() -> None:
         with _bar(console) as bar:
             yield _BarProgress(bar, label, total)
 
-    progress.show_progress(factory, lambda text: print_note(f"vaelab: {text}"))
+    progress.show_progress(factory)
 
 
 def print_warnings(event: "vaelab.Event") -> None:

@@ -16,7 +16,7 @@ from vaelab.data.arrays import PixelArray
 from vaelab.data.blocks import BlockReader
 from vaelab.data.images import Batch, Images, as_tensor
 from vaelab.system.device import available_memory
-from vaelab.system.distributed import Ranks, Shard
+from vaelab.system.distributed import ProcessGroup, Shard
 from vaelab.system.seeds import derive_seed
 
 BLOCK_BYTES = 1 << 20
@@ -27,7 +27,7 @@ PREFETCHED = 4
 """Batches that wait in pinned memory for an accelerator that cannot hold the set."""
 COPY_BYTES = 1 << 26
 """Size of the pieces in which a set is copied to an accelerator."""
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 Select = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 """Positions in an epoch → mask of those that are wanted."""
 
@@ -116,18 +116,18 @@ class Batches:
         device: torch.device,
         *,
         shuffle_buffer: int = 0,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         reserve: int = 0,
     ) -> None:
         self.num_images = len(images)
         self.batch_size = batch_size
         self.steps_per_epoch = -(-len(images) // batch_size)
-        self._array, self._device, self._ranks = images.pixels, device, ranks
+        self._array, self._device, self._group = images.pixels, device, group
         self._order = Shuffle(len(images), seed, shuffle_buffer, math.prod(images.pixels.shape[1:]))
         self._memoised: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._buffers: _ShuffleBuffers | None = None
         if self._order.num_buffers > 1:
-            reader = BlockReader(images.pixels, keep_cached=ranks.size > 1)
+            reader = BlockReader(images.pixels, keep_cached=group.world_size > 1)
             self._buffers = _ShuffleBuffers(reader, self._order, self._is_own)
         size = math.prod(images.pixels.shape)
         fits = device.type == "cuda" and size + reserve < torch.cuda.mem_get_info(device)[0]
@@ -143,10 +143,10 @@ class Batches:
         """Return the epoch of ``step``, both counted from 0."""
         return step // self.steps_per_epoch
 
-    def share(self, step: int) -> Shard:
+    def shard(self, step: int) -> Shard:
         """Return this rank's shard of the batch of ``step``."""
         start = step % self.steps_per_epoch * self.batch_size
-        return self._ranks.share(min(self.batch_size, self.num_images - start))
+        return self._group.shard(min(self.batch_size, self.num_images - start))
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows of all images in the order of ``epoch``."""
@@ -183,13 +183,13 @@ class Batches:
         return self.order(self.epoch(step))[start:stop]
 
     def _positions(self, step: int) -> tuple[int, int]:
-        share, start = self.share(step), step % self.steps_per_epoch * self.batch_size
-        return start + share.start, start + share.stop
+        shard, start = self.shard(step), step % self.steps_per_epoch * self.batch_size
+        return start + shard.start, start + shard.stop
 
     def _is_own(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return a mask of the positions of an epoch that are this rank's."""
         within, last = positions % self.batch_size, self.steps_per_epoch - 1
-        whole, rest = self._ranks.share(self.batch_size), self.share(last)
+        whole, rest = self._group.shard(self.batch_size), self.shard(last)
         is_last = positions >= last * self.batch_size
         start, stop = np.where(is_last, rest.start, whole.start), np.where(is_last, rest.stop, whole.stop)
         return (within >= start) & (within < stop)

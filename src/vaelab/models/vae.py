@@ -21,7 +21,7 @@ from vaelab.models.priors import Density, Prior
 from vaelab.models.spec import Spec
 from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import disable_tf32
-from vaelab.system.distributed import ranks
+from vaelab.system.distributed import current_group
 from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise, Noise
 
@@ -182,7 +182,7 @@ class VAE(nn.Module):
         decoded = self._decoded(draw.z, condition)
         if isinstance(self.likelihood, Calibrated) and self.training and torch.is_grad_enabled():
             statistics = self.likelihood.calibration_statistic(decoded, batch.x).mean(0)
-            self.likelihood.calibrate(ranks().gather(statistics, noise.share))
+            self.likelihood.calibrate(current_group().all_gather(statistics, noise.shard))
         p_x: PixelDistribution = self.likelihood(decoded)
         return VAEOutput(q, prior, draw, p_x, p_x.reconstruction_loss(batch.x), prior.kl(q, draw), q.losses())
 

@@ -15,7 +15,7 @@ import torch
 from torch.amp import is_autocast_available
 
 from vaelab.system.arguments import describe
-from vaelab.system.distributed import launched
+from vaelab.system.distributed import launched_group
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -56,10 +56,10 @@ def resolve_device(name: str) -> torch.device:
         raise UnknownDevice(f"device {describe(name)} is not here; valid: {', '.join(devices)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if launched().size > 1 and name.startswith("cuda:"):
+    if launched_group().world_size > 1 and name.startswith("cuda:"):
         raise ValueError(f"device {name!r}: several processes take one each; say --device cuda")
-    if launched().size > 1 and name == "cuda":
-        name = f"cuda:{launched().local_rank}"
+    if launched_group().world_size > 1 and name == "cuda":
+        name = f"cuda:{launched_group().local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

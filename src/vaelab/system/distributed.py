@@ -1,4 +1,4 @@
-"""Ranks: the processes that train one model together, as ``torchrun`` starts them; alone there is one."""
+"""Process groups: the processes that ``torchrun`` starts to train one model; without it, a group of one."""
 
 import os
 import re
@@ -17,18 +17,22 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-PATIENCE = timedelta(hours=2)
-"""For so long a rank waits for one that lives: another host may still be caching its pictures."""
-MEETING_KEY = "vaelab-meets-at"
+TIMEOUT = timedelta(hours=2)
+"""Timeout of collectives; another host may still be building its image cache."""
+ADDRESS_KEY = "vaelab-store-address"
 
 
 class LostRank(RuntimeError):
-    """Another process of the job ended or cannot be reached."""
+    """Another process of the group ended or cannot be reached; ``rank`` and ``world_size`` are those of this one."""
+
+    def __init__(self, group: "ProcessGroup", reason: str) -> None:
+        super().__init__(f"rank {group.rank} of {group.world_size}: {reason}")
+        self.rank, self.world_size = group.rank, group.world_size
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which rows of a global batch of ``total`` rows are one rank's: ``start`` to ``stop``, maybe none."""
+    """Rows ``start`` to ``stop`` of a global batch of ``total`` rows: those of one rank, possibly none."""
 
     start: int
     stop: int
@@ -39,167 +43,182 @@ class Shard:
 
     @property
     def weight(self) -> float:
-        """What a mean over these rows counts in the mean over all."""
+        """Weight of a mean over these rows in the mean over all rows."""
         return len(self) / self.total
+
+    @property
+    def rows(self) -> range:
+        """The rows to compute on: at least one, because an empty shard computes on a row of weight 0."""
+        first = min(self.start, self.total - 1)
+        return range(first, max(self.stop, first + 1))
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process among those of the job."""
+class ProcessGroup:
+    """The group of processes that train together, seen from one of them."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    """Among those on this host."""
+    """Number of this process among those on its host."""
 
     @property
-    def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the only one that writes files and prints."""
         return self.rank == 0
 
-    def share(self, count: int) -> Shard:
-        """This rank's part of ``count`` things, contiguous and as even as can be."""
-        return Shard(count * self.rank // self.size, count * (self.rank + 1) // self.size, count)
+    def shard(self, count: int) -> Shard:
+        """Return this rank's part of ``count`` rows: contiguous, and as long as the others' to within one row."""
+        first, after = count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size
+        return Shard(first, after, count)
 
-    def sum_(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, in place; the same bits on every rank."""
-        if self.size > 1:
-            self._together(lambda: dist.all_reduce(tensor))
+    def all_reduce_(self, tensor: Tensor) -> Tensor:
+        """Replace ``tensor`` by its sum over ranks, which has the same bits on each of them."""
+        if self.world_size > 1:
+            self._call(lambda: dist.all_reduce(tensor))
         return tensor
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
-        self.sum_(torch.zeros(1))
+        """Wait for all ranks."""
+        self.all_reduce_(torch.zeros(1))
 
-    def broadcast(self, content: Any) -> Any:
-        """What the first rank gives, on every rank; any picklable value."""
-        if self.size == 1:
-            return content
-        boxed = [content]
-        self._together(lambda: dist.broadcast_object_list(boxed))
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's ``value``, which can be pickled, on every rank."""
+        if self.world_size == 1:
+            return value
+        boxed = [value]
+        self._call(lambda: dist.broadcast_object_list(boxed))
         return boxed[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors that the first rank gives, on every rank, by name."""
-        if self.size == 1:
+        """Return rank 0's named tensors on every rank."""
+        if self.world_size == 1:
             return dict(tensors)
         kinds = self.broadcast([(name, t.shape, t.dtype) for name, t in tensors.items()])
-        found: dict[str, Tensor] = {}
+        received: dict[str, Tensor] = {}
         for name, shape, dtype in kinds:
-            found[name] = tensors[name].cpu().contiguous() if self.is_first else torch.empty(shape, dtype=dtype)
-            self._together(partial(dist.broadcast, found[name], 0))
-        return found
+            received[name] = tensors[name].cpu().contiguous() if self.is_main else torch.empty(shape, dtype=dtype)
+            self._call(partial(dist.broadcast, received[name], 0))
+        return received
 
-    def gather(self, rows: Float[Tensor, "own ..."], share: Shard | None = None) -> Float[Tensor, "total ..."]:
-        """The rows of all ranks in their order; gradients flow back to the rank that each row came from.
+    def all_gather(self, rows: Float[Tensor, "own ..."], shard: Shard | None = None) -> Float[Tensor, "total ..."]:
+        """Return the rows of all ranks in rank order, differentiably.
 
-        ``share``: which rows of the whole these are (default: every rank has as many). Of a loss that every rank
-        computes from all rows and weighs by its share, the gradients add up to those of one process.
+        ``shard``: the position of ``rows`` in the whole (default: every rank has as many). If every rank computes the
+        same loss from all rows and multiplies it by its shard's weight, the gradients add up to those of one process.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return rows
-        share = self.share(len(rows) * self.size) if share is None else share
-        gathered: Tensor = _Gather.apply(rows, self, share)  # type: ignore[no-untyped-call]
+        shard = self.shard(len(rows) * self.world_size) if shard is None else shard
+        gathered: Tensor = _AllGather.apply(rows, self, shard)  # type: ignore[no-untyped-call]
         return gathered
 
-    def _together(self, work: Callable[[], Any]) -> None:
+    def _call(self, collective: Callable[[], Any]) -> None:
         try:
-            work()
+            collective()
         except RuntimeError as error:
             if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            reason = re.sub(r"^\[[^ ]*\] ", "", str(error).partition(". ")[0])  # without a line of gloo's source
+            reason = re.sub(r"^\[[^ ]*\] ", "", str(error).partition(". ")[0])  # without the line of gloo's source
+            advice = "the same command begins again or goes on"
             raise LostRank(
-                f"rank {self.rank} of {self.size}: another process of this job ended or cannot be reached ({reason}); "
-                "the same command begins again or goes on"
+                self, f"another process of this job ended or cannot be reached ({reason}); {advice}"
             ) from None
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     """Rows of all ranks forward; the sum over ranks of each row's gradient backward."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, ranks: Ranks, share: Shard) -> Tensor:
-        ctx.ranks, ctx.share, ctx.num_rows = ranks, share, len(rows)
-        whole = rows.new_zeros(share.total, *rows.shape[1:])
-        whole[share.start : share.stop] = rows[: len(share)]
-        return ranks.sum_(whole)
+    def forward(ctx: Any, rows: Tensor, group: ProcessGroup, shard: Shard) -> Tensor:
+        ctx.group, ctx.shard, ctx.num_rows = group, shard, len(rows)
+        whole = rows.new_zeros(shard.total, *rows.shape[1:])
+        whole[shard.start : shard.stop] = rows[: len(shard)]
+        return group.all_reduce_(whole)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        summed = ctx.ranks.sum_(gradients[0].contiguous().clone())
+        summed = ctx.group.all_reduce_(gradients[0].contiguous().clone())
         own = summed.new_zeros(ctx.num_rows, *summed.shape[1:])
-        own[: len(ctx.share)] = summed[ctx.share.start : ctx.share.stop]
+        own[: len(ctx.shard)] = summed[ctx.shard.start : ctx.shard.stop]
         return own, None, None
 
 
-_current = Ranks()
+_current = ProcessGroup()
 
 
-def ranks() -> Ranks:
-    """The ranks that work together now: those within ``joined``, else this process alone."""
+def current_group() -> ProcessGroup:
+    """Return the group that this process has joined; outside of ``join_group`` it is this process alone."""
     return _current
 
 
-def launched() -> Ranks:
-    """Rank and number of processes as ``torchrun`` says, whether they have joined or not."""
-    found = [
-        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    ]
-    return Ranks(*found)
+def launched_group() -> ProcessGroup:
+    """Return the group that ``torchrun`` describes in the environment, joined or not."""
+    rank, world_size, local_rank = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    return ProcessGroup(rank, max(world_size, 1), local_rank)
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Within this context the processes that ``torchrun`` started work together: gloo, with NCCL for CUDA tensors."""
+def use_group(group: ProcessGroup) -> Iterator[ProcessGroup]:
+    """Make ``group`` the current one within this context."""
     global _current
-    started = launched()
-    if started.size == 1:
-        yield started
+    before, _current = _current, group
+    try:
+        yield group
+    finally:
+        _current = before
+
+
+@contextmanager
+def join_group() -> Iterator[ProcessGroup]:
+    """Connect the processes that ``torchrun`` started: gloo for CPU tensors, NCCL for CUDA ones."""
+    group = launched_group()
+    if group.world_size == 1:
+        yield group
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    place = _meeting_place(started)
-    about_store: dict[str, Any] = (
-        {} if place is None else {"store": place, "rank": started.rank, "world_size": started.size}
+    store = _connect_store(group)
+    options: dict[str, Any] = (
+        {} if store is None else {"store": store, "rank": group.rank, "world_size": group.world_size}
     )
-    # loaded later, its functions would take the group for their default argument and keep it, with the threads of gloo,
-    # until the interpreter has gone; a thread that then drops a tensor ends the process by SIGABRT
+    # imported later, its functions would take the group as their default argument and keep it, with gloo's threads,
+    # until the interpreter exits; a thread that then frees a tensor ends the process by SIGABRT
     from torch.distributed.nn import functional  # noqa: F401
 
-    dist.init_process_group(backend, timeout=PATIENCE, **about_store)
-    _current, is_done = started, False
+    dist.init_process_group(backend, timeout=TIMEOUT, **options)
+    is_done = False
     try:
-        yield started
+        with use_group(group):
+            yield group
         is_done = True
     finally:
-        _current = Ranks()
         if is_done or backend == "gloo":  # after a failure NCCL may wait for ranks that never answer
             dist.destroy_process_group()
 
 
-def _meeting_place(started: Ranks) -> Store | None:
-    """Where the ranks of this attempt tell each other their addresses; None where torch's own way will do.
+def _connect_store(group: ProcessGroup) -> Store | None:
+    """Connect to the store in which the ranks of this attempt exchange addresses; None if torch's own will do.
 
-    The store of torchrun lives on from one attempt to the next (``--max-restarts``) and tells where a process listened
-    that is dead by now. So the first rank opens a store of its own and says there where; where nobody answers, the
-    address is an old one, and the others ask again.
+    torchrun's store outlives an attempt (``--max-restarts``) and still holds the address of a process that is dead by
+    now. Rank 0 therefore opens a store of its own and publishes its address there. If nobody answers at an address, it
+    is an old one, and the other ranks ask again.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
-    shared = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=PATIENCE)
-    if started.is_first:
-        is_one_host = os.environ.get("LOCAL_WORLD_SIZE") == str(started.size)
+    agent = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=TIMEOUT)
+    if group.is_main:
+        is_one_host = os.environ.get("LOCAL_WORLD_SIZE") == str(group.world_size)
         host = "localhost" if is_one_host else socket.getfqdn()
-        own = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
-        shared.set(MEETING_KEY, f"{host} {own.port}")
+        own = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+        agent.set(ADDRESS_KEY, f"{host} {own.port}")
         return own
-    deadline = time.monotonic() + PATIENCE.total_seconds()
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
     while True:
-        host, port = shared.get(MEETING_KEY).decode().split()
+        host, port = agent.get(ADDRESS_KEY).decode().split()
         try:
             socket.create_connection((host, int(port)), timeout=1).close()
-            return TCPStore(host, int(port), timeout=PATIENCE)
+            return TCPStore(host, int(port), timeout=TIMEOUT)
         except OSError:
             if time.monotonic() > deadline:
-                raise LostRank(f"rank {started.rank} of {started.size}: nobody answers at {host}:{port}") from None
+                raise LostRank(group, f"nobody answers at {host}:{port}") from None
             time.sleep(0.1)

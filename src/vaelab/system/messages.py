@@ -10,9 +10,9 @@ class VaelabWarning(UserWarning):
 
 def warn(text: str) -> None:
     """Issue a VaelabWarning for the first caller outside vaelab; of several processes only the first does."""
-    from vaelab.system.distributed import launched
+    from vaelab.system.distributed import launched_group
 
-    if not launched().is_first:
+    if not launched_group().is_main:
         return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("vaelab."):

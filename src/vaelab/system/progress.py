@@ -1,11 +1,8 @@
-"""Progress of long tasks and messages to the user; silent until the command line says how to show them."""
+"""Progress of long tasks; nothing is shown until the command line says how."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
-
-from vaelab.system.distributed import launched
 
 
 @runtime_checkable
@@ -37,24 +34,13 @@ def _show_nothing(_label: str, _total: int | None) -> AbstractContextManager[Pro
     return nullcontext(Silent())
 
 
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
 _factory: ProgressFactory = _show_nothing
-_say: Callable[[str], None] = _warn
 
 
-def show_progress(factory: ProgressFactory = _show_nothing, say: Callable[[str], None] = _warn) -> None:
-    """Set how progress and messages are shown; without arguments: no progress, and messages are Python warnings."""
-    global _factory, _say
-    _factory, _say = factory, say
-
-
-def say(text: str) -> None:
-    """Show one sentence to the user; in distributed training only rank 0 does."""
-    if launched().is_first:
-        _say(text)
+def show_progress(factory: ProgressFactory = _show_nothing) -> None:
+    """Set how progress is shown; without an argument, not at all."""
+    global _factory
+    _factory = factory
 
 
 def progress(label: str, total: int | None) -> AbstractContextManager[Progress]:

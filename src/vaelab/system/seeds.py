@@ -24,7 +24,7 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 class Noise(ABC):
     """Where a forward pass takes its random numbers from, for the images of this process."""
 
-    share: Shard | None = None
+    shard: Shard | None = None
     """Which images of a global batch this process has; None: all."""
 
     @abstractmethod
@@ -63,14 +63,14 @@ class StepNoise(Noise):
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
-        self.share: Shard | None = None
+        self.shard: Shard | None = None
         self._key = derive_seed(seed, "noise")
         self._cuda = torch.Generator(device) if device.type == "cuda" else None
         self.seek(0)
 
-    def seek(self, step: int, share: Shard | None = None) -> None:
+    def seek(self, step: int, shard: Shard | None = None) -> None:
         """Start the numbers of ``step``; of those for a whole batch this process takes its ``share`` (None: all)."""
-        self.share = share
+        self.shard = shard
         if self._cuda is None:
             self._cpu = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, step, 0]))
         else:
@@ -98,11 +98,8 @@ class StepNoise(Noise):
 
     def _whole(self, count: int) -> int:
         """Rows to draw, so that every rank draws the same numbers."""
-        assert self.share is None or count == max(len(self.share), 1)
-        return count if self.share is None else self.share.total
+        assert self.shard is None or count == len(self.shard.rows)
+        return count if self.shard is None else self.shard.total
 
     def _own(self, drawn: Tensor) -> Tensor:
-        if self.share is None:
-            return drawn
-        start = min(self.share.start, self.share.total - 1)  # a rank without images works on one that counts nothing
-        return drawn[start : max(self.share.stop, start + 1)]
+        return drawn if self.shard is None else drawn[self.shard.rows.start : self.shard.rows.stop]

@@ -14,7 +14,7 @@ from vaelab.models.codes import ACTIVE_KL
 from vaelab.models.conditions import check_condition
 from vaelab.recipe import Training
 from vaelab.system.device import Precision
-from vaelab.system.distributed import ranks
+from vaelab.system.distributed import current_group
 from vaelab.system.seeds import StepNoise
 from vaelab.training.schedules import half_cosine
 from vaelab.training.state import State
@@ -91,7 +91,7 @@ def train(
         if not problem and every and valid is not None and (state.step % every == 0 or state.step == total):
             validation = validate(state, valid, settings)
         warnings, withdrawn = _judge_collapse(state, validation)
-        done = sum(batches.share(step).total for step in range(first, state.step))
+        done = sum(batches.shard(step).total for step in range(first, state.step))
         yield ProgressRecord(
             step=first + good if problem else state.step,
             epoch=batches.epoch(max(state.step - 1, 0)) + 1,
@@ -119,9 +119,9 @@ def _next_length(length: int, elapsed: float) -> int:
 
 def _agree(length: int, stopped: bool) -> tuple[int, bool]:
     """The first rank's length of a record, and whether any rank was asked to stop."""
-    together = ranks()
-    words = torch.tensor([length if together.is_first else 0, int(stopped)])
-    length, stopped_ranks = together.sum_(words).tolist()
+    together = current_group()
+    words = torch.tensor([length if together.is_main else 0, int(stopped)])
+    length, stopped_ranks = together.all_reduce_(words).tolist()
     return length, stopped_ranks > 0
 
 

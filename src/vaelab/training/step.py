@@ -12,7 +12,7 @@ from vaelab.data.loader import Batches, RawBatch
 from vaelab.recipe import Training
 from vaelab.system.cuda_graph import CannotCapture, capture, warm_up
 from vaelab.system.device import Precision, autocast
-from vaelab.system.distributed import Shard, ranks
+from vaelab.system.distributed import Shard, current_group
 from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.state import State
@@ -51,7 +51,7 @@ class Steps(ABC):
         self._binarize: Binarize = binarize
         self._precision: Precision = precision
         self._lr_schedule, self._rates = lr_schedule, [float(group["lr"]) for group in state.optimizer.param_groups]
-        self._ranks = ranks()
+        self._group = current_group()
         self._gradients: Tensor | None = None
         """Flat buffer of all gradients; None where neither several ranks nor a CUDA graph need one."""
         self.names: list[str] = []
@@ -61,14 +61,14 @@ class Steps(ABC):
 
     def run(self, first: int, last: int, stop: Callable[[], bool]) -> Float[Tensor, "step term"]:
         """Run steps ``first`` to ``last`` − 1; returns the terms, one row per step. ``stop`` ends a rank alone."""
-        is_alone = self._ranks.size == 1
+        is_alone = self._group.world_size == 1
         rows: list[Tensor] = []
         for step in range(first, last):
             rows.append(self.take(step))
             self._state.step = step + 1
             if is_alone and stop():
                 break
-        return self._ranks.sum_(torch.stack(rows))
+        return self._group.all_reduce_(torch.stack(rows))
 
     @abstractmethod
     def take(self, step: int) -> Float[Tensor, " term"]:
@@ -81,7 +81,7 @@ class Steps(ABC):
             now = rate * self._lr_schedule(step)
             group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now
 
-    def _differentiate(self, raw: RawBatch, step: Tensor, share: Shard) -> Float[Tensor, " term"]:
+    def _differentiate(self, raw: RawBatch, step: Tensor, shard: Shard) -> Float[Tensor, " term"]:
         """Forward and backward pass; returns the terms and leaves the gradients in the parameters."""
         state = self._state
         batch = self._batches.complete(as_floats(raw.pixels, self._binarize, self._noise), raw.index)
@@ -91,16 +91,16 @@ class Steps(ABC):
             state.optimizer.zero_grad(set_to_none=True)
         else:
             self._gradients.zero_()
-        loss = terms["loss"] if self._ranks.size == 1 else terms["loss"] * share.weight
+        loss = terms["loss"] if self._group.world_size == 1 else terms["loss"] * shard.weight
         loss.backward()  # type: ignore[no-untyped-call]
         self.names = self.names or list(terms)
         row = torch.stack([terms[name].detach().float() for name in self.names])
-        return row if self._ranks.size == 1 else row * share.weight
+        return row if self._group.world_size == 1 else row * shard.weight
 
     def _reduce(self) -> None:
         """Sum the gradients over ranks; each rank has weighted its own by its share."""
         if self._gradients is not None:
-            self._ranks.sum_(self._gradients)
+            self._group.all_reduce_(self._gradients)
 
 
 class EagerSteps(Steps):
@@ -108,13 +108,13 @@ class EagerSteps(Steps):
 
     def take(self, step: int) -> Float[Tensor, " term"]:
         """Gather, forward, backward, Adam."""
-        if self._gradients is None and self._ranks.size > 1:
+        if self._gradients is None and self._group.world_size > 1:
             self._gradients = self._state.flatten_gradients()
-        share = self._batches.share(step)
-        self._noise.seek(step, share)
+        shard = self._batches.shard(step)
+        self._noise.seek(step, shard)
         self._set_rates(step)
         number = torch.full((), step, device=self._noise.device, dtype=torch.int64)
-        row = self._differentiate(self._batches.batch(step), number, share)
+        row = self._differentiate(self._batches.batch(step), number, shard)
         self._reduce()
         self._state.optimizer.step()
         return row
@@ -150,29 +150,29 @@ class CapturedSteps(Steps):
 
     def take(self, step: int) -> Float[Tensor, " term"]:
         """One step queued on the device; nothing waits for it."""
-        share = self._batches.share(step)
-        self._noise.seek(step, share)
-        if share.total not in self._replays:
-            self._fill_inputs(step, share)
-            self._replays[share.total] = self._prepare(share)
-            self._noise.seek(step, share)
-        self._fill_inputs(step, share)
-        self._replays[share.total]()
+        shard = self._batches.shard(step)
+        self._noise.seek(step, shard)
+        if shard.total not in self._replays:
+            self._fill_inputs(step, shard)
+            self._replays[shard.total] = self._prepare(shard)
+            self._noise.seek(step, shard)
+        self._fill_inputs(step, shard)
+        self._replays[shard.total]()
         return self._row.clone()  # in stream order: before the next step writes there
 
-    def _fill_inputs(self, step: int, share: Shard) -> None:
+    def _fill_inputs(self, step: int, shard: Shard) -> None:
         """Copy the inputs of a step to where its graph reads them."""
         self._step.fill_(step)
         self._set_rates(step)
         batches = self._batches
         if batches.resident is None:
             given = batches.host_batch(step)
-            if share.total not in self._inputs:
+            if shard.total not in self._inputs:
                 device = self._noise.device
-                self._inputs[share.total] = RawBatch(
+                self._inputs[shard.total] = RawBatch(
                     *(torch.empty_like(t, device=device) for t in vars(given).values())
                 )
-            for held, new in zip(vars(self._inputs[share.total]).values(), vars(given).values(), strict=True):
+            for held, new in zip(vars(self._inputs[shard.total]).values(), vars(given).values(), strict=True):
                 held.copy_(new, non_blocking=True)
             return
         epoch, position = divmod(step, batches.steps_per_epoch)
@@ -182,21 +182,21 @@ class CapturedSteps(Steps):
             # graphs read from the buffer of the last epoch: overwrite it
             held = self._order[1] if len(self._order[1]) else torch.empty_like(order, device=self._noise.device)
             self._order = (epoch, held.copy_(order, non_blocking=True))
-        self._start.fill_(position * batches.batch_size + min(share.start, share.total - 1))
+        self._start.fill_(position * batches.batch_size + shard.rows.start)
 
-    def _input(self, share: Shard) -> RawBatch:
+    def _input(self, shard: Shard) -> RawBatch:
         """This rank's part of the batch: the copied input, or rows of the resident pixels."""
         if self._batches.resident is None:
-            return self._inputs[share.total]
-        places = self._start + torch.arange(max(len(share), 1), device=self._noise.device)
+            return self._inputs[shard.total]
+        places = self._start + torch.arange(len(shard.rows), device=self._noise.device)
         index = self._order[1][places]
         return RawBatch(self._batches.resident[index], index)
 
-    def _prepare(self, share: Shard) -> Replay:
+    def _prepare(self, shard: Shard) -> Replay:
         """Capture a step on batches of this size and return its replay; leaves the state unchanged."""
 
         def differentiate() -> None:
-            row = self._differentiate(self._input(share), self._step, share)
+            row = self._differentiate(self._input(shard), self._step, shard)
             if not len(self._row):
                 self._row = torch.empty_like(row)
             self._row.copy_(row)
@@ -221,8 +221,8 @@ class CapturedSteps(Steps):
             tensor.copy_(before[name]) if name in before else tensor.zero_()
         try:
             if not self._can_capture:
-                return whole if self._ranks.size == 1 else in_parts
-            if self._ranks.size == 1:
+                return whole if self._group.world_size == 1 else in_parts
+            if self._group.world_size == 1:
                 return capture(whole, self._noise.generator)
             parts = [capture(work, self._noise.generator) for work in (differentiate, update)]
         except CannotCapture as error:
@@ -251,10 +251,10 @@ def memory_of_a_step(state: State, settings: Training, precision: Precision) -> 
         return 0
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    share = ranks().share(settings.batch_size)
+    shard = current_group().shard(settings.batch_size)
     noise = StepNoise(settings.seed, device)
-    noise.seek(0, share)  # terms of the whole batch are gathered by it
-    batch = state.example_batch(max(len(share), 1))
+    noise.seek(0, shard)  # terms of the whole batch are gathered by it
+    batch = state.example_batch(len(shard.rows))
     with autocast(device, precision):
         step = torch.zeros((), dtype=torch.int64, device=device)
         _, terms = compute_terms(state.objective, state.vae, batch, Context(step, noise, state.vae))

@@ -11,7 +11,7 @@ from vaelab.data.images import Images
 from vaelab.models.bounds import elbo
 from vaelab.recipe import Training
 from vaelab.system.device import disable_tf32
-from vaelab.system.distributed import ranks
+from vaelab.system.distributed import current_group
 from vaelab.system.seeds import StepNoise, derive_seed
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.state import State
@@ -46,10 +46,10 @@ def validate(state: State, images: Images, settings: Training) -> Validation:
     try:
         with disable_tf32():
             for i, start in enumerate(range(0, len(images), settings.batch_size)):
-                share = ranks().share(min(settings.batch_size, len(images) - start))
-                first, count = start + min(share.start, share.total - 1), len(share)
-                batch = images.batch(first, first + max(count, 1), vae.device)
-                noise.seek(i, share)
+                shard = current_group().shard(min(settings.batch_size, len(images) - start))
+                count = len(shard)
+                batch = images.batch(start + shard.rows.start, start + shard.rows.stop, vae.device)
+                noise.seek(i, shard)
                 out, terms = compute_terms(objective, vae, batch, Context(step, noise, vae))
                 found = {name: value.double() * count for name, value in terms.items()}
                 kl = out.kl.double()[:count]
@@ -57,7 +57,7 @@ def validate(state: State, images: Images, settings: Training) -> Validation:
                 found["elbo"] = elbo(log_likelihood, kl.sum(1)).sum()
                 found["kl_groups"] = kl.sum(0)
                 sums = {name: sums[name] + value if name in sums else value for name, value in found.items()}
-        sums = {name: ranks().sum_(value) for name, value in sums.items()}
+        sums = {name: current_group().all_reduce_(value) for name, value in sums.items()}
     finally:
         vae.train(was_training)
     kl_groups = (sums.pop("kl_groups") / len(images)).tolist()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vaelab.data.images import Batch
 from vaelab.models.vae import VAE, VAEOutput
-from vaelab.system.distributed import ranks
+from vaelab.system.distributed import current_group
 from vaelab.system.seeds import Noise
 
 
@@ -30,7 +30,7 @@ class Context:
 
         Gradients flow back to the rank that each row came from; every rank computes the same term from all of them.
         """
-        return ranks().gather(rows, self.noise.share)
+        return current_group().all_gather(rows, self.noise.shard)
 
 
 class Objective(nn.Module, ABC):
