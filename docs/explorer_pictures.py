@@ -12,7 +12,7 @@ from PIL import Image
 
 import vaelab
 from vaelab.explorer import server
-from vaelab.explorer.scene import Scene
+from vaelab.explorer.payload import Payload
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import browser
@@ -33,7 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     served = vaelab.explore(given.runs, data=given.data)
-    places = places_of(served[0].scene)
+    places = places_of(served[0].payload)
     with browser.serve(server.make_app(served, "127.0.0.1")) as address, browser.open_browser() as chromium:
 
         def take(name: str, width: int, height: int, scheme: str, steps: list[Step], **settings: Any) -> None:
@@ -59,9 +59,9 @@ def main() -> None:
         take("explorer-phone.webp", 390, 844, "light", [pin], **phone)
 
 
-def places_of(scene: Scene) -> list[Place]:
+def places_of(payload: Payload) -> list[Place]:
     """Where on the map three points lie: far left, far right, and at the upper edge of the middle."""
-    found = scene.means @ browser.plane_of(scene.manifest, scene.manifest["maps"][0]["axes"]).T
+    found = payload.means @ browser.plane_of(payload.manifest, payload.manifest["maps"][0]["axes"]).T
     by_x = found[np.argsort(found[:, 0])]
     middle = by_x[len(by_x) // 3 : -len(by_x) // 3]
     by_y = middle[np.argsort(middle[:, 1])]

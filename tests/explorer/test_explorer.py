@@ -23,8 +23,8 @@ from vaelab.build import build
 from vaelab.data.datasets import digits
 from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.explorer import axes, server
-from vaelab.explorer.coder import Coder
-from vaelab.explorer.scene import Scene, Served, make_scene
+from vaelab.explorer.inference import InferenceWorker
+from vaelab.explorer.payload import Payload, ServedRun, make_payload
 from vaelab.models.codes import Codes, direction, encode_images
 from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
@@ -52,13 +52,13 @@ def make_known(count: int = 60, **without: None) -> Images:
     return Images(make_images(count).pixels, **known)
 
 
-def make_one(images: Images, codes: Codes | None = None, **overrides: Any) -> tuple[Scene, VAE]:
+def make_one(images: Images, codes: Codes | None = None, **overrides: Any) -> tuple[Payload, VAE]:
     """A small model, and the scene of it on images; with the codes given, or those of the model."""
     recipe = make_recipe(**overrides)
     vae, _ = build(recipe, images.image_shape, len(images))
     vae.eval()
     codes = codes or encode_images(vae, images)
-    return make_scene(
+    return make_payload(
         "small", recipe, vae, codes, images, 100, "digest", make_sampler("prior", vae, lambda: images)
     ), vae
 
@@ -72,8 +72,8 @@ def make_codes(means: np.ndarray, log_var: float = -4.0) -> Codes:
 
 @pytest.mark.parametrize("width", [2, 3, 7])
 def test_columns_are_the_codes_along_their_vectors_to_half_a_step(width: int):
-    scene, _ = make_one(make_known(), network__latent_dim=width)
-    facts = json.loads(scene.json)
+    payload, _ = make_one(make_known(), network__latent_dim=width)
+    facts = json.loads(payload.json)
     kinds = [column["kind"] for column in facts["columns"]]
     assert kinds[:width] == ["latent"] * width
     assert set(kinds) == ({"latent"} if width == 2 else {"latent", "lda", "pca", "attribute"})
@@ -81,9 +81,9 @@ def test_columns_are_the_codes_along_their_vectors_to_half_a_step(width: int):
         vector = np.eye(width)[column["latent"]] if "latent" in column else np.array(column["vector"])
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
         step = (column["high"] - column["low"]) / 65535
-        found = column["low"] + (scene.column(i).astype(np.float64) + 32768) * step
-        assert np.abs(found - scene.means.astype(np.float64) @ vector).max() <= 0.5001 * step
-        assert (scene.column(i).min(), scene.column(i).max()) == (-32768, 32767)
+        found = column["low"] + (payload.column(i).astype(np.float64) + 32768) * step
+        assert np.abs(found - payload.means.astype(np.float64) @ vector).max() <= 0.5001 * step
+        assert (payload.column(i).min(), payload.column(i).max()) == (-32768, 32767)
 
 
 def test_of_two_latents_the_map_is_the_latents():
@@ -181,11 +181,11 @@ def test_pca_shows_what_it_says():
 
 
 def test_codes_that_do_not_vary_still_have_a_scene():
-    scene, _ = make_one(make_known(), make_codes(np.zeros((60, 4)), 0.0), network__latent_dim=4)
-    facts = json.loads(scene.json)
+    payload, _ = make_one(make_known(), make_codes(np.zeros((60, 4)), 0.0), network__latent_dim=4)
+    facts = json.loads(payload.json)
     assert (facts["active"], facts["attributes"]) == (0, [])
     assert [found["name"] for found in facts["maps"]] == ["PCA", "z1 and z2, most informative"]
-    assert (scene.column(0) == -32768).all()
+    assert (payload.column(0) == -32768).all()
     with pytest.raises(ValueError, match="not finite"):
         make_one(make_images(), make_codes(np.full((50, 4), np.nan)), network__latent_dim=4)
 
@@ -197,8 +197,8 @@ def test_codes_that_do_not_vary_still_have_a_scene():
 @pytest.mark.parametrize("left_out", [(), ("labels",), ("attributes", "labels"), ("labels", "factors", "attributes")])
 def test_the_manifest_is_json_and_its_numbers_are_the_models(likelihood: str, left_out: tuple[str, ...]):
     images = make_known(**dict.fromkeys(left_out))
-    scene, vae = make_one(images, network__latent_dim=3, likelihood__name=likelihood)
-    facts = json.loads(scene.json, parse_constant=lambda word: pytest.fail(word))
+    payload, vae = make_one(images, network__latent_dim=3, likelihood__name=likelihood)
+    facts = json.loads(payload.json, parse_constant=lambda word: pytest.fail(word))
     posterior = vae.encode(images)
     pixels, x = vae.decode_batch(posterior.mean), images.floats(0, len(images))
     error = pixels.reconstruction_loss(x).detach()
@@ -210,27 +210,27 @@ def test_the_manifest_is_json_and_its_numbers_are_the_models(likelihood: str, le
     assert facts["order"] == np.argsort(-kl.mean(0).numpy()).tolist()
     for name, values in (("reconstruction", error), ("kl", kl.sum(1)), ("loss", error + kl.sum(1))):
         assert facts["quantiles"][name] == pytest.approx(np.quantile(values, np.linspace(0, 1, 101)), rel=1e-3)
-    assert np.array_equal(np.float32(facts["mean"]), scene.means.mean(0, dtype=np.float64).astype(np.float32))
+    assert np.array_equal(np.float32(facts["mean"]), payload.means.mean(0, dtype=np.float64).astype(np.float32))
     assert (facts["count"], facts["total"], facts["latent_dim"], facts["images_sha256"]) == (60, 100, 3, "digest")
     assert facts["image"] == {"height": 9, "width": 8, "channels": 1}
     assert facts["sizes"] == {"column": 120, "group": 60, "codes": 720, "image": 72}
     for i, group in enumerate(facts["groups"]):
-        members = scene.group(i)
+        members = payload.group(i)
         assert len(members) == 60
         assert sorted(np.unique(members)) == list(range(len(group["values"])))
 
 
 def test_groups_are_labels_factors_of_few_values_and_attributes_that_some_have():
     images = make_known()
-    scene, _ = make_one(images, network__latent_dim=3)
+    payload, _ = make_one(images, network__latent_dim=3)
     assert images.labels is not None
-    assert scene.manifest["groups"] == [
+    assert payload.manifest["groups"] == [
         {"name": "label", "values": ["nought", "one", "two", "three"]},
         {"name": "few", "values": ["0", "1", "2"]},
         {"name": "Pale Skin", "values": ["without", "with"]},
         {"name": "Smiling", "values": ["without", "with"]},
     ]
-    assert np.array_equal(scene.group(0), images.labels)
+    assert np.array_equal(payload.group(0), images.labels)
     many = Images(make_images(300).pixels, labels=np.arange(300))
     facts = make_one(many, network__latent_dim=3)[0].manifest
     assert (facts["groups"], facts["attributes"]) == ([], [])
@@ -265,10 +265,10 @@ def test_the_nearest_are_those_of_a_search_through_all():
     random = np.random.default_rng(0)
     means = random.standard_normal((500, 3)).astype(np.float32)
     means[7] = means[400]
-    scene, _ = make_one(make_images(500), make_codes(means), network__latent_dim=3)
+    payload, _ = make_one(make_images(500), make_codes(means), network__latent_dim=3)
     for code in (means[400], random.standard_normal(3).astype(np.float32)):
         distances = np.linalg.norm(means.astype(np.float64) - code, axis=1)
-        indices, found = scene.nearest(code)
+        indices, found = payload.nearest(code)
         assert indices.tolist() == np.argsort(distances, kind="stable")[:5].tolist()
         assert found == pytest.approx(distances[indices])
     few, _ = make_one(make_images(3), make_codes(means[:3]), network__latent_dim=3)
@@ -280,13 +280,13 @@ def test_the_nearest_are_those_of_a_search_through_all():
 
 
 @pytest.fixture(scope="module")
-def served() -> Served:
-    scene, vae = make_one(make_known(), network__latent_dim=3)
-    return Served(scene, Coder(vae))
+def served() -> ServedRun:
+    payload, vae = make_one(make_known(), network__latent_dim=3)
+    return ServedRun(payload, InferenceWorker(vae))
 
 
 @pytest.fixture
-def client(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TestClient:
+def client(served: ServedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TestClient:
     """The server of two runs, with a page of its own."""
     for name, text in (("index.html", "<p>page</p>"), ("main.js", "1"), ("part/style.css", "p {}"), ("a.py", "no")):
         (tmp_path / "static" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -297,46 +297,46 @@ def client(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> T
     return TestClient(app, base_url=PLACE, raise_server_exceptions=False)
 
 
-def test_arrays_of_the_scene_are_served_as_they_are(client: TestClient, served: Served):
-    scene = served.scene
+def test_arrays_of_the_scene_are_served_as_they_are(client: TestClient, served: ServedRun):
+    payload = served.payload
     assert client.get("/runs").json() == ["small", "small"]
-    assert client.get("/runs/1/scene").json() == scene.manifest
-    for i in range(len(scene.manifest["columns"])):
-        assert client.get(f"/runs/0/columns/{i}").content == scene.column(i).astype("<i2").tobytes()
-    for i in range(len(scene.manifest["groups"])):
-        assert client.get(f"/runs/0/groups/{i}").content == scene.group(i).tobytes()
+    assert client.get("/runs/1/manifest").json() == payload.manifest
+    for i in range(len(payload.manifest["columns"])):
+        assert client.get(f"/runs/0/columns/{i}").content == payload.column(i).astype("<i2").tobytes()
+    for i in range(len(payload.manifest["groups"])):
+        assert client.get(f"/runs/0/groups/{i}").content == payload.group(i).tobytes()
     some = np.array([59, 0, 7, 7], "<i4")
     codes = client.post("/runs/0/codes", content=some.tobytes(), headers=BARE)
     assert codes.headers["content-type"] == "application/octet-stream"
-    assert codes.content == scene.means[some].tobytes()
+    assert codes.content == payload.means[some].tobytes()
     images = client.post("/runs/0/images", content=some.tobytes(), headers=BARE)
     assert images.content == make_known().pixels[some].tobytes()
 
 
-def test_decoding_reading_and_searching_are_the_models(client: TestClient, served: Served, make_model: Any):
+def test_decoding_reading_and_searching_are_the_models(client: TestClient, served: ServedRun, make_model: Any):
     _, vae = make_one(make_known(), network__latent_dim=3)
     codes = np.random.default_rng(0).standard_normal((64, 3)).astype("<f4")
     answer = client.post("/runs/0/decode", content=codes.tobytes(), headers=BARE)
     decoded = np.frombuffer(answer.content, np.uint8).reshape(64, 9, 8, 1)
     assert np.abs(decoded.astype(int) - to_uint8(vae.decode(as_tensor(codes)))).max() <= 1
     pixels = make_known().pixels[3]
-    numbers = np.frombuffer(client.post("/runs/0/read", content=pixels.tobytes(), headers=BARE).content, "<f4")
+    numbers = np.frombuffer(client.post("/runs/0/encode", content=pixels.tobytes(), headers=BARE).content, "<f4")
     posterior = vae.encode(pixels)
     error = vae.decode_batch(posterior.mean).reconstruction_loss(to_float(as_tensor(pixels[None])))
     kl = posterior.kl_to_standard_normal().sum(1)
     expected = torch.cat([posterior.mean[0], posterior.log_var[0], error, kl]).detach()
     assert numbers == pytest.approx(expected.numpy(), rel=1e-5, abs=1e-5)
     body = client.post("/runs/0/nearest", content=codes[0].tobytes(), headers=BARE).content
-    indices, distances = served.scene.nearest(codes[0])
+    indices, distances = served.payload.nearest(codes[0])
     assert np.array_equal(np.frombuffer(body[:20], "<i4"), indices)
     assert np.array_equal(np.frombuffer(body[20:], "<f4"), distances.astype(np.float32))
 
 
-def test_many_codes_are_decoded_a_few_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch):
+def test_many_codes_are_decoded_a_few_at_a_time(served: ServedRun, monkeypatch: pytest.MonkeyPatch):
     codes = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
-    whole = served.coder.decode(codes)
-    monkeypatch.setattr("vaelab.explorer.coder.TURN", 3 * 72)
-    assert np.abs(served.coder.decode(codes).astype(int) - whole).max() <= 1
+    whole = served.worker.decode(codes)
+    monkeypatch.setattr("vaelab.explorer.inference.TURN", 3 * 72)
+    assert np.abs(served.worker.decode(codes).astype(int) - whole).max() <= 1
 
 
 def test_the_page_comes_with_its_types_and_nothing_else_does(client: TestClient):
@@ -378,8 +378,8 @@ def test_the_page_comes_with_its_types_and_nothing_else_does(client: TestClient)
         ("codes", np.array([60], "<i4").tobytes(), 400, "from 0 to 59"),
         ("images", np.array([0, -1], "<i4").tobytes(), 400, "from 0 to 59"),
         ("images", bytes(4 * 257), 413, "at most 1024 bytes"),
-        ("read", bytes(71), 400, "an image has 72"),
-        ("read", bytes(73), 413, "at most 72 bytes"),
+        ("encode", bytes(71), 400, "an image has 72"),
+        ("encode", bytes(73), 413, "at most 72 bytes"),
     ],
 )
 def test_bodies_that_do_not_fit_are_refused_in_one_line(
@@ -406,7 +406,7 @@ def test_requests_that_no_page_makes_are_refused(client: TestClient):
     for length in ("-1", "9" * 5000, "many"):
         answer = client.post("/runs/0/decode", content=code, headers={**BARE, "Content-Length": length})
         assert answer.status_code == 400
-    for path in ("runs/2/scene", "runs/-1/scene", "runs/0/columns/99", "runs/0/columns/-1", "runs/0/groups/x"):
+    for path in ("runs/2/manifest", "runs/-1/manifest", "runs/0/columns/99", "runs/0/columns/-1", "runs/0/groups/x"):
         assert client.get(f"/{path}").status_code == 404
     assert client.get(f"/runs/0/columns/{'9' * 5000}").status_code == 404
 
@@ -432,7 +432,7 @@ def test_it_answers_under_its_own_name(client: TestClient, host: str):
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_it_answers_under_no_other_name(client: TestClient, host: str):
-    for path in ("/", "/runs/0/scene"):
+    for path in ("/", "/runs/0/manifest"):
         answer = client.get(path, headers={"Host": host})
         assert (answer.status_code, answer.text) == (403, "this server answers only under its own name")
 
@@ -459,10 +459,10 @@ def test_another_page_is_refused(client: TestClient, said: dict[str, str]):
 def test_a_link_to_a_view_may_lead_here(client: TestClient):
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert client.get("/", headers=link).status_code == 200
-    assert client.get("/runs/0/scene", headers=link).status_code == 403
+    assert client.get("/runs/0/manifest", headers=link).status_code == 403
 
 
-def test_where_others_may_come_any_address_is_right_and_no_name_of_others(served: Served):
+def test_where_others_may_come_any_address_is_right_and_no_name_of_others(served: ServedRun):
     for host in ("0.0.0.0", "::", "box.local"):
         others = TestClient(server.make_app([served], host), base_url=PLACE)
         for name in ("192.168.1.5:8765", "[fe80::1]:8765", "localhost:8765", socket.gethostname()):
@@ -472,15 +472,15 @@ def test_where_others_may_come_any_address_is_right_and_no_name_of_others(served
 
 
 def test_every_answer_has_the_security_headers(
-    client: TestClient, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    client: TestClient, served: ServedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def fail(*_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(served.coder, "_decode", fail)
+    monkeypatch.setattr(served.worker, "_decode", fail)
     failed = client.post("/runs/0/decode", content=bytes(12), headers=BARE)
     assert (failed.status_code, failed.text) == (500, "Internal Server Error")
-    answers = [client.get(path) for path in ("/", "/runs/0/scene", "/runs/0/columns/0", "/nowhere")]
+    answers = [client.get(path) for path in ("/", "/runs/0/manifest", "/runs/0/columns/0", "/nowhere")]
     for answer in [failed, *answers, client.get("/", headers={"Host": "evil.example"}), client.post("/")]:
         for name, value in {
             "x-content-type-options": "nosniff",
@@ -535,8 +535,8 @@ def test_a_run_is_served_until_ctrl_c(trained: Path):
             assert told is not None
             with urllib.request.urlopen(told[1]) as page:
                 assert b"<html" in page.read()
-            with urllib.request.urlopen(f"{told[1]}runs/0/scene") as scene:
-                assert json.load(scene)["count"] == 1438
+            with urllib.request.urlopen(f"{told[1]}runs/0/manifest") as payload:
+                assert json.load(payload)["count"] == 1438
             hanging = socket.create_connection(("127.0.0.1", int(told[1].rstrip("/").rpartition(":")[2])))
             head = "POST /runs/0/decode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
             hanging.sendall(f"{head}Content-Length: 12\r\n\r\nhalf".encode())
@@ -585,13 +585,13 @@ def test_wrong_usage_gets_one_line(cli: Typed, trained: Path, ready: list[str], 
 
 
 def test_points_are_the_same_every_time_and_as_the_model_sees_them(trained: Path):
-    ((scene, _),) = vaelab.explore([trained], most=40)
+    ((payload, _),) = vaelab.explore([trained], most=40)
     ((again, _),) = vaelab.explore([trained], most=40)
-    assert scene.json == again.json
-    assert np.array_equal(scene.means, again.means)
+    assert payload.json == again.json
+    assert np.array_equal(payload.means, again.means)
     train = digits.load(None, "train").pixels
-    for image in scene.images(np.arange(3)):
+    for image in payload.images(np.arange(3)):
         assert (train == image).all((1, 2, 3)).any()
-    assert scene.manifest["beta"] == 1.0
+    assert payload.manifest["beta"] == 1.0
     model = vaelab.load(trained)
-    assert scene.means == pytest.approx(model.encode(scene.images(np.arange(40))).mean.numpy(), abs=1e-5)
+    assert payload.means == pytest.approx(model.encode(payload.images(np.arange(40))).mean.numpy(), abs=1e-5)

@@ -22,16 +22,16 @@ from typed import Typed, train_small
 
 import vaelab
 from vaelab.api import export as exports
-from vaelab.api.explore import open_scene
-from vaelab.exporters import modules, onnx, points, wasm
-from vaelab.exporters.single import LOADER
+from vaelab.api.explore import open_payload
+from vaelab.exporters import modules, onnx, onnxruntime_web, points
+from vaelab.exporters.single_file import LOADER
 from vaelab.exporters.target import check_folder, make_manifest, write_folder
 from vaelab.models.vae import VAE
 from vaelab.system import registry
 from vaelab.system.errors import UsageError
 
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
-RUNTIME = {wasm.MODULE: b"export const env = {};", wasm.WASM: b"\0asm" + bytes(range(200))}
+RUNTIME = {onnxruntime_web.MODULE: b"export const env = {};", onnxruntime_web.WASM: b"\0asm" + bytes(range(200))}
 """Stands for onnxruntime-web."""
 LIKELIHOODS = [
     *((name, {}) for name in registry.names("likelihoods")),
@@ -99,7 +99,9 @@ def test_a_missing_extra_is_one_line(cli: Typed, run: Path, monkeypatch: pytest.
 @pytest.fixture
 def small_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with a runtime of a few bytes, and no other one to be had: an empty cache, no npm."""
-    monkeypatch.setattr(wasm, "SHA256", {name: hashlib.sha256(data).hexdigest() for name, data in RUNTIME.items()})
+    monkeypatch.setattr(
+        onnxruntime_web, "SHA256", {name: hashlib.sha256(data).hexdigest() for name, data in RUNTIME.items()}
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     folder = tmp_path / "given"
@@ -127,27 +129,29 @@ def pack(path: Path, files: dict[str, bytes]) -> None:
 
 
 def test_a_given_runtime_is_taken_only_if_it_is_that_very_one(small_runtime: Path) -> None:
-    assert wasm.find_runtime(small_runtime).files == RUNTIME
-    (small_runtime / wasm.WASM).write_bytes(b"another")
-    with pytest.raises(UsageError, match=re.escape(wasm.WASM) + r" is not the one of onnxruntime-web 1\.30\.0"):
-        wasm.find_runtime(small_runtime)
-    (small_runtime / wasm.MODULE).unlink()
+    assert onnxruntime_web.find_runtime(small_runtime).files == RUNTIME
+    (small_runtime / onnxruntime_web.WASM).write_bytes(b"another")
+    with pytest.raises(
+        UsageError, match=re.escape(onnxruntime_web.WASM) + r" is not the one of onnxruntime-web 1\.30\.0"
+    ):
+        onnxruntime_web.find_runtime(small_runtime)
+    (small_runtime / onnxruntime_web.MODULE).unlink()
     with pytest.raises(UsageError, match=r"no ort\.wasm\.bundle\.min\.mjs here"):
-        wasm.find_runtime(small_runtime)
+        onnxruntime_web.find_runtime(small_runtime)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for npm")
 def test_npm_fetches_the_runtime_once(small_runtime: Path, tmp_path: Path) -> None:
     pack(tmp_path / "package.tgz", RUNTIME)
     fake_npm(tmp_path, f'[ "$1 $2" = "pack onnxruntime-web@1.30.0" ] && /bin/cp {tmp_path}/package.tgz ort.tgz')
-    found = wasm.find_runtime()
+    found = onnxruntime_web.find_runtime()
     assert (found.files, found.origin) == (RUNTIME, "npm, onnxruntime-web 1.30.0")
     (tmp_path / "bin" / "npm").unlink()
-    kept = wasm.find_runtime()
+    kept = onnxruntime_web.find_runtime()
     assert kept.files == RUNTIME
     assert str(tmp_path / "cache") in kept.origin
-    next((tmp_path / "cache").rglob(wasm.WASM)).write_bytes(b"damaged")
-    assert wasm.find_runtime().files is None
+    next((tmp_path / "cache").rglob(onnxruntime_web.WASM)).write_bytes(b"damaged")
+    assert onnxruntime_web.find_runtime().files is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for npm")
@@ -155,7 +159,7 @@ def test_npm_fetches_the_runtime_once(small_runtime: Path, tmp_path: Path) -> No
     ("brought", "reason"),
     [
         (None, "npm could not fetch onnxruntime-web@1.30.0"),
-        ({wasm.MODULE: b"evil", wasm.WASM: b"evil"}, "another SHA-256"),
+        ({onnxruntime_web.MODULE: b"evil", onnxruntime_web.WASM: b"evil"}, "another SHA-256"),
         ({"other.js": b""}, "npm brought something else"),
     ],
 )
@@ -165,7 +169,7 @@ def test_what_npm_brings_is_not_trusted(
     if brought is not None:
         pack(tmp_path / "package.tgz", brought)
     fake_npm(tmp_path, "exit 1" if brought is None else f"/bin/cp {tmp_path}/package.tgz ort.tgz")
-    found = wasm.find_runtime()
+    found = onnxruntime_web.find_runtime()
     assert found.files is None
     assert reason in found.origin
     assert not list((tmp_path / "cache").rglob("*"))
@@ -248,20 +252,20 @@ def test_a_folder_has_all_that_its_page_asks_for(cli: Typed, run: Path, small_ru
 def test_a_page_carries_points_as_they_are(run: Path, small_runtime: Path, tmp_path: Path) -> None:
     vaelab.export(run, to="web", out=tmp_path / "site", runtime=small_runtime, points=200)
     manifest = json.loads((tmp_path / "site" / "manifest.json").read_bytes())
-    scene, _ = open_scene(run)
-    assert (manifest["scene"]["count"], manifest["scene"]["total"]) == (200, 1438)
+    payload, _ = open_payload(run)
+    assert (manifest["explorer"]["count"], manifest["explorer"]["total"]) == (200, 1438)
     for key in ("columns", "maps", "attributes", "quantiles", "mean"):
-        assert manifest["scene"][key] == scene.manifest[key], "as of all points"
+        assert manifest["explorer"][key] == payload.manifest[key], "as of all points"
     model = tmp_path / "site" / "model"
     codes = np.frombuffer((model / "codes.bin").read_bytes(), "<f4").reshape(200, -1)
-    rows = np.array([np.flatnonzero((scene.means == code).all(1))[0] for code in codes])
+    rows = np.array([np.flatnonzero((payload.means == code).all(1))[0] for code in codes])
     assert len(set(rows.tolist())) == 200
     groups = np.frombuffer((model / "groups.bin").read_bytes(), np.uint8).reshape(-1, 200)
-    np.testing.assert_array_equal(groups[0], scene.group(0)[rows])
+    np.testing.assert_array_equal(groups[0], payload.group(0)[rows])
     images = np.frombuffer(gzip.decompress((model / "images.bin").read_bytes()), np.uint8).reshape(200, 28, 28, 1)
     if manifest["model"]["images_predictor"] == "left":
         images = np.cumsum(images, axis=2, dtype=np.uint8)
-    np.testing.assert_array_equal(images, scene.images(rows))
+    np.testing.assert_array_equal(images, payload.images(rows))
 
 
 def test_images_are_packed_without_loss() -> None:
@@ -276,10 +280,10 @@ def test_images_are_packed_without_loss() -> None:
 
 
 def test_points_are_as_many_as_their_images_allow(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene, _ = open_scene(run)
-    assert points.count_that_fits(scene) == 1438
+    payload, _ = open_payload(run)
+    assert points.count_that_fits(payload) == 1438
     monkeypatch.setattr(points, "IMAGE_BYTES", 30_000)
-    few = points.thin(scene, points.count_that_fits(scene))
+    few = points.subsample_points(payload, points.count_that_fits(payload))
     assert 10 < len(few.means) < 1438
     assert 20_000 < len(points.pack_images(few.images(np.arange(len(few.means))))[0]) < 36_000
 

@@ -111,10 +111,10 @@ def _code(text: str) -> np.ndarray:
     return np.frombuffer(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "<f4")
 
 
-def plane_of(scene: dict[str, Any], axes: Sequence[int]) -> np.ndarray:
+def plane_of(manifest: dict[str, Any], axes: Sequence[int]) -> np.ndarray:
     """Two orthonormal vectors ``[2, latent]`` that span the map along two columns, the first along the first."""
-    columns = [scene["columns"][axis] for axis in axes]
-    a, b = (np.eye(scene["latent_dim"])[c["latent"]] if "latent" in c else np.array(c["vector"]) for c in columns)
+    columns = [manifest["columns"][axis] for axis in axes]
+    a, b = (np.eye(manifest["latent_dim"])[c["latent"]] if "latent" in c else np.array(c["vector"]) for c in columns)
     x = a / np.linalg.norm(a)
     y = b - x * (x @ b)
     return np.stack([x, y / np.linalg.norm(y)])

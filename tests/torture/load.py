@@ -28,8 +28,8 @@ MOST_GROWTH = 48 << 20
 BARE = "application/octet-stream"
 REFUSED = (400, 403, 404, 405, 411, 413, 415)
 NO_PAGES = (
-    "/../pyproject.toml", "/%2e%2e/x", "/runs/9/scene", "/runs/0/columns/-1", "/runs/0/columns/99999999999",
-    "/runs/0/groups/x", "/%D9%A6", "/guard.py", "//etc/passwd", "/%00", "/runs/0/columns/1e3",
+    "/../pyproject.toml", "/%2e%2e/x", "/runs/9/manifest", "/runs/0/columns/-1", "/runs/0/columns/99999999999",
+    "/runs/0/groups/x", "/%D9%A6", "/security.py", "//etc/passwd", "/%00", "/runs/0/columns/1e3",
 )  # fmt: skip
 NOT_OURS = ("Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n", "Host: evil.example\r\n")
 """Headers of requests that another page makes."""
@@ -98,9 +98,9 @@ def _port_of(server: subprocess.Popen[str]) -> int:
 
 def _hammer(campaign: Campaign, pid: int, port: int) -> None:
     tally, stop = Tally(), threading.Event()
-    scene = json.loads(_body(_ask(port, _get("/runs/0/scene"))))
+    manifest = json.loads(_body(_ask(port, _get("/runs/0/manifest"))))
     clients = [
-        threading.Thread(target=_ask_on, args=(port, scene, campaign.random(f"client {i}"), tally, stop))
+        threading.Thread(target=_ask_on, args=(port, manifest, campaign.random(f"client {i}"), tally, stop))
         for i in range(CLIENTS)
     ]
     memory = []
@@ -132,10 +132,12 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _ask_on(port: int, scene: dict[str, object], generator: random.Random, tally: Tally, stop: threading.Event) -> None:
+def _ask_on(
+    port: int, manifest: dict[str, object], generator: random.Random, tally: Tally, stop: threading.Event
+) -> None:
     """One client: a random request after the other, each on its own connection or on one that is kept."""
     while not stop.is_set():
-        request = _choose(scene, generator)
+        request = _choose(manifest, generator)
         try:
             patience = 60.0 if request.right else PATIENCE
             answer = _ask(port, request.content, patience, abandon=generator.random() < 0.02)
@@ -185,9 +187,9 @@ def _post(path: str, body: bytes, kind: str = BARE, said: int | str | None = Non
     return _get(path, head, "POST") + body
 
 
-def _choose(scene: dict[str, object], generator: random.Random) -> Request:
+def _choose(manifest: dict[str, object], generator: random.Random) -> Request:
     """A request: half of them as the page sends them."""
-    width, count, image = scene["latent_dim"], scene["count"], scene["image"]
+    width, count, image = manifest["latent_dim"], manifest["count"], manifest["image"]
     assert isinstance(width, int)
     assert isinstance(count, int)
     assert isinstance(image, dict)
@@ -205,20 +207,20 @@ def _valid(width: int, count: int, size: int, generator: random.Random) -> Reque
         [
             Request(_get("/"), (200,)),
             Request(_get("/runs"), (200,)),
-            Request(_get("/runs/0/scene"), (200,)),
+            Request(_get("/runs/0/manifest"), (200,)),
             Request(_get("/runs/0/columns/0"), (200,), 2 * count),
             Request(_post("/runs/0/decode", codes), (200,), n * size),
             Request(_post("/runs/0/codes", points), (200,), 4 * n * width),
             Request(_post("/runs/0/images", points), (200,), n * size),
             Request(_post("/runs/0/nearest", codes[: 4 * width]), (200,)),
-            Request(_post("/runs/0/read", generator.randbytes(size)), (200,), 8 * width + 8),
+            Request(_post("/runs/0/encode", generator.randbytes(size)), (200,), 8 * width + 8),
         ]
     )
 
 
 def _hostile(width: int, count: int, size: int, generator: random.Random) -> Request:
     noise = generator.randbytes(generator.choice([0, 1, 3, 4 * width, 1000]))
-    path = "/runs/0/" + generator.choice(["decode", "codes", "images", "nearest", "read"])
+    path = "/runs/0/" + generator.choice(["decode", "codes", "images", "nearest", "encode"])
     bad = struct.pack("<f", generator.choice([float("nan"), float("inf"), -float("inf")])) * width
     far = struct.pack("<i", generator.choice([-1, count, 2**31 - 1, -(2**31)]))
     method = generator.choice(["GET", "PUT", "DELETE", "PATCH", "TRACE"])
@@ -235,7 +237,7 @@ def _hostile(width: int, count: int, size: int, generator: random.Random) -> Req
             Request(_post("/runs/0/decode", bad), REFUSED),
             Request(_post("/runs/0/nearest", bad), REFUSED),
             Request(_post(f"/runs/0/{generator.choice(['codes', 'images'])}", far), REFUSED),
-            Request(_post("/runs/0/read", generator.randbytes(size + generator.choice([-1, 1, 5000]))), REFUSED),
+            Request(_post("/runs/0/encode", generator.randbytes(size + generator.choice([-1, 1, 5000]))), REFUSED),
             Request(_post("/runs/0/decode", b"", said=10**12), REFUSED),
             Request(_post(path, noise, said=said), ()),
             Request(_post(path, noise), ()),
@@ -251,6 +253,6 @@ def _check_alive(server: subprocess.Popen[str], port: int) -> None:
     """After all of it, the page is still served."""
     if server.poll() is not None:
         raise Failed(f"the server has ended, with {server.returncode}")
-    for path in ("/", "/runs/0/scene"):
+    for path in ("/", "/runs/0/manifest"):
         if not _ask(port, _get(path)).startswith(b"HTTP/1.1 200"):
             raise Failed(f"{path} is not served any more")

@@ -9,8 +9,8 @@ from vaelab.api.sample import make_sampler
 from vaelab.data.containers import printable
 from vaelab.data.images import binarize, subsample
 from vaelab.evaluation.evaluate import codes_of
-from vaelab.explorer.coder import Coder
-from vaelab.explorer.scene import Scene, Served, make_scene
+from vaelab.explorer.inference import InferenceWorker
+from vaelab.explorer.payload import Payload, ServedRun, make_payload
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_list, check_whole
@@ -29,7 +29,7 @@ def explore(
     most: int = MOST_POINTS,
     device: str = "auto",
     sampler: str = "prior",
-) -> list[Served]:
+) -> list[ServedRun]:
     """What the page needs of one or two runs: their scenes, and their models on ``device``.
 
     ``sampler``: where the page's "Sample" takes its codes from.
@@ -43,13 +43,13 @@ def explore(
     if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
         names = [printable(str(path)) for path in run_paths]
     opened = [
-        open_scene(path, name=name, data=data, most=most, device=device, sampler=sampler)
+        open_payload(path, name=name, data=data, most=most, device=device, sampler=sampler)
         for path, name in zip(run_paths, names, strict=True)
     ]
-    return [Served(scene, Coder(model)) for scene, model in opened]
+    return [ServedRun(payload, InferenceWorker(model)) for payload, model in opened]
 
 
-def open_scene(
+def open_payload(
     run_path: AnyPath,
     *,
     name: str | None = None,
@@ -57,7 +57,7 @@ def open_scene(
     most: int = MOST_POINTS,
     device: str = "auto",
     sampler: str = "prior",
-) -> tuple[Scene, VAE]:
+) -> tuple[Payload, VAE]:
     """The scene of a run on at most ``most`` of its training images, and its model; codes are kept in its cache.
 
     ``name``: what the page calls it (default: the run's own name).
@@ -71,7 +71,7 @@ def open_scene(
     with disable_tf32():
         codes = codes_of(run, model, seen)
         drawn_from = make_sampler(sampler, model, run.path, data)
-        scene = make_scene(
+        payload = make_payload(
             name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint(), drawn_from
         )
-    return scene, model
+    return payload, model

@@ -8,15 +8,15 @@ from typing import Literal, get_args
 
 import torch
 
-from vaelab.api.explore import open_scene
+from vaelab.api.explore import open_payload
 from vaelab.api.load import load
 from vaelab.api.output_paths import check_parents, get_ending, is_folder
 from vaelab.exporters.onnx import compare_graphs, make_graphs
-from vaelab.exporters.points import IMAGE_BYTES, POINTS, count_that_fits, thin
+from vaelab.exporters.onnxruntime_web import Runtime, find_runtime
+from vaelab.exporters.points import IMAGE_BYTES, POINTS, count_that_fits, subsample_points
 from vaelab.exporters.readmes import sum_parts, write_onnx_readme
-from vaelab.exporters.single import join_files
+from vaelab.exporters.single_file import join_files
 from vaelab.exporters.target import MANIFEST, check_file, check_folder, make_manifest, write_folder
-from vaelab.exporters.wasm import Runtime, find_runtime
 from vaelab.exporters.web import MARK, make_folder
 from vaelab.models.vae import VAE
 from vaelab.run import Run
@@ -103,12 +103,12 @@ def _export_onnx(run: Run, path: Path) -> Exported:
 def _export_web(
     run: Run, path: Path, runtime: Runtime, points: int | None, *, single_file: bool, data: str | Path | None
 ) -> Exported:
-    scene, model = open_scene(run.path, data=data, device="cpu")
+    payload, model = open_payload(run.path, data=data, device="cpu")
     graphs, _, difference = _graphs(run, model)
-    count = min(points or count_that_fits(scene), len(scene.means))
-    files = make_folder(thin(scene, count), graphs, runtime)
-    notes = [f"{count:,} of {scene.manifest['total']:,} training images are in it, for all who open it to see"]
-    if points is None and count < min(POINTS, len(scene.means)):
+    count = min(points or count_that_fits(payload), len(payload.means))
+    files = make_folder(subsample_points(payload, count), graphs, runtime)
+    notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, for all who open it to see"]
+    if points is None and count < min(POINTS, len(payload.means)):
         notes.append(f"more have no room in {IMAGE_BYTES / 1e6:g} MB; --points takes as many as you like")
     notes.append(f"onnxruntime-web comes from {runtime.origin}")
     if single_file:

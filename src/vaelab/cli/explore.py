@@ -50,8 +50,8 @@ def explore(
                 print_note(f"port {port} cannot be had: {own} instead")
             if not server.is_private(listener):
                 print_note("warning: anyone who can reach this machine can open this page and see the images on it")
-            for scene, _ in served:
-                print(_describe(scene.manifest))
+            for payload, _ in served:
+                print(_describe(payload.manifest))
             print(f"{address}  (loads {server.first_bytes(served) / 1e6:.1f} MB; Ctrl-C ends it)", flush=True)
             if not no_browser:
                 Thread(target=_open_browser, args=(address,), daemon=True).start()

@@ -22,9 +22,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from vaelab.explorer.coder import Condition
-from vaelab.explorer.guard import Guard
-from vaelab.explorer.scene import Served
+from vaelab.explorer.inference import Condition
+from vaelab.explorer.payload import ServedRun
+from vaelab.explorer.security import SecurityMiddleware
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -39,21 +39,21 @@ MOST_CODES, MOST_POINTS = 64, 256
 BARE = "application/octet-stream"
 
 
-def first_bytes(runs: Sequence[Served]) -> int:
+def first_bytes(runs: Sequence[ServedRun]) -> int:
     """What the page loads before it can be used: itself, and each run's scene, two columns and a group of classes."""
     own = sum(path.stat().st_size for path in page_files().values())
-    return own + sum(len(scene.json) + 5 * len(scene.means) for scene, _ in runs)
+    return own + sum(len(payload.json) + 5 * len(payload.means) for payload, _ in runs)
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def make_app(runs: Sequence[Served], host: str) -> ASGIApp:
+def make_app(runs: Sequence[ServedRun], host: str) -> ASGIApp:
     """The application: the page, and every run's part under runs/0/, runs/1/ …; ``host``: what it listens at."""
-    routes = [Route("/runs", lambda _: JSONResponse([run.scene.manifest["run"] for run in runs]))]
+    routes = [Route("/runs", lambda _: JSONResponse([run.payload.manifest["run"] for run in runs]))]
     for i, run in enumerate(runs):
         routes += _routes_of(run, f"/runs/{i}")
-    return Guard(Starlette(routes=[*routes, Route("/{name:path}", _page)]), host)
+    return SecurityMiddleware(Starlette(routes=[*routes, Route("/{name:path}", _page)]), host)
 
 
 def page_files() -> dict[str, Path]:
@@ -69,62 +69,62 @@ def _page(request: Request) -> Response:
     return Response(path.read_bytes(), headers={"Content-Type": TYPES[path.suffix]})
 
 
-def _routes_of(run: Served, root: str) -> list[Route]:
+def _routes_of(run: ServedRun, root: str) -> list[Route]:
     """What can be asked of one run."""
-    scene, coder = run
-    facts = scene.manifest
+    payload, worker = run
+    facts = payload.manifest
     width, count, image = facts["latent_dim"], facts["count"], facts["image"]
     shape = (image["height"], image["width"], image["channels"])
 
     def column(request: Request) -> Response:
-        return _bare(scene.column(_place(request, "column", facts["columns"])).astype("<i2"))
+        return _bare(payload.column(_place(request, "column", facts["columns"])).astype("<i2"))
 
     def group(request: Request) -> Response:
-        return _bare(scene.group(_place(request, "group", facts["groups"])))
+        return _bare(payload.group(_place(request, "group", facts["groups"])))
 
     def codes(body: bytes) -> Response:
-        return _bare(scene.codes(_points(body, count)).astype("<f4"))
+        return _bare(payload.codes(_points(body, count)).astype("<f4"))
 
     def images(body: bytes) -> Response:
-        return _bare(scene.images(_points(body, count)))
+        return _bare(payload.images(_points(body, count)))
 
     def nearest(body: bytes) -> Response:
-        indices, distances = scene.nearest(_codes(body, width)[0])
+        indices, distances = payload.nearest(_codes(body, width)[0])
         return _bare(indices.astype("<i4"), distances.astype("<f4"))
 
     def conditions(body: bytes) -> Response:
         points = _points(body, count)
-        if scene.conditions is None:
+        if payload.conditions is None:
             raise HTTPException(404, "this model is unconditional")
-        return _bare(scene.conditions[points])
+        return _bare(payload.conditions[points])
 
     def decode(body: bytes, condition: Condition | None) -> Response:
-        return _bare(coder.decode(_codes(body, width), condition))
+        return _bare(worker.decode(_codes(body, width), condition))
 
-    def read(body: bytes, condition: Condition | None) -> Response:
+    def encode(body: bytes, condition: Condition | None) -> Response:
         pixels = np.frombuffer(body, np.uint8)
         if len(pixels) != np.prod(shape):
             raise HTTPException(400, f"{len(body)} bytes: an image has {np.prod(shape)}")
-        found = coder.read(pixels.reshape(shape), condition)
+        found = worker.encode(pixels.reshape(shape), condition)
         return _bare(*(np.asarray(part, "<f4") for part in found))
 
-    def under(work: Callable[[bytes, Condition | None], Response]) -> Callable[[bytes, Request], Response]:
+    def conditioned(work: Callable[[bytes, Condition | None], Response]) -> Callable[[bytes, Request], Response]:
         return lambda body, request: work(body, _condition(request, facts["condition"]))
 
     def plain(work: Callable[[bytes], Response]) -> Callable[[bytes, Request], Response]:
         return lambda body, _: work(body)
 
     return [
-        Route(f"{root}/scene", lambda _: Response(scene.json, media_type="application/json")),
+        Route(f"{root}/manifest", lambda _: Response(payload.json, media_type="application/json")),
         Route(f"{root}/columns/{{index}}", column),
         Route(f"{root}/groups/{{index}}", group),
-        Route(f"{root}/draws", lambda _: _bare(scene.drawn.astype("<f4"))),
+        Route(f"{root}/samples", lambda _: _bare(payload.samples.astype("<f4"))),
         _post(f"{root}/codes", plain(codes), 4 * MOST_POINTS),
         _post(f"{root}/images", plain(images), 4 * MOST_POINTS),
         _post(f"{root}/conditions", plain(conditions), 4 * MOST_POINTS),
         _post(f"{root}/nearest", plain(nearest), 4 * width),
-        _post(f"{root}/decode", under(decode), 4 * width * MOST_CODES),
-        _post(f"{root}/read", under(read), int(np.prod(shape))),
+        _post(f"{root}/decode", conditioned(decode), 4 * width * MOST_CODES),
+        _post(f"{root}/encode", conditioned(encode), int(np.prod(shape))),
     ]
 
 
@@ -270,11 +270,11 @@ def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> N
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    worker, log = uvicorn.Server(settings), logging.getLogger("uvicorn.error")
-    log.addFilter(is_news := lambda _: not worker.should_exit)  # what Ctrl-C cuts off is no error
+    uvicorn_server, log = uvicorn.Server(settings), logging.getLogger("uvicorn.error")
+    log.addFilter(is_news := lambda _: not uvicorn_server.should_exit)  # what Ctrl-C cuts off is no error
     try:
         ready()
-        worker.run(sockets=[listener])
+        uvicorn_server.run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # it has come to its end already
     finally:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from vaelab.data.arrays import ArrayView
 from vaelab.data.images import spread_rows, subsample
-from vaelab.explorer.scene import Scene
+from vaelab.explorer.payload import Payload
 from vaelab.system.seeds import generator
 
 POINTS = 5_000
@@ -22,27 +22,27 @@ Predictor = Literal["none", "left"]
 Pixels = UInt8[np.ndarray, "n height width channel"]
 
 
-def count_that_fits(scene: Scene) -> int:
+def count_that_fits(payload: Payload) -> int:
     """How many points there are unless told otherwise: as many as their images allow, estimated from a few."""
-    some = spread_rows(len(scene.means), TRIED)
-    each = len(pack_images(scene.images(some))[0]) / len(some)
-    return max(2, min(POINTS, len(scene.means), int(IMAGE_BYTES / each)))
+    some = spread_rows(len(payload.means), TRIED)
+    each = len(pack_images(payload.images(some))[0]) / len(some)
+    return max(2, min(POINTS, len(payload.means), int(IMAGE_BYTES / each)))
 
 
-def thin(scene: Scene, count: int) -> Scene:
+def subsample_points(payload: Payload, count: int) -> Payload:
     """The scene with ``count`` of its points, a fixed random choice; directions and maps stay those of all points."""
-    if count >= len(scene.means):
-        return scene
-    rows = subsample(len(scene.means), count, generator(0, "export"))
-    means = np.ascontiguousarray(scene.means[rows])
-    sizes = {**scene.manifest["sizes"], "column": 2 * count, "group": count, "codes": means.nbytes}
+    if count >= len(payload.means):
+        return payload
+    rows = subsample(len(payload.means), count, generator(0, "export"))
+    means = np.ascontiguousarray(payload.means[rows])
+    sizes = {**payload.manifest["sizes"], "column": 2 * count, "group": count, "codes": means.nbytes}
     return replace(
-        scene,
-        manifest={**scene.manifest, "count": count, "sizes": sizes},
+        payload,
+        manifest={**payload.manifest, "count": count, "sizes": sizes},
         means=means,
-        pixels=ArrayView(scene.pixels, rows),
-        classes=[group._replace(members=group.members[rows]) for group in scene.classes],
-        conditions=None if scene.conditions is None else scene.conditions[rows],
+        pixels=ArrayView(payload.pixels, rows),
+        classes=[group._replace(members=group.members[rows]) for group in payload.classes],
+        conditions=None if payload.conditions is None else payload.conditions[rows],
     )
 
 

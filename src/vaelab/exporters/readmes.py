@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vaelab.exporters import wasm
+from vaelab.exporters import onnxruntime_web
 
 ONNX = """\
 # {run} in ONNX
@@ -72,11 +72,13 @@ def write_onnx_readme(about: Mapping[str, str], image_shape: tuple[int, int, int
     return ONNX.format(channels=channels, height=height, width=width, **about)
 
 
-def write_web_readme(scene: Mapping[str, Any], files: Mapping[str, bytes], runtime: wasm.Runtime) -> str:
+def write_web_readme(payload: Mapping[str, Any], files: Mapping[str, bytes], runtime: onnxruntime_web.Runtime) -> str:
     """The README of an exported page."""
-    words = (CARRIED if runtime.files else LINKED).format(package=wasm.PACKAGE, version=wasm.VERSION, cdn=wasm.CDN)
+    words = (CARRIED if runtime.files else LINKED).format(
+        package=onnxruntime_web.PACKAGE, version=onnxruntime_web.VERSION, cdn=onnxruntime_web.CDN
+    )
     sizes = "\n".join(f"| {part} | {size:,} |" for part, size in sum_parts(files).items())
-    about = {key: scene[key] for key in ("run", "vaelab", "count", "total")}
+    about = {key: payload[key] for key in ("run", "vaelab", "count", "total")}
     return WEB.format(runtime=words, sizes=sizes, **about)
 
 

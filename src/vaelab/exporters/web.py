@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from vaelab.explorer.guard import POLICY
-from vaelab.explorer.scene import Scene
-from vaelab.exporters import wasm
+from vaelab.explorer.payload import Payload
+from vaelab.explorer.security import POLICY
+from vaelab.exporters import onnxruntime_web
 from vaelab.exporters.modules import STATIC, read_modules
 from vaelab.exporters.points import pack_images
 from vaelab.exporters.readmes import write_web_readme
@@ -24,16 +24,16 @@ REFERENCE = re.compile(r'\b(href|src)="([^":]+)"')
 """How index.html names the files beside it."""
 
 
-def make_folder(scene: Scene, graphs: Mapping[str, bytes], runtime: wasm.Runtime) -> dict[str, bytes]:
+def make_folder(payload: Payload, graphs: Mapping[str, bytes], runtime: onnxruntime_web.Runtime) -> dict[str, bytes]:
     """Path → content of every file of the export; the scene's points are those that it carries."""
-    images, predictor = pack_images(scene.images(np.arange(len(scene.means))))
-    groups = [scene.group(index) for index in range(len(scene.manifest["groups"]))]
+    images, predictor = pack_images(payload.images(np.arange(len(payload.means))))
+    groups = [payload.group(index) for index in range(len(payload.manifest["groups"]))]
     arrays = {
-        "codes": scene.means.astype("<f4").tobytes(),
+        "codes": payload.means.astype("<f4").tobytes(),
         "groups": np.concatenate(groups).tobytes() if groups else b"",
         "images": images,
-        **({"draws": scene.drawn.astype("<f4").tobytes()} if len(scene.drawn) else {}),
-        **({} if scene.conditions is None else {"conditions": scene.conditions.tobytes()}),
+        **({"samples": payload.samples.astype("<f4").tobytes()} if len(payload.samples) else {}),
+        **({} if payload.conditions is None else {"conditions": payload.conditions.tobytes()}),
     }
     parts = {f"{name}.bin": content for name, content in arrays.items()} | dict(graphs)
     files = {
@@ -42,14 +42,14 @@ def make_folder(scene: Scene, graphs: Mapping[str, bytes], runtime: wasm.Runtime
         **{f"model/{name}": content for name, content in parts.items()},
         **{f"runtime/{name}": content for name, content in (runtime.files or {}).items()},
     }
-    files["README.md"] = write_web_readme(scene.manifest, files, runtime).encode()
+    files["README.md"] = write_web_readme(payload.manifest, files, runtime).encode()
     model = {name.partition(".")[0]: f"model/{name}" for name in parts}
     contents: dict[str, Any] = {
-        "scene": scene.manifest,
+        "explorer": payload.manifest,
         "model": {**model, "images_predictor": predictor},
         "runtime": _describe_runtime(runtime),
     }
-    return {**files, "manifest.json": make_manifest("web", scene.manifest["run"], contents, files)}
+    return {**files, "manifest.json": make_manifest("web", payload.manifest["run"], contents, files)}
 
 
 def page_files() -> dict[str, bytes]:
@@ -85,15 +85,15 @@ def _make_index(policy: str) -> str:
     return mark_head(REFERENCE.sub(r'\1="page/\2"', html), policy)
 
 
-def _policy(runtime: wasm.Runtime) -> str:
+def _policy(runtime: onnxruntime_web.Runtime) -> str:
     """What the page may load: its own files, and a runtime that it has to fetch."""
-    network = "" if runtime.files else f" {wasm.CDN}"
+    network = "" if runtime.files else f" {onnxruntime_web.CDN}"
     return policy_text({"script-src": "'self' 'wasm-unsafe-eval'", "connect-src": f"'self'{network}"})
 
 
-def _describe_runtime(runtime: wasm.Runtime) -> dict[str, Any]:
+def _describe_runtime(runtime: onnxruntime_web.Runtime) -> dict[str, Any]:
     """What the page must know to load it; with digests where it comes over the network."""
     linked = {} if runtime.files else {"integrity": runtime.integrity}
-    base = "runtime/" if runtime.files else wasm.CDN_FOLDER
-    about = {"package": wasm.PACKAGE, "version": wasm.VERSION}
-    return {**about, "base": base, "module": wasm.MODULE, "wasm": wasm.WASM, **linked}
+    base = "runtime/" if runtime.files else onnxruntime_web.CDN_FOLDER
+    about = {"package": onnxruntime_web.PACKAGE, "version": onnxruntime_web.VERSION}
+    return {**about, "base": base, "module": onnxruntime_web.MODULE, "wasm": onnxruntime_web.WASM, **linked}

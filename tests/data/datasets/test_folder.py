@@ -617,9 +617,9 @@ def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
     assert said in err
     assert csv.read_csv("codes.csv")["image"].to_pylist() == held_out_names(run)
     with pytest.warns(VaelabWarning) as caught:
-        scene = vaelab.explore([run])[0].scene
+        payload = vaelab.explore([run])[0].payload
     assert [str(warning.message) for warning in caught] == [said]
-    assert scene.manifest["total"] == 40 - len(held_out_names(run))
+    assert payload.manifest["total"] == 40 - len(held_out_names(run))
 
 
 def test_pictures_that_are_gone_come_from_the_cache_else_are_refused(
@@ -680,7 +680,7 @@ def test_a_run_whose_held_out_pictures_have_no_classes(cli: Typed, tmp_path: Pat
     for words in (["evaluate"], ["figures"], ["doctor"], ["report"]):
         assert cli(*words, "run")[0] == 0
     assert "probe" not in run.evaluation
-    assert {"label"} == {group["name"] for group in vaelab.explore([run.path])[0].scene.manifest["groups"]}
+    assert {"label"} == {group["name"] for group in vaelab.explore([run.path])[0].payload.manifest["groups"]}
     assert cli("score", "run", "--out", "scores.csv")[0] == 0
     table = csv.read_csv("scores.csv")
     assert sorted(table["image"].to_pylist()) == [f"test/{i}.png" for i in range(6)]

@@ -53,8 +53,8 @@ export function kl(mean, logVar) {
   return Float32Array.from(mean, (m, i) => 0.5 * (m * m + Math.exp(logVar[i]) - 1 - logVar[i]));
 }
 
-/** Independent draws from N(0, 1) (Box & Muller 1958). */
-export function drawPrior(count) {
+/** Independent samples from N(0, 1) (Box & Muller 1958). */
+export function drawNormal(count) {
   return Float32Array.from({ length: count }, () =>
     Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()),
   );

@@ -3,15 +3,15 @@ import { mountDecoded } from "./decoded.js";
 import { make } from "./dom.js";
 import { makeHelp } from "./help.js";
 import { listenForKeys } from "./keys.js";
-import { settle } from "./latest.js";
+import { debounce } from "./scheduling.js";
 import { mountMap } from "./map.js";
 import { Messages } from "./messages.js";
 import { Model } from "./model.js";
 import { mountNearest } from "./nearest.js";
-import { mountOwn } from "./own.js";
-import { mountPeek } from "./peek.js";
+import { mountOwnImage } from "./own-image.js";
+import { mountMiniPreview } from "./mini-preview.js";
 import { mountPins } from "./pins.js";
-import { mountReading } from "./reading.js";
+import { mountLoss } from "./loss.js";
 import { Session } from "./session.js";
 import { mountSliders } from "./sliders.js";
 import { mountToolbar } from "./toolbar.js";
@@ -21,14 +21,14 @@ export async function mount(element, backend) {
   const models = await Promise.all([backend].flat().map((each) => Model.open(each)));
   const page = make("div", { class: "page" });
   const messages = new Messages(page);
-  const session = await begin(models, messages);
+  const session = await startSession(models, messages);
 
   const help = makeHelp(page);
   mountToolbar(page, session, { help, copyLink: () => copyLink(session, messages) });
   page.append(models.length === 1 ? single(session) : pair(session));
   element.replaceChildren(page);
-  mountPeek(page, session, [...page.querySelectorAll(".area-code")].map((area) => area.querySelector("canvas.image")));
-  document.title = `${models.map(({ scene }) => scene.run).join(" and ")} – vaelab explorer`;
+  mountMiniPreview(page, session, [...page.querySelectorAll(".area-code")].map((area) => area.querySelector("canvas.image")));
+  document.title = `${models.map(({ manifest }) => manifest.run).join(" and ")} – vaelab explorer`;
 
   listenForKeys(session, help);
   followAddress(session, messages);
@@ -40,12 +40,12 @@ export async function mount(element, backend) {
 }
 
 /** A session that begins at a link's view, else at an image that the model knows well; there is no way back from it. */
-async function begin(models, messages) {
+async function startSession(models, messages) {
   const first = new Session(models);
   if (!(await first.restore(location.hash))) {
     if (location.hash.startsWith("#view=")) messages.note("This link belongs to another run: here is where that one begins.");
     try {
-      for (const model of first.shareImages ? models.slice(0, 1) : models) await first.choosePoint(model, await clearest(model));
+      for (const model of first.shareImages ? models.slice(0, 1) : models) await first.choosePoint(model, await findBestReconstructed(model));
     } catch (error) {
       messages.failure(error);
     }
@@ -54,11 +54,11 @@ async function begin(models, messages) {
 }
 
 /** Of the first few points the one with the least loss: what is shown at first should be sharp, not the mean of everything. */
-async function clearest(model) {
-  const { backend, scene, pixelCount } = model;
-  const few = Array.from({ length: Math.min(8, scene.count) }, (_, i) => i);
+async function findBestReconstructed(model) {
+  const { backend, manifest, pixelCount } = model;
+  const few = Array.from({ length: Math.min(8, manifest.count) }, (_, i) => i);
   const images = await backend.images(few);
-  const read = await Promise.all(few.map((i) => model.read(images.slice(i * pixelCount, (i + 1) * pixelCount))));
+  const read = await Promise.all(few.map((i) => model.encode(images.slice(i * pixelCount, (i + 1) * pixelCount))));
   const losses = read.map(({ mean, logVar, reconstruction }) => kl(mean, logVar).reduce((sum, each) => sum + each, reconstruction));
   return losses.indexOf(Math.min(...losses));
 }
@@ -69,8 +69,8 @@ function single(session) {
   const main = make("main", { class: "single" });
   const [map, code, own, pins] = ["map", "code", "own", "pins"].map((name) => make("div", { class: `area area-${name}` }));
   mountMap(map, session, model);
-  for (const mountPanel of [mountDecoded, mountReading, mountSliders]) mountPanel(code, session, model);
-  mountOwn(own, session);
+  for (const mountPanel of [mountDecoded, mountLoss, mountSliders]) mountPanel(code, session, model);
+  mountOwnImage(own, session);
   mountNearest(own, session, model);
   mountPins(pins, session);
   main.append(map, code, own, pins);
@@ -82,28 +82,28 @@ function pair(session) {
   const main = make("main", { class: "pair" });
   for (const model of session.models) main.append(column(session, model));
   const shared = make("div", { class: "area area-shared" });
-  mountOwn(shared, session);
+  mountOwnImage(shared, session);
   mountPins(shared, session);
   main.append(shared);
   return main;
 }
 
 function column(session, model) {
-  const { run } = model.scene;
+  const { run } = model.manifest;
   const area = make("section", { class: "area area-model", "aria-label": run });
   const code = make("div", { class: "area area-code" });
   area.append(make("h2", { class: "run", text: run }));
   mountMap(area, session, model);
   area.append(code);
-  for (const mountPanel of [mountDecoded, mountReading]) mountPanel(code, session, model);
+  for (const mountPanel of [mountDecoded, mountLoss]) mountPanel(code, session, model);
   mountNearest(area, session, model);
-  area.append(folded("Sliders", (inside) => { mountSliders(inside, session, model); tellApart(inside, run); }));
-  tellApart(area, run);
+  area.append(folded("Sliders", (inside) => { mountSliders(inside, session, model); labelWithRun(inside, run); }));
+  labelWithRun(area, run);
   return area;
 }
 
 /** Cards of the same name are told apart by their run, for whoever hears the page. */
-function tellApart(area, run) {
+function labelWithRun(area, run) {
   for (const each of area.querySelectorAll(".card")) each.setAttribute("aria-label", `${each.getAttribute("aria-label")}, ${run}`);
 }
 
@@ -116,7 +116,7 @@ function folded(title, build) {
 
 /** Keeps the view in the address once a hand rests, and follows the address when the person changes it. */
 function followAddress(session, messages) {
-  const keep = settle(() => history.replaceState(null, "", session.link()), 300);
+  const keep = debounce(() => history.replaceState(null, "", session.link()), 300);
   for (const name of ["pins", "options"]) session.addEventListener(name, keep);
   for (const model of session.models) for (const name of ["code", "axes"]) model.addEventListener(name, keep);
   addEventListener("hashchange", async () => {

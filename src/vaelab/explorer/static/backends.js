@@ -1,4 +1,4 @@
-import { HttpBackend } from "./http.js";
+import { HttpBackend } from "./http-backend.js";
 
 /**
  * The models that this page shows: a page that was exported says so in its head and carries one; else there is a server
@@ -6,7 +6,7 @@ import { HttpBackend } from "./http.js";
  */
 export async function openBackends() {
   if (document.querySelector('meta[name="vaelab"][content="static"]')) {
-    const { OnnxBackend } = await import("./onnx.js"); // a page with a server never loads it
+    const { OnnxBackend } = await import("./onnx-backend.js"); // a page with a server never loads it
     return [await OnnxBackend.open()];
   }
   const answer = await fetch("runs", { cache: "no-store" });

@@ -1,10 +1,10 @@
-import { drawPrior, norm } from "./algebra.js";
-import { lengthOfPrior, shareShorter } from "./chi.js";
+import { drawNormal, norm } from "./algebra.js";
+import { chiQuantile, chiCdf } from "./chi-distribution.js";
 import { makeConditionChooser } from "./condition.js";
 import { button, card, make } from "./dom.js";
-import { eachFrame } from "./frames.js";
-import { settle } from "./latest.js";
-import { fixed, whole } from "./numbers.js";
+import { oncePerFrame } from "./scheduling.js";
+import { debounce } from "./scheduling.js";
+import { formatFixed, formatCount } from "./numbers.js";
 import { enlarged, paint, savePng } from "./pixels.js";
 
 /** Pixels that a saved image has at least on its shorter side. */
@@ -15,7 +15,7 @@ export function mountDecoded(element, session, model) {
   const decoded = picture("decoded");
   const original = picture("original");
   const origin = make("p", { class: "origin" });
-  const length = model.scene.is_normal ? mountLength(model) : null; // lengths of other priors follow no χ distribution
+  const length = model.manifest.is_normal ? mountLength(model) : null; // lengths of other priors do not follow the χ distribution
   const key = (name) => make("kbd", { text: name, "aria-hidden": "true" });
   const tool = (text, name, work, title) => {
     const found = button(text, work, { title, "aria-keyshortcuts": name });
@@ -23,7 +23,7 @@ export function mountDecoded(element, session, model) {
     return found;
   };
   const section = card("Decoded", { class: "decoded" },
-    tool("Sample prior", "R", () => session.sample(drawPrior), sampleTitle(model.scene)),
+    tool("Sample prior", "R", () => session.sample(drawNormal), sampleTitle(model.manifest)),
     tool("Reset", "0", () => session.reset(), "The mean code of the training images"),
     tool("Save image", "S", () => saveImage(model), "Save the image as a PNG"));
   const condition = makeConditionChooser(model);
@@ -31,28 +31,28 @@ export function mountDecoded(element, session, model) {
   section.append(make("div", { class: "body" }, decoded.figure, make("div", { class: "source" }, origin, original.figure), length?.element));
   element.append(section);
 
-  const describe = settle(async () => {
-    const text = await tellOrigin(session, model);
+  const describe = debounce(async () => {
+    const text = await describeOrigin(session, model);
     if (text === null) return;
     origin.textContent = text;
     decoded.canvas.setAttribute("aria-label", `Decoded image. ${text}`);
     original.canvas.setAttribute("aria-label", `Original image. ${text}`);
   }, 100);
-  const follow = eachFrame(() => {
+  const update = oncePerFrame(() => {
     const pixels = model.origin?.pixels;
     original.figure.classList.toggle("none", !pixels); // its place stays, so that nothing jumps under a hand that drags
     decoded.caption.textContent = pixels ? "reconstruction" : "decoded";
-    if (pixels) paint(original.canvas, pixels, model.scene.image);
+    if (pixels) paint(original.canvas, pixels, model.manifest.image);
     length?.show(norm(model.code));
     describe();
   });
-  const show = () => { if (model.image) paint(decoded.canvas, model.image, model.scene.image); };
+  const show = () => { if (model.image) paint(decoded.canvas, model.image, model.manifest.image); };
   model.addEventListener("image", show);
-  model.addEventListener("code", follow);
+  model.addEventListener("code", update);
   session.addEventListener("options", describe);
   document.addEventListener("explorer:save", () => saveImage(model));
   show();
-  follow();
+  update();
 }
 
 function sampleTitle({ is_normal: isNormal, sampler, prior }) {
@@ -67,11 +67,11 @@ function picture(name) {
 }
 
 /** In words where the shown code comes from; null where another code was shown while its class was looked up. */
-async function tellOrigin(session, model) {
-  const { origin, code, scene } = model;
+async function describeOrigin(session, model) {
+  const { origin, code, manifest } = model;
   if (origin?.index !== undefined) {
-    const name = `Training image #${whole(origin.index)}`;
-    const group = scene.groups[session.options.group];
+    const name = `Training image #${formatCount(origin.index)}`;
+    const group = manifest.groups[session.options.group];
     if (!group) return name;
     const classes = await model.group(session.options.group).catch(() => []);
     if (model.origin !== origin) return null;
@@ -79,14 +79,14 @@ async function tellOrigin(session, model) {
     return value === undefined ? name : `${name}, ${group.name}: ${value}`;
   }
   if (origin?.pixels) return "Your own picture, as the model reads it";
-  if (origin?.drawn) return scene.sampler === "prior" ? "Drawn from the prior" : `Drawn from the sampler ${scene.sampler}`;
-  const isMean = scene.mean.every((value, i) => Math.fround(value) === code[i]);
+  if (origin?.drawn) return manifest.sampler === "prior" ? "Drawn from the prior" : `Drawn from the sampler ${manifest.sampler}`;
+  const isMean = manifest.mean.every((value, i) => Math.fround(value) === code[i]);
   return isMean ? "Mean code of the training images" : "No image’s code: moved, or in between";
 }
 
-/** The length of the shown code on a line where 90 % of the prior's draws are marked. */
+/** The length of the shown code on a line where 90 % of the prior's samples are marked. */
 function mountLength({ width }) {
-  const [low, median, high] = [0.05, 0.5, 0.95].map((each) => lengthOfPrior(each, width));
+  const [low, median, high] = [0.05, 0.5, 0.95].map((each) => chiQuantile(each, width));
   const end = 1.6 * high;
   const at = (value) => `${100 * Math.min(1, value / end)}%`;
   const value = make("strong", { class: "number" });
@@ -96,15 +96,15 @@ function mountLength({ width }) {
   const mark = make("i", { class: "mark" });
   Object.assign(band.style, { left: at(low), width: at(high - low) });
   middle.style.left = at(median);
-  const expected = `The prior’s: ${fixed(median, 2)} (90 %: ${fixed(low, 2)}–${fixed(high, 2)})`;
-  const title = `Lengths of draws from N(0, I) in ${width} dimensions follow the χ distribution`;
+  const expected = `The prior’s: ${formatFixed(median, 2)} (90 %: ${formatFixed(low, 2)}–${formatFixed(high, 2)})`;
+  const title = `Lengths of samples from N(0, I) in ${width} dimensions follow the χ distribution`;
   const element = make("div", { class: "length" },
     make("p", {}, make("span", { text: "Length of the code ‖z‖ " }), value),
     make("div", { class: "gauge", "aria-hidden": "true" }, band, middle, mark),
     verdict, make("p", { class: "hint number", text: expected, title }));
   const show = (length) => {
-    value.textContent = fixed(length, 2);
-    verdict.textContent = `${compare(100 * shareShorter(length, width))} of the prior’s draws`;
+    value.textContent = formatFixed(length, 2);
+    verdict.textContent = `${compare(100 * chiCdf(length, width))} of the prior’s samples`;
     mark.style.left = at(length);
   };
   return { element, show };
@@ -118,9 +118,9 @@ function compare(percent) {
 
 function saveImage(model) {
   if (!model.image) return;
-  const { height, width } = model.scene.image;
+  const { height, width } = model.manifest.image;
   const canvas = document.createElement("canvas");
-  paint(canvas, model.image, model.scene.image);
+  paint(canvas, model.image, model.manifest.image);
   const name = model.origin?.index === undefined ? "decoded" : `reconstruction-${model.origin.index}`;
-  savePng(enlarged(canvas, Math.ceil(SAVED / Math.min(height, width))), `${model.scene.run}-${name}.png`);
+  savePng(enlarged(canvas, Math.ceil(SAVED / Math.min(height, width))), `${model.manifest.run}-${name}.png`);
 }

@@ -25,4 +25,4 @@ export const button = (text, onclick, properties = {}) =>
   make("button", { class: "button", type: "button", text, onclick, ...properties });
 
 /** Whether the system asks for as little motion as possible. */
-export const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+export const prefersReducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -2,12 +2,12 @@
 const STRAY = 4;
 
 /**
- * Turns what hands do on an element into `hands`, all of it in CSS pixels from the element's corner:
+ * Turns what handlers do on an element into `handlers`, all of it in CSS pixels from the element's corner:
  * `drag(pixel)` and `drop()`, `click(pixel)`, `pan(dx, dy)`, `zoom(pixel, factor)`, `hover(pixel or null)`.
  *
  * One finger or the left button drags; the other buttons, Space and two fingers pan; wheel and pinch zoom.
  */
-export function listenForHands(element, hands) {
+export function listenForGestures(element, handlers) {
   const fingers = new Map();
   /** What the hand does: null, "press" (not yet known), "drag", "pan", or "rest" (the last finger of two). */
   let doing = null;
@@ -24,10 +24,10 @@ export function listenForHands(element, hands) {
     element.setPointerCapture(event.pointerId);
     element.focus({ preventScroll: true, focusVisible: false });
     event.preventDefault();
-    hands.hover(null);
+    handlers.hover(null);
     fingers.set(event.pointerId, pixel);
     if (fingers.size > 1) {
-      if (doing === "drag") hands.drop();
+      if (doing === "drag") handlers.drop();
       doing = "pan";
     } else {
       start = pixel;
@@ -39,9 +39,9 @@ export function listenForHands(element, hands) {
   function move(event) {
     const pixel = pixelOf(event);
     const before = fingers.get(event.pointerId);
-    if (!before) return event.pointerType === "touch" ? undefined : hands.hover(pixel);
+    if (!before) return event.pointerType === "touch" ? undefined : handlers.hover(pixel);
     if (doing === "press" && apart(pixel, start) > STRAY) doing = "drag";
-    if (doing === "drag") hands.drag(pixel);
+    if (doing === "drag") handlers.drag(pixel);
     if (doing === "pan") slide(event.pointerId, before, pixel);
     fingers.set(event.pointerId, pixel);
   }
@@ -49,10 +49,10 @@ export function listenForHands(element, hands) {
   /** One pointer pans; of two, the middle pans and the distance zooms. */
   function slide(id, before, pixel) {
     const other = [...fingers].find(([each]) => each !== id)?.[1];
-    if (!other) return hands.pan(pixel[0] - before[0], pixel[1] - before[1]);
-    hands.pan((pixel[0] - before[0]) / 2, (pixel[1] - before[1]) / 2);
+    if (!other) return handlers.pan(pixel[0] - before[0], pixel[1] - before[1]);
+    handlers.pan((pixel[0] - before[0]) / 2, (pixel[1] - before[1]) / 2);
     const middle = [(pixel[0] + other[0]) / 2, (pixel[1] + other[1]) / 2];
-    hands.zoom(middle, Math.max(1, apart(pixel, other)) / Math.max(1, apart(before, other)));
+    handlers.zoom(middle, Math.max(1, apart(pixel, other)) / Math.max(1, apart(before, other)));
   }
 
   function up(event) {
@@ -61,8 +61,8 @@ export function listenForHands(element, hands) {
       doing = "rest";
       return;
     }
-    if (doing === "drag") hands.drop();
-    if (doing === "press" && event.type === "pointerup") hands.click(start);
+    if (doing === "drag") handlers.drop();
+    if (doing === "press" && event.type === "pointerup") handlers.click(start);
     doing = null;
     element.classList.remove("panning");
   }
@@ -72,15 +72,15 @@ export function listenForHands(element, hands) {
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
     // A pinch on a touchpad comes as a wheel with Ctrl, in small steps.
     const speed = event.ctrlKey ? 0.01 : 0.0018;
-    hands.hover(null);
-    hands.zoom(pixelOf(event), Math.exp(-Math.max(-300, Math.min(300, event.deltaY * lines)) * speed));
+    handlers.hover(null);
+    handlers.zoom(pixelOf(event), Math.exp(-Math.max(-300, Math.min(300, event.deltaY * lines)) * speed));
   }
 
   element.addEventListener("pointerdown", down);
   element.addEventListener("pointermove", move);
   element.addEventListener("pointerup", up);
   element.addEventListener("pointercancel", up);
-  element.addEventListener("pointerleave", () => hands.hover(null));
+  element.addEventListener("pointerleave", () => handlers.hover(null));
   element.addEventListener("wheel", wheel, { passive: false });
   element.addEventListener("contextmenu", (event) => event.preventDefault());
   element.addEventListener("auxclick", (event) => event.preventDefault());
@@ -99,15 +99,15 @@ const apart = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 /** Where arrows point, x to the right and y up. */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-/** Turns keys on an element into `hands`: `step(x, y)` in steps, `drop()` once they rest, `zoomBy(factor)`, `fit()`, `choose()`, `leave()`. */
-export function listenForMapKeys(element, hands) {
+/** Turns keys on an element into `handlers`: `step(x, y)` in steps, `drop()` once they rest, `zoomBy(factor)`, `fit()`, `choose()`, `leave()`. */
+export function listenForMapKeys(element, handlers) {
   const others = {
-    "+": () => hands.zoomBy(1.25),
-    "=": () => hands.zoomBy(1.25),
-    "-": () => hands.zoomBy(0.8),
-    f: () => hands.fit(),
-    Enter: () => hands.choose(),
-    Escape: () => hands.leave(),
+    "+": () => handlers.zoomBy(1.25),
+    "=": () => handlers.zoomBy(1.25),
+    "-": () => handlers.zoomBy(0.8),
+    f: () => handlers.fit(),
+    Enter: () => handlers.choose(),
+    Escape: () => handlers.leave(),
   };
   element.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -117,7 +117,7 @@ export function listenForMapKeys(element, hands) {
     event.preventDefault();
     if (!arrow) return work();
     const steps = event.shiftKey ? 5 : 1;
-    hands.step(arrow[0] * steps, arrow[1] * steps);
+    handlers.step(arrow[0] * steps, arrow[1] * steps);
   });
-  element.addEventListener("keyup", (event) => { if (event.key in ARROWS) hands.drop(); });
+  element.addEventListener("keyup", (event) => { if (event.key in ARROWS) handlers.drop(); });
 }

@@ -1,6 +1,6 @@
 import { make } from "./dom.js";
-import { Latest } from "./latest.js";
-import { whole } from "./numbers.js";
+import { LatestOnly } from "./scheduling.js";
+import { formatCount } from "./numbers.js";
 import { paint } from "./pixels.js";
 
 /** Images kept of points that were hovered. */
@@ -14,7 +14,7 @@ export class HoverCard {
   element;
   #image = make("canvas", { class: "image" }); #number = make("strong"); #class = make("span");
   #model; #images = new Map(); #index = -1;
-  #find = new Latest((index) => this.#model.backend.images([index]), (pixels, index) => this.#keep(index, pixels), (error) => this.#model.fail(error));
+  #find = new LatestOnly((index) => this.#model.backend.images([index]), (pixels, index) => this.#keep(index, pixels), (error) => this.#model.fail(error));
 
   constructor(model) {
     this.#model = model;
@@ -22,18 +22,18 @@ export class HoverCard {
     this.element = make("div", { class: "hover-card", "aria-hidden": "true", hidden: true }, this.#image, words);
   }
 
-  /** Shows point `index` of the scene beside a pixel of a frame { width, height }. */
+  /** Shows point `index` of the manifest beside a pixel of a frame { width, height }. */
   show(index, name, [px, py], { width, height }) {
     const { element } = this;
     element.hidden = false;
-    this.#number.textContent = `#${whole(index)}`;
+    this.#number.textContent = `#${formatCount(index)}`;
     this.#class.textContent = name;
     if (index !== this.#index) {
       this.#index = index;
       if (this.#images.has(index)) this.#paint();
       else {
         this.#image.style.visibility = "hidden"; // the image of another point
-        this.#find.ask(index);
+        this.#find.submit(index);
       }
     }
     const [cardWidth, cardHeight] = [element.offsetWidth, element.offsetHeight];
@@ -51,7 +51,7 @@ export class HoverCard {
   }
 
   #paint() {
-    paint(this.#image, this.#images.get(this.#index), this.#model.scene.image);
+    paint(this.#image, this.#images.get(this.#index), this.#model.manifest.image);
     this.#image.style.visibility = "";
   }
 }

@@ -1,9 +1,9 @@
 import { button, make } from "./dom.js";
 import { paint } from "./pixels.js";
 import { Player } from "./player.js";
-import { saveGif, saveStrip } from "./reel.js";
-import { letter } from "./together.js";
-import { decodeWay } from "./way.js";
+import { saveGif, saveStrip } from "./interpolation-files.js";
+import { pinLetter } from "./code-images.js";
+import { decodePath } from "./path.js";
 
 /** Images in the strip; in one direction of an animation, with the milliseconds of each. */
 const [FRAMES, MOMENTS, DELAY] = [11, 16, 80];
@@ -18,37 +18,37 @@ export function makeInterpolation(session) {
     button("Save GIF", saving(() => saveGif(session, MOMENTS, DELAY)), { title: "Save the way there and back as an animated GIF" }));
   const hint = "Spherical turns from A to B with lengths in proportion, and so stays where codes of the prior lie; the straight line passes nearer the middle.";
   return make("div", { class: "between", role: "group", "aria-label": "Between A and B" },
-    make("header", { class: "row" }, make("h3", {}, "From ", letter("A"), " to ", letter("B")), tools), strip.element, make("p", { class: "hint", text: hint }));
+    make("header", { class: "row" }, make("h3", {}, "From ", pinLetter("A"), " to ", pinLetter("B")), tools), strip.element, make("p", { class: "hint", text: hint }));
 }
 
 /** A row of images for each model, every image a button; `choose(share)` hears where on the way it is. */
 function makeStrip(session, choose) {
   const several = session.models.length > 1;
-  const rows = session.models.map(({ scene }) => Array.from({ length: FRAMES }, (_, i) => {
+  const rows = session.models.map(({ manifest }) => Array.from({ length: FRAMES }, (_, i) => {
     const share = i / (FRAMES - 1);
-    const label = `${Math.round(100 * share)} % of the way from A to B${several ? `, ${scene.run}` : ""}`;
+    const label = `${Math.round(100 * share)} % of the way from A to B${several ? `, ${manifest.run}` : ""}`;
     return make("button", { type: "button", class: "frame", "aria-label": label, onclick: () => choose(share) }, make("canvas", { class: "image" }));
   }));
   const element = make("div", { class: "films" }, ...rows.flatMap((row, m) => [
-    ...(several ? [make("p", { class: "hint", text: session.models[m].scene.run })] : []), make("div", { class: "strip" }, ...row)]));
+    ...(several ? [make("p", { class: "hint", text: session.models[m].manifest.run })] : []), make("div", { class: "strip" }, ...row)]));
 
   let shown = {};
   const show = async () => {
     const { pins: { A, B }, options: { path } } = session;
     if (!A || !B || (shown.A === A && shown.B === B && shown.path === path)) return;
     const wanted = shown = { A, B, path };
-    const images = await decodeWay(session, FRAMES);
+    const images = await decodePath(session, FRAMES);
     if (wanted !== shown) return;
-    session.models.forEach(({ scene, pixelCount }, m) =>
-      rows[m].forEach((frame, i) => paint(frame.firstChild, images[m], scene.image, i * pixelCount)));
+    session.models.forEach(({ manifest, pixelCount }, m) =>
+      rows[m].forEach((frame, i) => paint(frame.firstChild, images[m], manifest.image, i * pixelCount)));
   };
-  const follow = () => show().catch((error) => {
+  const update = () => show().catch((error) => {
     shown = {};
     session.models[0].fail(error);
   });
-  session.addEventListener("pins", follow);
-  session.addEventListener("options", follow);
-  follow();
+  session.addEventListener("pins", update);
+  session.addEventListener("options", update);
+  update();
 
   /** Marks the images nearest to `share` of the way; none where it is null. */
   const mark = (share) => {

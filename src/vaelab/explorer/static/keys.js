@@ -1,5 +1,5 @@
-import { drawPrior } from "./algebra.js";
-import { recall, remember } from "./memory.js";
+import { drawNormal } from "./algebra.js";
+import { loadSetting, saveSetting } from "./storage.js";
 import { nextTheme } from "./theme.js";
 
 /** What each key does, in the words of the help. */
@@ -20,14 +20,14 @@ export const KEYS = [
 /** Keys that go on working while they are held down. */
 const REPEATED = ["r", "z"];
 
-let on = recall("keys") !== "off";
+let on = loadSetting("keys") !== "off";
 
 /** Whether single keys do anything: people who speak to their computer may not want it. */
 export const keysOn = () => on;
 
 export function setKeysOn(value) {
   on = value;
-  remember("keys", on ? "on" : "off");
+  saveSetting("keys", on ? "on" : "off");
 }
 
 /** Listens for keys on the whole page; `help` opens the help. */
@@ -35,7 +35,7 @@ export function listenForKeys(session, help) {
   const toggle = (layer) => () => session.setOptions({ [layer]: !session.options[layer] });
   const announce = (name) => () => document.dispatchEvent(new CustomEvent(name));
   const work = {
-    r: () => session.sample(drawPrior),
+    r: () => session.sample(drawNormal),
     0: () => session.reset(),
     z: (event) => (event.shiftKey ? session.redo() : session.undo()),
     a: () => session.setPin("A"),

@@ -1,5 +1,5 @@
 import { dot, moveWithin, plus } from "./algebra.js";
-import { Latest } from "./latest.js";
+import { LatestOnly } from "./scheduling.js";
 import { isSmooth, toImageData } from "./pixels.js";
 
 /** Images that come at once: as many as take about this many milliseconds, so that a live image never waits long. */
@@ -16,7 +16,7 @@ export class Lattice {
   #model; #changed; #wanted = null; #moved = 0; #each = LEAST;
   /** Sheets of images, each with its grid; the newest last. */
   #sheets = [];
-  #work = new Latest((grid) => this.#fill(grid), () => {}, (error) => this.#model.fail(error));
+  #work = new LatestOnly((grid) => this.#fill(grid), () => {}, (error) => this.#model.fail(error));
 
   /** `changed` hears that there is more to draw. */
   constructor(model, changed) {
@@ -27,12 +27,12 @@ export class Lattice {
 
   /** Asks for what this view shows, unless that is here or on its way. */
   show(view) {
-    const grid = layOut(view, this.#model);
+    const grid = makeGrid(view, this.#model);
     if (this.#wanted && isSame(grid, this.#wanted)) return;
     // Images of another plane would lie at wrong places.
     if (this.#sheets.at(-1)?.grid.plane !== grid.plane) this.#sheets = [];
     this.#wanted = grid;
-    this.#work.ask(grid);
+    this.#work.submit(grid);
   }
 
   /** Forgets all images and asks for no more. */
@@ -65,7 +65,7 @@ export class Lattice {
       const fitting = (some.length * PATIENCE) / (performance.now() - began);
       this.#each = Math.round(Math.min(MOST, Math.max(LEAST, fitting)));
       if (this.#wanted !== grid) return;
-      paintCells(canvas, grid, some, images, this.#model.scene.image);
+      paintCells(canvas, grid, some, images, this.#model.manifest.image);
       this.#changed();
     }
     if (this.#wanted === grid) this.#sheets = this.#sheets.slice(-1);
@@ -81,7 +81,7 @@ export class Lattice {
 }
 
 /** A grid over a view: about twenty columns, images no smaller than legible and, where they are small, whole multiples of their size. */
-function layOut(view, { scene: { image }, plane, code }) {
+function makeGrid(view, { manifest: { image }, plane, code }) {
   const least = Math.max(28, view.width / 20, isSmooth(image) ? 44 : 0);
   const times = Math.max(1, Math.round(least / image.width));
   const across = isSmooth(image) ? least : image.width * times;

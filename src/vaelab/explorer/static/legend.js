@@ -7,7 +7,7 @@ import { NO_CLASS } from "./points.js";
  * several groups. `group()`: which of them it is.
  */
 export function makeLegend(session, model, group) {
-  const { groups } = model.scene;
+  const { groups } = model.manifest;
   const choice = make("select", { onchange: () => session.setOptions({ group: Number(choice.value), hidden: [] }) },
     ...groups.map(({ name }, i) => make("option", { value: i, text: name })));
   const chips = make("div", { class: "chips", role: "group", "aria-label": "Classes shown" });
@@ -39,7 +39,7 @@ export function makeLegend(session, model, group) {
     }
   }
 
-  function follow() {
+  function update() {
     if (!groups.length) return;
     if (group() !== shown) build();
     choice.value = shown;
@@ -56,8 +56,8 @@ export function makeLegend(session, model, group) {
     });
   }
 
-  session.addEventListener("options", follow);
+  session.addEventListener("options", update);
   document.addEventListener("explorer:theme", recolour);
-  follow();
+  update();
   return element;
 }

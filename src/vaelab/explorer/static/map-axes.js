@@ -1,11 +1,11 @@
 import { make } from "./dom.js";
-import { Latest } from "./latest.js";
+import { LatestOnly } from "./scheduling.js";
 
 const KINDS = { latent: "Latents", lda: "LDA on classes", pca: "PCA", attribute: "Attributes" };
 
-/** What the map shows: a select with the scene's maps and "Any two …", then two more with all columns. */
+/** What the map shows: a select with the manifest's maps and "Any two …", then two more with all columns. */
 export function makeAxes(model) {
-  const { maps, columns } = model.scene;
+  const { maps, columns } = model.manifest;
   const map = make("select", { "aria-label": "Map", onchange: chooseMap },
     ...maps.map(({ name }, i) => make("option", { value: i, text: name })),
     columns.length > 2 ? make("option", { value: "any", text: "Any two …" }) : null);
@@ -13,15 +13,15 @@ export function makeAxes(model) {
   const complaint = make("p", { class: "hint complaint", role: "status" });
   const any = make("div", { class: "row any-two" }, make("label", {}, "→ ", x), make("label", {}, "↑ ", y), complaint);
   const note = make("p", { class: "hint map-note" });
-  const set = new Latest((axes) => model.setAxes(axes), answer, (error) => model.fail(error));
+  const set = new LatestOnly((axes) => model.setAxes(axes), answer, (error) => model.fail(error));
 
   function chooseMap() {
     any.hidden = map.value !== "any";
-    if (any.hidden) set.ask(maps[map.value].axes);
+    if (any.hidden) set.submit(maps[map.value].axes);
     describe();
   }
 
-  function chooseAxes() { set.ask([Number(x.value), Number(y.value)]); }
+  function chooseAxes() { set.submit([Number(x.value), Number(y.value)]); }
 
   function answer(found, axes) {
     complaint.textContent = found ? "" : "Both are one direction: choose another for one of them.";
@@ -33,8 +33,8 @@ export function makeAxes(model) {
     note.hidden = !note.textContent;
   }
 
-  /** The selects follow the model, whose axes a link may have set. */
-  function follow() {
+  /** The selects update the model, whose axes a link may have set. */
+  function update() {
     const found = maps.findIndex(({ axes }) => axes.join() === model.axes.join());
     if (map.value !== "any" || found < 0) map.value = found < 0 ? "any" : found;
     [x.value, y.value] = model.axes;
@@ -43,8 +43,8 @@ export function makeAxes(model) {
     describe();
   }
 
-  model.addEventListener("axes", follow);
-  follow();
+  model.addEventListener("axes", update);
+  update();
   return { map, any, note };
 }
 

@@ -2,7 +2,7 @@ import { lerp, slerp } from "./algebra.js";
 import { colourOf, coloursOf, theme, toRgb } from "./colours.js";
 import { contours } from "./contours.js";
 import { Lattice } from "./lattice.js";
-import { settle } from "./latest.js";
+import { debounce } from "./scheduling.js";
 import { MapView } from "./map-view.js";
 import * as overlay from "./overlay.js";
 import { isSmooth } from "./pixels.js";
@@ -25,20 +25,20 @@ export class MapCanvas {
   /** The number in `points` of the point under the cursor, or −1. */
   hovered = -1;
 
-  #canvas; #session; #model; #order; #lattice; #classes; #group = { name: "", values: [] }; #frame; #framed; #ink; #colours;
+  #canvas; #session; #model; #order; #lattice; #classes; #group = { name: "", values: [] }; #frame; #framed; #style; #colours;
   #names = []; #contours = null; #layer = new OffscreenCanvas(1, 1); #pixels = null; #asked = false; #stale = true;
-  #askLattice = settle(() => { if (this.#session.options.lattice) this.#lattice.show(this.view); }, 120);
+  #askLattice = debounce(() => { if (this.#session.options.lattice) this.#lattice.show(this.view); }, 120);
 
   constructor(canvas, session, model) {
     [this.#canvas, this.#session, this.#model] = [canvas, session, model];
-    this.#order = shuffled(model.scene.count);
-    this.#classes = new Uint8Array(model.scene.count).fill(NO_CLASS);
+    this.#order = shuffled(model.manifest.count);
+    this.#classes = new Uint8Array(model.manifest.count).fill(NO_CLASS);
     this.#lattice = new Lattice(model, () => this.redraw());
     this.arrange();
     this.recolour();
   }
 
-  /** The class of each point [all points] in a group { name, values } of the scene. */
+  /** The class of each point [all points] in a group { name, values } of the manifest. */
   setClasses(classes, group) {
     [this.#classes, this.#group] = [classes, group];
     this.arrange();
@@ -65,10 +65,10 @@ export class MapCanvas {
 
   /** Takes the page's colours anew: after its theme or the classes have changed. */
   recolour() {
-    this.#ink = overlay.readInk(this.#canvas);
+    this.#style = overlay.readStyle(this.#canvas);
     const found = coloursOf(this.#group.values, theme());
     // The plain map of a run without classes is in the page's own colour.
-    const none = this.#model.scene.groups.length ? colourOf(NO_CLASS, 0, theme()) : this.#ink.accent;
+    const none = this.#model.manifest.groups.length ? colourOf(NO_CLASS, 0, theme()) : this.#style.accent;
     this.#colours = Uint32Array.from({ length: 256 }, (_, k) => inPixels(toRgb(found[k] ?? none)));
     this.redraw(true);
   }
@@ -115,19 +115,19 @@ export class MapCanvas {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, view.width, view.height);
     if (options.lattice) this.#drawLattice(context, options.points);
-    overlay.drawAxes(context, view, this.#ink);
+    overlay.drawAxes(context, view, this.#style);
     if (options.points) this.#drawPoints(context, width, height, ratio);
-    if (options.density) overlay.drawContours(context, view, this.#ink, this.#density());
-    if (options.rings && this.#model.scene.is_normal) overlay.drawRings(context, view, this.#ink, this.#names);
-    if (options.points || options.density) overlay.drawNames(context, view, this.#ink, this.#names);
-    overlay.drawAxisNames(context, view, this.#ink, this.#axisNames());
+    if (options.density) overlay.drawContours(context, view, this.#style, this.#density());
+    if (options.rings && this.#model.manifest.is_normal) overlay.drawRings(context, view, this.#style, this.#names);
+    if (options.points || options.density) overlay.drawNames(context, view, this.#style, this.#names);
+    overlay.drawAxisNames(context, view, this.#style, this.#axisNames());
     this.#drawCodes(context);
   }
 
   /** Faint where points lie on it, more so on light paper, on which dark images would swallow them. */
   #drawLattice(context, faint) {
     context.globalAlpha = !faint ? 1 : theme() === "dark" ? 0.5 : 0.32;
-    context.imageSmoothingEnabled = isSmooth(this.#model.scene.image);
+    context.imageSmoothingEnabled = isSmooth(this.#model.manifest.image);
     this.#lattice.draw(context, this.view);
     context.globalAlpha = 1;
   }
@@ -160,22 +160,22 @@ export class MapCanvas {
 
   /** What stands for single codes: the posterior of a picture, the pins and their way, the hovered point, the shown code. */
   #drawCodes(context) {
-    const [model, view, ink] = [this.#model, this.view, this.#ink];
+    const [model, view, style] = [this.#model, this.view, this.#style];
     const { pins, options: { path } } = this.#session;
     const which = this.#session.models.indexOf(model);
     const { mean, logVar } = model.origin ?? {};
-    if (logVar) overlay.drawPosterior(context, view, ink, model.place(mean), overlay.ellipseOf(model.plane, logVar));
+    if (logVar) overlay.drawPosterior(context, view, style, model.place(mean), overlay.ellipseOf(model.plane, logVar));
     if (pins.A && pins.B) {
       const go = path === "spherical" ? slerp : lerp;
       const steps = Array.from({ length: 65 }, (_, i) => model.place(go(pins.A[which], pins.B[which], i / 64)));
-      overlay.drawWay(context, view, ink, steps);
+      overlay.drawPath(context, view, style, steps);
     }
-    if (this.hovered >= 0) overlay.drawHover(context, view, ink, [this.points.x[this.hovered], this.points.y[this.hovered]]);
-    overlay.drawMarker(context, view, ink, model.place());
-    for (const [name, codes] of Object.entries(pins)) if (codes) overlay.drawPin(context, view, ink, name, model.place(codes[which]));
+    if (this.hovered >= 0) overlay.drawHover(context, view, style, [this.points.x[this.hovered], this.points.y[this.hovered]]);
+    overlay.drawMarker(context, view, style, model.place());
+    for (const [name, codes] of Object.entries(pins)) if (codes) overlay.drawPin(context, view, style, name, model.place(codes[which]));
   }
 
-  #axisNames() { return this.#model.axes.map((axis) => shortened(this.#model.scene.columns[axis].name)); }
+  #axisNames() { return this.#model.axes.map((axis) => shortened(this.#model.manifest.columns[axis].name)); }
 }
 
 const shortened = (text) => (text.length > 22 ? `${text.slice(0, 21)}…` : text);

@@ -1,11 +1,11 @@
 import { button, card, make } from "./dom.js";
-import { listenForHands, listenForMapKeys } from "./gestures.js";
+import { listenForGestures, listenForMapKeys } from "./gestures.js";
 import { HoverCard } from "./hover-card.js";
-import { Latest, settle } from "./latest.js";
+import { LatestOnly, debounce } from "./scheduling.js";
 import { makeLegend } from "./legend.js";
 import { makeAxes } from "./map-axes.js";
 import { MapCanvas } from "./map-canvas.js";
-import { fixed, whole } from "./numbers.js";
+import { formatFixed, formatCount } from "./numbers.js";
 
 /** How far from a point a cursor may be and still be on it, CSS pixels. */
 const NEAR = 12;
@@ -31,37 +31,37 @@ export function mountMap(element, session, model) {
   const spoken = make("p", { class: "visually-hidden", role: "status" });
   const canvas = make("canvas", {
     class: "map", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": place.id,
-    "aria-label": `Map of the codes of ${model.scene.run}. ${USE}`,
+    "aria-label": `Map of the codes of ${model.manifest.run}. ${USE}`,
   });
   const hover = new HoverCard(model);
   const frame = make("div", { class: "map-frame" }, canvas, hover.element);
-  const group = () => (session.options.group in model.scene.groups ? session.options.group : 0);
+  const group = () => (session.options.group in model.manifest.groups ? session.options.group : 0);
   const legend = makeLegend(session, model, group);
   const section = card("Map", { class: "map-card" }, axes.map);
   element.append(section);
   section.append(frame);
 
   const map = new MapCanvas(canvas, session, model);
-  const acts = makeActs(session, model, map, hover);
-  const tools = make("div", { class: "row map-tools" }, layerButtons(session), zoomButtons(acts));
+  const handlers = makeHandlers(session, model, map, hover);
+  const tools = make("div", { class: "row map-tools" }, layerButtons(session), zoomButtons(handlers));
   frame.before(axes.any, tools);
   section.append(place, legend, axes.note, spoken);
   canvas.map = { toPixels: (at) => map.view.toPixels(at), toPlace: (pixel) => map.view.toPlace(pixel) };
-  listenForHands(canvas, acts);
-  listenForMapKeys(canvas, acts);
+  listenForGestures(canvas, handlers);
+  listenForMapKeys(canvas, handlers);
   followSize(canvas, frame, map);
   const say = followPlace(model, map, place, spoken);
   followPage(session, model, map, group, say);
 }
 
-/** What hands and keys do. */
-function makeActs(session, model, map, hover) {
+/** What handlers and keys do. */
+function makeHandlers(session, model, map, hover) {
   const { view } = map;
-  const commit = settle(() => session.commit(), 400);
+  const commit = debounce(() => session.commit(), 400);
   const pointAt = (pixel) => (session.options.points ? map.index.within(view.toPlace(pixel), NEAR / view.scale) : -1);
   const choose = (i) => session.choosePoint(model, map.points.index[i]);
 
-  const acts = {
+  const handlers = {
     drag: (pixel) => session.moveTo(view.toPlace(pixel)),
     drop: () => session.commit(),
     click(pixel) {
@@ -88,19 +88,19 @@ function makeActs(session, model, map, hover) {
       session.moveTo(to);
       commit();
     },
-    zoomBy: (factor) => acts.zoom([view.width / 2, view.height / 2], factor),
+    zoomBy: (factor) => handlers.zoom([view.width / 2, view.height / 2], factor),
     fit: () => map.fit(),
     choose() {
       const found = map.index.nearest(model.place());
       if (found >= 0) choose(found);
     },
-    leave: () => acts.hover(null),
+    leave: () => handlers.hover(null),
   };
-  return acts;
+  return handlers;
 }
 
 function layerButtons(session) {
-  const layers = LAYERS.filter(([layer]) => layer !== "rings" || session.models.some(({ scene }) => scene.is_normal));
+  const layers = LAYERS.filter(([layer]) => layer !== "rings" || session.models.some(({ manifest }) => manifest.is_normal));
   const buttons = layers.map(([layer, text, key]) =>
     button(text, () => session.setOptions({ [layer]: !session.options[layer] }), { title: NAMES[layer] + (key ? ` (${key})` : ""), "aria-keyshortcuts": key }));
   const show = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(session.options[layers[i][0]])));
@@ -109,11 +109,11 @@ function layerButtons(session) {
   return make("div", { class: "row", role: "group", "aria-label": "Layers of the map" }, ...buttons);
 }
 
-function zoomButtons(acts) {
+function zoomButtons(handlers) {
   return make("div", { class: "row", role: "group", "aria-label": "Zoom" },
-    button("−", () => acts.zoomBy(0.8), { "aria-label": "Zoom out", title: "Zoom out (−, on the map)" }),
-    button("+", () => acts.zoomBy(1.25), { "aria-label": "Zoom in", title: "Zoom in (+, on the map)" }),
-    button("Fit", () => acts.fit(), { title: "Show everything (F, on the map)" }));
+    button("−", () => handlers.zoomBy(0.8), { "aria-label": "Zoom out", title: "Zoom out (−, on the map)" }),
+    button("+", () => handlers.zoomBy(1.25), { "aria-label": "Zoom in", title: "Zoom in (+, on the map)" }),
+    button("Fit", () => handlers.fit(), { title: "Show everything (F, on the map)" }));
 }
 
 /** The canvas has as many pixels as the screen gives it, also after that has changed its mind. */
@@ -134,36 +134,36 @@ function followSize(canvas, frame, map) {
 /** The map follows the model, what the person wants to see, and the theme. */
 function followPage(session, model, map, group, say) {
   let [shown, hidden] = [-1, session.options.hidden.join()];
-  const colour = new Latest(
+  const colour = new LatestOnly(
     (index) => model.group(index),
-    (classes, index) => { map.setClasses(classes, model.scene.groups[index]); say(); },
+    (classes, index) => { map.setClasses(classes, model.manifest.groups[index]); say(); },
     (error) => model.fail(error),
   );
-  const follow = () => {
-    if (model.scene.groups.length && group() !== shown) colour.ask(shown = group());
+  const update = () => {
+    if (model.manifest.groups.length && group() !== shown) colour.submit(shown = group());
     if (hidden !== session.options.hidden.join()) map.arrange();
     hidden = session.options.hidden.join();
     map.redraw();
     map.refreshLattice();
   };
-  session.addEventListener("options", follow);
+  session.addEventListener("options", update);
   session.addEventListener("pins", () => map.redraw());
   model.addEventListener("axes", () => { map.arrange(); map.fit(); });
   model.addEventListener("code", () => { map.redraw(); map.refreshLattice(); });
   document.addEventListener("explorer:theme", () => map.recolour());
-  follow();
+  update();
 }
 
 /** Says in words where the shown code is: for the eye at once, for the ear once a hand rests; returns what says it to the eye anew. */
 function followPlace(model, map, place, spoken) {
   const describe = () => {
     const [x, y] = model.place();
-    const [first, second] = model.axes.map((axis) => model.scene.columns[axis].name);
+    const [first, second] = model.axes.map((axis) => model.manifest.columns[axis].name);
     const nearest = map.index.nearest([x, y]);
-    const image = nearest < 0 ? [] : [`nearest: #${whole(map.points.index[nearest])}`, map.describe(nearest)];
-    return [`${first} ${fixed(x, 2)}`, `${second} ${fixed(y, 2)}`, ...image].filter(Boolean).join(" · ");
+    const image = nearest < 0 ? [] : [`nearest: #${formatCount(map.points.index[nearest])}`, map.describe(nearest)];
+    return [`${first} ${formatFixed(x, 2)}`, `${second} ${formatFixed(y, 2)}`, ...image].filter(Boolean).join(" · ");
   };
-  const speak = settle(() => { spoken.textContent = describe(); }, 700);
+  const speak = debounce(() => { spoken.textContent = describe(); }, 700);
   const show = () => { place.textContent = describe(); };
   for (const name of ["code", "axes"]) model.addEventListener(name, () => { show(); speak(); });
   show();

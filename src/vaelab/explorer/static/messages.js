@@ -1,7 +1,7 @@
 import { button, make } from "./dom.js";
 
 /** An error as one line for a person. */
-export function inWords(error) {
+export function describeError(error) {
   if (error instanceof TypeError && /fetch|network|load failed/i.test(error.message)) {
     return "no answer from where this page came from; is `vaelab explore` still running?";
   }
@@ -25,7 +25,7 @@ export class Messages {
 
   /** A failure, shown once however often it comes while a hand drags. */
   failure(error) {
-    const text = inWords(error);
+    const text = describeError(error);
     const known = [...this.#failures.children].some((line) => line.firstChild.textContent === text);
     if (known) return;
     const dismiss = button("✕", () => line.remove(), { "aria-label": "Dismiss" });

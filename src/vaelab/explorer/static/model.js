@@ -1,5 +1,5 @@
 import { dot, moveWithin, plane, plus } from "./algebra.js";
-import { Latest } from "./latest.js";
+import { LatestOnly } from "./scheduling.js";
 
 /** Codes that a backend decodes at once; more go one such batch after the other, so that a drag never waits long. */
 const MOST = 64;
@@ -22,7 +22,7 @@ export class Model extends EventTarget {
   origin = null;
   /** Uint8Array [condition] of 0 and 1: what codes are decoded under; null for an unconditional model. */
   condition = null;
-  /** Columns of the scene that the map shows. */
+  /** Columns of the manifest that the map shows. */
   axes = [0, 1];
   /** Two orthonormal vectors { x, y }: a code lies at [code·x, code·y] on the map. */
   plane;
@@ -32,28 +32,28 @@ export class Model extends EventTarget {
   #columns = new Map();
   #groups = new Map();
   #decoder;
-  #draws = null;
+  #samples = null;
 
   /** Opens a model with its first map and its first group of classes. */
   static async open(backend) {
     const model = new Model();
     model.backend = backend;
-    model.scene = await backend.scene();
-    model.code = Float32Array.from(model.scene.mean);
-    if (model.scene.condition) model.condition = Uint8Array.from(model.scene.condition.typical);
-    model.#decoder = new Latest(
+    model.manifest = await backend.manifest();
+    model.code = Float32Array.from(model.manifest.mean);
+    if (model.manifest.condition) model.condition = Uint8Array.from(model.manifest.condition.typical);
+    model.#decoder = new LatestOnly(
       async (code) => [await backend.decode(code, model.condition), code],
-      ([image]) => { model.image = image; model.#say("image"); },
+      ([image]) => { model.image = image; model.#emit("image"); },
       (error) => model.fail(error),
     );
-    await model.setAxes(model.scene.maps[0].axes);
+    await model.setAxes(model.manifest.maps[0].axes);
     return model;
   }
 
   /** What tells this model from others in a link. */
-  get key() { return this.scene.codes_sha256.slice(0, 12); }
-  get width() { return this.scene.latent_dim; }
-  get pixelCount() { const { height, width, channels } = this.scene.image; return height * width * channels; }
+  get key() { return this.manifest.codes_sha256.slice(0, 12); }
+  get width() { return this.manifest.latent_dim; }
+  get pixelCount() { const { height, width, channels } = this.manifest.image; return height * width * channels; }
   /** [x, y] of a code, by default the shown one. */
   place(code = this.code) { return [dot(code, this.plane.x), dot(code, this.plane.y)]; }
 
@@ -61,28 +61,28 @@ export class Model extends EventTarget {
   setCode(code, origin = null) {
     this.code = Float32Array.from(code);
     this.origin = origin;
-    this.#decoder.ask(this.code);
-    this.#say("code");
+    this.#decoder.submit(this.code);
+    this.#emit("code");
   }
 
   /** Decodes under another condition, a row of 0 and 1; what the shown code came from is left as it is. */
   setCondition(condition) {
     if (!this.condition || this.condition.every((value, i) => value === condition[i])) return;
     this.condition = Uint8Array.from(condition);
-    this.#say("condition");
+    this.#emit("condition");
     this.setCode(this.code, this.origin);
   }
 
   /** What the model makes of one image under the present condition. */
-  read(pixels) { return this.backend.read(pixels, this.condition); }
+  encode(pixels) { return this.backend.encode(pixels, this.condition); }
 
-  /** A code of the sampler: drawn here where that is N(0, I), else one of those that came with the scene. */
+  /** A code of the sampler: drawn here where that is N(0, I), else one of those that came with the manifest. */
   async draw(normal) {
-    const { scene: { draws }, width } = this;
-    if (!draws) return normal(width);
-    this.#draws ??= this.backend.draws();
-    const which = Math.floor(Math.random() * draws);
-    return (await this.#draws).slice(which * width, (which + 1) * width);
+    const { manifest: { samples }, width } = this;
+    if (!samples) return normal(width);
+    this.#samples ??= this.backend.samples();
+    const which = Math.floor(Math.random() * samples);
+    return (await this.#samples).slice(which * width, (which + 1) * width);
   }
 
   /** Moves the shown code on the map; what of it is off the map stays. */
@@ -106,7 +106,7 @@ export class Model extends EventTarget {
   /** Every point's number along a column, Float32Array [points]; fetched once. */
   column(index) {
     if (!this.#columns.has(index)) {
-      const { low, high } = this.scene.columns[index];
+      const { low, high } = this.manifest.columns[index];
       const scale = (high - low) / 65535;
       const found = this.backend.column(index).then((whole) => Float32Array.from(whole, (q) => low + (q + 32768) * scale));
       keep(this.#columns, index, found);
@@ -122,7 +122,7 @@ export class Model extends EventTarget {
 
   /** The vector of a column, Float32Array [latent] of length 1. */
   vector(index) {
-    const { latent, vector } = this.scene.columns[index];
+    const { latent, vector } = this.manifest.columns[index];
     const found = Float32Array.from(vector ?? { length: this.width }, (value) => value ?? 0);
     if (latent !== undefined) found[latent] = 1;
     return found;
@@ -138,12 +138,12 @@ export class Model extends EventTarget {
     const sine = Math.sqrt(1 - cosine * cosine);
     const y = Math.abs(cosine) < 1e-6 ? other : other.map((value, i) => (value - cosine * x[i]) / sine);
     Object.assign(this, { axes: [first, second], plane: found, positions: { x, y } });
-    this.#say("axes");
+    this.#emit("axes");
     return true;
   }
 
   fail(error) { this.dispatchEvent(new CustomEvent("failed", { detail: error })); }
-  #say(what) { this.dispatchEvent(new Event(what)); }
+  #emit(what) { this.dispatchEvent(new Event(what)); }
 }
 
 /** Keeps a promise, unless it comes to nothing: then it is asked for again. */

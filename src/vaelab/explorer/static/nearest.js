@@ -1,6 +1,6 @@
 import { card, make } from "./dom.js";
-import { Latest, settle } from "./latest.js";
-import { fixed, whole } from "./numbers.js";
+import { LatestOnly, debounce } from "./scheduling.js";
+import { formatFixed, formatCount } from "./numbers.js";
 import { paint } from "./pixels.js";
 
 const COUNT = 5;
@@ -8,15 +8,15 @@ const NO_CLASS = 255;
 
 /** The training images whose codes are nearest to the shown one, each a way to go there. */
 export function mountNearest(element, session, model) {
-  const { scene, backend } = model;
+  const { manifest, backend } = model;
   const panel = card("Nearest training images", { class: "nearest" });
   const hint = make("p", { class: "hint" });
-  const places = Array.from({ length: Math.min(COUNT, scene.count) }, () => makePlace(scene.image, (index) => session.choosePoint(model, index)));
+  const places = Array.from({ length: Math.min(COUNT, manifest.count) }, () => makePlace(manifest.image, (index) => session.choosePoint(model, index)));
   panel.append(hint, make("ol", { class: "places" }, ...places.map(({ item }) => item)));
   element.append(panel);
 
   let found = null;
-  const finder = new Latest(
+  const finder = new LatestOnly(
     async (code) => {
       const { indices, distances } = await backend.nearest(code);
       return { indices, distances, images: await backend.images(indices) };
@@ -24,13 +24,13 @@ export function mountNearest(element, session, model) {
     (result) => { found = result; show(); },
     (error) => model.fail(error),
   );
-  const ask = settle(() => finder.ask(model.code), 80);
+  const ask = debounce(() => finder.submit(model.code), 80);
 
   const show = () => fill().catch((error) => model.fail(error));
   async function fill() {
     const { group } = session.options;
-    const names = scene.groups[group];
-    hint.textContent = `Of ${whole(scene.count)}, by posterior mean${names ? `; ${names.name}, number and distance` : ""}.`;
+    const names = manifest.groups[group];
+    hint.textContent = `Of ${formatCount(manifest.count)}, by posterior mean${names ? `; ${names.name}, number and distance` : ""}.`;
     if (!found) return;
     const classes = names ? await model.group(group) : null;
     const { indices, distances, images } = found;
@@ -56,16 +56,16 @@ function makePlace(shape, choose) {
   return {
     item: make("li", {}, go),
     show({ index, distance, images, start, name, value }) {
-      const far = distance < 5e-5 ? "0" : fixed(distance, distance < 0.1 ? 4 : 2);
+      const far = distance < 5e-5 ? "0" : formatFixed(distance, distance < 0.1 ? 4 : 2);
       shown = index;
       go.disabled = false;
       paint(canvas, images, shape, start);
       what.textContent = value ?? "";
       what.hidden = value === null;
-      number.textContent = whole(index);
+      number.textContent = formatCount(index);
       away.textContent = far;
       const label = value === null ? "" : `, ${name} ${value}`;
-      go.title = `Show training image ${whole(index)}${label}; its posterior mean is ${far} away`;
+      go.title = `Show training image ${formatCount(index)}${label}; its posterior mean is ${far} away`;
     },
   };
 }

@@ -1,14 +1,14 @@
 // Numbers as the page writes them, the same in every language.
 
 /** "−1,234.5": a true minus sign, no minus zero. */
-export function fixed(value, digits = 1) {
+export function formatFixed(value, digits = 1) {
   const text = Math.abs(value).toFixed(digits);
   const [integer, ...fraction] = text.split(".");
-  return (value < 0 && Number(text) !== 0 ? "−" : "") + [whole(integer), ...fraction].join(".");
+  return (value < 0 && Number(text) !== 0 ? "−" : "") + [formatCount(integer), ...fraction].join(".");
 }
 
 /** "60,000". */
-export const whole = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+export const formatCount = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 
 /** Where `value` lies among 101 quantiles (0 %, 1 % … 100 %), in per cent; in the middle of those that equal it. */
 export function percentile(quantiles, value) {
@@ -26,7 +26,7 @@ function place(quantiles, isBelow, value) {
 }
 
 /** A share of the training images in words: "97 %", "almost all". */
-export function share(percent) {
+export function describeShare(percent) {
   if (percent <= 0) return "none";
   if (percent >= 100) return "all";
   if (percent < 1) return "almost none";

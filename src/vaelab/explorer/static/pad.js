@@ -38,7 +38,7 @@ export class Pad extends EventTarget {
   /** Replaces what is drawn. */
   show(strokes) { this.strokes = strokes; this.#show(); }
 
-  undo() { this.show(this.strokes.slice(0, -1)); this.#say("drawn"); }
+  undo() { this.show(this.strokes.slice(0, -1)); this.#emit("drawn"); }
 
   /** Strokes, by default those on the pad, as a picture { width, height, data } to be averaged to a model's size. */
   picture(strokes = this.strokes) {
@@ -105,7 +105,7 @@ export class Pad extends EventTarget {
     if (!this.#stroke) return;
     this.#stroke = null;
     this.#show();
-    this.#say("drawn");
+    this.#emit("drawn");
   }
 
   /** Shows a grown stroke with the next frame, however many points come until then. */
@@ -113,7 +113,7 @@ export class Pad extends EventTarget {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
       this.#show();
-      if (this.#stroke) this.#say("draw");
+      if (this.#stroke) this.#emit("draw");
     });
   }
 
@@ -138,7 +138,7 @@ export class Pad extends EventTarget {
     for (const stroke of strokes) trace(context, stroke.map(([x, y]) => [x * this.#grain, y * this.#grain]));
   }
 
-  #say(what) { this.dispatchEvent(new Event(what)); }
+  #emit(what) { this.dispatchEvent(new Event(what)); }
 }
 
 /** Draws a curve that has its corners at the points and passes midway between them. */

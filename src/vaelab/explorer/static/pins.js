@@ -1,7 +1,7 @@
 import { makeAnalogy } from "./analogy.js";
 import { button, card, make } from "./dom.js";
 import { makeInterpolation } from "./interpolation.js";
-import { letter, makePictures } from "./together.js";
+import { pinLetter, makeCodeImages } from "./code-images.js";
 
 /** Pins A, B and C on codes, the way from A to B, and the analogy A − B + C. */
 export function mountPins(element, session) {
@@ -11,18 +11,18 @@ export function mountPins(element, session) {
   const slots = Object.keys(session.pins).map((name) => makeSlot(session, name));
   section.append(make("div", { class: "body" }, make("div", { class: "slots" }, ...slots), between, analogy, empty));
   element.append(section);
-  const follow = () => {
+  const update = () => {
     const ready = Boolean(session.pins.A && session.pins.B);
     between.hidden = analogy.hidden = !ready;
     empty.hidden = ready;
   };
-  session.addEventListener("pins", follow);
-  follow();
+  session.addEventListener("pins", update);
+  update();
 }
 
 /** One pin: its letter, the image of its code, and what can be done with it. */
 function makeSlot(session, name) {
-  const pictures = makePictures(session, `Image at pin ${name}`);
+  const pictures = makeCodeImages(session, `Image at pin ${name}`);
   const set = button(`Set ${name}`, () => session.setPin(name), { title: `Pin the shown code as ${name}`, "aria-keyshortcuts": name });
   const go = button("Go", () => session.goTo(session.pins[name]), { "aria-label": `Go to ${name}`, title: `Show the code at ${name} again` });
   const remove = button("×", () => {
@@ -30,7 +30,7 @@ function makeSlot(session, name) {
     set.focus();
   }, { class: "button remove", "aria-label": `Remove ${name}`, title: `Remove ${name}` });
   let shown;
-  const follow = () => {
+  const update = () => {
     const codes = session.pins[name];
     if (codes === shown) return;
     shown = codes;
@@ -39,8 +39,8 @@ function makeSlot(session, name) {
     pictures.show(codes);
   };
   const slot = make("div", { class: "slot", role: "group", "aria-label": `Pin ${name}` },
-    make("div", { class: "held" }, letter(name), ...pictures.canvases, remove), make("div", { class: "doings" }, set, go));
-  session.addEventListener("pins", follow);
-  follow();
+    make("div", { class: "held" }, pinLetter(name), ...pictures.canvases, remove), make("div", { class: "doings" }, set, go));
+  session.addEventListener("pins", update);
+  update();
   return slot;
 }

@@ -1,7 +1,7 @@
 import { button, make } from "./dom.js";
-import { keepMoving } from "./frames.js";
-import { showCodes } from "./together.js";
-import { codesBetween } from "./way.js";
+import { animate } from "./scheduling.js";
+import { showCodes } from "./code-images.js";
+import { codesOnPath } from "./path.js";
 
 /** Moves the shown codes from A to B and back until the person stops it or moves a code otherwise. */
 export class Player {
@@ -29,7 +29,7 @@ export class Player {
       this.#session.commit();
     } else if (this.#session.pins.A && this.#session.pins.B) {
       this.#name("Pause");
-      this.#halt = keepMoving((step) => this.#advance(step));
+      this.#halt = animate((step) => this.#advance(step));
     }
   }
 
@@ -47,7 +47,7 @@ export class Player {
 
   #move(share, show) {
     this.#own = true;
-    show(codesBetween(this.#session, share));
+    show(codesOnPath(this.#session, share));
     this.#own = false;
     this.#mark(share);
   }

@@ -17,7 +17,7 @@ export function shuffled(count) {
 
 /**
  * The points to draw, one after the other: { x, y, classes, index }, typed arrays [visible points]; `index`: the number
- * each has in the scene. `hidden`: a Set of classes that are left out.
+ * each has in the manifest. `hidden`: a Set of classes that are left out.
  */
 export function arrange({ x, y }, classes, hidden, order) {
   const index = hidden.size ? order.filter((i) => !hidden.has(classes[i])) : order;

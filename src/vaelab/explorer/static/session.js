@@ -24,7 +24,7 @@ export class Session extends EventTarget {
   }
 
   /** Whether the two models know the same images by the same numbers. */
-  get shareImages() { return new Set(this.models.map((model) => model.scene.images_sha256)).size === 1; }
+  get shareImages() { return new Set(this.models.map((model) => model.manifest.images_sha256)).size === 1; }
   get canUndo() { return this.#past.length > 1; }
   get canRedo() { return this.#future.length > 0; }
 
@@ -35,12 +35,12 @@ export class Session extends EventTarget {
 
   /** The image of a point of `model`, in every model that knows it. */
   choosePoint(model, index) {
-    return this.#choose(this.shareImages ? this.models : [model], async (each) => shownBy(await readPoint(each, index)));
+    return this.#choose(this.shareImages ? this.models : [model], async (each) => shownBy(await encodePoint(each, index)));
   }
 
   /** A person's own picture, one Uint8Array [height × width × channel] for each model's size; `done`: the gesture has ended. */
-  chooseOwn(pictures, done = true) {
-    const read = async (model, i) => shownBy({ pixels: pictures[i], ...(await model.read(pictures[i])) });
+  chooseOwnImage(pictures, done = true) {
+    const read = async (model, i) => shownBy({ pixels: pictures[i], ...(await model.encode(pictures[i])) });
     return this.#choose(this.models, read, done);
   }
 
@@ -52,7 +52,7 @@ export class Session extends EventTarget {
   /** Shows the { code, origin } that `read` finds, all models together; not where the person has done something else meanwhile. */
   async #choose(models, read, done = true) {
     const choice = ++this.#choices;
-    this.#say("choosing");
+    this.#emit("choosing");
     const before = models.map(({ code }) => code);
     const found = await Promise.all(models.map((model, i) => read(model, i).catch((error) => model.fail(error))));
     if (choice !== this.#choices || models.some(({ code }, i) => code !== before[i])) return;
@@ -73,19 +73,19 @@ export class Session extends EventTarget {
     }
   }
 
-  reset() { for (const model of this.models) model.setCode(model.scene.mean); this.commit(); }
+  reset() { for (const model of this.models) model.setCode(model.manifest.mean); this.commit(); }
 
   // -- pins --
 
   /** Puts the shown codes under pin "A", "B" or "C". */
   setPin(name, codes = this.models.map((model) => model.code.slice())) {
     this.pins = { ...this.pins, [name]: codes };
-    this.#say("pins");
+    this.#emit("pins");
   }
 
   setOptions(changes) {
     this.options = { ...this.options, ...changes };
-    this.#say("options");
+    this.#emit("options");
   }
 
   // -- back and forth --
@@ -97,7 +97,7 @@ export class Session extends EventTarget {
     this.#past.push(now);
     if (this.#past.length > 200) this.#past.shift();
     this.#future = [];
-    this.#say("history");
+    this.#emit("history");
   }
 
   undo() { if (this.canUndo) { this.#future.push(this.#past.pop()); this.#show(this.#past.at(-1)); } }
@@ -108,7 +108,7 @@ export class Session extends EventTarget {
 
   #show(snapshot) {
     this.models.forEach((model, i) => model.setCode(snapshot[i].code, snapshot[i].origin));
-    this.#say("history");
+    this.#emit("history");
   }
 
   // -- the view as a link --
@@ -127,32 +127,32 @@ export class Session extends EventTarget {
     this.options = { ...this.options, ...state.options };
     for (const [i, model] of this.models.entries()) {
       const { code, axes } = state.models[i];
-      if (axes.every((axis) => axis in model.scene.columns)) await model.setAxes(axes);
+      if (axes.every((axis) => axis in model.manifest.columns)) await model.setAxes(axes);
       model.setCode(code, await pointAt(model, code).catch((error) => model.fail(error)));
     }
-    this.#say("pins");
-    this.#say("options");
+    this.#emit("pins");
+    this.#emit("options");
     this.commit();
     return true;
   }
 
-  #say(what) { this.dispatchEvent(new Event(what)); }
+  #emit(what) { this.dispatchEvent(new Event(what)); }
 }
 
 /** A point as the origin of a shown code, see model.js. */
-async function readPoint(model, index) {
+async function encodePoint(model, index) {
   const { backend } = model;
   const [mean, pixels, condition] = await Promise.all([
     backend.codes([index]), backend.images([index]), model.condition ? backend.conditions([index]) : null,
   ]);
   if (condition) model.setCondition(condition);
-  return { index, pixels, ...(await model.read(pixels)), mean };
+  return { index, pixels, ...(await model.encode(pixels)), mean };
 }
 
-/** The point whose code this very one is, as readPoint gives it; null where it is no point's. */
+/** The point whose code this very one is, as encodePoint gives it; null where it is no point's. */
 async function pointAt(model, code) {
   const { indices, distances } = await model.backend.nearest(code);
-  return distances[0] === 0 ? readPoint(model, indices[0]) : null;
+  return distances[0] === 0 ? encodePoint(model, indices[0]) : null;
 }
 
 const shownBy = (origin) => ({ code: origin.mean, origin });

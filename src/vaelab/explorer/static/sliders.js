@@ -1,8 +1,8 @@
 import { plus } from "./algebra.js";
 import { button, card, make } from "./dom.js";
-import { eachFrame } from "./frames.js";
-import { fixed, whole } from "./numbers.js";
-import { Strips } from "./strips.js";
+import { oncePerFrame } from "./scheduling.js";
+import { formatFixed, formatCount } from "./numbers.js";
+import { Filmstrips } from "./filmstrips.js";
 
 /** Latents are set between these, attributes in units where 0 is the mean code without and 1 that with it. */
 const [LATENT, ATTRIBUTE] = [[-4, 4], [-1.5, 2.5]];
@@ -11,30 +11,30 @@ const [MOST_LATENTS, MOST_ATTRIBUTES] = [10, 8];
 
 /** Sliders for attributes, where there are any, and for the latents that carry something, most informative first. */
 export function mountSliders(element, session, model) {
-  const { scene } = model;
-  const strips = new Strips(model);
-  const follow = [];
+  const { manifest } = model;
+  const strips = new Filmstrips(model);
+  const updates = [];
   const section = card("Sliders", { class: "sliders" });
   const build = (row) => (which) => {
     const { element: found, show } = row(session, model, which, strips);
-    follow.push(show);
+    updates.push(show);
     show();
     return found;
   };
-  if (scene.attributes.length) {
+  if (manifest.attributes.length) {
     section.append(part("Attributes and classes", "along the way from the mean code of images without to that with; what else the code holds stays",
-      scene.attributes, MOST_ATTRIBUTES, build(attributeRow), "attributes"));
+      manifest.attributes, MOST_ATTRIBUTES, build(attributeRow), "attributes"));
   }
-  const active = scene.order.slice(0, scene.active);
+  const active = manifest.order.slice(0, manifest.active);
   section.append(part("Latents, most informative first", "each strip shows what its slider does from here; bar: KL in nats",
     active, MOST_LATENTS, build(latentRow), "active latents"));
-  const rest = scene.latent_dim - scene.active;
+  const rest = manifest.latent_dim - manifest.active;
   if (rest) {
-    const text = rest === 1 ? "1 more latent is inactive: it tells nothing about an image." : `${whole(rest)} more latents are inactive: they tell nothing about an image.`;
+    const text = rest === 1 ? "1 more latent is inactive: it tells nothing about an image." : `${formatCount(rest)} more latents are inactive: they tell nothing about an image.`;
     section.append(make("p", { class: "hint", text }));
   }
   element.append(section);
-  model.addEventListener("code", eachFrame(() => { for (const show of follow) show(); }));
+  model.addEventListener("code", oncePerFrame(() => { for (const show of updates) show(); }));
 }
 
 /** A heading, rows for the first few items, and a button that adds the others. */
@@ -42,7 +42,7 @@ function part(title, hint, items, most, build, name) {
   const rows = make("div", { class: "rows" }, ...items.slice(0, most).map(build));
   const found = make("div", { class: "part", role: "group", "aria-label": title }, make("h3", {}, title, make("small", { class: "hint", text: hint })), rows);
   if (items.length > most) {
-    const more = button(`Show all ${whole(items.length)} ${name}`, () => {
+    const more = button(`Show all ${formatCount(items.length)} ${name}`, () => {
       const added = items.slice(most).map(build);
       rows.append(...added);
       added[0].querySelector("input").focus();
@@ -72,9 +72,9 @@ function attributeRow(session, model, attribute, strips) {
 }
 
 function latentRow(session, model, latent, strips) {
-  const { kl } = model.scene;
+  const { kl } = model.manifest;
   const name = `z${latent + 1}`;
-  const nats = fixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
+  const nats = formatFixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
   const bar = make("i", {});
   bar.style.width = `${(100 * kl[latent]) / Math.max(...kl)}%`;
   return makeRow(session, model, strips, {
@@ -101,7 +101,7 @@ function makeRow(session, model, strips, { range: [low, high], name, label, fact
   const show = () => {
     const now = value();
     if (Math.abs(input.valueAsNumber - now) > 0.005) input.value = now; // what the hand has set stays as it is
-    number.textContent = fixed(now, 2);
+    number.textContent = formatFixed(now, 2);
   };
   const element = make("div", { class: "slider" },
     make("div", { class: "name" }, make("strong", { text: name }), ...facts, number), make("div", { class: "reach" }, film, input));

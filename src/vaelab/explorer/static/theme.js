@@ -1,11 +1,11 @@
 // Light or dark: as the system says ("auto") or as the person chose, kept where the browser allows it.
 
-import { recall, remember } from "./memory.js";
+import { loadSetting, saveSetting } from "./storage.js";
 
 const CHOICES = ["auto", "dark", "light"];
 const system = matchMedia("(prefers-color-scheme: dark)");
 
-let chosen = CHOICES.includes(recall("theme")) ? recall("theme") : "auto";
+let chosen = CHOICES.includes(loadSetting("theme")) ? loadSetting("theme") : "auto";
 apply();
 system.addEventListener("change", announce);
 
@@ -18,7 +18,7 @@ export const theme = () => (chosen === "auto" ? (system.matches ? "dark" : "ligh
 /** Goes on to the next choice; canvases hear of it by "explorer:theme" on the document. */
 export function nextTheme() {
   chosen = CHOICES[(CHOICES.indexOf(chosen) + 1) % CHOICES.length];
-  remember("theme", chosen);
+  saveSetting("theme", chosen);
   apply();
   announce();
 }

@@ -1,13 +1,13 @@
 import { button, make } from "./dom.js";
-import { whole } from "./numbers.js";
+import { formatCount } from "./numbers.js";
 import { choice, nextTheme } from "./theme.js";
 
-/** The bar at the head of the page: what is open, and what acts on the whole page. */
+/** The bar at the head of the page: what is open, and controls of the whole page. */
 export function mountToolbar(element, session, { copyLink, help }) {
   element.append(
     make("header", { class: "bar" },
       make("h1", { text: "vaelab explorer" }),
-      make("ul", { class: "runs" }, ...session.models.map(({ scene }) => describe(scene))),
+      make("ul", { class: "runs" }, ...session.models.map(({ manifest }) => describe(manifest))),
       make("div", { class: "tools", role: "group", "aria-label": "Page" },
         historyButton(session, "Undo", "Z", "canUndo", () => session.undo()),
         historyButton(session, "Redo", "Shift+Z", "canRedo", () => session.redo()),
@@ -19,7 +19,7 @@ export function mountToolbar(element, session, { copyLink, help }) {
 
 /** "digits · 1,438 points · 10 latents, 9 active · beta, β = 1". */
 function describe({ run, title, count, total, latent_dim: width, active, objective, beta }) {
-  const points = count === total ? `${whole(count)} points` : `${whole(count)} of ${whole(total)} images`;
+  const points = count === total ? `${formatCount(count)} points` : `${formatCount(count)} of ${formatCount(total)} images`;
   const facts = [points, `${width} latents, ${active} active`, beta === null ? objective : `${objective}, β = ${beta}`];
   return make("li", { title: title ?? run }, make("strong", { text: run }), make("span", { text: facts.join(" · ") }));
 }

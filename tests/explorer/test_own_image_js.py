@@ -40,7 +40,7 @@ def run_js(tmp_path: Path, script: str, given: Any = None) -> Any:
 
 
 FIT = """
-    import { fit } from "./picture.js";
+    import { fit } from "./resize.js";
     const { data, width, height, shape, options } = given;
     say(fit({ data: Uint8ClampedArray.from(data), width, height }, shape, options));
 """
@@ -79,8 +79,8 @@ def test_transparent_parts_lie_on_paper_before_it_is_inverted(tmp_path: Path) ->
 
 
 STUDY = """
-    import { study } from "./ink.js";
-    say(study(Uint8Array.from(given.pixels), given.shape));
+    import { measureLayout } from "./drawing-layout.js";
+    say(measureLayout(Uint8Array.from(given.pixels), given.shape));
 """
 
 
@@ -113,9 +113,9 @@ def test_images_that_fill_the_frame_and_things_that_move_about_are_not_centred(t
 
 def test_a_drawing_is_moved_and_scaled_to_where_the_ink_is(tmp_path: Path) -> None:
     script = """
-        import { centre } from "./ink.js";
+        import { centreStrokes } from "./drawing-layout.js";
         const common = { side: 20, by: "mass", x: 14, y: 14 };
-        say([centre([[[0, 0], [0, 9]], [[0, 9], [3, 9]]], 2, common), centre([[[5, 5]]], 2, common)]);
+        say([centreStrokes([[[0, 0], [0, 9]], [[0, 9], [3, 9]]], 2, common), centreStrokes([[[5, 5]]], 2, common)]);
     """
     strokes, dot = run_js(tmp_path, script)
     points = np.array([point for stroke in strokes for point in stroke])
@@ -132,7 +132,7 @@ def test_a_photograph_on_grey_paper_is_laid_out_as_digits_are(tmp_path: Path) ->
     photograph[..., 3] = 255
     photograph[20:120, 210:230, :3] = 40  # a stroke far from the middle
     common = {"dark": True, "side": 20, "by": "mass", "x": 14, "y": 14}
-    found = fit(tmp_path, photograph, 28, 28, 1, invert=True, common=common)[..., 0]
+    found = fit(tmp_path, photograph, 28, 28, 1, invert=True, layout=common)[..., 0]
     expected = np.zeros((28, 28), np.uint8)
     expected[4:24, 12:16] = 255
     np.testing.assert_array_equal(found, expected)
@@ -140,12 +140,13 @@ def test_a_photograph_on_grey_paper_is_laid_out_as_digits_are(tmp_path: Path) ->
 
 def test_percentiles_and_their_words(tmp_path: Path) -> None:
     script = """
-        import { fixed, percentile, share, whole } from "./numbers.js";
+        import { describeShare, formatCount, formatFixed, percentile } from "./numbers.js";
         const quantiles = Array.from({ length: 101 }, (_, i) => 2 * i);
         const level = Array.from({ length: 101 }, (_, i) => Math.max(0, i - 50));
         const places = [-1, 0, 33, 200, 201].map((value) => percentile(quantiles, value));
-        const texts = [fixed(-0.04), fixed(-12.34), fixed(12345.678, 2), whole(999), whole(60000), whole(1234567)];
-        say([places, percentile(level, 0), [0, 0.4, 42.4, 99.5, 100].map(share), texts]);
+        const texts = [formatFixed(-0.04), formatFixed(-12.34), formatFixed(12345.678, 2)];
+        texts.push(...[999, 60000, 1234567].map(formatCount));
+        say([places, percentile(level, 0), [0, 0.4, 42.4, 99.5, 100].map(describeShare), texts]);
     """
     places, level, words, texts = run_js(tmp_path, script)
     assert places == pytest.approx([0, 0, 16.5, 100, 100], abs=0.51)
@@ -158,12 +159,12 @@ SESSION = """
     import { Model } from "./model.js";
     import { Session } from "./session.js";
     const waiting = [];
-    const read = ([value]) => new Promise((resolve) => {
+    const encode = ([value]) => new Promise((resolve) => {
         waiting.push(() => resolve({ mean: [value], logVar: [0], reconstruction: 1 }));
     });
     const model = Object.assign(new EventTarget(), {
-        scene: {}, code: Float32Array.of(0), origin: null, condition: null,
-        backend: { read }, read: Model.prototype.read,
+        manifest: {}, code: Float32Array.of(0), origin: null, condition: null,
+        backend: { encode }, encode: Model.prototype.encode,
         setCode(code, origin = null) { this.code = Float32Array.from(code); this.origin = origin; },
         fail(error) { throw error; },
     });
@@ -175,7 +176,7 @@ def test_drawing_shows_every_answer_and_is_one_step_of_history(tmp_path: Path) -
     script = """
         const seen = [];
         for (const [value, done] of [[1, false], [2, false], [3, true]]) {
-            const read = session.chooseOwn([[value]], done);
+            const read = session.chooseOwnImage([[value]], done);
             waiting.pop()();
             await read;
             seen.push(model.code[0]);
@@ -188,14 +189,14 @@ def test_drawing_shows_every_answer_and_is_one_step_of_history(tmp_path: Path) -
 
 def test_an_answer_that_comes_late_is_not_shown(tmp_path: Path) -> None:
     script = """
-        const first = session.chooseOwn([[1]]);
-        const second = session.chooseOwn([[2]]);
+        const first = session.chooseOwnImage([[1]]);
+        const second = session.chooseOwnImage([[2]]);
         waiting[1]();
         await second;
         waiting[0]();
         await first;
         const overtaken = model.code[0];
-        const third = session.chooseOwn([[3]]);
+        const third = session.chooseOwnImage([[3]]);
         model.setCode([9]);
         waiting[2]();
         await third;

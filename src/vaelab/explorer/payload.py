@@ -16,8 +16,8 @@ from vaelab.build import beta_equivalents
 from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images, subsample
 from vaelab.explorer import axes
-from vaelab.explorer.coder import Coder, measure_errors
 from vaelab.explorer.groups import Attribute, Group, make_attributes, make_groups
+from vaelab.explorer.inference import InferenceWorker, measure_losses
 from vaelab.explorer.maps import Column, make_columns, make_maps
 from vaelab.models.codes import ACTIVE_KL, Codes
 from vaelab.models.conditions import condition_of
@@ -27,7 +27,7 @@ from vaelab.recipe import Recipe
 from vaelab.system.seeds import generator
 
 FORMAT = 1
-DRAWS = 512
+SAMPLES = 512
 """Codes that the page may show on \"Sample\" where it cannot draw them itself."""
 MEASURED = 2_000
 """Images whose losses are measured."""
@@ -36,7 +36,7 @@ NEAREST, CANDIDATES, ROWS = 5, 32, 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Payload:
     """One run for the page: ``manifest`` is what JSON can hold, the rest is asked for by index."""
 
     manifest: dict[str, Any]
@@ -46,7 +46,7 @@ class Scene:
     """Images of the points as the model sees them, uint8 ``[N, H, W, C]``."""
     lines: Sequence[Column]
     classes: Sequence[Group]
-    drawn: Float[np.ndarray, "draw latent"]
+    samples: Float[np.ndarray, "draw latent"]
     """Codes drawn from the sampler, float32, for a page that cannot draw them itself; none for N(0, I)."""
     conditions: UInt8[np.ndarray, "n condition"] | None = None
     """Conditions of the points; None for an unconditional model."""
@@ -92,14 +92,14 @@ class Scene:
         return near[best], np.sqrt(exact[best])
 
 
-class Served(NamedTuple):
+class ServedRun(NamedTuple):
     """One run as the page meets it."""
 
-    scene: Scene
-    coder: Coder
+    payload: Payload
+    worker: InferenceWorker
 
 
-def make_scene(
+def make_payload(
     name: str,
     recipe: Recipe,
     model: VAE,
@@ -108,7 +108,7 @@ def make_scene(
     total: int,
     images_sha256: str,
     sampler: Sampler,
-) -> Scene:
+) -> Payload:
     """The scene of a run: its points are ``images``, as the model sees them, and their ``codes``.
 
     ``total``: how many training images there are; ``images_sha256``: by what two runs know that they have the same
@@ -127,9 +127,9 @@ def make_scene(
     columns = make_columns(codes, covariance, labels, attributes)
     height, width, channels = (int(side) for side in images.pixels.shape[1:])
     is_normal = sampler.name == "prior" and "standard_normal_prior" in model.provides
-    drawn = np.empty((0, len(kl)), np.float32)
+    samples = np.empty((0, len(kl)), np.float32)
     if not is_normal:
-        drawn = sampler.sample(DRAWS, generator(0, "explorer draws")).float().numpy()
+        samples = sampler.sample(SAMPLES, generator(0, "explorer draws")).float().numpy()
     conditions = condition_of(model.spec, images)
     manifest = {
         "format": FORMAT,
@@ -150,7 +150,7 @@ def make_scene(
         "is_normal": is_normal,
         "has_latent_kl": model.has_latent_kl,
         "condition": _describe_condition(model),
-        "draws": len(drawn),
+        "samples": len(samples),
         **_losses(model, codes, images),
         "kl": _rounded(kl),
         "order": order,
@@ -169,7 +169,7 @@ def make_scene(
         },
     }
     rows = None if conditions is None else conditions.numpy().astype(np.uint8)
-    return Scene(manifest, codes.mean, images.pixels, columns, groups, drawn, rows)
+    return Payload(manifest, codes.mean, images.pixels, columns, groups, samples, rows)
 
 
 def _describe_condition(model: VAE) -> dict[str, Any] | None:
@@ -209,7 +209,7 @@ def _describe_columns(columns: Sequence[Column], means: axes.Codes) -> list[dict
 def _losses(model: VAE, codes: Codes, images: Images) -> dict[str, Any]:
     """Quantiles of the terms of the ELBO over the points, read at the posterior mean, and its constant; nats."""
     some = subsample(len(images), MEASURED, generator(0, "losses"))
-    reconstruction, rest = measure_errors(model, images.take(some), codes.mean[some])
+    reconstruction, rest = measure_losses(model, images.take(some), codes.mean[some])
     kl = codes.take(some).kl_of_images().sum(1)
     terms = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
     shares = np.linspace(0, 1, 101)

@@ -1,8 +1,8 @@
 import { kl } from "./algebra.js";
 import { card, make } from "./dom.js";
 import { mountKlBars } from "./kl-bars.js";
-import { Latest, settle } from "./latest.js";
-import { fixed, percentile, share } from "./numbers.js";
+import { LatestOnly, debounce } from "./scheduling.js";
+import { formatFixed, percentile, describeShare } from "./numbers.js";
 
 /** What is said of each term, by what share of the training images lies below it. */
 const TERMS = [
@@ -12,21 +12,21 @@ const TERMS = [
 ];
 
 /** −ELBO of the shown code's image in nats, how unusual it is among the training images, and KL of each latent. */
-export function mountReading(element, session, model) {
-  const { scene } = model;
+export function mountLoss(element, session, model) {
+  const { manifest } = model;
   const panel = card("Reading", { class: "reading" });
-  if (session.models.length > 1) panel.setAttribute("aria-label", `Reading, ${scene.run}`);
+  if (session.models.length > 1) panel.setAttribute("aria-label", `Reading, ${manifest.run}`);
   const source = make("p", { class: "hint source", text: " " });
   panel.append(source);
-  const sum = mountSum(panel, scene);
-  const ranks = TERMS.map((term) => mountRank(term, scene.quantiles[term.key]));
+  const sum = mountSum(panel, manifest);
+  const ranks = TERMS.map((term) => mountRank(term, manifest.quantiles[term.key]));
   panel.append(make("h3", { text: "Among the training images" }), make("div", { class: "ranks" }, ...ranks.map(({ row }) => row)));
   const bars = mountKlBars(panel, model);
   element.append(panel);
 
   const show = ({ mean, logVar, reconstruction, kl: whole }, from) => {
     const each = kl(mean, logVar);
-    const total = scene.has_latent_kl ? each.reduce((a, b) => a + b, 0) : whole;
+    const total = manifest.has_latent_kl ? each.reduce((a, b) => a + b, 0) : whole;
     const values = { reconstruction, kl: total, loss: reconstruction + total };
     panel.classList.remove("stale");
     source.textContent = from;
@@ -34,17 +34,17 @@ export function mountReading(element, session, model) {
     ranks.forEach((rank, i) => rank.show(values[TERMS[i].key]));
     bars({ mean, each });
   };
-  follow(model, show, () => panel.classList.add("stale"));
+  update(model, show, () => panel.classList.add("stale"));
 }
 
 /** Calls `show` with what the model reads in the image that is shown, and says when it no longer holds. */
-function follow(model, show, leave) {
-  const reader = new Latest(
-    async (image) => [await model.read(image), image],
+function update(model, show, leave) {
+  const reader = new LatestOnly(
+    async (image) => [await model.encode(image), image],
     ([read, image]) => { if (image === model.image && !isRead(model.origin)) show(read, "Of the decoded image, read again by the model."); },
     (error) => model.fail(error),
   );
-  const readAgain = settle(() => { if (model.image && !isRead(model.origin)) reader.ask(model.image); }, 120);
+  const readAgain = debounce(() => { if (model.image && !isRead(model.origin)) reader.submit(model.image); }, 120);
   model.addEventListener("image", readAgain);
   model.addEventListener("code", () => {
     const { origin } = model;
@@ -68,13 +68,13 @@ function mountSum(element, { constant, likelihood }) {
     make("dl", { class: "terms" },
       term("reconstruction", "Reconstruction", parts[0].value),
       term("kl", "KL", parts[1].value),
-      constant ? make("div", { class: "constant", title: why }, make("dt", { text: "Constant" }), make("dd", { class: "number", text: fixed(constant) }), make("dd", { class: "why", text: why })) : null),
+      constant ? make("div", { class: "constant", title: why }, make("dt", { text: "Constant" }), make("dd", { class: "number", text: formatFixed(constant) }), make("dd", { class: "why", text: why })) : null),
   );
   return (values) => {
-    total.textContent = fixed(values.loss + constant);
+    total.textContent = formatFixed(values.loss + constant);
     for (const { key, part, value } of parts) {
       part.style.flexGrow = Math.max(0, values[key]) / Math.max(1e-9, Math.max(0, values.reconstruction) + values.kl);
-      value.textContent = fixed(values[key]);
+      value.textContent = formatFixed(values[key]);
     }
   };
 }
@@ -89,7 +89,7 @@ function mountRank({ name, than }, quantiles) {
     show(value) {
       const percent = percentile(quantiles, value);
       mark.style.left = `${percent}%`;
-      words.textContent = `${than} ${share(percent)}`;
+      words.textContent = `${than} ${describeShare(percent)}`;
     },
   };
 }

@@ -1,10 +1,10 @@
 // How long codes from the prior are: the length of a draw from N(0, I) in d dimensions follows the χ distribution.
 
 /**
- * The share of such draws that are shorter than `length`: the regularised incomplete gamma function P(d/2, length²/2) by
+ * The share of such samples that are shorter than `length`: the regularised incomplete gamma function P(d/2, length²/2) by
  * its series (Abramowitz & Stegun 1964, 6.5.29), exact for few latents too, where Wilson and Hilferty's cube root is not.
  */
-export function shareShorter(length, d) {
+export function chiCdf(length, d) {
   const [a, x] = [d / 2, length ** 2 / 2];
   if (x === 0) return 0;
   if (x > a + 12 * Math.sqrt(a) + 40) return 1; // to double precision
@@ -20,12 +20,12 @@ function logGamma(d) {
   return sum;
 }
 
-/** The length than which a `share` of the prior's draws is shorter, by bisection. */
-export function lengthOfPrior(share, d) {
+/** The length than which a `share` of the prior's samples is shorter, by bisection. */
+export function chiQuantile(share, d) {
   let [low, high] = [0, Math.sqrt(d) + 6];
   for (let i = 0; i < 50; i++) {
     const middle = (low + high) / 2;
-    if (shareShorter(middle, d) < share) low = middle;
+    if (chiCdf(middle, d) < share) low = middle;
     else high = middle;
   }
   return high;

@@ -10,12 +10,12 @@ export function showCodes(session, codes) {
 }
 
 /** "digits", or "digits and digits-beta". */
-export const runNames = (session) => session.models.map(({ scene }) => scene.run).join(" and ");
+export const runNames = (session) => session.models.map(({ manifest }) => manifest.run).join(" and ");
 
 /** A canvas for each model, called `name`, that `show(codes)` fills with the images of a code of each; null hides them. */
-export function makePictures(session, name) {
-  const canvases = session.models.map(({ scene }) => {
-    const label = session.models.length > 1 ? `${name}, ${scene.run}` : name;
+export function makeCodeImages(session, name) {
+  const canvases = session.models.map(({ manifest }) => {
+    const label = session.models.length > 1 ? `${name}, ${manifest.run}` : name;
     return make("canvas", { class: "image", role: "img", "aria-label": label, hidden: true });
   });
   let newest = null;
@@ -26,7 +26,7 @@ export function makePictures(session, name) {
       if (!codes) return;
       try {
         const image = await model.decode(codes[i]);
-        if (newest === codes) paint(canvases[i], image, model.scene.image);
+        if (newest === codes) paint(canvases[i], image, model.manifest.image);
       } catch (error) {
         model.fail(error);
       }
@@ -36,4 +36,4 @@ export function makePictures(session, name) {
 }
 
 /** A pin's letter in its colour. */
-export const letter = (name) => make("b", { class: `letter letter-${name.toLowerCase()}`, text: name });
+export const pinLetter = (name) => make("b", { class: `letter letter-${name.toLowerCase()}`, text: name });

@@ -1,4 +1,4 @@
-import { settle } from "./latest.js";
+import { debounce } from "./scheduling.js";
 import { sheet } from "./pixels.js";
 
 /** Images in a strip. */
@@ -10,12 +10,12 @@ const [REST, PIECE, LEAST] = [150, 30, 3];
  * Filmstrips of what sliders do from the shown code. Only those on the screen are drawn, only once a hand rests, and a
  * piece at a time, so that what follows the hand never waits for them.
  */
-export class Strips {
+export class Filmstrips {
   #model; #strips = new Map(); #observer; #turn = 0; #piece = LEAST;
 
   constructor(model) {
     this.#model = model;
-    const draw = settle(() => this.#draw(), REST);
+    const draw = debounce(() => this.#draw(), REST);
     model.addEventListener("code", () => {
       this.#turn++;
       draw();
@@ -29,7 +29,7 @@ export class Strips {
 
   /** Keeps the codes that `codeAt` gives for values from `low` to `high` drawn on `canvas`, each in the middle of its part. */
   add(canvas, [low, high], codeAt) {
-    const { scene: { image: { height, width } }, width: latents } = this.#model;
+    const { manifest: { image: { height, width } }, width: latents } = this.#model;
     Object.assign(canvas, { height, width: FRAMES * (width + 1) - 1 });
     const codes = () => {
       const all = new Float32Array(FRAMES * latents);
@@ -49,7 +49,7 @@ export class Strips {
         if (strip.drawn?.every((value, i) => value === codes[i])) continue;
         const images = await this.#decode(codes, turn);
         if (!images) return;
-        canvas.getContext("2d").drawImage(sheet(images, this.#model.scene.image, FRAMES), 0, 0);
+        canvas.getContext("2d").drawImage(sheet(images, this.#model.manifest.image, FRAMES), 0, 0);
         strip.drawn = codes;
       }
     } catch (error) {

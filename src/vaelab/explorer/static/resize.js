@@ -1,6 +1,6 @@
 // Pictures from files as the models see them, by the same arithmetic as vaelab's image folders (decoding.py): upright, cut to shape
 // about the centre, grey by the Rec. 601 luma, area averages where they shrink and cubic curves where they grow.
-import { layOut } from "./ink.js";
+import { layOutPhotograph } from "./drawing-layout.js";
 
 /** Longest side that is read as it is; larger pictures are reduced to it by the browser first. */
 const LONGEST = 4096;
@@ -27,14 +27,14 @@ export async function openPicture(file) {
 
 /**
  * A picture { width, height, data } in the shape of a model: Uint8Array [height × width × channel], transparent parts on
- * `paper`; `common`: what the training images have in common (ink.js), where it is to be laid out as they are.
+ * `paper`; `layout`: what the training images have in common (drawing-layout.js), where it is to be laid out as they are.
  */
-export function fit(picture, shape, { paper = 255, invert = false, common = null } = {}) {
+export function fit(picture, shape, { paper = 255, invert = false, layout = null } = {}) {
   const flat = flatten(picture, shape.channels, paper);
   const values = invert ? flat.map((value) => 255 - value) : flat;
-  const found = common && layOut(values, picture, shape, common);
+  const found = layout && layOutPhotograph(values, picture, shape, layout);
   const part = found ?? middle(picture, shape);
-  return resize(take(found?.values ?? values, picture, part, shape.channels, common?.dark ? 0 : 255), part, shape);
+  return resize(take(found?.values ?? values, picture, part, shape.channels, layout?.dark ? 0 : 255), part, shape);
 }
 
 /** An image of another model, Uint8Array [height × width × channel], as a picture. */
@@ -120,10 +120,10 @@ function cubics(length, count) {
   const scale = length / count;
   const wide = Math.max(1, scale); // an axis that shrinks beside one that grows is smoothed
   return Array.from({ length: count }, (_, i) => {
-    const centre = (i + 0.5) * scale;
-    const first = Math.max(0, Math.floor(centre - 2 * wide + 0.5));
-    const last = Math.min(length, Math.floor(centre + 2 * wide + 0.5));
-    const weights = Array.from({ length: last - first }, (_, k) => keys((first + k + 0.5 - centre) / wide));
+    const middle = (i + 0.5) * scale;
+    const first = Math.max(0, Math.floor(middle - 2 * wide + 0.5));
+    const last = Math.min(length, Math.floor(middle + 2 * wide + 0.5));
+    const weights = Array.from({ length: last - first }, (_, k) => keys((first + k + 0.5 - middle) / wide));
     const sum = weights.reduce((a, b) => a + b, 0);
     return [first, weights.map((weight) => weight / sum)];
   });

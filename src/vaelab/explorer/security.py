@@ -31,7 +31,7 @@ HEADERS = {
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
-class Guard:
+class SecurityMiddleware:
     """Lets requests through that name this machine and come from its own page; the first line against other pages.
 
     A page elsewhere can make a browser send requests here, and read the answers where a name of its own leads to this

@@ -1,18 +1,18 @@
 import { button, card, make } from "./dom.js";
-import { centre, study } from "./ink.js";
-import { Latest } from "./latest.js";
-import { fixed, whole } from "./numbers.js";
+import { centreStrokes, measureLayout } from "./drawing-layout.js";
+import { LatestOnly } from "./scheduling.js";
+import { formatFixed, formatCount } from "./numbers.js";
 import { Pad } from "./pad.js";
-import { asPicture, fit, openPicture } from "./picture.js";
-import { mountSeen } from "./seen.js";
+import { asPicture, fit, openPicture } from "./resize.js";
+import { mountReconstruction } from "./reconstruction.js";
 
 /** Training images that are looked at for how drawings have to be laid out. */
 const LOOKED_AT = 64;
 
 /** A person's own image: drawn, where all models are grey, or from a file, dropped, pasted or chosen. */
-export function mountOwn(element, session) {
+export function mountOwnImage(element, session) {
   const { models } = session;
-  const isGrey = models.every(({ scene }) => scene.image.channels === 1);
+  const isGrey = models.every(({ manifest }) => manifest.image.channels === 1);
   const chooser = make("input", { type: "file", accept: "image/*", hidden: true, onchange: () => { own.take(chooser.files); chooser.value = ""; } });
   const panel = card("Your own image", { class: "own" });
   const problem = make("p", { class: "problem", role: "alert" });
@@ -23,23 +23,23 @@ export function mountOwn(element, session) {
   );
   const hint = make("p", { class: "hint", text: `${isGrey ? "Draw, or drop" : "Drop"} or paste a picture anywhere on the page.` });
   panel.append(hint, bench, ways, chooser, problem);
-  const own = new Own(session, (error) => { problem.textContent = error?.message ?? ""; });
-  for (const model of models) mountSeen(panel, model, { named: models.length > 1 });
-  panel.append(mountReturn(session));
+  const own = new OwnImage(session, (error) => { problem.textContent = error?.message ?? ""; });
+  for (const model of models) mountReconstruction(panel, model, { named: models.length > 1 });
+  panel.append(mountReturnLink(session));
   element.append(panel);
   receiveFiles(panel, (files) => own.take(files));
-  if (isGrey) own.lookAtTraining().then(() => mountBench(bench, own), (error) => models[0].fail(error));
+  if (isGrey) own.lookAtTraining().then(() => mountPadControls(bench, own), (error) => models[0].fail(error));
 }
 
 /** What the person gives and how it is laid out. Event: "source" (another picture or drawing, or other settings). */
-class Own extends EventTarget {
+class OwnImage extends EventTarget {
   centred = false;
   invert = false;
   pad = null;
   /** The picture from a file that is shown; null while the drawing is. */
   picture = null;
 
-  #session; #report; #common = []; #asked = null; #reader;
+  #session; #report; #layouts = []; #asked = null; #reader;
   /** What pixels were made of, and how, for undo and redo. */
   #sources = new WeakMap();
 
@@ -47,23 +47,23 @@ class Own extends EventTarget {
     super();
     this.#session = session;
     this.#report = report;
-    const read = async ({ done }) => { if (this.#isGiven) await session.chooseOwn(this.#lay(), done); };
-    this.#reader = new Latest(read, (_, input) => { if (this.#asked === input) this.#asked = null; }, report);
-    session.addEventListener("history", () => this.#follow());
+    const read = async ({ done }) => { if (this.#isGiven) await session.chooseOwnImage(this.#lay(), done); };
+    this.#reader = new LatestOnly(read, (_, input) => { if (this.#asked === input) this.#asked = null; }, report);
+    session.addEventListener("history", () => this.#update());
   }
 
-  get common() { return this.#common[0]; }
+  get layout() { return this.#layouts[0]; }
 
   get #isGiven() { return Boolean(this.picture || this.pad?.strokes.length); }
 
   async lookAtTraining() {
-    this.#common = await Promise.all(this.#session.models.map(async ({ backend, scene }) => {
-      const count = Math.min(LOOKED_AT, scene.count);
-      const indices = Array.from({ length: count }, (_, i) => Math.floor((i * scene.count) / count));
-      return study(await backend.images(indices), scene.image);
+    this.#layouts = await Promise.all(this.#session.models.map(async ({ backend, manifest }) => {
+      const count = Math.min(LOOKED_AT, manifest.count);
+      const indices = Array.from({ length: count }, (_, i) => Math.floor((i * manifest.count) / count));
+      return measureLayout(await backend.images(indices), manifest.image);
     }));
-    this.centred = this.common.centred;
-    this.pad = new Pad(this.#session.models[0].scene.image, this.common);
+    this.centred = this.layout.centred;
+    this.pad = new Pad(this.#session.models[0].manifest.image, this.layout);
     this.pad.addEventListener("draw", () => this.#drawn(false));
     this.pad.addEventListener("drawn", () => this.#drawn(true));
   }
@@ -72,7 +72,7 @@ class Own extends EventTarget {
   read(done = true) {
     if (!this.#isGiven) return;
     this.#asked = { done };
-    this.#reader.ask(this.#asked);
+    this.#reader.submit(this.#asked);
   }
 
   /** Reads the first of some files that is a picture; says why where none is. */
@@ -81,7 +81,7 @@ class Own extends EventTarget {
     this.#report(null);
     try {
       this.picture = await firstPicture([...files]);
-      this.invert = Boolean(this.common?.centred) && isBright(this.picture) === this.common.dark;
+      this.invert = Boolean(this.layout?.centred) && isBright(this.picture) === this.layout.dark;
       this.dispatchEvent(new Event("source"));
       this.read();
     } catch (error) {
@@ -91,10 +91,10 @@ class Own extends EventTarget {
 
   async takeRandom() {
     const { models } = this.#session;
-    const index = Math.floor(Math.random() * models[0].scene.count);
+    const index = Math.floor(Math.random() * models[0].manifest.count);
     if (this.#session.shareImages) return this.#session.choosePoint(models[0], index);
-    const picture = asPicture(await models[0].backend.images([index]), models[0].scene.image);
-    return this.#session.chooseOwn(models.map(({ scene }) => fit(picture, scene.image)));
+    const picture = asPicture(await models[0].backend.images([index]), models[0].manifest.image);
+    return this.#session.chooseOwnImage(models.map(({ manifest }) => fit(picture, manifest.image)));
   }
 
   #drawn(done) {
@@ -107,18 +107,18 @@ class Own extends EventTarget {
   /** The picture or the drawing, in each model's shape. */
   #lay() {
     const { pad, picture, invert, centred } = this;
-    const shapes = this.#session.models.map(({ scene }) => scene.image);
-    const paper = this.common?.centred && this.common.dark !== invert ? 0 : 255; // what becomes the training images' ground
-    const drawing = picture ? null : pad.picture(centred ? centre(pad.strokes, pad.pen, this.common) : pad.strokes);
+    const shapes = this.#session.models.map(({ manifest }) => manifest.image);
+    const paper = this.layout?.centred && this.layout.dark !== invert ? 0 : 255; // what becomes the training images' ground
+    const drawing = picture ? null : pad.picture(centred ? centreStrokes(pad.strokes, pad.pen, this.layout) : pad.strokes);
     const pictures = shapes.map((shape, i) => (picture
-      ? fit(picture, shape, { paper, invert, common: centred ? this.#common[i] : null })
+      ? fit(picture, shape, { paper, invert, layout: centred ? this.#layouts[i] : null })
       : fit(drawing, shape)));
     for (const pixels of pictures) this.#sources.set(pixels, { picture, invert, centred, strokes: pad?.strokes });
     return pictures;
   }
 
   /** Shows what an own image that undo or redo has brought back was made of. */
-  #follow() {
+  #update() {
     const source = this.#sources.get(this.#session.models[0].origin?.pixels);
     if (!source || this.#asked || this.pad?.isDrawing) return;
     const { strokes, ...settings } = source;
@@ -155,13 +155,13 @@ function isBright({ width, height, data }) {
 }
 
 /** The pad with its settings. */
-function mountBench(element, own) {
+function mountPadControls(element, own) {
   const { pad } = own;
   const size = Math.min(pad.element.width, pad.element.height) / pad.grain;
-  const width = make("output", { class: "number", text: fixed(pad.pen) });
+  const width = make("output", { class: "number", text: formatFixed(pad.pen) });
   const pen = make("input", { type: "range", min: 0.5, max: Math.max(4, size / 5), step: 0.1, value: pad.pen, oninput: () => {
     pad.pen = Number(pen.value);
-    width.textContent = fixed(pad.pen);
+    width.textContent = formatFixed(pad.pen);
     if (!own.picture) own.read(false);
   }, onchange: () => { if (!own.picture) own.read(); } });
   const undo = button("Undo stroke", () => pad.undo());
@@ -176,7 +176,7 @@ function mountBench(element, own) {
     undo.disabled = clear.disabled = pad.strokes.length === 0;
     [centred.checked, invert.checked] = [own.centred, own.invert];
     invertLabel.hidden = !own.picture;
-    element.classList.toggle("dark", own.common.dark);
+    element.classList.toggle("dark", own.layout.dark);
   };
   for (const what of ["draw", "drawn"]) pad.addEventListener(what, refresh);
   own.addEventListener("source", refresh);
@@ -185,18 +185,18 @@ function mountBench(element, own) {
     make("div", { class: "settings" },
       make("label", { class: "pen" }, "Pen", pen, width),
       make("div", { class: "row" }, undo, clear),
-      own.common.centred ? centredLabel : null, invertLabel),
+      own.layout.centred ? centredLabel : null, invertLabel),
   );
   refresh();
 }
 
 /** Says which image was read last, with the way back to it once the shown code has moved on. */
-function mountReturn(session) {
+function mountReturnLink(session) {
   const [first] = session.models;
   let kept = null;
   const what = make("span");
   const back = button("Back to it", () => (kept[0].index === undefined
-    ? session.chooseOwn(kept.map(({ pixels }) => pixels))
+    ? session.chooseOwnImage(kept.map(({ pixels }) => pixels))
     : session.choosePoint(first, kept[0].index)));
   const line = make("p", { class: "return hint", hidden: true }, what, back);
   first.addEventListener("code", () => {
@@ -204,7 +204,7 @@ function mountReturn(session) {
     if (isShown) queueMicrotask(() => { kept = session.models.map(({ origin }) => origin); });
     line.hidden = !isShown && !kept;
     const index = isShown ? first.origin.index : kept?.[0].index;
-    const name = index === undefined ? "Your image" : `Training image #${whole(index)}`;
+    const name = index === undefined ? "Your image" : `Training image #${formatCount(index)}`;
     what.textContent = isShown ? `${name} is shown.` : `${name}; the shown code has moved on. `;
     back.hidden = isShown;
   });

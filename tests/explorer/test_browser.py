@@ -18,7 +18,7 @@ from typed import train_small
 
 import vaelab
 from vaelab.explorer import server
-from vaelab.explorer.scene import Served
+from vaelab.explorer.payload import ServedRun
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser")
 LATENTS = 6
@@ -26,7 +26,7 @@ NETWORK = {"network.hidden": [64], "network.latent_dim": LATENTS, "training.step
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Served]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[ServedRun]:
     """Two runs on the digits, β = 1 and β = 5."""
     folder = tmp_path_factory.mktemp("runs")
     paths = [train_small(folder / f"beta-{beta}", {**NETWORK, "objective.beta": beta}).path for beta in (1, 5)]
@@ -40,14 +40,14 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(runs: list[Served]) -> Iterator[str]:
+def address(runs: list[ServedRun]) -> Iterator[str]:
     """Where the first run is explored."""
     with browser.serve(server.make_app(runs[:1], "127.0.0.1")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def address_of_both(runs: list[Served]) -> Iterator[str]:
+def address_of_both(runs: list[ServedRun]) -> Iterator[str]:
     with browser.serve(server.make_app(runs, "127.0.0.1")) as found:
         yield found
 
@@ -72,24 +72,24 @@ def visit(chromium: Any, address: str) -> Iterator[Open]:
         assert places == {urlsplit(each.requests[0])[:2]}
 
 
-def decode(served: Served, code: np.ndarray) -> np.ndarray:
+def decode(served: ServedRun, code: np.ndarray) -> np.ndarray:
     """The image of one code, as the server decodes it."""
-    return served.coder.decode(code[None])[0]
+    return served.worker.decode(code[None])[0]
 
 
-def along(served: Served, axes: list[int], code: np.ndarray) -> np.ndarray:
-    return plane_of(served.scene.manifest, axes) @ code
+def along(served: ServedRun, axes: list[int], code: np.ndarray) -> np.ndarray:
+    return plane_of(served.payload.manifest, axes) @ code
 
 
-def off(served: Served, axes: list[int], code: np.ndarray) -> np.ndarray:
+def off(served: ServedRun, axes: list[int], code: np.ndarray) -> np.ndarray:
     """What of a code is off the map."""
-    plane = plane_of(served.scene.manifest, axes)
+    plane = plane_of(served.payload.manifest, axes)
     return code - plane.T @ (plane @ code)
 
 
-def lone_point(served: Served, axes: list[int]) -> int:
+def lone_point(served: ServedRun, axes: list[int]) -> int:
     """The point whose nearest neighbour on the map is farthest away."""
-    places = served.scene.means @ plane_of(served.scene.manifest, axes).T
+    places = served.payload.means @ plane_of(served.payload.manifest, axes).T
     squares = ((places[:, None] - places[None]) ** 2).sum(2)
     np.fill_diagonal(squares, np.inf)
     inner = np.abs(places - places.mean(0)).max(1) < 2 * places.std()  # where the card has room beside it
@@ -99,18 +99,18 @@ def lone_point(served: Served, axes: list[int]) -> int:
 # -- the map ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_opens_with_all_its_parts(visit: Open, runs: list[Served]):
+def test_the_page_opens_with_all_its_parts(visit: Open, runs: list[ServedRun]):
     one = visit()
     titles = ["Map", "Decoded", "Reading", "Sliders", "Your own image", "Nearest training images", "Pins"]
     assert one.page.locator("main h2").all_inner_texts() == titles
     assert one.page.title() == "beta-1 – vaelab explorer"
     view = one.view()
-    assert view.axes == [runs[0].scene.manifest["maps"][0]["axes"]]
-    assert (runs[0].scene.means == view.codes[0]).all(1).any()  # it begins at an image
+    assert view.axes == [runs[0].payload.manifest["maps"][0]["axes"]]
+    assert (runs[0].payload.means == view.codes[0]).all(1).any()  # it begins at an image
     one.shows(one.decoded(), decode(runs[0], view.codes[0]))
 
 
-def test_a_drag_moves_the_code_in_the_plane_of_the_map_alone(visit: Open, runs: list[Served]):
+def test_a_drag_moves_the_code_in_the_plane_of_the_map_alone(visit: Open, runs: list[ServedRun]):
     one = visit()
     before, first = one.view(), one.pixels(one.decoded())
     end = np.array([0.7, -0.9])
@@ -125,7 +125,7 @@ def test_a_drag_moves_the_code_in_the_plane_of_the_map_alone(visit: Open, runs: 
     one.wait(lambda: "No image’s code" in one.page.locator(".origin").inner_text(), "its origin")
 
 
-def test_while_an_image_is_on_its_way_only_the_newest_code_waits(visit: Open, runs: list[Served]):
+def test_while_an_image_is_on_its_way_only_the_newest_code_waits(visit: Open, runs: list[ServedRun]):
     one = visit()
     one.page.locator(".sliders").evaluate("(sliders) => sliders.remove()")  # whose filmstrips are decoded as well
     one.rest()
@@ -148,21 +148,21 @@ def test_while_an_image_is_on_its_way_only_the_newest_code_waits(visit: Open, ru
     assert [len(asked), asked[1]] == [2, code.tobytes()]
 
 
-def test_a_point_shows_its_image_under_the_cursor_and_a_click_goes_there(visit: Open, runs: list[Served]):
-    one, ((scene, _), *_) = visit(), runs
+def test_a_point_shows_its_image_under_the_cursor_and_a_click_goes_there(visit: Open, runs: list[ServedRun]):
+    one, ((payload, _), *_) = visit(), runs
     (axes,) = one.view().axes
     index = lone_point(runs[0], axes)
-    one.page.mouse.move(*one.at(along(runs[0], axes, scene.means[index])))
+    one.page.mouse.move(*one.at(along(runs[0], axes, payload.means[index])))
     card = one.page.locator(".hover-card")
     card.wait_for()
     assert card.locator("strong").inner_text() == f"#{index:,}"
-    value = scene.manifest["groups"][0]["values"][scene.group(0)[index]]
+    value = payload.manifest["groups"][0]["values"][payload.group(0)[index]]
     one.wait(lambda: f"label: {value}" in card.inner_text(), "the class")
-    one.shows(card.locator("canvas"), scene.images(np.array([index]))[0])
+    one.shows(card.locator("canvas"), payload.images(np.array([index]))[0])
     one.page.mouse.down()
     one.page.mouse.up()
-    one.wait(lambda: (one.code == scene.means[index]).all(), "the code of the point")
-    one.shows(one.decoded(), decode(runs[0], scene.means[index]))
+    one.wait(lambda: (one.code == payload.means[index]).all(), "the code of the point")
+    one.shows(one.decoded(), decode(runs[0], payload.means[index]))
     one.wait(
         lambda: f"Training image #{index:,}, label: {value}" in one.page.locator(".origin").inner_text(), "its name"
     )
@@ -202,7 +202,7 @@ def test_wheel_keys_and_buttons_change_what_is_seen_and_not_the_code(visit: Open
     assert after.codes[0].tobytes() == before.codes[0].tobytes()
 
 
-def test_fingers_drag_and_pinch(visit: Open, runs: list[Served]):
+def test_fingers_drag_and_pinch(visit: Open, runs: list[ServedRun]):
     one = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     before = one.view()
     (axes,) = before.axes
@@ -259,19 +259,19 @@ def test_the_legend_hides_a_class_and_shows_one_alone(visit: Open):
     one.wait(lambda: min(seen()) > 50, "all classes again")
 
 
-def test_lattice_density_and_other_axes(visit: Open, runs: list[Served]):
-    one, ((scene, _), *_) = visit(), runs
+def test_lattice_density_and_other_axes(visit: Open, runs: list[ServedRun]):
+    one, ((payload, _), *_) = visit(), runs
     plain = one.pixels(one.map())
     for key, layer in (("d", "density"), ("l", "lattice")):
         one.press(key)
         assert one.view().options[layer]
         one.wait(lambda plain=plain: (one.pixels(one.map()) != plain).mean() > 0.002, layer)
         plain = one.pixels(one.map())
-    names = [found["name"] for found in scene.manifest["maps"]]
+    names = [found["name"] for found in payload.manifest["maps"]]
     select = one.page.get_by_role("combobox", name="Map")
     assert select.locator("option").all_inner_texts() == [*names, "Any two …"]
     select.select_option(label="PCA")
-    one.wait(lambda: one.view().axes[0] == scene.manifest["maps"][names.index("PCA")]["axes"], "PCA")
+    one.wait(lambda: one.view().axes[0] == payload.manifest["maps"][names.index("PCA")]["axes"], "PCA")
     select.select_option(label="Any two …")
     one.page.get_by_role("combobox", name="Axis across").select_option(label="z2")
     one.page.get_by_role("combobox", name="Axis up").select_option(label="z5")
@@ -288,10 +288,10 @@ def test_lattice_density_and_other_axes(visit: Open, runs: list[Served]):
 # -- sliders, pins, keys ----------------------------------------------------------------------------------------------
 
 
-def test_a_latent_slider_changes_its_latent_and_no_other(visit: Open, runs: list[Served]):
+def test_a_latent_slider_changes_its_latent_and_no_other(visit: Open, runs: list[ServedRun]):
     one = visit()
     before = one.code
-    latent = runs[0].scene.manifest["order"][0]
+    latent = runs[0].payload.manifest["order"][0]
     slider = one.page.get_by_role("slider", name=f"z{latent + 1}, KL")
     slider.focus()
     one.press("ArrowRight", "ArrowRight", "PageUp")
@@ -305,7 +305,7 @@ def test_a_latent_slider_changes_its_latent_and_no_other(visit: Open, runs: list
     film = one.page.locator(".slider", has=slider).locator("canvas.film")
     codes = np.tile(after, (9, 1))
     codes[:, latent] = -4 + 8 * (np.arange(9) + 0.5) / 9
-    frames = runs[0].coder.decode(codes)
+    frames = runs[0].worker.decode(codes)
 
     def distance() -> int:
         cells = one.pixels(film)[..., :3].astype(int)
@@ -314,8 +314,8 @@ def test_a_latent_slider_changes_its_latent_and_no_other(visit: Open, runs: list
     one.wait(lambda: distance() <= 1, "the filmstrip")
 
 
-def test_an_attribute_slider_moves_along_its_direction(visit: Open, runs: list[Served]):
-    one, attribute = visit(), runs[0].scene.manifest["attributes"][0]
+def test_an_attribute_slider_moves_along_its_direction(visit: Open, runs: list[ServedRun]):
+    one, attribute = visit(), runs[0].payload.manifest["attributes"][0]
     before = one.code
     slider = one.page.get_by_role("slider", name=f"{attribute['name']}, separates")
     slider.focus()
@@ -332,8 +332,8 @@ def test_an_attribute_slider_moves_along_its_direction(visit: Open, runs: list[S
     one.shows(one.decoded(), decode(runs[0], high))
 
 
-def test_everything_goes_by_keyboard_alone(visit: Open, runs: list[Served]):
-    one, ((scene, coder), *_) = visit(), runs
+def test_everything_goes_by_keyboard_alone(visit: Open, runs: list[ServedRun]):
+    one, ((payload, worker), *_) = visit(), runs
     for _ in range(40):
         one.press("Tab")
         if one.focused().startswith("CANVAS Map"):
@@ -352,12 +352,12 @@ def test_everything_goes_by_keyboard_alone(visit: Open, runs: list[Served]):
     one.press("Shift+ArrowLeft")
     assert where()[0] == pytest.approx(start[0] - 1.5 * right, abs=1e-4)
     one.press("Enter")
-    one.wait(lambda: (scene.means == one.code).all(1).any(), "an image's code")
+    one.wait(lambda: (payload.means == one.code).all(1).any(), "an image's code")
     chosen = one.code
     one.press("r")
     sampled = one.code
     one.press("0")
-    assert one.code == pytest.approx(np.array(scene.manifest["mean"]), abs=1e-7)
+    assert one.code == pytest.approx(np.array(payload.manifest["mean"]), abs=1e-7)
     one.press("z")
     assert one.code.tobytes() == sampled.tobytes()
     one.press("z")
@@ -379,7 +379,7 @@ def test_everything_goes_by_keyboard_alone(visit: Open, runs: list[Served]):
     help_dialog.wait_for(state="hidden")
     assert one.focused().startswith("CANVAS Map")
     assert one.code.tobytes() == other.tobytes()
-    between = coder.decode(np.stack([sampled + share * (other - sampled) for share in np.linspace(0, 1, 11)]))
+    between = worker.decode(np.stack([sampled + share * (other - sampled) for share in np.linspace(0, 1, 11)]))
     frames = one.page.locator(".frame canvas")
     assert frames.count() == 11
     for i, image in enumerate(between):
@@ -418,8 +418,8 @@ def test_tab_reaches_everything_and_the_focus_can_be_seen(visit: Open):
     assert pen.screenshot() != without
 
 
-def test_pins_give_way_path_play_and_analogy(visit: Open, runs: list[Served]):
-    one, ((_, coder), *_) = visit(), runs
+def test_pins_give_way_path_play_and_analogy(visit: Open, runs: list[ServedRun]):
+    one, ((_, worker), *_) = visit(), runs
     for name in "abc":
         one.press("r", name)
     a, b, c = (one.view().pins[name][0] for name in "ABC")
@@ -433,7 +433,7 @@ def test_pins_give_way_path_play_and_analogy(visit: Open, runs: list[Served]):
     units = [code / np.linalg.norm(code) for code in (a, b)]
     turned = (np.sin(0.5 * angle) * units[0] + np.sin(0.5 * angle) * units[1]) / np.sin(angle)
     middle = turned * (np.linalg.norm(a) + np.linalg.norm(b)) / 2
-    one.shows(one.page.locator(".frame canvas").nth(5), coder.decode(middle[None].astype(np.float32))[0], levels=1)
+    one.shows(one.page.locator(".frame canvas").nth(5), worker.decode(middle[None].astype(np.float32))[0], levels=1)
     one.page.get_by_role("button", name="Linear").click()
     one.page.get_by_role("button", name="30 % of the way from A to B").click()
     assert one.code == pytest.approx(a + 0.3 * (b - a), abs=1e-6)
@@ -488,7 +488,7 @@ def draw(one: Visit) -> None:
     one.page.mouse.up()
 
 
-def await_own(one: Visit, served: Served, i: int = 0) -> np.ndarray:
+def await_own(one: Visit, served: ServedRun, i: int = 0) -> np.ndarray:
     """The image in "what the model sees", once there is more than a dot on it and the shown code is its own."""
 
     def look() -> np.ndarray:
@@ -496,18 +496,18 @@ def await_own(one: Visit, served: Served, i: int = 0) -> np.ndarray:
 
     def is_read() -> bool:
         seen = look()
-        return (seen > 100).sum() > 30 and np.allclose(one.view().codes[i], served.coder.read(seen).mean, atol=1e-5)
+        return (seen > 100).sum() > 30 and np.allclose(one.view().codes[i], served.worker.encode(seen).mean, atol=1e-5)
 
     one.wait(is_read, "an own picture")
     return look()
 
 
-def check_own(one: Visit, served: Served) -> np.ndarray:
+def check_own(one: Visit, served: ServedRun) -> np.ndarray:
     """All that follows from an own image; that image, as the model sees it."""
-    scene, coder = served
+    payload, worker = served
     seen = await_own(one, served)
     one.wait(lambda: "Your own picture" in one.page.locator(".origin").inner_text(), "its origin")
-    mean, log_var, reconstruction, told = coder.read(seen)
+    mean, log_var, reconstruction, told = worker.encode(seen)
     code = one.code
     one.shows(one.canvas("Its reconstruction"), decode(served, code))
     one.shows(one.decoded(), decode(served, code))
@@ -515,15 +515,15 @@ def check_own(one: Visit, served: Served) -> np.ndarray:
     assert told == pytest.approx(kl, rel=1e-4)
     numbers = [float(text.split()[0]) for text in one.page.locator(".seen dd").all_inner_texts()]
     assert numbers == pytest.approx([reconstruction, kl], abs=0.06)
-    indices, _ = scene.nearest(code)
+    indices, _ = payload.nearest(code)
     which = one.page.locator(".place .which")
     one.wait(lambda: which.all_inner_texts() == [f"{i:,}" for i in indices], "the five nearest")
-    for i, image in enumerate(scene.images(indices)):
+    for i, image in enumerate(payload.images(indices)):
         one.shows(one.page.locator(".place canvas").nth(i), image)
     return seen[..., 0]
 
 
-def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs: list[Served]):
+def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs: list[ServedRun]):
     one = visit()
     one.press("0", "g")
     one.page.get_by_role("button", name="Points", exact=True).click()
@@ -544,8 +544,8 @@ def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs
     assert one.page.get_by_text("Of your own image.").is_visible()
     one.wait(lambda: len(posterior()) > 20, "an ellipse")
     (axes,) = one.view().axes
-    plane = plane_of(runs[0].scene.manifest, axes)
-    mean, log_var, *_ = runs[0].coder.read(seen[..., None])
+    plane = plane_of(runs[0].payload.manifest, axes)
+    mean, log_var, *_ = runs[0].worker.encode(seen[..., None])
     script = "({ map }, place) => map.toPixels(place)"
     middle = np.array(one.map().evaluate(script, (plane @ mean).tolist()))[::-1]
     scale = one.map().evaluate("({ map }) => map.toPixels([1, 0])[0] - map.toPixels([0, 0])[0]")
@@ -559,9 +559,9 @@ def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs
     check_own(one, runs[0])
 
 
-def test_a_picture_is_read_whether_chosen_or_dropped(visit: Open, runs: list[Served], tmp_path: Path):
-    one, ((scene, _), *_) = visit(), runs
-    image = scene.images(np.array([11]))[0, ..., 0]
+def test_a_picture_is_read_whether_chosen_or_dropped(visit: Open, runs: list[ServedRun], tmp_path: Path):
+    one, ((payload, _), *_) = visit(), runs
+    image = payload.images(np.array([11]))[0, ..., 0]
     one.press("0")
     path = tmp_path / "eleven.png"
     Image.fromarray(image).resize((224, 224), Image.Resampling.NEAREST).save(path)
@@ -623,8 +623,8 @@ def test_a_link_of_another_run_or_of_nobody_is_told_and_does_no_harm(visit: Open
         assert one.code.tobytes() == code.tobytes()
 
 
-def test_saved_files_are_what_was_shown(visit: Open, runs: list[Served], tmp_path: Path):
-    one, ((_, coder), *_) = visit(), runs
+def test_saved_files_are_what_was_shown(visit: Open, runs: list[ServedRun], tmp_path: Path):
+    one, ((_, worker), *_) = visit(), runs
     one.press("r", "a", "r", "b")
     a, b = (one.view().pins[name][0] for name in "AB")
     one.shows(one.decoded(), decode(runs[0], b))
@@ -646,7 +646,7 @@ def test_saved_files_are_what_was_shown(visit: Open, runs: list[Served], tmp_pat
     with save("Save GIF") as movie:
         assert (movie.n_frames, movie.size, movie.info["duration"]) == (30, (280, 280), 80)
         shares = [*np.linspace(0, 1, 16), *np.linspace(0, 1, 16)[-2:0:-1]]
-        frames = coder.decode(np.stack([a + share * (b - a) for share in shares]).astype(np.float32))
+        frames = worker.decode(np.stack([a + share * (b - a) for share in shares]).astype(np.float32))
         for i in (0, 7, 15, 16, 29):
             movie.seek(i)
             found = np.asarray(movie.convert("L"))[::10, ::10]
@@ -661,18 +661,18 @@ def test_saved_files_are_what_was_shown(visit: Open, runs: list[Served], tmp_pat
 # -- two runs ---------------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_move_under_one_hand(visit: Open, runs: list[Served], address_of_both: str):
+def test_two_runs_move_under_one_hand(visit: Open, runs: list[ServedRun], address_of_both: str):
     both = visit(address_of_both, viewport={"width": 1500, "height": 1000})
     assert both.page.locator("h2.run").all_inner_texts() == ["beta-1", "beta-5"]
     view = both.view()
     index = lone_point(runs[0], view.axes[0])
-    both.page.mouse.click(*both.at(along(runs[0], view.axes[0], runs[0].scene.means[index])))
-    both.wait(lambda: (both.view().codes[0] == runs[0].scene.means[index]).all(), "the image in the first")
-    assert (both.view().codes[1] == runs[1].scene.means[index]).all()
-    image = runs[0].scene.images(np.array([index]))[0]
+    both.page.mouse.click(*both.at(along(runs[0], view.axes[0], runs[0].payload.means[index])))
+    both.wait(lambda: (both.view().codes[0] == runs[0].payload.means[index]).all(), "the image in the first")
+    assert (both.view().codes[1] == runs[1].payload.means[index]).all()
+    image = runs[0].payload.images(np.array([index]))[0]
     for i, served in enumerate(runs):
         both.shows(both.page.locator(".decoded .source canvas").nth(i), image)
-        both.shows(both.decoded(i), decode(served, served.scene.means[index]))
+        both.shows(both.decoded(i), decode(served, served.payload.means[index]))
     for which in (0, 1):  # either map
         before = both.view()
         end = [0.4 - which, 0.7]
@@ -759,7 +759,7 @@ def test_another_site_in_the_same_browser_gets_nothing(chromium: Any, address: s
         page.on("response", lambda response: answers.update({response.url: response.status}))
         page.goto(evil.replace("127.0.0.1", "localhost"))
         ask = "([url, mode]) => fetch(url, { mode }).then(({ type }) => type, () => 'refused')"
-        assert page.evaluate(ask, [f"{address}runs/0/scene", "cors"]) == "refused"
+        assert page.evaluate(ask, [f"{address}runs/0/manifest", "cors"]) == "refused"
         assert page.evaluate(ask, [f"{address}runs", "no-cors"]) == "refused"  # its resource policy
         frame = """(url) => new Promise((done) => {
             const frame = document.createElement("iframe");
@@ -795,7 +795,7 @@ def test_a_socket_that_means_harm_is_refused(address: str):
         "/%2e%2e/server.py",
         "/..%2fserver.py",
         "//etc/passwd",
-        "/static/../guard.py",
+        "/static/../security.py",
     ):
         assert ask("GET", path) == 404
     with socket.create_connection((place.hostname, place.port), timeout=browser.SECONDS) as raw:

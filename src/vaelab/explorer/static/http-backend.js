@@ -10,17 +10,17 @@ export class HttpBackend {
     this.#root = root;
   }
 
-  /** What there is to know of the run, see scene.py. */
-  async scene() {
-    return (await this.#get("scene")).json();
+  /** What there is to know of the run, see manifest.py. */
+  async manifest() {
+    return (await this.#get("manifest")).json();
   }
 
-  /** Every point's number along column `index` of the scene: Int16Array [points], to be scaled by its `low` and `high`. */
+  /** Every point's number along column `index` of the manifest: Int16Array [points], to be scaled by its `low` and `high`. */
   async column(index) {
     return new Int16Array(await (await this.#get(`columns/${index}`)).arrayBuffer());
   }
 
-  /** Every point's class in group `index` of the scene: Uint8Array [points], 255 for none. */
+  /** Every point's class in group `index` of the manifest: Uint8Array [points], 255 for none. */
   async group(index) {
     return new Uint8Array(await (await this.#get(`groups/${index}`)).arrayBuffer());
   }
@@ -47,9 +47,9 @@ export class HttpBackend {
     return new Uint8Array(await this.#post("conditions", Int32Array.from(indices)));
   }
 
-  /** Codes drawn from the sampler: Float32Array [scene.draws × latent]. */
-  async draws() {
-    return new Float32Array(await (await this.#get("draws")).arrayBuffer());
+  /** Codes drawn from the sampler: Float32Array [manifest.samples × latent]. */
+  async samples() {
+    return new Float32Array(await (await this.#get("samples")).arrayBuffer());
   }
 
   /** Mean images of at most MOST codes [n × latent] under a condition (null: none): Uint8Array [n × height × width × channel]. */
@@ -58,8 +58,8 @@ export class HttpBackend {
   }
 
   /** What the model makes of one image [height × width × channel]: { mean, logVar, reconstruction and kl in nats }. */
-  async read(pixels, condition) {
-    const numbers = new Float32Array(await this.#post(`read${query(condition)}`, pixels));
+  async encode(pixels, condition) {
+    const numbers = new Float32Array(await this.#post(`encode${query(condition)}`, pixels));
     const width = (numbers.length - 2) / 2;
     const [reconstruction, kl] = numbers.slice(2 * width);
     return { mean: numbers.slice(0, width), logVar: numbers.slice(width, 2 * width), reconstruction, kl };

@@ -15,9 +15,9 @@ from typed import train_small
 
 import vaelab
 from vaelab.data.images import as_tensor, to_float
-from vaelab.explorer.scene import Served
-from vaelab.exporters.points import thin
-from vaelab.exporters.wasm import find_runtime
+from vaelab.explorer.payload import ServedRun
+from vaelab.exporters.onnxruntime_web import find_runtime
+from vaelab.exporters.points import subsample_points
 from vaelab.run import Run
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser")
@@ -48,10 +48,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def served(run: Run) -> Served:
+def served(run: Run) -> ServedRun:
     """What the page is told behind a server, to hold the exported one against."""
-    ((scene, coder),) = vaelab.explore([run.path])
-    return Served(thin(scene, POINTS), coder)
+    ((payload, worker),) = vaelab.explore([run.path])
+    return ServedRun(subsample_points(payload, POINTS), worker)
 
 
 def export(run: Run, path: Path, runtime: Path, **options: bool) -> None:
@@ -106,26 +106,26 @@ def visit(chromium: Any) -> Iterator[Open]:
 
 @pytest.mark.parametrize("kind", ["folder", "single"])
 def test_an_exported_page_works_as_behind_a_server(
-    visit: Open, served: Served, kind: str, request: pytest.FixtureRequest
+    visit: Open, served: ServedRun, kind: str, request: pytest.FixtureRequest
 ):
-    one, (scene, coder) = visit(request.getfixturevalue(kind)), served
+    one, (payload, worker) = visit(request.getfixturevalue(kind)), served
     view = one.view()
     (axes,) = view.axes
-    assert axes == scene.manifest["maps"][0]["axes"]
-    plane = plane_of(scene.manifest, axes)
+    assert axes == payload.manifest["maps"][0]["axes"]
+    plane = plane_of(payload.manifest, axes)
     first = one.pixels(one.decoded())
     one.drag([-0.8, 0.6], [0.7, -0.4])
     code = one.code
     assert plane @ code == pytest.approx([0.7, -0.4], abs=1e-3)
     assert code - plane.T @ (plane @ code) == pytest.approx(view.codes[0] - plane.T @ (plane @ view.codes[0]), abs=1e-5)
-    one.shows(one.decoded(), coder.decode(code[None])[0], levels=1)
+    one.shows(one.decoded(), worker.decode(code[None])[0], levels=1)
     assert (one.pixels(one.decoded()) != first).any()
     one.map().focus()
     one.press("Enter")
-    one.wait(lambda: (scene.means == one.code).all(1).any(), "the code of an image")
-    index = int((scene.means == one.code).all(1).argmax())
+    one.wait(lambda: (payload.means == one.code).all(1).any(), "the code of an image")
+    index = int((payload.means == one.code).all(1).argmax())
     one.wait(lambda: f"Training image #{index:,}," in one.page.locator(".origin").inner_text(), "its name")
-    one.shows(one.page.locator(".decoded .source canvas"), scene.images(np.array([index]))[0])
+    one.shows(one.page.locator(".decoded .source canvas"), payload.images(np.array([index]))[0])
     pad = one.page.locator("canvas.pad")
     pad.focus()
     one.press(*["ArrowUp"] * 6, " ", *["ArrowDown"] * 12, " ")  # a 1, by keyboard
@@ -134,29 +134,29 @@ def test_an_exported_page_works_as_behind_a_server(
         """Whether all that is shown belongs together: what the model sees, its code, its reconstruction."""
         seen, again = (one.pixels(one.canvas(name))[..., :1] for name in ("What the model sees", "Its reconstruction"))
         code = one.code
-        is_rebuilt = np.abs(again - coder.decode(code[None])[0].astype(int)).max() <= 1
-        return (seen > 100).sum() > 30 and is_rebuilt and np.allclose(code, coder.read(seen).mean, atol=1e-4)
+        is_rebuilt = np.abs(again - worker.decode(code[None])[0].astype(int)).max() <= 1
+        return (seen > 100).sum() > 30 and is_rebuilt and np.allclose(code, worker.encode(seen).mean, atol=1e-4)
 
     one.page.get_by_text("Your own picture, as the model reads it").wait_for()
     one.wait(is_read, "what the model reads")
 
 
-def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, run: Run, served: Served):
-    one, scene = visit(folder), served.scene
+def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, run: Run, served: ServedRun):
+    one, payload = visit(folder), served.payload
     model = vaelab.load(run.path)
     codes = np.random.default_rng(0).standard_normal((9, LATENTS)).astype(np.float32) * 2
-    pixels = scene.images(np.arange(POINTS))[:5]
+    pixels = payload.images(np.arange(POINTS))[:5]
     script = """async ([codes, images]) => {
-        const { OnnxBackend } = await import("./page/onnx.js");
+        const { OnnxBackend } = await import("./page/onnx-backend.js");
         const backend = await OnnxBackend.open();
-        const scene = await backend.scene();
+        const manifest = await backend.manifest();
         const reads = [];
-        for (const image of images) reads.push(await backend.read(Uint8Array.from(image)));
+        for (const image of images) reads.push(await backend.encode(Uint8Array.from(image)));
         return {
             images: [...await backend.decodeFloats(Float32Array.from(codes))],
             levels: [...await backend.decode(Float32Array.from(codes))],
             reads: reads.map(({ mean, logVar, reconstruction }) => [...mean, ...logVar, reconstruction]),
-            columns: await Promise.all(scene.columns.map(async (_, i) => [...await backend.column(i)])),
+            columns: await Promise.all(manifest.columns.map(async (_, i) => [...await backend.column(i)])),
             codes: [...await backend.codes([3, 1])],
             group: [...await backend.group(0)],
             pixels: [...await backend.images([4, 0])],
@@ -174,14 +174,14 @@ def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, ru
         ]
     assert np.abs(np.reshape(found["images"], expected.shape) - expected).max() < 1e-4
     levels = np.reshape(found["levels"], (9, 28, 28, 1))
-    assert np.abs(levels - served.coder.decode(codes).astype(int)).max() <= 1
+    assert np.abs(levels - served.worker.decode(codes).astype(int)).max() <= 1
     reads = np.array(found["reads"])
     assert np.abs(reads[:, :LATENTS] - posterior.mean.numpy()).max() < 1e-4
     assert np.abs(reads[:, LATENTS:-1] - posterior.log_var.numpy()).max() < 1e-4
     assert reads[:, -1] == pytest.approx(errors, rel=1e-4)
     for i, column in enumerate(found["columns"]):
-        assert np.abs(np.array(column) - scene.column(i)).max() <= 1  # 65,535 steps
-    assert found["codes"] == scene.codes(np.array([3, 1])).ravel().tolist()
-    assert found["group"] == scene.group(0).tolist()
-    assert found["pixels"] == scene.images(np.array([4, 0])).ravel().tolist()
-    assert found["nearest"] == scene.nearest(codes[0])[0].tolist()
+        assert np.abs(np.array(column) - payload.column(i)).max() <= 1  # 65,535 steps
+    assert found["codes"] == payload.codes(np.array([3, 1])).ravel().tolist()
+    assert found["group"] == payload.group(0).tolist()
+    assert found["pixels"] == payload.images(np.array([4, 0])).ravel().tolist()
+    assert found["nearest"] == payload.nearest(codes[0])[0].tolist()

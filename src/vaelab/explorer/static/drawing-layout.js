@@ -11,7 +11,7 @@ const NOISE = 0.25;
  * are `centred` ink on an empty ground, and then the longer `side` of the ink, `x` and `y` of its middle, which is that of its
  * mass or of its box (`by`), and the width of a `pen` that draws such strokes.
  */
-export function study(pixels, { height, width }) {
+export function measureLayout(pixels, { height, width }) {
   const dark = mean(pixels) < 127.5;
   const size = height * width;
   const images = Array.from({ length: pixels.length / size }, (_, i) => pixels.subarray(i * size, (i + 1) * size));
@@ -60,7 +60,7 @@ function middle(points, by) {
 }
 
 /** Strokes, lists of [x, y], moved and scaled to where the ink of training images is; the pen stays as wide as it is. */
-export function centre(strokes, pen, { side, by, x, y }) {
+export function centreStrokes(strokes, pen, { side, by, x, y }) {
   const [left, top, right, bottom] = bounds(strokes.flat());
   const longest = Math.max(right - left, bottom - top);
   const scale = longest > 0 ? Math.min(4, Math.max(0.25, (side - pen) / longest)) : 1;
@@ -73,7 +73,7 @@ export function centre(strokes, pen, { side, by, x, y }) {
  * A photograph of something drawn, Uint8Array [height × width], as training images are: { values } with the ground made even, and
  * the part { left, top, width, height } that holds the ink where theirs is. Null where there is no ink.
  */
-export function layOut(photograph, { height, width }, shape, { dark, side, by, x, y }) {
+export function layOutPhotograph(photograph, { height, width }, shape, { dark, side, by, x, y }) {
   const turn = (value) => (dark ? value : 255 - value);
   const ground = median(border(photograph, height, width).map(turn));
   const peak = photograph.reduce((most, value) => Math.max(most, turn(value)), 0);

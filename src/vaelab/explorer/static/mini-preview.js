@@ -8,7 +8,7 @@ const STAYS = 2000;
  * The shown images once more, small, in the corner of the window: while a hand moves the code where the large ones are out of
  * sight. `large` has the canvas of every model; a screen reader has those already.
  */
-export function mountPeek(element, session, large) {
+export function mountMiniPreview(element, session, large) {
   const inSight = new Set();
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, intersectionRatio } of entries) {
@@ -23,7 +23,7 @@ export function mountPeek(element, session, large) {
   session.models.forEach((model, i) => {
     watcher.observe(large[i]);
     model.addEventListener("image", () => {
-      paint(small[i], model.image, model.scene.image);
+      paint(small[i], model.image, model.manifest.image);
       if (large.every((canvas) => inSight.has(canvas))) return hide();
       corner.classList.add("shown");
       clearTimeout(timer);

@@ -26,7 +26,7 @@ const tasks = {
     return image.data.slice();
   },
 
-  async read(pixels, condition) {
+  async encode(pixels, condition) {
     const { height, width: columns, channels } = shape;
     const x = new ort.Tensor("float32", toFloats(pixels), [1, channels, height, columns]);
     const { mean, log_var: logVar } = await sessions.encoder.run({ x, ...given(condition, 1) });

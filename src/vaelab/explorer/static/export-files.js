@@ -1,12 +1,12 @@
 // The files of an exported page: beside it, or within it where it is a single file (then its loader has set `vaelabParts`).
 
 /** The content of a file of the export, an ArrayBuffer; `name` as in the manifest, such as "model/codes.bin". */
-export async function part(name) {
+export async function readFile(name) {
   return globalThis.vaelabParts ? globalThis.vaelabParts(name) : download(name);
 }
 
 /** The content of a file of the export that is JSON. */
-export const jsonPart = async (name) => JSON.parse(new TextDecoder().decode(await part(name)));
+export const readJson = async (name) => JSON.parse(new TextDecoder().decode(await readFile(name)));
 
 /** What lies at an address, an ArrayBuffer; with `integrity` ("sha256-…") an error unless it is exactly that. */
 export async function download(address, integrity = undefined) {
@@ -23,4 +23,4 @@ export function gunzip(bytes) {
 }
 
 /** An address of JavaScript that is in memory: one that holds it, for workers of a page from the disk import no blobs. */
-export const codeAddress = (bytes) => `data:text/javascript,${encodeURIComponent(new TextDecoder().decode(bytes))}`;
+export const moduleUrl = (bytes) => `data:text/javascript,${encodeURIComponent(new TextDecoder().decode(bytes))}`;

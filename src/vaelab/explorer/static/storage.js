@@ -2,7 +2,7 @@
 
 const PREFIX = "vaelab explorer ";
 
-export function recall(key) {
+export function loadSetting(key) {
   try {
     return localStorage.getItem(PREFIX + key);
   } catch {
@@ -10,7 +10,7 @@ export function recall(key) {
   }
 }
 
-export function remember(key, text) {
+export function saveSetting(key, text) {
   try {
     localStorage.setItem(PREFIX + key, text);
   } catch {

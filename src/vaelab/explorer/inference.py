@@ -27,7 +27,7 @@ Condition = Float[np.ndarray, " condition"]
 Result = TypeVar("Result")
 
 
-class Reading(NamedTuple):
+class EncodedImage(NamedTuple):
     """What a model makes of one image."""
 
     mean: Float[np.ndarray, " latent"]
@@ -38,7 +38,7 @@ class Reading(NamedTuple):
     """KL to the prior, nats."""
 
 
-class Coder:
+class InferenceWorker:
     """Decodes and reads for many requests at once: one thread does the work, first come, first served."""
 
     def __init__(self, model: VAE) -> None:
@@ -53,9 +53,11 @@ class Coder:
         parts = [codes[start : start + length] for start in range(0, len(codes), length)]
         return np.concatenate([self._in_turn(partial(self._decode, part, condition)) for part in parts])
 
-    def read(self, pixels: UInt8[np.ndarray, "height width channel"], condition: Condition | None = None) -> Reading:
+    def encode(
+        self, pixels: UInt8[np.ndarray, "height width channel"], condition: Condition | None = None
+    ) -> EncodedImage:
         """Posterior of one image under a condition, its KL, and the loss of its reconstruction."""
-        return self._in_turn(partial(self._read, pixels, condition))
+        return self._in_turn(partial(self._encode, pixels, condition))
 
     def _in_turn(self, work: Callable[[], Result]) -> Result:
         def run() -> Result:
@@ -70,7 +72,7 @@ class Coder:
         given = None if condition is None else np.repeat(condition[None], len(codes), 0)
         return to_uint8(self._model.decode(as_tensor(codes), given))
 
-    def _read(self, pixels: UInt8[np.ndarray, "height width channel"], condition: Condition | None) -> Reading:
+    def _encode(self, pixels: UInt8[np.ndarray, "height width channel"], condition: Condition | None) -> EncodedImage:
         model = self._model
         x = to_float(as_tensor(pixels[None]).to(model.device))
         given = None if condition is None else as_tensor(condition[None]).to(model.device)
@@ -78,11 +80,11 @@ class Coder:
         loss = model.decode_batch(q.mean, given).reconstruction_loss(x)
         draw = q.draw(GeneratorNoise(generator(0, "reading"), model.device), KL_SAMPLES)
         kl = model.density().kl(q, draw).sum()
-        return Reading(q.mean[0].cpu().numpy(), q.log_var[0].cpu().numpy(), float(loss), float(kl))
+        return EncodedImage(q.mean[0].cpu().numpy(), q.log_var[0].cpu().numpy(), float(loss), float(kl))
 
 
 @torch.inference_mode()
-def measure_errors(
+def measure_losses(
     model: VAE, images: Images, codes: Float[np.ndarray, "n latent"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """For each image the likelihood's error at its code, and what −ln p(x|z) has besides; nats, float64."""

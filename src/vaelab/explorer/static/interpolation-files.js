@@ -2,22 +2,22 @@
 
 import { encodeGif } from "./gif.js";
 import { enlarged, paint, save, savePng, sheet } from "./pixels.js";
-import { runNames } from "./together.js";
-import { decodeWay } from "./way.js";
+import { runNames } from "./code-images.js";
+import { decodePath } from "./path.js";
 
 /** Pixels that an image has at least on its shorter side in a strip and in an animation, and those between images. */
 const [IN_STRIP, IN_GIF, GAP] = [112, 256, 4];
 
 export async function saveStrip(session, count) {
-  const images = await decodeWay(session, count);
-  const rows = session.models.map(({ scene }, m) => enlarged(sheet(images[m], scene.image, count), timesFor(IN_STRIP, scene.image)));
+  const images = await decodePath(session, count);
+  const rows = session.models.map(({ manifest }, m) => enlarged(sheet(images[m], manifest.image, count), timesFor(IN_STRIP, manifest.image)));
   savePng(join(rows, "height", "width"), fileName(session, "png"));
 }
 
 /** `count` images there and all but the ends back, `delay` milliseconds each. */
 export async function saveGif(session, count, delay) {
-  const images = await decodeWay(session, count);
-  const channels = Math.max(...session.models.map(({ scene }) => scene.image.channels));
+  const images = await decodePath(session, count);
+  const channels = Math.max(...session.models.map(({ manifest }) => manifest.image.channels));
   const moments = Array.from({ length: count }, (_, i) => moment(session, images, i));
   const { width, height } = moments[0];
   const there = moments.map((each) => pixelsOf(each, channels));
@@ -26,10 +26,10 @@ export async function saveGif(session, count, delay) {
 
 /** A canvas with every model's image number `i`. */
 function moment(session, images, i) {
-  const shown = session.models.map(({ scene, pixelCount }, m) => {
+  const shown = session.models.map(({ manifest, pixelCount }, m) => {
     const canvas = document.createElement("canvas");
-    paint(canvas, images[m], scene.image, i * pixelCount);
-    return enlarged(canvas, timesFor(IN_GIF, scene.image));
+    paint(canvas, images[m], manifest.image, i * pixelCount);
+    return enlarged(canvas, timesFor(IN_GIF, manifest.image));
   });
   return join(shown, "width", "height");
 }

@@ -1,5 +1,5 @@
 import { dot } from "./algebra.js";
-import { codeAddress, download, gunzip, jsonPart, part } from "./parts.js";
+import { moduleUrl, download, gunzip, readJson, readFile } from "./export-files.js";
 
 const GRAPHS = ["encoder", "decoder", "likelihood"];
 const NEAREST = 5;
@@ -9,29 +9,29 @@ const NEAREST = 5;
  * is in http.js and says what the methods give.
  */
 export class OnnxBackend {
-  #scene; #codes; #groups; #images; #conditions; #draws; #worker;
+  #manifest; #codes; #groups; #images; #conditions; #samples; #worker;
 
   /** The model of the exported page that we are in; its points are here at once, its networks soon. */
   static async open() {
-    const { scene, runtime, model } = await jsonPart("manifest.json");
+    const { explorer: manifest, runtime, model } = await readJson("manifest.json");
     const backend = new OnnxBackend();
-    backend.#scene = scene;
-    backend.#worker = new Asked(new URL("./onnx-worker.js", import.meta.url), whatToOpen(scene, runtime, model));
-    backend.#images = unpackImages(scene, model);
+    backend.#manifest = manifest;
+    backend.#worker = new WorkerClient(new URL("./inference-worker.js", import.meta.url), prepareWorker(manifest, runtime, model));
+    backend.#images = unpackImages(manifest, model);
     backend.#images.catch(() => {}); // told to whoever asks for images
-    const [codes, groups] = await Promise.all([part(model.codes), part(model.groups)]);
+    const [codes, groups] = await Promise.all([readFile(model.codes), readFile(model.groups)]);
     backend.#codes = new Float32Array(codes);
     backend.#groups = new Uint8Array(groups);
-    backend.#conditions = scene.condition ? part(model.conditions).then((rows) => new Uint8Array(rows)) : null;
-    backend.#draws = scene.draws ? part(model.draws) : null;
+    backend.#conditions = manifest.condition ? readFile(model.conditions).then((rows) => new Uint8Array(rows)) : null;
+    backend.#samples = manifest.samples ? readFile(model.samples) : null;
     return backend;
   }
 
-  async scene() { return this.#scene; }
+  async manifest() { return this.#manifest; }
 
   async column(index) {
-    const { latent, vector, low, high } = this.#scene.columns[index];
-    const { count, latent_dim: width } = this.#scene;
+    const { latent, vector, low, high } = this.#manifest.columns[index];
+    const { count, latent_dim: width } = this.#manifest;
     const steps = high > low ? 65535 / (high - low) : 0;
     return Int16Array.from({ length: count }, (_, i) => {
       const along = vector ? dot(vector, this.#code(i)) : this.#codes[i * width + latent];
@@ -40,16 +40,16 @@ export class OnnxBackend {
   }
 
   async group(index) {
-    const { count } = this.#scene;
+    const { count } = this.#manifest;
     return this.#groups.slice(index * count, (index + 1) * count);
   }
 
-  async codes(indices) { return gather(this.#codes, indices, this.#scene.latent_dim); }
+  async codes(indices) { return gather(this.#codes, indices, this.#manifest.latent_dim); }
 
-  async images(indices) { return gather(await this.#images, indices, pixelCount(this.#scene)); }
+  async images(indices) { return gather(await this.#images, indices, pixelCount(this.#manifest)); }
 
   async nearest(code) {
-    const squares = Float32Array.from({ length: this.#scene.count }, (_, i) => {
+    const squares = Float32Array.from({ length: this.#manifest.count }, (_, i) => {
       let sum = 0;
       for (let j = 0, start = i * code.length; j < code.length; j++) sum += (this.#codes[start + j] - code[j]) ** 2;
       return sum;
@@ -58,25 +58,25 @@ export class OnnxBackend {
     return { indices, distances: Float32Array.from(indices, (i) => Math.sqrt(squares[i])) };
   }
 
-  async conditions(indices) { return gather(await this.#conditions, indices, this.#scene.condition.names.length); }
+  async conditions(indices) { return gather(await this.#conditions, indices, this.#manifest.condition.names.length); }
 
-  async draws() { return new Float32Array(await this.#draws); }
+  async samples() { return new Float32Array(await this.#samples); }
 
-  async decode(codes, condition) { return this.#worker.ask("decode", Float32Array.from(codes), condition); }
+  async decode(codes, condition) { return this.#worker.request("decode", Float32Array.from(codes), condition); }
 
   /** Mean images of codes before they become whole numbers, Float32Array [n × channel × height × width]. */
-  async decodeFloats(codes, condition) { return this.#worker.ask("decodeFloats", Float32Array.from(codes), condition); }
+  async decodeFloats(codes, condition) { return this.#worker.request("decodeFloats", Float32Array.from(codes), condition); }
 
-  async read(pixels, condition) { return this.#worker.ask("read", Uint8Array.from(pixels), condition); }
+  async encode(pixels, condition) { return this.#worker.request("encode", Uint8Array.from(pixels), condition); }
 
   #code(index) {
-    const { latent_dim: width } = this.#scene;
+    const { latent_dim: width } = this.#manifest;
     return this.#codes.subarray(index * width, (index + 1) * width);
   }
 }
 
 /** A worker to which questions are put, each with its promise. */
-class Asked {
+class WorkerClient {
   #worker; #ready; #broken = null; #waiting = new Map(); #count = 0;
 
   /** `opening`: a promise of { input, transfer }, what the worker needs before the first question. */
@@ -96,7 +96,7 @@ class Asked {
     this.#ready.catch(() => {}); // told to whoever asks
   }
 
-  async ask(task, input, condition = null) {
+  async request(task, input, condition = null) {
     await this.#ready;
     return this.#put(task, input, [input.buffer], condition);
   }
@@ -110,33 +110,33 @@ class Asked {
 }
 
 /** What the worker needs before the first question: the runtime and the graphs, which are handed over. */
-async function whatToOpen({ image, latent_dim: width }, runtime, model) {
+async function prepareWorker({ image, latent_dim: width }, runtime, model) {
   const [module, wasm, ...graphs] = await Promise.all([
     moduleAddress(runtime),
     runtimeFile(runtime, runtime.wasm),
-    ...GRAPHS.map((name) => part(model[name])),
+    ...GRAPHS.map((name) => readFile(model[name])),
   ]);
   const input = { module, wasm, image, width, graphs: Object.fromEntries(GRAPHS.map((name, i) => [name, graphs[i]])) };
   return { input, transfer: [wasm, ...graphs] };
 }
 
 /** A file of the runtime: of the export, or from the network and then checked against its digest. */
-const runtimeFile = ({ base, integrity }, name) => (integrity ? download(base + name, integrity[name]) : part(base + name));
+const runtimeFile = ({ base, integrity }, name) => (integrity ? download(base + name, integrity[name]) : readFile(base + name));
 
 /** Where a worker can import the runtime from: a file beside the page, else what was inlined or downloaded. */
 async function moduleAddress(runtime) {
   if (!runtime.integrity && !globalThis.vaelabParts) return new URL(runtime.base + runtime.module, document.baseURI).href;
-  return codeAddress(await runtimeFile(runtime, runtime.module));
+  return moduleUrl(await runtimeFile(runtime, runtime.module));
 }
 
 /**
  * All images, uint8 [points × height × width × channel]. They travel gzipped, where that is shorter each pixel as its
  * difference to the one at its left: exact in every browser, which pictures that go through a canvas are not.
  */
-async function unpackImages(scene, model) {
-  const images = new Uint8Array(await gunzip(await part(model.images)));
+async function unpackImages(manifest, model) {
+  const images = new Uint8Array(await gunzip(await readFile(model.images)));
   if (model.images_predictor === "left") {
-    const { width, channels } = scene.image;
+    const { width, channels } = manifest.image;
     const row = width * channels;
     for (let start = 0; start < images.length; start += row) {
       for (let i = start + channels; i < start + row; i++) images[i] += images[i - channels];
