@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from vaelab.models.spec import Spec
+from vaelab.models.terms import COMMON_TERMS, Term
 from vaelab.models.vae import REQUIREMENTS, VAE, initialise
 from vaelab.recipe import FOLDERS, Recipe, Section, signature_schema
 from vaelab.system import registry
@@ -51,6 +54,18 @@ def check_needs(who: str, needs: frozenset[str], vae: VAE) -> None:
         raise RecipeError(f"{who} needs {words}")
 
 
+def declared_objective(recipe: Recipe) -> "Objective":
+    """The objective of a resolved recipe, without weights, for what it declares."""
+    with torch.device("meta"):
+        objective: Objective = _make("objective", "Objective", recipe.objective, Spec((1, 1, 1), recipe.latent_dim, 1))
+    return objective
+
+
+def logged_terms(recipe: Recipe) -> tuple[Term, ...]:
+    """All quantities that training by a resolved recipe logs besides the loss, in the order of history.csv."""
+    return (*COMMON_TERMS, *declared_objective(recipe).terms)
+
+
 def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
     maker = getattr(registry.load(FOLDERS[section], table["name"]), attribute)
     accepted = signature_schema(maker)
@@ -66,7 +81,7 @@ def beta_equivalents(recipe: Recipe, spec: Spec) -> Mapping[str, float]:
     ``beta`` as in the paper; ``sigma``: the standard deviation of a Gaussian decoder whose ELBO has the same optimum,
     σ² = β·variance; ``beta_normalised`` = β·d/D (Higgins et al. 2017) on the scale of summed squared errors.
     """
-    beta = _make("objective", "Objective", recipe.objective, spec).kl_weight
+    beta = declared_objective(recipe).kl_weight
     if beta is None:
         return {}
     if recipe.likelihood["name"] != "gaussian":

@@ -70,7 +70,7 @@ def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
     assert {path.name for path in run.iterdir()} <= expected
     assert expected - {path.name for path in run.iterdir()} <= {"cache", ".lock"}
     history = (run / "history.csv").read_text().splitlines()
-    assert history[0] == "step,epoch,loss,reconstruction,kl,beta_kl"
+    assert history[0] == "step,epoch,loss,reconstruction,kl"
     assert len(history) == 61
     assert {path.stem for path in (run / "figures").glob("*.png")} >= {
         "data", "elbo", "latent", "losses", "manifold", "reconstructions", "samples",

@@ -26,6 +26,7 @@ from vaelab.figures import (
 )
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Codes, encode_images
+from vaelab.models.terms import COMMON_TERMS, Term
 from vaelab.system import registry
 
 NAMES = registry.names("figures")
@@ -152,7 +153,7 @@ def test_labels_of_runs_are_drawn_as_they_stand(odd: str):
 @pytest.mark.parametrize(("steps", "validations"), [(1, 1), (45, 3), (40_000, 20)])
 def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, validations: int):
     module = registry.load("figures", name)
-    arrays = module.collect(*make_tables(steps, validations))
+    arrays = module.collect(*make_tables(steps, validations), COMMON_TERMS)
     if name in ("elbo", "norms") and validations < 2:
         assert arrays is None
         return
@@ -162,22 +163,21 @@ def test_figures_of_tables_draw_runs_of_any_length(name: str, steps: int, valida
 
 def test_without_validation_there_is_no_elbo_but_there_are_losses():
     history, none = make_tables(20, 0)
-    assert registry.load("figures", "elbo").collect(history, none) is None
-    assert len(losses.collect(history, none)["validation_step"]) == 0
-    assert png(losses.draw(losses.collect(history, none)))
+    assert registry.load("figures", "elbo").collect(history, none, COMMON_TERMS) is None
+    assert len(losses.collect(history, none, COMMON_TERMS)["validation_step"]) == 0
+    assert png(losses.draw(losses.collect(history, none, COMMON_TERMS)))
 
 
-def test_losses_shows_the_weighted_kl_only_where_it_differs():
+def test_losses_draws_the_declared_terms_in_nats():
     history, validation = make_tables(200, 2)
-    same = losses.collect({**history, "beta_kl": history["kl"]}, validation)
-    assert "beta_kl" not in same
-    other = losses.collect({**history, "beta_kl": 5 * history["kl"]}, validation)
-    labels = [text.get_text() for text in losses.draw(other).axes[1].get_legend().get_texts()]
-    assert labels == ["KL divergence", "β·KL, as it enters the loss"]
+    history |= {"beta_kl": 5 * history["kl"], "mmd": history["kl"]}
+    terms = [*COMMON_TERMS, Term("beta_kl", "β·KL"), Term("mmd", "MMD²", unit=""), Term("absent", "absent")]
+    legend = losses.draw(losses.collect(history, validation, terms)).axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["KL", "β·KL"]
 
 
 def test_losses_says_what_lies_above_the_view():
-    figure = losses.draw(losses.collect(*make_tables(5000, 2)))
+    figure = losses.draw(losses.collect(*make_tables(5000, 2), COMMON_TERMS))
     upper = figure.axes[0]
     assert upper.get_ylim()[1] < 230
     assert "single batches up to" in upper.texts[0].get_text()
@@ -400,7 +400,7 @@ def test_the_data_figure_names_the_rarest_attributes(make_model: Callable[..., A
 
 
 def test_a_png_has_256_colours_where_that_keeps_its_looks():
-    plot = losses.draw(losses.collect(*make_tables(200, 2)))
+    plot = losses.draw(losses.collect(*make_tables(200, 2), COMMON_TERMS))
     photograph = sheet_figure([np.random.default_rng(0).integers(0, 256, (3, 5, 64, 64, 3), dtype=np.uint8)])
     for figure, mode in ((plot, "P"), (photograph, "RGB")):
         with Image.open(io.BytesIO(render(figure, {"Title": "β"}))) as picture:

@@ -178,7 +178,6 @@ def test_measured_are_means_over_epochs(tmp_path: Path):
     assert found["loss_last_five_epochs"] == pytest.approx(np.mean([10 / step for step in range(5, 25)]))
     assert found["kl_last_epoch"] == pytest.approx(np.mean([1 / step for step in range(21, 25)]))
     assert "loss_epoch_10" not in found
-    assert "beta_kl_last_epoch" not in found
     assert Run(tmp_path / "none").measured() == {}
 
 

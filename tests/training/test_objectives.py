@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
+from vaelab.recipe import signature_schema
 from vaelab.system import registry
 from vaelab.system.distributed import Shard
 from vaelab.system.seeds import StepNoise
@@ -51,6 +52,27 @@ def test_terms_are_finite_scalars(make_model: MakeModel, name: str, likelihood: 
             assert term.shape == ()
             assert bool(torch.isfinite(term))
         assert float(terms["kl"].detach()) > 0
+
+
+@every_objective
+def test_the_declared_terms_are_logged(make_model: MakeModel, name: str) -> None:
+    vae, objective = make_model(SHAPE, {"objective.name": name})
+    terms = compute_terms(objective, vae, images(), step=10**6)
+    declared = [term.name for term in objective.terms]
+    assert list(terms) == ["loss", "reconstruction", "kl", *declared]
+    if objective.loss_terms:
+        torch.testing.assert_close(torch.stack([terms[key] for key in objective.loss_terms]).sum(), terms["loss"])
+
+
+@every_objective
+def test_advice_on_the_kl_names_a_key_of_a_recipe(make_model: MakeModel, name: str) -> None:
+    _, objective = make_model(SHAPE, {"objective.name": name})
+    advised = [objective.advise_kl(larger=larger) for larger in (True, False)]
+    assert advised[0] != advised[1]
+    key = objective.kl_knob.key if objective.kl_knob else "objective.beta"
+    owner = name if objective.kl_knob else "beta"
+    assert all(key in advice for advice in advised)
+    assert key.removeprefix("objective.") in signature_schema(registry.load("objectives", owner).Objective)
 
 
 @every_objective
@@ -190,6 +212,17 @@ def test_beta_one_is_elbo(make_model: MakeModel) -> None:
     elbo = loss_and_gradients(make_model, 0, {"objective.name": "elbo"})
     beta = loss_and_gradients(make_model, 0, {"objective.name": "beta", "objective.beta": 1.0})
     assert all(torch.equal(a, b) for a, b in zip(elbo, beta, strict=True))
+
+
+@pytest.mark.parametrize(("beta", "warmup_steps", "is_logged"), [(1.0, 0, False), (1.0, 10, True), (2.0, 0, True)])
+def test_a_weighted_kl_is_logged_unless_the_weight_is_always_one(
+    make_model: MakeModel, beta: float, warmup_steps: int, is_logged: bool
+) -> None:
+    overrides = {"objective.name": "beta", "objective.beta": beta, "objective.warmup_steps": warmup_steps}
+    vae, objective = make_model(SHAPE, overrides)
+    terms = compute_terms(objective, vae, images(), step=100)
+    assert ("beta_kl" in terms) == is_logged
+    assert objective.kl_weight == beta
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 4.0])

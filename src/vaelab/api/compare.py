@@ -17,7 +17,7 @@ from vaelab.api.load import load
 from vaelab.api.output_paths import check_parents
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
-from vaelab.build import beta_equivalents
+from vaelab.build import declared_objective
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.comparability import find_obstacles, group_runs
 from vaelab.evaluation.evaluate import codes_of, default_metrics, known_results, measure_run
@@ -50,7 +50,7 @@ class Fact:
 
 
 def _weighted_kl(run: Run, model: VAE, row: Row) -> float | None:
-    beta = beta_equivalents(run.recipe, model.spec).get("beta")
+    beta = declared_objective(run.recipe).kl_weight
     return None if beta is None else beta * row["kl"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from vaelab.api.load import load
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
+from vaelab.build import logged_terms
 from vaelab.data.images import binarize
 from vaelab.models.vae import VAE
 from vaelab.run import Run
@@ -83,7 +84,8 @@ def _make_arrays(run: Run, model: VAE, images: RunImages, name: str, module: Any
     """Return the arrays that a figure shows; None if it does not apply to this run."""
     if hasattr(module, "collect"):
         history = run.history
-        collected: dict[str, Any] | None = module.collect(history, run.validation) if history else None
+        terms = logged_terms(run.recipe)
+        collected: dict[str, Any] | None = module.collect(history, run.validation, terms) if history else None
         return collected
     chosen = binarize(images.train, images.binarize) if module.SPLIT == "train" else images.valid
     computed: dict[str, Any] | None = module.compute(model, chosen, generator(run.recipe.training.seed, "figure", name))

@@ -34,6 +34,7 @@ from vaelab.system.files import DamagedFile
 from vaelab.system.seeds import generator
 from vaelab.system.signals import Interrupted, stop_signals
 from vaelab.training import loop as training
+from vaelab.training.objectives import Objective
 from vaelab.training.state import State
 
 # -- events that ``train`` reports while it works ---------------------------------------------------------------------
@@ -283,7 +284,7 @@ def _train_to_end(
         tell(f"goes on after step {step} of {total}")
     else:
         target.log(f"starts: {total} steps")
-    _warn_of_recipe(recipe, vae, images.train, total, tell)
+    _warn_of_recipe(recipe, vae, state.objective, images.train, total, tell)
     _check_space(target, sum(vae.num_parameters.values()))
     timing = target.table(TIMING)
     identity = {"recipe": {"title": recipe.title, **recipe.sections()}, "data_sha256": machine["data_sha256"]}
@@ -353,9 +354,11 @@ def _check_space(target: Run, num_parameters: int) -> None:
         )
 
 
-def _warn_of_recipe(recipe: Recipe, vae: VAE, train: Images, total: int, tell: Callable[..., None]) -> None:
+def _warn_of_recipe(
+    recipe: Recipe, vae: VAE, objective: Objective, train: Images, total: int, tell: Callable[..., None]
+) -> None:
     """What in a recipe a person would hardly want."""
-    warmup = recipe.objective.get("warmup_steps", 0)
+    warmup = objective.warmup_steps
     if warmup > total:
         tell(f"the warm-up ({warmup} steps) is longer than the run ({total} steps)", warning=True)
     stays_grey = recipe.data["binarize"] == "none"

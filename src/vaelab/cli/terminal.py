@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     import vaelab
+    from vaelab.recipe import Recipe
+    from vaelab.run import Run
 
 PLAIN_SECONDS = 10.0
 """Where there is no terminal, a line at least this far apart."""
@@ -165,6 +167,7 @@ class TrainingView:
         self._said_step = 0
         self._rate: float | None = None
         self._started: vaelab.Started | None = None
+        self._loss_terms: dict[str, str] = {}
 
     def __call__(self, event: "vaelab.Event") -> None:
         import vaelab
@@ -181,6 +184,7 @@ class TrainingView:
 
     def _start(self, event: "vaelab.Started") -> None:
         self._started = event
+        self._loss_terms = _titles_of_loss_terms(event.recipe)
         counts = event.num_parameters
         machine = event.machine
         self._console.print(
@@ -229,7 +233,7 @@ class TrainingView:
         rate = f"{record.images_per_second:,.0f} images/s"
         if self._progress is not None:  # must fit beside a bar into 80 columns
             return f"epoch {record.epoch}/{epochs} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
-        return f"epoch {record.epoch}/{epochs}  {_equation(means)}  {rate}  {_duration(left)} left"
+        return f"epoch {record.epoch}/{epochs}  {_equation(means, self._loss_terms)}  {rate}  {_duration(left)} left"
 
     def _finish(self, event: "vaelab.Finished") -> None:
         from vaelab.run import EVALUATION
@@ -239,9 +243,8 @@ class TrainingView:
         measured = run.measured()
         if event.already:
             self._console.print(f"{run.path} is done already; for another run choose --run or --set")
-        last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
-        if {"loss", "reconstruction", "kl"} <= last.keys():
-            self._console.print(f"{_equation(last)}, mean of the last epoch, nats per image")
+        if equation := _describe_last_epoch(run, measured):
+            self._console.print(f"{equation}, mean of the last epoch, nats per image")
         known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
         elbo = known.get("elbo", {}).get("elbo")
         if isinstance(elbo, int | float):
@@ -265,15 +268,27 @@ def _say(console: "Console", note: "vaelab.Note") -> None:
     console.print(Text.assemble(("warning: ", "bold"), note.text) if note.warning else note.text)
 
 
-def _equation(means: Mapping[str, float]) -> str:
-    """The loss and its terms; as a sum only where it is one."""
-    loss, reconstruction, kl = (means[name] for name in ("loss", "reconstruction", "kl"))
-    weighted = means.get("beta_kl", kl)
-    if abs(loss - reconstruction - weighted) > 1e-3 * abs(loss):
-        return f"loss {loss:.2f}  reconstruction {reconstruction:.2f}  KL {kl:.2f}"
-    if abs(weighted - kl) <= 1e-6 * abs(kl):
-        return f"loss {loss:.2f} = reconstruction {reconstruction:.2f} + KL {kl:.2f}"
-    return f"loss {loss:.2f} = reconstruction {reconstruction:.2f} + β·KL {weighted:.2f} (KL {kl:.2f})"
+def _titles_of_loss_terms(recipe: "Recipe") -> dict[str, str]:
+    """Name → title of the logged terms that add up to the loss."""
+    from vaelab.build import declared_objective, logged_terms
+
+    titles = {term.name: term.title for term in logged_terms(recipe)}
+    return {name: titles[name] for name in declared_objective(recipe).loss_terms}
+
+
+def _describe_last_epoch(run: "Run", measured: Mapping[str, float]) -> str:
+    """Mean loss and terms of the last epoch; empty if they are not known."""
+    last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
+    is_known = {"loss", "reconstruction", "kl"} <= last.keys()
+    return _equation(last, _titles_of_loss_terms(run.recipe)) if is_known else ""
+
+
+def _equation(means: Mapping[str, float], loss_terms: Mapping[str, str]) -> str:
+    """The loss and its terms, as a sum if it is one."""
+    if not loss_terms or not loss_terms.keys() <= means.keys():
+        return "  ".join(f"{word} {means[word.lower()]:.2f}" for word in ("loss", "reconstruction", "KL"))
+    total = " + ".join(f"{title} {means[name]:.2f}" for name, title in loss_terms.items())
+    return f"loss {means['loss']:.2f} = {total}" + ("" if "kl" in loss_terms else f" (KL {means['kl']:.2f})")
 
 
 def _duration(seconds: float) -> str:
@@ -361,8 +376,7 @@ def _describe_end(event: "vaelab.MemberEnded") -> str:
     if event.state == "failed":
         return f"{words}  failed: {event.reason}"
     measured = run.measured()
-    last = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
-    equation = _equation(last) if {"loss", "reconstruction", "kl"} <= last.keys() else "trained"
+    equation = _describe_last_epoch(run, measured) or "trained"
     time_taken = f"  {_duration(measured['seconds'])}" if "seconds" in measured else ""
     return f"{words}  {equation}{time_taken}{'  (done already)' if event.state == 'done' else ''}"
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.build import beta_equivalents
+from vaelab.build import beta_equivalents, declared_objective
 from vaelab.models.codes import ACTIVE_KL, Codes
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe
@@ -99,6 +99,7 @@ def latents(evidence: Evidence) -> Finding:
     """Latents that carry something: mean KL to the prior above 0.01 nats."""
     kl = evidence.codes.latent_kl
     used, count = int(evidence.codes.is_active.sum()), len(kl)
+    larger_kl = declared_objective(evidence.recipe).advise_kl(larger=True)
     top = ", ".join(f"z{j + 1} {kl[j]:.2f}" for j in np.argsort(kl)[::-1][:5])
     found = f"{used} of {count} latents carry more than {ACTIVE_KL:g} nats (most: {top}; {kl.sum():.2f} in all)"
     if used == 0:
@@ -107,7 +108,7 @@ def latents(evidence: Evidence) -> Finding:
             "problem",
             found,
             "posterior collapse: the code says nothing about the image, so every sample looks like the average",
-            "a smaller weight of the KL (objective.beta), a warm-up (objective.warmup_steps), or a smaller decoder",
+            f"{larger_kl}, or a smaller decoder",
         )
     if used < count / 2:
         return Finding(
@@ -115,7 +116,7 @@ def latents(evidence: Evidence) -> Finding:
             "notice",
             found,
             "most latents follow the prior and carry nothing; this harms neither samples nor reconstructions",
-            f"network.latent_dim={max(used, 2)} is as good and simpler; a smaller objective.beta uses more",
+            f"network.latent_dim={max(used, 2)} is as good and simpler; {larger_kl} uses more",
         )
     return Finding("latents", "fine", found)
 
@@ -134,12 +135,13 @@ def prior_gap(evidence: Evidence) -> Finding | None:
     total = float(evidence.codes.kl.sum())
     found = f"aggregate posterior and prior are at least {gap:.2f} nats apart, of {total:.2f} nats of KL"
     if gap > max(LEAST_GAP, GAP_SHARE * total):
+        smaller_kl = declared_objective(evidence.recipe).advise_kl(larger=False)
         return Finding(
             "prior_gap",
             "notice",
             found,
             "codes drawn from the prior fall where no image's code lies: samples look worse than reconstructions",
-            "train longer, a larger objective.beta, or fewer latents; see the figure “aggregate posterior”",
+            f"train longer, {smaller_kl}, or fewer latents; see the figure “aggregate posterior”",
         )
     return Finding("prior_gap", "fine", found)
 
@@ -231,7 +233,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
     if not len(losses) or not len(evidence.history.get("loss", ())):
         return None
     epoch = evidence.history["epoch"]
-    warm = int(evidence.recipe.objective.get("warmup_steps", 0))
+    warm = declared_objective(evidence.recipe).warmup_steps
     counts = evidence.validation["epoch"] > (epoch[min(warm, len(epoch)) - 1] if warm else 0)
     counts[-1] = True
     last = max(1, min(int((epoch == epoch[-1]).sum()), len(epoch) // 10))
@@ -254,7 +256,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
             "notice",
             found,
             "training images are described better than new ones; quote numbers of held-out images",
-            "more images, a smaller network, or a larger objective.beta",
+            f"more images, a smaller network, or {declared_objective(evidence.recipe).advise_kl(larger=False)}",
         )
     return Finding("overfitting", "fine", found)
 
@@ -265,6 +267,7 @@ def noise(evidence: Evidence) -> Finding | None:
     if sigma is None:
         return None
     error = float(np.sqrt(((evidence.originals - evidence.reconstructions) ** 2).mean()))
+    change_kl = declared_objective(evidence.recipe).advise_kl
     found = f"the loss counts errors as if pixels scattered by σ = {sigma:.3g}; they miss by {error:.3g}"
     if sigma > NOISE_RATIO * error:
         return Finding(
@@ -272,7 +275,7 @@ def noise(evidence: Evidence) -> Finding | None:
             "notice",
             found,
             "the KL weighs more than these images' likelihood would give it: codes hold less, pictures are smoother",
-            "likelihood.name=optimal_gaussian, which measures σ, or a smaller objective.beta or likelihood.variance",
+            f"likelihood.name=optimal_gaussian (measures σ), {change_kl(larger=True)}, a smaller likelihood.variance",
         )
     if sigma * NOISE_RATIO < error:
         return Finding(
@@ -280,7 +283,7 @@ def noise(evidence: Evidence) -> Finding | None:
             "notice",
             found,
             "errors count more than these images' likelihood would have it: samples may suffer for reconstructions",
-            "likelihood.name=optimal_gaussian, which measures σ, or a larger objective.beta or likelihood.variance",
+            f"likelihood.name=optimal_gaussian (measures σ), {change_kl(larger=False)}, a larger likelihood.variance",
         )
     return Finding("noise", "fine", found)
 
@@ -313,7 +316,7 @@ def bound(evidence: Evidence) -> Finding:
 
 def warmup(evidence: Evidence) -> Finding | None:
     """Steps in which the objective warms up (the KL's weight, a capacity) beside those of the whole training."""
-    steps, total = int(evidence.recipe.objective.get("warmup_steps", 0)), len(evidence.history.get("loss", ()))
+    steps, total = declared_objective(evidence.recipe).warmup_steps, len(evidence.history.get("loss", ()))
     if not steps or not total:
         return None
     found = f"the objective warms up over {steps:,} of {total:,} steps"

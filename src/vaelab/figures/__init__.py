@@ -3,7 +3,7 @@
 Every file has ``draw(arrays) -> Figure``, which never sees a model, and one of
 
 - ``compute(model, images, generator) -> arrays``, with ``SPLIT`` ("train" or "valid") saying which images it wants, or
-- ``collect(history, validation) -> arrays``, from the two tables of a run,
+- ``collect(history, validation, terms) -> arrays``, from the two tables of a run and the terms that it logs,
 
 either of which returns None where the figure has no meaning (a plane for three latents, say), or neither: then it is a
 figure of several runs, whose arrays ``lab`` gathers. ``TITLE`` and ``caption(arrays)`` go beside the picture in the

@@ -1,18 +1,23 @@
 """The evidence lower bound on held-out images during training, with the likelihood's constant."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vaelab.figures import BLUE, Arrays, house_style
+from vaelab.models.terms import Term
 
 TITLE = "ELBO"
 ORDER = 60
 SECTION = "training"
 
 
-def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:
+def collect(
+    history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
+) -> Arrays | None:
     """Step, epoch and ELBO of every validation; None for fewer than two."""
     if len(validation.get("step", ())) < 2:
         return None

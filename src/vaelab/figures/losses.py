@@ -1,32 +1,40 @@
 """Loss curves per batch, as the experiments plot them: combined and reconstruction loss above, KL divergence below."""
 
+from collections.abc import Sequence
+from itertools import cycle
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vaelab.figures import BLUE, FAINT, GREEN, INK, ORANGE, Arrays, house_style
+from vaelab.figures import BLUE, CLASS_COLOURS, FAINT, GREEN, INK, ORANGE, Arrays, house_style
+from vaelab.models.terms import Term
 
 TITLE = "Losses"
 ORDER = 10
 SECTION = "training"
+STYLES = ((GREEN, "D"), (FAINT, "^"), *((colour, "v") for colour in CLASS_COLOURS[5:]))
+"""Colours and marks of the curves in the lower panel."""
 MOST_POINTS = 6000
 """Batches drawn one by one; of longer runs every k-th, so that the file stays light."""
 
 
-def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays:
-    """Loss and terms of every batch, their running means, and the same on held-out images."""
+def collect(
+    history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
+) -> Arrays:
+    """Loss and terms in nats of every batch, their running means, and the same on held-out images."""
     window = max(1, len(history["step"]) // 100)
-    terms = [name for name in ("loss", "reconstruction", "kl", "beta_kl") if name in history]
-    if "beta_kl" in terms and np.array_equal(history["beta_kl"], history["kl"]):
-        terms.remove("beta_kl")
+    shown = {term.name: term.title for term in terms if term.unit == "nats" and term.name in history}
+    names = ["loss", *shown]
     return {
         "step": history["step"],
         "window": window,
-        **{name: history[name] for name in terms},
-        **{f"smooth_{name}": running_mean(history[name], window) for name in terms},
+        "titles": {name: title for name, title in shown.items() if name != "reconstruction"},
+        **{name: history[name] for name in names},
+        **{f"smooth_{name}": running_mean(history[name], window) for name in names},
         "validation_step": validation.get("step", np.empty(0)),
-        **{f"validation_{name}": validation[name] for name in terms if name in validation},
+        **{f"validation_{name}": validation[name] for name in names if name in validation},
     }
 
 
@@ -46,11 +54,10 @@ def draw(arrays: Arrays) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         _curve(upper, arrays, "loss", "combined loss", BLUE, "o")
         _curve(upper, arrays, "reconstruction", "reconstruction loss", ORANGE, "s")
-        _curve(lower, arrays, "kl", "KL divergence", GREEN, "D")
-        if "beta_kl" in arrays:
-            _curve(lower, arrays, "beta_kl", "β·KL, as it enters the loss", FAINT, "^")
-        for axes, names in ((upper, ("loss", "reconstruction")), (lower, ("kl", "beta_kl"))):
-            _limit(axes, arrays, [name for name in names if name in arrays])
+        for (name, title), (colour, marker) in zip(arrays["titles"].items(), cycle(STYLES), strict=False):
+            _curve(lower, arrays, name, title, colour, marker)
+        for axes, names in ((upper, ["loss", "reconstruction"]), (lower, list(arrays["titles"]))):
+            _limit(axes, arrays, names)
             axes.set_ylabel("nats per image")
             axes.legend(loc="upper right" if axes is upper else "best", ncols=2, fontsize=10)
         upper.set_title("Loss of each batch (thin), running mean (thick), held-out images (marks)")

@@ -1,18 +1,23 @@
 """Norms of gradient and weights during training."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vaelab.figures import BLUE, ORANGE, Arrays, house_style
+from vaelab.models.terms import Term
 
 TITLE = "Gradient and weights"
 ORDER = 70
 SECTION = "training"
 
 
-def collect(history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]]) -> Arrays | None:
+def collect(
+    history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
+) -> Arrays | None:
     """Both norms at every validation; None for fewer than two."""
     if len(validation.get("gradient_norm", ())) < 2:
         return None

@@ -463,8 +463,7 @@ class Run:
         if last >= 5:
             found["loss_last_five_epochs"] = _mean(history["loss"], epoch > last - 5)
         for term in (name for name in history if name not in ("step", "epoch")):
-            if term != "beta_kl" or not np.array_equal(history[term], history["kl"]):
-                found[f"{term}_last_epoch"] = _mean(history[term], epoch == last)
+            found[f"{term}_last_epoch"] = _mean(history[term], epoch == last)
         for term in ("loss", "reconstruction", "kl", "elbo"):
             if validation:
                 found[f"held_out_{term}"] = float(validation[term][-1])

@@ -172,7 +172,6 @@ def _judge_collapse(state: State, validation: Validation | None) -> tuple[tuple[
     state.warned.add(COLLAPSE)
     text = (
         f"{COLLAPSE}: after step {state.step} no latent carries more than {largest:.2g} nats, so the decoder "
-        "ignores the code; try a smaller weight of the KL (objective.beta), a warm-up (objective.warmup_steps) or a "
-        "smaller decoder"
+        f"ignores the code; try {state.objective.advise_kl(larger=True)} or a smaller decoder"
     )
     return (text,), ()

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.data.images import Batch
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAE, VAEOutput
 from vaelab.system.distributed import current_group
 from vaelab.system.seeds import Noise
@@ -33,23 +34,38 @@ class Context:
         return current_group().all_gather(rows, self.noise.shard)
 
 
+@dataclass(frozen=True)
+class Knob:
+    """A recipe key that changes the KL that training reaches."""
+
+    key: str
+    raises_kl: bool
+    """Whether a larger value leads to a larger KL."""
+
+
 class Objective(nn.Module, ABC):
-    """What training minimises."""
+    """The loss that training minimises, and what it declares about itself."""
 
     samples: int = 1
-    """Samples of each posterior that it wants."""
+    """Number of samples drawn from each posterior."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Keys of ``vae.REQUIREMENTS`` that the model must provide."""
     warmup_steps: int = 0
-    """Steps over which a weight rises."""
+    """Number of steps over which a weight or a target rises."""
+    terms: tuple[Term, ...] = ()
+    """Quantities that ``forward`` returns besides ``"loss"``, ``"reconstruction"`` and ``"kl"``, in order."""
+    loss_terms: tuple[str, ...] = ()
+    """Names of logged quantities that add up to the loss; empty if the loss is no such sum."""
+    kl_weight: float | None = None
+    """β if the loss is reconstruction + β·KL, else None. With β = 1 the loss is a bound on −ln p(x)."""
+    kl_knob: ClassVar[Knob | None] = None
+    """The key to change if the KL is too small or too large."""
 
-    @property
-    def kl_weight(self) -> float | None:
-        """β in other papers' terms: the loss is the reconstruction plus so many times the KL; None where it is not.
-
-        With 1 the loss is a bound on −ln p(x).
-        """
-        return None
+    def advise_kl(self, *, larger: bool) -> str:
+        """Change of the recipe that leads to a larger or a smaller KL."""
+        if self.kl_knob is None:
+            return f"objective.name=beta with an objective.beta {'below' if larger else 'above'} 1"
+        return f"a {'larger' if self.kl_knob.raises_kl == larger else 'smaller'} {self.kl_knob.key}"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """torch's parameter groups for the objective's own parameters."""

@@ -1,15 +1,16 @@
 """The β-VAE objective. With β ≠ 1, or while β warms up, it is not an evidence lower bound."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 from torch import Tensor
 
 from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
-from vaelab.training.objectives import Context
+from vaelab.training.objectives import Context, Knob
 from vaelab.training.schedules import linear_warmup
 
 
@@ -28,6 +29,8 @@ class Objective(objectives.Objective):
     With ``warmup_steps``, the weight of the KL rises in a straight line to β over so many steps.
     """
 
+    kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
+
     def __init__(
         self,
         spec: Spec,
@@ -37,16 +40,15 @@ class Objective(objectives.Objective):
     ) -> None:
         super().__init__()
         assert beta != "auto", "resolve the recipe first"
-        self.beta = beta
+        self.beta = self.kl_weight = beta
         self.warmup_steps = warmup_steps
-
-    @property
-    def kl_weight(self) -> float:
-        """β, at the end of the warm-up."""
-        return self.beta
+        if beta != 1 or warmup_steps > 1:  # otherwise the loss is that of elbo
+            self.terms = (Term("beta_kl", "β·KL"),)
+        self.loss_terms = ("reconstruction", "beta_kl" if self.terms else "kl")
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image; ``beta_kl`` is the KL as it enters the loss."""
+        """Return the loss and its terms, nats per image; ``beta_kl`` is the KL times its weight at this step."""
         reconstruction, kl = out.mean_reconstruction, out.mean_kl
         beta_kl = self.beta * linear_warmup(context.step, self.warmup_steps) * kl
-        return {"loss": reconstruction + beta_kl, "reconstruction": reconstruction, "kl": kl, "beta_kl": beta_kl}
+        terms = {"loss": reconstruction + beta_kl, "reconstruction": reconstruction, "kl": kl}
+        return {**terms, "beta_kl": beta_kl} if self.terms else terms

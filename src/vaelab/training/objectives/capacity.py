@@ -1,15 +1,16 @@
 """The capacity-annealed VAE: the KL is drawn to a target that grows while it trains. Not an evidence lower bound."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 from torch import Tensor
 
 from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
-from vaelab.training.objectives import Context
+from vaelab.training.objectives import Context, Knob
 from vaelab.training.schedules import linear_capacity
 
 
@@ -19,6 +20,9 @@ class Objective(objectives.Objective):
     C rises in a straight line from 0 to ``max_capacity`` over ``warmup_steps``, the paper's 100,000 by default: a
     shorter training wants fewer, or ends before C has risen.
     """
+
+    terms = (Term("capacity", "capacity C"), Term("kl_gap", "|KL − C|"))
+    kl_knob: ClassVar = Knob("objective.max_capacity", raises_kl=True)
 
     def __init__(
         self,

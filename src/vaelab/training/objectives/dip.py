@@ -9,9 +9,10 @@ from torch import Tensor
 
 from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
-from vaelab.training.objectives import Context
+from vaelab.training.objectives import Context, Knob
 
 
 def code_covariance(
@@ -48,6 +49,11 @@ class Objective(objectives.Objective):
     """
 
     needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
+    terms = (
+        Term("dip_off_diagonal", "off-diagonal penalty", unit=""),
+        Term("dip_diagonal", "diagonal penalty", unit=""),
+    )
+    kl_knob: ClassVar = Knob("objective.diagonal", raises_kl=True)
 
     def __init__(
         self,

@@ -12,13 +12,11 @@ from vaelab.training.objectives import Context
 class Objective(objectives.Objective):
     """reconstruction + KL (Kingma & Welling 2014, 1312.6114, equation 7, with one sample and the KL in closed form)."""
 
+    loss_terms = ("reconstruction", "kl")
+    kl_weight = 1.0
+
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-
-    @property
-    def kl_weight(self) -> float:
-        """1: the loss is a bound on −ln p(x)."""
-        return 1.0
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image."""

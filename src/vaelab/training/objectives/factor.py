@@ -1,7 +1,7 @@
 """The FactorVAE objective: total correlation as a discriminator sees it, which is trained beside the model."""
 
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Len, Lt
@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.system.device import no_autocast
 from vaelab.training import objectives
-from vaelab.training.objectives import Context
+from vaelab.training.objectives import Context, Knob
 
 SLOPE = 0.2
 """Negative slope of the discriminator's leaky ReLU."""
@@ -61,6 +62,12 @@ class Objective(objectives.Objective):
     The discriminator runs in float32 also where the model runs in bfloat16: rounded to 8 bits, codes that far exceed
     the standard deviations of their posteriors would lose what it is to see.
     """
+
+    terms = (
+        Term("total_correlation", "total correlation (discriminator)"),
+        Term("discriminator", "loss of the discriminator"),
+    )
+    kl_knob: ClassVar = Knob("objective.gamma", raises_kl=False)
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The InfoVAE objective with a maximum mean discrepancy; α = 1 is the MMD-VAE. Not an evidence lower bound."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
-from vaelab.training.objectives import Context
+from vaelab.training.objectives import Context, Knob
 
 Kernel = Literal["imq", "rbf"]
 Estimator = Literal["unbiased", "biased"]
@@ -72,6 +73,9 @@ class Objective(objectives.Objective):
     The MMD is between the codes of a batch, one of each image, and as many fresh draws from the prior. λ has to grow
     with the size of the images: "auto" does. An MMD of a batch of a single image counts 0 where it does not exist.
     """
+
+    terms = (Term("mmd", "MMD²", unit=""),)
+    kl_knob: ClassVar = Knob("objective.scaling", raises_kl=False)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor
 from vaelab.data.images import Batch
 from vaelab.models.bounds import effective_samples, iwae_bound, log_weights
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
 from vaelab.training.objectives import Context
@@ -20,14 +21,12 @@ class Objective(objectives.Objective):
     image is decoded K times, so the decoder's time and memory grow K-fold.
     """
 
+    terms = (Term("effective_samples", "effective samples", unit=""),)
+    kl_weight = 1.0
+
     def __init__(self, spec: Spec, *, num_samples: Annotated[int, Ge(1)] = 5) -> None:
         super().__init__()
         self.samples = num_samples
-
-    @property
-    def kl_weight(self) -> float:
-        """1: the loss is a bound on −ln p(x)."""
-        return 1.0
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Loss and terms, nats per image.

@@ -11,9 +11,10 @@ from torch import Tensor
 from vaelab.data.images import Batch
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
-from vaelab.training.objectives import Context
+from vaelab.training.objectives import Context, Knob
 
 Estimator = Literal["mss", "mss_balanced", "mws"]
 
@@ -113,6 +114,8 @@ class Objective(objectives.Objective):
     """
 
     needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
+    terms = tuple(Term(name, name.replace("_", " ")) for name in Parts._fields)
+    kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
 
     def __init__(
         self,
