@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vaelab import recipe as recipes
-from vaelab.data.cache import set_aside, verify_cached
+from vaelab.data.cache import select_earlier, set_aside, verify_entry
 from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
-from vaelab.data.picture_cache import select_earlier
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry
@@ -124,7 +123,7 @@ def verify_images(images: Images, load: Callable[[], Images]) -> Images:
         return images
     folder = images.cache_folder
     try:
-        verify_cached(folder)
+        verify_entry(folder)
         return images
     except FileNotFoundError:  # another process is decoding it again
         return verify_images(load(), load)

@@ -1,6 +1,6 @@
-"""Pictures as people have them, in folders, zips and parquet files → pixels of one shape.
+"""Decodes picture files of any size and format to pixels of one shape.
 
-Nothing here imports torch: worker processes load this module alone.
+Neither this module nor what it imports loads torch, so that worker processes start fast and stay small.
 """
 
 import os
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.containers import ImageRef, UnavailablePicture, UnreadablePicture, page_of, read_head, read_item
-from vaelab.data.contents import RECORD, PictureFacts, Tally
+from vaelab.data.contents import PictureFacts, Tally
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, without_text
 from vaelab.data.opening import MAX_PIXELS, WITH_FRAMES, deep_values, opened, orientation, page_numbers, turn_upright
@@ -28,27 +28,25 @@ Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
 T = TypeVar("T")
 
-MOST_BLOCKS = 256
-"""Blocks that one pixel of the result covers along an axis; more are averaged beforehand."""
-CACHED_ENTRIES = 1 << 14
-"""Size of the largest table of area averages that is kept for the next picture."""
-COLOURLESS = 6
-"""Most that the channels of a grey picture differ by, for all that JPEG blurs."""
+MAX_BLOCKS = 256
+"""Blocks that one pixel of the result covers along an axis; larger pictures are averaged over blocks first."""
+MAX_TABLE = 1 << 14
+"""Entries of the largest table of area averages that is memoised."""
+GREY_TOLERANCE = 6
+"""Largest difference between the channels of a grey picture, which JPEG does not keep equal."""
 VERSION = 1
-"""Increase it when pictures become readable that were not: what failed before is then tried again."""
+"""Increase it when more pictures become readable, so that those that failed are tried again."""
 
 
 class Problem(NamedTuple):
-    """A picture that cannot be used."""
+    """Why a picture cannot be decoded; temporary if the operating system did not return its file."""
 
-    position: int
     reason: str
     is_temporary: bool = False
-    """The system did not hand it over; the picture itself may be in order."""
 
 
 def decoder_version() -> str:
-    """The versions that decide which pictures can be decoded: vaelab's own and those of the decoders."""
+    """Return the versions of vaelab's decoder and of the libraries that it uses."""
     found = [f"vaelab {VERSION}", f"pillow {PIL.__version__}"]
     heif = _installed("pillow-heif")
     return ", ".join([*found, f"pillow-heif {heif}"] if heif else found)
@@ -70,11 +68,11 @@ class ResizePolicy:
     width: int
     channels: int
     fit: Fit = "crop"
-    """Cut what is too long off both ends, or add margins."""
+    """Crop to the proportions about the centre, or pad with margins."""
     background: Background | Literal["none"] = "white"
-    """Colour of margins, and of what lies behind transparent parts; "none" refuses those."""
+    """Colour of margins and behind transparent parts; "none" refuses pictures with transparent parts."""
     box: tuple[int, int, int, int] | None = None
-    """Left, top, right, bottom of the part to take, of pictures that have ``boxed`` pixels."""
+    """Left, top, right, bottom of the part to take from pictures of the size ``boxed``."""
     boxed: tuple[int, int] = (0, 0)
     """Width and height that ``box`` refers to."""
     boxed_only: bool = False
@@ -82,22 +80,22 @@ class ResizePolicy:
     max_pixels: int = MAX_PIXELS
     """Refuse pictures with more pixels, before they are decoded."""
     values: Range = "full"
-    """Which values become black and white, of pictures with more than 8 bits."""
+    """Values that become black and white, for pictures with more than 8 bits."""
 
 
-LOOKING = ResizePolicy(64, 64, 3, fit="pad")
+LOOK_POLICY = ResizePolicy(64, 64, 3, fit="pad")
 
 
 def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[np.uint8]:
-    """The pixels ``[H, W, C]`` of a picture file: one page, upright, on the background, shrunk by area averages.
+    """Return the pixels ``[H, W, C]`` of one page of a picture file: upright, on the background, resized by the policy.
 
-    UnreadablePicture says what is wrong with it, whatever Pillow raises.
+    Raises UnreadablePicture with the reason, whatever Pillow raises.
     """
     return decode_with_facts(content, policy, page)[0]
 
 
 def decode_with_facts(content: bytes, policy: ResizePolicy, page: int = 0) -> tuple[NDArray[np.uint8], PictureFacts]:
-    """The same, and what was found out about the picture."""
+    """Return the same, and facts about the picture."""
 
     def read(picture: Image.Image, source: PictureFacts) -> NDArray[np.uint8]:
         return _frame(_turn_upright(picture, policy, source), policy, source)
@@ -107,28 +105,28 @@ def decode_with_facts(content: bytes, policy: ResizePolicy, page: int = 0) -> tu
 
 @dataclass(frozen=True)
 class Look:
-    """What a picture is like, as far as it decides how a set of pictures is framed."""
+    """Facts about a picture that decide the resize policy of its set."""
 
     size: tuple[int, int]
     """Height and width, upright."""
     is_grey: bool
     source: PictureFacts
     flat_on: tuple[Background, ...] = ()
-    """Backgrounds on which a picture with transparent parts is of one colour."""
+    """Backgrounds on which a picture with transparent parts shows one flat colour."""
 
 
 def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Range = "full") -> Look:
-    """What a picture is like; UnreadablePicture where ``decode`` would refuse it.
+    """Return facts about a picture; UnreadablePicture if ``decode`` would refuse it.
 
-    ``values``: the range that it will be decoded with; "own" where that is to be found out.
+    ``values``: the range to decode it with, or "own" to find one.
     """
-    policy = replace(LOOKING, max_pixels=max_pixels, values=values)
+    policy = replace(LOOK_POLICY, max_pixels=max_pixels, values=values)
 
     def read(picture: Image.Image, source: PictureFacts) -> Look:
         width, height = picture.size
         upright = _turn_upright(picture, policy, source)
         pixels = _frame(upright, policy, source)
-        is_turned = orientation(picture) >= 5  # of a TIFF Pillow has turned the size itself, and forgotten the tag
+        is_turned = orientation(picture) >= 5  # Pillow applies and removes the tag of a TIFF
         spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
         flat_on: list[Background] = []
         if source.is_transparent:
@@ -136,7 +134,7 @@ def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Ra
             on = {colour: _frame(upright, replace(policy, background=colour, fit="crop"), source) for colour in both}
             flat_on = [colour for colour in both if (on[colour] == on[colour][0, 0]).all()]
         size = (width, height) if is_turned else (height, width)
-        return Look(size, int(spread.max()) <= COLOURLESS, source, tuple(flat_on))
+        return Look(size, int(spread.max()) <= GREY_TOLERANCE, source, tuple(flat_on))
 
     return _read(content, page, policy, read)[0]
 
@@ -144,7 +142,7 @@ def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Ra
 def _read(
     content: bytes, page: int, policy: ResizePolicy, read: Callable[[Image.Image, PictureFacts], T]
 ) -> tuple[T, PictureFacts]:
-    """What ``read`` makes of the picture in a file's bytes; a PNG that fails is tried again without its texts."""
+    """Apply ``read`` to the picture in a file's bytes; a PNG that fails is tried again without its text chunks."""
     while True:
         source = PictureFacts()
         try:
@@ -192,7 +190,7 @@ def _frame(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> 
 
 
 def _middle(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the largest part about the centre, in whole pixels, with the target's proportions."""
+    """Return left, top, right, bottom of the largest centred part, in whole pixels, with the target's proportions."""
     wide, high = size
     if wide * target[1] >= high * target[0]:
         wide = max(1, round(high * target[0] / target[1]))
@@ -203,14 +201,14 @@ def _middle(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, i
 
 
 def _largest_within(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """The largest size with a picture's proportions that the target holds."""
+    """Return the largest size with a picture's proportions that fits into the target."""
     if size[0] * target[1] >= size[1] * target[0]:
         return target[0], max(1, round(size[1] * target[0] / size[0]))
     return max(1, round(size[0] * target[1] / size[1])), target[1]
 
 
 def _resize(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Pixels ``[H, W, C]`` at another size: area averages where the picture shrinks, cubic curves where it grows."""
+    """Return pixels ``[H, W, C]`` at another size: area averages to shrink, bicubic interpolation to enlarge."""
     if picture.width >= size[0] and picture.height >= size[1] and picture.size != size:
         return _area_averages(picture, size)
     if picture.size != size:
@@ -219,16 +217,16 @@ def _resize(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _area_averages(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The mean over the part of the picture that each pixel of the result covers, pixels on its border by their share.
+    """Return the mean over the area that each pixel of the result covers; pixels on its border count by their share.
 
-    Large pictures are averaged over blocks first; a result's pixel covers four or more blocks along each axis, and at
-    most ``MOST_BLOCKS``. The arithmetic is in whole numbers and gives the same bytes on every machine. (Pillow's BOX
-    counts a pixel on the border as in or out.)
+    Large pictures are averaged over blocks first; a pixel of the result covers 4 to ``MAX_BLOCKS`` blocks along each
+    axis. Integer arithmetic gives the same bytes on every machine. (Pillow's BOX filter counts a pixel on the border
+    as in or out.)
     """
     wide, high = picture.size
     block = max(1, min(wide // size[0], high // size[1]) // 4)
     across, down = (
-        max(block, length // (MOST_BLOCKS * count)) for length, count in zip((wide, high), size, strict=True)
+        max(block, length // (MAX_BLOCKS * count)) for length, count in zip((wide, high), size, strict=True)
     )
     values = np.asarray(picture.reduce((across, down)) if max(across, down) > 1 else picture)
     rows = _sums(values.reshape(*values.shape[:2], -1), high, size[1], down, np.int32)
@@ -238,9 +236,9 @@ def _area_averages(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.ui
 
 
 def _sums(values: NDArray[Any], length: int, count: int, block: int, kind: type[np.integer[Any]]) -> NDArray[Any]:
-    """Along the first axis, ``length`` pixels in blocks: sums over each of ``count`` equal parts, in 1/count pixels."""
-    is_small = count * (length // (block * count) + 2) <= CACHED_ENTRIES
-    positions, shares = (_cached_shares if is_small else _shares)(length, count, block)
+    """Return sums over ``count`` equal parts of the first axis, ``length`` pixels in blocks, in 1/count pixel."""
+    is_small = count * (length // (block * count) + 2) <= MAX_TABLE
+    positions, shares = (_memoised_shares if is_small else _shares)(length, count, block)
     total = np.zeros((count, *values.shape[1:]), kind)
     for position, share in zip(positions, shares, strict=True):
         total += values[position] * share.astype(kind)[:, None, None]
@@ -248,7 +246,7 @@ def _sums(values: NDArray[Any], length: int, count: int, block: int, kind: type[
 
 
 def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The blocks that each part touches, ``[blocks, count]``, and how much of each it covers, in 1/count pixels."""
+    """Return the blocks that each part touches, ``[blocks, count]``, and their covered lengths in 1/count pixel."""
     begins = np.arange(count) * length
     touched = begins // (block * count) + np.arange(-(-length // (block * count)) + 1)[:, None]
     first, last = touched * block * count, np.minimum((touched + 1) * block * count, length * count)
@@ -256,11 +254,11 @@ def _shares(length: int, count: int, block: int) -> tuple[NDArray[np.int64], NDA
     return np.minimum(touched, (length - 1) // block), np.maximum(covered, 0)
 
 
-_cached_shares = lru_cache(64)(_shares)
+_memoised_shares = lru_cache(64)(_shares)
 
 
 def _flatten(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> Image.Image:
-    """Grey or RGB with 8 bits, transparent parts on the background."""
+    """Return the picture in grey or RGB with 8 bits, transparent parts on the background."""
     values = deep_values(picture, source)
     if values is not None:
         picture = Image.fromarray(to_eight_bits(values, policy.values, source))
@@ -276,11 +274,11 @@ def _flatten(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -
     return picture.convert("L" if policy.channels == 1 else "RGB")
 
 
-# -- what a worker does -----------------------------------------------------------------------------------------------
+# -- work of a worker process -----------------------------------------------------------------------------------------
 
 
 def begin_worker(parent: int) -> None:
-    """Leave a Ctrl-C to the process ``parent``, which then ends this one; end with it if it is killed."""
+    """Ignore Ctrl-C, which the process ``parent`` handles, and exit when that process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -291,64 +289,40 @@ def begin_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def decode_into(
-    start: int, path: str, offset: int, items: Sequence[ImageRef], policy: ResizePolicy, records_path: str
-) -> tuple[int, list[Problem]]:
-    """Decode ``items``, write their pixels from byte ``offset`` of a file on, and what was found out about them.
+def decode_part(
+    start: int, items: Sequence[ImageRef], policy: ResizePolicy, target: tuple[str, int] | None = None
+) -> tuple[int, dict[int, Problem], Tally]:
+    """Decode the pictures from row ``start`` on; write their pixels to ``target``, a file and a byte in it.
 
-    The latter goes into an array of ``RECORD`` in a ``.npy``, from row ``start`` on. Returns ``start`` and the pictures
-    that cannot be read; those leave black pixels. The bytes are on the disk when this returns.
+    Returns ``start``, row → problem of the pictures that cannot be decoded, whose pixels are black, and facts about the
+    others. The bytes are on the disk when this returns.
     """
     block = np.zeros((len(items), policy.height, policy.width, policy.channels), np.uint8)
-    records = np.zeros(len(items), RECORD)
-    problems = _decode_all(items, policy, block, records)
-    for name, position, content in ((path, offset, block), (records_path, _position(records_path, start), records)):
-        with open(name, "r+b") as file:
-            file.seek(position)
-            file.write(content.data)
-            file.flush()
-            os.fsync(file.fileno())
-    return start, problems
-
-
-def _position(records_path: str, row: int) -> int:
-    """Where in a file of records a row begins."""
-    with open(records_path, "rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        return file.tell() + row * RECORD.itemsize
-
-
-def examine(start: int, items: Sequence[ImageRef], policy: ResizePolicy) -> tuple[int, tuple[list[Problem], Tally]]:
-    """``start``, and which of ``items`` cannot be decoded and what the others hold; rows count from ``start``."""
-    block = np.empty((len(items), policy.height, policy.width, policy.channels), np.uint8)
-    records = np.zeros(len(items), RECORD)
-    problems = _decode_all(items, policy, block, records)
-    rows = np.delete(np.arange(len(items)), [problem.position for problem in problems])
-    tally = Tally()
-    tally.add(start + rows, block[rows], records[rows])
-    return start, (problems, tally)
-
-
-def _decode_all(
-    items: Sequence[ImageRef], policy: ResizePolicy, block: NDArray[np.uint8], records: NDArray[Any]
-) -> list[Problem]:
-    """Decode ``items`` into rows of ``block`` and ``records``; those that cannot be decoded are returned."""
-    problems: list[Problem] = []
+    problems: dict[int, Problem] = {}
+    facts: dict[int, PictureFacts] = {}
     content, content_of = b"", None
     for i, item in enumerate(items):
         try:
             if content_of != item[:2]:  # pages of one file follow each other
                 content, content_of = read_item(item), item[:2]
-            block[i], source = decode_with_facts(content, policy, page_of(item))
-            records[i] = source.as_record()
+            block[i], facts[i] = decode_with_facts(content, policy, page_of(item))
         except UnreadablePicture as error:
-            problems.append(Problem(i, str(error), isinstance(error, UnavailablePicture)))
-    return problems
+            problems[start + i] = Problem(str(error), isinstance(error, UnavailablePicture))
+    if target is not None:
+        path, offset = target
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            file.write(block.data)
+            file.flush()
+            os.fsync(file.fileno())
+    tally, kept = Tally(), np.array(list(facts), np.int64)
+    if len(kept):
+        tally.add(start + kept, block[kept], list(facts.values()))
+    return start, problems, tally
 
 
 def count_pages(start: int, items: Sequence[ImageRef]) -> tuple[int, list[list[int]]]:
-    """``start``, and the numbers of the pages of each file: [0] if it is damaged, none if the system refuses it."""
+    """Return ``start`` and the page numbers of each file: [0] if it is damaged, none if it could not be read."""
     return start, [_pages_of(item) for item in items]
 
 

@@ -1,4 +1,4 @@
-"""Decoding by several processes: this one begins, and others join if the work takes longer than they need to start."""
+"""Runs decoding jobs in several processes: this one begins, others join if the work takes longer than their start."""
 
 import itertools
 import os
@@ -9,21 +9,25 @@ from typing import Any, TypeVar
 from vaelab.data import decode as decoding
 from vaelab.system.device import default_threads
 
-ALONE_SECONDS = 1.0
-"""This process decodes alone for so long; others take as long to start."""
+SOLO_SECONDS = 1.0
+"""How long this process works alone; others take about as long to start."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Result = TypeVar("Result")
 
 
-def run_jobs(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> Iterator[Result]:
-    """The result of ``function`` for the arguments of each job, in the order in which they end.
+def run_jobs(
+    function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], num_processes: int | None = None
+) -> Iterator[Result]:
+    """Yield the result of ``function`` for the arguments of each job, in the order in which they finish.
 
-    RuntimeError if the system killed one of the processes.
+    ``num_processes``: None: as many as there are processors, after ``SOLO_SECONDS`` of work; a number: that many at
+    once. RuntimeError if the operating system killed one of them.
     """
-    began, processes = time.monotonic(), default_threads()
+    start, solo_seconds = time.monotonic(), SOLO_SECONDS if num_processes is None else 0.0
+    processes = default_threads() if num_processes is None else num_processes
     for i, job in enumerate(jobs):
-        if processes > 1 and len(jobs) - i > 1 and time.monotonic() - began >= ALONE_SECONDS:
+        if processes > 1 and len(jobs) - i > 1 and time.monotonic() - start >= solo_seconds:
             yield from _run_in_pool(function, jobs[i:], min(processes, len(jobs) - i))
             return
         yield function(*job)
@@ -33,20 +37,20 @@ def _run_in_pool(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]
     from joblib.externals.loky import FIRST_COMPLETED, BrokenProcessPool, ProcessPoolExecutor, wait
 
     pool = ProcessPoolExecutor(processes, env=ONE_THREAD, initializer=decoding.begin_worker, initargs=(os.getpid(),))
-    todo, is_whole = iter(jobs), False
+    todo, is_complete = iter(jobs), False
     try:
         running = {pool.submit(function, *job) for job in itertools.islice(todo, 2 * processes)}
         while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
                 yield future.result()
                 running |= {pool.submit(function, *job) for job in itertools.islice(todo, 1)}
-        is_whole = True
+        is_complete = True
     except BrokenProcessPool:
         raise RuntimeError(
-            "a process that decoded pictures was killed, most likely for want of memory; the same command goes on"
+            "a process that decodes pictures was killed, probably for lack of memory; run the same command to resume"
         ) from None
     finally:
-        for worker in () if is_whole else list(pool._processes.values()):
+        for worker in () if is_complete else list(pool._processes.values()):
             worker.terminate()  # the pool's own way waits, or fails where the system lacks a program
         pool.shutdown(wait=True)

@@ -6,7 +6,6 @@ are fetched here.
 
 import fnmatch
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from vaelab.system.download import TIMEOUT_SECONDS, DownloadFailed
+from vaelab.system.files import check_free_space
 from vaelab.system.progress import progress
 
 TRIES = 5
@@ -50,7 +50,8 @@ def download(repository: str, folder: Path, patterns: Sequence[str], otherwise: 
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock"):
             missing = [file for file in files if not file.is_at(folder / file.name)]
-            _check_space(folder, sum(file.size - _size(_half(folder / file.name)) for file in missing))
+            needed = sum(file.size - _size(_half(folder / file.name)) for file in missing)
+            check_free_space(folder, needed, f"downloading {repository}", "choose another folder")
             for file in missing:
                 _fetch(file, folder / file.name, headers)
     except DownloadFailed as error:
@@ -83,12 +84,6 @@ def _describe(repository: str, patterns: Sequence[str]) -> tuple[list[_File], Ma
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DownloadFailed(f"{folder}: {needed / 1e9:.2f} GB are to come and {free / 1e9:.2f} GB are free")
 
 
 def _fetch(file: _File, target: Path, headers: Mapping[str, str]) -> None:

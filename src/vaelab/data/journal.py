@@ -1,64 +1,93 @@
-"""The journal of a cache entry that is being made: which rows are on the disk, and which pictures could not be read."""
+"""The journal of a cache entry in the making: which rows are on the disk, and which pictures were skipped."""
 
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from vaelab.data.containers import ImageRef
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+
+from vaelab.data.containers import ImageRef, printable, shown
+from vaelab.data.contents import Tally
 from vaelab.data.decode import Problem, decoder_version
 from vaelab.system.files import write_atomic
 
 JOURNAL = "journal.jsonl"
-FEWEST_PER_PART = 8
+MIN_PER_PART = 8
 TEMPORARY = "temporary"
-"""Stamp of a picture that the system did not hand over."""
-
-Failure = tuple[int, str, Any]
-"""Row of a picture that cannot be used, why, and the signature that tells when to try again."""
-Done = tuple[int, int, list[Failure]]
-"""First row of a part that is on the disk, the row after its last, and its failures."""
+"""Signature of a picture that the operating system did not return: it is tried again every time."""
 
 
-def make_failure(row: int, problem: Problem, items: Sequence[ImageRef]) -> Failure:
-    """A problem as the journal and ``manifest.json`` keep it."""
-    return row, problem.reason, TEMPORARY if problem.is_temporary else _failure_signature(path_of(items[row]))
+class SkippedPicture(NamedTuple):
+    """A picture that could not be decoded; ``signature``, of its file and the decoder, tells when to try it again."""
+
+    row: NonNegativeInt
+    name: str
+    reason: str
+    path: Any
+    """The file on the disk; its name need not be text."""
+    signature: Any
+
+    def is_worth_retry(self) -> bool:
+        """Return whether the picture may be readable now."""
+        return bool(self.signature == TEMPORARY or _signature(self.path) != self.signature)
 
 
-def write_journal(journal: Path, done: Sequence[Done]) -> None:
+class Part(NamedTuple):
+    """Rows ``start`` to ``stop`` that are on the disk, the skipped pictures among them, and facts about the others."""
+
+    start: NonNegativeInt
+    stop: int
+    skipped: list[SkippedPicture]
+    content: Tally
+
+
+_ADAPTER = TypeAdapter(Part)
+
+
+def describe_problem(row: int, problem: Problem, item: ImageRef) -> SkippedPicture:
+    """Return a problem as the journal and the manifest keep it."""
+    container, name = item[:2]
+    path = os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
+    signature = TEMPORARY if problem.is_temporary else _signature(path)
+    return SkippedPicture(row, shown(item), printable(problem.reason), path, signature)
+
+
+def write_journal(journal: Path, parts: Sequence[Part]) -> None:
     """Begin a journal with the parts that are done."""
-    write_atomic(journal, "".join(json.dumps(line) + "\n" for line in done))
+    write_atomic(journal, "".join(map(to_line, parts)))
 
 
-def read_journal(journal: Path, items: Sequence[ImageRef]) -> list[Done]:
-    """The parts in a journal, without damaged lines and without parts whose pictures should be tried again."""
-    done: list[Done] = []
+def to_line(part: Part) -> str:
+    """Return a part as a line of the journal."""
+    return json.dumps(_ADAPTER.dump_python(part)) + "\n"
+
+
+def read_journal(journal: Path, count: int) -> list[Part]:
+    """Return the parts in a journal of ``count`` rows, without damaged lines and parts with pictures worth a retry."""
+    parts: list[Part] = []
     for line in journal.read_text(encoding="utf-8", errors="replace").splitlines() if journal.is_file() else ():
         try:
-            start, stop, failures = json.loads(line)
-            part: Done = (
-                int(start),
-                int(stop),
-                [(int(row), str(reason), signature) for row, reason, signature in failures],
-            )
-        except (ValueError, TypeError, RecursionError):
+            part = _ADAPTER.validate_python(json.loads(line))
+        except (ValueError, TypeError, RecursionError, ValidationError):
             continue
-        rows = [row for row, _, _ in part[2]]
-        if not 0 <= part[0] < part[1] <= len(items) or any(not part[0] <= row < part[1] for row in rows):
-            continue
-        if not any(is_stale(path_of(items[row]), signature) for row, _, signature in part[2]):
-            done.append(part)
-    return done
+        is_within = part.start < part.stop <= count
+        is_new = all(part.stop <= other.start or other.stop <= part.start for other in parts)
+        is_whole = all(part.start <= picture.row < part.stop for picture in part.skipped)
+        if is_within and is_new and is_whole and not any(picture.is_worth_retry() for picture in part.skipped):
+            parts.append(part)
+    return parts
 
 
-def split_rows(count: int, done: Sequence[Done], most: int, border: int | None = None) -> Iterator[tuple[int, int]]:
-    """(first row, row after the last) of parts that fill the gaps between those done: small at first, ``most`` later.
+def split_rows(count: int, done: Sequence[Part], most: int, border: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield (first row, row after the last) of parts that fill the gaps between those done.
 
-    So the first ones show soon how long the rest takes. None goes across a multiple of ``border``.
+    Parts are small at first, so that progress shows early, and grow to ``most`` rows. None crosses a multiple of
+    ``border``.
     """
-    position, size = 0, min(most, FEWEST_PER_PART)
-    for begin, end in [*sorted((start, stop) for start, stop, _ in done), (count, count)]:
+    position, size = 0, min(most, MIN_PER_PART)
+    for begin, end in [*sorted((part.start, part.stop) for part in done), (count, count)]:
         while position < begin:
             stop = min(position + size, begin, begin if border is None else (position // border + 1) * border)
             yield position, stop
@@ -66,21 +95,10 @@ def split_rows(count: int, done: Sequence[Done], most: int, border: int | None =
         position = max(position, end)
 
 
-def path_of(item: ImageRef) -> str:
-    """The file on the disk that an item is read from."""
-    container, name = item[:2]
-    return os.path.abspath(os.path.join(container, name) if Path(container).is_dir() else container)  # noqa: PTH100, PTH118
-
-
-def _failure_signature(path: str) -> list[Any] | None:
-    """Size, time of change and version of the decoder: a failure stays one while they do. None without a file."""
+def _signature(path: str) -> list[Any] | None:
+    """Return size, time of change and version of the decoder; None if there is no file."""
     try:
         state = Path(path).stat()
     except OSError:
         return None
     return [state.st_size, state.st_mtime_ns, decoder_version()]
-
-
-def is_stale(path: str, signature: Any) -> bool:
-    """Whether a picture that failed should be tried again."""
-    return bool(signature == TEMPORARY or _failure_signature(path) != signature)

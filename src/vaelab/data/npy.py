@@ -1,10 +1,11 @@
-"""NumPy's ``.npy`` and ``.npz``: headers are checked before anything is read; pixels in one or several files."""
+"""Reads and writes ``.npy`` and ``.npz``; headers are checked before any value is read."""
 
 import errno
 import io
 import lzma
 import math
 import struct
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -18,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.arrays import ConcatArray, PixelArray
-from vaelab.system.files import DamagedFile, check_file
+from vaelab.system.files import DamagedFile, check_file, check_free_space
 
 MAX_HEADER_BYTES = 1 << 16
-"""Longer headers are refused; NumPy writes one of 128 bytes for every array of numbers."""
+"""Longer headers are refused; NumPy writes 128 bytes for an array of numbers."""
 MAX_DIMENSIONS = 32
 DAMAGE = (
     ValueError,
@@ -36,20 +37,20 @@ DAMAGE = (
     zlib.error,
     lzma.LZMAError,
 )
-"""What zipfile raises for damaged, encrypted or unknown content. OSError is not among them: it may be the disk."""
+"""Errors of zipfile for damaged, encrypted or unknown content. OSError is not among them: it may be the disk."""
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """A file, an entry of a zip or a gzip, which are read in one direction."""
+    """A binary file that is read in one direction: a plain file, an entry of a zip, a gzip."""
 
     def read(self, count: int, /) -> bytes:
-        """Up to ``count`` bytes, none at the end."""
+        """Read up to ``count`` bytes; none at the end."""
 
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What a ``.npy`` file declares."""
+    """The header of a ``.npy`` file."""
 
     shape: tuple[int, ...]
     is_fortran: bool
@@ -59,15 +60,15 @@ class NpyHeader:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the values."""
+        """Number of bytes of the values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_npy_header(file: Reader) -> NpyHeader:
-    """The header of the ``.npy`` content that ``file`` is positioned at; the values come next.
+    """Read the header of ``.npy`` content and leave ``file`` at its values.
 
-    Raises ValueError for anything that is no array of numbers: another magic, an unclosed header, a negative or
-    boolean length, Python objects. It reads at most ``MAX_HEADER_BYTES``.
+    Raises ValueError for anything but an array of numbers: another magic, an unclosed header, a negative or boolean
+    length, Python objects. Reads at most ``MAX_HEADER_BYTES``.
     """
     start = file.read(8)
     if len(start) < 8 or start[:6] != b"\x93NUMPY":
@@ -79,7 +80,7 @@ def read_npy_header(file: Reader) -> NpyHeader:
     length = file.read(width)
     size = int.from_bytes(length, "little")
     if len(length) < width or size > MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {size:,} bytes; {MAX_HEADER_BYTES:,} are the limit")
+        raise ValueError(f"a header of {size:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     text = file.read(size)
     if len(text) < size:
         raise ValueError("it ends within its header")
@@ -93,18 +94,18 @@ def _parse_header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
             warnings.simplefilter("ignore")  # about literals of Python 2
             content = io.BytesIO(len(text).to_bytes(4, "little") + text)
             found: Any = np.lib.format.read_array_header_2_0(content, max_header_size=MAX_HEADER_BYTES)
-    except Exception:  # it parses Python literals, which fail in a dozen ways
+    except Exception:  # parsing Python literals raises a dozen types
         raise ValueError("its header is damaged") from None
     shape, is_fortran, dtype = found
     if len(shape) > MAX_DIMENSIONS or any(type(length) is not int or length < 0 for length in shape):
-        raise ValueError(f"{str(shape)[:80]} is no shape")
+        raise ValueError(f"{str(shape)[:80]} is not a shape")
     if dtype.hasobject:
-        raise ValueError("it holds Python objects and no numbers")
+        raise ValueError("it holds Python objects instead of numbers")
     return shape, is_fortran, dtype
 
 
 def read_values(file: Reader, header: NpyHeader) -> NDArray[Any]:
-    """The array that ``file``, positioned behind its header, holds. ValueError unless it is as long as declared."""
+    """Read the array behind a header; ValueError unless it is exactly as long as declared."""
     values = read_exactly(file, header.num_bytes)
     if not header.num_bytes:
         return np.empty(header.shape, header.dtype)
@@ -112,10 +113,9 @@ def read_values(file: Reader, header: NpyHeader) -> NDArray[Any]:
 
 
 def write_array(file: BinaryIO, array: NDArray[Any]) -> None:
-    """Write an array as ``.npy``. OSError if the disk refuses any byte of it.
+    """Write an array as ``.npy``; OSError if any byte of it cannot be written.
 
-    ``numpy.save`` passes the values to C, where an error of the last few kilobytes is lost: a full disk leaves a file
-    that is cut off, and nobody is told.
+    ``numpy.save`` writes through a C stream that loses errors of the last kilobytes, so a full disk would go unnoticed.
     """
     assert not array.dtype.hasobject
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -123,7 +123,7 @@ def write_array(file: BinaryIO, array: NDArray[Any]) -> None:
 
 
 def copy_values(file: Reader, header: NpyHeader, target: BinaryIO) -> None:
-    """Write the values behind a header to ``target``; ValueError unless they are as many bytes as declared."""
+    """Copy the values behind a header to ``target``; ValueError unless they are exactly as long as declared."""
     left = header.num_bytes
     while left:
         part = file.read(min(left, 1 << 20))
@@ -137,27 +137,27 @@ def copy_values(file: Reader, header: NpyHeader, target: BinaryIO) -> None:
 
 
 def read_exactly(file: Reader, count: int) -> NDArray[np.uint8]:
-    """The ``count`` bytes that a file has left; ValueError if it has fewer or more.
+    """Read the last ``count`` bytes of a file; ValueError if it has fewer or more.
 
-    Memory grows with what is there, not with ``count``, and no more than one further byte is read.
+    Memory is touched only as bytes arrive, and at most one further byte is read.
     """
     values, done = np.empty(count, np.uint8), 0
     while done < count:
         part = file.read(min(count - done, 1 << 20))
         if not part:
-            raise ValueError(f"truncated: {done:,} of {count:,} bytes of values are there")
+            raise ValueError(f"truncated: it has {done:,} of {count:,} bytes of values")
         values[done : done + len(part)] = np.frombuffer(part, np.uint8)
         done += len(part)
-    if file.read(1):  # at its end a zip's checksum is compared, too
+    if file.read(1):  # at its end zipfile compares the checksum
         raise ValueError("longer than its header says")
     return values
 
 
 @contextmanager
 def open_npz(path: Path, name: str | None = None) -> Iterator[tuple[NpyHeader, Reader]]:
-    """The header of an array in an ``.npz`` (None: the first), and the file that its values come from.
+    """Open an array in an ``.npz`` (None: the first) as its header and a file at its values.
 
-    ValueError that names the file if it is no zip, has no such array, or is damaged; OSError if it cannot be read.
+    DamagedFile if it is not a zip, has no such array, or is damaged; OSError if it cannot be read.
     """
     check_file(path)
     with ExitStack() as opened:
@@ -167,29 +167,31 @@ def open_npz(path: Path, name: str | None = None) -> Iterator[tuple[NpyHeader, R
             if name is None and not names:
                 raise ValueError("it holds no arrays")
             info = archive.getinfo(names[0] if name is None else f"{name}.npy")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # unpacked in unbounded pieces
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others may unpack without bound
                 raise ValueError(f"{info.filename} is compressed in a way that NumPy does not use")
             member = opened.enter_context(archive.open(info))
             header = read_npy_header(member)
-        yield header, member  # what the caller raises is not about this file
+        yield header, member  # errors of the caller are not about this file
 
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Within this context whatever zipfile raises about a damaged file is one ValueError that names it."""
+    """Turn the errors of zipfile about a damaged file into DamagedFile."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # a lying zip sends the reader to a negative position
+        if error.errno not in (None, errno.EINVAL):  # a damaged zip sends the reader to a negative position
             raise
-        raise _no_arrays(path, error) from None
+        raise _damaged(path, error) from None
+    except DamagedFile:
+        raise
     except DAMAGE as error:
-        raise _no_arrays(path, error) from None
+        raise _damaged(path, error) from None
 
 
-def _no_arrays(path: Path, error: Exception) -> ValueError:
+def _damaged(path: Path, error: Exception) -> DamagedFile:
     reason = str(error.args[0] if isinstance(error, KeyError) else error) or type(error).__name__
-    return ValueError(f"{path}: not a NumPy file with such arrays, or damaged ({reason})")
+    return DamagedFile(path, f"not a NumPy file with such arrays ({reason})")
 
 
 def read_npz(
@@ -198,16 +200,16 @@ def read_npz(
     max_bytes: int,
     check: Callable[[str, NpyHeader], None] = lambda _name, _header: None,
 ) -> dict[str, NDArray[Any]]:
-    """Name → array of an ``.npz`` (default: all). Nothing is unpickled.
+    """Read arrays of an ``.npz`` by name (default: all). Nothing is unpickled.
 
-    ``check`` may refuse an array by its header, before its values are unpacked. ValueError that names the file if it is
-    damaged, or if an array declares more than ``max_bytes``; OSError if it cannot be read.
+    ``check`` may refuse an array by its header, before its values are unpacked. DamagedFile if the file is damaged or
+    an array declares more than ``max_bytes``; OSError if it cannot be read.
     """
     found = {}
     for name in names or sorted(names_in_npz(path)):
         with open_npz(path, name) as (header, member):
             if header.num_bytes > max_bytes:
-                raise ValueError(f"{path}: {name} declares {header.num_bytes:,} bytes; {max_bytes:,} are the limit")
+                raise DamagedFile(path, f"{name} declares {header.num_bytes:,} bytes; the limit is {max_bytes:,}")
             check(name, header)
             with damage_named(path):
                 found[name] = read_values(member, header)
@@ -215,27 +217,50 @@ def read_npz(
 
 
 def names_in_npz(path: Path) -> set[str]:
-    """The names of the arrays in an ``.npz``. ValueError if it is no zip, OSError if it cannot be read."""
+    """Return the names of the arrays in an ``.npz``; DamagedFile if it is not a zip, OSError if it cannot be read."""
     check_file(path)
     with damage_named(path), zipfile.ZipFile(path) as archive:
         return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
 
 
-# -- pixels in files of a cache entry --------------------------------------------------------------------------------
+# -- memory maps ------------------------------------------------------------------------------------------------------
 
 
-def name_file(number: int, num_files: int) -> str:
-    """The name of one of the files of an array."""
-    return "pixels.npy" if num_files == 1 else f"pixels-{number:05d}.npy"
+def map_array(path: Path) -> NDArray[Any]:
+    """Map the array of a ``.npy``, or the first of an ``.npz``, read-only; DamagedFile if it is damaged.
+
+    An array of an ``.npz`` is unpacked to a temporary file, which the system removes with the array.
+    """
+    if path.suffix.lower() == ".npy":
+        size = check_file(path).st_size
+        with path.open("rb") as file, damage_named(path):
+            header = read_npy_header(file)
+            if header.offset + header.num_bytes > size:
+                raise ValueError(f"{header.num_bytes:,} bytes of values are declared, it has {size - header.offset:,}")
+            return _map(file, header, header.offset)
+    with open_npz(path) as (header, member), tempfile.TemporaryFile() as unpacked:
+        check_free_space(Path(tempfile.gettempdir()), header.num_bytes, f"unpacking {path}", "set $TMPDIR")
+        with damage_named(path):
+            copy_values(member, header, unpacked)
+        return _map(unpacked, header, 0)
+
+
+def _map(file: BinaryIO, header: NpyHeader, offset: int) -> NDArray[Any]:
+    if not header.num_bytes:
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(file, header.dtype, "r", offset, header.shape, "F" if header.is_fortran else "C")
+
+
+# -- the pixels of a cache entry --------------------------------------------------------------------------------------
 
 
 def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = None, remedy: str = "") -> PixelArray:
-    """The uint8 array in a folder as read-only memory maps.
+    """Map the uint8 array ``[N, H, W, C]`` in a folder, read-only.
 
     DamagedFile with ``remedy`` if a header is not one that ``PixelFiles`` writes, a file is not as long as its header
-    says, or the whole is not of ``shape``. The values themselves are not read.
+    says, or the array is not of ``shape``. The values are not read.
     """
-    maps = [_map_pixels(folder / name_file(number, num_files), remedy) for number in range(num_files)]
+    maps = [_map_pixels(folder / _name(number, num_files), remedy) for number in range(num_files)]
     found = (sum(map(len, maps)), *maps[0].shape[1:])
     if (shape is not None and found != tuple(shape)) or len({array.shape[1:] for array in maps}) > 1:
         raise DamagedFile(folder, f"its pixels have the shape {list(found)}", remedy)
@@ -243,65 +268,66 @@ def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = No
 
 
 def _map_pixels(path: Path, remedy: str) -> NDArray[np.uint8]:
-    size = check_file(path).st_size
-    with path.open("rb") as file:
-        try:
-            header = read_npy_header(file)
-        except ValueError as error:
-            raise DamagedFile(path, str(error), remedy) from None
-        if header.dtype != np.uint8 or header.is_fortran or len(header.shape) != 4 or not header.num_bytes:
-            raise DamagedFile(path, f"it declares {header.dtype} {list(header.shape)}", remedy)
-        if size != header.offset + header.num_bytes:
-            raise DamagedFile(path, f"it has {size:,} bytes, {header.offset + header.num_bytes:,} are declared", remedy)
-    return np.memmap(path, np.uint8, "r", header.offset, header.shape)
+    try:
+        array = map_array(path)
+    except DamagedFile as error:
+        raise DamagedFile(path, error.reason, remedy) from None
+    if array.dtype != np.uint8 or not array.flags.c_contiguous or array.ndim != 4 or not array.size:
+        raise DamagedFile(path, f"it declares {array.dtype} {list(array.shape)}", remedy)
+    assert isinstance(array, np.memmap)
+    if path.stat().st_size != array.offset + array.nbytes:
+        raise DamagedFile(path, f"it is longer than the declared {array.nbytes:,} bytes", remedy)
+    return array
+
+
+def _name(number: int, num_files: int) -> str:
+    return "pixels.npy" if num_files == 1 else f"pixels-{number:05d}.npy"
 
 
 class PixelFiles:
-    """The files that are to hold a uint8 array: whole rows in each, as many in one as in the other but in the last."""
+    """Files for a uint8 array ``[N, H, W, C]``: each holds whole rows, and all but the last equally many."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], most_bytes: int) -> None:
-        self._folder, self._shape = folder, shape
+    def __init__(self, folder: Path, shape: tuple[int, ...], max_bytes: int) -> None:
+        self.shape = shape
         self.row_bytes = math.prod(shape[1:])
-        self.rows_per_file = max(1, most_bytes // self.row_bytes)
+        self.rows_per_file = max(1, max_bytes // self.row_bytes)
         self.num_files = max(1, -(-shape[0] // self.rows_per_file))
+        self._folder = folder
+        counts = [min(self.rows_per_file, shape[0] - i * self.rows_per_file) for i in range(self.num_files)]
+        self._headers = {folder / _name(i, self.num_files): self._header(count) for i, count in enumerate(counts)}
+        self._sizes = [len(h) + n * self.row_bytes for h, n in zip(self._headers.values(), counts, strict=True)]
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the files."""
-        return [name_file(number, self.num_files) for number in range(self.num_files)]
+    def _header(self, count: int) -> bytes:
+        """Return the bytes that NumPy writes before the values of ``count`` rows."""
+        buffer, shape = io.BytesIO(), (count, *self.shape[1:])
+        np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        return buffer.getvalue()
 
     def are_begun(self) -> bool:
-        """Whether all files exist at their full length."""
-        return all(path.is_file() and path.stat().st_size == size for path, _, size in self._parts())
+        """Return whether all files exist at their full length."""
+        return all(p.is_file() and p.stat().st_size == size for p, size in zip(self._headers, self._sizes, strict=True))
 
     def create(self) -> None:
-        """Begin them anew as zeros, which take no room on the disk yet."""
+        """Create the files anew, filled with zeros that take no disk space yet."""
         for path in self._folder.glob("pixels*.npy"):
             path.unlink()
-        for path, header, size in self._parts():
+        for (path, header), size in zip(self._headers.items(), self._sizes, strict=True):
             with path.open("wb") as file:
                 file.write(header)
                 file.truncate(size)
 
     def locate(self, row: int) -> tuple[str, int]:
-        """The file that a row lies in, and the byte it begins at."""
+        """Return the file of a row and the byte at which the row begins."""
         number, row = divmod(row, self.rows_per_file)
-        return str(self._path(number)), len(self._header(number)) + row * self.row_bytes
+        path, header = list(self._headers.items())[number]
+        return str(path), len(header) + row * self.row_bytes
 
-    def _parts(self) -> Iterator[tuple[Path, bytes, int]]:
-        """Path, header and size of each file."""
-        for number in range(self.num_files):
-            header = self._header(number)
-            yield self._path(number), header, len(header) + self._num_rows(number) * self.row_bytes
-
-    def _path(self, number: int) -> Path:
-        return self._folder / name_file(number, self.num_files)
-
-    def _num_rows(self, number: int) -> int:
-        return min(self.rows_per_file, self._shape[0] - number * self.rows_per_file)
-
-    def _header(self, number: int) -> bytes:
-        """The bytes that NumPy writes before the values."""
-        buffer, shape = io.BytesIO(), (self._num_rows(number), *self._shape[1:])
-        np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        return buffer.getvalue()
+    def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        """Write successive rows from ``row`` on."""
+        while len(pixels):
+            path, position = self.locate(row)
+            here, pixels = np.split(pixels, [self.rows_per_file - row % self.rows_per_file])
+            with Path(path).open("r+b") as file:
+                file.seek(position)
+                file.write(np.ascontiguousarray(here).data)
+            row += len(here)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Hashable, Iterator, Mapping
@@ -59,6 +60,22 @@ def check_file(path: Path) -> os.stat_result:
         kind = KINDS.get(stat.S_IFMT(state.st_mode), "something else")
         raise NotAFile(f"{path} is {kind}, not a file")
     return state
+
+
+class DiskFull(OSError):
+    """The disk of ``folder`` has ``free`` bytes, fewer than the ``needed`` ones."""
+
+    def __init__(self, folder: Path, needed: int, free: int, purpose: str, remedy: str) -> None:
+        sizes = f"needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free"
+        super().__init__(f"{folder}: {purpose} {sizes}; free some space, or {remedy}")
+        self.folder, self.needed, self.free = folder, needed, free
+
+
+def check_free_space(folder: Path, needed: int, purpose: str, remedy: str) -> None:
+    """Raise DiskFull if the disk that holds ``folder`` has fewer than ``needed`` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskFull(folder, needed, free, purpose, remedy)
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.array_cache import PixelBlocks, cache_blocks, rows_of
+from vaelab.data.array_cache import PixelBlocks, cache_blocks, rows_per_block
 from vaelab.data.cache import file_signature
 from vaelab.data.images import DatasetInfo, Images
 from vaelab.data.npy import NpyHeader, Reader, damage_named, names_in_npz, open_npz, read_npz
@@ -172,7 +172,7 @@ def open_uint8(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], Iterato
 
 
 def _blocks(path: Path, member: Reader, shape: tuple[int, ...], name: str) -> Iterator[NDArray[np.uint8]]:
-    step, row_bytes = rows_of(shape), math.prod(shape[1:])
+    step, row_bytes = rows_per_block(shape), math.prod(shape[1:])
     with damage_named(path):
         for start in range(0, shape[0], step):
             count = min(step, shape[0] - start)

@@ -103,18 +103,19 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
         cached = cache_pictures(f"celeba {split}, {crop}", key, lambda: _source(layout, split, frame, strict))
     except UnreadablePictures as error:
         raise ValueError(f"{layout.place}: {error}. {MEND}") from None
-    facts = cached.facts
-    if strict and (cached.loss or facts["missing"]):
-        raise ValueError(f"{layout.place}: {cached.loss or facts['missing']}. {MEND}")
-    lost = [f"{words}: left out" for words in (facts["missing"], cached.loss) if words]
-    recovered = [f"{split}: {cached.recovery}"] if cached.recovery else []
-    doubts = warn(cached.content, is_full_range=True, background="white")
+    facts = cached.manifest.metadata
+    skipped, recovered = cached.describe_skipped(), cached.describe_recovered()
+    if strict and (skipped or facts["missing"]):
+        raise ValueError(f"{layout.place}: {skipped or facts['missing']}. {MEND}")
+    lost = [f"{words}: left out" for words in (facts["missing"], skipped) if words]
+    recoveries = [f"{split}: {recovered}"] if recovered else []
+    doubts = warn(cached.manifest.content, is_full_range=True, background="white")
     return Images(
         cached.pixels,
         attributes=cached.columns.get("attributes"),
         attribute_names=tuple(facts["attribute_names"]),
         source=str(layout.place.resolve()),
-        notes=(_describe(crop), *facts["notes"], *lost, *recovered, *(f"{split}: {sentence}" for sentence in doubts)),
+        notes=(_describe(crop), *facts["notes"], *lost, *recoveries, *(f"{split}: {sentence}" for sentence in doubts)),
         digest=cached.digest,
         cache_folder=cached.folder,
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
+from vaelab.data.cache import CachedImages, find_entry
 from vaelab.data.containers import UnreadablePictures, printable, read_head, shown
 from vaelab.data.contents import describe, warn
 from vaelab.data.datasets._layout import Choice
@@ -34,11 +35,9 @@ from vaelab.data.formats import HEAD_BYTES, identify
 from vaelab.data.images import DatasetInfo, Images, ImagesNotFound
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.picture_cache import (
-    CachedPictures,
     PictureFiles,
     cache_pictures,
     check_items,
-    find_cached,
 )
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
 
@@ -115,8 +114,8 @@ def load(
         cached = _cache(data_dir, split, entries, known.classes, labels, decision.policy, strict)
     except UnreadablePictures as error:
         raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
-    if strict and cached.left_out:
-        raise ValueError(f"{data_dir}, {split} split: {cached.loss}; {LENIENT}")
+    if strict and cached.num_skipped:
+        raise ValueError(f"{data_dir}, {split} split: {cached.describe_skipped()}; {LENIENT}")
     used = [entries[row] for row in cached.rows.tolist()]
     content = _describe_content(cached, entries, decision.policy, split, pages)
     selection = Selection(
@@ -181,7 +180,7 @@ def _cache(
     labels: Mapping[str, int] | None,
     policy: ResizePolicy,
     strict: bool,
-) -> CachedPictures:
+) -> CachedImages:
     columns = {}
     if labels is not None:
         columns["labels"] = np.array([labels[entry.folder] for entry in entries], np.int64)
@@ -197,24 +196,24 @@ def _cache(
     return cache_pictures(f"folder {split}", key, lambda: source)
 
 
-def _notes(cached: CachedPictures, policy: ResizePolicy, split: str) -> list[str]:
+def _notes(cached: CachedImages, policy: ResizePolicy, split: str) -> list[str]:
     shape = f"{policy.height}×{policy.width} {'grey' if policy.channels == 1 else 'RGB'}"
     notes = [f"pictures are {'cut' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
-    if cached.left_out:
-        notes.append(f"{cached.loss}: left out of {split}; vaelab data check lists them")
-    if cached.recovery:
-        notes.append(f"{split}: {cached.recovery}")
+    if cached.num_skipped:
+        notes.append(f"{cached.describe_skipped()}: left out of {split}; vaelab data check lists them")
+    if cached.describe_recovered():
+        notes.append(f"{split}: {cached.describe_recovered()}")
     return notes
 
 
 def _describe_content(
-    cached: CachedPictures, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
+    cached: CachedImages, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
     """What the pictures of a split hold, and what is wrong with that."""
-    sentences = describe(cached.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
+    sentences = describe(cached.manifest.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
     return [
         f"{split}: {sentence}"
-        for sentence in (*sentences, *warn(cached.content, policy.values == "full", policy.background))
+        for sentence in (*sentences, *warn(cached.manifest.content, policy.values == "full", policy.background))
     ]
 
 
@@ -249,7 +248,7 @@ def reload(
     is_same_place = data_dir is None or not is_here or str(data_dir.resolve()) == wanted.place
     place = data_dir or Path(wanted.place)
     now = _list_now(data_dir, split, _choice(train, valid, test), pages) if data_dir is not None and is_here else None
-    cached = find_cached(wanted.cache_folder, wanted.sha256) if is_same_place else None
+    cached = find_entry(wanted.cache_folder, wanted.sha256) if is_same_place else None
     if cached is None or len(cached) != len(wanted.names):
         wishes = Wishes(size, channels, fit, background, range, max_pixels)
         cached = _select(place, split, wanted, now, wishes)
@@ -282,7 +281,7 @@ def _list_now(place: Path, split: str, choice: Choice, pages: PageChoice) -> Pre
     return Present({entry.name: entry for entry in every}, frozenset(entry.name for entry in used))
 
 
-def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> CachedPictures:
+def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> CachedImages:
     """Cache the pictures of a selection, made again from their files."""
     entries = now.select(wanted) if now else []
     gone = [name for name in wanted.names if now is None or name not in now.by_name]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.array_cache import PixelBlocks, as_classes, rows_of
+from vaelab.data.array_cache import PixelBlocks, as_classes, rows_per_block
 from vaelab.data.datasets._files import MOST_FACTOR_BYTES, FactorFile, check_factors
 from vaelab.data.images import DatasetInfo
 from vaelab.system.files import check_file
@@ -69,7 +69,7 @@ def _check_size(path: Path, dataset: Any, at_once: tuple[int, ...], max_bytes: i
 def _blocks(path: Path, pixels: Any) -> Iterator[NDArray[np.uint8]]:
     """Blocks of whole chunks, which are unpacked whole, so that each is unpacked once."""
     chunk = pixels.chunks[0] if pixels.chunks else 1
-    step = -(-rows_of(pixels.shape) // chunk) * chunk
+    step = -(-rows_per_block(pixels.shape) // chunk) * chunk
     step = min(step, max(1, MOST_BYTES // int(np.prod(pixels.shape[1:]))))
     try:
         for start in range(0, len(pixels), step):
