@@ -22,7 +22,7 @@ from pyarrow import parquet
 from vaelab.api.data import check_data
 from vaelab.api.run_images import load_images
 from vaelab.data import idx
-from vaelab.data.cache import MANIFEST, read_manifest, verify_cached
+from vaelab.data.cache import MANIFEST, read_manifest, verify_entry
 from vaelab.data.containers import UnreadablePicture, open_zip, read_item
 from vaelab.data.datasets import arrays, mnist
 from vaelab.data.datasets._celeba_layouts import find_layout
@@ -210,7 +210,7 @@ def test_damaged_idx(tmp_path: Path, is_compressed: bool, data: st.DataObject) -
 
 @pytest.mark.parametrize("shape", [(6, 9, 8), (2**32 - 1,) * 3, (100_000, 50, 50), (10**9,)])
 def test_an_idx_archive_that_unpacks_to_gigabytes(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    header = bytes([0, 0, 8, len(shape)]) + struct.cache_pictures(f">{len(shape)}I", *shape)
+    header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as packed:
         packed.write(header)
@@ -257,7 +257,7 @@ def test_an_entry_that_unpacks_to_more_than_it_declares(tmp_path: Path) -> None:
                 entry.write(bytes(MB))
         content = bytearray(path.read_bytes())
         at = content.rindex(b"PK\1\2")
-        content[at + 24 : at + 28] = struct.cache_pictures("<I", 1000)  # the directory says 1,000 bytes
+        content[at + 24 : at + 28] = struct.pack("<I", 1000)  # the directory says 1,000 bytes
         path.write_bytes(content)
         with bounded(96 * MB), pytest.raises(UnreadablePicture):
             read_item((str(path), "a.png"))
@@ -324,7 +324,7 @@ def test_a_damaged_cache_entry(tmp_path: Path, name: str, data: st.DataObject) -
     (place / name).write_bytes(data.draw(damaged(whole)))
     with bounded():
         try:
-            verify_cached(place)
+            verify_entry(place)
         except DamagedFile as error:
             assert place in (error.path, error.path.parent)  # noqa: PT017
             assert error.remedy  # noqa: PT017
@@ -338,7 +338,7 @@ TREES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=9), inner, max_size=4)),
     max_leaves=8,
 )
-KEYS = ("digest", "title", "num_files", "shape", "rows_left_out", "left_out", "unread", "checksums", "earlier", "facts")
+KEYS = ("digest", "title", "num_files", "shape", "skipped", "checksums", "earlier", "metadata", "content")
 
 
 @seed(0)

@@ -1,6 +1,5 @@
 """``vaelab train``: train a run to its end, or go on with it."""
 
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from vaelab.run import EVALUATION, FINDINGS, HISTORY, MACHINE, MODEL, REPORT, TI
 from vaelab.system.device import describe_machine, deterministic, now, resolve_device
 from vaelab.system.distributed import current_group, join_group, launched_group
 from vaelab.system.failures import describe_error
-from vaelab.system.files import DamagedFile
+from vaelab.system.files import DamagedFile, check_free_space
 from vaelab.system.seeds import generator
 from vaelab.system.signals import Interrupted, stop_signals
 from vaelab.training import loop as training
@@ -344,14 +343,9 @@ def _validated_steps(settings: Training, total: int) -> list[int]:
 
 
 def _check_space(target: Run, num_parameters: int) -> None:
-    """OSError if the disk has no room for three checkpoints (weights and two moments, float32), model and pictures."""
+    """Raise DiskFull without room for three checkpoints (weights and two moments, float32), model and pictures."""
     needed = num_parameters * 4 * (3 * 3 + 1) + 10_000_000
-    free = shutil.disk_usage(target.path).free
-    if free < needed:
-        raise OSError(
-            f"{target.path}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for checkpoints and pictures; "
-            "free some space or choose another --run"
-        )
+    check_free_space(target.path, needed, "training", "choose another --run")
 
 
 def _warn_of_recipe(

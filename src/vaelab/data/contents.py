@@ -73,7 +73,9 @@ class Tally:
                 num_values=pixels.size,
                 num_flat=int(flat.sum()),
                 first_flat=first_flat,
-                num_flat_transparent=sum(is_flat and f.is_transparent for is_flat, f in zip(flat, facts, strict=True)),
+                num_flat_transparent=sum(
+                    is_flat and f.is_transparent for is_flat, f in zip(flat.tolist(), facts, strict=True)
+                ),
                 num_stacks=sum(f.num_pages > 1 for f in facts),
                 num_more_pages=sum(f.num_pages - 1 for f in facts),
                 num_alpha_ignored=sum(f.is_alpha_ignored for f in facts),
@@ -149,7 +151,9 @@ def warn(tally: Tally, is_full_range: bool, background: str) -> list[str]:
         hidden = tally.num_flat_transparent >= tally.num_flat / 2
         other = "black" if background == "white" else "white"
         remedy = f"; most have transparent parts: --set data.background={other}" if hidden else ""
-        found.append(f"{tally.num_flat:,} of {_count(tally.count, 'picture')} show only one flat colour{remedy}")
+        found.append(
+            f"{tally.num_flat:,} of {_count(tally.count, 'picture')} show one flat colour and nothing else{remedy}"
+        )
     return found
 
 

@@ -66,8 +66,10 @@ class DiskFull(OSError):
     """The disk of ``folder`` has ``free`` bytes, fewer than the ``needed`` ones."""
 
     def __init__(self, folder: Path, needed: int, free: int, purpose: str, remedy: str) -> None:
-        sizes = f"needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free"
-        super().__init__(f"{folder}: {purpose} {sizes}; free some space, or {remedy}")
+        super().__init__(
+            f"{folder}: {purpose} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; free some space, or "
+            f"{remedy}"
+        )
         self.folder, self.needed, self.free = folder, needed, free
 
 

@@ -195,7 +195,7 @@ def test_what_was_interrupted_begins_again(cache: Path, monkeypatch: pytest.Monk
     assert [path.suffix for path in cache.iterdir() if path.is_dir()] == [""]
 
 
-@pytest.mark.parametrize("file", ["pixels.npy", "factors.npy", "manifest.json"])
+@pytest.mark.parametrize("file", ["pixels.npy", "columns.npz", "manifest.json"])
 def test_a_damaged_cache_entry_is_made_again(cache: Path, file: str) -> None:
     whole = sprites.load(None, "train", **SMALL)
     expected = np.array(whole.pixels)

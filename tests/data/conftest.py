@@ -1,0 +1,22 @@
+"""Fixtures of the tests of ``vaelab.data``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cached import ProgressLog
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use an empty cache; return the folder of its images."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "vaelab" / "images"
+
+
+@pytest.fixture
+def log(show_progress: Callable[..., None]) -> ProgressLog:
+    """Record progress."""
+    found = ProgressLog()
+    show_progress(found)
+    return found
