@@ -23,8 +23,7 @@ from pyarrow import parquet
 from vaelab.data import containers
 from vaelab.data import decode as decoding
 from vaelab.data.containers import ImageRef, UnreadablePicture, open_zip, read_item, shown
-from vaelab.data.contents import RECORD
-from vaelab.data.decode import ResizePolicy, count_pages, decode, decode_into, examine, look
+from vaelab.data.decode import Problem, ResizePolicy, count_pages, decode, decode_part, look
 from vaelab.data.opening import MAX_PIXELS
 
 Pixels = NDArray[np.uint8]
@@ -574,20 +573,15 @@ def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
         (tmp_path / f"{i}.png").write_bytes(saved(picture))
     (tmp_path / "2.png").write_bytes(b"broken")
     items: list[ImageRef] = [(str(tmp_path), f"{i}.png") for i in range(4)]
-    target, facts = tmp_path / "pixels", tmp_path / "records.npy"
+    target = tmp_path / "pixels"
     target.write_bytes(b"\x07" * (10 + 4 * 216 + 5))
-    np.save(facts, np.zeros(13, RECORD))
-    start, problems = decode_into(8, str(target), 10, items, ResizePolicy(9, 8, 3), str(facts))
-    assert (start, [tuple(problem)[:2] for problem in problems]) == (
-        8,
-        [(2, "not a picture, or damaged at its beginning")],
-    )
-    _, (problems, tally) = examine(8, items, ResizePolicy(9, 8, 3))
-    assert [problem[0] for problem in problems] == [2]
+    policy = ResizePolicy(9, 8, 3)
+    start, problems, tally = decode_part(8, items, policy, (str(target), 10))
+    assert (start, problems) == (8, {10: Problem("not a picture, or damaged at its beginning")})
     assert (tally.count, tally.num_flat, tally.first_flat) == (3, 1, 11)
     pictures[2] = np.zeros((9, 8, 3), np.uint8)
     assert target.read_bytes() == b"\x07" * 10 + np.stack(pictures).tobytes() + b"\x07" * 5
-    assert np.load(facts)["num_pages"].tolist() == [0] * 8 + [1, 1, 0, 1, 0]
+    assert decode_part(8, items, policy) == (start, problems, tally)
 
 
 def test_pages_are_items_of_their_own(tmp_path: Path) -> None:
@@ -599,7 +593,7 @@ def test_pages_are_items_of_their_own(tmp_path: Path) -> None:
     assert count_pages(5, [(str(tmp_path), name) for name in names]) == (5, [[0, 1, 2, 3], [0], [0], [0]])
     pages: list[ImageRef] = [(str(tmp_path), "stack.tif", page) for page in (0, 2, 3)]
     assert [shown(page) for page in pages] == ["stack.tif[0]", "stack.tif[2]", "stack.tif[3]"]
-    _, (problems, tally) = examine(0, pages, ResizePolicy(9, 8, 1))
+    _, problems, tally = decode_part(0, pages, ResizePolicy(9, 8, 1))
     assert not problems
     assert (tally.count, tally.low, tally.high, tally.num_stacks) == (3, 40, 160, 3)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.containers import UnreadablePicture
-from vaelab.data.contents import RECORD, PictureFacts, Tally
+from vaelab.data.contents import PictureFacts, Tally
 from vaelab.data.decode import ResizePolicy, decode, decode_with_facts, look
 from vaelab.data.depths import robust_range
 from vaelab.data.opening import page_numbers
@@ -383,11 +383,10 @@ def test_a_tally_counts_what_pictures_hold() -> None:
     sources = [
         PictureFacts(numbers="16-bit", low=i, high=100 * i) if i < 3 else PictureFacts(num_pages=i) for i in range(6)
     ]
-    records = np.array([source.as_record() for source in sources], RECORD)
     rows = np.arange(6)
     parts = [Tally(), Tally()]
     for i in range(2):
-        parts[i].add(rows[i::2], pictures[i::2], records[i::2])
+        parts[i].add(rows[i::2], pictures[i::2], sources[i::2])
     parts[1].merge(parts[0])
     whole = parts[1]
     assert (whole.count, whole.low, whole.high) == (6, pictures.min(), pictures.max())
