@@ -1,46 +1,51 @@
-# Two commands do everything on a fresh machine: make demo, make test. PYTHON may name another Python ≥ 3.11.
+# Two commands are enough on a new machine: make demo, make test. PYTHON may name another Python ≥ 3.11.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# On Linux, PyPI's PyTorch brings several GB of CUDA libraries. Without an NVIDIA GPU, the CPU build is installed first.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+CPU_TORCH := $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && grep -m1 '^torch==' constraints.txt)
 
 .PHONY: setup demo test test-all messages torture check format docs bench clean help
 
 help:
-	@echo "make demo    set up and train the embedded digits, say how to explore them (half a minute after the install)"
-	@echo "make test    set up and run the fast tests"
-	@echo "make test-all  run every test, the slow and the browser's too"
-	@echo "make torture kill, starve and fuzz it for ten minutes (MINUTES, SEED: see docs/reliability.md)"
-	@echo "make check   format, lint, types, import contract, docs, prose"
-	@echo "make docs    write docs/commands.md from --help"
-	@echo "make bench   measure the speed beside rivals (an hour alone; DATA, FACES, PYTHAE: see docs/performance.md)"
+	@echo "make demo       set up and train on the embedded digits (half a minute after the installation)"
+	@echo "make test       set up and run the fast tests"
+	@echo "make test-all   run all tests, including slow ones and those that drive a browser"
+	@echo "make torture    kill, starve and fuzz the commands for ten minutes (MINUTES, SEED: docs/explanation/reliability.md)"
+	@echo "make check      format, lint, types, import contract, docs, prose"
+	@echo "make docs       write the generated parts of the docs"
+	@echo "make messages   record the wording of the messages that tests check"
+	@echo "make bench      measure the speed next to other code (an hour; DATA, FACES, PYTHAE: docs/explanation/performance.md)"
 
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("vaelab needs Python 3.11 or newer; make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	$(if $(CPU_TORCH),$(PIP) --retries 1 --timeout 15 --no-deps --index-url $(TORCH_INDEX) '$(CPU_TORCH)' || echo "no CPU build of PyTorch at $(TORCH_INDEX): pip installs the default build")
+	$(PIP) --editable '.[dev]' --constraint constraints.txt
 	@touch $(READY)
 
 demo: $(READY)
 	@$(BIN)/vaelab train digits
 	@echo
-	@echo "The report is runs/digits/report.html; open it in a browser. To put a hand into the latent space:"
+	@echo "Open the report runs/digits/report.html in a browser. To explore the latent space:"
 	@echo "  $(BIN)/vaelab explore runs/digits"
-	@echo "More: $(BIN)/vaelab train mnist, $(BIN)/vaelab --help"
-
+	@echo "Next: $(BIN)/vaelab train mnist, $(BIN)/vaelab --help"
 test: $(READY)
 	$(BIN)/pytest -n 2 -m "not slow and not browser"
 
 test-all: $(READY)
 	$(BIN)/pytest -n 2
 
-# Records the wording of every message that a test checks; read the diff before you commit it.
+# Records the wording of every message that a test checks. Read the diff before you commit it.
 messages: $(READY)
 	$(BIN)/pytest --update-messages
 
-# Exits 1 if a promise was broken; prints the command that repeats each failure.
+# Exits with 1 if a guarantee was broken, and prints the command that repeats each failure.
 MINUTES ?= 10
 SEED ?= 0
 torture: $(READY)
@@ -61,8 +66,8 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/check.py --write
 
-# DATA: where MNIST lies (default: where vaelab train finds it). FACES: CelebA, or faces drawn in its layout. PYTHAE: a
-# Python that has Pythae; without one it is left out.
+# DATA: folder with MNIST (default: where vaelab train finds it). FACES: CelebA, or faces drawn in its layout. PYTHAE: a
+# Python with Pythae installed (default: leave Pythae out).
 FACES ?= build/faces
 bench: $(READY)
 	test -e $(FACES) || $(BIN)/python benchmarks/make_faces.py $(FACES) --count 20000

@@ -1,89 +1,102 @@
-"""Docs that stay true: what is written from the code is up to date, and every link inside the project leads somewhere.
+"""Checks the docs: generated parts, links, anchors, pictures, commands, recipe keys and quoted results.
 
-docs/commands.md is written from --help, the table of docs/metrics.md from what metrics declare.
-
-python docs/check.py           say what is not true, exit 1
-python docs/check.py --write   write them
+python docs/check.py           list what is wrong, exit 1
+python docs/check.py --write   write the generated parts first
 """
 
-import os
 import re
-import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+import blocks
+import commands
+import measured
+
 ROOT = Path(__file__).parents[1]
-COMMANDS, METRICS = ROOT / "docs" / "commands.md", ROOT / "docs" / "metrics.md"
-TABLE = re.compile(r"(<!-- metrics: .*? -->\n).*?(<!-- end -->)", re.S)
+LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|src=\"([^\"]+)\"")
+FENCE = re.compile(r"^```.*?^```$", re.S | re.M)
 
 
-def verbs() -> list[str]:
-    """Every verb of the command line, the whole itself first."""
-    from vaelab.cli import app, data_app
-
-    own = [command.name or command.callback.__name__ for command in app.registered_commands]
-    return ["", *own, "data", *(f"data {command.name}" for command in data_app.registered_commands)]
+def list_pages() -> list[Path]:
+    """Every Markdown page of the project."""
+    return sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 
 
-def help_of(verb: str) -> str:
-    """What ``vaelab VERB --help`` prints, plain and 100 columns wide."""
-    environment = {**os.environ, "TYPER_USE_RICH": "0", "COLUMNS": "100", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "vaelab", *verb.split(), "--help"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    lines = [line.rstrip() for line in done.stdout.replace("python -m vaelab", "vaelab").strip().splitlines()]
-    return "\n".join(lines)
+@cache
+def anchors_of(page: Path) -> frozenset[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#+ +(.+?) *$", FENCE.sub("", page.read_text(encoding="utf-8")), re.M):
+        words = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        found[slug] = found.get(slug, -1) + 1
+        if found[slug]:
+            found[f"{slug}-{found[slug]}"] = 0
+    return frozenset(found)
 
 
-def commands_page() -> str:
-    """The text of docs/commands.md."""
-    parts = ["# Commands\n\nWritten from `--help` by `make docs`; `make check` compares.\n"]
-    for verb in verbs():
-        parts.append(f"## vaelab {verb}".rstrip() + f"\n\n```text\n{help_of(verb)}\n```\n")
-    return "\n".join(parts)
-
-
-def metrics_table() -> str:
-    """Every metric with its rows, as a Markdown table."""
-    from vaelab.evaluation.evaluation import NEEDS
-    from vaelab.evaluation.metrics import Metric, load_metrics
-
-    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
-    lines = ["| metric | rows | needs | measured by |", "|---|---|---|---|"]
-    for name, metric in load_metrics().items():
-        rows = [f"{q.title}{f', {q.unit}' if q.unit else ''}{arrows[q.better]}" for q in metric.quantities]
-        needs = " and ".join(words for need, words in NEEDS.items() if need in metric.needs)
-        verbs = (
-            [verb for verb in ("train", "evaluate", "compare") if verb in metric.by_default]
-            if isinstance(metric, Metric)
-            else ["compare, of several seeds"]
-        )
-        lines.append(f"| `{name}` | {'; '.join(rows)} | {needs} | {', '.join(verbs) or f'`--metrics {name}`'} |")
-    return "\n".join(lines) + "\n"
-
-
-def broken_links() -> list[str]:
-    """Links and pictures in Markdown files that lead nowhere inside the project."""
-    found = []
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"", page.read_text(encoding="utf-8")):
-            link = target[0] or target[1]
-            if not link.startswith(("http", "mailto:")) and not (page.parent / link).exists():
-                found.append(f"{page.relative_to(ROOT)}: {link} leads nowhere")
+def find_broken_links(page: Path, root: Path = ROOT) -> list[str]:
+    """A line for each link of a page that leads nowhere inside the project."""
+    found, name = [], page.relative_to(root)
+    for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        path, _, anchor = (target[0] or target[1]).partition("#")
+        if path.startswith(("http:", "https:", "mailto:")):
+            continue
+        goal = page.parent / path if path else page
+        if not goal.exists():
+            found.append(f"{name}: {path} does not exist")
+        elif anchor and goal.suffix == ".md" and anchor not in anchors_of(goal.resolve()):
+            found.append(f"{name}: {goal.name} has no heading #{anchor}")
     return found
 
 
+def find_orphans(pages: list[Path]) -> list[str]:
+    """A line for each page of docs/ that no other page links to."""
+    linked = set()
+    for page in pages:
+        for target in LINK.findall(page.read_text(encoding="utf-8")):
+            linked.add((page.parent / (target[0] or target[1]).partition("#")[0]).resolve())
+    docs = ROOT / "docs"
+    return [
+        f"{page.relative_to(ROOT)}: no page links to it"
+        for page in pages
+        if docs in page.parents and page not in linked
+    ]
+
+
+def find_wrong_code(page: Path, known: set[str]) -> list[str]:
+    """A line for each command that the parser refuses, and for each key of a recipe that does not exist."""
+    text, name = page.read_text(encoding="utf-8"), page.relative_to(ROOT)
+    found = [f"{name}: no recipe has the key {key}" for key in commands.find_unknown_keys(text, known)]
+    for words in commands.find_commands(text):
+        if mistake := commands.find_mistake(words):
+            found.append(f"{name}: vaelab {' '.join(words)}: {mistake}")
+    return found
+
+
+def find_false_claims() -> list[str]:
+    """A line for each sentence that a page lacks although it follows from the files of results."""
+    return [
+        f"{page}: docs/results say “{sentence}”"
+        for page, sentence in measured.claims()
+        if sentence not in " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    ]
+
+
 def main() -> int:
-    metrics = METRICS.read_text(encoding="utf-8")
-    pages = {
-        COMMANDS: commands_page(),
-        METRICS: TABLE.sub(lambda found: found[1] + metrics_table() + found[2], metrics),
-    }
-    problems = broken_links()
-    for path, page in pages.items():
-        if "--write" in sys.argv:
-            path.write_text(page, encoding="utf-8")
-        if not path.is_file() or path.read_text(encoding="utf-8") != page:
-            problems.append(f"{path.relative_to(ROOT)} is not what the code says: make docs")
+    """Write the generated parts if asked to, and list everything that is wrong."""
+    pages, problems, known = list_pages(), list[str](), commands.known_keys()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if (filled := blocks.fill(text)) != text:
+            if "--write" in sys.argv:
+                page.write_text(filled, encoding="utf-8")
+            else:
+                problems.append(f"{page.relative_to(ROOT)}: a generated part is out of date; run make docs")
+    for page in pages:
+        problems += find_broken_links(page) + find_wrong_code(page, known)
+    problems += find_orphans(pages) + find_false_claims()
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -114,7 +114,7 @@ def find_violations(passage: str) -> Iterator[str]:
     """Every rule that a passage breaks."""
     if EXCUSED in passage or re.match(r"(noqa|type:|pragma|fmt:|mypy:|!)|-- ", passage):
         return
-    prose = LINK.sub(r"\1", CODE.sub("x", passage))
+    prose = LINK.sub(r"\1", CODE.sub("X", passage))
     for sentence in END.split(prose):
         sentence = sentence.strip(" *_#")
         for pattern, advice in OPENINGS:

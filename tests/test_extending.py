@@ -1,28 +1,52 @@
-"""The examples of docs/extending.md, run as they stand there."""
+"""The examples of docs/how-to/extend-vaelab.md, run as they are there."""
 
 import importlib
-import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from paths import ROOT
-from small import make_images
-from typed import TINY_WORDS, Typed
+from small import compute_terms, make_images
 
-from vaelab.evaluation.evaluate import default_metrics
 from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import load_metrics
-from vaelab.run import Run
-from vaelab.system import registry
+from vaelab.evaluation.metrics import Metric
+from vaelab.models.spec import Spec
 
-PAGE = ROOT / "docs" / "extending.md"
+PAGE = ROOT / "docs" / "how-to" / "extend-vaelab.md"
+ENTRY_POINTS = "[vaelab.objectives]\nfree = my_package.free\n\n[vaelab.metrics]\nspread = my_package.spread\n"
+WORK = """
+import json
+import vaelab
+from vaelab.system.errors import UsageError
+
+tiny = {"network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1}
+free = {**tiny, "objective.name": "free", "objective.free_nats": 3.0}
+events = []
+runs = [vaelab.train("digits", {**free, "training.seed": seed}, run=f"run-{seed}") for seed in (0, 1)]
+vaelab.train("digits", {**free, "training.seed": 0}, run="run-0", watch=events.append)
+try:
+    vaelab.train("digits", {**free, "objective.free_nats": -1.0})
+except UsageError as error:
+    refused = str(error)
+measured = vaelab.evaluate("run-0", metrics=["spread", "active_units"]).results
+rows = vaelab.compare(runs, out="both").rows
+history = {name: values.tolist() for name, values in runs[0].history.items()}
+report = (runs[0].path / "report.html").read_text()
+import blocks
+print(json.dumps({
+    "already": [event.already for event in events], "refused": refused, "measured": measured, "rows": rows,
+    "history": history, "is_in_report": "distance of codes" in report, "table": blocks.metrics(),
+}))
+"""
 
 
 def example(file: str) -> str:
@@ -33,77 +57,73 @@ def example(file: str) -> str:
 
 
 @pytest.fixture
-def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """vaelab with the page's files in its folders."""
-    members = {"objectives": "free", "metrics": "spread"}
-    for folder, name in members.items():
-        place = tmp_path / "more" / folder
-        place.mkdir(parents=True)
-        (place / f"{name}.py").write_text(example(f"{name}.py"))
-        package = importlib.import_module(registry.PACKAGES[folder])
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(place)])
-    registry.names.cache_clear()
-    yield
-    monkeypatch.undo()
-    for folder, name in members.items():
-        sys.modules.pop(f"{registry.PACKAGES[folder]}.{name}", None)
-    registry.names.cache_clear()
+def package(tmp_path: Path) -> Path:
+    """A folder with a package outside vaelab that has the page's files and their entry points."""
+    for name, content in {
+        "my_package/__init__.py": "",
+        "my_package/free.py": example("free.py"),
+        "my_package/spread.py": example("spread.py"),
+        "my_package-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n",
+        "my_package-1.0.dist-info/entry_points.txt": ENTRY_POINTS,
+    }.items():
+        path = tmp_path / "package" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path / "package"
 
 
-def test_the_objective_trains_resumes_and_is_checked(cli: Typed, extended: None) -> None:
-    words = ["train", "digits", *TINY_WORDS, "--set", "objective.name=free", "--set", "objective.free_nats=3"]
-    code, _, err = cli(*words, "--run", "run")
-    assert (code, err) == (0, "")
-    history = Run("run").history
+@pytest.fixture
+def load(package: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A function that imports one of the page's files."""
+    monkeypatch.syspath_prepend(package)
+
+    def load_module(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, "my_package", raising=False)
+        monkeypatch.delitem(sys.modules, f"my_package.{name}", raising=False)
+        return importlib.import_module(f"my_package.{name}")
+
+    return load_module
+
+
+def test_objective_computes_free_bits(
+    load: Callable[[str], ModuleType], make_model: Callable[..., tuple[Any, Any]]
+) -> None:
+    vae, elbo = make_model()
+    x = torch.rand(6, *vae.spec.image_shape, generator=torch.Generator().manual_seed(0))
+    plain = compute_terms(elbo, vae, x)
+    free = load("free").Objective(Spec(vae.spec.image_shape, 3, 100), free_nats=plain["kl"].item() + 1)
+    terms = compute_terms(free, vae, x)
+    torch.testing.assert_close(terms["free_kl"], plain["kl"] + 1)
+    torch.testing.assert_close(terms["loss"], plain["reconstruction"] + terms["free_kl"])
+
+
+def test_metric_has_a_known_answer(
+    load: Callable[[str], ModuleType], make_model: Callable[..., tuple[Any, Any]]
+) -> None:
+    module = load("spread")
+    assert isinstance(module.METRIC, Metric)
+    assert module.mean_distance(np.array([[0.0, 0.0], [2.0, 0.0]])) == pytest.approx(np.sqrt(2))
+    evaluation = Evaluation(make_model()[0], make_images(20))
+    found = [module.METRIC.measure(evaluation, scale=scale)["mean_distance"] for scale in (1.0, 2.0)]
+    assert 0 < 2 * found[0] == pytest.approx(found[1])
+
+
+@pytest.mark.slow
+def test_members_of_another_package_are_trained_measured_compared_and_documented(package: Path, tmp_path: Path) -> None:
+    paths = [str(package), str(ROOT / "src"), str(ROOT / "docs")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-W", "error", "-c", WORK]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    history = {name: np.array(values) for name, values in found["history"].items()}
     np.testing.assert_allclose(history["loss"], history["reconstruction"] + np.maximum(history["kl"], 3), rtol=1e-5)
     np.testing.assert_array_equal(history["free_kl"], np.maximum(history["kl"], 3))
-    assert cli(*words, "--run", "run")[1].count("is done already") == 1
-    code, _, err = cli("train", "digits", "--set", "objective.name=free", "--set", "objective.free_nats=-1")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "objective.free_nats" in err
-
-
-def test_the_metric_is_measured_compared_and_documented_with_the_others(cli: Typed, extended: None) -> None:
-    for name, seed in (("one", 0), ("two", 1)):
-        assert cli("train", "digits", *TINY_WORDS, "--set", f"training.seed={seed}", "--run", name)[0] == 0
-    code, out, _ = cli("evaluate", "one", "--metrics", "spread,active_units", "--json")
-    assert code == 0
-    found = json.loads(out)
-    variances = found["active_units"]["variance_of_means"]
-    assert found["spread"]["mean_distance"] == pytest.approx(np.sqrt(2 * sum(variances)))
-    assert "mean distance" in (Path("one") / "report.html").read_text()
-    code, out, _ = cli("compare", "one", "two", "--out", "both")
-    assert code == 0
-    assert "distance of codes\t" in out
-    rows = json.loads((Path("both") / "comparison.json").read_text())["runs"]
-    assert rows[0]["mean_distance"] == found["spread"]["mean_distance"]
-    assert rows[1]["mean_distance"] == Run("two").evaluation["spread"]["mean_distance"]
-    assert "mean_distance" in (Path("both") / "comparison.csv").read_text().splitlines()[0]
-    assert "| `spread` | distance of codes |" in docs_check().metrics_table()
-
-
-def docs_check() -> Any:
-    """docs/check.py, which writes the tables of the docs."""
-    spec = importlib.util.spec_from_file_location("docs_check", PAGE.parent / "check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_metric_may_come_from_another_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callable[..., Any]
-) -> None:
-    (tmp_path / "elsewhere.py").write_text(example("spread.py"))
-    monkeypatch.syspath_prepend(tmp_path)
-    point = EntryPoint("spread", "elsewhere", "vaelab.metrics")
-    monkeypatch.setattr(registry, "_offered", lambda folder: {"spread": [point]} if folder == "metrics" else {})
-    registry.names.cache_clear()
-    try:
-        assert "spread" in default_metrics("evaluate")
-        images = make_images(20)
-        found = load_metrics()["spread"].measure(Evaluation(make_model()[0], images))
-        assert found["mean_distance"] > 0
-    finally:
-        registry.names.cache_clear()
+    assert found["already"] == [True]
+    assert "objective.free_nats" in found["refused"]
+    variances = found["measured"]["active_units"]["variance_of_means"]
+    distance = found["measured"]["spread"]["mean_distance"]
+    assert distance == pytest.approx(np.sqrt(2 * sum(variances)))
+    assert found["rows"][0]["mean_distance"] == distance
+    assert found["is_in_report"]
+    assert "| `spread` | distance of codes |" in found["table"]

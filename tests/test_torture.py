@@ -1,4 +1,4 @@
-"""A short form of the campaigns of ``make torture``: few cases, the same each time (docs/reliability.md)."""
+"""Few cases of each campaign of ``make torture``, the same each time (docs/explanation/reliability.md)."""
 
 import os
 import subprocess

@@ -55,7 +55,8 @@ WithoutOption = Annotated[
     list[str] | None, typer.Option("--without", metavar="ATTRIBUTE", help="Attribute that images do not have.")
 ]
 SamplerOption = Annotated[
-    str, typer.Option("--sampler", metavar="NAME", help="Where codes come from: prior, gmm … (docs/samplers.md).")
+    str,
+    typer.Option("--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (docs/reference/samplers.md)."),
 ]
 StrictPicturesOption = Annotated[
     bool, typer.Option("--strict", help="Fail at the first picture that cannot be read, instead of leaving it out.")

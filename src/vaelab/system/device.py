@@ -70,7 +70,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """What ``auto`` means on a device: the fastest that was shown to keep results (docs/performance.md).
+    """What ``auto`` means on a device: the fastest that was shown to keep results (docs/explanation/performance.md).
 
     bf16 on processors that have instructions for it; TF32, which rounds less, on CUDA; fp32 elsewhere.
     """

@@ -1,0 +1,185 @@
+"""Tables and sentences of the docs that follow from the files in docs/results.
+
+``run`` shows the results of one run (docs/results/collect.py), ``sweep`` those of a sweep (its comparison.json),
+``speed`` and ``roofline`` those of benchmarks/speed.py. ``claims`` are sentences that a page must contain as they
+follow from the files.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def read(name: str) -> Any:
+    """The content of a file of results."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def as_number(value: float, digits: int = 2) -> str:
+    """A number with a true minus sign and separators of thousands."""
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+QUANTITIES = {
+    "loss_epoch_1": "training loss, epoch 1",
+    "loss_epoch_5": "epoch 5",
+    "loss_epoch_10": "epoch 10",
+    "loss_last_epoch": "last epoch",
+    "loss_last_five_epochs": "last five epochs",
+    "reconstruction_last_epoch": "reconstruction, last epoch",
+    "kl_last_epoch": "KL, last epoch",
+    "beta_kl_last_epoch": "β·KL, last epoch",
+    "nll": "−ln p(x)",
+}
+"""Number in a run's ``measured`` → its row."""
+
+
+def run(name: str) -> list[tuple[str, ...]]:
+    """Rows of one run: published numbers of its preset, and the measured ones."""
+    from vaelab import recipe
+
+    found = read(name)
+    expected = recipe.load(found["command"].split()[2]).expected
+    measured, elbo = found["measured"], found["evaluation"]["elbo"]
+    rows = [
+        (words, f"{expected[key]:g}" if key in expected else "–", as_number(measured[key]))
+        for key, words in QUANTITIES.items()
+        if key in measured
+    ]
+    loss, reconstruction, kl = (as_number(elbo[key]) for key in ("reconstruction_plus_kl", "reconstruction", "kl"))
+    bound = f"{as_number(elbo['elbo'])} ± {as_number(elbo['elbo_standard_error'])}"
+    rows.append(("held-out images: loss = reconstruction + KL", "–", f"{loss} = {reconstruction} + {kl}"))
+    rows.append(("held-out images: ELBO ± standard error", "–", bound))
+    rows.append(("time of training, s", "–", as_number(measured["seconds"], 0)))
+    return [("quantity", "published", "vaelab"), *rows]
+
+
+def setting(name: str) -> str:
+    """The command and the machine of a run in one sentence."""
+    found = read(name)
+    machine = found["machine"]
+    threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return (
+        f"Measured with `{found['command']}` on {machine['finished'][:10]}: {machine['precision']}, {threads} of an "
+        f"{machine['processor'].replace('(R)', '')}, PyTorch {machine['torch'].partition('+')[0]}."
+    )
+
+
+SWEEP = {
+    "reconstruction": ("reconstruction", 2),
+    "kl": ("KL", 2),
+    "elbo": ("ELBO", 2),
+    "mutual_information": ("index-code mutual information", 2),
+    "total_correlation": ("total correlation", 2),
+    "dimension_wise_kl": ("dimension-wise KL", 3),
+    "active_units": ("active units", 1),
+    "balanced_accuracy": ("probe balanced accuracy", 3),
+    "psnr_mean_over_finite": ("PSNR, dB", 2),
+    "udr": ("UDR", 3),
+}
+"""Column of comparison.json → its row and digits."""
+
+
+def sweep(name: str, key: str) -> list[tuple[str, ...]]:
+    """Rows of a sweep over ``key``: mean ± standard error over the seeds of each value."""
+    runs = read(name)["runs"]
+    values = list(dict.fromkeys(each[key] for each in runs))
+    groups = [[each for each in runs if each[key] == value] for value in values]
+    header = ("", *(f"{'β' if key == 'beta' else key} = {value:g}" for value in values))
+    rows = [
+        (words, *(_mean_and_error([each[column] for each in group], digits) for group in groups))
+        for column, (words, digits) in SWEEP.items()
+        if all(each.get(column) is not None for each in runs)
+    ]
+    return [header, *rows]
+
+
+def _mean_and_error(values: Sequence[float], digits: int) -> str:
+    count = len(values)
+    mean = sum(values) / count
+    error = (sum((value - mean) ** 2 for value in values) / (count - 1) / count) ** 0.5
+    return f"{as_number(mean, digits)} ± {as_number(error, digits)}"
+
+
+# -- speed ------------------------------------------------------------------------------------------------------------
+
+WORKLOADS = {
+    "mnist": "`mnist`, ms per step",
+    "mlp": "`mlp` 784–400–20, batch 128, ms per step",
+    "celeba": "`celeba` from JPEGs, ms per step",
+    "celeba-beta": "`celeba-beta` from JPEGs, ms per step",
+    "encode": "encode 60,000 MNIST images, s (fp32)",
+    "decode": "decode 10,000 samples, s (fp32)",
+    "first-step": "start to first step, `mnist`, s",
+    "memory": "peak memory, `mnist`, MiB",
+}
+
+
+def workloads() -> Mapping[str, Any]:
+    """Name → what was measured of a workload."""
+    return {each["name"]: each for name in ("training", "other") for each in read(f"speed-{name}")["workloads"]}
+
+
+def speed() -> list[tuple[str, ...]]:
+    """Costs of each workload in vaelab and elsewhere, and the ratios."""
+    found = workloads()
+    rows = []
+    for name, title in WORKLOADS.items():
+        costs, ratios = found[name]["costs"], found[name]["ratios"]
+        cells = [_with_range(costs[who], 3) for who in ("vaelab", "plain", "pythae")]
+        cells += [_with_range(ratios[who], 3, is_ratio=True) for who in ("plain", "pythae")]
+        rows.append((title, *cells))
+    return [("", "vaelab (bf16)", "plain", "Pythae", "plain ÷ vaelab", "Pythae ÷ vaelab"), *rows]
+
+
+def _with_range(found: Mapping[str, float], digits: int, is_ratio: bool = False) -> str:
+    def word(value: float) -> str:
+        return f"{value:.2f}" if is_ratio else f"{value:#.{digits}g}".removesuffix(".")
+
+    return f"{word(found['median'])} ({word(found['lowest'])} to {word(found['highest'])})"
+
+
+def roofline() -> list[tuple[str, ...]]:
+    """FLOP, bytes, lower bound and measured time of a step."""
+    rows = [
+        (
+            f"`{name}`",
+            f"{each['flop'] / 1e9:.2f}",
+            f"{each['bytes'] / 1e6:#.3g}".removesuffix("."),
+            f"{each['ms_bound']:#.3g}".removesuffix("."),
+            f"{each['ms_per_step']:#.3g}".removesuffix("."),
+            f"{100 * each['reached']:.0f} %",
+        )
+        for name, each in read("speed-training")["roofline"]["workloads"].items()
+    ]
+    return [("step of", "GFLOP", "MB", "bound, ms", "measured, ms", "reached"), *rows]
+
+
+# -- sentences --------------------------------------------------------------------------------------------------------
+
+
+def claims() -> list[tuple[str, str]]:
+    """(Page, sentence that it must contain)."""
+    plain = {name: each["ratios"]["plain"]["median"] for name, each in workloads().items() if "plain" in each["ratios"]}
+    mnist, digits = read("mnist")["measured"], read("digits")["measured"]
+    performance = "docs/explanation/performance.md"
+    return [
+        (
+            "README.md",
+            f"the CelebA experiment trains {plain['celeba']:.1f} times as fast as a plain PyTorch script, the CelebA "
+            f"β-VAE {plain['celeba-beta']:.1f} times and MNIST {plain['mnist']:.1f} times",
+        ),
+        ("README.md", f"mean loss of the last five epochs is {mnist['loss_last_five_epochs']:.2f}"),
+        (
+            "docs/tutorials/first-steps.md",
+            f"loss {digits['loss_last_epoch']:.2f} = reconstruction {digits['reconstruction_last_epoch']:.2f} "
+            f"+ KL {digits['kl_last_epoch']:.2f}",
+        ),
+        (performance, f"changes the ratio of {plain['celeba']:.2f} to"),
+        (performance, f"`vaelab --help` takes {workloads()['help']['costs']['vaelab']['median']:.2f} s"),
+    ]

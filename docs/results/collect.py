@@ -1,0 +1,29 @@
+"""Print the results of a run as JSON for the docs: python docs/results/collect.py RUN > docs/results/NAME.json
+
+The file holds the command, the machine, the means that the report shows, and evaluation.json. Paths and digests of a
+single machine are left out.
+"""
+
+import json
+import re
+import sys
+
+import vaelab
+
+FACTS = ("processor", "torch_device", "threads", "precision", "ranks", "python", "torch", "vaelab", "finished")
+
+
+def collect(run: vaelab.Run) -> dict[str, object]:
+    """The results of a finished run."""
+    machine = run.machine
+    command = re.sub(r" --(data|run) \S+", "", machine["command"])
+    evaluation = {
+        name: {key: value for key, value in entry.items() if key != "measured_on"}
+        for name, entry in run.evaluation.items()
+    }
+    facts = {key: machine[key] for key in FACTS}
+    return {"command": command, "machine": facts, "measured": run.measured(), "evaluation": evaluation}
+
+
+if __name__ == "__main__":
+    print(json.dumps(collect(vaelab.Run.open(sys.argv[1])), indent=1, ensure_ascii=False))
