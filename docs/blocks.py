@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import ModuleType, UnionType
@@ -56,27 +56,34 @@ def describe_type(hint: Any) -> str:
     """A type of a key or an option in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return f"{describe_type(arguments[0])}{''.join(map(_describe_bound, arguments[1:]))}"
+        bounds = {sign: value for bound in arguments[1:] for sign, value in _bounds_of(bound)}
+        if {"≥", "≤"} <= bounds.keys():
+            return f"{describe_type(arguments[0])} from {bounds['≥']} to {bounds['≤']}"
+        return f"{describe_type(arguments[0])}{''.join(f' {sign} {value}' for sign, value in bounds.items())}"
     if origin is Literal:
         return ", ".join(f"`{json.dumps(value, ensure_ascii=False)}`" for value in arguments)
     if origin in (UnionType, Union):
-        return " or ".join(describe_type(each) for each in arguments if each is not type(None))
+        parts = sorted(
+            (each for each in arguments if each is not type(None)), key=lambda each: get_origin(each) is Literal
+        )
+        return ", ".join(map(describe_type, parts))
     if origin in (list, tuple):
-        return f"list of {describe_type(arguments[0])}".replace("whole number", "whole numbers")
+        return f"list of {describe_type(arguments[0])}".replace("number", "numbers", 1)
     return {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}.get(hint, "value")
 
 
-def _describe_bound(bound: Any) -> str:
+def _bounds_of(bound: Any) -> Iterator[tuple[str, str]]:
     for sign, name in (("≥", "ge"), (">", "gt"), ("≤", "le"), ("<", "lt")):
         if (value := getattr(bound, name, None)) is not None:
-            return f" {sign} {value:g}" if isinstance(value, float) else f" {sign} {value:,}"
-    return ""
+            yield sign, f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
 def describe_default(value: Any) -> str:
     """A default as a recipe writes it."""
     from vaelab.recipe import toml_value
 
+    if isinstance(value, float):
+        value = float(f"{value:.4g}")
     return "" if value is ... or value is None else f"`{toml_value(value)}`"
 
 

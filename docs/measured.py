@@ -75,7 +75,7 @@ SWEEP = {
     "kl": ("KL", 2),
     "elbo": ("ELBO", 2),
     "mutual_information": ("index-code mutual information", 2),
-    "total_correlation": ("total correlation", 2),
+    "total_correlation": ("total correlation", 3),
     "dimension_wise_kl": ("dimension-wise KL", 3),
     "active_units": ("active units", 1),
     "balanced_accuracy": ("probe balanced accuracy", 3),
@@ -85,18 +85,17 @@ SWEEP = {
 """Column of comparison.json → its row and digits."""
 
 
-def sweep(name: str, key: str) -> list[tuple[str, ...]]:
-    """Rows of a sweep over ``key``: mean ± standard error over the seeds of each value."""
+def sweep(name: str) -> list[tuple[str, ...]]:
+    """Rows of a comparison: mean ± standard error over the seeds of each setting."""
     runs = read(name)["runs"]
-    values = list(dict.fromkeys(each[key] for each in runs))
-    groups = [[each for each in runs if each[key] == value] for value in values]
-    header = ("", *(f"{'β' if key == 'beta' else key} = {value:g}" for value in values))
+    labels = list(dict.fromkeys(each["label"] for each in runs))
+    groups = [[each for each in runs if each["label"] == label] for label in labels]
     rows = [
         (words, *(_mean_and_error([each[column] for each in group], digits) for group in groups))
         for column, (words, digits) in SWEEP.items()
-        if all(each.get(column) is not None for each in runs)
+        if all(column in each for each in runs)
     ]
-    return [header, *rows]
+    return [("", *labels), *rows]
 
 
 def _mean_and_error(values: Sequence[float], digits: int) -> str:

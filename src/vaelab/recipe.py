@@ -88,22 +88,27 @@ class Training:
     """The ``[training]`` section."""
 
     epochs: Annotated[int, Ge(1)] | Auto = 20
-    """auto: 20, or more where they are short, so that there are 5,000 batches; 1,000 at most."""
+    """Passes over the training set. auto: 20, or more to reach 5,000 steps, at most 1,000."""
     steps: Annotated[int, Ge(0)] = 0
-    """Ends after so many batches instead; 0: after ``epochs``."""
+    """Number of steps, instead of ``epochs``. 0: use ``epochs``."""
     batch_size: Annotated[int, Ge(1)] = 32
+    """Images per step, over all processes."""
     learning_rate: Annotated[float, Gt(0)] = 0.001
+    """Learning rate of Adam."""
     decay: Literal["none", "cosine"] = "none"
-    """cosine: every learning rate falls to 0 along half a cosine, from the first batch to the last."""
+    """cosine: every learning rate falls to 0 along half a cosine, from the first step to the last."""
     precision: Precision = "auto"
+    """Number format of the networks. auto: the fastest that keeps results on this machine."""
     seed: Annotated[int, Ge(0)] = 0
+    """Seed of the weights, the order of the images and the noise."""
     validate_every: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    """Steps between validations, 0: never; auto: every epoch, but a hundred times at most."""
+    """Steps between validations. 0: never. auto: once per epoch, at most a hundred times in total."""
     checkpoint_every: Annotated[int, Ge(1)] = 1000
+    """Steps between checkpoints."""
     threads: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """auto: every processor that the process may use."""
+    """CPU threads. auto: all processors that the process may use."""
     shuffle_buffer: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    """Images that are shuffled at a time; 0: all; auto: all if they fit into memory (``choose_shuffle_buffer``)."""
+    """Images that are shuffled together. 0: all. auto: all if they fit into memory."""
 
     def num_steps(self, num_images: int) -> int:
         """Batches in the whole run."""
