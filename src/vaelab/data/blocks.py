@@ -35,8 +35,7 @@ class BlockReader:
     With ``keep_cached`` the pages stay, so that several processes that read the same blocks read the disk once.
 
     A file stays open for every map until the reader is closed or collected. Several threads may read at a time. The
-    sizes are in bytes: of a single read, of the largest gap between selected rows that is read along with them, of the
-    pages that the system drops whole, and of its readahead.
+    defaults of the sizes explain them.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The image cache: decoded pixels on the disk, with checksums, made by one process at a time.
 
-An entry is a folder: ``pixels.npy`` (several files if it is large), ``columns.npz`` (labels, attributes or factors, one
-row for each picture) and ``manifest.json``, which holds a CRC-32 of each block of the other files, and one of itself.
-While an entry is made its folder ends in ``.part``; it takes its name when it is complete.
+An entry is a folder with ``pixels.npy`` (several files if it is large), ``columns.npz`` (labels, attributes or factors,
+one row for each picture) and ``manifest.json``. The manifest holds a CRC-32 of each block of the other files, and one
+of itself. The name of the folder ends in ``.part`` until the entry is complete.
 """
 
 import errno
@@ -76,7 +76,7 @@ class Manifest(BaseModel):
     """Newest first."""
     content: Tally = Field(default_factory=Tally)
     metadata: dict[str, Any] = {}
-    """Whatever else the data set wants to keep."""
+    """Facts of the data set."""
     check: str = ""
     """CRC-32 of everything above."""
 

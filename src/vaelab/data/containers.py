@@ -1,4 +1,4 @@
-"""Where pictures lie: folders, zips and parquet files, read as one. Imports no torch, as decoding.py."""
+"""Reads picture files from folders, zips and parquet files alike. Imports no torch."""
 
 import bz2
 import copy
@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 
 from vaelab.system.errors import InputError
-from vaelab.system.files import check_file
+from vaelab.system.files import DamagedFile, check_file
 
 ImageRef = tuple[str, str] | tuple[str, str, int]
-"""Where one picture lies: a folder, zip or parquet file, its name (in a parquet file its row) there, and, if it is one
-page of a file, the number of that page, from 0."""
+"""(folder, zip or parquet file; name or row in it) of one picture, and the number of the page, from 0, if it is one of
+several in a file."""
 _COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _OTHER = (".avif", ".heic", ".heif", ".hif", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx")
 PICTURE_SUFFIXES = frozenset(_COMMON + _OTHER)
-"""Endings of the files that are looked at; what each of them is, its first bytes tell."""
-MOST_BYTES = 1 << 29
-"""Of one picture's file, unpacked."""
-MOST_GROUP_BYTES = 1 << 32
-"""Of one group of rows of a parquet file, which is unpacked at once."""
+"""Endings of the files that are read; their first bytes tell the format."""
+MAX_BYTES = 1 << 29
+"""Size of an unpacked picture file; larger ones are refused."""
+MAX_GROUP_BYTES = 1 << 32
+"""Size of a row group of a parquet file, which is unpacked at once; larger ones are refused."""
+ESCAPED = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories of control characters, lone surrogates (bytes that are not UTF-8) and line ends."""
 
 
 class UnreadablePicture(InputError):
@@ -50,18 +52,18 @@ class UnreadablePictures(InputError):
 
 
 def reason_of(error: Exception) -> str:
-    """What a library complains of, as a person should read it."""
+    """Return the error of a library as a reason for people."""
     text = " ".join(str(error).split())
     return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
 
 
 def page_of(item: ImageRef) -> int:
-    """The number of the page that an item is; 0 where it is a whole file."""
+    """Return the number of the page of an item; 0 for a whole file."""
     return item[2] if len(item) == 3 else 0
 
 
 def read_item(item: ImageRef) -> bytes:
-    """The bytes of one picture file; UnreadablePicture if they cannot be had."""
+    """Return the bytes of one picture file; UnreadablePicture if they cannot be read."""
     container, name = item[:2]
     try:
         if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
@@ -73,7 +75,7 @@ def read_item(item: ImageRef) -> bytes:
     except MemoryError:
         raise UnavailablePicture("too large for the memory of this machine") from None
     except OSError as error:
-        if error.errno is None:  # how bz2 and pyarrow report damaged content
+        if error.errno is None:  # bz2 and pyarrow report damaged content so
             raise UnreadablePicture(reason_of(error)) from None
         raise UnavailablePicture(error.strerror or str(error)) from None
     except Exception as error:  # zipfile raises several types for damage, encryption, unknown compression
@@ -82,23 +84,23 @@ def read_item(item: ImageRef) -> bytes:
 
 def _read_file(path: Path) -> bytes:
     if path.is_symlink() and not path.exists():
-        raise UnavailablePicture("a link that leads nowhere")
+        raise UnavailablePicture("a broken link")
     state = path.stat()
-    if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
-        raise UnreadablePicture("no file, but a folder, a pipe or a device")
+    if not stat.S_ISREG(state.st_mode):  # reading a pipe would block
+        raise UnreadablePicture("not a file, but a folder, a pipe or a device")
     _check_bytes(state.st_size)
     return path.read_bytes()
 
 
 def read_head(item: ImageRef, count: int) -> bytes:
-    """The first bytes of one file of a folder or zip; none where they cannot be had."""
+    """Return the first bytes of one file of a folder or zip; none if they cannot be read."""
     container, name = item[:2]
     path = Path(container, name)
     try:
         if Path(container).is_file():
             with open_zip(container).open(name) as entry:
                 return entry.read(count)
-        if not path.is_file():  # opening a pipe would wait for ever
+        if not path.is_file():  # opening a pipe would block
             return b""
         with path.open("rb") as file:
             return file.read(count)
@@ -107,15 +109,15 @@ def read_head(item: ImageRef, count: int) -> bytes:
 
 
 def _check_bytes(count: int) -> None:
-    if count > MOST_BYTES:
-        raise UnreadablePicture(f"{count >> 20:,} MB; more than {MOST_BYTES >> 20} are refused")
+    if count > MAX_BYTES:
+        raise UnreadablePicture(f"{count >> 20:,} MB; the limit is {MAX_BYTES >> 20} MB")
 
 
 _opened: dict[str, tuple[Any, Any]] = {}
-"""Kind of file → (which, what was read of it): the last one stays open, a zip's directory may have 200,000 lines."""
+"""Kind of file → (signature, opened file): the last one stays open, since a zip may list 200,000 entries."""
 
 
-def _kept(kind: str, path: str, make: Callable[[], Any]) -> Any:
+def _memoise(kind: str, path: str, make: Callable[[], Any]) -> Any:
     state = Path(path).stat()
     which = (path, state.st_size, state.st_mtime_ns)
     if kind not in _opened or _opened[kind][0] != which:
@@ -126,10 +128,10 @@ def _kept(kind: str, path: str, make: Callable[[], Any]) -> Any:
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
-    """A zip, opened once; ValueError with the likely cause where it is none."""
+    """Return a zip, opened once; DamagedFile with the likely cause if it is not a zip."""
     check_file(Path(path))
     try:
-        opened: zipfile.ZipFile = _kept("zip", path, lambda: zipfile.ZipFile(path))
+        opened: zipfile.ZipFile = _memoise("zip", path, lambda: zipfile.ZipFile(path))
         return opened
     except OSError as error:
         raise UnavailablePicture(f"{path} cannot be opened ({error.strerror or error})") from None
@@ -137,13 +139,10 @@ def open_zip(path: str) -> zipfile.ZipFile:
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):
-            raise ValueError(
-                f"{path} is a web page and no zip: most likely the notice of Google Drive that its quota is used up; "
-                "try again tomorrow or another source"
-            ) from None
-        raise ValueError(
-            f"{path}: no zip, or cut off before its end ({Path(path).stat().st_size:,} bytes); get it again"
-        ) from None
+            reason = "a web page instead of a zip, probably Google Drive's notice that its quota is used up"
+            raise DamagedFile(Path(path), reason, "try again tomorrow or use another source") from None
+        reason = f"not a zip, or cut off before its end ({Path(path).stat().st_size:,} bytes)"
+        raise DamagedFile(Path(path), reason, "get it again") from None
 
 
 def _read_entry(container: str, name: str) -> bytes:
@@ -153,28 +152,28 @@ def _read_entry(container: str, name: str) -> bytes:
 
 
 def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
-    """The content of an entry of a zip, and no more than its directory declares. BadZipFile if it has more or less."""
+    """Return the content of an entry of a zip; BadZipFile if it is not as long as the zip's directory declares."""
     info = opened.getinfo(name)
     if info.compress_type == zipfile.ZIP_BZIP2:
         return _read_bzip2(opened, info)
-    # LZMA unpacks whatever it is given, however much that becomes: it gets little at a time
+    # zipfile unpacks all of the LZMA data that it is given, so it gets little at a time
     piece = 1 << 12 if info.compress_type == zipfile.ZIP_LZMA else 1 << 20
     content = bytearray()
     with opened.open(info) as entry:
         while len(content) < info.file_size:
             part = entry.read(min(piece, info.file_size - len(content)))
             if not part:
-                raise zipfile.BadZipFile(f"{len(content):,} of {info.file_size:,} bytes are there")
+                raise zipfile.BadZipFile(f"it has {len(content):,} of {info.file_size:,} bytes")
             content += part
         entry.read(1)  # compares the checksum
     return bytes(content)
 
 
 def _read_bzip2(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """As ``read_entry``; zipfile would unpack all of it at once, and 40 bytes may be a megabyte."""
+    """Do the same for bzip2, which zipfile would unpack at once, without bound."""
     raw = copy.copy(info)
     raw.compress_type, raw.file_size = zipfile.ZIP_STORED, info.compress_size
-    del raw.CRC  # that of the unpacked content
+    del raw.CRC  # it is that of the unpacked content
     with opened.open(raw) as entry:
         content = bz2.BZ2Decompressor().decompress(entry.read(raw.file_size), info.file_size + 1)
     if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
@@ -183,7 +182,7 @@ def _read_bzip2(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 class _Parquet:
-    """The pictures in a parquet file, one group of rows in memory at a time."""
+    """The pictures of a parquet file, with one row group in memory at a time."""
 
     def __init__(self, path: str) -> None:
         from pyarrow import parquet
@@ -192,8 +191,8 @@ class _Parquet:
         self._file = parquet.ParquetFile(path)
         about = self._file.metadata
         declared = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
-        if max(declared, default=0) > MOST_GROUP_BYTES:
-            raise UnreadablePicture(f"it declares {max(declared):,} bytes in one group of rows")
+        if max(declared, default=0) > MAX_GROUP_BYTES:
+            raise UnreadablePicture(f"it declares {max(declared):,} bytes in one row group")
         self._ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
         self._group = -1
         self._column: Any = None
@@ -212,28 +211,24 @@ class _Parquet:
 
 
 def _read_row(container: str, row: str) -> bytes:
-    content: bytes | None = _kept("parquet", container, lambda: _Parquet(container)).picture(int(row))
+    content: bytes | None = _memoise("parquet", container, lambda: _Parquet(container)).picture(int(row))
     if content is None:
         raise UnreadablePicture("this row holds no picture")
     return content
 
 
 def shown(item: ImageRef) -> str:
-    """An item's name as it may be printed, whatever bytes it holds."""
+    """Return an item's name in printable form."""
     container, name = item[:2]
     page = f"[{item[2]}]" if len(item) == 3 else ""
     return printable((f"{Path(container).name} row {name}" if container.endswith(".parquet") else name) + page)
 
 
 def printable(text: str) -> str:
-    """Text on one line that every terminal, file and page takes: control characters and bytes of no text escaped."""
+    """Return text on one line, with control characters and bytes that are not UTF-8 escaped."""
     if text.isprintable():
         return text
     return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in NO_TEXT else character
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in ESCAPED else character
         for character in text
     )
-
-
-NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, of halves of characters (bytes that are no UTF-8), of line ends."""

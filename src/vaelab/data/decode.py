@@ -89,7 +89,7 @@ LOOK_POLICY = ResizePolicy(64, 64, 3, fit="pad")
 def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[np.uint8]:
     """Return the pixels ``[H, W, C]`` of one page of a picture file: upright, on the background, resized by the policy.
 
-    Raises UnreadablePicture with the reason, whatever Pillow raises.
+    Raises UnreadablePicture with the reason; errors of Pillow are not passed on.
     """
     return decode_with_facts(content, policy, page)[0]
 

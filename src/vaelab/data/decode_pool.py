@@ -10,7 +10,7 @@ from vaelab.data import decode as decoding
 from vaelab.system.device import default_threads
 
 SOLO_SECONDS = 1.0
-"""How long this process works alone; others take about as long to start."""
+"""Seconds that this process works alone; others take about as long to start."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Result = TypeVar("Result")

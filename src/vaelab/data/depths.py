@@ -1,4 +1,4 @@
-"""Pixel values of any depth → 8 bits. Imports no torch, as decoding.py."""
+"""Converts pixel values of any depth to 8 bits. Imports no torch."""
 
 from typing import Any, Literal
 
@@ -9,29 +9,29 @@ from vaelab.data.containers import UnreadablePicture
 from vaelab.data.contents import PictureFacts
 
 Range = tuple[float, float] | Literal["full", "own"]
-"""The values that become black and white; "full": all that the type can hold; "own": each picture's own extremes."""
-MOST_SAMPLED = 4096
-"""Values of one picture in a sample."""
+"""Values that become black and white: (low, high), "full" range of the type, or each picture's "own" extremes."""
+MAX_SAMPLE = 4096
+"""Values of one picture that are kept as a sample."""
 ADVICE = 'set data.range to "auto" or to [low, high], or convert them first'
 
 
 def to_eight_bits(values: NDArray[Any], wanted: Range, source: PictureFacts) -> NDArray[np.uint8]:
-    """Values of any numeric type as 8 bits, and what they were to ``source``.
+    """Convert values of any numeric type to 8 bits; record their kind and extremes in ``source``.
 
-    "full": 16-bit values divided by 257, floating-point values in [0, 1] times 255. A range [low, high] becomes 0 to
-    255, and what lies outside is clipped. UnreadablePicture if values are not finite, or if "full" does not hold them.
+    "full" divides 16-bit values by 257 and multiplies floating-point values in [0, 1] by 255. A range [low, high]
+    becomes 0 to 255, with values outside clipped. UnreadablePicture if values are not finite or outside "full".
     """
     low, high = _extremes(values)
     source.numbers, source.low, source.high = _name_numbers(values.dtype, low, high), low, high
     if wanted == "own":
         flat = values.reshape(-1)
-        source.sample = flat[:: -(-flat.size // MOST_SAMPLED)].astype(np.float64)
+        source.sample = flat[:: -(-flat.size // MAX_SAMPLE)].astype(np.float64)
         wanted = (low, high if high > low else low + 1)
     if wanted == "full":
         return _whole_range(values, low, high, source.numbers)
     scale = 255 / (wanted[1] - wanted[0])
     result = np.empty(values.shape, np.uint8)
-    for row, line in zip(result, values, strict=True):  # row by row: float64 takes eight times the memory
+    for row, line in zip(result, values, strict=True):  # row by row, since float64 takes eight times the memory
         row[...] = np.clip(np.rint((line.astype(np.float64) - wanted[0]) * scale), 0, 255)
     return result
 
@@ -57,7 +57,7 @@ def _whole_range(values: NDArray[Any], low: float, high: float, numbers: str) ->
 
 
 def _name_numbers(kind: np.dtype[Any], low: float, high: float) -> str:
-    """The kind of numbers, as a person calls it; Pillow keeps 16-bit values in 32 bits at times."""
+    """Return the kind of numbers in words; Pillow may keep 16-bit values in 32 bits."""
     if kind.kind == "f":
         return "floating-point"
     bits = 8 * kind.itemsize
@@ -67,9 +67,9 @@ def _name_numbers(kind: np.dtype[Any], low: float, high: float) -> str:
 
 
 def robust_range(samples: list[NDArray[Any]]) -> tuple[float, float] | None:
-    """A range for a whole set: 0.1% of the sampled values lie below it and 0.1% above; None if there is but one value.
+    """Return the 0.1st and 99.9th percentile of the samples of a set; None if all values are equal.
 
-    Where these are one value, such as of stars in the night, the extremes are taken.
+    If the percentiles are equal, as for pictures of stars, the extremes are returned.
     """
     pooled = np.concatenate([sample.astype(np.float64) for sample in samples]) if samples else np.zeros(0)
     if not pooled.size or pooled.min() == pooled.max():

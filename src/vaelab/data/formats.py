@@ -1,4 +1,4 @@
-"""Formats of picture files, told from their first bytes. Imports no torch, as decoding.py."""
+"""Formats of picture files, recognised by their first bytes. Imports no torch."""
 
 import ctypes
 import io
@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError, _imaging, features
 from vaelab.data import tiff
 from vaelab.data.containers import UnreadablePicture
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr; they are raised as well
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors would go to stderr; they are raised too
 
 PLUGINS = {
     "PNG": "PNG",
@@ -26,9 +26,9 @@ PLUGINS = {
     "JPEG 2000": "JPEG2000",
     "HEIC": "HEIF",
 }
-"""Format → the only Pillow plugin that may open it; other plugins start programs."""
+"""Format → the only Pillow plugin that may open it; some other plugins start programs."""
 OPTIONAL = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}
-"""Format → the feature that Pillow may have been built without."""
+"""Format → feature that a build of Pillow may lack."""
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 SIGNATURES = (
@@ -69,13 +69,13 @@ FOREIGN = (
 )
 MARKUP = ((b"<!doctype html", "a web page"), (b"<html", "a web page"), (b"<svg", "an SVG drawing"), (b"<?xml", "XML"))
 HEAD_BYTES = 512
-"""Bytes that ``identify`` and ``name_foreign`` look at."""
+"""Bytes that ``identify`` and ``name_foreign`` need."""
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 HEIC_REMEDY = "a HEIC picture, which needs pillow-heif: pip install 'vaelab[heic]'"
 
 
 def identify(head: bytes) -> str | None:
-    """The format, one of ``PLUGINS``, of a file with these first bytes; None if it is no picture that vaelab reads."""
+    """Return the format, one of ``PLUGINS``, of a file with these first bytes; None if vaelab does not read it."""
     if head[4:8] == b"ftyp":
         size = int.from_bytes(head[:4], "big")
         brands = {head[8:12]} | {head[i : i + 4] for i in range(16, min(size, HEAD_BYTES), 4)}
@@ -86,14 +86,14 @@ def identify(head: bytes) -> str | None:
 
 
 def name_foreign(head: bytes) -> str | None:
-    """What a file with these first bytes is, if it is no picture that vaelab reads and its kind is known."""
+    """Name the kind of a file that vaelab does not read by its first bytes; None if it is unknown."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     markup = next((name for magic, name in MARKUP if start.startswith(magic)), None)
     return markup or next((name for at, magic, name in FOREIGN if head[at : at + len(magic)] == magic), None)
 
 
 def open_picture(content: bytes) -> Image.Image:
-    """The picture in a file's bytes, its pixels not decoded yet, whatever its name says.
+    """Open the picture in a file's bytes, by its content and not its name; pixels are not decoded yet.
 
     UnreadablePicture names the kind of a file that vaelab does not read. Errors of Pillow about damaged files are
     passed on.
@@ -135,9 +135,9 @@ def _heic_opener() -> Callable[[io.BytesIO], Image.Image]:
 
 @cache
 def silence_libtiff() -> None:
-    """Keep libtiff from writing to stderr; what it complains of is raised by Pillow as well.
+    """Keep libtiff from writing errors to stderr; Pillow raises them too.
 
-    Where Pillow has libtiff within itself (Windows), there is nothing to call, and libtiff stays as it is.
+    A Pillow with libtiff linked statically (Windows) has no such functions and stays as it is.
     """
     try:
         libtiff = ctypes.CDLL(_imaging.__file__)
@@ -150,7 +150,7 @@ def silence_libtiff() -> None:
 
 
 def without_text(content: bytes) -> bytes | None:
-    """A PNG without its texts and colour profile; None if it is no PNG or has none of them.
+    """Return a PNG without its text chunks and colour profile; None if it is not a PNG or has none.
 
     Pillow refuses pictures whose texts unpack to more than 1 MB, although their pixels are intact.
     """

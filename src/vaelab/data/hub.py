@@ -1,7 +1,7 @@
-"""The Hugging Face hub: files of a data set, each whole under its name or half in a hidden file that is gone on with.
+"""Downloads the files of a data set from the Hugging Face hub and resumes interrupted downloads.
 
-The hub's library (extra ``hub``) knows where they lie and who may have them. It begins a broken file anew, so the bytes
-are fetched here.
+The hub's library (extra ``hub``) lists the files and finds the token. It downloads to files with random names, which a
+new process does not resume, so the bytes are fetched here.
 """
 
 import fnmatch
@@ -18,11 +18,11 @@ from vaelab.system.download import TIMEOUT_SECONDS, DownloadFailed
 from vaelab.system.files import check_free_space
 from vaelab.system.progress import progress
 
-TRIES = 5
-"""In a row that bring nothing new."""
+MAX_TRIES = 5
+"""Successive tries without a new byte."""
 PAUSE_SECONDS = 1.0
-PIECE = 1 << 16
-"""Bytes that go to the disk at a time, and are lost at most where a connection breaks."""
+PIECE_BYTES = 1 << 16
+"""Bytes written at a time; a broken connection loses at most as many."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +33,34 @@ class _File:
     url: str
     size: int
     sha256: str | None
-    """Of the content; None for small files, whose digest the hub does not tell."""
+    """Digest of the content; None for small files, for which the hub has none."""
 
     def is_at(self, path: Path) -> bool:
-        """Whether ``path`` holds this file."""
+        """Return whether ``path`` holds this file."""
         return path.is_file() and path.stat().st_size == self.size and self.sha256 in (None, _digest(path))
 
 
-def download(repository: str, folder: Path, patterns: Sequence[str], otherwise: str) -> list[Path]:
-    """The files of a data set on the hub that match ``patterns``, in ``folder``; whole ones are not fetched again.
+def download(repository: str, folder: Path, patterns: Sequence[str], advice: str) -> list[Path]:
+    """Download the files of a data set that match ``patterns`` to ``folder``, except those that are there.
 
-    DownloadFailed says what went wrong, and ``otherwise``, what a person may do. The same call goes on.
+    DownloadFailed names the problem and ends in ``advice``; the same call resumes. DiskFull if there is no room.
     """
     try:
         files, headers = _describe(repository, patterns)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".download.lock"):
             missing = [file for file in files if not file.is_at(folder / file.name)]
-            needed = sum(file.size - _size(_half(folder / file.name)) for file in missing)
+            needed = sum(file.size - _size(_partial(folder / file.name)) for file in missing)
             check_free_space(folder, needed, f"downloading {repository}", "choose another folder")
             for file in missing:
                 _fetch(file, folder / file.name, headers)
     except DownloadFailed as error:
-        raise DownloadFailed(f"{error}. {otherwise}") from None
+        raise DownloadFailed(f"{error}. {advice}") from None
     return [folder / file.name for file in files]
 
 
 def _describe(repository: str, patterns: Sequence[str]) -> tuple[list[_File], Mapping[str, str]]:
-    """The files wanted, and the headers that their server may ask for."""
+    """Return the matching files, and the headers to request them with."""
     try:
         from huggingface_hub import HfApi, get_token, hf_hub_url
     except ImportError:
@@ -68,8 +68,8 @@ def _describe(repository: str, patterns: Sequence[str]) -> tuple[list[_File], Ma
     try:
         about = HfApi().dataset_info(repository, files_metadata=True, timeout=TIMEOUT_SECONDS)
         token = get_token()
-    except Exception as error:  # the library passes on whatever its HTTP client and the system raise
-        raise DownloadFailed(f"{repository} could not be asked for ({_reason(error)})") from None
+    except Exception as error:  # the library passes on the errors of its HTTP client
+        raise DownloadFailed(f"{repository} is not available ({_reason(error)})") from None
     files = []
     for entry in about.siblings or ():
         name: str = entry.rfilename
@@ -87,54 +87,54 @@ def _reason(error: Exception) -> str:
 
 
 def _fetch(file: _File, target: Path, headers: Mapping[str, str]) -> None:
-    """One file, from where its hidden half ends; it gets its name when its size and digest are right."""
+    """Download one file, from the end of its partial file on; rename it once size and digest are right."""
     import requests
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    half, tries, reported = _half(target), 0, 0
+    partial, tries, reported = _partial(target), 0, 0
     with progress(f"downloading {target.name}", file.size) as bar:
-        while _size(half) < file.size and tries < TRIES:
-            before, failure = _size(half), "the connection broke"
+        while _size(partial) < file.size and tries < MAX_TRIES:
+            before, failure = _size(partial), "the connection broke"
             try:
-                for size in _pieces(file, half, headers):
+                for size in _pieces(file, partial, headers):
                     bar.advance(size - reported)
                     reported = size
             except requests.HTTPError as error:
                 failure = f"answered {error.response.status_code}"
-                if error.response.status_code < 500:  # asking again would not help
+                if error.response.status_code < 500:  # trying again would not help
                     break
             except requests.RequestException as error:
                 failure = f"the connection failed ({type(error).__name__})"
-            tries = 0 if _size(half) > before else tries + 1
-            if _size(half) == before:
+            tries = 0 if _size(partial) > before else tries + 1
+            if _size(partial) == before:
                 time.sleep(PAUSE_SECONDS)
-    if _size(half) < file.size:
-        kept = f"; {_size(half) / 1e6:,.1f} of {file.size / 1e6:,.1f} MB are kept, the same command goes on"
-        raise DownloadFailed(f"{file.name}: {failure}{kept if half.exists() else ''}")
-    if not file.is_at(half):
-        half.unlink()
-        raise DownloadFailed(f"{file.name}: other content came than the hub describes; the same command begins it anew")
-    half.replace(target)
+    if _size(partial) < file.size:
+        kept = f"; {_size(partial) / 1e6:,.1f} of {file.size / 1e6:,.1f} MB are kept, the same command resumes"
+        raise DownloadFailed(f"{file.name}: {failure}{kept if partial.exists() else ''}")
+    if not file.is_at(partial):
+        partial.unlink()
+        raise DownloadFailed(f"{file.name}: the content differs from the hub's digest; the same command begins anew")
+    partial.replace(target)
 
 
-def _half(target: Path) -> Path:
-    """Where a file lies until it is whole."""
+def _partial(target: Path) -> Path:
+    """Return the path of the incomplete file."""
     return target.with_name(f".{target.name}.part")
 
 
-def _pieces(file: _File, half: Path, headers: Mapping[str, str]) -> Iterator[int]:
-    """Append to the half until it is whole or the connection breaks; its size after each piece."""
+def _pieces(file: _File, partial: Path, headers: Mapping[str, str]) -> Iterator[int]:
+    """Append to the partial file until it is complete or the connection breaks; yield its size after each piece."""
     import requests
 
-    begin = _size(half)
+    begin = _size(partial)
     asked = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={begin}-"} if begin else {})}
     with requests.get(file.url, headers=asked, stream=True, timeout=TIMEOUT_SECONDS) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:  # half of another file
-            half.unlink()
+        if response.status_code == requests.codes.requested_range_not_satisfiable:  # of another file
+            partial.unlink()
         response.raise_for_status()
-        goes_on = response.status_code == requests.codes.partial_content
-        with half.open("ab" if goes_on else "wb") as out:
-            for piece in response.iter_content(PIECE):
+        resumes = response.status_code == requests.codes.partial_content
+        with partial.open("ab" if resumes else "wb") as out:
+            for piece in response.iter_content(PIECE_BYTES):
                 out.write(piece)
                 yield out.tell()
 

@@ -1,4 +1,4 @@
-"""Images: the one container of image data, and what is known about a data set."""
+"""The container of images with their labels, attributes and factors; conversions to and from tensors."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.system.arguments import describe
-from vaelab.system.errors import InputError
+from vaelab.system.errors import InputError, RecipeError
 from vaelab.system.registry import unknown
 from vaelab.system.seeds import derive_seed
 
@@ -48,22 +48,20 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images as a model sees them, with what is known about each."""
+    """Images in [0, 1] as a model sees them, their rows in the set, and their labels and attributes."""
 
     x: Float[Tensor, "batch channel height width"]
-    """In [0, 1]."""
     index: Int[Tensor, " batch"]
-    """Rows of the set that the images come from."""
     labels: Int[Tensor, " batch"] | None = None
     attributes: Bool[Tensor, "batch attribute"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images with what is known about each of them.
+    """Images with their labels, attributes, factors and names.
 
     ``pixels`` is uint8 ``[N, H, W, C]``: an array or anything with shape, dtype and integer-array indexing, such as a
-    read-only memory map.
+    read-only memory map. Raises TypeError or ValueError if the arrays do not fit each other.
     """
 
     pixels: PixelArray
@@ -75,23 +73,23 @@ class Images:
     factor_names: tuple[str, ...] = ()
     factor_sizes: tuple[int, ...] = ()
     source: str = "given as an array"
-    """Where the pixels came from, for the record of a run."""
-    notes: tuple[str, ...] = field(default=())
-    """What a person should know about this data, one sentence each."""
+    """Origin of the pixels, for the record of a run."""
+    notes: tuple[str, ...] = ()
+    """Sentences about this data for the user."""
     warnings: tuple[str, ...] = ()
-    """Sentences about this data that should worry a person."""
+    """Sentences about problems of this data."""
     names: Sequence[str] | None = None
-    """The name of each image, such as its file's; None if images have numbers only."""
+    """Name of each image, such as that of its file."""
     split_name: str = ""
-    """What the files call this split, such as "val2017"; empty if that is its usual name."""
+    """Name of this split in the files, such as "val2017"; empty if it is the usual one."""
     selection: Mapping[str, Any] = field(default_factory=dict)
-    """What the data set's ``reload`` needs, as JSON, to find these images again after others were added."""
+    """Arguments, as JSON, with which the data set's ``reload`` finds the same images again."""
     digest: str | None = None
-    """The fingerprint, where it is known already."""
+    """The fingerprint, if it is known already."""
     cache_folder: Path | None = None
-    """The folder of the cache entry that the pixels are mapped from, if they are."""
+    """Folder of the cache entry that the pixels are mapped from."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
-    """What the data set's options that were "auto" became."""
+    """Values of the data set's options that were "auto"."""
 
     def __post_init__(self) -> None:
         if not hasattr(self.pixels, "dtype") or not hasattr(self.pixels, "shape"):
@@ -150,9 +148,9 @@ class Images:
         return channels, height, width
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
-        """The images at ``indices``, with their names, labels, attributes and factors; lazily from a memory map.
+        """Return the images at ``indices`` with all their columns; a view of a memory map.
 
-        All of them in their order are these images themselves.
+        All indices in order return these images themselves.
         """
         if np.array_equal(indices, np.arange(len(self))):
             return self
@@ -167,13 +165,13 @@ class Images:
         return replace(self, pixels=pixels, digest=None, selection={}, **columns)
 
     def subsample(self, most: int, generator: torch.Generator) -> "Images":
-        """At most ``most`` of the images, chosen at random, in their order."""
+        """Return at most ``most`` of the images, chosen at random, in their order."""
         return self.take(subsample(len(self), most, generator))
 
     def binary_attributes(self) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-        """What each image has or has not, ``[N, A]``, and the names: its attributes, then one class against the rest.
+        """Return binary columns ``[N, A]`` and their names: the attributes, then each class against the rest.
 
-        Classes that no image is in are left out; A is 0 where there is neither attribute nor class.
+        Classes without images are left out; A is 0 if there are neither attributes nor classes.
         """
         columns, names = [np.empty((len(self), 0), bool)], list(self.attribute_names)
         if self.attributes is not None:
@@ -185,22 +183,22 @@ class Images:
         return np.concatenate(columns, axis=1), tuple(names)
 
     def label_name(self, label: int) -> str:
-        """The name of a class, or its number where classes have none."""
+        """Return the name of a class, or its number if it has none."""
         return self.label_names[label] if self.label_names else str(label)
 
     @property
     def has_class_names(self) -> bool:
-        """Whether classes have names that say more than their numbers."""
+        """Whether classes have names other than their numbers."""
         return any(name != str(i) for i, name in enumerate(self.label_names))
 
     def floats(
         self, start: int, stop: int, device: torch.device | None = None
     ) -> Float[Tensor, "batch channel height width"]:
-        """Images ``start`` to ``stop`` as a model sees them, on ``device``, to which they travel as uint8."""
+        """Return images ``start`` to ``stop`` as floats in [0, 1] on ``device``, to which they are copied as uint8."""
         return to_float(as_tensor(self.pixels[start:stop]).to(device))
 
     def batch(self, start: int, stop: int, device: torch.device | None = None) -> Batch:
-        """Images ``start`` to ``stop``, or to the last, on ``device``, with their labels and attributes."""
+        """Return images ``start`` to ``stop``, or to the last, on ``device``, with their labels and attributes."""
         rows = slice(start, min(stop, len(self)))
 
         def column(values: NDArray[Any] | None) -> Tensor | None:
@@ -211,7 +209,7 @@ class Images:
         return Batch(x, index, column(self.labels), column(self.attributes))
 
     def fingerprint(self) -> str:
-        """SHA-256 of shape and pixels: equal for equal images, wherever they lie."""
+        """Return the SHA-256 of shape and pixels."""
         if self.digest is not None:
             return self.digest
         digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
@@ -221,20 +219,20 @@ class Images:
         return digest.hexdigest()
 
     def annotations_digest(self) -> str | None:
-        """SHA-256 of labels, attributes and factors with their names; None where nothing is told of the images."""
+        """Return the SHA-256 of labels, attributes and factors with their names; None if there are none."""
         columns = {"labels": self.labels, "attributes": self.attributes, "factors": self.factors}
-        told = {name: np.asarray(column).astype(np.int64) for name, column in columns.items() if column is not None}
-        if not told:
+        given = {name: np.asarray(column).astype(np.int64) for name, column in columns.items() if column is not None}
+        if not given:
             return None
         names = self.label_names, self.attribute_names, self.factor_names, self.factor_sizes
-        digest = hashlib.sha256(repr((names, [(name, column.shape) for name, column in told.items()])).encode())
-        for column in told.values():
+        digest = hashlib.sha256(repr((names, [(name, column.shape) for name, column in given.items()])).encode())
+        for column in given.values():
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
 
 def subsample(total: int, most: int, generator: torch.Generator) -> Int[np.ndarray, " chosen"]:
-    """Rows of ``most`` of ``total`` images chosen at random, ascending; all rows if there are no more."""
+    """Return ``most`` of ``total`` rows chosen at random, ascending; all rows if there are no more."""
     if total <= most:
         return np.arange(total)
     chosen: NDArray[np.int64] = torch.randperm(total, generator=generator)[:most].sort().values.numpy()
@@ -242,25 +240,25 @@ def subsample(total: int, most: int, generator: torch.Generator) -> Int[np.ndarr
 
 
 def spread_rows(total: int, most: int) -> Int[np.ndarray, " chosen"]:
-    """At most ``most`` rows of ``total``, spread evenly from the first to the last."""
+    """Return at most ``most`` of ``total`` rows, spread evenly from the first to the last."""
     rows: NDArray[np.int64] = np.unique(np.linspace(0, total - 1, most).round().astype(np.int64))
     return rows
 
 
 def as_tensor(array: Any) -> Tensor:
-    """An array as a CPU tensor: the same memory where that may be written to, else a copy."""
+    """Return an array as a CPU tensor that shares its memory, or a copy if it is read-only."""
     array = np.ascontiguousarray(array)
-    backwards = min(array.strides) < 0  # NumPy lets it pass along an axis of length 1, torch does not
+    backwards = min(array.strides) < 0  # NumPy allows this for an axis of length 1, torch does not
     return torch.from_numpy(array if array.flags.writeable and not backwards else array.copy())
 
 
 def to_float(pixels: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
-    """Float in [0, 1], ``[B, C, H, W]``, channels-last in memory."""
+    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory."""
     return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
 def to_uint8(images: Float[Tensor, "batch channel height width"]) -> NDArray[np.uint8]:
-    """``[B, C, H, W]`` in [0, 1] → uint8 ``[B, H, W, C]``; values outside are cut off."""
+    """Return ``[B, C, H, W]`` in [0, 1] as uint8 ``[B, H, W, C]``; values outside are clipped."""
     scaled = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
@@ -268,11 +266,11 @@ def to_uint8(images: Float[Tensor, "batch channel height width"]) -> NDArray[np.
 def as_model_input(
     given: Any, image_shape: tuple[int, int, int]
 ) -> tuple[Float[Tensor, "batch channel height width"], bool]:
-    """What a person has (see below) as float ``[B, C, H, W]`` in [0, 1], and whether it was a NumPy array.
+    """Return images as float ``[B, C, H, W]`` in [0, 1], and whether they were given as a NumPy array.
 
-    uint8 in 0 … 255 or floating point in [0, 1]; channels first, channels last, or none for grey images; one image or
-    many; tensor, array or ``Images``. ValueError says which shape is wanted and what is wrong with the numbers: not
-    finite, outside [0, 1], masked. TypeError for what is no array.
+    Accepts a tensor, an array or ``Images``, one image or many, channels first, last or (for grey images) absent, uint8
+    or floating point in [0, 1]. ValueError if the shape does not fit the model or values are not finite, outside [0, 1]
+    or masked; TypeError for anything but an array.
     """
     if isinstance(given, Images):
         given = given.pixels
@@ -290,7 +288,7 @@ def as_model_input(
         x = x.unsqueeze(0)
     if x.ndim != 4 or tuple(x.shape[1:]) not in layouts:
         raise ValueError(
-            f"images of shape {shape} do not fit this model: it wants "
+            f"images of shape {shape} do not fit this model, which needs "
             f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
         )
     order = layouts[tuple(x.shape[1:])]
@@ -311,9 +309,9 @@ def _given_tensor(given: Any) -> Tensor:
 
 
 def number_tensor(given: Any, name: str, kinds: str, wanted: str) -> Tensor:
-    """Numbers as a CPU tensor. TypeError for what is no array of numbers, ValueError for masked ones.
+    """Return numbers as a CPU tensor; TypeError for anything but an array of numbers, ValueError if masked.
 
-    ``kinds``: NumPy's letters of the types that are taken; ``wanted``: these types in words.
+    ``kinds``: NumPy's letters of the accepted types. ``wanted``: these types in words.
     """
     if given is None or isinstance(given, str | bytes | os.PathLike | Mapping | set):
         raise TypeError(f"{name} must be an array or a tensor; got {describe(given)}")
@@ -323,26 +321,28 @@ def number_tensor(given: Any, name: str, kinds: str, wanted: str) -> Tensor:
         array = np.asarray(given)
     except ValueError:  # rows of different lengths
         raise ValueError(f"{name} must all have one shape; got a list of different ones") from None
-    if array.dtype.kind not in kinds or array.dtype.itemsize > 8:  # torch knows no others
+    if array.dtype.kind not in kinds or array.dtype.itemsize > 8:  # torch has no others
         what = "objects" if array.dtype == object else f"{array.dtype} {list(array.shape)}"
         raise (TypeError if array.dtype == object else ValueError)(f"{name} must be {wanted}; got {what}")
     return as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def split_off(images: Images, count: int) -> tuple[Images, Images]:
-    """Two parts, the second with ``count`` images chosen by a fixed seed that does not depend on the training's."""
+    """Split off ``count`` images, chosen by a fixed seed that does not depend on that of the training."""
     if not 0 < count < len(images):
-        raise ValueError(
-            f"cannot set {count} of {len(images)} images aside: --set data.valid=N, from 1 to {len(images) - 1}"
+        raise RecipeError(
+            f"cannot set {count} of {len(images)} images aside: --set data.valid=N, from 1 to {len(images) - 1}",
+            subject="data.valid",
+            value=count,
         )
     permutation = np.random.Generator(np.random.Philox(key=derive_seed(0, "valid"))).permutation(len(images))
     return images.take(np.sort(permutation[count:])), images.take(np.sort(permutation[:count]))
 
 
 def binarize(images: Images, mode: Binarize, seed: int = 0) -> Images:
-    """Black-or-white copies: "threshold" at ½, "dynamic" drawn once with ``seed`` (for evaluation); "none": as given.
+    """Return binary copies: "threshold" at ½, "dynamic" drawn once with ``seed``, "none" unchanged.
 
-    In training, "dynamic" draws anew at every presentation instead (Salakhutdinov & Murray 2008; 1509.00519).
+    Training draws "dynamic" images anew at every presentation instead (Salakhutdinov & Murray 2008; 1509.00519).
     """
     if mode not in get_args(Binarize):
         raise unknown("way to binarize", mode, get_args(Binarize))

@@ -48,7 +48,7 @@ class Shuffle:
         num_blocks = -(-num_images // self.block_rows)
         self._blocks_per_buffer = max(1, buffer // self.block_rows) if buffer else num_blocks
         self.num_buffers = -(-num_blocks // self._blocks_per_buffer)
-        """How often the buffer is filled in an epoch."""
+        """Number of times that the buffer is filled in an epoch."""
         self._num_blocks = num_blocks
         self._shuffled: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
@@ -290,8 +290,8 @@ class _ShuffleBuffers:
 def choose_shuffle_buffer(pixels: PixelArray, free_bytes: int | None = None) -> int:
     """Return how many images to shuffle at a time; 0, all of them, if they are in memory or fit into it.
 
-    A memory map fits if it takes at most three quarters of the free memory (default: what the system reports). Of a
-    larger set, an eighth of the free memory is a buffer; two are in memory at any time.
+    A memory map fits if it takes at most three quarters of the free memory (default: what the system reports). For a
+    larger set a buffer takes an eighth of the free memory; two are in memory at any time.
     """
     if isinstance(pixels, np.ndarray) and not isinstance(pixels, np.memmap):
         return 0

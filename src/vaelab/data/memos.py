@@ -1,4 +1,4 @@
-"""Spec about pictures that take a while to find out, kept in the cache."""
+"""Memoises facts about pictures on the disk."""
 
 import hashlib
 import json
@@ -12,24 +12,24 @@ from vaelab.data.decode import decoder_version
 from vaelab.system.files import read_json, write_atomic
 from vaelab.system.paths import cache_dir
 
-Spec = TypeVar("Spec", bound=BaseModel)
+Facts = TypeVar("Facts", bound=BaseModel)
 
 
-def memoise(key: Mapping[str, Any], model: type[Spec], find_out: Callable[[], tuple[Spec, bool]]) -> Spec:
-    """A few facts about pictures, found out once for a key and a version of the decoder and kept in the cache.
+def memoise(key: Mapping[str, Any], model: type[Facts], find: Callable[[], tuple[Facts, bool]]) -> Facts:
+    """Return facts about pictures, found once for a key and a version of the decoder and kept in the cache.
 
-    ``find_out`` returns the facts, and whether they may be kept: not where the system refused to hand over a picture.
+    ``find`` returns the facts and whether they are final: not if the operating system did not return a picture.
     """
     text = json.dumps({**key, "decoder": decoder_version()}, sort_keys=True)
     path = cache_dir() / "images" / f"facts-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
-    with suppress(OSError, ValueError):  # not there, damaged
+    with suppress(OSError, ValueError):  # missing or damaged
         memo = read_json(path, _Memo)
         if memo.check == _check_memo(memo.facts):
             return model.model_validate(memo.facts)
-    facts, may_keep = find_out()
-    if may_keep:
+    facts, is_final = find()
+    if is_final:
         content = facts.model_dump(mode="json")
-        with suppress(OSError):  # a read-only cache: found out again the next time
+        with suppress(OSError):  # a read-only cache: found again the next time
             write_atomic(path, _Memo(check=_check_memo(content), facts=content).model_dump_json())
     return facts
 

@@ -1,10 +1,12 @@
-"""A picture file's bytes → a Pillow image, decoded and upright. Imports no torch, as decoding.py."""
+"""Opens the bytes of a picture file as an upright Pillow image. Imports no torch."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data import tiff
@@ -14,12 +16,12 @@ from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, open_picture
 
 MAX_PIXELS = 89_000_000
-"""Default limit for one picture, against decompression bombs."""
-MOST_SIDE = 1_000_000
-"""Pixels along one side. Pillow keeps a pointer for each row, so the height costs memory whatever the area is."""
+"""Default limit of pixels in one picture, against decompression bombs."""
+MAX_SIDE = 1_000_000
+"""Limit of pixels along one side: Pillow keeps a pointer for each row, even if the picture is narrow."""
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112
-"""EXIF's tag; from 5 on the picture lies on its side."""
+"""EXIF tag; from 5 on the picture lies on its side."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,13 +31,13 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Orientation → what makes the picture upright."""
+"""Orientation → transposition that makes the picture upright."""
 WITH_FRAMES = ("PNG", "GIF", "WebP", "AVIF")
-"""Formats whose animations have frames; those of a JPEG or HEIC are previews, depths or the other eye."""
+"""Formats with animations; further frames of a JPEG or HEIC are previews, depth maps or stereo pairs."""
 
 
 def page_numbers(content: bytes) -> list[int]:
-    """The numbers of the pages of a TIFF, or of the frames of an animation; [0] for every other file."""
+    """Return the numbers of the pages of a TIFF or the frames of an animation; [0] for every other file."""
     kind = identify(content[:HEAD_BYTES])
     if kind == "TIFF":
         return tiff.page_numbers(content) or [0]
@@ -45,8 +47,8 @@ def page_numbers(content: bytes) -> list[int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_picture(content) as picture:
-                return list(range(min(_num_frames(picture), tiff.MOST_PAGES)))
-    except Exception:  # a damaged file is reported where it is decoded
+                return list(range(min(_num_frames(picture), tiff.MAX_PAGES)))
+    except Exception:  # decoding reports a damaged file
         return [0]
 
 
@@ -56,15 +58,15 @@ def _num_frames(picture: Image.Image) -> int:
 
 @contextmanager
 def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Iterator[Image.Image]:
-    """One page of the picture in a file's bytes, not decoded yet; whatever Pillow raises about it is UnreadablePicture.
+    """Open one page of a picture file, not decoded yet; every error of Pillow becomes UnreadablePicture.
 
-    Pages of a TIFF that Pillow does not read, or only to 8 bits where ``wanted`` asks for more, are decoded here.
+    Pages of a TIFF that Pillow does not read, or reads to 8 bits although ``wanted`` needs more, are decoded by NumPy.
     """
     if max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)  # Pillow's own limit, which is for the process
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)  # Pillow's limit holds for the process
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, and about sizes that are checked here
+            warnings.simplefilter("ignore")  # about metadata and sizes, which are checked here
             with _open_page(content, page, max_pixels, wanted, source) as picture:
                 _check_size(picture.size, max_pixels)
                 yield picture
@@ -74,7 +76,7 @@ def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: Pi
         raise UnreadablePicture(f"far too many pixels; {_too_many(max_pixels)}") from None
     except MemoryError:
         raise UnavailablePicture("too large for the memory of this machine") from None
-    except Exception as error:  # decoders raise a dozen types for broken files
+    except Exception as error:  # decoders raise a dozen types
         raise UnreadablePicture(reason_of(error)) from None
 
 
@@ -101,9 +103,9 @@ def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source
 
 
 def _is_for_numpy(page: tiff.Directory, wanted: Range) -> bool:
-    """Whether a page is better read here: Pillow reads it not at all, wrongly, or only its upper bits.
+    """Return whether Pillow does not read a page, reads it wrongly, or reads only its upper bits.
 
-    UnreadablePicture if Pillow would read it wrongly, and it cannot be read here either.
+    UnreadablePicture if Pillow would read it wrongly, and NumPy cannot read it either.
     """
     kind, samples = str(page.dtype or "").lstrip("<>|="), page.value(tiff.SAMPLES, 1)
     is_swapped = page.order == ">" and page.value(tiff.COMPRESSION, 1) != 1 and kind in ("i2", "i4", "f4")
@@ -121,7 +123,7 @@ def _is_for_numpy(page: tiff.Directory, wanted: Range) -> bool:
 
 
 def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
-    """A page of any depth as a picture of 8 bits, with its opacity and its orientation."""
+    """Return a page of any depth as an 8-bit picture with its alpha channel and orientation."""
     _check_size(page.size, max_pixels)
     values, alpha = tiff.read_values(page), page.alpha
     num_colours = 3 if page.value(tiff.COLOURS, tiff.BLACK_IS_ZERO) == tiff.RGB else 1
@@ -142,8 +144,8 @@ def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, sourc
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
-    if max(size) > MOST_SIDE:
-        raise UnreadablePicture(f"{width}×{height} pixels; sides of more than {MOST_SIDE:,} are refused")
+    if max(size) > MAX_SIDE:
+        raise UnreadablePicture(f"{width}×{height} pixels; the limit of a side is {MAX_SIDE:,}")
     if width * height > max_pixels:
         raise UnreadablePicture(f"{width}×{height} pixels; {_too_many(max_pixels)}")
 
@@ -153,30 +155,28 @@ def _too_many(max_pixels: int) -> str:
 
 
 def turn_upright(picture: Image.Image, side: int | None, source: PictureFacts) -> Image.Image:
-    """The picture decoded and turned as its EXIF says; a JPEG no larger than ``side`` asks for."""
+    """Decode a picture and apply its EXIF orientation; a JPEG is decoded no larger than ``side`` needs."""
     if side is not None and picture.format in ("JPEG", "MPO"):
-        picture.draft(None, (side, side))  # decodes to 1/2, 1/4 or 1/8 several times faster
+        picture.draft(None, (side, side))  # decodes at 1/2, 1/4 or 1/8, several times faster
     picture.load()
     turn = TURNS.get(orientation(picture))
     if picture.format == "BMP" and picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
-        source.is_alpha_ignored = True  # a fourth byte that nobody has set
+        source.is_alpha_ignored = True  # an unused fourth byte
         picture = picture.convert("RGB")
     return picture if turn is None else picture.transpose(turn)
 
 
 def orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 if there is none."""
+    """Return the EXIF orientation, 1 to 8; 1 if there is none."""
     try:
         found = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged metadata says nothing of the pixels
+    except Exception:  # damaged metadata does not affect the pixels
         return 1
     return found if isinstance(found, int) else 1
 
 
-def deep_values(
-    picture: Image.Image, source: PictureFacts
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None":
-    """The values of a picture that are not unsigned 8-bit numbers; None if they are."""
+def deep_values(picture: Image.Image, source: PictureFacts) -> NDArray[Any] | None:
+    """Return the values of a picture that are not unsigned 8-bit numbers; None if they are."""
     if picture.mode in SIXTEEN_BIT or picture.mode in ("I", "F"):
         values = np.asarray(picture)
         return values.view(np.uint32) if source.stored.endswith("uint32") and picture.mode == "I" else values

@@ -44,10 +44,10 @@ def read_pictures(
 ) -> tuple[Images, Sequence[str]]:
     """Return pictures at a model's size, decoded when their pixels are read, and a name for each.
 
-    ``path`` is one picture, a folder or ``.zip`` of pictures (searched recursively), or a ``.npy`` or ``.npz`` whose
-    first array holds images of the model's size. ``policy`` resizes pictures (None: crop about the centre, refuse
-    transparent parts). A picture that cannot be decoded becomes black and is recorded in ``skipped``. Without
-    ``skipped`` it raises UnreadablePicture when it is read, and a folder that cannot be opened raises at once.
+    ``path`` is one picture, a folder or ``.zip`` of pictures (searched recursively), or an array of the model's size in
+    a ``.npy`` or ``.npz``. ``policy`` resizes pictures (None: crop about the centre, refuse transparent parts). A
+    picture that cannot be decoded becomes black and is recorded in ``skipped``. Without ``skipped`` it raises
+    UnreadablePicture when it is read, and a folder that cannot be opened raises at once.
     """
     if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
         pixels: PixelArray = _converted(path, image_shape)

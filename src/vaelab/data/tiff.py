@@ -1,6 +1,6 @@
-"""TIFF files: their pages, the values that Pillow does not read or reads to 8 bits only, and why others are refused.
+"""TIFF files: their pages, values that Pillow does not read or reads to 8 bits only, and why a file is refused.
 
-Imports no torch, as decoding.py.
+Imports no torch.
 """
 
 import struct
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from vaelab.data.containers import UnreadablePicture
 
-MOST_PAGES = 10_000
+MAX_PAGES = 10_000
 """Pages of one file that are counted."""
-MOST_TAGS = 512
+MAX_TAGS = 512
 """Tags of one page; a file with more is taken for damaged."""
-MOST_VALUES = 1 << 20
-"""Values of one tag: the largest number of strips or tiles."""
+MAX_VALUES = 1 << 20
+"""Values of one tag, such as addresses of strips or tiles."""
 TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
-"""Type of a tag → its code in ``struct``; others are not needed here."""
+"""Type of a tag → its code in ``struct``; the others are not needed here."""
 SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS = 254, 255, 256, 257, 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANES, PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, KIND = 322, 323, 324, 325, 338, 339
@@ -54,24 +54,24 @@ COMPRESSIONS = {
     50002: "JPEG XL",
 }
 NUMBERS = {1: "whole", 2: "signed whole", 3: "floating-point", 5: "complex whole", 6: "complex"}
-"""Sample format → what kind of numbers the pixels are."""
+"""Sample format → kind of numbers."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags of one page, read when they are asked for."""
+    """The tags of one page, read on access."""
 
     content: bytes
     order: str
-    """"<" or ">": which byte of a number comes first."""
+    """Byte order, "<" or ">"."""
     is_big: bool
     entries: Mapping[int, tuple[int, int, int]]
-    """Tag → its type, its number of values, and where they or their address stand."""
+    """Tag → (type, number of values, position of the values or of their address)."""
 
     def values(self, tag: int) -> tuple[int, ...]:
-        """The values of a tag; none if it is not there, or damaged."""
+        """Return the values of a tag; none if it is missing or damaged."""
         kind, count, place = self.entries.get(tag, (0, 0, 0))
-        if kind not in TYPES or not 0 < count <= MOST_VALUES:
+        if kind not in TYPES or not 0 < count <= MAX_VALUES:
             return ()
         layout = f"{self.order}{count}{TYPES[kind]}"
         if struct.calcsize(layout) > (8 if self.is_big else 4):
@@ -81,7 +81,7 @@ class Directory:
         return struct.unpack_from(layout, self.content, place)
 
     def value(self, tag: int, default: int) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         return (*self.values(tag), default)[0]
 
     @property
@@ -91,26 +91,26 @@ class Directory:
 
     @property
     def is_page(self) -> bool:
-        """Whether this is a picture of its own, not a smaller version or the mask of another."""
+        """Whether this is a picture, not a thumbnail or a mask of another."""
         return not self.value(SUBFILE, 0) & 0b101 and self.value(OLD_SUBFILE, 1) != 2
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """The type of the values; None if NumPy has none for it, or channels have several."""
+        """Type of the values; None if NumPy has no such type, or channels differ in it."""
         bits = self.values(BITS) or (1,)
         name = DTYPES.get((self.value(KIND, 1), bits[0]))
         return np.dtype(self.order + name) if name is not None and len(set(bits)) == 1 else None
 
     @property
     def alpha(self) -> int | None:
-        """Which channel is the opacity; None if there is none."""
+        """Number of the alpha channel; None if there is none."""
         colours = 3 if self.value(COLOURS, BLACK_IS_ZERO) == RGB else 1
         extra = self.values(EXTRA)
         return next((colours + i for i, kind in enumerate(extra) if kind in (1, 2)), None)
 
 
 def read_directories(content: bytes) -> Iterator[Directory]:
-    """The directories of a TIFF or BigTIFF in their order, ``MOST_PAGES`` at most; ends where the file is damaged."""
+    """Yield the directories of a TIFF or BigTIFF, at most ``MAX_PAGES``; stop where the file is damaged."""
     if content[:2] not in (b"II", b"MM") or len(content) < 16:
         return
     order = "<" if content[:2] == b"II" else ">"
@@ -119,11 +119,11 @@ def read_directories(content: bytes) -> Iterator[Directory]:
     (offset,) = struct.unpack_from(order + address, content, 8 if is_big else 4)
     seen: set[int] = set()
     try:
-        while offset and offset not in seen and len(seen) < MOST_PAGES:
+        while offset and offset not in seen and len(seen) < MAX_PAGES:
             seen.add(offset)
             (count,) = struct.unpack_from(order + number, content, offset)
             first = offset + struct.calcsize(number)
-            if count > MOST_TAGS or first + count * entry > len(content):
+            if count > MAX_TAGS or first + count * entry > len(content):
                 return
             entries: dict[int, tuple[int, int, int]] = {}
             for position in range(first, first + count * entry, entry):
@@ -131,22 +131,22 @@ def read_directories(content: bytes) -> Iterator[Directory]:
                 entries.setdefault(tag, (kind, length, position + header))
             yield Directory(content, order, is_big, entries)
             (offset,) = struct.unpack_from(order + address, content, first + count * entry)
-    except (struct.error, OverflowError):  # an address that is no place in memory
+    except (struct.error, OverflowError):  # an address beyond the file
         return
 
 
 def read_directory(content: bytes, number: int) -> Directory | None:
-    """One directory by its number, from 0; None if there is none."""
+    """Return a directory by its number, from 0; None if there is none."""
     return next((page for i, page in enumerate(read_directories(content)) if i == number), None)
 
 
 def page_numbers(content: bytes) -> list[int]:
-    """Which directories are pages: smaller versions and masks are none."""
+    """Return the numbers of the directories that are pages, without thumbnails and masks."""
     return [i for i, directory in enumerate(read_directories(content)) if directory.is_page]
 
 
 def explain(content: bytes) -> str:
-    """What the first page of a TIFF that cannot be read is."""
+    """Describe the first page of a TIFF that cannot be read."""
     page = read_directory(content, 0)
     if page is None or 0 in page.size:
         return "a TIFF file without pages, or damaged at its beginning"
@@ -167,7 +167,7 @@ def explain(content: bytes) -> str:
 
 
 def can_read_values(page: Directory) -> bool:
-    """Whether ``read_values`` reads a page: grey or RGB, not compressed or by deflate."""
+    """Return whether ``read_values`` reads a page: grey or RGB, uncompressed or deflated."""
     predictor = page.value(PREDICTOR, 1)
     return (
         page.dtype is not None
@@ -181,9 +181,9 @@ def can_read_values(page: Directory) -> bool:
 
 
 def read_values(page: Directory) -> NDArray[Any]:
-    """The values ``[H, W, S]`` of a page that ``can_read_values`` accepts, as they are stored.
+    """Return the stored values ``[H, W, S]`` of a page that ``can_read_values`` accepts.
 
-    UnreadablePicture if there are fewer than the page's size asks for.
+    UnreadablePicture if some are missing.
     """
     assert page.dtype is not None
     (width, height), samples = page.size, page.value(SAMPLES, 1)
@@ -211,7 +211,7 @@ def read_values(page: Directory) -> NDArray[Any]:
 
 
 def _read_block(page: Directory, offset: int, count: int, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """One strip or tile; UnreadablePicture if it is cut off."""
+    """Return one strip or tile; UnreadablePicture if it is cut off."""
     assert page.dtype is not None
     size = shape[0] * shape[1] * shape[2] * page.dtype.itemsize
     raw = page.content[offset : offset + count]

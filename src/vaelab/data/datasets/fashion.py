@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaelab.data.idx import IdxSet, Mirrored
+from vaelab.data.datasets._idx_files import IdxSet, Mirrored
 from vaelab.data.images import DatasetInfo, Images
 
 # The authors publish digests of the gzipped files only, so these are checked before decompression.
