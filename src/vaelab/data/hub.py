@@ -40,7 +40,15 @@ class _File:
         return path.is_file() and path.stat().st_size == self.size and self.sha256 in (None, _digest(path))
 
 
-def download(repository: str, folder: Path, patterns: Sequence[str], advice: str) -> list[Path]:
+def download(
+    repository: str,
+    folder: Path,
+    patterns: Sequence[str],
+    advice: str,
+    *,
+    pause_seconds: float = PAUSE_SECONDS,
+    piece_bytes: int = PIECE_BYTES,
+) -> list[Path]:
     """Download the files of a data set that match ``patterns`` to ``folder``, except those that are there.
 
     DownloadFailed names the problem and ends in ``advice``; the same call resumes. DiskFull if there is no room.
@@ -53,7 +61,7 @@ def download(repository: str, folder: Path, patterns: Sequence[str], advice: str
             needed = sum(file.size - _size(_partial(folder / file.name)) for file in missing)
             check_free_space(folder, needed, f"downloading {repository}", "choose another folder")
             for file in missing:
-                _fetch(file, folder / file.name, headers)
+                _fetch(file, folder / file.name, headers, pause_seconds, piece_bytes)
     except DownloadFailed as error:
         raise DownloadFailed(f"{error}. {advice}") from None
     return [folder / file.name for file in files]
@@ -86,7 +94,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _fetch(file: _File, target: Path, headers: Mapping[str, str]) -> None:
+def _fetch(file: _File, target: Path, headers: Mapping[str, str], pause_seconds: float, piece_bytes: int) -> None:
     """Download one file, from the end of its partial file on; rename it once size and digest are right."""
     import requests
 
@@ -96,7 +104,7 @@ def _fetch(file: _File, target: Path, headers: Mapping[str, str]) -> None:
         while _size(partial) < file.size and tries < MAX_TRIES:
             before, failure = _size(partial), "the connection broke"
             try:
-                for size in _pieces(file, partial, headers):
+                for size in _pieces(file, partial, headers, piece_bytes):
                     bar.advance(size - reported)
                     reported = size
             except requests.HTTPError as error:
@@ -107,7 +115,7 @@ def _fetch(file: _File, target: Path, headers: Mapping[str, str]) -> None:
                 failure = f"the connection failed ({type(error).__name__})"
             tries = 0 if _size(partial) > before else tries + 1
             if _size(partial) == before:
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(pause_seconds)
     if _size(partial) < file.size:
         kept = f"; {_size(partial) / 1e6:,.1f} of {file.size / 1e6:,.1f} MB are kept, the same command resumes"
         raise DownloadFailed(f"{file.name}: {failure}{kept if partial.exists() else ''}")
@@ -122,7 +130,7 @@ def _partial(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _pieces(file: _File, partial: Path, headers: Mapping[str, str]) -> Iterator[int]:
+def _pieces(file: _File, partial: Path, headers: Mapping[str, str], piece_bytes: int) -> Iterator[int]:
     """Append to the partial file until it is complete or the connection breaks; yield its size after each piece."""
     import requests
 
@@ -134,7 +142,7 @@ def _pieces(file: _File, partial: Path, headers: Mapping[str, str]) -> Iterator[
         response.raise_for_status()
         resumes = response.status_code == requests.codes.partial_content
         with partial.open("ab" if resumes else "wb") as out:
-            for piece in response.iter_content(PIECE_BYTES):
+            for piece in response.iter_content(piece_bytes):
                 out.write(piece)
                 yield out.tell()
 
