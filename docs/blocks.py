@@ -112,12 +112,12 @@ def _member(folder: str, name: str, module: ModuleType) -> str:
     if folder == "networks":
         parts += [f"{word}: {to_markdown(getattr(module, word).__doc__)}" for word in ("Encoder", "Decoder")]
     if folder == "objectives":
-        parts.append(to_markdown(described.forward.__doc__))
+        parts += [_notes_on_terms(described.forward.__doc__), _describe_terms(described)]
         if needs := _describe_needs(described.needs):
             parts.append(f"Needs {needs}.")
     if rows := _keys_of(folder, module):
         parts.append(write_table(("key", "values", "default"), rows))
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _keys_of(folder: str, module: ModuleType) -> list[tuple[str, ...]]:
@@ -127,6 +127,18 @@ def _keys_of(folder: str, module: ModuleType) -> list[tuple[str, ...]]:
     makers = CLASSES[sections[folder]] if folder in sections else (DESCRIBED_BY[folder],)
     schema = {key: entry for maker in makers for key, entry in signature_schema(getattr(module, maker)).items()}
     return [(f"`{key}`", describe_type(hint), describe_default(value)) for key, (hint, value) in schema.items()]
+
+
+def _notes_on_terms(docstring: str) -> str:
+    """The docstring of ``forward`` without the words that every objective has in common."""
+    common = r"^(Return )?(the )?loss and (its )?terms, nats per image[.;:]?\s*"
+    return re.sub(common, "", to_markdown(docstring), flags=re.I).strip()
+
+
+def _describe_terms(objective: Any) -> str:
+    """The columns of history.csv that only this objective has."""
+    rows = [(f"`{term.name}`", term.title, term.unit) for term in objective.terms]
+    return write_table(("column of history.csv", "quantity", "unit"), rows) if rows else ""
 
 
 def _describe_needs(needs: frozenset[str]) -> str:
@@ -175,7 +187,7 @@ def metrics() -> str:
         else:
             verbs = "compare, of several seeds"
         measured_by = verbs or f"`--metrics {name}`"
-        rows.append((f"`{name}`", "; ".join(quantities), _describe_needs(metric.needs), measured_by))
+        rows.append((f"`{name}`", " <br> ".join(quantities), _describe_needs(metric.needs), measured_by))
     return write_table(("metric", "rows", "needs", "measured by"), rows)
 
 

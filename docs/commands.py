@@ -27,7 +27,7 @@ def find_commands(page: str) -> Iterator[list[str]]:
 
 
 def find_mistake(words: list[str]) -> str | None:
-    """What the parser or the recipe refuses about a command; None if it is valid."""
+    """The error of the parser or the recipe for a command; None if it is valid."""
     group = typer.main.get_command(app)
     try:
         with group.make_context("vaelab", [*words], resilient_parsing=True) as context:

@@ -23,30 +23,6 @@ from vaelab.models.spec import Spec
 
 PAGE = ROOT / "docs" / "how-to" / "extend-vaelab.md"
 ENTRY_POINTS = "[vaelab.objectives]\nfree = my_package.free\n\n[vaelab.metrics]\nspread = my_package.spread\n"
-WORK = """
-import json
-import vaelab
-from vaelab.system.errors import UsageError
-
-tiny = {"network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1}
-free = {**tiny, "objective.name": "free", "objective.free_nats": 3.0}
-events = []
-runs = [vaelab.train("digits", {**free, "training.seed": seed}, run=f"run-{seed}") for seed in (0, 1)]
-vaelab.train("digits", {**free, "training.seed": 0}, run="run-0", watch=events.append)
-try:
-    vaelab.train("digits", {**free, "objective.free_nats": -1.0})
-except UsageError as error:
-    refused = str(error)
-measured = vaelab.evaluate("run-0", metrics=["spread", "active_units"]).results
-rows = vaelab.compare(runs, out="both").rows
-history = {name: values.tolist() for name, values in runs[0].history.items()}
-report = (runs[0].path / "report.html").read_text()
-import blocks
-print(json.dumps({
-    "already": [event.already for event in events], "refused": refused, "measured": measured, "rows": rows,
-    "history": history, "is_in_report": "distance of codes" in report, "table": blocks.metrics(),
-}))
-"""
 
 
 def example(file: str) -> str:
@@ -112,7 +88,7 @@ def test_metric_has_a_known_answer(
 def test_members_of_another_package_are_trained_measured_compared_and_documented(package: Path, tmp_path: Path) -> None:
     paths = [str(package), str(ROOT / "src"), str(ROOT / "docs")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-W", "error", "-c", WORK]
+    command = [sys.executable, "-W", "error", str(ROOT / "tests" / "support" / "work_with_package.py")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
