@@ -121,10 +121,9 @@ def _member(folder: str, name: str, module: ModuleType) -> str:
 
 
 def _keys_of(folder: str, module: ModuleType) -> list[tuple[str, ...]]:
-    from vaelab.recipe import CLASSES, FOLDERS, signature_schema
+    from vaelab.recipe import SECTIONS, signature_schema
 
-    sections = {members: section for section, members in FOLDERS.items()}
-    makers = CLASSES[sections[folder]] if folder in sections else (DESCRIBED_BY[folder],)
+    makers = {info.folder: info.makers for info in SECTIONS.values()}.get(folder) or (DESCRIBED_BY[folder],)
     schema = {key: entry for maker in makers for key, entry in signature_schema(getattr(module, maker)).items()}
     return [(f"`{key}`", describe_type(hint), describe_default(value)) for key, (hint, value) in schema.items()]
 
@@ -222,16 +221,16 @@ def presets() -> str:
 
 def common_keys() -> str:
     """Keys of a section that hold for every member it may name."""
-    from vaelab.recipe import COMMON, DEFAULT_NAMES, FOLDERS
+    from vaelab.recipe import SECTIONS
     from vaelab.system import registry
 
     rows = []
-    for section, folder in FOLDERS.items():
-        names = ", ".join(f"`{name}`" for name in registry.names(folder))
-        rows.append((f"`{section}.name`", names, describe_default(DEFAULT_NAMES.get(section))))
+    for section, info in SECTIONS.items():
+        names = ", ".join(f"`{name}`" for name in registry.names(info.folder))
+        rows.append((f"`{section}.name`", names, describe_default(info.default)))
         rows += [
             (f"`{section}.{key}`", describe_type(hint), describe_default(value))
-            for key, (hint, value) in COMMON[section].items()
+            for key, (hint, value) in info.common.items()
         ]
     return write_table(("key", "values", "default"), rows)
 

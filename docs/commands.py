@@ -8,11 +8,12 @@ import typer
 
 from vaelab import recipe
 from vaelab.cli import app
-from vaelab.recipe import CLASSES, COMMON, FOLDERS, Training, signature_schema
+from vaelab.recipe import SECTIONS, Training, signature_schema
+from vaelab.recipe.schema import member_schema
 from vaelab.system import registry
 
 SHELL = re.compile(r"^```bash\n(.*?)^```$", re.S | re.M)
-KEY = re.compile(rf"`(?:--set )?((?:{'|'.join(FOLDERS)}|training)\.(\w+))\b[^`]*`")
+KEY = re.compile(rf"`(?:--set )?((?:{'|'.join(SECTIONS)}|training)\.(\w+))\b[^`]*`")
 NOT_KEYS = frozenset({"toml", "py", "csv", "json", "yaml", "html", "onnx"})
 """Endings of file names, which look like keys."""
 
@@ -45,11 +46,10 @@ def find_mistake(words: list[str]) -> str | None:
 def known_keys() -> set[str]:
     """Every key that some recipe may have."""
     found = {f"training.{key}" for key in signature_schema(Training)}
-    for section, folder in FOLDERS.items():
-        found |= {f"{section}.name", *(f"{section}.{key}" for key in COMMON[section])}
-        for name in registry.names(folder):
-            makers = (getattr(registry.load(folder, name), maker) for maker in CLASSES[section])
-            found |= {f"{section}.{key}" for maker in makers for key in signature_schema(maker)}
+    for section, info in SECTIONS.items():
+        found |= {f"{section}.name", *(f"{section}.{key}" for key in info.common)}
+        for name in registry.names(info.folder):
+            found |= {f"{section}.{key}" for key in member_schema(section, name)}
     return found
 
 

@@ -15,13 +15,8 @@ from typed import Typed, type_command  # noqa: E402
 from wording import Wording, add_option  # noqa: E402
 
 from vaelab import recipe  # noqa: E402
-from vaelab.api import figures  # noqa: E402
-from vaelab.api import train as runs  # noqa: E402
 from vaelab.build import build  # noqa: E402
-from vaelab.cli import terminal as view  # noqa: E402
-from vaelab.evaluation import classifier as features  # noqa: E402
 from vaelab.models.vae import VAE  # noqa: E402
-from vaelab.system import progress  # noqa: E402
 from vaelab.training.objectives import Objective  # noqa: E402
 
 torch.set_num_threads(1)
@@ -55,24 +50,25 @@ def make_model() -> Callable[..., tuple[VAE, Objective]]:
     return make
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
-    """Type a command in an empty folder, with an empty cache: (exit code, stdout, stderr).
+@pytest.fixture(scope="session")
+def shared_features(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder in which the tests of all workers keep trained feature classifiers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "features"
+    folder.mkdir(exist_ok=True)
+    return folder
 
-    Of its figures, which take most of the time, a run that is trained gets one; ``vaelab figures`` draws all.
-    """
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, shared_features: Path
+) -> Typed:
+    """Type a command in an empty folder, with a cache of its own: (exit code, stdout, stderr)."""
+    cache = tmp_path / "cache" / "vaelab"
+    cache.mkdir(parents=True)
+    (cache / "features").symlink_to(shared_features)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
+    monkeypatch.setenv("VAELAB_PROGRESS_SECONDS", "inf")  # output must not depend on the speed of the machine
     monkeypatch.delenv("VAELAB_DATA", raising=False)
-    monkeypatch.setattr(runs, "update_figures", lambda *given: figures.update_figures(*given[:4], ["losses"]))
-    monkeypatch.setattr(features, "STEPS", 20)  # how good the features are is asked in test_features.py
-    monkeypatch.setattr(view, "PLAIN_SECONDS", 1e9)  # what is said must not depend on how busy the machine is
-    yield type_command(monkeypatch, capsys)
-    progress.show_progress()
-
-
-@pytest.fixture
-def show_progress() -> Iterator[Callable[..., None]]:
-    """``vaelab.system.progress.show_progress``, undone after the test."""
-    yield progress.show_progress
-    progress.show_progress()
+    return type_command(monkeypatch, capsys)

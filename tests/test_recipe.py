@@ -118,8 +118,8 @@ def test_the_mnist_preset_is_the_published_experiment() -> None:
 
 
 def test_every_member_can_be_named_without_further_keys() -> None:
-    for section, folder in recipe.FOLDERS.items():
-        for name in registry.names(folder):
+    for section, info in recipe.SECTIONS.items():
+        for name in registry.names(info.folder):
             tables = minimal()
             tables[section] = {"name": name}
             assert getattr(recipe.validate(tables, "x"), section)["name"] == name
@@ -173,7 +173,7 @@ def test_a_whole_number_will_do_for_a_float() -> None:
 # -- refused: names ---------------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from([*recipe.FOLDERS, "training"]), st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
+@given(st.sampled_from([*recipe.SECTIONS, "training"]), st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
 def test_unknown_keys_are_refused_with_the_valid_ones(section: str, key: str) -> None:
     valid = recipe.load("mnist").sections()[section]
     if key in valid:
@@ -188,7 +188,7 @@ def test_unknown_keys_are_refused_with_the_valid_ones(section: str, key: str) ->
 
 @given(st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
 def test_unknown_sections_are_refused_with_the_valid_ones(section: str) -> None:
-    sections = {*recipe.FOLDERS, "training", "expected"}
+    sections = {*recipe.SECTIONS, "training", "expected"}
     if section in {*sections, "title"}:
         return
     for attempt in (
@@ -293,14 +293,17 @@ def test_choices_are_listed() -> None:
         ({"data": {"name": 5}}, "unknown data set '5'"),
         ({"data": {"name": ["digits"]}}, "unknown data set"),
         ({**minimal(), "title": 5}, "title"),
-        (minimal(expected={"loss_last_epoch": 3.0}), "must name the source"),
-        (minimal(expected={"loss_last_epoch": 3.0, "source": 5}), "must name the source"),
+        (minimal(expected={"loss_last_epoch": 3.0}), r"expected\.source is missing"),
+        (
+            minimal(expected={"loss_last_epoch": 3.0, "source": 5}),
+            r"expected\.source = 5: .* a valid string",
+        ),
         (
             minimal(expected={"loss_last_epoch": "3", "source": "x"}),
-            r"expected\.loss_last_epoch = \"3\": give a number",
+            r"expected\.loss_last_epoch = \"3\": input should be a valid number",
         ),
-        (minimal(expected={"loss_last_epoch": True, "source": "x"}), "give a number"),
-        (minimal(expected={"loss_last_epoch": math.nan, "source": "x"}), "give a number"),
+        (minimal(expected={"loss_last_epoch": True, "source": "x"}), r"expected\.loss_last_epoch = .*number"),
+        (minimal(expected={"loss_last_epoch": math.nan, "source": "x"}), r"expected\.loss_last_epoch = .*number"),
     ],
 )
 def test_wrong_tables_are_refused(tables: Tables, message: str) -> None:
@@ -551,18 +554,19 @@ def test_differences_that_change_no_training_do_not_count() -> None:
 
 def test_equivalents_of_a_gaussian_decoder() -> None:
     facts = Spec((1, 28, 28), latent_dim=2, num_images=100)
-    plain = beta_equivalents(recipe.validate(minimal(objective={"name": "elbo"}), "x"), facts)
+    plain = beta_equivalents(recipe.validate(minimal(objective={"name": "elbo"}), "x").resolve(MNIST, 100), facts)
     assert plain == pytest.approx({"beta": 1, "sigma": math.sqrt(0.5), "beta_normalised": 2 / 784})
     tables = minimal(objective={"name": "beta", "beta": 5.0}, likelihood={"name": "gaussian", "variance": 0.02})
     # SSE/(2·0.02) + 5 KL = 25 (SSE + 0.2 KL): β of the sum of squares is 0.2, its decoder's variance 0.1
-    assert beta_equivalents(recipe.validate(tables, "x"), facts) == pytest.approx(
+    assert beta_equivalents(recipe.validate(tables, "x").resolve(MNIST, 100), facts) == pytest.approx(
         {"beta": 5, "sigma": math.sqrt(0.1), "beta_normalised": 0.2 * 2 / 784}
     )
 
 
 def test_equivalents_of_a_bernoulli_decoder_have_no_sigma() -> None:
     tables = minimal(objective={"name": "beta", "beta": 3.0}, likelihood={"name": "bernoulli"})
-    equivalents = beta_equivalents(recipe.validate(tables, "x"), Spec((3, 8, 8), latent_dim=4, num_images=100))
+    spec = Spec((3, 8, 8), latent_dim=4, num_images=100)
+    equivalents = beta_equivalents(recipe.validate(tables, "x").resolve(spec.image_shape, 100), spec)
     assert equivalents == pytest.approx({"beta": 3, "beta_normalised": 3 * 4 / 192})
 
 

@@ -9,7 +9,7 @@ import torch
 from vaelab.models.spec import Spec
 from vaelab.models.terms import COMMON_TERMS, Term
 from vaelab.models.vae import REQUIREMENTS, VAE, initialise
-from vaelab.recipe import FOLDERS, Recipe, Section, signature_schema
+from vaelab.recipe import SECTIONS, Recipe, Section, signature_schema
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError
 from vaelab.system.seeds import generator
@@ -67,7 +67,7 @@ def logged_terms(recipe: Recipe) -> tuple[Term, ...]:
 
 
 def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
-    maker = getattr(registry.load(FOLDERS[section], table["name"]), attribute)
+    maker = getattr(registry.load(SECTIONS[section].folder, table["name"]), attribute)
     accepted = signature_schema(maker)
     try:
         return maker(spec, **{key: value for key, value in table.items() if key in accepted})

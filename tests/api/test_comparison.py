@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import vaelab
 from vaelab import recipe
 from vaelab.api import compare as comparison
 from vaelab.api.run_images import load_run_images
-from vaelab.cli import terminal as view
+from vaelab.cli.comparisons import format_cell, print_comparison
 from vaelab.data import idx
 from vaelab.data.images import to_uint8
 from vaelab.evaluation import comparability as differences
@@ -403,21 +402,19 @@ def test_runs_on_other_images_are_no_seeds_of_one_another(tmp_path: Path):
     ],
 )
 def test_cells(values: list[float | None], error: float | None, digits: int, shown: str):
-    assert view._cell(values, error, digits) == shown
+    assert format_cell(values, error, digits) == shown
 
 
 def test_on_a_narrow_terminal_the_table_is_cut_into_parts(capsys: pytest.CaptureFixture[str], monkeypatch: Any):
-    from rich.console import Console
-
     quantities = (
         Quantity("reconstruction", "reconstruction", "nats"),
         Quantity("majority", "accuracy of the majority's answer", "share"),
     )
     row = {quantity.key: 1.0 for quantity in quantities}
     many = vaelab.Comparison([{**row, "label": f"β = {i} and more"} for i in range(9)], quantities, (), [], {})
-    console: Callable[[], Console] = lambda: Console(force_terminal=True, width=80, soft_wrap=True)  # noqa: E731
-    monkeypatch.setattr(view, "_console", console)
-    view.print_comparison(many)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's own setting: output is for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    print_comparison(many)
     lines = capsys.readouterr().out.splitlines()
     assert sum("reconstruction, nats" in line for line in lines) == 5
     assert sum(line.count("and more") for line in lines) == 9

@@ -29,7 +29,6 @@ FILES = {"comparison.json", "comparison.csv", "comparison.png", "side-by-side.pn
 def cli(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """As always, without what takes long: figures of single runs, many samples."""
     monkeypatch.setattr(decomposition, "LEAST_SAMPLES", 100)
-    monkeypatch.setattr("vaelab.api.train.update_figures", lambda *_: [])
     return cli
 
 

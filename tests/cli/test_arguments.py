@@ -120,7 +120,7 @@ CALLS = {
         vaelab.edit(run, attribute="7", by=float("nan"))
         vaelab.edit(run, attribute=[])
         vaelab.compare([])
-        vaelab.explore([run], most=-1)
+        vaelab.explore([run], points=-1)
         vaelab.export(run, to="web", points=-1)
     """,
 }

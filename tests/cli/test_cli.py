@@ -14,16 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import csv, parquet
-from typed import Typed
+from typed import TINY_WORDS, Typed
 
 import vaelab
-from vaelab.api import figures
-from vaelab.api import train as runs
 from vaelab.data import idx
 from vaelab.run import Run
-
-TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=60",
-        "--set", "training.threads=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +53,7 @@ def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
     cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(runs, "update_figures", figures.update_figures)  # all of them
-    code, out, err = cli("train", "digits", *TINY, "--run", "out")
+    code, out, err = cli("train", "digits", *TINY_WORDS, "--run", "out")
     assert (code, err) == (0, "")
     assert "report: out/report.html" in out
     assert re.search(r"epoch +2 +held-out images: loss \d+\.\d\d", out)
@@ -76,7 +71,7 @@ def test_train_makes_the_files_of_a_run_and_a_second_time_says_done(
         "data", "elbo", "latent", "losses", "manifold", "reconstructions", "samples",
     }  # fmt: skip
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    code, out, _ = cli("train", "digits", *TINY, "--run", "out")
+    code, out, _ = cli("train", "digits", *TINY_WORDS, "--run", "out")
     assert code == 0
     assert "out is done already" in out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -99,14 +94,14 @@ def test_the_resolved_recipe_is_accepted_again_and_gives_the_same_run(cli: Typed
 
 
 def test_another_recipe_in_the_same_directory_is_refused(cli: Typed, trained: Path):
-    code, _, err = cli("train", "digits", *TINY, "--set", "objective.beta=2", "--run", trained)
+    code, _, err = cli("train", "digits", *TINY_WORDS, "--set", "objective.beta=2", "--run", trained)
     assert code == 1
     assert "objective.beta: 1.0 there, 2" in err
     assert err.count("\n") == 1
 
 
 def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(cli: Typed, tmp_path: Path):
-    code, out, err = cli("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--set",
+    code, out, err = cli("train", "digits", *TINY_WORDS, "--set", "likelihood.name=bernoulli", "--set",
                           "data.binarize=dynamic", "--set", "data.valid=100", "--run", "b")  # fmt: skip
     assert (code, err) == (0, "")
     assert "ELBO of 100 images set aside from train: -" in out
@@ -120,7 +115,7 @@ def test_dynamic_binarisation_with_bernoulli_trains_and_says_so(cli: Typed, tmp_
 
 def test_fashion_trains_on_files_in_its_format(cli: Typed, tmp_path: Path):
     write_idx_set(tmp_path / "data" / "FashionMNIST" / "raw")
-    code, _, err = cli("train", "fashion", *TINY, "--data", "data", "--run", "f")
+    code, _, err = cli("train", "fashion", *TINY_WORDS, "--data", "data", "--run", "f")
     assert (code, err) == (0, "")
     code, out, _ = cli("evaluate", "f", "--json")  # finds the data where it lay
     assert code == 0
@@ -128,14 +123,14 @@ def test_fashion_trains_on_files_in_its_format(cli: Typed, tmp_path: Path):
 
 
 def test_divergence_is_one_line_with_step_and_advice(cli: Typed):
-    code, _, err = cli("train", "digits", *TINY, "--set", "training.learning_rate=1e30", "--run", "d")
+    code, _, err = cli("train", "digits", *TINY_WORDS, "--set", "training.learning_rate=1e30", "--run", "d")
     assert code == 1
     assert re.search(r"step \d+: .* lower training\.learning_rate .*There is no checkpoint before it", err)
     assert err.count("\n") == 1
 
 
 def test_a_warmup_longer_than_the_run_is_said_on_screen_in_the_log_and_in_the_report(cli: Typed, tmp_path: Path):
-    code, out, _ = cli("train", "digits", *TINY, "--set", "objective.warmup_steps=500", "--run", "w")
+    code, out, _ = cli("train", "digits", *TINY_WORDS, "--set", "objective.warmup_steps=500", "--run", "w")
     assert code == 0
     sentence = "the warm-up (500 steps) is longer than the run (60 steps)"
     assert sentence in out
@@ -145,14 +140,14 @@ def test_a_warmup_longer_than_the_run_is_said_on_screen_in_the_log_and_in_the_re
 
 def test_data_that_changed_is_refused_on_resume(cli: Typed, tmp_path: Path):
     write_idx_set(tmp_path / "mnist")
-    assert cli("train", "mnist", *TINY, "--data", "mnist", "--run", "r")[0] == 0
+    assert cli("train", "mnist", *TINY_WORDS, "--data", "mnist", "--run", "r")[0] == 0
     (tmp_path / "r" / "model.safetensors").unlink()
     write_idx_set(tmp_path / "mnist", count=50)
-    code, _, err = cli("train", "mnist", *TINY, "--data", "mnist", "--run", "r")
+    code, _, err = cli("train", "mnist", *TINY_WORDS, "--data", "mnist", "--run", "r")
     assert code == 1
     assert "are not those that r was trained on" in err
     shutil.rmtree(tmp_path / "mnist")
-    code, _, err = cli("train", "mnist", *TINY, "--run", "r")
+    code, _, err = cli("train", "mnist", *TINY_WORDS, "--run", "r")
     assert code == 1
     assert "the images of r lay here and do no more; name their place with --data" in err
 
@@ -160,7 +155,7 @@ def test_data_that_changed_is_refused_on_resume(cli: Typed, tmp_path: Path):
 def test_the_place_of_the_data_is_remembered_and_may_move(cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_idx_set(tmp_path / "a" / "mnist")
     monkeypatch.setenv("VAELAB_DATA", str(tmp_path / "a"))
-    assert cli("train", "mnist", *TINY, "--run", "r")[0] == 0
+    assert cli("train", "mnist", *TINY_WORDS, "--run", "r")[0] == 0
     monkeypatch.delenv("VAELAB_DATA")
     assert cli("reconstruct", "r")[0] == 0
     (tmp_path / "a").rename(tmp_path / "b")
@@ -172,7 +167,7 @@ def test_a_dry_run_downloads_nothing_and_knows_the_directory(cli: Typed, trained
     code, out, _ = cli("train", "mnist", "--dry-run")
     assert code == 0
     assert "# images: 60,000 train, 10,000 test; 37,500 steps" in out
-    assert "(done)" in cli("train", "digits", *TINY, "--run", trained, "--dry-run")[1]
+    assert "(done)" in cli("train", "digits", *TINY_WORDS, "--run", trained, "--dry-run")[1]
     out = cli("train", "digits", "--set", "data.valid=100", "--dry-run")[1]
     assert "images: 1,338 train, 100 set aside from train; " in out
     assert cli("train", "digits", "--run", trained, "--dry-run")[0] == 1
@@ -181,7 +176,7 @@ def test_a_dry_run_downloads_nothing_and_knows_the_directory(cli: Typed, trained
 def test_a_folder_with_other_things_is_left_alone(cli: Typed, tmp_path: Path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "report.html").write_text("mine")
-    code, _, err = cli("train", "digits", *TINY, "--run", "thesis")
+    code, _, err = cli("train", "digits", *TINY_WORDS, "--run", "thesis")
     assert code == 1
     assert "holds other things (report.html …) and no run" in err
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["report.html"]
@@ -195,12 +190,12 @@ def test_numbers_published_for_another_experiment_are_left_out(cli: Typed):
 
 
 def test_a_weighted_kl_is_no_plain_sum_on_screen(cli: Typed):
-    _, out, _ = cli("train", "digits", *TINY, "--set", "objective.beta=4", "--run", "b4")
+    _, out, _ = cli("train", "digits", *TINY_WORDS, "--set", "objective.beta=4", "--run", "b4")
     assert re.search(r"loss [\d.]+ = reconstruction [\d.]+ \+ β·KL [\d.]+ \(KL [\d.]+\), mean of the last epoch", out)
 
 
 def test_a_bernoulli_likelihood_of_grey_images_is_called_what_it_is(cli: Typed, tmp_path: Path):
-    code, out, _ = cli("train", "digits", *TINY, "--set", "likelihood.name=bernoulli", "--run", "g")
+    code, out, _ = cli("train", "digits", *TINY_WORDS, "--set", "likelihood.name=bernoulli", "--run", "g")
     assert code == 0
     assert "is a cross entropy, no likelihood" in " ".join(out.split())
     found = json.loads((tmp_path / "g" / "evaluation.json").read_text())["elbo"]
@@ -209,7 +204,7 @@ def test_a_bernoulli_likelihood_of_grey_images_is_called_what_it_is(cli: Typed, 
 
 
 def test_how_to_repeat_it_can_be_typed_as_it_stands(cli: Typed, tmp_path: Path):
-    words = [*TINY, "--set", "objective.warmup_steps=5", "--set", "data.binarize=threshold", "--run", "one"]
+    words = [*TINY_WORDS, "--set", "objective.warmup_steps=5", "--set", "data.binarize=threshold", "--run", "one"]
     assert cli("train", "digits", *words)[0] == 0
     typed = json.loads((tmp_path / "one" / "machine.json").read_text())["command"]
     again = shlex.split(typed.replace("--run one", "--run two"))
@@ -223,7 +218,7 @@ def test_a_run_without_its_report_is_completed(cli: Typed, trained: Path, tmp_pa
     del machine["finished"]
     (tmp_path / "half" / "machine.json").write_text(json.dumps(machine))
     shutil.rmtree(tmp_path / "half" / "figures")
-    code, out, _ = cli("train", "digits", *TINY, "--run", "half")
+    code, out, _ = cli("train", "digits", *TINY_WORDS, "--run", "half")
     assert code == 0
     assert "is done already" not in out
     assert (tmp_path / "half" / "figures" / "losses.png").read_bytes() == (
@@ -447,7 +442,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(trained: Path):
 def test_a_report_escapes_what_people_write(cli: Typed, tmp_path: Path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text('title = "<script>alert(1)</script>"\n[data]\nname = "digits"\n')
-    assert cli("train", recipe, *TINY, "--run", "x")[0] == 0
+    assert cli("train", recipe, *TINY_WORDS, "--run", "x")[0] == 0
     page = (tmp_path / "x" / "report.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
@@ -463,7 +458,7 @@ def test_help_keeps_its_defaults_in_colour_and_without(cli: Typed):
 
 def test_a_disk_without_room_is_noticed_before_training(cli: Typed, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 5_000_000))
-    code, _, err = cli("train", "digits", *TINY, "--run", "full")
+    code, _, err = cli("train", "digits", *TINY_WORDS, "--run", "full")
     assert code == 1
     assert "5 MB free" in err
     assert "free some space" in err

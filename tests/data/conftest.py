@@ -1,10 +1,12 @@
 """Fixtures of the tests of ``vaelab.data``."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cached import ProgressLog
+
+from vaelab.system.progress import show_progress
 
 
 @pytest.fixture
@@ -15,8 +17,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def log(show_progress: Callable[..., None]) -> ProgressLog:
+def log() -> Iterator[ProgressLog]:
     """Record progress."""
     found = ProgressLog()
-    show_progress(found)
-    return found
+    with show_progress(found):
+        yield found

@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from vaelab.data.datasets import _celeba_layouts, celeba
 from vaelab.data.hub import download
 from vaelab.system.download import DownloadFailed
 from vaelab.system.files import DiskFull
-from vaelab.system.progress import Silent
+from vaelab.system.progress import Task, show_progress
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = {f"data/train-0000{i}-of-00002.parquet": bytes(range(256)) * (400 + 100 * i) for i in range(2)}
@@ -217,57 +216,34 @@ def test_the_next_call_resumes_after_a_failure(serve: Callable[..., Hub], tmp_pa
     assert there(tmp_path / "to") == CONTENT
 
 
-class Log:
-    """Records label → bytes reported, and raises KeyboardInterrupt at a report."""
+def test_an_interrupted_file_has_no_name_and_is_resumed(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
 
-    def __init__(self, stop_at: int = 0) -> None:
-        self.amounts: dict[str, list[int]] = {}
-        self._left = stop_at
+    def stop(task: Task) -> None:
+        assert (task.label, task.total) == (f"downloading {Path(FIRST).name}", len(CONTENT[FIRST]))
+        if task.done == 3000 and not task.is_over:
+            raise KeyboardInterrupt
 
-    @contextmanager
-    def __call__(self, label: str, total: int | None) -> Iterator[Any]:
-        log = self
-
-        class Bar(Silent):
-            def advance(self, amount: int) -> None:
-                log.amounts.setdefault(f"{label} {total}", []).append(amount)
-                log._left -= 1
-                if log._left == 0:
-                    raise KeyboardInterrupt
-
-        yield Bar()
-
-
-def label_of(name: str) -> str:
-    return f"downloading {Path(name).name} {len(CONTENT[name])}"
-
-
-def test_an_interrupted_file_has_no_name_and_is_resumed(
-    serve: Callable[..., Hub], tmp_path: Path, show_progress: Callable[..., None]
-) -> None:
-    server, log = serve(), Log(stop_at=3)
-    show_progress(log)
-    with pytest.raises(KeyboardInterrupt):
+    with show_progress(stop), pytest.raises(KeyboardInterrupt):
         get(tmp_path / "to")
-    assert log.amounts == {label_of(FIRST): [1000] * 3}
     assert there(tmp_path / "to") == {}
     get(tmp_path / "to")
     assert server.asked[1] == (FIRST, "bytes=3000-")
     assert there(tmp_path / "to") == CONTENT
 
 
-def test_progress_ends_at_the_size_despite_interruptions(
-    serve: Callable[..., Hub], tmp_path: Path, show_progress: Callable[..., None]
-) -> None:
-    server, log = serve(), Log()
-    show_progress(log)
+def test_progress_ends_at_the_size_despite_interruptions(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server, done = serve(), dict.fromkeys(CONTENT, 0)
     (tmp_path / "to" / "data").mkdir(parents=True)
     (tmp_path / "to" / "data" / f".{Path(SECOND).name}.part").write_bytes(CONTENT[SECOND][:7000])
     server.faults = [break_off_after(5000), break_off_after(9000)]
-    get(tmp_path / "to")
-    assert {label: sum(amounts) for label, amounts in log.amounts.items()} == {
-        label_of(name): len(content) for name, content in CONTENT.items()
-    }
+
+    def note(task: Task) -> None:
+        done[f"data/{task.label.removeprefix('downloading ')}"] = task.done
+
+    with show_progress(note):
+        get(tmp_path / "to")
+    assert done == {name: len(content) for name, content in CONTENT.items()}
 
 
 def test_a_server_without_ranges_begins_anew(serve: Callable[..., Hub], tmp_path: Path) -> None:

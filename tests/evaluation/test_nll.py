@@ -3,8 +3,6 @@
 import importlib
 import itertools
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
+from vaelab.system.progress import Task, show_progress
 from vaelab.system.seeds import Noise
 
 
@@ -243,20 +242,11 @@ def test_a_discrete_likelihood_of_grey_pixels_has_bits() -> None:
     assert "bits_per_dim" in measure(nll, vae, images(5, white=200), samples=3)
 
 
-def test_progress_counts_images(show_progress: Callable[..., None]) -> None:
-    done, totals = [], []
-
-    class Bar(nullcontext[Any]):
-        def __enter__(self) -> Any:
-            return self
-
-        def advance(self, amount: int) -> None:
-            done.append(amount)
-
-    show_progress(lambda _label, total: totals.append(total) or Bar())
-    measure(nll, model(), images(7), samples=400)
-    assert sum(done) == 7
-    assert totals == [7]
+def test_progress_counts_images() -> None:
+    tasks: list[Task] = []
+    with show_progress(tasks.append):
+        measure(nll, model(), images(7), samples=400)
+    assert {(task.done, task.total, task.is_over) for task in tasks} == {(7, 7, True)}
 
 
 # -- the reference vectors --------------------------------------------------------------------------------------------

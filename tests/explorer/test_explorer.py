@@ -585,8 +585,8 @@ def test_wrong_usage_gets_one_line(cli: Typed, trained: Path, ready: list[str], 
 
 
 def test_points_are_the_same_every_time_and_as_the_model_sees_them(trained: Path):
-    ((payload, _),) = vaelab.explore([trained], most=40)
-    ((again, _),) = vaelab.explore([trained], most=40)
+    ((payload, _),) = vaelab.explore([trained], points=40)
+    ((again, _),) = vaelab.explore([trained], points=40)
     assert payload.json == again.json
     assert np.array_equal(payload.means, again.means)
     train = digits.load(None, "train").pixels

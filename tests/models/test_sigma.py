@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from small import CPU, eager_steps, forward, make_images, make_recipe, make_state
 from torch import Tensor
 from torch.distributions import Normal
+from typed import TINY
 from vectors import Case
 
 import vaelab
-from vaelab.api import train as runs
 from vaelab.models import vae as model
 from vaelab.models.likelihoods import Calibrated, learned_gaussian, optimal_gaussian
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, soft_clip
@@ -307,13 +307,10 @@ def test_a_likelihood_without_such_a_part_is_left_alone(make_model: MakeModel) -
     assert all(torch.equal(tensor, before[key]) for key, tensor in vae.state_dict().items())
 
 
-SMALL = {"network.name": "mlp", "network.hidden": [8], "training.steps": 20, "training.threads": 1}
+SMALL = {**TINY, "network.hidden": [8], "training.steps": 20}
 
 
-def test_a_run_ends_with_sigma_calibrated_to_its_training_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "update_figures", lambda *_: [])
+def test_a_run_ends_with_sigma_calibrated_to_its_training_images(tmp_path: Path) -> None:
     set_ = {**SMALL, "likelihood.name": "optimal_gaussian", "training.precision": "fp32"}
     run = vaelab.train("digits", set_, run=tmp_path / "run")
     loaded, digits = vaelab.load(run.path), registry.load("datasets", "digits").load(None, "train")

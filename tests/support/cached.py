@@ -1,7 +1,5 @@
 """Small picture files, their cache entries, and a log of progress that can interrupt the work."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from vaelab.data.containers import ImageRef
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.picture_cache import PictureFiles, cache_pictures
 from vaelab.data.pictures import encode_png
-from vaelab.system.progress import Silent
+from vaelab.system.progress import Task
 
 POLICY = ResizePolicy(9, 8, 1)
 ROW_BYTES = 72
@@ -53,6 +51,7 @@ class ProgressLog:
 
     def __init__(self) -> None:
         self.units: dict[str, list[int]] = {}
+        self._done: dict[Task, int] = {}
         self._left, self._error = -1, BaseException()
 
     def interrupt(self, num_parts: int, error: BaseException) -> None:
@@ -67,16 +66,14 @@ class ProgressLog:
         self.units.clear()
         return sum(again + decoded)
 
-    @contextmanager
-    def __call__(self, label: str, total: int | None) -> Iterator[Any]:
-        log = self
-
-        class Bar(Silent):
-            def advance(self, amount: int) -> None:
-                log.units.setdefault(f"{label} {total}", []).append(amount)
-                log._left -= label.startswith("caching")
-                if log._left == 0:
-                    raise log._error
-
-        self.units.setdefault(f"{label} {total}", [])
-        yield Bar()
+    def __call__(self, task: Task) -> None:
+        """Record one change of a task."""
+        units = self.units.setdefault(f"{task.label} {task.total}", [])
+        if task.is_over:
+            return
+        before, self._done[task] = self._done.get(task), task.done
+        if before is not None:
+            units.append(task.done - before)
+            self._left -= task.label.startswith("caching")
+            if self._left == 0:
+                raise self._error

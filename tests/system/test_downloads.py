@@ -6,7 +6,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from vaelab.data.datasets._idx_files import IdxSet, Mirrored
 from vaelab.data.idx import write_idx
 from vaelab.data.images import DatasetInfo
 from vaelab.system.download import TRIES, DownloadFailed, fetch
+from vaelab.system.progress import Task, show_progress
 
 GOOD = bytes(range(256)) * 40
 SHORT = 0.3
@@ -249,34 +250,17 @@ def test_follows_a_redirect(servers: Callable[..., Server], target: Path) -> Non
 
 
 @pytest.mark.parametrize("length_known", [True, False])
-def test_progress_adds_up(
-    servers: Callable[..., Server], target: Path, show_progress: Callable[..., None], length_known: bool
-) -> None:
-    amounts: list[int] = []
-    totals: list[int] = []
-    labels: list[str] = []
-
-    class Bar:
-        def expect(self, total: int) -> None:
-            totals.append(total)
-
-        def advance(self, amount: int) -> None:
-            amounts.append(amount)
-
-    def factory(label: str, _total: int | None) -> AbstractContextManager[Bar]:
-        labels.append(label)
-        return nullcontext(Bar())
-
+def test_progress_adds_up(servers: Callable[..., Server], target: Path, length_known: bool) -> None:
     def without_length(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.end_headers()
         request.wfile.write(GOOD)
 
-    show_progress(factory)
-    fetch(urls(servers(send(GOOD) if length_known else without_length)), target, check)
-    assert sum(amounts) == len(GOOD)
-    assert set(totals) == ({len(GOOD)} if length_known else set())
-    assert labels == ["downloading file"]
+    tasks: list[Task] = []
+    with show_progress(tasks.append):
+        fetch(urls(servers(send(GOOD) if length_known else without_length)), target, check)
+    total = len(GOOD) if length_known else None
+    assert {(task.label, task.done, task.total) for task in tasks} == {("downloading file", len(GOOD), total)}
 
 
 # -- a data set of four files -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .campaign import Campaign, Failed, Unavailable
 from .children import preload
-from .workloads import Stage, limit_figures
+from .workloads import Stage
 
 CAMPAIGNS = {"kills": 0.25, "syscalls": 0.25, "faults": 0.2, "fuzz": 0.2, "load": 0.1}
 """Share of the time of each."""
@@ -36,7 +36,6 @@ def main() -> int:
         return 2
     os.environ["OMP_NUM_THREADS"] = "1"
     preload()
-    limit_figures()
     names = asked.campaigns or ([asked.case.partition("/")[0]] if asked.case else list(CAMPAIGNS))
     shares = sum(CAMPAIGNS[name] for name in names)
     done = []

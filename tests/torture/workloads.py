@@ -18,7 +18,7 @@ from .children import Ended, Limits, Strace, run_command
 TINY = tuple(
     word
     for value in ("network.name=mlp", "network.hidden=[8]", "training.steps=40", "training.checkpoint_every=15",
-                  "training.threads=1")
+                  "training.threads=1", 'training.figures=["losses"]')
     for word in ("--set", value)
 )  # fmt: skip
 GROWING = ("*/history.csv", "*/timing.csv", "*/validation.csv", "*/run.log", "*.part/*", "*.part", "*.lock")
@@ -208,12 +208,3 @@ def manifest(folder: Path) -> dict[str, str]:
             content = path.read_bytes() if stat.S_ISREG(kind) else str(stat.S_IFMT(kind)).encode()
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
-
-
-def limit_figures(names: tuple[str, ...] = ("losses",)) -> None:
-    """Draw only these figures after a training: twelve of them are most of what a small one costs."""
-    from vaelab.api import figures
-    from vaelab.api import train as runs
-
-    draw = figures.update_figures
-    runs.update_figures = lambda *arguments: draw(*arguments, list(names))

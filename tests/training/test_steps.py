@@ -158,11 +158,8 @@ def test_captured_steps_go_on_bit_for_bit():
         ("", "fp32"),
     ],
 )
-def test_auto_precision_is_bf16_only_where_the_processor_has_it(
-    flags: str, expected: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(runtime, "_processor_flags", lambda: set(flags.split()))
-    assert runtime.resolve_precision("auto", CPU) == expected
+def test_auto_precision_is_bf16_only_if_the_processor_has_it(flags: str, expected: str):
+    assert runtime.resolve_precision("auto", CPU, flags.split()) == expected
     assert runtime.resolve_precision("auto", torch.device("cuda")) == "tf32"
     for precision in ("fp32", "tf32", "bf16"):
         assert runtime.resolve_precision(precision, CPU) == precision  # type: ignore[arg-type]

@@ -73,8 +73,8 @@ class DataCheck:
 def check_data(path: Path, set: Mapping[str, Any] | None = None) -> list[DataCheck]:
     """Check the files of every data set at ``path``, one result for each folder.
 
-    If the files in a folder fit several data sets, the one with the most matching published digests is checked, else
-    the one that the folder is named after. ``set``: options of the data set by dotted key, such as data.test.
+    A folder's files may fit several data sets. The one with the most matching published digests is then checked, else
+    the one that the folder is named after. ``set``: options of the data set by dotted key, such as "data.test".
     """
     path = check_path(path, "path")
     by_folder: dict[Path, dict[str, list[tuple[str, str]]]] = {}

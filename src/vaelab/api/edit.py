@@ -48,11 +48,11 @@ def edit(
 ) -> Path:
     """Write originals, reconstructions and edits onto a .png, one image a row, and return its path.
 
-    ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all; a step of 1 is
-    the difference between the mean codes of training images with and without it, added to an image's posterior mean.
+    ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all. A step of 1 adds
+    the difference between the mean codes of training images with and without it to an image's posterior mean.
     ``images``: a picture, folder or array file, of which at most 8 are used (default: validation images). Pictures
     that cannot be read are left out with a warning. InputError is raised if none can be read or, with ``strict``, at
-    the first. ``condition``, for a conditional model: a class or attributes instead of the images' own.
+    the first. ``condition``: a class or attributes for a conditional model, instead of the images' own.
     """
     steps = pair_steps(attribute, by)
     if method not in get_args(Method):

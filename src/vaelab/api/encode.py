@@ -34,7 +34,7 @@ def encode(
 
     ``images``: a picture, folder or array file of any size (default: the validation images). Pictures that cannot be
     read have no row, and a warning names them. InputError is raised if none can be read or, with ``strict``, at the
-    first. ``condition``, for a conditional model: a class or attributes instead of the images' own. Under ``torchrun``
+    first. ``condition``: a class or attributes for a conditional model, instead of the images' own. Under ``torchrun``
     each rank encodes its share and the first one writes the same file as a single process; every rank must see the
     output folder.
     """

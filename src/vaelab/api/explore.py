@@ -1,4 +1,4 @@
-"""``vaelab explore``: what the page is told of one run, or of two side by side."""
+"""``vaelab explore``: one run, or two side by side, as the explorer's page shows them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,32 +18,31 @@ from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.errors import UsageError
 from vaelab.system.seeds import generator
 
-MOST_POINTS = 200_000
-"""Points of a map, unless told otherwise."""
+NUM_POINTS = 200_000
+"""Default maximum of points on a map."""
 
 
 def explore(
     run_paths: Sequence[AnyPath],
     *,
     data: str | Path | None = None,
-    most: int = MOST_POINTS,
+    points: int = NUM_POINTS,
     device: str = "auto",
     sampler: str = "prior",
 ) -> list[ServedRun]:
-    """What the page needs of one or two runs: their scenes, and their models on ``device``.
+    """Return what the explorer shows of one or two runs: their payloads, and their models on ``device``.
 
-    ``sampler``: where the page's "Sample" takes its codes from.
-
-    UsageError for another number of runs. ValueError for a model that has one latent.
+    ``points``: the maximum number of training images on a map. ``sampler``: the distribution of sampled codes. Raises
+    UsageError for another number of runs, and InputError for a model with one latent.
     """
-    run_paths, most = check_list(run_paths, "run_paths"), check_whole(most, "most", 2)
+    run_paths, points = check_list(run_paths, "run_paths"), check_whole(points, "points", 2)
     if len(run_paths) not in (1, 2):
-        raise UsageError(f"{len(run_paths)} runs: the page shows one, or two side by side")
+        raise UsageError(f"{len(run_paths)} runs: give one or two", subject="run_paths", value=run_paths)
     names = [Run(path).name for path in run_paths]
-    if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # in other folders: told apart by them
+    if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # runs of one name in two folders
         names = [printable(str(path)) for path in run_paths]
     opened = [
-        open_payload(path, name=name, data=data, most=most, device=device, sampler=sampler)
+        open_payload(path, name=name, data=data, points=points, device=device, sampler=sampler)
         for path, name in zip(run_paths, names, strict=True)
     ]
     return [ServedRun(payload, InferenceWorker(model)) for payload, model in opened]
@@ -54,18 +53,18 @@ def open_payload(
     *,
     name: str | None = None,
     data: str | Path | None = None,
-    most: int = MOST_POINTS,
+    points: int = NUM_POINTS,
     device: str = "auto",
     sampler: str = "prior",
 ) -> tuple[Payload, VAE]:
-    """The scene of a run on at most ``most`` of its training images, and its model; codes are kept in its cache.
+    """Return the payload of a run with at most ``points`` training images, and its model; codes are cached.
 
-    ``name``: what the page calls it (default: the run's own name).
+    ``name``: the run's name on the page (default: that of its directory).
     """
     run = Run.open(run_path)
     model, known = load(run.path), load_run_images(run, data)
     model.to(resolve_device(device))
-    rows = subsample(len(known.train), most, generator(0, "explore"))
+    rows = subsample(len(known.train), points, generator(0, "explore"))
     train = known.train.take(rows)
     seen = train if known.binarize == "none" else binarize(known.train, known.binarize).take(rows)
     with disable_tf32():

@@ -1,4 +1,4 @@
-"""``vaelab export``: a trained model as ONNX graphs, or as a page that needs no server."""
+"""``vaelab export``: a model as ONNX graphs, or as a page without a server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,20 +29,21 @@ from vaelab.system.seeds import generator
 
 Kind = Literal["onnx", "web"]
 TOLERANCE = 1e-3
-"""By how much graphs may differ from the model: far more than they do, far less than a mistake."""
-COMPARED = 4
+"""Largest allowed difference between graphs and model, far above rounding and far below any mistake."""
+NUM_COMPARED = 4
+"""Number of random images on which graphs and model are compared."""
 PAGES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what a person should know of it."""
+    """The result of an export."""
 
     path: Path
     sizes: dict[str, int]
     """Part → bytes."""
     difference: float
-    """By how much the graphs differ from the model at most: means, images, errors in proportion."""
+    """Largest difference between graphs and model in means and images, and relative one in reconstruction losses."""
     notes: tuple[str, ...] = ()
 
 
@@ -57,39 +58,46 @@ def export(
     overwrite: bool = False,
     data: str | Path | None = None,
 ) -> Exported:
-    """Write the model of a run to the folder ``out``, or as one page to the file ``out``; by default to a free name.
+    """Export the model of a run as ONNX graphs (``to="onnx"``) or as the explorer's page (``to="web"``).
 
-    ``out`` is a folder if it exists as one or ends with a separator; a page in one file is called RUN.html in it.
-    ``to`` "onnx": three graphs. "web": the explorer with ``points`` of the training images (default: 5,000, or as many
-    as have room in 8 MB), and onnxruntime-web from ``runtime``, the cache, npm or a CDN; as one file it must be one of
-    the first three. Nothing but the files of a former export is replaced, and that only with ``overwrite``.
+    ``out``: a new folder, or with ``single_file`` a new .html (default: a new name). With ``overwrite`` the files of an
+    earlier export are replaced; other files are never replaced. The page contains ``points`` training images (default:
+    5,000, or as many as fit in 8 MB) and uses onnxruntime-web from the folder ``runtime``, the cache, npm or a CDN. A
+    single file cannot use the CDN.
     """
     if to not in get_args(Kind):
         raise unknown("export", to, get_args(Kind))
     if to == "onnx" and (points is not None or runtime is not None or single_file):
-        raise UsageError("--points, --runtime and --single-file belong to --to web")
+        raise UsageError("--points, --runtime and --single-file belong to --to web", subject="to", value=to)
     points = None if points is None else check_whole(points, "points", 2)
     run = Run.open(run_path)
+    path = _choose_path(run, to, out, single_file=single_file, overwrite=overwrite)
+    if to == "onnx":
+        return _export_onnx(run, path)
+    found = find_runtime(Path(runtime) if runtime is not None else None)
+    if single_file and found.files is None:
+        message = f"a single file needs onnxruntime-web, which is not here ({found.origin}); name it: --runtime"
+        raise UsageError(message, subject="runtime", value=runtime)
+    return _export_web(run, path, found, points, single_file=single_file, data=data)
+
+
+def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: bool, overwrite: bool) -> Path:
+    """Return the folder or page to write; UsageError for the wrong ending, FileExistsError if it is in use."""
     ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
     path = Path(out) if out is not None else unique_path(Path(f"{run.name}{ending}"))
     check_parents(path)
     into_folder = out is not None and is_folder(out)
     if single_file:
-        if into_folder:
-            path = path / f"{run.name}.html"
+        path = path / f"{run.name}.html" if into_folder else path
         if get_ending(path) not in PAGES:
-            raise UsageError(f"{path}: a single file is a page; give it a name that ends in .html")
+            raise UsageError(f"{path}: a single file needs a name that ends in .html", subject="out", value=path)
         check_file(path, MARK.encode(), overwrite=overwrite)
     else:
         if get_ending(path) in PAGES and not into_folder:
-            raise UsageError(f"{path}: a page in one file needs --single-file; for a folder of this name end it with /")
+            message = f"{path}: a page in one file needs --single-file; for a folder of this name end it with /"
+            raise UsageError(message, subject="out", value=path)
         check_folder(path, overwrite=overwrite)
-    if to == "onnx":
-        return _export_onnx(run, path)
-    found = find_runtime(Path(runtime) if runtime is not None else None)
-    if single_file and found.files is None:
-        raise UsageError(f"a single file carries its runtime, which is not here ({found.origin}); name it: --runtime")
-    return _export_web(run, path, found, points, single_file=single_file, data=data)
+    return path
 
 
 def _export_onnx(run: Run, path: Path) -> Exported:
@@ -107,14 +115,14 @@ def _export_web(
     graphs, _, difference = _graphs(run, model)
     count = min(points or count_that_fits(payload), len(payload.means))
     files = make_folder(subsample_points(payload, count), graphs, runtime)
-    notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, for all who open it to see"]
+    notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, visible to everyone who opens it"]
     if points is None and count < min(POINTS, len(payload.means)):
-        notes.append(f"more have no room in {IMAGE_BYTES / 1e6:g} MB; --points takes as many as you like")
+        notes.append(f"more do not fit in {IMAGE_BYTES / 1e6:g} MB; --points N includes N of them")
     notes.append(f"onnxruntime-web comes from {runtime.origin}")
     if single_file:
         page = join_files(files)
         write_atomic(path, page)
-        sizes = {"page with all in it": len(page)}
+        sizes = {"page": len(page)}
     else:
         write_folder(path, files)
         sizes = sum_parts(files)
@@ -122,7 +130,7 @@ def _export_web(
 
 
 def _graphs(run: Run, model: VAE) -> tuple[dict[str, bytes], Mapping[str, str], float]:
-    """The graphs of a model, what they say of themselves, and by how much they differ from it; checked."""
+    """Return the graphs of a model, their metadata, and their difference from it; RuntimeError if it is large."""
     channels, height, width = model.spec.image_shape
     about = {
         "vaelab": version("vaelab"),
@@ -132,9 +140,11 @@ def _graphs(run: Run, model: VAE) -> tuple[dict[str, bytes], Mapping[str, str], 
         "likelihood": str(run.recipe.likelihood["name"]),
     }
     graphs = make_graphs(model, about)
-    levels = torch.randint(256, (COMPARED, *model.spec.image_shape), generator=generator(0, "export"))
+    levels = torch.randint(256, (NUM_COMPARED, *model.spec.image_shape), generator=generator(0, "export"))
     with disable_tf32():
         difference = compare_graphs(model, graphs, levels.float().div_(255))
     if not difference <= TOLERANCE:
-        raise RuntimeError(f"the graphs of {run.path} differ from its model by {difference:.1g}; nothing was written")
+        raise RuntimeError(
+            f"the graphs of {run.path} differ from its model by {difference:.1g}, so nothing was written"
+        )
     return graphs, about, difference

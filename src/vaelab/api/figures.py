@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vaelab.api.load import load
 from vaelab.api.report import update_report
@@ -38,22 +38,24 @@ def draw_figures(
     run, failures = Run.open(run_path, results=out), Failures()
     model, images = load(run.path), load_run_images(run, data)
     run.check_writable()
-    drawn = update_figures(run, model, images, failures, names)
+    drawn = update_figures(run, model, images, failures, "all" if names is None else names)
     update_report(run, model)
     failures.raise_any("figures that could not be drawn")
     return [run.figures[name] for name in drawn]
 
 
 def update_figures(
-    run: Run, model: VAE, images: RunImages, on_failure: OnFailure, names: Sequence[str] | None = None
+    run: Run, model: VAE, images: RunImages, on_failure: OnFailure, names: Sequence[str] | Literal["all"]
 ) -> list[str]:
-    """Draw figures into a run (default: all that apply to it) and return the names of those drawn.
+    """Draw figures into a run and return the names of those drawn; figures that do not apply to it are left out.
 
     A figure that fails is passed to ``on_failure``; the others are drawn.
     """
+    if not names:
+        return []
     from vaelab.figures import render  # importing Matplotlib takes 0.25 s, which would delay the first training step
 
-    modules = {name: registry.load("figures", name) for name in (_list_figures() if names is None else names)}
+    modules = {name: registry.load("figures", name) for name in (_list_figures() if names == "all" else names)}
     drawn = []
     with progress("drawing", len(modules)) as bar:
         for name, module in modules.items():

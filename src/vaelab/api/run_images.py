@@ -68,9 +68,9 @@ def load_images(
 ) -> RunImages:
     """Load the images of a recipe.
 
-    ``binarize = "threshold"`` applies to all images, ``"dynamic"`` only to the validation images, which are binarised
-    once. ``selections``: those of an earlier call, to load the same images; ImagesNotFound if they cannot be found.
-    ``verify``: compare cached images with their checksums and decode them again if they are damaged.
+    Binarisation by "threshold" applies to all images, "dynamic" only to the validation images, which are binarised
+    once. ``selections``: those of an earlier call, to load the same images, or ImagesNotFound is raised. ``verify``:
+    compare cached images with their checksums and decode them again if they are damaged.
     """
     if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
         check_file(data_dir)

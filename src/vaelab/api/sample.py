@@ -38,9 +38,9 @@ def sample(
 ) -> Path:
     """Write ``count`` samples onto one .png sheet or into a folder, and return its path.
 
-    ``condition``, for a conditional model: a class by name or number, or a mapping from attributes to True or False;
-    by default conditions are drawn from the training set. ``data``: folder of the training images, for a sampler that
-    is fitted to them. A folder takes any number of images; a sheet holds all of them in memory.
+    ``condition``: a class by name or number, or a mapping from attributes to True or False, for a conditional model
+    (default: drawn from the training set). ``data``: folder of the training images, for a sampler that is fitted to
+    them. A folder takes any number of images. A sheet keeps all of them in memory.
     """
     count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
     path, is_sheet = choose_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)

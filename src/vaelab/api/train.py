@@ -232,7 +232,7 @@ def _complete(
         if lost:
             update_figures(target, model, images, failed("figure"), lost)
     else:
-        drawn = update_figures(target, model, images, failed("figure"))
+        drawn = update_figures(target, model, images, failed("figure"), target.recipe.training.figures)
     update_findings(target, model, images.valid, failed("check"))
     finished = now()
     for problem in update_report(target, model, finished):

@@ -1,11 +1,10 @@
-"""The command line: parses, calls the lab, explains errors. It and view.py are the only places that print."""
+"""The command line: parses arguments, calls the API, prints results and errors."""
 
 import errno
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -14,103 +13,100 @@ from typing import Annotated, NoReturn
 import typer
 
 from vaelab.cli.options import DONE, FAILED, INTERRUPTED, app, complain, data_app
-from vaelab.cli.terminal import print_vaelab_warnings
+from vaelab.cli.progress import show_task
+from vaelab.cli.terminal import print_warnings
 from vaelab.system import streams
+from vaelab.system.progress import show_progress
 
 __all__ = ["app", "data_app", "main"]
 
-# in this order --help lists their verbs
-for part in ("runs", "results", "comparisons", "outputs", "explore", "exports", "data"):
-    import_module(f"vaelab.cli.{part}")
-
-REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-"""What the system says where something may not be written or read."""
+for group in ("runs", "results", "comparisons", "outputs", "explore", "exports", "data"):  # the order of --help
+    import_module(f"vaelab.cli.{group}")
 
 
-def _show_version(wanted: bool) -> bool:
-    if wanted:
+def _print_version(is_wanted: bool) -> bool:
+    if is_wanted:
         print(version("vaelab"))
         raise typer.Exit
-    return wanted
+    return is_wanted
 
 
 @app.callback()
-def _options(
+def _declare_options(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails; any verb.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback if a command fails; may stand anywhere.")
+    ] = False,
 ) -> None:
-    """Options of the whole; ``--debug`` is read by ``main`` wherever it stands."""
+    """Declare the options of all commands; ``main`` reads --debug."""
 
 
 def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (saved, resumable)."""
     streams.protect()
-    debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        with print_vaelab_warnings():
+        with print_warnings(), show_progress(show_task):
             code = app(arguments, standalone_mode=False) or DONE
-        if code == INTERRUPTED:  # what typer makes of a Ctrl-C outside of training
-            complain("interrupted; the same command begins again or goes on")
+        if code == INTERRUPTED:  # typer's result of a Ctrl-C outside training
+            complain("interrupted; run the same command again")
     except Exception as error:
-        code = _explain(error, debug, arguments)
+        if "--debug" in sys.argv:
+            import traceback
+
+            traceback.print_exception(error)
+        if message := _describe(error, arguments):
+            complain(message)
+        code = int(getattr(error, "exit_code", FAILED))
     if lost := streams.failure():
-        complain(f"standard output could not be written to its end ({lost})")
+        complain(f"standard output could not be written completely ({lost})")
         code = code or FAILED
     raise SystemExit(code)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """A polite kill is a Ctrl-C."""
+    """Treat SIGTERM as Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def _explain(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
-    """One clear line for an error, and the exit code that goes with it."""
+def _describe(error: Exception, arguments: list[str]) -> str:
+    """Return one line about an error; empty if the parser has just shown its help."""
     from vaelab.system.failures import describe_error, is_out_of_memory
 
-    if debug:
-        import traceback
-
-        traceback.print_exception(error)
-    if hasattr(error, "format_message"):  # the parser's own errors, of which typer exports no class
-        if error.format_message():  # empty where the help has just been shown
-            complain(f"{error.format_message()} (see vaelab --help)")
-    elif is_out_of_memory(error):
-        complain(describe_error(error))
-    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
-        advice = _advise(error, arguments)
-        complain(f"{_target_of(error)}: {error.strerror}{f'; {advice}' if advice else ''}")
-    elif isinstance(error, ValueError | OSError | RuntimeError) or hasattr(error, "exit_code"):
-        complain(str(error) or type(error).__name__)
-    else:
-        complain(f"{describe_error(error)} (for a traceback: the same command with --debug)")
-    return int(getattr(error, "exit_code", FAILED))
+    if hasattr(error, "format_message"):  # an error of the parser, whose class typer does not export
+        message = error.format_message()
+        return message and f"{message} (see vaelab --help)"
+    if is_out_of_memory(error):
+        return describe_error(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        path = _find_target(error)
+        return "; ".join(filter(None, (f"{path}: {error.strerror}", _advise(error, path, arguments))))
+    if isinstance(error, ValueError | OSError | RuntimeError) or hasattr(error, "exit_code"):
+        return str(error) or type(error).__name__
+    return f"{describe_error(error)} (run the command with --debug for a traceback)"
 
 
-def _advise(error: OSError, arguments: Sequence[str]) -> str:
-    """What to do about what the system refuses."""
+def _advise(error: OSError, path: Path, arguments: list[str]) -> str:
+    """Return what to do if the system refuses access or the disk is full."""
     from vaelab.system.paths import cache_dir
 
     if error.errno == errno.ENOSPC:
-        return "free some space, then the same command begins again or goes on"
-    if error.errno not in REFUSED:
+        return "free some space and run the same command again"
+    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
         return ""
-    path = _target_of(error)
     if path.exists() and not os.access(path, os.R_OK):
         return "this user may not read it"
     if path.is_relative_to(cache_dir()):
-        return "name another cache with $XDG_CACHE_HOME"
+        return "choose another cache with $XDG_CACHE_HOME"
     verb = next((word for word in arguments if not word.startswith("-")), "")
-    option = {"train": "--run", "data": "--to"}.get(verb, "--out")
-    return f"choose another place with {option}"
+    return f"choose another place with {({'train': '--run', 'data': '--to'}).get(verb, '--out')}"
 
 
-def _target_of(error: OSError) -> Path:
-    """The file that an error is about; where it was still hidden under another name, the name that it was to have."""
+def _find_target(error: OSError) -> Path:
+    """Return the file that an error is about; for a partial file, the name that it was to get."""
     path = Path(os.fsdecode(error.filename))
-    hidden = re.fullmatch(r"\.(.+)\.[^.]+\.part", path.name)
-    return path.with_name(hidden[1]) if hidden else path
+    partial = re.fullmatch(r"\.(.+)\.[^.]+\.part", path.name)
+    return path.with_name(partial[1]) if partial else path

@@ -1,12 +1,28 @@
-"""``vaelab compare``, ``sweep``: several runs."""
+"""``vaelab compare`` and ``sweep``: several runs."""
 
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaelab.cli.options import FAILED, DataOption, JsonOption, app, complain, overrides_of
-from vaelab.cli.terminal import SweepView, print_comparison, print_json, print_sweep_plan, print_warning, show_progress
+from vaelab.cli.options import (
+    FAILED,
+    DataOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OverridesOption,
+    RecipeArgument,
+    app,
+    complain,
+    parse_overrides,
+)
+from vaelab.cli.terminal import count_of, make_console, print_json, print_table, print_warning
 
 if TYPE_CHECKING:
     import vaelab
@@ -16,90 +32,138 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of trained runs.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory to write into (default: a free name here, compare-…).")
+        Path | None, typer.Option("--out", help="Directory to write into (default: a new directory compare-…).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a comparison that lies at --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison at --out.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set runs side by side: a table, a figure, and what each makes of the same images.
+    """Compare runs in a table, a figure and pictures.
 
-    Measures what is not measured yet; of images with known factors also the scores of disentanglement. Shows what takes
-    minutes (nll, dci …) of runs that were evaluated by it. Seeds of one recipe are taken together, and udr says how far
-    they agree.
+    Missing measurements are made, and for images with known factors also disentanglement scores. Metrics that take
+    minutes (nll, dci …) are shown for runs that were evaluated with them. Runs that differ only in their seed form one
+    group; udr says how well they agree.
 
     Example: vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
     """
     import vaelab
 
-    show_progress()
-    found = vaelab.compare(runs, out=out, data=data, overwrite=overwrite)
-    show_comparison(found, as_json)
-
-
-def show_comparison(found: "vaelab.Comparison", as_json: bool) -> None:
-    """Table, warnings and files of a comparison."""
-    for warning in found.warnings:
-        print_warning(warning)
-    if as_json:
-        files = {name: str(path) for name, path in found.paths.items()}
-        print_json({"runs": found.rows, "remarks": found.remarks, "warnings": found.warnings, "files": files})
-        return
-    print_comparison(found)
-    for path in found.paths.values():
-        print(path)
+    _show_comparison(vaelab.compare(runs, out=out, data=data, overwrite=overwrite), as_json)
 
 
 @app.command()
 def sweep(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")],
+    recipe: RecipeArgument,
     over: Annotated[
         list[str] | None,
-        typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a key of the recipe; several make a grid."),
+        typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a key of the recipe; several keys form a grid."),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of each setting: 0 … N − 1.")] = 1,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe in all runs."),
-    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds, 0 … N − 1, of each setting.")] = 1,
+    overrides: OverridesOption = None,
     data: DataOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory of all runs (default: runs/RECIPE-sweep-KEY).")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, on so many parts of the threads.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of runs at a time; they share the threads.")] = 1,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a recipe at several values and with several seeds, compare the runs, and draw rate and distortion.
+    """Train a recipe with several values and seeds and compare the runs.
 
-    The same command again goes on where it stopped. Exits 1 if a run failed; the others are compared.
+    The same command resumes a sweep. If some runs fail, the others are compared and the exit code is 1.
 
     Example: vaelab sweep digits --over objective.beta=0.5,1,4 --seeds 3
     """
     import vaelab
+    from vaelab.cli.progress import SweepView
     from vaelab.system.device import resolve_device
 
-    grid = vaelab.parse_over(over or [])
-    values = overrides_of(overrides)
+    grid, values = vaelab.parse_over(over or []), parse_overrides(overrides)
     resolve_device(device)
     if dry_run:
-        print_sweep_plan(
-            vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json
-        )
+        _print_plan(vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json)
         return
-    show_progress()
-    view = SweepView(to_stderr=as_json)
-    try:
+    with closing(SweepView(to_stderr=as_json)) as view:
         done = vaelab.sweep(
             recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, device=device, watch=view
         )
-    finally:
-        view.close()
     if done.comparison is not None:
-        show_comparison(done.comparison, as_json)
+        _show_comparison(done.comparison, as_json)
     if done.failed:
         name, reason = next(iter(done.failed.items()))
         others = f" (and {len(done.failed) - 1} more)" if len(done.failed) > 1 else ""
-        complain(f"{len(done.failed)} of the runs failed: {name}{others}: {reason}")
+        complain(f"{count_of(len(done.failed), 'run')} failed: {name}{others}: {reason}")
         raise typer.Exit(FAILED)
+
+
+def _print_plan(plan: "vaelab.SweepPlan", as_json: bool) -> None:
+    """Print every run of a sweep and its state."""
+    from vaelab.cli.progress import describe_sweep
+
+    if as_json:
+        runs = [{"run": str(m.run.path), **m.point, "seed": m.seed, "state": m.state} for m in plan.members]
+        print_json({"out": str(plan.path), "jobs": plan.jobs, "threads": plan.threads, "runs": runs})
+        return
+    print(describe_sweep(plan))
+    print_table(("run", "state"), [(str(member.run.path), member.state) for member in plan.members])
+
+
+def _show_comparison(comparison: "vaelab.Comparison", as_json: bool) -> None:
+    """Print table, warnings and files of a comparison."""
+    for warning in comparison.warnings:
+        print_warning(warning)
+    if as_json:
+        files = {name: str(path) for name, path in comparison.paths.items()}
+        facts = {"runs": comparison.rows, "remarks": comparison.remarks, "warnings": comparison.warnings}
+        print_json({**facts, "files": files})
+        return
+    print_comparison(comparison)
+    for path in comparison.paths.values():
+        print(path)
+
+
+def print_comparison(comparison: "vaelab.Comparison") -> None:
+    """Print a row for each quantity and a column for each recipe; a narrow terminal gets several tables."""
+    groups, quantities = comparison.groups, comparison.quantities
+    has_seeds = any(len(rows) > 1 for rows in groups.values())
+    columns = []
+    for label, rows in groups.items():
+        columns.append([f"{label} ({_count_members(rows)})" if has_seeds else label])
+        for q in quantities:
+            error = rows[0].get(f"{q.key}_standard_error")
+            columns[-1].append(format_cell([row[q.key] for row in rows], error, q.digits))
+    titles = ["", *(f"{q.title}, {q.unit}" if q.unit else q.title for q in quantities)]
+    known = [0, *(i for i in range(1, len(titles)) if any(column[i] != "–" for column in columns))]
+    console = make_console()
+    room = console.width - max(map(len, titles)) if console.is_terminal else sys.maxsize
+    while columns:
+        fitting, width = 0, 0
+        while fitting < len(columns) and (not fitting or width + max(map(len, columns[fitting])) + 2 <= room):
+            width += max(map(len, columns[fitting])) + 2
+            fitting += 1
+        shown, columns = columns[:fitting], columns[fitting:]
+        headers, *lines = [(titles[i], *(column[i] for column in shown)) for i in known]
+        print_table(headers, lines)
+    over = "the seeds of a recipe" if has_seeds else "images, or over samples for the parts of the KL"
+    remarks = "".join(f"; {remark}" for remark in comparison.remarks)
+    print(f"nats per held-out image; ±: standard error over {over}{remarks}")
+
+
+def _count_members(rows: Sequence[Mapping[str, Any]]) -> str:
+    is_repeated = len({row["seed"] for row in rows}) < len(rows)
+    return count_of(len(rows), "run" if is_repeated else "seed")
+
+
+def format_cell(values: Sequence[float | None], error: float | None, digits: int) -> str:
+    """Return the mean of the known values with its standard error, which is ``error`` for a single value."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    if len(values) > 1:
+        error = statistics.stdev(known) / math.sqrt(len(known)) or None if len(known) > 1 else None
+        digits = max(digits, 1) if error else digits
+    if error and error >= 0.5e-6:  # shows the first digit of the error that is not 0
+        digits = max(digits, min(6, -math.floor(math.log10(error))))
+    shown = f"{statistics.fmean(known):,.{digits}f}" + (f" ± {error:,.{digits}f}" if error is not None else "")
+    return shown.replace("-", "−")

@@ -1,4 +1,4 @@
-"""``vaelab data``: data sets, what there is, download, check, cache."""
+"""``vaelab data``: list, download, check and cache data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +12,15 @@ from vaelab.cli.options import (
     OverridesOption,
     StrictOption,
     data_app,
-    overrides_of,
-    shape_of,
+    format_shape,
+    parse_overrides,
 )
-from vaelab.cli.terminal import print_json, print_note, show_progress, table
+from vaelab.cli.terminal import print_json, print_note, print_table
 
 
 @data_app.command("list")
-def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """List the data sets, and where their files lie.
+def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List the data sets and their folders.
 
     Example: vaelab data list --data /data
     """
@@ -30,13 +30,13 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table(
+    print_table(
         ("data set", "images", "size", "licence", "place"),
         [
             (
                 row["name"],
                 " + ".join(f"{count:,} {split}" for split, count in row["images"].items() if count) or "yours",
-                shape_of(row["shape"]),
+                format_shape(row["shape"]),
                 row["licence"],
                 row["place"],
             )
@@ -46,18 +46,17 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 @data_app.command("get")
-def data_get(
+def get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, such as mnist.")],
-    to: Annotated[Path | None, typer.Option("--to", help="Folder to put it into (default: the cache).")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder for the files (default: the cache).")] = None,
 ) -> None:
-    """Download a data set; files that are there already stay.
+    """Download a data set; existing files are kept.
 
     Example: vaelab data get mnist --to data
     """
     import vaelab
     from vaelab.system import registry
 
-    show_progress()
     if terms := registry.load("datasets", name).INFO.terms:
         print_note(terms)
     folder = vaelab.get_data(name, to)
@@ -65,19 +64,21 @@ def data_get(
 
 
 @data_app.command("check")
-def data_check(
+def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder with the files of a data set.")],
     overrides: OverridesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find files of a data set that are broken, truncated or not what they should be.
+    """Find files of a data set that are damaged, incomplete or different from the published ones.
 
-    For a folder of your own pictures, state the splits and classes that a training would use. Exits 1 if a file is
-    broken. Examples: vaelab data check ~/data/mnist · vaelab data check ~/pictures --set data.test=test/good
+    For a folder of your own pictures, also states the splits and classes that a training would use. The exit code is 1
+    if a file is damaged.
+
+    Examples: vaelab data check ~/data/mnist · vaelab data check ~/pictures --set data.test=test/good
     """
     import vaelab
 
-    checks = vaelab.check_data(path, overrides_of(overrides))
+    checks = vaelab.check_data(path, parse_overrides(overrides))
     if as_json:
         print_json(
             [
@@ -103,20 +104,21 @@ def data_check(
 
 
 @data_app.command("cache")
-def data_cache(
+def cache(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of pictures, or CelebA's folder.")],
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The data set (default: found out).")] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="The data set (default: the one found at PATH).")
+    ] = None,
     overrides: OverridesOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Decode pictures once, into the cache, as a training would do at its start.
+    """Decode pictures into the cache, as the first training on them would.
 
     Example: vaelab data cache ~/pictures --set data.size=128
     """
     import vaelab
 
-    show_progress()
-    images = vaelab.cache_data(path, name, overrides_of(overrides, strict=strict))
+    images = vaelab.cache_data(path, name, parse_overrides(overrides, strict=strict))
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")

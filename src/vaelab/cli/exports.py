@@ -1,4 +1,4 @@
-"""``vaelab export``: a model for other programs, and for the web."""
+"""``vaelab export``: a model for other programs and for the web."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from vaelab.cli.options import DataOption, RunArgument, app
-from vaelab.cli.terminal import print_note, show_progress, table
+from vaelab.cli.terminal import print_note, print_table
 
 
 @app.command()
@@ -14,33 +14,32 @@ def export(
     run: RunArgument,
     to: Annotated[
         Literal["onnx", "web"],
-        typer.Option("--to", help="onnx: graphs for other programs; web: the page of explore, without a server."),
+        typer.Option("--to", help="onnx: graphs for other programs; web: the explorer as a page without a server."),
     ],
     out: Annotated[
-        str | None, typer.Argument(metavar="OUT", help="A new folder, or file (default: a free name here).")
+        str | None, typer.Argument(metavar="OUT", help="A new folder or file (default: a new name in this folder).")
     ] = None,
     points: Annotated[
         int | None,
-        typer.Option("--points", min=2, help="Training images in the page (default: 5000, or what 8 MB hold)."),
+        typer.Option("--points", min=2, help="Training images on the page (default: 5000, or as many as fit in 8 MB)."),
     ] = None,
     single_file: Annotated[
-        bool, typer.Option("--single-file", help="One .html with all in it, which opens from the disk.")
+        bool, typer.Option("--single-file", help="Write one .html, which also opens without a web server.")
     ] = False,
     runtime: Annotated[
         Path | None,
-        typer.Option("--runtime", help="Folder with onnxruntime-web (default: the cache, npm, or linked from a CDN)."),
+        typer.Option("--runtime", help="Folder with onnxruntime-web (default: from the cache, npm or a CDN)."),
     ] = None,
     data: DataOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an export at OUT.")] = False,
 ) -> None:
-    """Write a model as ONNX graphs, or as a page in which it runs without Python.
+    """Export a model as ONNX graphs, or as a web page that runs it.
 
     Examples: vaelab export runs/mnist --to web site/ · vaelab export runs/mnist --to web --single-file mnist.html
     """
     import vaelab
 
-    show_progress()
-    done = vaelab.export(
+    exported = vaelab.export(
         run,
         to=to,
         out=out,
@@ -50,9 +49,10 @@ def export(
         overwrite=overwrite,
         data=data,
     )
-    for note in done.notes:
+    for note in exported.notes:
         print_note(note)
-    rows = [(part, f"{size:,}") for part, size in done.sizes.items()]
-    table(("part", "bytes"), [*rows, ("together", f"{sum(done.sizes.values()):,}")] if len(rows) > 1 else rows)
-    print(f"differs from torch by at most {done.difference:.1g}")
-    print(done.path)
+    rows = [(part, f"{size:,}") for part, size in exported.sizes.items()]
+    total = [("total", f"{sum(exported.sizes.values()):,}")] if len(rows) > 1 else []
+    print_table(("part", "bytes"), [*rows, *total])
+    print(f"differs from torch by at most {exported.difference:.1g}")
+    print(exported.path)

@@ -1,4 +1,4 @@
-"""The application, and what its verbs share: options, exit codes, how a complaint is printed."""
+"""The application, its exit codes and the options that several verbs share."""
 
 import sys
 from pathlib import Path
@@ -9,40 +9,41 @@ import typer
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 app = typer.Typer(
-    help="Variational autoencoders of images: trained, measured, looked at, one command for each step.",
-    epilog="Start with: vaelab train digits. Every verb has its own --help with examples. "
-    "--debug shows a traceback where something fails.",
+    help="Train, measure, explore and share variational autoencoders (VAEs) of images.",
+    epilog="Start with: vaelab train digits. Every command has its own --help with examples. Environment: VAELAB_DATA "
+    "(folder of data sets), XDG_CACHE_HOME (cache), VAELAB_PROGRESS_SECONDS (seconds between two lines of progress if "
+    "the output is not a terminal; 10).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Data sets: what there is, download, check.", no_args_is_help=True)
+data_app = typer.Typer(help="List, download, check and cache data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/digits.")]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/digits.")]
+ImagesArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="IMAGES", help="A picture, a folder or .zip, .npy or .npz (default: the held-out images)."),
+]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder with the images (default: $VAELAB_DATA, then the cache).")
+    Path | None, typer.Option("--data", help="Folder of the images (default: $VAELAB_DATA, then the cache).")
 ]
 OutOption = Annotated[
     str | None,
     typer.Option(
-        "--out",
-        metavar="PATH",
-        help="File to write, or a folder: one that exists, or a name that ends in / (default: a free name here).",
+        "--out", metavar="PATH", help="File to write, or a folder if it exists or ends with / (default: a new name)."
     ),
 ]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--out", help="Directory for the results instead of the run, which may be read-only (default: the run)."
-    ),
+    typer.Option("--out", help="Directory for the results, for instance of a read-only run (default: the run)."),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file that lies at --out.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
 OverridesOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; as often as you like."),
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a value of the recipe; repeatable.")
 ]
 ClassOption = Annotated[
     str | None, typer.Option("--class", metavar="NAME", help="Class by name or number, for a label-conditional model.")
@@ -59,19 +60,20 @@ SamplerOption = Annotated[
     typer.Option("--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (docs/reference/samplers.md)."),
 ]
 StrictPicturesOption = Annotated[
-    bool, typer.Option("--strict", help="Fail at the first picture that cannot be read, instead of leaving it out.")
+    bool, typer.Option("--strict", help="Stop at the first picture that cannot be read, instead of leaving it out.")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def complain(text: str) -> None:
-    """One line on stderr that says what is wrong."""
+    """Print an error as one line on stderr."""
     print(f"vaelab: {' '.join(text.split())}", file=sys.stderr)
 
 
-def overrides_of(texts: list[str] | None, seed: int | None = None, strict: bool = False) -> dict[str, Any]:
-    """Values by dotted key, from ``--set`` and the options that are short for one."""
+def parse_overrides(texts: list[str] | None, seed: int | None = None, *, strict: bool = False) -> dict[str, Any]:
+    """Return values by dotted key, from ``--set``, ``--seed`` and ``--strict``."""
     from vaelab.recipe import parse_override
 
     values = dict(parse_override(text) for text in texts or [])
@@ -82,24 +84,23 @@ def overrides_of(texts: list[str] | None, seed: int | None = None, strict: bool 
     return values
 
 
-def condition_of(class_name: str | None, has: list[str] | None, lacks: list[str] | None) -> Any:
-    """The condition that ``--class``, ``--with`` and ``--without`` ask for; None without any of them."""
-    if class_name is not None and (has or lacks):
+def parse_condition(class_name: str | None, present: list[str] | None, absent: list[str] | None) -> Any:
+    """Return the condition that ``--class``, ``--with`` and ``--without`` describe; None without any of them."""
+    attributes = {**dict.fromkeys(present or [], True), **dict.fromkeys(absent or [], False)}
+    if class_name is not None and attributes:
         raise typer.BadParameter("give --class, or --with and --without", param_hint="--class")
-    both = sorted({*(has or [])} & {*(lacks or [])})
-    if both:
-        raise typer.BadParameter(f"{both[0]} is named by --with as well", param_hint="--without")
+    if both := sorted({*(present or [])} & {*(absent or [])}):
+        raise typer.BadParameter(f"{both[0]} is also given to --with", param_hint="--without")
     if class_name is not None:
         return int(class_name) if class_name.isdecimal() else class_name
-    attributes = {**dict.fromkeys(has or [], True), **dict.fromkeys(lacks or [], False)}
     return attributes or None
 
 
-def names_of(text: str | None) -> list[str] | None:
-    """The names in a list with commas; None where nothing was given."""
+def split_names(text: str | None) -> list[str] | None:
+    """Return the names in a comma-separated list; None without a list."""
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
-def shape_of(shape: list[int] | None) -> str:
-    """Height, width and channels; of pictures that are a person's own, that."""
+def format_shape(shape: list[int] | None) -> str:
+    """Return height×width×channels of an image shape (channels first)."""
     return "×".join(str(side) for side in (*shape[1:], shape[0])) if shape else "yours"

@@ -1,11 +1,20 @@
-"""``vaelab figures``, ``report``, ``evaluate``, ``doctor``: what comes after training."""
+"""``vaelab figures``, ``report``, ``evaluate`` and ``doctor``: results of a trained run."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vaelab.cli.options import FAILED, DataOption, JsonOption, ResultsOption, RunArgument, app, names_of, overrides_of
-from vaelab.cli.terminal import print_json, print_note, show_progress, table
+from vaelab.cli.options import (
+    FAILED,
+    DataOption,
+    JsonOption,
+    ResultsOption,
+    RunArgument,
+    app,
+    parse_overrides,
+    split_names,
+)
+from vaelab.cli.terminal import print_json, print_note, print_table
 
 SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
@@ -23,14 +32,13 @@ def figures(
     """
     import vaelab
 
-    show_progress()
-    for path in vaelab.draw_figures(run, data=data, names=names_of(only), out=out):
+    for path in vaelab.draw_figures(run, data=data, names=split_names(only), out=out):
         print(path)
 
 
 @app.command()
 def report(run: RunArgument, out: ResultsOption = None) -> None:
-    """Write the report of a run again: one page, figures and all, to look at or to send.
+    """Write the report of a run again, as one page.
 
     Example: vaelab report runs/mnist
     """
@@ -43,71 +51,72 @@ def report(run: RunArgument, out: ResultsOption = None) -> None:
 def evaluate(
     run: RunArgument,
     metrics: Annotated[
-        str | None,
-        typer.Option("--metrics", help="Names, separated by commas (default: all that the images allow in seconds)."),
+        str | None, typer.Option("--metrics", help="Names, separated by commas (default: all that take seconds).")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="METRIC.KEY=VALUE", help="An option of a metric; as often as you like."),
+        typer.Option("--set", metavar="METRIC.KEY=VALUE", help="Set an option of a metric; repeatable."),
     ] = None,
     data: DataOption = None,
     out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run on its held-out images: evaluation.json, a table, the report.
+    """Measure a run on its held-out images.
 
-    With --json also a run that cannot be written to: the numbers are printed, and kept nowhere.
+    Writes evaluation.json and updates the report. With --json, a run that cannot be written to is measured too, and
+    the numbers are only printed.
 
     Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
     import vaelab
     from vaelab.evaluation.evaluate import resolve_metrics
 
-    show_progress()
-    asked = names_of(metrics) or []
+    asked = split_names(metrics) or []
     for word in asked:
         if (name := resolve_metrics([word])[0]) != word:
             print_note(f"vaelab: {word} is called {name} here")
     store = not as_json or out is not None or vaelab.Run.open(run).is_writable
     if not store:
-        print_note(
-            f"vaelab: {run} cannot be written to: the numbers are printed, and kept nowhere (--out DIR keeps them)"
-        )
+        print_note(f"vaelab: {run} cannot be written to, so the numbers are not stored; --out DIR stores them")
     evaluated = vaelab.evaluate(
-        run, data=data, metrics=asked or None, set=overrides_of(overrides), out=out, store=store
+        run, data=data, metrics=asked or None, set=parse_overrides(overrides), out=out, store=store
     )
-    results = evaluated.results
     for reason in dict.fromkeys(evaluated.skipped.values()):
         skipped = ", ".join(name for name, why in evaluated.skipped.items() if why == reason)
         print_note(f"vaelab: not measured: {skipped} ({reason})")
     if as_json:
-        print_json(results)
-    if not results:
+        print_json(evaluated.results)
+    elif evaluated.results:
+        _print_results(evaluated.results)
+    if not evaluated.results:
         raise typer.Exit(FAILED)
-    if as_json:
-        return
+
+
+def _print_results(results: dict[str, dict[str, Any]]) -> None:
+    """Print the numbers of all metrics and their protocols."""
     rows = [
         (metric, name.replace("_", " "), f"{value:.4f}")
-        for metric, entry in results.items()
-        for name, value in entry.items()
+        for metric, result in results.items()
+        for name, value in result.items()
         if isinstance(value, int | float)
     ]
-    table(("metric", "number", "value"), rows)
-    print("(nats per image, but for counts, shares and scores; PSNR in dB)")
-    for metric, entry in results.items():
-        protocol = {**entry["protocol"], **entry["measured_on"]}
-        print(f"{metric}: {', '.join(f'{k} {v}' for k, v in protocol.items() if not k.endswith('sha256'))}")
+    print_table(("metric", "number", "value"), rows)
+    print("(nats per image, except for counts, shares and scores; PSNR in dB)")
+    for metric, result in results.items():
+        protocol = {**result["protocol"], **result["measured_on"]}
+        print(f"{metric}: {', '.join(f'{key} {v}' for key, v in protocol.items() if not key.endswith('sha256'))}")
 
 
 @app.command()
 def doctor(run: RunArgument, data: DataOption = None, out: ResultsOption = None, as_json: JsonOption = False) -> None:
-    """Look for what is wrong with a run: what was found, what it means, what to try. The report shows it, too.
+    """Look for problems in a run.
+
+    Says what was found, what it means and what to try. The findings are also in the report.
 
     Example: vaelab doctor runs/mnist
     """
     import vaelab
 
-    show_progress()
     findings = vaelab.doctor(run, data=data, out=out)
     if as_json:
         print_json([vars(finding) for finding in findings])

@@ -1,25 +1,29 @@
-"""``vaelab recipes``, ``train``."""
+"""``vaelab recipes`` and ``train``."""
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vaelab.cli.options import (
     DataOption,
     DeviceOption,
+    DryRunOption,
     JsonOption,
     OverridesOption,
+    RecipeArgument,
     StrictOption,
     app,
-    overrides_of,
-    shape_of,
+    format_shape,
+    parse_overrides,
 )
-from vaelab.cli.terminal import TrainingView, print_json, print_plan, print_warnings, show_progress, table
+from vaelab.cli.terminal import print_json, print_table
 
 
-@app.command("recipes")
-def recipes_verb(as_json: JsonOption = False) -> None:
+@app.command()
+def recipes(as_json: JsonOption = False) -> None:
     """List the presets.
 
     Example: vaelab recipes --json
@@ -30,20 +34,22 @@ def recipes_verb(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table(
+    print_table(
         ("recipe", "data", "image", "network", "latents", "objective", "parameters", "epochs", "published"),
         [
             (
                 row["name"],
                 row["data"],
-                shape_of(row["image_shape"]),
+                format_shape(row["image_shape"]),
                 row["network"],
                 str(row["latent_dim"]),
                 row["objective"],
-                "as suits" if row["parameters"] is None else f"{row['parameters']:,}",
+                "auto" if row["parameters"] is None else f"{row['parameters']:,}",
                 str(row["epochs"]),
                 ", ".join(
-                    f"{k.replace('_', ' ')} {v:g}" for k, v in row["expected"].items() if k.startswith("loss_last")
+                    f"{name.replace('_', ' ')} {value:g}"
+                    for name, value in row["expected"].items()
+                    if name.startswith("loss_last")
                 ),
             )
             for row in rows
@@ -53,43 +59,58 @@ def recipes_verb(as_json: JsonOption = False) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")],
+    recipe: RecipeArgument,
     overrides: OverridesOption = None,
     data: DataOption = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="The run's directory (default: runs/RECIPE and the overrides).")
+        Path | None, typer.Option("--run", help="Directory of the run (default: runs/RECIPE and the overrides).")
     ] = None,
     strict: StrictOption = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for --set training.seed=N.")] = None,
     device: DeviceOption = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a recipe, draw the figures, write the report; the same command again goes on where it stopped.
+    """Train a model, draw its figures and write its report.
+
+    The same command resumes a run that was interrupted.
 
     Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4 · torchrun --standalone
     --nproc-per-node 2 -m -- vaelab train mnist
     """
     import vaelab
+    from vaelab.cli.progress import TrainingView, print_event_warning
     from vaelab.system.device import resolve_device
     from vaelab.system.distributed import launched_group
 
-    values = overrides_of(overrides, seed, strict)
-    if not launched_group().is_main:  # of several processes one speaks
+    values = parse_overrides(overrides, seed, strict=strict)
+    if not launched_group().is_main:
         if not dry_run:
             vaelab.train(recipe, values, data=data, run=run, device=device)
-        return
-    show_progress()
-    if dry_run:
+    elif dry_run:
         resolve_device(device)
-        print_plan(vaelab.plan(recipe, values, data=data, run=run), as_json)
-        return
-    view = TrainingView()
-    try:
-        done = vaelab.train(
-            recipe, values, data=data, run=run, device=device, watch=print_warnings if as_json else view
-        )
-    finally:
-        view.close()
+        _print_plan(vaelab.plan(recipe, values, data=data, run=run), as_json)
+    else:
+        with closing(TrainingView()) as view:
+            watch = print_event_warning if as_json else view
+            trained = vaelab.train(recipe, values, data=data, run=run, device=device, watch=watch)
+        if as_json:
+            print_json({"run": str(trained.path), "measured": trained.measured(), "evaluation": trained.evaluation})
+
+
+def _print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
+    """Print the resolved recipe, and images, steps, parameters and directory of the run."""
+    recipe, parameters, run = plan["recipe"], plan["parameters"], plan["run"]
     if as_json:
-        print_json({"run": str(done.path), "measured": done.measured(), "evaluation": done.evaluation})
+        facts = {key: value for key, value in plan.items() if key not in ("recipe", "run")}
+        print_json({"run": str(run.path), "recipe": recipe.sections(), **facts})
+        return
+    images = ", ".join(f"{count:,} {split.removeprefix(f'{count} images ')}" for split, count in plan["images"].items())
+    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
+    print(recipe.to_toml())
+    print(f"# images: {images}; {plan['steps']:,} steps")
+    print(f"# parameters: {sum(parameters.values()):,} ({parts})")
+    if plan["equivalents"]:
+        equivalents = ", ".join(f"{name} {value:.4g}" for name, value in plan["equivalents"].items())
+        print(f"# in the conventions of other papers: {equivalents}")
+    print(f"# run: {run.path} ({plan['state']})")

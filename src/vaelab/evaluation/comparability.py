@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaelab import recipe as recipes
-from vaelab.recipe import FOLDERS, SAME_EXPERIMENT, Recipe
+from vaelab.recipe import SAME_EXPERIMENT, SECTIONS, Recipe
 from vaelab.run import Run
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def _flat(recipe: Recipe) -> dict[str, Any]:
     """Dotted key → value of all that makes another experiment."""
     tables = recipe.sections()
-    flat = {f"{section}.{key}": value for section in (*FOLDERS, "training") for key, value in tables[section].items()}
+    flat = {f"{section}.{key}": value for section in (*SECTIONS, "training") for key, value in tables[section].items()}
     return {key: value for key, value in flat.items() if key not in SAME_EXPERIMENT}
 
 

@@ -1,1 +1,1 @@
-"""What vaelab asks of the machine: devices, processes, files, downloads, progress."""
+"""The machine: devices, processes, files, downloads, progress."""

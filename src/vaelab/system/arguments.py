@@ -1,4 +1,4 @@
-"""Checks of what people pass to functions: errors say in one line what is wanted and what was given."""
+"""Checks of function arguments; errors say in one line what is expected and what was given."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 AnyPath = str | os.PathLike[str]
-"""A path as people give it: text, a Path, or a Run."""
+"""A path: text, a Path or a Run."""
 MAX_SHOWN = 60
-"""Characters of a value that a message shows."""
+"""Number of characters of a value that a message shows."""
 
 
 def check_whole(value: object, name: str, least: int, most: int | None = None) -> int:
-    """A whole number from ``least`` to ``most``. TypeError for another type, ValueError outside."""
+    """Return a whole number from ``least`` to ``most``; TypeError for another type, ValueError outside."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a whole number; got {describe(value)}")
     number = int(value)
@@ -24,14 +24,14 @@ def check_whole(value: object, name: str, least: int, most: int | None = None) -
 
 
 def check_path(value: object, name: str, *, wanted: str = "a path", advice: str = "") -> Path:
-    """A path from text or a path. TypeError for anything else says what is ``wanted``, with ``advice`` at its end."""
+    """Return the path in ``value``; TypeError, which says what is ``wanted`` and ends with ``advice``, for others."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be {wanted}; got {describe(value)}{advice and f'. {advice}'}")
     return Path(value)
 
 
 def check_list(value: Any, name: str) -> list[Any]:
-    """One thing or several as a list; text and a path are one thing. TypeError for what cannot be gone through."""
+    """Return one or several values as a list; text and a path are one value. TypeError for what is not iterable."""
     if isinstance(value, str | os.PathLike):
         return [value]
     if not isinstance(value, Iterable):
@@ -40,7 +40,7 @@ def check_list(value: Any, name: str) -> list[Any]:
 
 
 def check_names(value: Any, name: str) -> list[str]:
-    """One name or several as a list. TypeError for anything but text."""
+    """Return one or several names as a list; TypeError for anything but text."""
     names = check_list(value, name)
     for one in names:
         if not isinstance(one, str):
@@ -49,16 +49,13 @@ def check_names(value: Any, name: str) -> list[str]:
 
 
 def describe(value: object) -> str:
-    """A value in a few words, whatever its size."""
+    """Return a value in a few words: short values themselves, the shape of arrays, otherwise the type."""
     shape = getattr(value, "shape", None)
+    name = "array" if type(value).__name__ == "ndarray" else type(value).__name__
+    kind = f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
     if isinstance(shape, Sequence):
-        return f"{_kind(value)} of shape {list(shape)}"
+        return f"{kind} of shape {list(shape)}"
     if value is None or isinstance(value, str | int | float | complex | Path):
         text = repr(value)
         return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
-    return _kind(value)
-
-
-def _kind(value: object) -> str:
-    name = "array" if type(value).__name__ == "ndarray" else type(value).__name__
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+    return kind

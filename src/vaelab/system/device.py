@@ -3,7 +3,7 @@
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -16,30 +16,28 @@ from torch.amp import is_autocast_available
 
 from vaelab.system.arguments import describe
 from vaelab.system.distributed import launched_group
+from vaelab.system.errors import UsageError
 
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""Of x86 processors that multiply bfloat16 numbers themselves; others would be slower than in float32."""
-
+"""Flags of x86 processors with bfloat16 instructions; on others bfloat16 is slower than float32."""
 CONTAINER_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Where Linux says how much memory a container may take and has taken (control groups, version 2 and 1)."""
+"""Files with the memory limit and the memory use of a container (control groups, versions 2 and 1)."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's ``mallopt``."""
+"""Parameters of glibc's ``mallopt``."""
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS, which reads it once, repeats itself only with it
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic; it is read once
 
 
-class UnknownDevice(ValueError):
-    """A device that is not here; the message lists those that are."""
-
-    exit_code = 2
+class UnknownDevice(UsageError):
+    """A device that does not exist on this machine or cannot be used; ``choices`` are the devices that exist."""
 
 
 def find_devices() -> list[str]:
-    """The names of the devices that can be used here."""
+    """Return the names of the devices of this machine."""
     names = ["auto", "cpu"]
     if torch.cuda.is_available():
         names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -47,109 +45,115 @@ def find_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` → a CUDA device if there is one, else the CPU; else one of ``find_devices``, or UnknownDevice.
+    """Return the device of a name; "auto" is a CUDA device if there is one, else the CPU.
 
-    Of several processes on a host each gets the CUDA device of its own number.
+    In distributed training each process of a host gets its own CUDA device. Raises UnknownDevice.
     """
-    devices = find_devices()
+    devices, group = find_devices(), launched_group()
     if name not in devices:
-        raise UnknownDevice(f"device {describe(name)} is not here; valid: {', '.join(devices)}")
+        message = f"device {describe(name)} is not here; valid: {', '.join(devices)}"
+        raise UnknownDevice(message, subject="device", value=name, choices=devices)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if launched_group().world_size > 1 and name.startswith("cuda:"):
-        raise ValueError(f"device {name!r}: several processes take one each; say --device cuda")
-    if launched_group().world_size > 1 and name == "cuda":
-        name = f"cuda:{launched_group().local_rank}"
+    if group.world_size > 1 and name.startswith("cuda:"):
+        message = f"device {name!r}: each process needs a device of its own; use --device cuda"
+        raise UsageError(message, subject="device", value=name)
+    if group.world_size > 1 and name == "cuda":
+        name = f"cuda:{group.local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:100]
-        raise UnknownDevice(f"device {name!r} cannot be used here ({reason}); try --device cpu") from None
+        message = f"device {name!r} cannot be used here ({reason}); try --device cpu"
+        raise UnknownDevice(message, subject="device", value=name, choices=devices) from None
     return device
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """What ``auto`` means on a device: the fastest that was shown to keep results (docs/explanation/performance.md).
+def resolve_precision(
+    precision: Precision, device: torch.device, processor_flags: Iterable[str] | None = None
+) -> Precision:
+    """Return the precision; "auto" is the fastest one that was shown to keep results.
 
-    bf16 on processors that have instructions for it; TF32, which rounds less, on CUDA; fp32 elsewhere.
+    That is TF32 on CUDA, bf16 on processors with bfloat16 instructions, and fp32 elsewhere. ``processor_flags``: as in
+    /proc/cpuinfo (None: those of this processor).
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "tf32"
-    return "bf16" if device.type == "cpu" and BFLOAT16_FLAGS & _processor_flags() else "fp32"
+    flags = _read_cpuinfo("flags").split() if processor_flags is None else processor_flags
+    return "bf16" if device.type == "cpu" and BFLOAT16_FLAGS & set(flags) else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """The context in which networks run forward; weights, losses and the optimizer stay in float32."""
+    """Return the context in which networks run forward; weights, losses and the optimizer stay in float32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """The context in which operations keep the type of their inputs, whatever ``autocast`` surrounds it."""
+    """Return a context in which operations keep the type of their inputs, also inside ``autocast``."""
     return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 @contextmanager
 def deterministic(device: torch.device, precision: Precision, threads: int) -> Iterator[None]:
-    """Torch set up so that the same work gives the same bits, and put back as it was afterwards."""
-    before = (
-        torch.get_num_threads(),
-        torch.get_deterministic_debug_mode(),
-        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cudnn.benchmark,
-    )
+    """Set torch so that the same work gives the same bits inside this context."""
     if device.index is not None:
         torch.cuda.set_device(device)
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler: 0.8 s
-    # a debugging aid that writes every buffer twice
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _keep_freed_memory()
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_deterministic_debug_mode(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.allow_tf32 = before[3]
-        torch.backends.cudnn.allow_tf32 = before[4]
-        torch.backends.cudnn.benchmark = before[5]
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler, 0.8 s
+    with _attributes(
+        (torch.utils.deterministic, "fill_uninitialized_memory", False),  # it would write every buffer twice
+        (torch.backends.cuda.matmul, "allow_tf32", precision == "tf32"),
+        (torch.backends.cudnn, "allow_tf32", precision == "tf32"),
+        (torch.backends.cudnn, "benchmark", False),
+    ):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.set_deterministic_debug_mode(before[1])
 
 
 @contextmanager
 def disable_tf32() -> Iterator[None]:
-    """Within this context CUDA multiplies float32 numbers as they are, without TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    """Let CUDA multiply float32 numbers without TF32 inside this context."""
+    with _attributes((torch.backends.cuda.matmul, "allow_tf32", False), (torch.backends.cudnn, "allow_tf32", False)):
+        yield
+
+
+@contextmanager
+def _attributes(*settings: tuple[Any, str, bool]) -> Iterator[None]:
+    """Set attributes (object, name, value) inside this context."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
     try:
+        for owner, name, value in settings:
+            setattr(owner, name, value)
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed for what is allocated next, for the rest of this process.
+    """Let glibc keep freed memory for later allocations of this process.
 
-    By default it gives large buffers back to the system, and each step pays for thousands of fresh pages: 14 % of a
-    step of ``celeba`` on the CPU (docs/log.md). Where there is no such allocator, nothing happens.
+    By default it returns large buffers to the system, and each step pays for thousands of new pages: 14 % of a step of
+    ``celeba`` on the CPU (docs/log.md). Other allocators are left alone.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        # older ones refuse more than 32 MiB; where both are refused, the other setting would do harm
+        # older versions refuse more than 32 MiB; if both are refused, the trim threshold alone would do harm
         if mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25):
             mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def default_threads() -> int:
-    """``$OMP_NUM_THREADS``, else the processors that this process may use."""
+    """Return ``$OMP_NUM_THREADS`` if it is set, else the number of processors that this process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if given.isdigit() and int(given) > 0:
         return int(given)
@@ -157,47 +161,38 @@ def default_threads() -> int:
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: what the system has left, within what its container is allowed."""
+    """Return the bytes that this process may still take, within the free memory and the limit of its container."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         found.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))))
-    for limit, used in CONTAINER_LIMITS:  # "max", where there is none, is no number
+    for limit, used in CONTAINER_LIMITS:  # without a limit the file holds "max", which is no number
         with suppress(OSError, ValueError):
             found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
     return max(min(found, default=1 << 30), 0)
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Device, processor, threads and the versions that a result depends on."""
-    packages = ("vaelab", "torch", "numpy")
+    """Return device, processor, threads and the versions that a result depends on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": _processor(),
+        "processor": _read_cpuinfo("model name") or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in ("vaelab", "torch", "numpy")},
     }
 
 
 def now() -> str:
-    """Date and time, UTC."""
+    """Return date and time in UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _processor_flags() -> set[str]:
-    """What the processor can do, in Linux's words; empty where nobody says."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def _read_cpuinfo(field: str) -> str:
+    """Return a field of the first processor in /proc/cpuinfo; empty if it is unknown."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(field):
+                return line.split(":", 1)[1].strip()
+    return ""

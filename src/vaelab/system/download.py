@@ -1,4 +1,4 @@
-"""Downloads: several mirrors in turn, timeouts, retries, own check of the content, never half a file."""
+"""Downloads from several mirrors, with timeouts, retries and a check of the content; a partial file is never used."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,54 +6,64 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vaelab.system.partials import partial_folder
-from vaelab.system.progress import Progress, progress
+from vaelab.system.progress import progress
 
 TIMEOUT_SECONDS = 20.0
-"""How long a server may stay silent, on connecting and between two pieces."""
+"""Longest silence of a server, on connecting and between two pieces."""
 TRIES = 2
-"""Tries of one mirror whose connection broke; an answer such as 404 is not asked for again."""
+"""Tries of a mirror whose connection broke; answers such as 404 are final."""
 PAUSE_SECONDS = 1.0
+PIECE_BYTES = 1 << 16
 
 
 class DownloadFailed(OSError):
-    """No mirror gave the file; the message says what each of them answered."""
+    """No mirror gave the file; ``failures`` says what happened with each (host: reason)."""
+
+    def __init__(self, message: str, failures: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
 
 
 def fetch(
-    urls: Sequence[str], target: Path, check: Callable[[bytes], None], *, timeout: float = TIMEOUT_SECONDS
+    urls: Sequence[str],
+    target: Path,
+    check: Callable[[bytes], None],
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    pause: float = PAUSE_SECONDS,
 ) -> None:
-    """Fetch ``target`` from the first of ``urls`` whose content passes ``check`` (which raises ValueError if not)."""
+    """Download ``target`` from the first of ``urls`` whose content passes ``check``, which raises ValueError if not.
+
+    ``pause``: seconds before a mirror is tried again. Raises DownloadFailed if no mirror has the file.
+    """
     failures = []
     for url in urls:
         for attempt in range(1, TRIES + 1):
-            failure, final = _try(url, target, check, timeout)
+            failure, is_final = _try(url, target, check, timeout)
             if failure is None:
                 return
-            if final or attempt == TRIES:
+            if is_final or attempt == TRIES:
                 failures.append(f"{urlsplit(url).netloc}: {failure}")
                 break
-            time.sleep(PAUSE_SECONDS)
-    raise DownloadFailed("; ".join(failures))
+            time.sleep(pause)
+    raise DownloadFailed("; ".join(failures), failures)
 
 
 def _try(url: str, target: Path, check: Callable[[bytes], None], timeout: float) -> tuple[str | None, bool]:
-    """One try of one mirror: (what went wrong or None, whether it is pointless to ask this mirror again)."""
-    import pooch
+    """Try a mirror once; return what went wrong (None: nothing) and whether trying it again is pointless."""
     import requests
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with partial_folder(target.parent, target.name) as folder:
         partial = folder / target.name
         try:
-            with progress(f"downloading {target.name}", None) as bar:
-                pooch.HTTPDownloader(progressbar=_Bar(bar), timeout=timeout)(url, str(partial), None)
+            _stream(url, partial, timeout)
             check(partial.read_bytes())
         except requests.HTTPError as error:
             return f"answered {error.response.status_code}", error.response.status_code < 500
-        except requests.Timeout:
-            return f"did not answer within {timeout:g} s", False
         except requests.RequestException as error:
-            if "timed out" in str(error):  # requests hides a silence in the middle of a file in another error
+            # a silence in the middle of a file is hidden in another error
+            if isinstance(error, requests.Timeout) or "timed out" in str(error):
                 return f"did not answer within {timeout:g} s", False
             return f"the connection failed ({type(error).__name__})", False
         except ValueError as error:
@@ -62,33 +72,18 @@ def _try(url: str, target: Path, check: Callable[[bytes], None], timeout: float)
     return None, True
 
 
-class _Bar:
-    """The part of tqdm's interface that pooch reports to, passed on to vaelab's own progress."""
+def _stream(url: str, path: Path, timeout: float) -> None:
+    """Write the content of ``url`` to a file; raises RequestException if it is refused or incomplete."""
+    import requests
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._done = self._total = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes that the server announced; pooch sets it (0: unknown)."""
-        return self._total
-
-    @total.setter
-    def total(self, amount: int) -> None:
-        self._total = amount
-        if amount:
-            self._bar.expect(amount)
-
-    def update(self, amount: int) -> None:
-        """pooch rounds up to whole pieces, and at the end reports the total once more: neither is counted twice."""
-        if self.total:
-            amount = min(amount, self.total - self._done)
-        self._done += amount
-        self._bar.advance(amount)
-
-    def reset(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+    with (
+        progress(f"downloading {path.name}", None) as task,
+        requests.get(url, stream=True, timeout=timeout) as response,
+        path.open("wb") as file,
+    ):
+        response.raise_for_status()
+        if length := response.headers.get("Content-Length"):
+            task.expect(int(length))
+        for piece in response.iter_content(PIECE_BYTES):
+            file.write(piece)
+            task.advance(len(piece))

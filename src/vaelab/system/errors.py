@@ -21,7 +21,7 @@ class InputError(ValueError):
 
 
 class UsageError(InputError):
-    """A request that makes no sense as it stands; the command line exits with 2."""
+    """A request that cannot be carried out as written; the command line exits with 2."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""What went wrong, as one sentence for a person."""
+"""Descriptions of errors, and collections of failures in many pieces of work."""
 
 import errno
 import re
@@ -9,46 +9,10 @@ MEMORY_ADVICE = (
     "or end other programs that take memory"
 )
 MEMORY_WORDS = ("alloc_cpu.cpp", "DefaultCPUAllocator", "CUDA out of memory", "not enough memory")
-"""Of the errors that torch raises for the lack of memory on the CPU, which have no class of their own."""
+"""Words in torch's errors about a lack of memory, which have no class of their own on the CPU."""
 
 OnFailure = Callable[[str, Exception], None]
-"""Is told the name of one of many pieces of work, and the error that it ended with."""
-
-
-def is_of_system(error: Exception) -> bool:
-    """Whether an error is of the system, not of the work: a disk that is full, or a request to stop.
-
-    Such an error ends the whole; the same command goes on later.
-    """
-    return (isinstance(error, OSError) and error.errno != errno.ENOMEM) or getattr(error, "exit_code", 0) == 130
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is lacking, on the CPU or on a device."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_WORDS)
-
-
-def describe_error(error: BaseException) -> str:
-    """One line that says what went wrong; for a lack of memory also what to do about it."""
-    if is_out_of_memory(error):
-        size = re.search(r"allocate (\d[\d,]*(?:\.\d+)?)\.? ?([KMGT]i?B|bytes)", str(error))
-        return f"out of memory{f': {_size(size[1], size[2])} cannot be had' if size else ''}; {MEMORY_ADVICE}"
-    text = " ".join(str(error).split())
-    if isinstance(error, KeyError | IndexError | TypeError | AttributeError | ZeroDivisionError | AssertionError):
-        return f"{type(error).__name__}: {text}"
-    return text or type(error).__name__
-
-
-def _size(number: str, unit: str) -> str:
-    """So much memory in a unit that people read."""
-    if unit != "bytes":
-        return f"{number} {unit}"
-    count = float(number.replace(",", ""))
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+"""Receives the name of a piece of work that failed, and its error."""
 
 
 class PartialFailure(RuntimeError):
@@ -60,7 +24,7 @@ class PartialFailure(RuntimeError):
 
 
 class Failures:
-    """Collects failures, while the other pieces of work go on; usable as an ``OnFailure``."""
+    """Collects failures, as an ``OnFailure``, while the other pieces of work continue."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
@@ -72,3 +36,39 @@ class Failures:
         """Raise PartialFailure if anything failed."""
         if self.reasons:
             raise PartialFailure(what, self.reasons)
+
+
+def is_of_system(error: Exception) -> bool:
+    """Return whether an error comes from the system, such as a full disk or a request to stop.
+
+    Such an error ends all work; the same command resumes it.
+    """
+    return (isinstance(error, OSError) and error.errno != errno.ENOMEM) or getattr(error, "exit_code", 0) == 130
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is about a lack of memory, on the CPU or on a device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_WORDS)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one line about an error; for a lack of memory also what to do."""
+    if is_out_of_memory(error):
+        size = re.search(r"allocate (\d[\d,]*(?:\.\d+)?)\.? ?([KMGT]i?B|bytes)", str(error))
+        return f"out of memory{f': {_format_size(*size.groups())} are not available' if size else ''}; {MEMORY_ADVICE}"
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError | IndexError | TypeError | AttributeError | ZeroDivisionError | AssertionError):
+        return f"{type(error).__name__}: {text}"
+    return text or type(error).__name__
+
+
+def _format_size(number: str, unit: str) -> str:
+    """Return an amount of memory, bytes as MB or GB."""
+    if unit != "bytes":
+        return f"{number} {unit}"
+    count = float(number.replace(",", ""))
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -1,4 +1,4 @@
-"""Atomic writes, and readers that check what they read: regular files, JSON, tensors with a SHA-256."""
+"""Atomic writes and checked reads of regular files, JSON and tensors."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+from vaelab.system.errors import InputError
 from vaelab.system.partials import PARTIAL_ENDING, partial_file
 
 if TYPE_CHECKING:
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NAME_BYTES = 255
-"""Longest file name, in bytes of UTF-8, that common file systems take."""
+"""Longest file name of common file systems, in bytes of UTF-8."""
 ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
-_ASKING = threading.Lock()
 MAX_JSON_BYTES = 1 << 28
-"""Larger JSON files are refused: vaelab writes none of that size."""
+"""Size above which JSON files are refused; vaelab writes none so large."""
 READ_BYTES = 1 << 20
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -35,30 +35,30 @@ KINDS = {
 }
 
 
-class DamagedFile(ValueError):
-    """A file whose content is not what was written; ``path``, ``reason`` and ``remedy`` are attributes."""
+class DamagedFile(InputError):
+    """A file whose content differs from what was written; ``remedy`` says what to do."""
 
     def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
-        super().__init__(f"{path} is damaged: {reason}{f'; {remedy}' if remedy else ''}")
+        super().__init__(f"{path} is damaged: {reason}{f'; {remedy}' if remedy else ''}", subject=path)
         self.path, self.reason, self.remedy = path, reason, remedy
 
     def __reduce__(self) -> tuple[type["DamagedFile"], tuple[Path, str, str]]:
         return type(self), (self.path, self.reason, self.remedy)
 
 
-class NotAFile(ValueError):
-    """A path that names a folder, a pipe, a socket or a device where a file is needed."""
+class NotAFile(InputError):
+    """A path of a folder, pipe, socket or device where a file is needed."""
 
 
 def check_file(path: Path) -> os.stat_result:
-    """The ``stat`` of a regular file. NotAFile for anything else, FileNotFoundError if there is nothing.
+    """Return the ``stat`` of a regular file; NotAFile for anything else, FileNotFoundError if nothing exists.
 
-    Call this before you open a path that a user named: opening a named pipe waits for a writer for ever.
+    Call this before opening a path given by the user: opening a named pipe waits for a writer forever.
     """
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         kind = KINDS.get(stat.S_IFMT(state.st_mode), "something else")
-        raise NotAFile(f"{path} is {kind}, not a file")
+        raise NotAFile(f"{path} is {kind}, not a file", subject=path)
     return state
 
 
@@ -81,34 +81,34 @@ def check_free_space(folder: Path, needed: int, purpose: str, remedy: str) -> No
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """The content of a regular file. ValueError if it has more than ``max_bytes``; NotAFile as ``check_file``."""
+    """Return the content of a regular file; InputError for more than ``max_bytes``, NotAFile as ``check_file``."""
     check_file(path)
     content = bytearray()
     with path.open("rb") as file:
         while part := file.read(READ_BYTES):
             content += part
             if len(content) > max_bytes:
-                raise ValueError(f"{path} has more than {max_bytes:,} bytes")
+                raise InputError(f"{path} has more than {max_bytes:,} bytes", subject=path)
     return bytes(content)
 
 
 def read_json(path: Path, model: type[T], *, remedy: str = "remove it") -> T:
-    """The content of a JSON file as ``model``: a class that pydantic validates (BaseModel, dataclass, ``dict`` …).
+    """Return the content of a JSON file as ``model``, a type that pydantic validates (BaseModel, dataclass, ``dict``).
 
-    Raises DamagedFile with ``remedy`` if the file is not UTF-8, not JSON, of another shape, larger than
-    ``MAX_JSON_BYTES`` or not a regular file; OSError if it cannot be read.
+    Raises DamagedFile with ``remedy`` if it is not UTF-8, not JSON, of another shape, larger than ``MAX_JSON_BYTES`` or
+    no regular file, and OSError if it cannot be read.
     """
     try:
         content = json.loads(read_bytes(path, MAX_JSON_BYTES))
     except RecursionError:
         raise DamagedFile(path, "its values are nested too deeply", remedy) from None
-    except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
+    except ValueError as error:  # not UTF-8, not JSON, or a number with thousands of digits
         raise DamagedFile(path, str(error), remedy) from None
     return check_shape(path, content, model, remedy)
 
 
 def check_shape(path: Path, content: object, model: type[T], remedy: str = "") -> T:
-    """What was read from ``path`` as ``model``, validated by pydantic. Raises DamagedFile with ``remedy``."""
+    """Return the content of ``path`` as ``model``, validated by pydantic; DamagedFile with ``remedy`` if it differs."""
     from pydantic import ValidationError
 
     try:
@@ -123,7 +123,7 @@ def check_shape(path: Path, content: object, model: type[T], remedy: str = "") -
 
 
 def to_json(content: object) -> str:
-    """``content`` as the text of a JSON file; names that are not UTF-8 are escaped, and read back as they were."""
+    """Return ``content`` as the text of a JSON file; names that are not UTF-8 are escaped and read back unchanged."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     is_utf8 = text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
     return f"{text if is_utf8 else json.dumps(content, indent=2)}\n"
@@ -137,10 +137,10 @@ def _adapter(model: Any) -> Any:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write ``content`` so that ``path`` holds either the old or the new content, whenever the process dies.
+    """Write ``content`` so that ``path`` holds the old or the new content, even if the process dies meanwhile.
 
-    Text is written as UTF-8. Halves of characters, which stand for bytes of file names that are not UTF-8, are escaped
-    (``\\udcff``), which JSON reads back as they were.
+    Text is written as UTF-8. Surrogates, which stand for bytes of file names that are not UTF-8, are escaped
+    (``\\udcff``), and JSON reads them back unchanged.
     """
     with writing_atomic(path) as file:
         file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
@@ -148,9 +148,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def writing_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, hidden beside ``path``, that takes its name when the context ends well, else goes.
+    """Yield a hidden file beside ``path``; it gets its name when the context ends and is removed after an error.
 
-    What a killed process left of the same file is removed.
+    Partial files that killed processes left for the same path are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial_file(path.parent, _cut(path.name, NAME_BYTES - len(PARTIAL_ENDING))) as (handle, partial):
@@ -168,7 +168,7 @@ def writing_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def unique_path(path: Path) -> Path:
-    """``path``, or the first of ``path-2``, ``path-3`` … that does not exist yet; long names are shortened."""
+    """Return ``path`` or the first of ``path-2``, ``path-3`` … that does not exist; long names are shortened."""
     stem, ending = split_ending(path.name)
     count, candidate = 1, path.with_name(fit_name(path.name))
     while os.path.lexists(candidate):
@@ -178,10 +178,10 @@ def unique_path(path: Path) -> Path:
 
 
 def fit_name(name: str, most: int = NAME_BYTES) -> str:
-    """``name``, shortened to ``most`` bytes of UTF-8 where it is longer.
+    """Return ``name``, shortened to ``most`` bytes of UTF-8 if it is longer.
 
-    A shortened name keeps its beginning and its ending, with a digest of the whole name between them, so that different
-    names stay different.
+    A shortened name consists of the beginning, a digest of the whole name, and the ending, so that different names stay
+    different.
     """
     if _size(name) <= most:
         return name
@@ -192,7 +192,7 @@ def fit_name(name: str, most: int = NAME_BYTES) -> str:
 
 
 def split_ending(name: str) -> tuple[str, str]:
-    """A file name without its ending, and the ending with its dot; ``.steps=60`` is none, since it is no word."""
+    """Return a file name without its ending, and the ending with its dot; ``.steps=60`` is no ending."""
     stem, dot, ending = name.rpartition(".")
     return (stem, dot + ending) if stem and ENDING.fullmatch(dot + ending) else (name, "")
 
@@ -202,27 +202,27 @@ def _size(name: str) -> int:
 
 
 def _cut(name: str, most: int) -> str:
-    """The longest beginning of a name that takes at most ``most`` bytes."""
+    """Return the longest beginning of a name that has at most ``most`` bytes."""
     while _size(name) > most:
         name = name[:-1]
     return name
 
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str, object]) -> None:
-    """Write tensors and JSON-able facts as one safetensors file with a SHA-256 of both in its header."""
+    """Write tensors and facts (values of JSON) as one safetensors file with a SHA-256 of both in its header."""
     from safetensors.torch import save
 
     arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
-    # One entry alone: safetensors writes several in an order that differs from process to process.
+    # a single entry, since safetensors writes several in an order that differs between processes
     header = json.dumps({"sha256": _digest(arrays, text), "facts": text}, ensure_ascii=False)
     write_atomic(path, save(arrays, {"vaelab": header}))
 
 
 def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], dict[str, object]]":
-    """The tensors and facts of a file that ``save_tensors`` wrote. Nothing in the file is executed.
+    """Return the tensors and facts of a file that ``save_tensors`` wrote. Nothing in the file is executed.
 
-    Raises DamagedFile with ``remedy`` if a single bit differs; FileNotFoundError if there is no file.
+    Raises DamagedFile with ``remedy`` if any bit differs, and FileNotFoundError if there is no file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -233,14 +233,12 @@ def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], d
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, UnicodeDecodeError, MemoryError, OverflowError, ValueError, KeyError) as error:
-        raise DamagedFile(path, f"no safetensors file, or cut off ({error})", remedy) from None
+        raise DamagedFile(path, f"not a safetensors file, or incomplete ({error})", remedy) from None
     try:
         header = json.loads(metadata["vaelab"])
         digest, text = str(header["sha256"]), str(header["facts"])
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise DamagedFile(
-            path, "vaelab's header in it cannot be read; vaelab may not have written it", remedy
-        ) from None
+        raise DamagedFile(path, "its header cannot be read; it may not be a file of vaelab", remedy) from None
     if digest != _digest(arrays, text):
         raise DamagedFile(path, "its SHA-256 does not match its content", remedy)
     try:
@@ -254,7 +252,7 @@ def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], d
 
 @contextmanager
 def _utf8_name(path: Path) -> Iterator[Path]:
-    """A name of the file for a library that takes only UTF-8: its own, or that of a descriptor while it is open."""
+    """Yield a name of the file in UTF-8, for libraries that accept no other: its own, or that of a descriptor."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -274,15 +272,18 @@ def _digest(arrays: "Mapping[str, Tensor]", text: str) -> str:
     return digest.hexdigest()
 
 
+_umask_lock = threading.Lock()
+
+
 def _umask() -> int:
-    with _ASKING:  # it can only be read by setting it
+    with _umask_lock:  # the mask can only be read by setting it
         mask = os.umask(0)
         os.umask(mask)
     return mask
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; Windows has no way to open a folder and needs none."""
+    """Make a rename durable; Windows cannot open folders and does not need this."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
-"""Hidden partial files and folders beside what they will become; what a killed process left is removed.
+"""Hidden partial files and folders, beside their final place; those of killed processes are removed.
 
-A partial is called ``.NAME.xxxxxxxx.part``. Its writer holds a lock on it, which the system releases when the process
-ends in whatever way. The next process that writes the same name removes partials that nobody holds.
+A partial is called ``.NAME.xxxxxxxx.part``. Its writer holds a lock, which the system releases when the process ends.
+The next process that writes the same name removes partials whose lock is free.
 """
 
 import os
@@ -14,24 +14,24 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-if sys.platform != "win32":  # there, partials of killed processes stay
+if sys.platform != "win32":  # which keeps partials of killed processes
     import fcntl
 
 PARTIAL_ENDING = "..12345678.part"
-"""What the name of a partial has besides the name of what it will become."""
+"""Characters of a partial's name besides the final name."""
 PATTERN = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part", re.DOTALL)
 
 
 @contextmanager
 def partial_file(folder: Path, name: str) -> Iterator[tuple[int, Path]]:
-    """An open handle, which the caller closes, and the path of a new hidden file, held until the context ends."""
+    """Yield an open handle, which the caller closes, and the path of a new file, locked inside this context."""
     _remove_abandoned(folder, name)
     while True:
         handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
         lock = _hold(Path(made))
         if os.path.lexists(made):
             break
-        os.close(handle)  # another process took it for abandoned before it was held
+        os.close(handle)  # another process removed it before it was locked
         _let_go(lock)
     try:
         yield handle, Path(made)
@@ -41,7 +41,7 @@ def partial_file(folder: Path, name: str) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def partial_folder(folder: Path, name: str) -> Iterator[Path]:
-    """A new hidden folder, held until the context ends and then removed with what is left in it."""
+    """Yield a new folder, locked inside this context; its remaining content is removed at the end."""
     _remove_abandoned(folder, name)
     while True:
         made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}.", suffix=".part"))
@@ -57,7 +57,7 @@ def partial_folder(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _hold(path: Path) -> int | None:
-    """Lock a file or folder; the handle that holds the lock, or None where the file system has no locks."""
+    """Lock a file or folder and return the handle that holds the lock; None if the file system has no locks."""
     if sys.platform == "win32":
         return None
     try:
@@ -78,7 +78,7 @@ def _let_go(lock: int | None) -> None:
 
 
 def _remove_abandoned(folder: Path, name: str) -> None:
-    """Remove the partials of ``name`` that no process holds."""
+    """Remove the partials of ``name`` that no process has locked."""
     if sys.platform == "win32":
         return
     for path in _partials(folder.absolute()).get(name, ()):
@@ -93,14 +93,14 @@ def _remove_abandoned(folder: Path, name: str) -> None:
             else:
                 path.unlink(missing_ok=True)
         except OSError:
-            pass  # it is being written, or cannot be removed: it does no harm
+            pass  # it is being written, or cannot be removed and does no harm
         finally:
             os.close(handle)
 
 
 @lru_cache(maxsize=256)
 def _partials(folder: Path) -> dict[str, list[Path]]:
-    """Name → its partials in a folder when this process first wrote there; listing it for each file would be slow."""
+    """Return name → partials in a folder when this process first wrote there; listing it for every file is slow."""
     found: dict[str, list[Path]] = {}
     try:
         with os.scandir(folder) as entries:
@@ -108,5 +108,5 @@ def _partials(folder: Path) -> dict[str, list[Path]]:
                 if match := PATTERN.fullmatch(entry.name):
                     found.setdefault(match[1], []).append(folder / entry.name)
     except OSError:
-        pass  # a folder that may be written to but not listed
+        pass  # the folder may be written to but not listed
     return found

@@ -3,16 +3,16 @@
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def cache_dir() -> Path:
-    """The user's cache for vaelab: ``$XDG_CACHE_HOME/vaelab`` or what the system uses instead."""
-    import pooch
-
-    return Path(pooch.os_cache("vaelab"))
+    """Return the user's cache of vaelab: ``$XDG_CACHE_HOME/vaelab`` or the equivalent of the system."""
+    return Path(platformdirs.user_cache_dir("vaelab"))
 
 
 def data_roots(data_dir: Path | None) -> list[Path]:
-    """The folders to search, in order: the one given and it alone; else ``$VAELAB_DATA``, then the user's cache."""
+    """Return the folders to search for data: only ``data_dir`` if given, else ``$VAELAB_DATA`` and the user's cache."""
     if data_dir is not None:
         if not data_dir.exists():
             raise FileNotFoundError(f"{data_dir}: no such folder (given as the place of the data)")

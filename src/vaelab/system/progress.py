@@ -1,48 +1,61 @@
-"""Progress of long tasks; nothing is shown until the command line says how."""
+"""Progress of long tasks; nothing is shown unless a display is set."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 
-@runtime_checkable
-class Progress(Protocol):
-    """A progress bar, or whatever else shows how far a task has come."""
+@dataclass(eq=False)
+class Task:
+    """A task of ``total`` units (None: unknown), of which ``done`` are done."""
 
-    def expect(self, total: int) -> None:
-        """Set the total, which became known only now."""
+    label: str
+    total: int | None
+    done: int = 0
+    status: str = ""
+    """Text to show beside the progress."""
+    is_over: bool = False
 
     def advance(self, amount: int) -> None:
         """Count ``amount`` more units as done."""
-
-
-class Silent:
-    """Shows nothing."""
+        self.done += amount
+        _display(self)
 
     def expect(self, total: int) -> None:
-        """Ignore the total."""
-
-    def advance(self, amount: int) -> None:
-        """Ignore the units."""
-
-
-ProgressFactory = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""(label, total or None) → context of a task."""
+        """Set a total that was unknown before."""
+        self.total = total
+        _display(self)
 
 
-def _show_nothing(_label: str, _total: int | None) -> AbstractContextManager[Progress]:
-    return nullcontext(Silent())
+Display = Callable[[Task], None]
+"""Called with a task when it begins, advances and ends."""
 
 
-_factory: ProgressFactory = _show_nothing
+def _show_nothing(task: Task) -> None:
+    pass
 
 
-def show_progress(factory: ProgressFactory = _show_nothing) -> None:
-    """Set how progress is shown; without an argument, not at all."""
-    global _factory
-    _factory = factory
+_display: Display = _show_nothing
 
 
-def progress(label: str, total: int | None) -> AbstractContextManager[Progress]:
+@contextmanager
+def show_progress(display: Display) -> Iterator[None]:
+    """Show the progress of all tasks with ``display`` inside this context."""
+    global _display
+    before, _display = _display, display
+    try:
+        yield
+    finally:
+        _display = before
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Task]:
     """Return the context of a task of ``total`` units (None: unknown)."""
-    return _factory(label, total)
+    task = Task(label, total)
+    _display(task)
+    try:
+        yield task
+    finally:
+        task.is_over = True
+        _display(task)

@@ -1,20 +1,21 @@
-"""The members of a folder: a file's name is the member's name, and other packages add to it by entry point.
+"""The members of open folders. A file's name is the member's name; other packages add members by entry point.
 
-A package outside vaelab offers a member with an entry point of the group ``vaelab.FOLDER`` (``vaelab.objectives``,
-``vaelab.datasets`` …) whose value is a module that keeps the folder's contract.
+A package outside vaelab adds a member with an entry point of the group ``vaelab.FOLDER`` (``vaelab.objectives``,
+``vaelab.datasets`` …), whose value is a module that has the folder's interface.
 """
 
 import difflib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from vaelab.system.arguments import describe
-from vaelab.system.errors import UnknownName
+from vaelab.system.errors import InputError, UnknownName
 
 PACKAGES = {
     "datasets": "vaelab.data.datasets",
@@ -27,11 +28,9 @@ PACKAGES = {
     "metrics": "vaelab.evaluation.metrics",
     "figures": "vaelab.figures",
 }
-"""Open folder → the package that holds its members."""
+"""Open folder → its package."""
 KINDS = {"datasets": "data set"}
-"""Open folder → the word for one member, where it is not the folder's singular."""
-
-
+"""Open folder → the word for a member, if it is not the folder's singular."""
 OTHER_WORDS = {
     "lr": "learning_rate",
     "bs": "batch_size",
@@ -55,11 +54,11 @@ OTHER_WORDS = {
     "color": "rgb",
     "colour": "rgb",
 }
-"""Words of other programs → vaelab's, for guesses."""
+"""Words of other programs → vaelab's, for suggestions."""
 
 
 def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
-    """The error for a wrong name: says what was given, the nearest match, and every valid choice."""
+    """Return the error for a wrong name: the name, the nearest match and the sorted choices."""
     names = sorted(choices)
     near = nearest(str(given), names)
     guess = f" Did you mean {near!r}?" if near else ""
@@ -68,49 +67,53 @@ def unknown(what: str, given: object, choices: Iterable[str]) -> UnknownName:
 
 
 def nearest(given: str, names: Sequence[str]) -> str:
-    """The name that a person most likely meant, whatever the case; empty where none is near."""
-    plain = {name.casefold(): name for name in names}
+    """Return the name that was most likely meant, ignoring case; empty if none is near."""
+    lower = {name.casefold(): name for name in names}
     word = given.casefold().replace("-", "_")
     if OTHER_WORDS.get(word) in names:
         return OTHER_WORDS[word]
-    return next((plain[found] for found in difflib.get_close_matches(word, plain, n=1, cutoff=0.5)), "")
+    return next((lower[found] for found in difflib.get_close_matches(word, lower, n=1, cutoff=0.5)), "")
 
 
-@cache
-def _offered(folder: str) -> dict[str, list[EntryPoint]]:
-    offered: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=f"vaelab.{folder}"):
-        offered.setdefault(point.name, []).append(point)
-    return offered
-
-
-@cache
 def names(folder: str) -> tuple[str, ...]:
-    """Sorted names of the members of ``folder``, vaelab's own and those of other packages."""
+    """Return the sorted names of the members of ``folder``, including those of other packages."""
     package = importlib.import_module(PACKAGES[folder])
-    own = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
-    return tuple(sorted(own | set(_offered(folder))))
+    return _find_names(folder, tuple(package.__path__), tuple(sys.path))
+
+
+@cache
+def _find_names(folder: str, package_path: tuple[str, ...], search_path: tuple[str, ...]) -> tuple[str, ...]:
+    own = {module.name for module in pkgutil.iter_modules(package_path) if not module.name.startswith("_")}
+    return tuple(sorted(own | set(_find_entry_points(folder, search_path))))
+
+
+@cache
+def _find_entry_points(folder: str, search_path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
+    """Return name → entry points of other packages; ``search_path`` is that of Python, on which they depend."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"vaelab.{folder}"):
+        found.setdefault(point.name, []).append(point)
+    return found
 
 
 def kind_of(folder: str) -> str:
-    """The word for one member of ``folder``."""
+    """Return the word for one member of ``folder``."""
     return KINDS.get(folder, folder.removesuffix("s"))
 
 
 def load(folder: str, name: str) -> ModuleType:
-    """The module of member ``name``; UnknownName with the valid names otherwise."""
+    """Return the module of a member; UnknownName with the valid names, InputError if several packages have it."""
     if name not in names(folder):
         raise unknown(kind_of(folder), name, names(folder))
-    offered = _offered(folder)
-    if name not in offered:
+    points = _find_entry_points(folder, tuple(sys.path)).get(name)
+    if not points:
         return importlib.import_module(f"{PACKAGES[folder]}.{name}")
+    owners = list(dict.fromkeys(point.value for point in points))
     if importlib.util.find_spec(f"{PACKAGES[folder]}.{name}"):
-        raise ValueError(
-            f"{kind_of(folder)} {name!r} is offered by {offered[name][0].value} but vaelab has one of that name"
-        )
-    if len({point.value for point in offered[name]}) > 1:
-        rivals = " and ".join(point.value for point in offered[name])
-        raise ValueError(f"{kind_of(folder)} {name!r} is offered by {rivals}: uninstall all but one")
-    module = offered[name][0].load()
-    assert isinstance(module, ModuleType), f"entry point {offered[name][0]} must name a module"
+        owners.insert(0, "vaelab")
+    if len(owners) > 1:
+        message = f"{kind_of(folder)} {name!r} is defined by {' and '.join(owners)}: uninstall all but one"
+        raise InputError(message, subject=kind_of(folder), value=name, choices=owners)
+    module = points[0].load()
+    assert isinstance(module, ModuleType), f"entry point {points[0]} must name a module"
     return module

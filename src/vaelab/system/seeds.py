@@ -1,7 +1,9 @@
-"""Seeds and random numbers as pure functions of what they are for."""
+"""Seeds and random numbers that are pure functions of their purpose."""
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,29 +13,29 @@ from vaelab.system.distributed import Shard
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
-    """A 63-bit seed of its own for each purpose, a pure function of ``seed`` and the words given."""
+    """Return a 63-bit seed for a purpose, a pure function of ``seed`` and the words of the purpose."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:
-    """A CPU generator for one purpose of one seed."""
+    """Return a CPU generator for one purpose of one seed."""
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
 class Noise(ABC):
-    """Where a forward pass takes its random numbers from, for the images of this process."""
+    """The random numbers of a forward pass, for the images of this process."""
 
     shard: Shard | None = None
-    """Which images of a global batch this process has; None: all."""
+    """The images of a global batch that this process has; None: all."""
 
     @abstractmethod
     def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers ``[count, …]``, float32."""
+        """Return standard normal numbers ``[count, …]``, float32."""
 
     @abstractmethod
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) ``[count, …]``, float32."""
+        """Return numbers in [0, 1) ``[count, …]``, float32."""
 
 
 class GeneratorNoise(Noise):
@@ -43,23 +45,23 @@ class GeneratorNoise(Noise):
         self._generator, self._device = generator, device
 
     def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers ``[count, …]``, float32."""
+        """Return standard normal numbers ``[count, …]``, float32."""
         return torch.randn(count, *shape, generator=self._generator).to(self._device)
 
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) ``[count, …]``, float32."""
+        """Return numbers in [0, 1) ``[count, …]``, float32."""
         return torch.rand(count, *shape, generator=self._generator).to(self._device)
 
 
 class StepNoise(Noise):
-    """Random numbers that are a pure function of (seed, step, order of the calls within the step).
+    """Random numbers that are a pure function of seed, step and the order of the calls within the step.
 
     On the CPU they come from NumPy's Philox with the step in its counter, on CUDA from torch's Philox with the step in
-    its offset: nothing has to be stored to resume.
+    its offset. A resumed training needs no stored state.
     """
 
     OFFSETS_PER_STEP = 1 << 32
-    """How far apart the steps lie in CUDA's stream of random numbers."""
+    """Distance of two steps in CUDA's stream of random numbers."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
@@ -69,7 +71,7 @@ class StepNoise(Noise):
         self.seek(0)
 
     def seek(self, step: int, shard: Shard | None = None) -> None:
-        """Start the numbers of ``step``; of those for a whole batch this process takes its ``share`` (None: all)."""
+        """Go to the first number of ``step``; this process uses the rows of ``shard`` (None: all)."""
         self.shard = shard
         if self._cuda is None:
             self._cpu = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, step, 0]))
@@ -79,27 +81,23 @@ class StepNoise(Noise):
 
     @property
     def generator(self) -> torch.Generator | None:
-        """What the numbers come from on CUDA, for graphs to register."""
+        """The generator on CUDA, which CUDA graphs register; None on the CPU."""
         return self._cuda
 
     def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers ``[count, …]``, float32, for the images of this process."""
-        if self._cuda is not None:
-            return self._own(torch.randn(self._whole(count), *shape, generator=self._cuda, device=self.device))
-        drawn = self._cpu.standard_normal((self._whole(count), *shape), dtype=np.float32)
-        return self._own(torch.from_numpy(drawn).to(self.device))
+        """Return standard normal numbers ``[count, …]``, float32, for the images of this process."""
+        return self._draw(self._cpu.standard_normal if self._cuda is None else torch.randn, count, *shape)
 
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) ``[count, …]``, float32, for the images of this process."""
-        if self._cuda is not None:
-            return self._own(torch.rand(self._whole(count), *shape, generator=self._cuda, device=self.device))
-        drawn = self._cpu.random((self._whole(count), *shape), dtype=np.float32)
-        return self._own(torch.from_numpy(drawn).to(self.device))
+        """Return numbers in [0, 1) ``[count, …]``, float32, for the images of this process."""
+        return self._draw(self._cpu.random if self._cuda is None else torch.rand, count, *shape)
 
-    def _whole(self, count: int) -> int:
-        """Rows to draw, so that every rank draws the same numbers."""
+    def _draw(self, draw: Callable[..., Any], count: int, *shape: int) -> Tensor:
+        """Draw numbers for the global batch, so that every rank draws the same, and return those of this process."""
         assert self.shard is None or count == len(self.shard.rows)
-        return count if self.shard is None else self.shard.total
-
-    def _own(self, drawn: Tensor) -> Tensor:
-        return drawn if self.shard is None else drawn[self.shard.rows.start : self.shard.rows.stop]
+        size = (count if self.shard is None else self.shard.total, *shape)
+        if self._cuda is None:
+            numbers = torch.from_numpy(draw(size, dtype=np.float32)).to(self.device)
+        else:
+            numbers = draw(size, generator=self._cuda, device=self.device)
+        return numbers if self.shard is None else numbers[self.shard.rows.start : self.shard.rows.stop]

@@ -7,23 +7,23 @@ from contextlib import contextmanager
 
 
 class Interrupted(Exception):
-    """The person or the system asked to stop; what was done is saved and the same command goes on."""
+    """The user or the system asked to stop; the work is saved and the same command resumes it."""
 
     exit_code = 130
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within this context SIGINT and SIGTERM only raise a flag; yields the function that reads it."""
-    raised: list[int] = []
+    """Yield a function that returns whether SIGINT or SIGTERM arrived; inside this context they do nothing else."""
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda signum, _frame: raised.append(signum))
+        signal.signal(number, lambda number, _frame: received.append(number))
     try:
-        yield lambda: bool(raised)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -28,7 +28,7 @@ from vaelab.run import Run
 from vaelab.system.messages import VaelabWarning
 
 TINY = ["--set", "network.name=mlp", "--set", "network.hidden=[16]", "--set", "training.steps=20",
-        "--set", "training.threads=1"]  # fmt: skip
+        "--set", "training.threads=1", "--set", 'training.figures=["losses"]']  # fmt: skip
 
 
 NO_FOLDERS = {"train": "", "valid": 0, "test": ""}

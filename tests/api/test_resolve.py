@@ -1,4 +1,4 @@
-"""What "auto" is for a run: as it was at the run's beginning, else what suits the data and the machine."""
+"""Values of "auto" for a run: those of its beginning, otherwise those for the data and the machine."""
 
 from pathlib import Path
 
@@ -7,12 +7,11 @@ import torch
 from small import make_images, make_recipe
 from typed import train_small
 
-from vaelab.api import resolve as settling
+from vaelab.api.resolve import precision_of, resolve
 from vaelab.api.run_images import RunImages
 from vaelab.data.images import Images
 from vaelab.run import Run
-from vaelab.system import device as runtime
-from vaelab.system.device import Precision
+from vaelab.system.device import Precision, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -29,24 +28,18 @@ def begun(folder: Path, *, precision: str = "fp32", **overrides: object) -> Run:
     return run
 
 
-@pytest.fixture(autouse=True)
-def fast_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx512_bf16"})
-    monkeypatch.setattr(settling, "choose_shuffle_buffer", lambda _pixels: 20)
-
-
 @pytest.mark.parametrize("before", ["fp32", "bf16", "tf32"])
-def test_auto_precision_stays_what_it_was(tmp_path: Path, before: Precision):
-    assert settling.precision_of(make_recipe(), begun(tmp_path / "run", precision=before), CPU) == before
-    assert settling.precision_of(make_recipe(), Run(tmp_path / "new"), CPU) == "bf16"
-    assert settling.precision_of(make_recipe(training__precision="fp32"), Run(tmp_path / "new"), CPU) == "fp32"
+def test_a_resumed_run_keeps_its_precision(tmp_path: Path, before: Precision):
+    assert precision_of(make_recipe(), begun(tmp_path / "run", precision=before), CPU) == before
+    assert precision_of(make_recipe(), Run(tmp_path / "new"), CPU) == resolve_precision("auto", CPU)
+    assert precision_of(make_recipe(training__precision="fp32"), Run(tmp_path / "new"), CPU) == "fp32"
 
 
-def test_the_shuffle_buffer_stays_what_it_was_and_an_older_run_shuffled_all(tmp_path: Path):
+def test_a_resumed_run_keeps_its_shuffle_buffer(tmp_path: Path):
     def shuffle_buffer(run: Run, **overrides: object) -> object:
-        return settling.resolve(make_recipe(**overrides), data_of_run(), run).training.shuffle_buffer
+        return resolve(make_recipe(**overrides), data_of_run(), run).training.shuffle_buffer
 
-    assert shuffle_buffer(Run(tmp_path / "new")) == 20
+    assert shuffle_buffer(Run(tmp_path / "new")) == 0
     assert shuffle_buffer(Run(tmp_path / "new"), training__shuffle_buffer=7) == 7
     assert shuffle_buffer(begun(tmp_path / "windowed", training__shuffle_buffer=30)) == 30
     older = begun(tmp_path / "older")
@@ -56,7 +49,7 @@ def test_the_shuffle_buffer_stays_what_it_was_and_an_older_run_shuffled_all(tmp_
     assert shuffle_buffer(older) == 0
 
 
-def test_a_run_begun_in_float32_goes_on_in_float32(tmp_path: Path):
+def test_a_run_that_began_in_float32_is_resumed_in_float32(tmp_path: Path):
     overrides = {"training.steps": 6, "training.checkpoint_every": 3}
     whole = train_small(tmp_path / "whole", {**overrides, "training.precision": "fp32"})
     run = train_small(tmp_path / "run", {**overrides, "training.precision": "fp32"})

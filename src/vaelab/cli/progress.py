@@ -1,0 +1,289 @@
+"""Progress of long tasks, trainings and sweeps: bars on a terminal, lines elsewhere."""
+
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vaelab.cli.terminal import count_of, make_console, print_warning
+from vaelab.system.errors import UsageError
+from vaelab.system.progress import Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    import vaelab
+    from vaelab.training.loop import ProgressRecord
+
+SECONDS = "VAELAB_PROGRESS_SECONDS"
+MAX_VALIDATION_LINES = 20
+"""Validations that are printed; if there are more, they are printed at equal intervals."""
+
+
+class ProgressDisplay:
+    """Shows tasks as bars on a terminal; elsewhere a line every $VAELAB_PROGRESS_SECONDS, 10 by default."""
+
+    def __init__(self, *, to_stderr: bool) -> None:
+        self.console = make_console(to_stderr=to_stderr)
+        self._bars: Progress | None = None
+        self._shown: dict[Task, TaskID] = {}
+        self._current: Task | None = None
+        self._last_line = time.monotonic()
+        try:
+            self._seconds = float(os.environ.get(SECONDS, "10"))
+        except ValueError:
+            raise UsageError(f"${SECONDS} must be a number", subject=SECONDS, value=os.environ[SECONDS]) from None
+
+    def __call__(self, task: Task) -> None:
+        """Show the state of a task."""
+        if self.console.is_terminal:
+            self._update_bar(task)
+        elif not task.done or task.is_over:
+            self._last_line = time.monotonic()
+        elif time.monotonic() - self._last_line > self._seconds:
+            total = f" of {task.total:,}" if task.total else ""
+            self.print_line(f"{task.label}: {task.done:,}{total}  {task.status}".rstrip())
+
+    def begin(self, label: str, total: int, done: int = 0) -> None:
+        """Begin the one task that ``update`` and ``end`` are about."""
+        self._current = Task(label, total, done)
+        self(self._current)
+
+    def update(self, done: int, status: str = "") -> None:
+        """Show how much of the current task is done."""
+        if self._current is not None:
+            self._current.done, self._current.status = done, status
+            self(self._current)
+
+    def end(self) -> None:
+        """End the current task, if there is one, and remove its bar."""
+        if self._current is not None:
+            self._current.is_over = True
+            self(self._current)
+            self._current = None
+
+    def print_line(self, text: str) -> None:
+        """Print a line above the bars; the next line of progress waits."""
+        self.console.print(text)
+        self._last_line = time.monotonic()
+
+    def _update_bar(self, task: Task) -> None:
+        if task.is_over:
+            if self._bars is not None and task in self._shown:
+                self._bars.remove_task(self._shown.pop(task))
+                if not self._shown:
+                    self._bars.stop()
+                    self._bars = None
+            return
+        if self._bars is None:
+            self._bars = _make_bars(self.console)
+            self._bars.start()
+        if task not in self._shown:
+            self._shown[task] = self._bars.add_task("")
+        text = f"{task.label} {task.status}".strip()
+        self._bars.update(self._shown[task], description=text, total=task.total, completed=task.done)
+
+
+def _make_bars(console: Any) -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=12),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+    )
+
+
+def show_task(task: Task) -> None:
+    """Show a task on stderr; of several processes only the first does."""
+    global _display
+    from vaelab.system.distributed import launched_group
+
+    if launched_group().is_main:
+        _display = _display or ProgressDisplay(to_stderr=True)
+        _display(task)
+
+
+_display: ProgressDisplay | None = None
+
+
+class TrainingView:
+    """Prints the events of ``vaelab.train``."""
+
+    def __init__(self) -> None:
+        self._display = ProgressDisplay(to_stderr=False)
+        self._rate = 0.0
+        self._last_validation = 0
+
+    def __call__(self, event: "vaelab.Event") -> None:
+        """Print one event."""
+        import vaelab
+
+        if isinstance(event, vaelab.Started):
+            self._started, self._loss_terms = event, _get_loss_terms(event.recipe)
+            self._print_start(event)
+            is_bar = self._display.console.is_terminal  # which has no room for a name beside the status
+            self._display.begin("" if is_bar else event.run.name, event.num_steps, event.first_step)
+        elif isinstance(event, vaelab.Note):
+            self._display.print_line(describe_note(event))
+        elif isinstance(event, vaelab.Finished):
+            self._print_end(event)
+        else:
+            self._print_record(event)
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        self._display.end()
+
+    def _print_start(self, event: "vaelab.Started") -> None:
+        counts, machine = event.num_parameters, event.machine
+        self._display.print_line(
+            f"{event.run.path}: {event.recipe.title}\n"
+            f"{event.num_images:,} images, {event.num_steps:,} steps of {event.recipe.training.batch_size}, "
+            f"{sum(counts.values()):,} parameters (encoder {counts['encoder']:,}, decoder {counts['decoder']:,}), "
+            f"{machine['device']} {machine['precision']}, {machine['threads']} threads"
+        )
+
+    def _print_record(self, record: "ProgressRecord") -> None:
+        num_steps = self._started.num_steps
+        status = self._describe(record)
+        share = (record.step - self._last_validation) / num_steps
+        if record.validation and (share >= 1 / MAX_VALIDATION_LINES or record.step == num_steps):
+            self._last_validation = record.step
+            means = record.validation.terms
+            line = (
+                f"epoch {record.epoch:>3}  held-out images: loss {means['loss']:.2f}  reconstruction "
+                f"{means['reconstruction']:.2f}  KL {means['kl']:.2f}  ELBO {means['elbo']:.2f}"
+            )
+            self._display.print_line(line if self._display.console.is_terminal else f"{line}  |  {status}")
+        self._display.update(record.step, status)
+        if record.step == num_steps or record.stopped:
+            self.close()
+
+    def _describe(self, record: "ProgressRecord") -> str:
+        """Return epoch, loss and speed; a short text if it stands beside a bar in 80 columns."""
+        if not len(record.terms["loss"]):
+            return ""
+        started, means = self._started, {name: float(values.mean()) for name, values in record.terms.items()}
+        self._rate = 0.8 * (self._rate or record.images_per_second) + 0.2 * record.images_per_second
+        epoch = f"epoch {record.epoch}/{-(-started.num_steps // started.steps_per_epoch)}"
+        rate = f"{record.images_per_second:,.0f} images/s"
+        if self._display.console.is_terminal:
+            return f"{epoch} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
+        images_left = (started.num_steps - record.step) * started.recipe.training.batch_size
+        left = format_duration(images_left / max(self._rate, 1e-9))
+        return f"{epoch}  {format_loss(means, self._loss_terms)}  {rate}  {left} left"
+
+    def _print_end(self, event: "vaelab.Finished") -> None:
+        from vaelab.run import EVALUATION
+
+        self.close()
+        run, print_line = event.run, self._display.print_line
+        if event.already:
+            print_line(f"{run.path} is done already; for another run use --run or --set")
+        if loss := describe_last_epoch(run, run.measured()):
+            print_line(f"{loss}, mean of the last epoch, nats per image")
+        known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
+        elbo = known.get("elbo", {}).get("elbo")
+        if isinstance(elbo, int | float):
+            split = known["elbo"]["measured_on"].get("split", "held-out")
+            images = split if "images" in split else f"{split} images"
+            print_line(f"ELBO of {images}: {elbo:.2f} nats (with the likelihood's constant)")
+        print_line(f"report: {run.path / 'report.html'}")
+        print_line(f"next: vaelab sample {shlex.quote(str(run.path))}")
+
+
+class SweepView:
+    """Prints the events of ``vaelab.sweep``: a line for each run, and the progress of the current one."""
+
+    def __init__(self, *, to_stderr: bool) -> None:
+        self._display = ProgressDisplay(to_stderr=to_stderr)
+
+    def __call__(self, event: "vaelab.SweepEvent") -> None:
+        """Print one event."""
+        import vaelab
+        from vaelab.training.loop import ProgressRecord
+
+        if isinstance(event, vaelab.SweepPlan):
+            self._display.print_line(describe_sweep(event))
+        elif isinstance(event, vaelab.Started):
+            self._display.begin(event.run.name, event.num_steps)
+        elif isinstance(event, ProgressRecord):
+            self._display.update(event.step)
+        elif isinstance(event, vaelab.Note) and event.warning:
+            self._display.print_line(describe_note(event))
+        elif isinstance(event, vaelab.MemberEnded):
+            self.close()
+            self._display.print_line(_describe_end(event))
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        self._display.end()
+
+
+def describe_note(note: "vaelab.Note") -> str:
+    """Return the text of a note, marked if it is a warning."""
+    return f"warning: {note.text}" if note.warning else note.text
+
+
+def print_event_warning(event: "vaelab.Event") -> None:
+    """Print the warnings of a training on stderr and ignore its other events, for output that a script reads."""
+    import vaelab
+
+    if isinstance(event, vaelab.Note) and event.warning:
+        print_warning(event.text)
+
+
+def describe_sweep(plan: "vaelab.SweepPlan") -> str:
+    """Return the runs, threads and jobs of a sweep in one line."""
+    seeds = len({member.seed for member in plan.members})
+    done = sum(member.state == "done" for member in plan.members)
+    grid = ", ".join(f"{len(values)} values of {key}" for key, values in plan.over.items())
+    return (
+        f"{plan.path}: {plan.recipe.name}, {grid}, {count_of(seeds, 'seed')}: {count_of(len(plan.members), 'run')}, "
+        f"{done} of them done; {plan.jobs} at a time, {count_of(plan.threads, 'thread')} each"
+    )
+
+
+def _describe_end(event: "vaelab.MemberEnded") -> str:
+    words = f"{event.position:>{len(str(event.of))}}/{event.of}  {event.member.run.name}"
+    if event.state == "failed":
+        return f"{words}  failed: {event.reason}"
+    measured = event.member.run.measured()
+    duration = f"  {format_duration(measured['seconds'])}" if "seconds" in measured else ""
+    done = "  (done already)" if event.state == "done" else ""
+    return f"{words}  {describe_last_epoch(event.member.run, measured) or 'trained'}{duration}{done}"
+
+
+def describe_last_epoch(run: "vaelab.Run", measured: Mapping[str, float]) -> str:
+    """Return the mean loss of a run's last epoch and its terms; empty if they are unknown."""
+    means = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
+    is_known = {"loss", "reconstruction", "kl"} <= means.keys()
+    return format_loss(means, _get_loss_terms(run.recipe)) if is_known else ""
+
+
+def _get_loss_terms(recipe: "vaelab.Recipe") -> dict[str, str]:
+    """Return name → title of the logged terms that add up to the loss."""
+    from vaelab.build import declared_objective, logged_terms
+
+    titles = {term.name: term.title for term in logged_terms(recipe)}
+    return {name: titles[name] for name in declared_objective(recipe).loss_terms}
+
+
+def format_loss(means: Mapping[str, float], loss_terms: Mapping[str, str]) -> str:
+    """Return the loss and its terms, as a sum if they add up to it."""
+    if not loss_terms or not loss_terms.keys() <= means.keys():
+        return "  ".join(f"{word} {means[word.lower()]:.2f}" for word in ("loss", "reconstruction", "KL"))
+    total = " + ".join(f"{title} {means[name]:.2f}" for name, title in loss_terms.items())
+    return f"loss {means['loss']:.2f} = {total}" + ("" if "kl" in loss_terms else f" (KL {means['kl']:.2f})")
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as minutes:seconds or hours:minutes:seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,76 @@
+"""Overrides of a recipe by dotted key, such as ``objective.beta=4``."""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vaelab.recipe.schema import SECTIONS, member_schema, signature_schema, toml_value, unknown_section
+from vaelab.recipe.training import Training
+from vaelab.system.arguments import describe
+from vaelab.system.errors import RecipeError
+
+SAME_EXPERIMENT = frozenset(
+    ["data.strict", "training.seed", "training.threads", "training.precision", "training.figures",
+     "training.validate_every", "training.checkpoint_every", "training.shuffle_buffer"]
+)  # fmt: skip
+"""Keys that do not make a recipe another experiment: its title and published numbers still apply."""
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Parse ``objective.beta=4`` as ("objective.beta", 4); a value that is not TOML is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        message = f"--set {text!r}: write it as section.key=value, such as --set training.epochs=5"
+        raise RecipeError(message, subject="--set", value=text)
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        parsed = {}
+    return key.strip(), parsed["value"] if set(parsed) == {"value"} else value.strip()
+
+
+def check_overrides(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return overrides with NumPy scalars as Python numbers; TypeError for other than text keys and plain values."""
+    example, checked = 'such as {"objective.beta": 4}', {}
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"set must be a mapping, {example}; got {describe(given)}")
+    for key, value in (given or {}).items():
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of set must be text, {example}; got {describe(key)}")
+        if hasattr(value, "__array__") and not isinstance(value, np.generic):
+            raise TypeError(f"{key} must be a number, text or a list; got {describe(value)}")
+        checked[key] = value.item() if isinstance(value, np.generic) else value
+    return checked
+
+
+def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested ``tables`` of a recipe with dotted overrides.
+
+    If an override names another member, keys that only the old member has are dropped, and so are its "auto" values.
+    Overrides that make it another experiment are added to the title, and published numbers are dropped.
+    """
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
+    changed = []
+    names_first = sorted(overrides.items(), key=lambda item: not item[0].endswith(".name"))
+    for key, value in names_first:
+        section, dot, rest = key.partition(".")
+        if not dot or section not in (*SECTIONS, "training", "expected"):
+            raise unknown_section(key, tables, signature_schema(Training))
+        table = merged.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"{section} must be a table, [{section}]", subject=section, value=table)
+        is_name = rest == "name" and section in SECTIONS
+        old = table.get(rest, SECTIONS[section].default if is_name else None)
+        if old != value and section != "expected" and key not in SAME_EXPERIMENT:
+            changed.append(f"{key} = {toml_value(value)}")
+        if is_name and old != value:
+            common, own = {"name", *SECTIONS[section].common}, member_schema(section, str(value))
+            merged[section] = table = {k: v for k, v in table.items() if k in common or (k in own and v != "auto")}
+        table[rest] = value
+    if changed:
+        merged.pop("expected", None)
+        if isinstance(title := merged.get("title"), str):
+            merged["title"] = f"{title}; here {', '.join(changed)}"
+    return merged
