@@ -7,6 +7,7 @@ follow from the files.
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,10 @@ def setting(name: str) -> str:
     """The command and the machine of a run in one sentence."""
     found = read(name)
     machine = found["machine"]
+    day = datetime.fromisoformat(machine["finished"])
     threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     return (
-        f"Measured with `{found['command']}` on {machine['finished'][:10]}: {machine['precision']}, {threads} of an "
+        f"Measured with `{found['command']}` on {day.day} {day:%B %Y}: {machine['precision']}, {threads} of an "
         f"{machine['processor'].replace('(R)', '')}, PyTorch {machine['torch'].partition('+')[0]}."
     )
 
