@@ -1,4 +1,4 @@
-"""What a folder of pictures holds is said before and in a run: ranges, flat pictures, backgrounds, pages."""
+"""A folder of pictures: ranges of values, flat pictures, pages, and their notes and warnings."""
 
 import json
 import tomllib
@@ -119,7 +119,7 @@ def test_a_range_leaves_eight_bits_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [[5.0, 5.0], [9.0, 1.0]])
 def test_a_range_goes_upwards(tmp_path: Path, wanted: list[float]) -> None:
-    with pytest.raises(UsageError, match=r"data\.range"):
+    with pytest.raises(UsageError):
         folder.load(deep(tmp_path / "own"), "train", range=wanted)
 
 
@@ -131,6 +131,7 @@ def test_a_range_that_is_none(tmp_path: Path, cli: Typed, wanted: str) -> None:
     assert "data.range" in err
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_range_that_was_decided(tmp_path: Path, cli: Typed) -> None:
     deep(tmp_path / "own")
     words = ("train", "folder", *TINY_WORDS, "--data", "own", "--run", "run", "--set", "data.range=auto")
@@ -139,7 +140,7 @@ def test_a_run_keeps_the_range_that_was_decided(tmp_path: Path, cli: Typed) -> N
     low, high = recipe["data"]["range"]
     assert 0 <= low < high <= 4095
     assert recipe["data"]["background"] == "white"
-    assert cli(*words)[0] == 0  # goes on, or is done
+    assert cli(*words)[0] == 0  # resumes, or is done already
     notes = json.loads((tmp_path / "run" / "machine.json").read_text())["notes"]
     assert any("mean" in note for note in notes)
     assert cli("encode", "run", "own", "--out", "codes.npz")[0] == 0

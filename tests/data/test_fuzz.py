@@ -1,4 +1,4 @@
-"""Hostile bytes in every kind of file that is read: documented errors alone, in bounded time and memory."""
+"""Hostile bytes in every kind of input file raise only documented errors, in bounded time and memory."""
 
 import gzip
 import io
@@ -27,13 +27,14 @@ from vaelab.data.containers import UnreadablePicture, open_zip, read_item
 from vaelab.data.datasets import arrays, mnist
 from vaelab.data.datasets._celeba_layouts import find_layout
 from vaelab.data.decode import ResizePolicy
-from vaelab.data.npy import read_npy_header, read_npz
+from vaelab.data.npy import map_array, read_npy_header, read_npz
 from vaelab.data.picture_cache import PictureFiles, cache_pictures
-from vaelab.data.pictures import encode_png, map_array, read_pictures
+from vaelab.data.pictures import encode_png, read_pictures
 from vaelab.data.scan import scan
 from vaelab.recipe import validate
-from vaelab.system.files import DamagedFile
+from vaelab.system.files import DamagedFile, NotAFile
 
+pytestmark = pytest.mark.slow
 MB = 1 << 20
 FEW = 25
 fuzzed = settings(
@@ -49,8 +50,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def bounded(memory: int = 64 * MB, seconds: float = 20.0) -> Iterator[None]:
-    """Fails if what runs in it takes more memory from Python and NumPy, or more time."""
-    began = time.monotonic()
+    """Fail if the context takes more time, or more memory of Python and NumPy."""
+    start = time.monotonic()
     tracemalloc.start()
     try:
         yield
@@ -58,12 +59,12 @@ def bounded(memory: int = 64 * MB, seconds: float = 20.0) -> Iterator[None]:
     finally:
         tracemalloc.stop()
     assert peak < memory
-    assert time.monotonic() - began < seconds
+    assert time.monotonic() - start < seconds
 
 
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """Content with some bytes changed, cut off, put in or doubled."""
+    """Draw content with some bytes changed, cut off, inserted or doubled."""
     changed = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(len(changed) - 1, 0)))
@@ -130,14 +131,14 @@ def test_npy_headers(tmp_path: Path, text: bytes, version: bytes, wrong: int, re
         try:
             header = read_npy_header(io.BytesIO(content))
         except ValueError:
-            with pytest.raises(ValueError, match=r"a\.npy"):
+            with pytest.raises(DamagedFile):
                 map_array(path)
         else:
             assert all(type(length) is int and length >= 0 for length in header.shape)
             try:
                 assert map_array(path).shape == header.shape
-            except ValueError as error:
-                assert "a.npy" in str(error)  # noqa: PT017
+            except DamagedFile as error:
+                assert error.path == path  # noqa: PT017
 
 
 def test_a_header_that_says_it_is_four_gigabytes_long(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_header_that_says_it_is_four_gigabytes_long(tmp_path: Path) -> None:
         member.write(b"\x93NUMPY\2\0\xff\xff\xff\xff")
         for _ in range(200):
             member.write(bytes(MB))
-    with bounded(), pytest.raises(ValueError, match=r"a\.npz"):
+    with bounded(), pytest.raises(DamagedFile):
         map_array(path)
 
 
@@ -162,14 +163,14 @@ def test_arrays_in_a_damaged_npz(tmp_path: Path, content: bytes) -> None:
 
 
 def named_or_done(read: Callable[[], object], path: Path) -> object:
-    """What a reader returns; None if it raises a ValueError or FileNotFoundError of one line that names the file."""
-    said = ""
+    """Return the result of a reader; None if it raises ValueError or FileNotFoundError that names the file."""
+    message = ""
     try:
         return read()
     except (ValueError, FileNotFoundError) as error:
-        said = str(error)
-    assert path.name in said
-    assert len(said.splitlines()) == 1
+        message = str(error)
+    assert path.name in message
+    assert len(message.splitlines()) == 1
     return None
 
 
@@ -182,7 +183,7 @@ def test_a_member_that_unpacks_to_more_than_it_declares(tmp_path: Path) -> None:
                 for _ in range(150):
                     member.write(bytes(MB))
     for read in (lambda: map_array(path), lambda: mnist.load(path, "train"), lambda: arrays.load(path, "train")):
-        with bounded(), pytest.raises(ValueError, match="longer than its header says"):
+        with bounded(), pytest.raises(DamagedFile):
             read()
 
 
@@ -216,9 +217,9 @@ def test_an_idx_archive_that_unpacks_to_gigabytes(tmp_path: Path, shape: tuple[i
         packed.write(header)
         for _ in range(200):
             packed.write(bytes(MB))
-    path = put_idx(tmp_path / "mnist", buffer.getvalue(), ".gz")
-    # an array of its declared size would fit: no more than that is taken
-    with bounded(300 * MB if shape == (100_000, 50, 50) else 64 * MB), pytest.raises(ValueError, match=path.name):
+    put_idx(tmp_path / "mnist", buffer.getvalue(), ".gz")
+    # memory for the declared array is allowed where it fits
+    with bounded(300 * MB if shape == (100_000, 50, 50) else 64 * MB), pytest.raises(DamagedFile):
         mnist.load(tmp_path / "mnist", "train")
 
 
@@ -268,7 +269,7 @@ def test_a_zip_is_not_kept_open_after_it_changed(tmp_path: Path) -> None:
     path.write_bytes(zipped())
     assert len(open_zip(str(path)).namelist()) == 6
     path.write_bytes(b"no zip")
-    with pytest.raises(ValueError, match=r"own\.zip"):
+    with pytest.raises(DamagedFile):
         open_zip(str(path))
 
 
@@ -344,7 +345,7 @@ KEYS = ("digest", "title", "num_files", "shape", "skipped", "checksums", "earlie
 @seed(0)
 @settings(fuzzed, max_examples=FEW)
 @given(st.one_of(TREES, st.dictionaries(st.sampled_from(KEYS), TREES)), st.booleans())
-def test_facts_of_any_shape(tmp_path: Path, tree: object, merges: bool) -> None:
+def test_manifests_of_any_shape(tmp_path: Path, tree: object, merges: bool) -> None:
     place, digest = make_cached(tmp_path / "in")
     facts = json.loads((place / MANIFEST).read_text())
     if merges and isinstance(tree, dict):
@@ -364,7 +365,7 @@ FOUND = b'{"check":"5e8ef70931c6436981af3f801635619cff9cc8680652c74e","facts":{"
 @seed(0)
 @settings(fuzzed, max_examples=FEW)
 @given(st.one_of(TREES.map(lambda tree: json.dumps(tree).encode()), st.binary(max_size=60), damaged(FOUND)))
-def test_what_was_found_out_about_pictures(tmp_path: Path, cache: Path, content: bytes) -> None:
+def test_memoised_facts_of_any_shape(tmp_path: Path, cache: Path, content: bytes) -> None:
     if not (tmp_path / "in").exists():
         make_cached(tmp_path / "in")
     recipe = validate({"data": {"name": "folder"}}, "a")
@@ -390,7 +391,7 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> Non
         lambda: read_pictures(path, (1, 9, 8)),
         *(lambda recipe=recipe: load_images(recipe, path) for recipe in recipes),
     ):
-        with pytest.raises(ValueError, match="named pipe"):
+        with pytest.raises(NotAFile):
             read()
 
 
@@ -399,11 +400,11 @@ def test_pipes_among_files(tmp_path: Path) -> None:
     path = put_idx(tmp_path / "mnist", idx.write_idx(IMAGES))
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ValueError, match="named pipe"):
+    with pytest.raises(NotAFile):
         mnist.load(tmp_path / "mnist", "train")
     (tmp_path / "celeba").mkdir()
     os.mkfifo(tmp_path / "celeba" / "train-0.parquet")
     layout = find_layout(tmp_path / "celeba")
     assert layout is not None
-    with pytest.raises(ValueError, match="named pipe"):
+    with pytest.raises(NotAFile):
         layout.read("train")

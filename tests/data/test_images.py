@@ -1,4 +1,4 @@
-"""The container of images, what a model accepts as images, batches."""
+"""The container of images, accepted inputs of a model, batches."""
 
 import re
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vaelab.data.images import Images, as_model_input, binarize, split_off, to_float, to_uint8
 from vaelab.data.loader import Batches
+from vaelab.system.errors import RecipeError
 
 CPU = torch.device("cpu")
 GREY, RGB = (1, 9, 8), (3, 9, 8)
@@ -29,7 +30,7 @@ def some_pixels(count: int = 5, channels: int = 1) -> NDArray[np.uint8]:
 
 
 def numbered(count: int) -> Images:
-    """Images that tell which one they are: image i shows i (up to 65,535), and i is its label."""
+    """Return images that show their number (up to 65,535), which is also their label."""
     pixels = np.zeros((count, 8, 8, 1), np.uint8)
     pixels[:, 0, 0, 0], pixels[:, 0, 1, 0] = np.divmod(np.arange(count), 256)
     return Images(pixels, labels=np.arange(count))
@@ -42,27 +43,19 @@ def numbers_of(batch: Tensor) -> list[int]:
 # -- Images -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        ((5, 9, 8), r"pixels must be uint8 \[N, H, W, C\]; got uint8 \[5, 9, 8\]"),
-        ((0, 9, 8, 1), "no images in somewhere"),
-        ((5, 9, 8, 2), "1 or 3 channels .* got 9×8 with 2 channels"),
-        ((5, 3, 9, 8), "got 3×9 with 8 channels"),
-        ((5, 7, 8, 1), "sides of 8 pixels or more; got 7×8"),
-        ((5, 8, 7, 3), "got 8×7 with 3 channels"),
-    ],
-)
-def test_pixels_that_are_no_images(shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("shape", [(5, 9, 8), (0, 9, 8, 1), (5, 9, 8, 2), (5, 3, 9, 8), (5, 7, 8, 1), (5, 8, 7, 3)])
+def test_pixels_of_another_shape(shape: tuple[int, ...], wording: Callable[[object], None]) -> None:
+    with pytest.raises(ValueError) as raised:
         Images(np.zeros(shape, np.uint8), source="somewhere")
+    wording(raised.value)
 
 
-def test_pixels_of_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own check, which is all there is for those who do not run with the tests' type checker."""
+def test_pixels_of_another_type(monkeypatch: pytest.MonkeyPatch, wording: Callable[[object], None]) -> None:
+    """The check holds without the type checker of the tests."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ValueError, match=r"pixels must be uint8 \[N, H, W, C\]; got float32 \[5, 9, 8, 1\]"):
+    with pytest.raises(ValueError) as raised:
         Images(np.zeros((5, 9, 8, 1), np.float32))
+    wording(raised.value)
 
 
 @pytest.mark.parametrize("name", ["labels", "attributes", "factors"])
@@ -72,7 +65,7 @@ def test_columns_of_another_length(name: str) -> None:
         "attributes": np.zeros((4, 2), bool),
         "factors": np.zeros((4, 2), np.int64),
     }
-    with pytest.raises(ValueError, match=f"4 {name} for 5 images"):
+    with pytest.raises(ValueError, match=name):
         Images(some_pixels(), **{name: columns[name]})
 
 
@@ -82,7 +75,7 @@ def test_smallest_image() -> None:
     assert images.image_shape == (3, 8, 8)
 
 
-def test_take_keeps_what_belongs_together() -> None:
+def test_take_keeps_columns_together() -> None:
     images = replace(
         numbered(10),
         attributes=np.arange(20).reshape(10, 2) % 3 == 0,
@@ -111,7 +104,7 @@ def test_memory_map(tmp_path: Path) -> None:
     assert numbers_of(Batches(mapped, 5, 0, CPU).batch(0).pixels) != []
 
 
-def test_floats_are_those_of_the_slice() -> None:
+def test_floats_of_a_slice() -> None:
     images = numbered(10)
     x = images.floats(3, 6)
     assert (x[:, 0, 0, 1] * 255).round().tolist() == [3, 4, 5]
@@ -179,7 +172,7 @@ def test_to_float_leaves_its_input() -> None:
     assert int(pixels.max()) == 200
 
 
-def test_values_outside_are_cut_off_and_others_rounded() -> None:
+def test_values_are_clipped_and_rounded() -> None:
     x = torch.tensor([-0.5, 0.0, 0.1 / 255, 0.9 / 255, 254.4 / 255, 1.0, 7.0])
     assert to_uint8(x.reshape(1, 1, 1, -1)).ravel().tolist() == [0, 0, 0, 1, 254, 255, 255]
 
@@ -251,7 +244,7 @@ def test_big_endian_array() -> None:
     np.testing.assert_array_equal(to_uint8(x), grey)
 
 
-def test_what_is_given_stays_as_it_was() -> None:
+def test_inputs_are_not_changed() -> None:
     for mine in (some_pixels(), some_pixels() / 255.0, torch.rand(2, 9, 8)):
         before = mine.clone() if isinstance(mine, Tensor) else mine.copy()
         as_model_input(mine, GREY)
@@ -281,16 +274,14 @@ def test_any_count(count: int) -> None:
     ],
 )
 def test_wrong_shape(shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:
-    channels, height, width = image_shape
-    wanted = f"it wants [N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
     for unfit in (np.zeros(shape, np.uint8), torch.zeros(shape)):
-        with pytest.raises(ValueError, match=re.escape(wanted)):
+        with pytest.raises(ValueError, match="do not fit this model"):
             as_model_input(unfit, image_shape)
 
 
 @pytest.mark.parametrize("given", [[[0.0, 1.0]], Image.new("L", (9, 9))], ids=["list", "picture"])
 def test_wrong_shape_of_other_things(given: object) -> None:
-    with pytest.raises(ValueError, match="do not fit this model"):
+    with pytest.raises(ValueError):
         as_model_input(given, GREY)
 
 
@@ -298,9 +289,8 @@ def test_wrong_shape_of_other_things(given: object) -> None:
 def test_floats_out_of_range(value: float) -> None:
     x = np.full((2, 9, 8), 0.5, np.float32)
     x[1, 3, 4] = value
-    wanted = r"must lie in \[0, 1\]; give uint8 for 0 … 255" if np.isfinite(value) else "finite"
     for unfit in (x, x.astype(np.float64), x.astype(np.float16), torch.from_numpy(x)):
-        with pytest.raises(ValueError, match=wanted):
+        with pytest.raises(ValueError):
             as_model_input(unfit, GREY)
 
 
@@ -309,7 +299,7 @@ def test_floats_out_of_range(value: float) -> None:
 )
 def test_other_dtypes(dtype: str) -> None:
     kind = TypeError if dtype == "O" else ValueError
-    with pytest.raises(kind, match="images must be uint8 or floating point; got"):
+    with pytest.raises(kind):
         as_model_input(np.zeros((9, 8), dtype), GREY)
 
 
@@ -358,7 +348,7 @@ def test_order_does_not_depend_on_the_batch_size() -> None:
     assert small.order(2).tolist() == large.order(2).tolist()
 
 
-def test_order_is_the_one_that_old_runs_had() -> None:
+def test_order_has_not_changed() -> None:
     assert Batches(numbered(8), 8, 0, CPU).order(0).tolist() == [3, 1, 5, 7, 2, 6, 4, 0]
 
 
@@ -384,7 +374,7 @@ def test_split_off(count: int, data: st.DataObject) -> None:
     assert split_off(images, aside)[1].fingerprint() == chosen.fingerprint()
 
 
-def test_split_off_is_no_plain_cut() -> None:
+def test_split_off_is_random() -> None:
     chosen = split_off(numbered(100), 20)[1].labels
     assert chosen is not None
     assert chosen.tolist() not in (list(range(20)), list(range(80, 100)))
@@ -392,8 +382,9 @@ def test_split_off_is_no_plain_cut() -> None:
 
 @pytest.mark.parametrize("count", [-1, 0, 10, 11])
 def test_split_off_too_few_or_many(count: int) -> None:
-    with pytest.raises(ValueError, match=rf"cannot set {count} of 10 images aside: --set data\.valid=N, from 1 to 9"):
+    with pytest.raises(RecipeError) as raised:
         split_off(numbered(10), count)
+    assert (raised.value.subject, raised.value.value) == ("data.valid", count)
 
 
 def every_value() -> Images:
@@ -431,7 +422,7 @@ def test_binarize_dynamic_repeats_with_its_seed() -> None:
     assert first == again != other
 
 
-def test_classes_that_are_called_by_their_numbers_have_no_names() -> None:
+def test_numbers_are_not_class_names() -> None:
     pixels, labels = np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1])
     assert not Images(pixels, labels).has_class_names
     assert not Images(pixels, labels, tuple("0123456789")).has_class_names
@@ -441,5 +432,5 @@ def test_classes_that_are_called_by_their_numbers_have_no_names() -> None:
 def test_names_go_with_their_images() -> None:
     images = Images(np.zeros((3, 8, 8, 1), np.uint8), names=["a", "b", "c"])
     assert images.take(np.array([2, 0])).names == ["c", "a"]
-    with pytest.raises(ValueError, match="2 names for 3 images"):
+    with pytest.raises(ValueError, match="names"):
         Images(np.zeros((3, 8, 8, 1), np.uint8), names=["a", "b"])

@@ -308,7 +308,7 @@ def test_checked_pictures_are_decoded_as_for_the_cache(tmp_path: Path) -> None:
 
 # -- processes, memory, disk ------------------------------------------------------------------------------------------
 
-PROGRAM = """
+PROGRAM = """  # prose: ignore
 import sys
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.picture_cache import PictureFiles, cache_pictures
@@ -423,7 +423,7 @@ def test_a_killed_worker_is_explained(wording: Callable[[object], None]) -> None
     wording(raised.value)
 
 
-MEMORY = """
+MEMORY = """  # prose: ignore
 import resource, sys
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.picture_cache import PictureFiles, cache_pictures

@@ -1,4 +1,4 @@
-"""Pictures in files: reading people's own, sheets of many, PNG."""
+"""Reading pictures and arrays for the verbs, reading ahead, grids and PNG."""
 
 import io
 import struct
@@ -6,6 +6,7 @@ import threading
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data import pictures
-from vaelab.data.containers import ImageRef
+from vaelab.data.containers import UnreadablePicture
 from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, encode_png, read_ahead, read_pictures, tile
+from vaelab.system.errors import InputError
+from vaelab.system.files import DamagedFile
 
 GREY, RGB = (1, 9, 8), (3, 9, 8)
 
@@ -61,7 +63,7 @@ def test_colour_picture_for_a_grey_model(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images.pixels, np.full((1, 9, 8, 1), 77))
 
 
-def test_folder_through_and_through(tmp_path: Path) -> None:
+def test_folders_are_searched_recursively(tmp_path: Path) -> None:
     pixels = some_pixels(4)
     for name, picture in zip(("b.png", "a.PNG", "inner/c.png", "inner/deep/a.png"), pixels, strict=True):
         put_picture(tmp_path / name, picture)
@@ -71,7 +73,7 @@ def test_folder_through_and_through(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images.pixels, pixels[[1, 0, 2, 3]])
 
 
-def test_pictures_of_other_sizes_are_cut_about_their_centre_and_shrunk(tmp_path: Path) -> None:
+def test_pictures_of_other_sizes_are_cropped_and_shrunk(tmp_path: Path) -> None:
     wide = np.zeros((18, 40, 1), np.uint8)
     wide[:, 12:28] = some_pixels(1)[0].repeat(2, 0).repeat(2, 1)
     put_picture(tmp_path / "wide.png", wide)
@@ -81,21 +83,21 @@ def test_pictures_of_other_sizes_are_cut_about_their_centre_and_shrunk(tmp_path:
 
 def test_a_zip_of_pictures(tmp_path: Path) -> None:
     pixels = some_pixels(2)
-    with zipfile.ZipFile(tmp_path / "own.zip", "w") as packed:
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
         for name, picture in zip(("b/2.png", "a 1.png"), pixels, strict=True):
-            packed.writestr(name, encode_png(picture))
-        packed.writestr("../outside.txt", "no picture")
+            archive.writestr(name, encode_png(picture))
+        archive.writestr("../outside.txt", "no picture")
     images, names = read_pictures(tmp_path / "own.zip", GREY)
     assert names == ["a 1.png", "b/2.png"]
     np.testing.assert_array_equal(images.pixels, pixels[::-1])
 
 
-def read_or_error(path: Path) -> Images | str:
-    """The picture, or the message of the one error that is right to raise."""
+def read_or_error(path: Path) -> Images | UnreadablePicture:
+    """Return the picture, or the only error that may be raised."""
     try:
         return Images(read_pictures(path, RGB)[0].pixels[:])
-    except ValueError as error:
-        return str(error)
+    except UnreadablePicture as error:
+        return error
 
 
 def test_broken_picture_is_named(tmp_path: Path) -> None:
@@ -111,22 +113,22 @@ def test_broken_picture_is_named(tmp_path: Path) -> None:
     for number, content in enumerate(broken):
         path.write_bytes(content)
         outcome = read_or_error(path)
-        if isinstance(outcome, str):
-            assert outcome.startswith(f"{path}: ")
+        if isinstance(outcome, UnreadablePicture):
+            assert outcome.subject == path
         else:
             assert number >= 4
             assert len(outcome) == 1
 
 
-def test_png_that_pillow_has_other_errors_for(tmp_path: Path) -> None:
-    """ValueError without the file's name for a short header, SyntaxError for a chunk that is none."""
+def test_png_with_other_errors_of_pillow(tmp_path: Path) -> None:
+    """Pillow raises ValueError for a short header and SyntaxError for a chunk that is none."""
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", b"\0\0"))
-    with pytest.raises(ValueError, match=r"a\.png: (damaged|not a picture)"):
+    with pytest.raises(UnreadablePicture):
         read_pictures(path, GREY)[0].pixels[:]
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 8, 0, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(81))[:5]) + b"\xff" * 30)
-    with pytest.raises(ValueError, match=r"a\.png: (damaged|not a picture)"):
+    with pytest.raises(UnreadablePicture):
         read_pictures(path, GREY)[0].pixels[:]
 
 
@@ -153,9 +155,9 @@ def test_more_than_eight_bits(
 
 
 @pytest.mark.parametrize("pixels", [np.full((9, 8), 70_000, np.int32), np.full((9, 8), 2, np.float32)])
-def test_pixels_of_an_unknown_range_are_not_guessed_at(tmp_path: Path, pixels: NDArray[Any]) -> None:
+def test_pixels_of_an_unknown_range_are_refused(tmp_path: Path, pixels: NDArray[Any]) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif: .*data\.range"):
+    with pytest.raises(UnreadablePicture, match=r"data\.range"):
         read_pictures(tmp_path / "a.tif", GREY)[0].pixels[:]
 
 
@@ -176,11 +178,13 @@ def test_broken_arrays_are_named(tmp_path: Path, name: str) -> None:
     whole = path.read_bytes()
     for content in (b"", b"hello", b"PK\x03\x04", whole[:50], whole[:-9]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"^{path}"):
+        with pytest.raises(DamagedFile) as raised:
             read_pictures(path, RGB)
+        assert raised.value.path == path
     (np.save if name == "a.npy" else np.savez)(path, np.array([{}]))
-    with pytest.raises(ValueError, match=rf"^{path}.*it holds Python objects"):
+    with pytest.raises(DamagedFile) as raised:
         read_pictures(path, RGB)
+    assert "Python objects" in raised.value.reason
 
 
 @pytest.mark.parametrize(
@@ -202,32 +206,36 @@ def test_grey_arrays_in_files(tmp_path: Path, array: NDArray[Any], expected: NDA
     np.testing.assert_array_equal(images.pixels[0], expected[0], strict=True)
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 @pytest.mark.parametrize(
-    ("array", "says"),
+    "array",
     [
-        (np.zeros((4, 5, 5, 3), np.uint8), r"a\.npy: images of shape \[4, 5, 5, 3\] do not fit this model"),
-        (np.zeros((4, 9, 8, 3), np.int16), r"a\.npy: images must be uint8 or floating point; got torch.int16"),
-        (np.zeros((4, 9, 8, 3), complex), r"a\.npy: images must be uint8 or floating point; got complex128"),
-        (np.zeros((0, 9, 8, 3), np.uint8), r"no images in .*a\.npy"),
-        (np.array(3.0), r"images of shape \[\] do not fit"),
+        np.zeros((4, 5, 5, 3), np.uint8),
+        np.zeros((4, 9, 8, 3), np.int16),
+        np.zeros((4, 9, 8, 3), complex),
+        np.zeros((0, 9, 8, 3), np.uint8),
+        np.array(3.0),
     ],
+    ids=["size", "int16", "complex", "empty", "scalar"],
 )
-def test_arrays_that_are_no_images(tmp_path: Path, array: NDArray[Any], says: str) -> None:
-    np.save(tmp_path / "a.npy", array)
-    np.savez(tmp_path / "a.npz", array)
-    for name in ("a.npy", "a.npz"):
-        with pytest.raises(ValueError, match=says.replace(r"\.npy", rf"\.{name[-3:]}")):
-            read_pictures(tmp_path / name, RGB)
+def test_arrays_that_are_not_images(
+    tmp_path: Path, name: str, array: NDArray[Any], wording: Callable[[object], None]
+) -> None:
+    (np.save if name == "a.npy" else np.savez)(tmp_path / name, array)
+    with pytest.raises(ValueError) as raised:
+        read_pictures(tmp_path / name, RGB)
+    wording(raised.value)
 
 
-def test_floats_out_of_range_are_refused_where_they_are_read(tmp_path: Path) -> None:
+def test_floats_out_of_range_are_refused_on_access(tmp_path: Path) -> None:
     array = channels_last / 255.0
     array[3, 0, 0, 0] = 1.5
     np.save(tmp_path / "a.npy", array)
     pixels = read_pictures(tmp_path / "a.npy", RGB)[0].pixels
     np.testing.assert_array_equal(pixels[:3], channels_last[:3])
-    with pytest.raises(ValueError, match=r"a\.npy: floating-point images must lie in \[0, 1\]"):
+    with pytest.raises(InputError) as raised:
         pixels[2:]
+    assert raised.value.subject == tmp_path / "a.npy"
 
 
 def test_arrays_stay_on_the_disk(tmp_path: Path) -> None:
@@ -241,46 +249,39 @@ def test_arrays_stay_on_the_disk(tmp_path: Path) -> None:
 
 def test_npz_without_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"a\.npz.*it holds no arrays"):
+    with pytest.raises(DamagedFile):
         read_pictures(tmp_path / "a.npz", GREY)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_no_pictures(tmp_path: Path) -> None:
     for name in ("none.png", "none.npy", "none"):
-        with pytest.raises(FileNotFoundError, match=f"{name}: no such file or folder"):
+        with pytest.raises(FileNotFoundError):
             read_pictures(tmp_path / name, GREY)
-    with pytest.raises(FileNotFoundError, match=r"no pictures in it \(looked for .*\.bmp, \.gif, .*\.jfif"):
+    with pytest.raises(FileNotFoundError):
         read_pictures(tmp_path, GREY)
 
 
-# -- what is read only when it is asked for ---------------------------------------------------------------------------
+# -- lazy pixels ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven pictures, the fifth of them broken."""
+    """Return a folder of seven pictures, the fifth of which is broken."""
     for i, picture in enumerate(some_pixels(7)):
         put_picture(tmp_path / "own" / f"{i}.png", picture)
     (tmp_path / "own" / "4.png").write_bytes(b"")
     return tmp_path / "own"
 
 
-def test_only_pictures_asked_for_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    read_item = pictures.read_item
-
-    def record(item: ImageRef) -> bytes:
-        seen.append(item[1])
-        return read_item(item)
-
-    monkeypatch.setattr(pictures, "read_item", record)
+def test_only_the_pictures_of_an_access_are_read(folder: Path) -> None:
     images, names = read_pictures(folder, GREY)
-    assert (len(images), len(names), seen) == (7, 7, [])
+    assert (len(images), len(names)) == (7, 7)
+    for i in (0, 5, 6):
+        (folder / f"{i}.png").unlink()
     np.testing.assert_array_equal(images.pixels[1:4], some_pixels(7)[1:4])
-    assert sorted(seen) == ["1.png", "2.png", "3.png"]
 
 
-def test_unread_pixels_are_indexed_like_an_array(folder: Path) -> None:
+def test_lazy_pixels_are_indexed_like_an_array(folder: Path) -> None:
     expected, pixels = some_pixels(7), read_pictures(folder, GREY)[0].pixels
     mask = np.arange(7) != 4
     for key in (slice(5, 99), slice(3, None, -1), np.array([6, 0, 0, 2]), [1], mask, slice(2, 2), 3, -1):
@@ -290,34 +291,29 @@ def test_unread_pixels_are_indexed_like_an_array(folder: Path) -> None:
         pixels[7]
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_the_first_broken_picture_is_named_whatever_the_threads_do(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, threads: int
-) -> None:
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_the_first_broken_picture_is_named(folder: Path, num_threads: int) -> None:
     (folder / "6.png").write_bytes(b"hello")
-    monkeypatch.setattr(pictures, "default_threads", lambda: threads)
-    with pytest.raises(ValueError, match=r"own/4\.png: empty file$"):
-        read_pictures(folder, GREY)[0].pixels[:]
+    with pytest.raises(UnreadablePicture) as raised:
+        read_pictures(folder, GREY, num_threads=num_threads)[0].pixels[:]
+    assert raised.value.subject == folder / "4.png"
 
 
-def test_many_threads_read_one_zip_and_leave_the_warnings_as_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_read_one_zip_and_restore_the_warning_filters(tmp_path: Path) -> None:
     pixels = some_pixels(60, 3)
     for name in ("one.zip", "other.zip"):
-        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
             for i, picture in enumerate(pixels if name == "one.zip" else pixels[::-1]):
-                packed.writestr(f"{i:02d}.png", encode_png(picture))
-    monkeypatch.setattr(pictures, "default_threads", lambda: 8)
+                archive.writestr(f"{i:02d}.png", encode_png(picture))
     before = list(warnings.filters)
-    one, other = (read_pictures(tmp_path / name, RGB)[0].pixels for name in ("one.zip", "other.zip"))
+    one, other = (read_pictures(tmp_path / name, RGB, num_threads=8)[0].pixels for name in ("one.zip", "other.zip"))
     for _ in range(3):
         np.testing.assert_array_equal(one[:], pixels)
         np.testing.assert_array_equal(other[:], pixels[::-1])
     assert warnings.filters == before
 
 
-def test_the_next_span_is_read_while_one_is_worked_on() -> None:
+def test_the_next_span_is_read_ahead() -> None:
     begun: list[int] = []
     second = threading.Event()
 
@@ -335,15 +331,15 @@ def test_the_next_span_is_read_while_one_is_worked_on() -> None:
 
     spans = read_ahead(Slow(), [(0, 4), (4, 8), (8, 9)])
     first = next(spans)
-    assert second.wait(10)  # nobody has asked for it yet
+    assert second.wait(10)  # before it is asked for
     assert 8 not in begun
     np.testing.assert_array_equal(np.concatenate([first, *spans]), some_pixels(9), strict=True)
     assert begun == [0, 4, 8]
 
 
-def test_reading_ahead_stops_at_what_cannot_be_read(folder: Path) -> None:
+def test_reading_ahead_stops_at_an_error(folder: Path) -> None:
     pixels, found = read_pictures(folder, GREY)[0].pixels, []
-    with pytest.raises(ValueError, match=r"4\.png: empty file"):
+    with pytest.raises(UnreadablePicture):
         for part in read_ahead(pixels, [(0, 2), (2, 4), (4, 6), (6, 7)]):
             found.append(part)
     np.testing.assert_array_equal(np.concatenate(found), some_pixels(7)[:4])
@@ -365,7 +361,7 @@ def test_numbered_names() -> None:
         names[5]
 
 
-# -- pictures for people ----------------------------------------------------------------------------------------------
+# -- grids and PNG ----------------------------------------------------------------------------------------------------
 
 
 def test_tile() -> None:

@@ -55,7 +55,7 @@ class ProgressLog:
         self._left, self._error = -1, BaseException()
 
     def interrupt(self, num_parts: int, error: BaseException) -> None:
-        """Raise ``error`` after so many parts of the next caching."""
+        """Raise ``error`` after ``num_parts`` parts of the next caching."""
         self._left, self._error = num_parts + 1, error  # the first report counts what was done before
 
     def num_decoded(self) -> int:

@@ -62,14 +62,14 @@ def page_of(item: ImageRef) -> int:
     return item[2] if len(item) == 3 else 0
 
 
-def read_item(item: ImageRef) -> bytes:
-    """Return the bytes of one picture file; UnreadablePicture if they cannot be read."""
+def read_item(item: ImageRef, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of one picture file; UnreadablePicture if they cannot be read or exceed ``max_bytes``."""
     container, name = item[:2]
     try:
         if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
-            read = _read_row if container.lower().endswith(".parquet") else _read_entry
-            return read(container, name)
-        return _read_file(Path(container, name))
+            is_parquet = container.lower().endswith(".parquet")
+            return _read_row(container, name) if is_parquet else _read_entry(container, name, max_bytes)
+        return _read_file(Path(container, name), max_bytes)
     except UnreadablePicture:
         raise
     except MemoryError:
@@ -82,13 +82,13 @@ def read_item(item: ImageRef) -> bytes:
         raise UnreadablePicture(reason_of(error)) from None
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, max_bytes: int) -> bytes:
     if path.is_symlink() and not path.exists():
         raise UnavailablePicture("a broken link")
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):  # reading a pipe would block
         raise UnreadablePicture("not a file, but a folder, a pipe or a device")
-    _check_bytes(state.st_size)
+    _check_bytes(state.st_size, max_bytes)
     return path.read_bytes()
 
 
@@ -108,9 +108,9 @@ def read_head(item: ImageRef, count: int) -> bytes:
         return b""
 
 
-def _check_bytes(count: int) -> None:
-    if count > MAX_BYTES:
-        raise UnreadablePicture(f"{count >> 20:,} MB; the limit is {MAX_BYTES >> 20} MB")
+def _check_bytes(count: int, max_bytes: int) -> None:
+    if count > max_bytes:
+        raise UnreadablePicture(f"{count >> 20:,} MB; the limit is {max_bytes >> 20} MB")
 
 
 _opened: dict[str, tuple[Any, Any]] = {}
@@ -145,9 +145,9 @@ def open_zip(path: str) -> zipfile.ZipFile:
         raise DamagedFile(Path(path), reason, "get it again") from None
 
 
-def _read_entry(container: str, name: str) -> bytes:
+def _read_entry(container: str, name: str, max_bytes: int) -> bytes:
     opened = open_zip(container)
-    _check_bytes(opened.getinfo(name).file_size)
+    _check_bytes(opened.getinfo(name).file_size, max_bytes)
     return read_entry(opened, name)
 
 

@@ -41,13 +41,15 @@ def read_pictures(
     image_shape: tuple[int, int, int],
     policy: ResizePolicy | None = None,
     skipped: Skipped | None = None,
+    num_threads: int | None = None,
 ) -> tuple[Images, Sequence[str]]:
     """Return pictures at a model's size, decoded when their pixels are read, and a name for each.
 
     ``path`` is one picture, a folder or ``.zip`` of pictures (searched recursively), or an array of the model's size in
     a ``.npy`` or ``.npz``. ``policy`` resizes pictures (None: crop about the centre, refuse transparent parts). A
     picture that cannot be decoded becomes black and is recorded in ``skipped``. Without ``skipped`` it raises
-    UnreadablePicture when it is read, and a folder that cannot be opened raises at once.
+    UnreadablePicture when it is read, and a folder that cannot be opened raises at once. ``num_threads`` (None: one for
+    each processor) decode at a time.
     """
     if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
         pixels: PixelArray = _converted(path, image_shape)
@@ -64,7 +66,9 @@ def read_pictures(
         raise InputError(f"{path}: {shut}", subject=closed[0][0])
     channels, height, width = image_shape
     items = [entry.item for entry in found.entries]
-    pixels = _pictures(path, items, policy or ResizePolicy(height, width, channels, background="none"), skipped)
+    pixels = _pictures(
+        path, items, policy or ResizePolicy(height, width, channels, background="none"), skipped, num_threads
+    )
     return Images(pixels, source=str(path)), [shown(item) for item in items]
 
 
@@ -111,7 +115,9 @@ class LazyArray:
         return np.asarray(self[:], dtype)
 
 
-def _pictures(path: Path, items: Sequence[ImageRef], policy: ResizePolicy, skipped: Skipped | None) -> LazyArray:
+def _pictures(
+    path: Path, items: Sequence[ImageRef], policy: ResizePolicy, skipped: Skipped | None, num_threads: int | None
+) -> LazyArray:
     """Return picture files as a lazy array that decodes several at a time."""
     black = np.zeros((policy.height, policy.width, policy.channels), np.uint8)
 
@@ -131,18 +137,18 @@ def _pictures(path: Path, items: Sequence[ImageRef], policy: ResizePolicy, skipp
         pixels = np.empty((len(indices), policy.height, policy.width, policy.channels), np.uint8)
         if len(indices):
             pixels[0] = read_one(int(indices[0]))  # first and alone, since it opens the zip
-        for i, picture in enumerate(_map_in_threads(read_one, indices[1:].tolist()), 1):
+        for i, picture in enumerate(_map_in_threads(read_one, indices[1:].tolist(), num_threads), 1):
             pixels[i] = picture
         return pixels
 
     return LazyArray(len(items), (policy.channels, policy.height, policy.width), read)
 
 
-def _map_in_threads(function: Callable[[int], Pixels], numbers: list[int]) -> Iterator[Pixels]:
+def _map_in_threads(function: Callable[[int], Pixels], numbers: list[int], num_threads: int | None) -> Iterator[Pixels]:
     """Yield ``function`` of each number in order, computed by several threads; the first error stops them."""
     if not numbers:
         return
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(default_threads(), len(numbers))) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(num_threads or default_threads(), len(numbers))) as pool:
         # Decoders change the warning filters and restore what they found, which is not thread-safe.
         warnings.simplefilter("ignore")
         try:

@@ -1,4 +1,4 @@
-"""What lies below a folder or in a zip: every picture once, whatever else there is."""
+"""Finding pictures below a folder or in a zip: each one once, among any other files."""
 
 import os
 import unicodedata
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.data import scan as scanning
 from vaelab.data.scan import Entry, Scan, digest, hashed, holds_picture, scan
+from vaelab.system.files import DamagedFile
 
 
 def put(root: Path, *names: str) -> None:
@@ -24,7 +24,7 @@ def names(found: Scan) -> list[str]:
     return [entry.item[1] for entry in found.entries]
 
 
-def test_pictures_by_their_endings_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_pictures_are_sorted_by_name(tmp_path: Path) -> None:
     put(tmp_path, "b.PNG", "a.jpeg", "c/d/e.webp", "c/z.gif", "x.tif", "y.Tiff", "b.bmp", "j.jfif", "png", "notes.txt")
     put(tmp_path, "c.d/png", "movie.mp4", "a.png.bak", "archive.zip")
     found = scan(tmp_path)
@@ -36,7 +36,7 @@ def test_pictures_by_their_endings_in_the_order_of_their_names(tmp_path: Path) -
     assert first == Entry((str(tmp_path), "a.jpeg"), state.st_size, state.st_mtime_ns)
 
 
-def test_what_systems_leave_beside_pictures_is_not_counted(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     put(
         tmp_path,
         "a.png",
@@ -54,7 +54,7 @@ def test_what_systems_leave_beside_pictures_is_not_counted(tmp_path: Path) -> No
     assert [entry.path for entry in found.hidden_entries] == [".hidden/b.png"]
     inner = tmp_path / ".cache" / "mine"
     put(inner, "b.png")
-    assert names(scan(inner)) == ["b.png"]  # what is named itself is meant
+    assert names(scan(inner)) == ["b.png"]  # a hidden folder that is given is searched
 
 
 STRANGE = [
@@ -81,11 +81,11 @@ def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
     assert 0 <= hashed(name) < 1 << 64
 
 
-def test_links_are_followed_and_no_folder_is_read_twice(tmp_path: Path) -> None:
+def test_links_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None:
     root = tmp_path / "root"
     put(root, "m/one.png", "z/two.png")
     put(tmp_path, "outside/three.png", "outside/deep/four.png")
-    (root / "a").symlink_to("z")  # comes first by its name, and yet the folder keeps its own
+    (root / "a").symlink_to("z")  # sorts first, but the folder keeps its own name
     (root / "b.png").symlink_to("m/one.png")
     (root / "loop").symlink_to("..")
     (root / "m" / "up").symlink_to(root)
@@ -101,7 +101,7 @@ def test_links_are_followed_and_no_folder_is_read_twice(tmp_path: Path) -> None:
     assert found.closed == []
 
 
-def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+def test_broken_links_and_pipes(tmp_path: Path) -> None:
     put(tmp_path, "a.png")
     (tmp_path / "gone.png").symlink_to("none.png")
     (tmp_path / "self.png").symlink_to("self.png")
@@ -110,7 +110,7 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder.png").mkdir()
     put(tmp_path, "folder.png/b.png")
-    found = scan(tmp_path)  # reading them says what they are
+    found = scan(tmp_path)  # reading them reports the problem
     assert names(found) == ["a.png", "folder.png/b.png", "gone.png", "pipe.png", "self.png"]
     assert sorted(found.others) == ["pipe", "self"]
 
@@ -124,19 +124,19 @@ def test_folders_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monke
             raise PermissionError(13, "Permission denied")
         return opened(path)
 
-    monkeypatch.setattr(scanning.os, "scandir", refuse)  # the rights of a folder do not bind root
+    monkeypatch.setattr(os, "scandir", refuse)  # permissions do not bind root
     found = scan(tmp_path)
     assert names(found) == ["a.png", "open/c.png"]
     assert found.closed == [("shut", "Permission denied")]
 
 
-def test_one_picture_nothing_and_no_such_place(tmp_path: Path) -> None:
+def test_one_picture_no_picture_and_no_such_folder(tmp_path: Path) -> None:
     put(tmp_path, "own/a.png", "own/b.png", "none/notes.txt")
     assert names(scan(tmp_path / "own" / "a.png")) == ["a.png"]
     assert scan(tmp_path / "none").entries == []
     assert (holds_picture(tmp_path / "none"), holds_picture(tmp_path / "own")) == (False, True)
     for use in (scan, holds_picture):
-        with pytest.raises(FileNotFoundError, match="gone: no such file or folder"):
+        with pytest.raises(FileNotFoundError):
             use(tmp_path / "gone")
 
 
@@ -170,10 +170,11 @@ def test_zips(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_damaged_zip_is_an_error_and_a_folder_of_that_name_is_none(tmp_path: Path) -> None:
+def test_a_damaged_zip_and_a_folder_called_zip(tmp_path: Path) -> None:
     (tmp_path / "half.zip").write_bytes(b"PK\3\4 and then nothing")
-    with pytest.raises(ValueError, match=r"half\.zip: no zip, or cut off before its end"):
+    with pytest.raises(DamagedFile) as raised:
         scan(tmp_path / "half.zip")
+    assert raised.value.path == tmp_path / "half.zip"
     put(tmp_path, "folder.zip/a.png")
     assert names(scan(tmp_path / "folder.zip")) == ["a.png"]
 
@@ -192,11 +193,11 @@ def test_the_digest_changes_with_every_picture(tmp_path: Path) -> None:
     ):
         change()
         found = digest(scan(tmp_path).entries)
-        assert (found in seen) == (len(seen) == 5)  # without the picture it is what it was
+        assert (found in seen) == (len(seen) == 5)  # without the picture the digest is the first one again
         seen.add(found)
 
 
-def test_accents_stored_in_two_ways_are_one_name(tmp_path: Path) -> None:
+def test_composed_and_decomposed_accents_are_one_name(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "é/café.png") for form in ("NFC", "NFD"))
     assert composed != decomposed
     assert hashed(composed) == hashed(decomposed)
@@ -208,10 +209,10 @@ def test_accents_stored_in_two_ways_are_one_name(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=30, unique=True))
-def test_the_fixed_order_is_no_function_of_anything_but_the_name(texts: list[str]) -> None:
+def test_the_hash_depends_on_the_name_only(texts: list[str]) -> None:
     forms = {unicodedata.normalize("NFC", text) for text in texts}
     assert len({hashed(text) for text in texts}) == len(forms)
 
 
-def test_the_fixed_order_does_not_change_with_versions() -> None:
+def test_the_hash_is_the_same_in_every_version() -> None:
     assert (hashed("a.png"), hashed("train/ä 1.jpg")) == (0xE203797DE73BF656, 3533691329642192046)

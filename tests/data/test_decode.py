@@ -1,28 +1,23 @@
-"""Pictures of every kind → pixels: closed forms, an upright reference, slicing; and bytes that are no picture."""
+"""Decoding: closed forms of resizing, an upright reference for EXIF, transparency, and bytes that are not a picture."""
 
-import io
-import os
 import struct
 import subprocess
 import sys
 import tracemalloc
-import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
 import pytest
+from encoded import noise, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from pyarrow import parquet
 
-from vaelab.data import containers
-from vaelab.data import decode as decoding
-from vaelab.data.containers import ImageRef, UnreadablePicture, open_zip, read_item, shown
+from vaelab.data.containers import ImageRef, UnavailablePicture, UnreadablePicture, shown
 from vaelab.data.decode import Problem, ResizePolicy, count_pages, decode, decode_part, look
 from vaelab.data.opening import MAX_PIXELS
 
@@ -30,18 +25,6 @@ Pixels = NDArray[np.uint8]
 LOSSLESS = {"PNG": {}, "TIFF": {"compression": "tiff_lzw"}, "BMP": {}, "WEBP": {"lossless": True}}
 sides = st.integers(1, 300)
 targets = st.integers(8, 64)
-
-
-def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
-    shape = (height, width, channels) if channels > 1 else (height, width)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def saved(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def seen(content: bytes, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], bool]:
@@ -67,7 +50,9 @@ def areas(pixels: Pixels, height: int, width: int) -> Pixels:
 
 def test_whole_blocks_become_their_means() -> None:
     means = np.clip(noise(9, 8), 3, 252)
-    steps = np.tile(np.array([[-3, 3, 1], [-1, 2, -2], [0, 1, -1]]), (9, 8))[..., None]  # nothing in every block of 3×3
+    steps = np.tile(np.array([[-3, 3, 1], [-1, 2, -2], [0, 1, -1]]), (9, 8))[
+        ..., None
+    ]  # zero on average over every 3×3 block
     picture = (means.repeat(3, 0).repeat(3, 1) + steps).astype(np.uint8)
     np.testing.assert_array_equal(decode(saved(picture), ResizePolicy(9, 8, 3)), means)
 
@@ -79,16 +64,16 @@ def test_pixels_on_a_border_count_by_their_share(side: int, target: int, channel
     np.testing.assert_array_equal(found, areas(picture.reshape(*picture.shape[:2], -1), target, target))
 
 
-def test_large_pictures_shrink_by_areas_too() -> None:
+def test_large_pictures_shrink_by_area_averages() -> None:
     picture = noise(640, 640)
     found = decode(saved(picture), ResizePolicy(16, 16, 3)).astype(int)
-    assert np.abs(found - areas(picture, 16, 16)).max() <= 1  # means of blocks are rounded on the way
+    assert np.abs(found - areas(picture, 16, 16)).max() <= 1  # block means are rounded
     checks = np.indices((1000, 1000)).sum(0) % 2 * 255
     assert set(np.unique(decode(saved(checks.astype(np.uint8)), ResizePolicy(31, 31, 1)))) <= {127, 128}
 
 
 @given(sides, st.integers(1, 200), targets, targets, st.sampled_from([1, 3]), st.sampled_from(["crop", "pad"]))
-def test_any_size_becomes_the_size_asked_for(
+def test_any_size_becomes_the_size_of_the_policy(
     height: int, width: int, high: int, wide: int, channels: int, fit: Any
 ) -> None:
     policy = ResizePolicy(high, wide, channels, fit=fit)
@@ -102,7 +87,7 @@ def test_any_size_becomes_the_size_asked_for(
     assert seen(content) == ((height, width), True)
 
 
-def test_what_is_too_long_is_cut_off_both_ends() -> None:
+def test_crop_is_centred() -> None:
     picture = noise(20, 33)
     for size, part in {
         (20, 20): picture[:, 6:26],
@@ -115,27 +100,27 @@ def test_what_is_too_long_is_cut_off_both_ends() -> None:
 
 @pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_margins_are_even_and_have_the_colour_of_the_background(background: Any, shade: int, channels: int) -> None:
+def test_padding_is_even_and_has_the_background_colour(background: Any, shade: int, channels: int) -> None:
     wide = np.full((20, 40, 3), 90, np.uint8)
     policy = ResizePolicy(16, 16, channels, "pad", background)
     expected = np.full((16, 16, channels), shade, np.uint8)
     expected[4:12] = 90
     np.testing.assert_array_equal(decode(saved(wide), policy), expected)
     np.testing.assert_array_equal(decode(saved(wide.transpose(1, 0, 2)), policy), expected.transpose(1, 0, 2))
-    small = np.full((1, 3, 3), 90, np.uint8)  # grows until its longer side fits
+    small = np.full((1, 3, 3), 90, np.uint8)  # enlarged until its longer side fits
     assert (decode(saved(small), ResizePolicy(9, 9, channels, "pad", background))[3:6] == 90).all()
 
 
-def test_a_box_is_a_slice_of_pictures_of_its_size_and_of_no_others() -> None:
+def test_a_box_applies_to_pictures_of_its_size_only() -> None:
     picture, other = noise(218, 178), noise(200, 178)
     policy = ResizePolicy(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218))
     np.testing.assert_array_equal(decode(saved(picture), policy), picture[45:173, 25:153])
     np.testing.assert_array_equal(decode(saved(other), policy), areas(other[11:189], 128, 128))
-    with pytest.raises(UnreadablePicture, match=r"^178×200 pixels instead of 178×218$"):
+    with pytest.raises(UnreadablePicture):
         decode(saved(other), ResizePolicy(128, 128, 3, box=(25, 45, 153, 173), boxed=(178, 218), boxed_only=True))
 
 
-def test_jpegs_decode_small_where_that_is_enough_and_never_for_a_box() -> None:
+def test_jpegs_are_decoded_small_except_for_a_box() -> None:
     ramp = np.linspace(0, 255, 1024).round().astype(np.uint8)[None].repeat(1024, 0)
     found = decode(saved(ramp, "JPEG", quality=95), ResizePolicy(32, 32, 1)).astype(int)
     assert np.abs(found[..., 0] - areas(ramp[..., None], 32, 32)[..., 0]).max() <= 2
@@ -146,7 +131,7 @@ def test_jpegs_decode_small_where_that_is_enough_and_never_for_a_box() -> None:
 # -- turned -----------------------------------------------------------------------------------------------------------
 
 UPRIGHT = np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3)
-STORED = {  # as EXIF defines it: which side the first row and the first column are
+STORED = {  # EXIF: the sides on which the first row and the first column lie
     1: UPRIGHT,
     2: UPRIGHT[:, ::-1],
     3: UPRIGHT[::-1, ::-1],
@@ -186,7 +171,7 @@ def test_jpegs_stand_upright(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
-def test_damaged_metadata_says_nothing_of_the_pixels(exif: bytes) -> None:
+def test_damaged_metadata_is_ignored(exif: bytes) -> None:
     content = saved(np.full((9, 8, 3), 70, np.uint8), "JPEG", exif=exif)
     assert set(np.unique(decode(content, ResizePolicy(9, 8, 1)))) == {70}
 
@@ -200,7 +185,7 @@ def over(colour: int, alpha: int, behind: int) -> int:
 
 @pytest.mark.parametrize(("background", "shade"), [("white", 255), ("black", 0)])
 @pytest.mark.parametrize("alpha", [0, 1, 64, 128, 200, 254, 255])
-def test_transparent_parts_lie_on_the_background(background: Any, shade: int, alpha: int) -> None:
+def test_transparent_parts_are_put_on_the_background(background: Any, shade: int, alpha: int) -> None:
     policy = ResizePolicy(9, 8, 3, background=background)
     expected = [over(colour, alpha, shade) for colour in (200, 30, 0)]
     content = saved(Image.new("RGBA", (8, 9), (200, 30, 0, alpha)))
@@ -222,9 +207,9 @@ def test_transparent_palettes_and_colour_keys() -> None:
     assert decode(saved(palette), ResizePolicy(9, 8, 3))[5, 5].tolist() == [40, 50, 60]
 
 
-def test_transparent_parts_are_refused_where_there_is_no_background() -> None:
+def test_transparent_parts_are_refused_without_a_background() -> None:
     policy = ResizePolicy(9, 8, 3, background="none")
-    with pytest.raises(UnreadablePicture, match=r"^has transparent parts; put it on a background first"):
+    with pytest.raises(UnreadablePicture):
         decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 254))), policy)
     opaque = decode(saved(Image.new("RGBA", (8, 9), (1, 2, 3, 255))), policy)
     assert opaque[0, 0].tolist() == [1, 2, 3]
@@ -297,7 +282,7 @@ def test_grey_is_the_luma_of_a_colour() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
-def test_of_moving_pictures_the_first_counts(kind: str) -> None:
+def test_the_first_frame_of_an_animation_counts(kind: str) -> None:
     frames = [Image.new("RGB", (8, 9), colour) for colour in ((200, 0, 0), (0, 0, 200))]
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **LOSSLESS.get(kind, {}))
     np.testing.assert_allclose(decode(content, ResizePolicy(9, 8, 3))[0, 0], [200, 0, 0], atol=3 * (kind == "MPO"))
@@ -309,7 +294,7 @@ def test_lossless_files_give_their_pixels(kind: str) -> None:
     np.testing.assert_array_equal(decode(saved(picture, kind, **LOSSLESS[kind]), ResizePolicy(9, 8, 3)), picture)
 
 
-def test_grey_is_told_from_colour() -> None:
+def test_grey_is_distinguished_from_colour() -> None:
     ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
     grey = np.stack([ramp] * 3, axis=2)
     assert seen(saved(grey, "JPEG", quality=50)) == ((64, 64), True)
@@ -320,20 +305,20 @@ def test_grey_is_told_from_colour() -> None:
     spotted[:8, :8] = (200, 40, 40)
     assert seen(saved(spotted, "JPEG")) == ((64, 64), False)
     hidden = np.dstack([spotted, np.where(spotted[..., 0] == spotted[..., 1], 255, 0).astype(np.uint8)])
-    assert seen(saved(hidden)) == ((64, 64), True)  # what cannot be seen has no colour
+    assert seen(saved(hidden)) == ((64, 64), True)  # the coloured part is transparent
 
 
-# -- what is no picture -----------------------------------------------------------------------------------------------
+# -- not a picture -----------------------------------------------------------------------------------------------
 
 
 def test_decompression_bombs_are_not_unpacked() -> None:
-    for side, words in ((9_500, "9500×9500 pixels; "), (50_000, "far too many pixels; ")):
-        with pytest.raises(UnreadablePicture, match=rf"^{words}.*89,000,000"):
+    for side in (9_500, 50_000):
+        with pytest.raises(UnreadablePicture, match="89,000,000"):
             decode(png(side, side, 8, 0, b"\0" * 1000), ResizePolicy(8, 8, 1))
 
 
 def long_png(width: int, height: int) -> bytes:
-    """A grey picture whose upper or left half is 0 and whose other half is 200."""
+    """Return a grey picture whose upper or left half is 0 and whose other half is 200."""
     halves = [b"\0" * (width // 2) + b"\xc8" * (width - width // 2)] * height
     if height > width:
         halves = [b"\0" * width] * (height // 2) + [b"\xc8" * width] * (height - height // 2)
@@ -349,7 +334,7 @@ def test_long_thin_pictures_cost_bounded_memory_and_keep_their_areas(size: tuple
         peak = tracemalloc.get_traced_memory()[1]
         assert peak < 40 << 20
         decode(content, ResizePolicy(1024, 1024, 1, "pad"))
-        assert tracemalloc.get_traced_memory()[0] < 4 << 20  # nothing large is kept for the next picture
+        assert tracemalloc.get_traced_memory()[0] < 4 << 20  # no large table is memoised
     finally:
         tracemalloc.stop()
     line = found[:, 31, 0] if size[1] > size[0] else found[31, :, 0]
@@ -357,36 +342,33 @@ def test_long_thin_pictures_cost_bounded_memory_and_keep_their_areas(size: tuple
 
 
 @pytest.mark.parametrize("size", [(1, 40_000_000), (40_000_000, 1), (1_000_001, 2)])
-def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
-    with pytest.raises(UnreadablePicture, match=rf"^{size[0]}×{size[1]} pixels; "):
+def test_sides_have_a_limit(size: tuple[int, int]) -> None:
+    with pytest.raises(UnreadablePicture, match=f"{size[0]}×{size[1]}"):
         decode(png(*size, 8, 0, b"\0" * 1000), ResizePolicy(64, 64, 1, "pad"))
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    "content",
     [
-        (b"", "empty file"),
-        (b"hello", "not a picture, or damaged at its beginning"),
-        (b"<!doctype html><html>", "a web page"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "a PostScript file"),  # a program
-        (saved(noise(40, 40))[:300], "damaged, or of a kind that cannot be read (image file is truncated"),
-        (saved(noise(40, 40), "JPEG")[:-200], "damaged, or of a kind that cannot be read (image file is truncated"),
+        b"",
+        b"hello",
+        b"<!doctype html><html>",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",  # Pillow would start a program
+        saved(noise(40, 40))[:300],
+        saved(noise(40, 40), "JPEG")[:-200],
     ],
+    ids=["empty", "text", "web page", "PostScript", "PNG cut off", "JPEG cut off"],
 )
-def test_broken_files_say_why(content: bytes, says: str) -> None:
+def test_the_reason_of_a_broken_file(content: bytes, wording: Callable[[object], None]) -> None:
     for use in (lambda: decode(content, ResizePolicy(8, 8, 1)), lambda: look(content)):
-        with pytest.raises(UnreadablePicture) as caught:
+        with pytest.raises(UnreadablePicture) as raised:
             use()
-        assert str(caught.value).startswith(says)
+        wording(raised.value)
 
 
-def test_a_machine_without_memory_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(decoding, "_frame", fail)
-    with pytest.raises(UnreadablePicture, match="too large for the memory"):
-        decode(saved(noise(9, 8)), ResizePolicy(8, 8, 1))
+def test_lack_of_memory_is_reported() -> None:
+    with pytest.raises(UnavailablePicture):
+        decode(saved(noise(1, 1)), ResizePolicy(1 << 50, 8, 1, fit="pad"))
 
 
 KINDS: dict[str, bytes] = {
@@ -409,29 +391,30 @@ KINDS: dict[str, bytes] = {
 
 
 def outcome(use: Any, content: bytes) -> str:
-    """What is said about a file; nothing where it is a picture. Every other error is passed on."""
+    """Return the reason why a file is unreadable; empty for a picture. Every other error is passed on."""
     try:
         use(content)
     except UnreadablePicture as error:
-        return str(error) or "nothing is said"
+        return str(error) or "no reason"
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_flipped_and_cut_files_are_unreadable_or_pictures(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
-    whole, random, said = KINDS[kind], np.random.default_rng(len(kind)), set()
+    whole, random, reasons = KINDS[kind], np.random.default_rng(len(kind)), set()
     for number in range(250):
         content = bytearray(whole)
         for _ in range(random.integers(1, 4)):
             content[random.integers(len(whole) if number % 2 else min(len(whole), 64))] = random.integers(256)
         if number % 5 == 0:
             content = content[: random.integers(len(whole))]
-        said.add(outcome(look, bytes(content)))
-        said.add(outcome(lambda content: decode(content, ResizePolicy(8, 8, 3)), bytes(content)))
-    assert "nothing is said" not in said
+        reasons.add(outcome(look, bytes(content)))
+        reasons.add(outcome(lambda content: decode(content, ResizePolicy(8, 8, 3)), bytes(content)))
+    assert "no reason" not in reasons
     assert capfd.readouterr() == ("", "")
-    assert not any("\n" in words for words in said)
-    assert len(said) >= 3
+    assert not any("\n" in reason for reason in reasons)
+    assert len(reasons) >= 3
 
 
 @settings(max_examples=60)
@@ -443,130 +426,10 @@ def test_bytes_that_begin_like_a_picture(content: bytes, beginning: bytes) -> No
         decode(beginning + content, ResizePolicy(8, 8, 3))
 
 
-# -- where pictures lie -----------------------------------------------------------------------------------------------
+# -- work of a worker process -----------------------------------------------------------------------------------------
 
 
-def why(item: ImageRef) -> str:
-    with pytest.raises(UnreadablePicture) as caught:
-        read_item(item)
-    return str(caught.value)
-
-
-def test_files_links_and_what_only_looks_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "holiday.zip"  # a folder, for all its name
-    folder.mkdir()
-    (folder / "a.png").write_bytes(b"content")
-    (folder / "b.png").symlink_to("a.png")
-    assert read_item((str(folder), "a.png")) == read_item((str(folder), "b.png")) == b"content"
-    (folder / "nowhere.png").symlink_to("none.png")
-    (folder / "self.png").symlink_to("self.png")
-    (folder / "folder.png").mkdir()
-    os.mkfifo(folder / "pipe.png")
-    (folder / "zero.png").symlink_to("/dev/zero")
-    assert why((str(folder), "nowhere.png")) == why((str(folder), "self.png")) == "a link that leads nowhere"
-    for name in ("folder", "pipe", "zero"):
-        assert why((str(folder), f"{name}.png")) == "no file, but a folder, a pipe or a device"
-    assert why((str(folder), "gone.png")) == "No such file or directory"
-    monkeypatch.setattr(containers, "MOST_BYTES", 6)
-    assert "more than 0 are refused" in why((str(folder), "a.png"))
-
-
-def test_entries_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "Own.ZIP"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as written:
-        written.writestr("b/ä 1.png", b"first" * 100)
-        written.writestr("../../evil.png", b"outside")
-    assert read_item((str(path), "b/ä 1.png")) == b"first" * 100
-    assert read_item((str(path), "../../evil.png")) == b"outside"
-    assert not (tmp_path.parent / "evil.png").exists()
-    assert "There is no item named" in why((str(path), "gone.png"))
-    with zipfile.ZipFile(path, "w") as written:  # another one of that name
-        written.writestr("c.png", b"second, and longer")
-    assert read_item((str(path), "c.png")) == b"second, and longer"
-    monkeypatch.setattr(containers, "MOST_BYTES", 9)
-    assert "are refused" in why((str(path), "c.png"))
-
-
-def test_damaged_and_encrypted_entries(tmp_path: Path) -> None:
-    path = tmp_path / "own.zip"
-    with zipfile.ZipFile(path, "w") as written:
-        written.writestr("a.png", b"some content")
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(b"some content", b"same content"))
-    assert "Bad CRC-32" in why((str(path), "a.png"))
-    local, central = whole.index(b"PK\3\4"), whole.index(b"PK\1\2")
-    encrypted = bytearray(whole)
-    encrypted[local + 6] |= 1
-    encrypted[central + 8] |= 1
-    path.write_bytes(bytes(encrypted) + b"")
-    os.utime(path, (1, 1))
-    assert "encrypted" in why((str(path), "a.png"))
-    unknown = bytearray(whole)
-    unknown[local + 8] = unknown[central + 10] = 99
-    path.write_bytes(bytes(unknown))
-    os.utime(path, (2, 2))
-    assert "compression" in why((str(path), "a.png"))
-
-
-def test_a_file_that_is_no_zip_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "img.zip"
-    with zipfile.ZipFile(path, "w") as written:
-        written.writestr("a.png", bytes(5000))
-    whole = path.read_bytes()
-    for content, says in {
-        b"\n <!DOCTYPE html><html><title>Google Drive - Quota exceeded": "is a web page and no zip: .* Google Drive",
-        whole[:-100]: r"no zip, or cut off before its end \(5,\d\d\d bytes\); get it again",
-        b"": r"no zip, or cut off before its end \(0 bytes\)",
-    }.items():
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=f"^{path}:? {says}"):
-            open_zip(str(path))
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(zipfile, "ZipFile", refuse)
-    path.write_bytes(whole)
-    with pytest.raises(ValueError, match=r"img\.zip cannot be opened \(Permission denied\)"):
-        open_zip(str(path))
-
-
-def test_rows_of_a_parquet_file(tmp_path: Path) -> None:
-    path = tmp_path / "train-0.parquet"
-    rows = [{"bytes": f"row {i}".encode(), "path": f"{i}.jpg"} for i in range(10)]
-    rows[7] = {"bytes": None, "path": "7.jpg"}
-    parquet.write_table(pyarrow.table({"image": rows, "Smiling": [True] * 10}), path, row_group_size=3)
-    order = [9, 0, 3, 2, 8, 5, 4, 6, 1]
-    assert [read_item((str(path), str(i))) for i in order] == [f"row {i}".encode() for i in order]
-    assert why((str(path), "7")) == "this row holds no picture"
-    assert why((str(path), "10"))
-    assert shown((str(path), "3")) == "train-0.parquet row 3"
-    plain = tmp_path / "plain.parquet"
-    parquet.write_table(pyarrow.table({"image": [b"one", b"two"]}), plain)
-    assert read_item((str(plain), "1")) == b"two"
-    path.write_bytes(path.read_bytes()[:100])
-    assert "damaged" in why((str(path), "0"))
-
-
-@pytest.mark.parametrize(
-    ("name", "printed"),
-    [
-        ("a b/ä 猫 🐈.png", "a b/ä 猫 🐈.png"),
-        ("two\nlines\t.png", "two\\nlines\\t.png"),
-        ("\x1b[2Jclear.png", "\\x1b[2Jclear.png"),
-        (os.fsdecode(b"caf\xe9.png"), "caf\\udce9.png"),
-        ("line\u2028end.png", "line\\u2028end.png"),
-    ],
-)
-def test_names_are_printed_on_one_line(name: str, printed: str) -> None:
-    assert shown(("folder", name)) == printed
-    assert printed.encode()
-
-
-# -- what a worker does -----------------------------------------------------------------------------------------------
-
-
-def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
+def test_a_part_is_written_to_its_place(tmp_path: Path) -> None:
     pictures = [noise(9, 8, seed=i) for i in range(4)]
     pictures[3][:] = 77
     for i, picture in enumerate(pictures):
@@ -584,7 +447,7 @@ def test_a_part_is_written_where_it_belongs(tmp_path: Path) -> None:
     assert decode_part(8, items, policy) == (start, problems, tally)
 
 
-def test_pages_are_items_of_their_own(tmp_path: Path) -> None:
+def test_pages_are_separate_items(tmp_path: Path) -> None:
     frames = [Image.new("L", (8, 9), 40 * (i + 1)) for i in range(4)]
     frames[0].save(tmp_path / "stack.tif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "one.png")

