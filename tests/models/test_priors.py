@@ -1,6 +1,7 @@
 """The contract of priors, over every member; the mixture against the normal prior and scipy; the KL of both."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from small import CPU
 from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.posteriors.diagonal import DiagonalNormal
-from vaelab.models.priors import Density, Prior, mixture, normal
+from vaelab.models.priors import Density, Prior, mixture, normal, vamp
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS, initialise
 from vaelab.system import registry
@@ -24,10 +26,17 @@ every_prior = pytest.mark.parametrize("name", registry.names("priors"))
 dimensions = pytest.mark.parametrize("latent_dim", [1, 2])
 
 
-def encode(x: Tensor) -> PosteriorDistribution:
-    """Stands in for a model's encoder."""
-    mean = x.flatten(1)[:, :3].double()
-    return DiagonalNormal(mean, torch.zeros_like(mean))
+def encoder_of(latent_dim: int) -> Callable[[Tensor], PosteriorDistribution]:
+    """An encoder in place of a model's."""
+
+    def encode(x: Tensor) -> PosteriorDistribution:
+        mean, log_var = x.flatten(1)[:, :latent_dim], x.flatten(1)[:, -latent_dim:]
+        return DiagonalNormal(4 * mean - 2, log_var - 1)
+
+    return encode
+
+
+ENCODE = encoder_of(3)
 
 
 def make(name: str, latent_dim: int = 3, seed: int = 0) -> Prior:
@@ -41,7 +50,7 @@ def make(name: str, latent_dim: int = 3, seed: int = 0) -> Prior:
 
 
 def density_of(name: str, latent_dim: int = 3) -> Density:
-    return make(name, latent_dim).requires_grad_(False)(encode)
+    return make(name, latent_dim).requires_grad_(False)(encoder_of(latent_dim))
 
 
 def noise(seed: int = 0) -> GeneratorNoise:
@@ -64,7 +73,7 @@ def grid(latent_dim: int, half_width: float = 12.0, points: int = 601) -> tuple[
 def test_shapes(name: str, latent_dim: int, count: int) -> None:
     prior = make(name, latent_dim).float()
     assert prior.provides <= REQUIREMENTS.keys()
-    density = prior(encode)
+    density = prior(encoder_of(latent_dim))
     z = density.sample(count, noise())
     assert z.shape == (count, latent_dim)
     assert z.dtype == torch.float32
@@ -136,16 +145,16 @@ def test_the_kl_of_any_posterior_is_one_number_per_image_and_group(name: str) ->
 def test_gradients_reach_the_parameters_and_the_codes(name: str) -> None:
     prior = make(name)
     z = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    prior(encode).log_prob(z).sum().backward()
+    prior(ENCODE).log_prob(z).sum().backward()
     for tensor in (z, *prior.parameters()):
         assert tensor.grad is not None
         assert bool((tensor.grad != 0).any())
-    assert torch.autograd.gradcheck(lambda codes: prior(encode).log_prob(codes), (z,))
+    assert torch.autograd.gradcheck(lambda codes: prior(ENCODE).log_prob(codes), (z,))
 
 
 @every_prior
 def test_bfloat16_networks_leave_densities_in_float32(name: str) -> None:
-    density, z = make(name, 16).float()(encode), torch.randn(50, 16)
+    density, z = make(name, 16).float()(encoder_of(16)), torch.randn(50, 16)
     exact = density.log_prob(z)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = density.log_prob(z)
@@ -156,7 +165,7 @@ def test_bfloat16_networks_leave_densities_in_float32(name: str) -> None:
 @every_prior
 def test_codes_far_away_have_a_finite_density_and_gradient(name: str) -> None:
     z = torch.tensor([[1e3, -1e3, 0.0]], requires_grad=True)
-    log_prob = make(name).float()(encode).log_prob(z)
+    log_prob = make(name).float()(ENCODE).log_prob(z)
     log_prob.sum().backward()
     assert bool(torch.isfinite(log_prob).all())
     assert bool(torch.isfinite(z.grad).all())
@@ -210,5 +219,42 @@ def test_a_mixture_begins_near_the_normal_prior_from_the_seed() -> None:
     assert first.mean.shape == (6, 4)
     assert float(first.log_var.abs().max()) == float(first.logits.abs().max()) == 0
     z = normal.StandardNormal(4).sample(5000, noise())
-    gap = normal.StandardNormal(4).log_prob(z) - first(encode).log_prob(z)
+    gap = normal.StandardNormal(4).log_prob(z) - first(encoder_of(4)).log_prob(z)
     assert 0 < float(gap.mean()) < 1.5
+
+
+# -- VampPrior --------------------------------------------------------------------------------------------------------
+
+
+def test_vamp_prior_is_the_mixture_of_its_pseudo_inputs_posteriors() -> None:
+    prior = make("vamp")
+    q = ENCODE(prior.inputs.detach().clamp(0, 1))
+    same = mixture.Mixture(torch.zeros(len(q.mean)).double(), q.mean, q.log_var)
+    z = 3 * torch.randn(50, 3, dtype=torch.float64)
+    torch.testing.assert_close(prior(ENCODE).log_prob(z), same.log_prob(z), rtol=1e-10, atol=1e-10)
+
+
+def test_vamp_prior_takes_any_posterior() -> None:
+    """With full-covariance posteriors it is torch's mixture of multivariate normal distributions."""
+    posterior = registry.load("posteriors", "full_covariance").Posterior(Spec((1, 8, 8), 3, 100))
+
+    def encode(x: Tensor) -> PosteriorDistribution:
+        q: PosteriorDistribution = posterior(x.flatten(1)[:, : posterior.num_parameters])
+        return q
+
+    prior = make("vamp")
+    q = encode(prior.inputs.detach().clamp(0, 1))
+    components = MultivariateNormal(q.mean, scale_tril=q.scale)
+    expected = MixtureSameFamily(Categorical(torch.ones(len(q.mean)).double()), components)
+    z = 2 * torch.randn(20, 3, dtype=torch.float64)
+    torch.testing.assert_close(prior(encode).log_prob(z), expected.log_prob(z), rtol=1e-9, atol=1e-9)
+    assert prior(encode).sample(7, noise()).shape == (7, 3)
+
+
+def test_pseudo_inputs_start_where_the_recipe_says() -> None:
+    prior = vamp.Prior(Spec((1, 8, 8), 3, 100), components=40, start_mean=-0.05, start_std=0.01)
+    initialise(prior, torch.Generator().manual_seed(0))
+    assert prior.inputs.shape == (40, 1, 8, 8)
+    inputs = prior.inputs.detach()
+    assert float(inputs.mean()) == pytest.approx(-0.05, abs=1e-3)
+    assert float(inputs.std()) == pytest.approx(0.01, rel=0.05)
