@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from wording import Wording
 
 from vaelab.data.images import Images
 from vaelab.figures import (
@@ -333,10 +334,10 @@ def test_a_hull_holds_all_points_and_is_made_of_them():
     assert len(rate_distortion.hull(np.zeros((5, 2)))) == 1
 
 
-def test_one_seed_gives_no_band_and_several_are_named_in_the_caption():
+def test_one_seed_gives_no_band_and_several_are_named_in_the_caption(wording: Wording):
     single = make_runs("rate_distortion", 3, (8, 8, 1), 1)
     assert not rate_distortion.draw(single).axes[0].patches
-    assert "no band" in rate_distortion.caption(single)
+    wording(rate_distortion.caption(single))
     several = make_runs("rate_distortion", 3, (8, 8, 1), 4)
     axes = rate_distortion.draw(several).axes[0]
     assert len(axes.patches) == 2
@@ -344,8 +345,8 @@ def test_one_seed_gives_no_band_and_several_are_named_in_the_caption():
     first = several["series"][0]["points"][0]
     half = rate_distortion.interval(first["rate"])
     assert outline.x1 >= first["rate"].mean() + half - 1e-6
-    assert "95 % t-intervals" in rate_distortion.caption(several)
-    assert "mean of 4 seeds" in rate_distortion.caption(several)
+    assert "4 seeds" in rate_distortion.caption(several)
+    wording(rate_distortion.caption(several))
 
 
 def test_rates_are_joined_in_the_order_given_and_named_where_there_is_room():
@@ -396,7 +397,7 @@ def test_the_data_figure_names_the_rarest_attributes(make_model: Callable[..., A
     shown = [text.get_text() for text in figure.texts]
     assert "Less common" in shown
     assert any(text.startswith("Wearing the longest") and text.endswith("…") for text in shown)
-    assert data.caption(arrays).endswith("3 of its attributes, the rarest first.")
+    assert "3 of its attributes" in data.caption(arrays)
 
 
 def test_a_png_has_256_colours_where_that_keeps_its_looks():

@@ -2,13 +2,13 @@
 
 Every file has ``draw(arrays) -> Figure``, which never sees a model, and one of
 
-- ``compute(model, images, generator) -> arrays``, with ``SPLIT`` ("train" or "valid") saying which images it wants, or
+- ``compute(model, images, generator) -> arrays``, with ``SPLIT`` ("train" or "valid") for the images, or
 - ``collect(history, validation, terms) -> arrays``, from the two tables of a run and the terms that it logs,
 
-either of which returns None where the figure has no meaning (a plane for three latents, say), or neither: then it is a
-figure of several runs, whose arrays ``lab`` gathers. ``TITLE`` and ``caption(arrays)`` go beside the picture in the
-report: ``SECTION`` is the section ("overview", "training", "latent space", "data", "comparison") and ``ORDER`` the
-place in it.
+Both return None if the figure has no meaning for the model, such as a plane of three latents. A file with neither is a
+figure of several runs; ``compare`` and ``sweep`` make its arrays. The report shows ``TITLE`` and ``caption(arrays)``
+beside the picture. ``SECTION`` is its section ("overview", "training", "latent space", "data", "comparison") and
+``ORDER`` its place there.
 """
 
 import io
@@ -31,7 +31,7 @@ Arrays = dict[str, Any]
 
 INK, FAINT = "#1d2433", "#6b7384"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
-"""Three colours that colour-blind readers tell apart (Okabe & Ito 2008)."""
+"""Three colours that colour-blind readers distinguish (Okabe & Ito 2008)."""
 CLASS_COLOURS = (
     "#332288",
     "#88ccee",
@@ -44,19 +44,19 @@ CLASS_COLOURS = (
     "#aa4499",
     "#7f7f7f",
 )
-"""Nine colours that colour-blind readers tell apart (P. Tol's scheme "muted"), and a grey."""
+"""Nine colours that colour-blind readers distinguish (P. Tol's scheme "muted"), and a grey."""
 DPI = 150
 MOST_LOST = 0.75
-"""Grey levels, of 255, by which a figure may differ in the mean when it is kept in 256 colours."""
+"""Largest mean error, in grey levels of 255, of a figure that is stored with 256 colours."""
 
 
 LITERAL_TEXT: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}
-"""Matplotlib's settings under which every text is drawn as it stands: a class may be called ``a$$b``."""
+"""Matplotlib settings that draw every text literally: a class may be called ``a$$b``."""
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib's settings for every figure of vaelab. No text is read as mathematics."""
+    """Matplotlib settings of all figures of vaelab. Texts are never parsed as mathematics."""
     settings: dict[Any, Any] = {
         **LITERAL_TEXT,
         "font.size": 11,
@@ -79,7 +79,7 @@ def house_style() -> Iterator[None]:
 
 
 def show_picture(axes: Axes, picture: NDArray[Any]) -> None:
-    """A picture ``[H, W, C]`` in exact pixels, without a frame."""
+    """Draw a picture ``[H, W, C]`` in exact pixels, without a frame."""
     if picture.shape[2] == 1:
         axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     else:
@@ -88,7 +88,7 @@ def show_picture(axes: Axes, picture: NDArray[Any]) -> None:
 
 
 def picture_figure(picture: NDArray[Any], width: float) -> tuple[Figure, Axes]:
-    """A figure ``width`` inches wide that is filled by one picture."""
+    """Return a figure ``width`` inches wide that one picture fills."""
     figure = Figure(figsize=(width, width * picture.shape[0] / picture.shape[1]))
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -98,15 +98,17 @@ def picture_figure(picture: NDArray[Any], width: float) -> tuple[Figure, Axes]:
 
 @contextmanager
 def missing_letters() -> Iterator[None]:
-    """People name things in every script; letters that the font lacks come out as boxes, without a warning each."""
+    """Suppress Matplotlib's warning for each letter that the font lacks; such letters are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def render(figure: Figure, words: dict[str, str]) -> bytes:
-    """The figure as the bytes of a PNG with ``words`` as its texts; of 256 colours, a third of the size, where it keeps
-    its looks (photographs do not)."""
+    """Return the figure as a PNG file with ``words`` as its text entries.
+
+    The file has 256 colours, a third of the size, unless that changes the picture visibly, as it does for photographs.
+    """
     canvas: Any = FigureCanvasAgg(figure)
     packed, texts = io.BytesIO(), PngInfo()
     with missing_letters(), matplotlib.rc_context(LITERAL_TEXT):
@@ -121,18 +123,18 @@ def render(figure: Figure, words: dict[str, str]) -> bytes:
 
 
 def clean_text(text: str) -> str:
-    """``text`` without what no font can draw: lone surrogates (names that are not UTF-8) and control characters."""
+    """Replace what no font can draw in ``text``: lone surrogates (names that are not UTF-8) and control characters."""
     whole = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in whole)
 
 
 def latent_name(latent: int) -> str:
-    """The name of a latent, counted from 0, with its number as a subscript: z₁ for 0."""
+    """Return the name of a latent, counted from 0, with its number as a subscript: z₁ for 0."""
     return "z" + str(latent + 1).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def class_colormap(count: int) -> ListedColormap:
-    """Colours for ``count`` classes; beyond ten, evenly spaced shades."""
+    """Return colours for ``count`` classes; beyond ten, evenly spaced shades."""
     if count <= len(CLASS_COLOURS):
         return ListedColormap(CLASS_COLOURS[:count])
     return ListedColormap(matplotlib.colormaps["viridis"].resampled(count).colors)  # type: ignore[attr-defined]

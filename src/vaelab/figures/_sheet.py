@@ -1,4 +1,4 @@
-"""Pictures in rows and columns, in exact pixels, with words beside, above and under them."""
+"""Sheets of pictures in rows and columns, in exact pixels, with labels beside, above and below them."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from matplotlib.textpath import TextPath
 from vaelab.figures import DPI, FAINT, INK, clean_text, house_style, missing_letters
 
 WORDS, SMALL = 10, 8
-"""Sizes of words in points: beside and above pictures, under them."""
+"""Font sizes in points: beside and above pictures, and below them."""
 WIDE, MOST = 2100, 2400
-"""Pixels that small pictures are enlarged to together, and that large ones are reduced to, each by a whole factor."""
+"""Width in pixels to which a sheet of small pictures is enlarged, and to which one of large pictures is reduced."""
 CELL = 192
-"""Pixels that one picture is enlarged to at the most, unless told otherwise."""
+"""Default of the largest width in pixels to which one picture is enlarged."""
 PAD = 12
 MOST_LETTERS = 28
-"""On a line at the left."""
+"""Longest line of a row label, in letters."""
 
 Pictures = UInt8[np.ndarray, "_ _ _ _ _"]
 """``[rows, columns, H, W, C]``."""
@@ -32,10 +32,10 @@ def sheet_figure(
     under: Sequence[str] = (),
     cell: int = CELL,
 ) -> Figure:
-    """Blocks of pictures side by side, every picture in whole pixels, small ones enlarged to at most ``cell`` pixels.
+    """Draw blocks of pictures side by side; small pictures are enlarged by a whole factor to at most ``cell`` pixels.
 
-    ``row_words`` stand at the left, all but their first line small; ``column_words`` above, for each block one a column
-    or one for all of it; ``under`` below each picture of the first block, row by row.
+    ``row_words``: labels at the left; all lines but the first are small. ``column_words``: labels above, for each block
+    one per column or one for the block. ``under``: labels below the pictures of the first block, row by row.
     """
     row_words, under = [clean_text(word) for word in row_words], [clean_text(word) for word in under]
     column_words = [[clean_text(word) for word in words] for words in column_words]
@@ -46,7 +46,7 @@ def sheet_figure(
 def _draw_sheet(
     blocks: Sequence[Pictures], row_words: Sequence[str], column_words: Sequence[Sequence[str]], under: Sequence[str]
 ) -> Figure:
-    """Blocks of the size at which they are drawn, with their words."""
+    """Draw blocks that have their final size, with their labels."""
     rows, _, height, width, _ = blocks[0].shape
     gap = max(3, width // 40)
     beside = [_beside(word) for word in row_words]
@@ -89,7 +89,7 @@ def _draw_sheet(
 
 
 class _Page:
-    """A figure that is filled by one picture and written on in pixels from its top left."""
+    """A figure filled by one picture, with texts placed in pixels from its top left."""
 
     def __init__(self, sheet: UInt8[np.ndarray, "height width 3"]) -> None:
         self._height, self._width = sheet.shape[:2]
@@ -98,13 +98,13 @@ class _Page:
         self.figure.figimage(sheet)
 
     def write(self, x: float, y: float, word: str, **style: Any) -> None:
-        """Draw words as they stand: people name their classes as they like."""
+        """Draw a text; ``style`` overrides the font settings."""
         settings = {"fontsize": WORDS, "color": INK, "linespacing": 1.15, **style}
         self.figure.text(x / self._width, 1 - y / self._height, word, **settings)
 
 
 def _fit(blocks: Sequence[Pictures], cell: int) -> list[Pictures]:
-    """The blocks as RGB, enlarged or reduced together by a whole factor."""
+    """Return the blocks as RGB, all enlarged or reduced by the same whole factor."""
     width, across = blocks[0].shape[3], sum(block.shape[1] for block in blocks)
     larger, smaller = max(1, min(WIDE // across, cell) // width), -(-across * width // MOST)
     fitted = []
@@ -121,19 +121,19 @@ def _fit(blocks: Sequence[Pictures], cell: int) -> list[Pictures]:
 
 
 def _beside(words: str) -> list[tuple[str, float]]:
-    """Lines with their sizes."""
+    """Return the lines of a row label with their font sizes."""
     first, *others = words.split("\n")
     lines = [(line, WORDS) for line in textwrap.wrap(first, MOST_LETTERS)]
     return [*lines, *((line, SMALL) for other in others for line in textwrap.wrap(other, MOST_LETTERS))]
 
 
 def _line(size: float) -> float:
-    """Pixels from one line to the next."""
+    """Return the line height in pixels."""
     return 1.3 * size * DPI / 72
 
 
 def _width(words: str, size: float) -> int:
-    """Pixels that the longest line takes."""
+    """Return the width of the longest line in pixels."""
     lines = [line for line in words.split("\n") if line.strip()]
     with missing_letters():
         inches = [TextPath((0, 0), line, size=size).get_extents().width / 72 for line in lines]
@@ -141,25 +141,25 @@ def _width(words: str, size: float) -> int:
 
 
 def _tall(words: Sequence[str], size: float) -> int:
-    """Pixels that the tallest of these takes, with a little room."""
+    """Return the height of the tallest label in pixels, with a margin."""
     lines = max((word.count("\n") + 1 for word in words if word), default=0)
     return round(lines * _line(size)) + (4 if lines else 0)
 
 
 def _size_above(column_words: Sequence[Sequence[str]], width: int) -> float:
-    """The size at which the longest single word fits above one column."""
+    """Return the font size at which the longest single word fits above one column."""
     single = [part for words in column_words if len(words) > 1 for word in words for part in word.split()]
     return max(6.0, min(WORDS, WORDS * width / max((_width(part, WORDS) for part in single), default=1)))
 
 
 def _wrap(words: str, size: float, width: int) -> str:
-    """Words on as many lines as it takes to stay within ``width`` pixels."""
+    """Wrap a text to ``width`` pixels."""
     letters = max(3, int(len(words) * width / max(_width(words, size), 1)))
     return textwrap.fill(words, letters, break_long_words=False, break_on_hyphens=False)
 
 
 def _shorten(words: str, size: float, width: int) -> str:
-    """Each line cut off with an ellipsis where it is wider than ``width`` pixels."""
+    """Cut off each line that is wider than ``width`` pixels, with an ellipsis."""
     lines = []
     for line in words.split("\n"):
         while _width(line, size) > width and len(line) > 2:

@@ -1,4 +1,4 @@
-"""The aggregate posterior beside the prior, latent by latent."""
+"""Aggregate posterior and prior of each latent."""
 
 import math
 
@@ -20,7 +20,7 @@ MOST_IMAGES, MOST_LATENTS, CELLS = 2000, 8, 120
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Density of each of the latents with the largest KL, over some of the images; their numbers and KL."""
+    """Compute the density of the latents with the largest KL over a subset of the images, with their indices and KL."""
     codes = encode_images(model, images.take(spread_rows(len(images), MOST_IMAGES)))
     kl = codes.latent_kl
     latents = np.argsort(kl, kind="stable")[::-1][:MOST_LATENTS]
@@ -39,9 +39,9 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
 def cell_densities(
     edges: Float[np.ndarray, " edges"], codes: Codes, latents: np.ndarray
 ) -> Float[np.ndarray, "latents cells"]:
-    """Mean of q(z_j) = 1/N Σₙ N(z_j; μ_nj, σ²_nj) over each cell between two edges, float64.
+    """Return the mean of q(z_j) = 1/N Σₙ N(z_j; μ_nj, σ²_nj) over each cell between two edges, float64.
 
-    From distribution functions, so that a posterior narrower than a cell counts in full wherever it lies in it.
+    It is a difference of distribution functions, so posteriors that are narrower than a cell are counted exactly.
     """
     places, densities = torch.from_numpy(edges), []
     for j in latents:
@@ -53,7 +53,7 @@ def cell_densities(
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Small multiples: one panel a latent, the prior dashed."""
+    """Draw one panel per latent, with the prior as a dashed curve."""
     grid, count = arrays["grid"], len(arrays["latents"])
     columns = min(4, count)
     rows = -(-count // columns)
@@ -80,13 +80,13 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What a gap between the two curves means."""
+    """Explain what a gap between the curves means."""
     which = (
         "All latents"
         if len(arrays["latents"]) == arrays["num_latents"]
         else f"The {len(arrays['latents'])} latents of {arrays['num_latents']} with the largest KL"
     )
     return (
-        f"{which}, over {arrays['num_images']:,} held-out images: where the solid curve leaves the dashed one, codes "
-        "drawn from the prior are not those that the decoder has learnt from. KL in nats per image."
+        f"{which}, over {arrays['num_images']:,} held-out images. Where the curves differ, samples of the prior are "
+        "unlike the codes that the decoder was trained on. KL in nats per image."
     )

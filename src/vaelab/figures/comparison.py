@@ -1,4 +1,4 @@
-"""Several runs in numbers: one quantity a panel, one recipe a line, one seed a point."""
+"""Metrics of several runs: one panel per quantity, one line per recipe, one point per seed."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ ORDER = 90
 SECTION = "comparison"
 COLUMNS = 4
 LINE = 0.27
-"""Inches from one recipe to the next."""
+"""Distance between recipes in inches."""
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Small panels of points with the recipes named at the left of each row of panels, and the mean at the right."""
+    """Draw a panel per quantity, with recipe names at the left of each row and means at the right."""
     labels, panels = [clean_text(label) for label in arrays["labels"]], arrays["panels"]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -40,12 +40,12 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What the marks are, and on what was measured."""
+    """Explain the marks and say what was measured."""
     images = " or ".join(f"{count:,}" for count in arrays["images"])
     remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in arrays["remarks"])
     return (
-        f"Measured on {images} held-out images, nats per image. A ring is a run, with its standard error if one is "
-        f"known; a stroke is the mean of the seeds of a recipe, and so is the number at the right.{remarks}"
+        f"Measured on {images} held-out images, nats per image. Rings are runs, with standard errors where known. "
+        f"Strokes and the numbers at the right are means over the seeds of a recipe.{remarks}"
     )
 
 
@@ -81,7 +81,7 @@ def _panel(axes: Axes, panel: dict[str, Any], count: int) -> None:
 
 
 def _scale(axes: Axes, panel: dict[str, Any]) -> None:
-    """Room on both sides, and a few round ticks, whole ones for what is counted."""
+    """Set limits with a margin and a few round ticks, whole numbers for counts."""
     values, errors = (np.array([x for group in panel[key] for x in group]) for key in ("values", "errors"))
     values, errors = values[np.isfinite(values)], np.nan_to_num(errors[np.isfinite(values)])
     is_counted = bool((values % 1 == 0).all())
@@ -105,7 +105,7 @@ def _mean(values: list[float]) -> float:
 
 
 def number(value: float) -> str:
-    """A number with as many digits as tell runs apart, and a real minus sign."""
+    """Format a number with enough digits to distinguish runs, and a true minus sign."""
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.4g} M".replace("-", "−")

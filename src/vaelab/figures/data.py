@@ -1,4 +1,4 @@
-"""Training images as the model sees them, with what they are."""
+"""Training images as the model sees them, with their classes and attributes."""
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ SPLIT = "train"
 SIDE = 5
 MOST_ATTRIBUTES = 3
 WIDE_ENOUGH = 270
-"""Pixels of a picture under which the names of attributes have room."""
+"""Width in pixels of a picture that leaves room for attribute names below it."""
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Random training images with their class and the rarest of their attributes, which say most about them."""
+    """Choose random training images with their class and their rarest attributes."""
     chosen = torch.randperm(len(images), generator=generator)[: SIDE * SIDE].numpy()
     names = [[] if images.labels is None else [images.label_name(int(images.labels[i]))] for i in chosen]
     if images.attributes is not None:
@@ -36,7 +36,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
 
 
 def draw(arrays: Arrays) -> Figure:
-    """A square of images, each with its words below."""
+    """Draw a square of images, each with its labels below."""
     images = arrays["images"]
     rows = -(-len(images) // SIDE)
     pictures = np.full((rows * SIDE, *images.shape[1:]), 255, np.uint8)
@@ -47,9 +47,9 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """Which images these are."""
+    """Say which images are shown."""
     count = len(arrays["images"])
     what = f"{count} random training image{'s' if count > 1 else ''}"
     if arrays["has_attributes"]:
-        return f"{what}, each with up to {MOST_ATTRIBUTES} of its attributes, the rarest first."
+        return f"{what}, each with up to {MOST_ATTRIBUTES} of its attributes, rarest first."
     return f"{what}."

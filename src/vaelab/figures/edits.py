@@ -1,4 +1,4 @@
-"""What moving along the direction of an attribute does to an image: one attribute a row."""
+"""Images moved along attribute directions, one attribute per row."""
 
 import numpy as np
 import torch
@@ -17,17 +17,18 @@ ORDER = 58
 SECTION = "latent space"
 SPLIT = "train"
 ROWS = 10
-"""As many as a set of digits has classes."""
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 ENOUGH = 5000
-"""Training images from which directions are taken."""
+"""Number of training images from which directions are computed."""
 FEWEST = 4
-"""Images with an attribute, and without, that it takes to tell a direction from chance."""
+"""Smallest number of images with an attribute, and without it, for a direction."""
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | None:
-    """The attributes or classes whose directions tell images apart best, and for each a random image that is without
-    it, moved along; None where nothing can be told apart."""
+    """Move a random image along the direction of each attribute or class that separates images best.
+
+    The image lacks the attribute. Return None if no direction separates images.
+    """
     some = images.subsample(ENOUGH, generator)
     has, names = some.binary_attributes()
     means, conditions = encode_images(model, some).mean, condition_of(model.spec, some)
@@ -54,15 +55,15 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
 
 
 def step_word(step: float) -> str:
-    """A step with its sign."""
+    """Format a step with its sign."""
     return f"{step:+g}".replace("-", "−")
 
 
 def separation(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"]) -> float:
-    """How far apart the images with and without an attribute lie along its direction, in their pooled standard
-    deviation; the direction is taken from one half of the images, the distance from the other. −∞ where no code varies.
+    """Return the distance of images with and without an attribute along its direction, in pooled standard deviations.
 
-    It takes 4 images of each kind.
+    The direction comes from one half of the images, the distance from the other, so 4 images of each kind are needed.
+    −∞ if codes do not vary.
     """
     half = np.zeros(len(has), bool)
     for group in (has, ~has):
@@ -74,15 +75,15 @@ def separation(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"]
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Rows of images: the originals apart, then what was made of them."""
+    """Draw the originals and their edits, one attribute per row."""
     return sheet_figure([arrays["originals"], arrays["edited"]], arrays["rows"], arrays["columns"])
 
 
 def caption(arrays: Arrays) -> str:
-    """What a step is."""
+    """Explain the steps."""
     return (
-        "One random training image a row, without the attribute or of another class, moved along the attribute's "
-        f"direction: a step of 1 leads from the mean code of the images without it to that of those with it (of "
-        f"{arrays['images']:,} training images). Shown are the attributes that lie furthest apart along their "
-        "direction, with that distance in pooled standard deviations, on images that the direction was not taken from."
+        "Each row moves one random training image, which lacks the attribute, along the attribute's direction. A step "
+        f"of 1 is the difference of the mean codes with and without it, over {arrays['images']:,} training images. The "
+        "number is the distance between both groups in pooled standard deviations, on images that did not define the "
+        "direction."
     )

@@ -1,4 +1,4 @@
-"""The evidence lower bound on held-out images during training, with the likelihood's constant."""
+"""ELBO of held-out images during training, with the likelihood's constant."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ SECTION = "training"
 def collect(
     history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
 ) -> Arrays | None:
-    """Step, epoch and ELBO of every validation; None for fewer than two."""
+    """Return epoch and ELBO of every validation, None for fewer than two."""
     if len(validation.get("step", ())) < 2:
         return None
     return {"epoch": validation["step"] / max(1.0, _steps_per_epoch(history)), "elbo": validation["elbo"]}
@@ -29,7 +29,7 @@ def _steps_per_epoch(history: dict[str, NDArray[np.float64]]) -> float:
 
 
 def draw(arrays: Arrays) -> Figure:
-    """ELBO over epochs."""
+    """Draw the ELBO over epochs."""
     with house_style():
         figure = Figure(figsize=(9, 3.6))
         axes = figure.subplots()
@@ -44,9 +44,8 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """How this differs from the loss."""
+    """Explain the difference from the loss."""
     return (
-        "A lower bound of ln p(x) with the constant that the loss leaves out. One sample an image, so it differs by a "
-        "little noise from what evaluate measures. "
-        "For densities it may be positive, and densities of 8-bit pixels are not probabilities of them."
+        "A lower bound on ln p(x), with the constant that the loss leaves out, from one sample per image. It may be "
+        "positive, because it bounds a density. A density of 8-bit pixels is not their probability."
     )

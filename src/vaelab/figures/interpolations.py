@@ -1,4 +1,4 @@
-"""Straight lines in latent space between pairs of held-out images."""
+"""Images decoded on straight lines between the codes of held-out images."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ PAIRS, STEPS = 6, 10
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Random pairs of images, and what the decoder makes of the codes between their posterior means."""
+    """Decode codes between the posterior means of random pairs of images."""
     chosen = torch.randint(len(images), (2 * PAIRS,), generator=generator).numpy()
     some = images.take(chosen)
     originals, means = np.asarray(some.pixels[:]), model.encode(some).mean.numpy()
@@ -33,12 +33,12 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
 
 
 def _interpolate(ends: Float[np.ndarray, "images column"]) -> Float[Tensor, "steps column"]:
-    """STEPS points on the line of each pair; the first ends make the first half of ``ends``."""
+    """Return STEPS points on the line of each pair; ``ends`` holds all starts, then all ends."""
     return torch.from_numpy(interpolate(ends[:PAIRS], ends[PAIRS:], STEPS)).flatten(0, 1)
 
 
 def draw(arrays: Arrays) -> Figure:
-    """One pair a row: an original, the images between, the other original."""
+    """Draw one pair per row: an original, the images between, the other original."""
     between = arrays["between"].reshape(PAIRS, STEPS, *arrays["between"].shape[1:])
     left, middle, right = (
         tile(images.reshape(-1, *images.shape[-3:]), columns)
@@ -50,8 +50,8 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What stands at the ends."""
+    """Explain the rows."""
     return (
-        f"{PAIRS} random pairs of images that the model was not trained on, at the two ends of each row; between them "
-        "the decoder's mean on the straight line from one posterior mean to the other."
+        f"{PAIRS} random pairs of held-out images at the ends of the rows. Between them, the decoder's mean along the "
+        "straight line between their posterior means."
     )

@@ -1,4 +1,4 @@
-"""The codes of the training set as points, coloured by class."""
+"""Codes of the training set as points, coloured by class."""
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -19,11 +19,11 @@ SECTION = "overview"
 SPLIT = "train"
 CELLS = 14
 MOST = 60_000
-"""Points, as many as MNIST has images: of more, encoding takes longer than looking tells."""
+"""Largest number of points, the size of MNIST."""
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Posterior means of at most ``MOST`` images: the two latents themselves, or their two principal axes."""
+    """Return posterior means of at most ``MOST`` images, on two principal axes if there are more than two latents."""
     total = len(images)
     images = images.subsample(MOST, generator)
     means = encode_images(model, images).mean
@@ -38,9 +38,9 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
 
 
 def draw(arrays: Arrays) -> Figure:
-    """A square scatter, the same scale on both axes, each class named where it lies."""
+    """Draw a scatter plot with equal scales and a label on each class."""
     with house_style():
-        figure = Figure(figsize=(8, 8))
+        figure = Figure(figsize=(6.4, 6.4))
         axes = figure.subplots()
         points, labels = arrays["points"], arrays["labels"]
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(points))
@@ -59,7 +59,7 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What the points are."""
+    """Explain the points."""
     count, total = len(arrays["points"]), arrays.get("total", len(arrays["points"]))
     of = f" of {total:,}" if total > count else ""
     what = f"Posterior means of {count:,}{of} training images"
@@ -69,14 +69,14 @@ def caption(arrays: Arrays) -> str:
 
 
 def _name_classes(axes: Axes, arrays: Arrays) -> None:
-    """Each class's name where most of it lies, so that the figure reads without colours too."""
+    """Label each class where most of its points lie, so that the figure can be read without colours."""
     points, labels, names = arrays["points"], arrays["labels"], arrays["label_names"]
     for label, centre in _places(points, labels).items():
         text = axes.text(
             float(centre[0]),
             float(centre[1]),
             clean_text(names[label]) if names else str(label),
-            fontsize=17 if all(len(name) <= 2 for name in names) else 12,
+            fontsize=15 if all(len(name) <= 2 for name in names) else 12,
             fontweight="bold",
             color=INK,
             ha="center",
@@ -86,7 +86,7 @@ def _name_classes(axes: Axes, arrays: Arrays) -> None:
 
 
 def _places(points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"]) -> dict[int, NDArray[np.float32]]:
-    """Where to name each class: in the cell of a coarse grid that holds most of it and least of the others."""
+    """Return a place for each class label: the grid cell that holds most of the class and least of the others."""
     low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
     scaled = (points - low) / np.maximum(high - low, 1e-9) * CELLS
     cells = np.clip(scaled, 0, CELLS - 1).astype(int) @ [1, CELLS]

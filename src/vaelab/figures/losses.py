@@ -1,4 +1,4 @@
-"""Loss curves per batch, as the experiments plot them: combined and reconstruction loss above, KL divergence below."""
+"""Loss of every batch: combined and reconstruction loss above, KL divergence and other terms below."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -17,13 +17,13 @@ SECTION = "training"
 STYLES = ((GREEN, "D"), (FAINT, "^"), *((colour, "v") for colour in CLASS_COLOURS[5:]))
 """Colours and marks of the curves in the lower panel."""
 MOST_POINTS = 6000
-"""Batches drawn one by one; of longer runs every k-th, so that the file stays light."""
+"""Largest number of batches in the figure; longer runs show every k-th batch."""
 
 
 def collect(
     history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
 ) -> Arrays:
-    """Loss and terms in nats of every batch, their running means, and the same on held-out images."""
+    """Return loss and terms of every batch in nats, their running means, and those of held-out images."""
     window = max(1, len(history["step"]) // 100)
     shown = {term.name: term.title for term in terms if term.unit == "nats" and term.name in history}
     names = ["loss", *shown]
@@ -39,7 +39,7 @@ def collect(
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean of each value and the ``window`` − 1 before it (fewer at the start)."""
+    """Return the mean of each value and the ``window`` − 1 values before it, fewer at the start."""
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     stop = np.arange(1, len(values) + 1)
     start = np.maximum(stop - window, 0)
@@ -48,7 +48,7 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Two panels over the same batches."""
+    """Draw two panels over the same batches."""
     with house_style():
         figure = Figure(figsize=(9, 6.4))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -67,12 +67,11 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What the curves are."""
+    """Explain the curves."""
     every = _every(arrays)
     return (
-        f"Thin: {'every batch' if every == 1 else f'every {every}th batch'}; thick: running means over all batches, "
-        f"{arrays['window']} at a time. "
-        "Marks are the same quantities on images that the model was not trained on."
+        f"Thin lines: {'every batch' if every == 1 else f'every {every}th batch'}. Thick lines: running means over "
+        f"{arrays['window']} batches. Marks: held-out images."
     )
 
 
@@ -99,7 +98,7 @@ def _curve(axes: Axes, arrays: Arrays, name: str, label: str, colour: str, marke
 
 
 def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
-    """Leave the few huge batches, mostly the first, out of the view, and say so."""
+    """Clip the view above the few largest batches, mostly the first ones, and annotate their maximum."""
     values = np.concatenate([arrays[name] for name in names])
     values = values[np.isfinite(values)]
     if len(values) < 100:

@@ -1,4 +1,4 @@
-"""The plane of a two-latent model, decoded over the prior's quantiles."""
+"""Latent plane of a model with two latents, decoded at the prior's quantiles."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ SIDE = 21
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | None:
-    """Expected images at SIDE × SIDE quantiles of the prior; None unless it is N(0, I) in two dimensions."""
+    """Decode SIDE × SIDE quantiles of the prior; None unless the prior is N(0, I) in two dimensions."""
     if model.spec.latent_dim != 2:
         return None
     if "standard_normal_prior" not in model.provides:
@@ -30,11 +30,11 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
 
 
 def draw(arrays: Arrays) -> Figure:
-    """One sheet of images with the codes on its axes."""
+    """Draw a sheet of images with the codes on its axes."""
     sheet = tile(arrays["images"], SIDE, gap=0)
     axis = arrays["axis"]
     with house_style():
-        figure = Figure(figsize=(8, 8))
+        figure = Figure(figsize=(6.4, 6.4))
         axes = figure.subplots()
         show_picture(axes, sheet)
         axes.set_axis_on()
@@ -44,7 +44,7 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_yticks((shown + 0.5) * height - 0.5, [_tick(float(axis[::-1][i])) for i in shown])
         axes.set_xlabel(latent_name(0))
         axes.set_ylabel(latent_name(1))
-        axes.set_title("Decoded over the prior's quantiles")
+        axes.set_title("Decoded at the prior's quantiles")
     return figure
 
 
@@ -53,6 +53,6 @@ def _tick(value: float) -> str:
 
 
 def caption(arrays: Arrays) -> str:
-    """How the codes are spaced."""
+    """Explain the spacing of the codes."""
     given = f" All are conditioned on {arrays['condition']}." if arrays["condition"] else ""
-    return f"Images decoded over the latent plane, at quantiles of the prior from 1 to 99 %.{given}"
+    return f"Images decoded over the latent plane, at quantiles of the prior from 1 % to 99 %.{given}"

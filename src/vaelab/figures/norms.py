@@ -18,7 +18,7 @@ SECTION = "training"
 def collect(
     history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
 ) -> Arrays | None:
-    """Both norms at every validation; None for fewer than two."""
+    """Return both norms at every validation, None for fewer than two."""
     if len(validation.get("gradient_norm", ())) < 2:
         return None
     steps_per_epoch = max(1.0, float((history["epoch"] == history["epoch"][0]).sum()))
@@ -30,7 +30,7 @@ def collect(
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Two panels over the same epochs."""
+    """Draw two panels over the same epochs."""
     with house_style():
         figure = Figure(figsize=(9, 3.4))
         panels = figure.subplots(1, 2)
@@ -45,8 +45,8 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What to look for."""
+    """Explain how to read the norms."""
     return (
-        "Euclidean norms at each validation. A gradient that suddenly grows announces divergence; weights that go on "
-        "growing make outputs ever more certain."
+        "Euclidean norms at each validation. A sudden rise of the gradient precedes divergence. Weights that keep "
+        "growing make the outputs more and more certain."
     )

@@ -1,4 +1,4 @@
-"""What a sweep trades: distortion against rate, with the uncertainty that seeds bring."""
+"""Rate and distortion of a sweep, with confidence intervals over seeds."""
 
 import itertools
 from typing import Any
@@ -34,13 +34,13 @@ SECTION = "comparison"
 COLOURS = (BLUE, ORANGE, GREEN, *CLASS_COLOURS)
 CONFIDENCE = 0.95
 CORNERS = 72
-"""Of the polygon that stands for an ellipse."""
+"""Corners of the polygon that approximates an ellipse."""
 
 Points = Float[np.ndarray, "_ 2"]
 
 
 def draw(arrays: Arrays) -> Figure:
-    """A line through the means of the settings, each named by its value, inside a band of confidence."""
+    """Draw a line through the means of the settings, labelled with their values, and its confidence band."""
     with house_style(), missing_letters():  # names are measured while they are placed
         figure = Figure(figsize=(8.4, 6.2))
         axes = figure.subplots()
@@ -60,22 +60,21 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """How the band was made."""
+    """Explain the marks and the band."""
     counts = sorted({len(point["rate"]) for series in arrays["series"] for point in series["points"]})
     what = "KL and reconstruction of held-out images, nats per image"
     named = f"named by {arrays['swept']} where there is room"
     if counts[-1] < 2:
-        return f"{what}; a dot is a run, {named}. With one seed there is no telling chance from effect, and no band."
+        return f"{what}. Dots are runs, {named}. One seed gives no confidence band: differences may be chance."
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    text = f"{what}; a ring is a run, a dot the mean of {seeds} seeds, {named}. "
     return (
-        f"{text}The half-axes of an ellipse are the 95 % t-intervals of that mean (s/√n times the quantile of "
-        "Student's t with n − 1 degrees of freedom), rate and distortion each on its own; the band joins neighbours."
+        f"{what}. Rings are runs, dots are means of {seeds} seeds, {named}. The half-axes of an ellipse are the 95 % "
+        "t-intervals of the mean, for rate and distortion separately. The band joins neighbouring ellipses."
     )
 
 
 def interval(values: Float[np.ndarray, " n"]) -> float:
-    """Half the width of the 95 % t-interval of the mean, t(0.975, n − 1)·s/√n; nan for fewer than two values."""
+    """Return half the width of the 95 % t-interval of the mean, t(0.975, n − 1)·s/√n; nan for fewer than two values."""
     from scipy.special import stdtrit  # type: ignore[import-untyped]
 
     count = len(values)
@@ -85,7 +84,7 @@ def interval(values: Float[np.ndarray, " n"]) -> float:
 
 
 def _series(axes: Axes, series: dict[str, Any], colour: str) -> bool:
-    """One line; whether there is a band."""
+    """Draw one line; return whether it has a band."""
     runs = [np.stack([point["rate"], point["distortion"]], axis=1).astype(float) for point in series["points"]]
     means = np.stack([points.mean(0) for points in runs])
     ellipses = [_ellipse(points) for points in runs]
@@ -110,7 +109,7 @@ def _series(axes: Axes, series: dict[str, Any], colour: str) -> bool:
 
 
 def _name_points(axes: Axes, arrays: Arrays) -> None:
-    """The value of each setting beside its mean, the ends of a line first, as far as names do not overlap."""
+    """Label each mean with its value, the ends of a line first; labels that would overlap are left out."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()
@@ -132,7 +131,7 @@ def _name_points(axes: Axes, arrays: Arrays) -> None:
 
 
 def _ellipse(points: Points) -> Points | None:
-    """The outline of the two intervals around the mean; None for a single point."""
+    """Return the outline of the intervals around the mean, None for a single point."""
     half = np.array([interval(points[:, 0]), interval(points[:, 1])])
     if np.isnan(half).any():
         return None
@@ -142,24 +141,14 @@ def _ellipse(points: Points) -> Points | None:
 
 
 def hull(points: Points) -> Points:
-    """Corners of the smallest convex polygon around points, counter-clockwise (Andrew's monotone chain, 1979)."""
-    ordered = sorted({(float(x), float(y)) for x, y in points})
-    if len(ordered) < 3:
-        return np.array(ordered)
-    chains: list[list[tuple[float, float]]] = []
-    for direction in (ordered, ordered[::-1]):
-        chain: list[tuple[float, float]] = []
-        for point in direction:
-            while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
-                chain.pop()
-            chain.append(point)
-        chains.append(chain[:-1])
-    return np.array(chains[0] + chains[1])
+    """Return the corners of the convex hull, counter-clockwise; all points if they lie on a line."""
+    from scipy.spatial import ConvexHull, QhullError
 
-
-def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
-    """Positive where the way from a over b to c turns left."""
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    distinct = np.unique(points, axis=0)
+    try:
+        return distinct[ConvexHull(distinct).vertices] if len(distinct) > 2 else distinct
+    except QhullError:  # the points lie on a line
+        return distinct[[0, -1]]
 
 
 def _colours(count: int) -> list[str]:
@@ -167,7 +156,7 @@ def _colours(count: int) -> list[str]:
 
 
 def _legend(axes: Axes, arrays: Arrays, has_band: bool) -> None:
-    """What the marks mean, and the lines where there are several."""
+    """Draw the legend of marks and lines."""
     series, single = arrays["series"], len(arrays["series"]) == 1
     colour = BLUE if single else FAINT
     seeds = max(len(point["rate"]) for one in series for point in one["points"])

@@ -17,14 +17,14 @@ COLUMNS, ROWS = 12, 3
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Random held-out images and what the decoder makes of their posterior means."""
+    """Reconstruct random held-out images from their posterior means."""
     some = images.subsample(COLUMNS * ROWS, generator)
     reconstructions = to_uint8(torch.from_numpy(model.reconstruct(some)))
     return {"originals": np.asarray(some.pixels[:]), "reconstructions": reconstructions}
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Pairs of rows: originals, reconstructions below them."""
+    """Draw pairs of rows: originals above reconstructions."""
     originals, reconstructions = arrays["originals"], arrays["reconstructions"]
     columns = min(COLUMNS, len(originals))
     strips = []
@@ -50,8 +50,8 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """Which images these are."""
+    """Say which images are shown."""
     return (
-        f"{len(arrays['originals'])} random images that the model was not trained on, above the decoder's mean for "
-        "their posterior means; not selected."
+        f"{len(arrays['originals'])} random held-out images above their reconstructions: the decoder's mean at the "
+        "posterior mean. Not selected."
     )

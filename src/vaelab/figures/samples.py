@@ -16,18 +16,16 @@ SIDE = 10
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Expected images of SIDE² codes drawn from N(0, I)."""
+    """Decode SIDE² codes drawn from the prior."""
     return {"samples": to_uint8(model.sample(SIDE * SIDE, generator))}
 
 
 def draw(arrays: Arrays) -> Figure:
-    """A square of images."""
+    """Draw a square of images."""
     with house_style():
         return picture_figure(tile(arrays["samples"], SIDE), width=7)[0]
 
 
 def caption(arrays: Arrays) -> str:
-    """Where they come from."""
-    return (
-        f"{len(arrays['samples'])} images decoded from z ~ N(0, I): the decoder's mean, no pixel noise; not selected."
-    )
+    """Say where the images come from."""
+    return f"{len(arrays['samples'])} images decoded from samples of the prior: the decoder's mean, not selected."

@@ -1,4 +1,4 @@
-"""The most unusual and the most usual of a set of images under a model, above their reconstructions."""
+"""Images with the lowest and the highest ELBO, above their reconstructions."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,11 +11,11 @@ TITLE = "Unusual and usual images"
 ORDER = 75
 SECTION = "overview"
 MOST = 8
-"""Images of each kind."""
+"""Largest number of images at each end."""
 
 
 def ends(elbo: Float[np.ndarray, " n"]) -> list[np.ndarray]:
-    """Numbers of the images with the lowest ELBO, lowest first, and of those with the highest, highest first."""
+    """Return the rows of the images with the lowest ELBO, lowest first, and with the highest, highest first."""
     order = np.argsort(elbo, kind="stable")
     count = min(MOST, len(elbo))
     return [order[:count], order[::-1][:count]]
@@ -26,12 +26,12 @@ def arrays_of(
     reconstructions: UInt8[np.ndarray, "2 count height width channel"],
     elbo: Float[np.ndarray, "2 count"],
 ) -> Arrays:
-    """The images at both ends with what the model makes of them."""
+    """Return the arrays of the figure."""
     return {"originals": originals, "reconstructions": reconstructions, "elbo": elbo}
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Two rows of originals, each above one of reconstructions, with the ELBO under the originals."""
+    """Draw two rows of originals above their reconstructions, with the ELBO below the originals."""
     pairs = zip(arrays["originals"], arrays["reconstructions"], strict=True)
     rows = np.stack([row for pair in pairs for row in pair])
     words = ["most unusual\nELBO in nats", "reconstructions", "most usual\nELBO in nats", "reconstructions"]
@@ -42,5 +42,5 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What the order is."""
-    return "In the order of the ELBO: a low one says that the model has seen nothing like it, or nothing so detailed."
+    """Explain the order."""
+    return "Ordered by ELBO. A low ELBO means that the training images are unlike this image, or less detailed."

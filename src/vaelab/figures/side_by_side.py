@@ -1,4 +1,4 @@
-"""Several runs in pictures: what each makes of the same images and of the same random codes."""
+"""Reconstructions and samples of several runs, of the same images and the same random codes."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ SECTION = "comparison"
 
 
 def draw(arrays: Arrays) -> Figure:
-    """A run a row: reconstructions at the left, below the originals, samples from the prior at the right."""
+    """Draw one run per row: reconstructions at the left, below the originals, and samples at the right."""
     originals, samples = arrays["originals"], arrays["samples"]
     paper = np.full((1, *samples.shape[1:]), 255, np.uint8)
     return sheet_figure(
@@ -23,9 +23,9 @@ def draw(arrays: Arrays) -> Figure:
 
 
 def caption(arrays: Arrays) -> str:
-    """What stands where."""
+    """Explain rows and columns."""
     return (
-        f"{len(arrays['originals'])} random images that the models were not trained on, and below them the decoder's "
-        "mean for their posterior means, one run a row; at the right images decoded from z ~ N(0, I), the same z for "
-        "all runs of equally many latents. Nothing is selected. Of several seeds of a recipe the first is shown."
+        f"Left: {len(arrays['originals'])} random held-out images and their reconstructions, one run per row. Right: "
+        "images decoded from samples of the prior, with the same noise for runs with equally many latents. Nothing is "
+        "selected. The first seed of each recipe is shown."
     )

@@ -1,4 +1,4 @@
-"""What each latent does: one row each, the latents with the largest KL first."""
+"""Images decoded along each latent, largest KL first."""
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ SECTION = "latent space"
 SPLIT = "valid"
 ROWS, COLUMNS = 10, 11
 REACH = 3.0
-"""Standard deviations of the prior, to both sides."""
+"""Reach of a traversal to both sides, in standard deviations of the prior."""
 ENOUGH = 2000
-"""Held-out images from which the KL of each latent is estimated."""
+"""Number of held-out images from which the KL of each latent is estimated."""
 
 
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Expected images along each latent through the origin, and the mean KL of each."""
+    """Decode codes along each latent through the origin; also return the mean KL of each."""
     kl = encode_images(model, images.subsample(ENOUGH, generator)).latent_kl
     latents = np.argsort(-kl, kind="stable")[:ROWS]
     values = np.linspace(-REACH, REACH, COLUMNS, dtype=np.float32)
@@ -34,7 +34,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Rows of images with the latent and its KL at their left."""
+    """Draw one row per latent, with its name and KL at the left."""
     images, values = arrays["images"], arrays["values"]
     sheet = tile(images, len(values))
     height, width = (side + 2 for side in images.shape[1:3])
@@ -50,15 +50,15 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_yticks(np.arange(len(rows)) * height + height / 2, rows)
         columns = [f"{value:+.1f}".replace("-", "−").replace("+0.0", "0") for value in values]
         axes.set_xticks(np.arange(len(columns)) * width + width / 2, columns)
-        axes.set_title("At the left each latent and its mean KL, in nats", fontsize=11)
+        axes.set_title("Latents and their mean KL in nats", fontsize=11)
         axes.set_xlabel("value of the latent, standard deviations of the prior")
     return figure
 
 
 def caption(arrays: Arrays) -> str:
-    """What moves and what does not."""
+    """Explain the rows."""
     return (
-        f"One latent a row, moved from −{REACH:g} to {REACH:g} while all others stay at 0; "
-        f"the {len(arrays['latents'])} with the largest KL to the prior, largest first."
+        f"Each row moves one latent from −{REACH:g} to {REACH:g}; the others stay at 0. "
+        f"Shown are the {len(arrays['latents'])} latents with the largest KL, largest first."
         + (f" All are conditioned on {arrays['condition']}." if arrays["condition"] else "")
     )
