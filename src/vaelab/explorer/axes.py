@@ -50,7 +50,7 @@ def discriminants(
     ``posterior_variance``, its mean over the images. So a collapsed latent, whose means hardly vary, counts for as
     little as it says, where by its means alone it could count for all. Empty where the means of all classes agree.
     """
-    from scipy.linalg import eigh  # type: ignore[import-untyped]
+    from scipy.linalg import eigh
 
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), codes.shape[1]))
@@ -119,7 +119,7 @@ def share_shown(covariance: Float[np.ndarray, "latent latent"], axes: Float[np.n
 
 def share_alike(places: Float[np.ndarray, "n 2"], labels: Integer[np.ndarray, " n"]) -> float:
     """The part of the points whose nearest other point has the same class (leave-one-out)."""
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
     _, found = cKDTree(places).query(places, k=2)
     nearest = np.where(found[:, 0] == np.arange(len(places)), found[:, 1], found[:, 0])  # of equals any may be first

@@ -75,7 +75,7 @@ def caption(arrays: Arrays) -> str:
 
 def interval(values: Float[np.ndarray, " n"]) -> float:
     """Return half the width of the 95 % t-interval of the mean, t(0.975, n − 1)·s/√n; nan for fewer than two values."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     count = len(values)
     if count < 2:
