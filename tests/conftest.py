@@ -1,4 +1,4 @@
-"""What every test relies on: shapes checked at run time, one thread, repeatable hypothesis, small models."""
+"""Settings and fixtures of all tests: shapes checked at run time, one thread, repeatable hypothesis, small models."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ install_import_hook("vaelab", "checker.check")  # before the first import of vae
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from typed import Typed, type_command  # noqa: E402
+from typed import Typed, train_small, type_command  # noqa: E402
 from wording import Wording, add_option  # noqa: E402
 
 from vaelab import recipe  # noqa: E402
@@ -29,7 +29,7 @@ pytest_addoption = add_option
 
 @pytest.fixture
 def wording(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wording]:
-    """``wording(message)`` holds a message against tests/messages.json; test types and fields beside it."""
+    """``wording(message)`` compares a message with tests/messages.json; test types and fields, too."""
     name = request.node.nodeid.removeprefix("tests/")
     seen = Wording(name, tmp_path, request.config.getoption("--update-messages"))
     yield seen
@@ -38,7 +38,7 @@ def wording(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Wording]
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., tuple[VAE, Objective]]:
-    """Builds a small model and its objective: members by name, keys by dotted name, weights from seed 0."""
+    """Return a function that builds a small model and its objective from overrides, with weights of seed 0."""
 
     def make(
         image_shape: tuple[int, int, int] = (1, 9, 8), overrides: dict[str, Any] | None = None
@@ -59,13 +59,23 @@ def shared_features(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
     return folder
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run on digits with one figure; tests that damage it make a copy."""
+    return train_small(tmp_path_factory.mktemp("runs") / "digits", {"training.figures": ["losses"]}).path
+
+
 @pytest.fixture
 def cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, shared_features: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_features: Path,
 ) -> Typed:
     """Type a command in an empty folder, with a cache of its own: (exit code, stdout, stderr)."""
-    cache = tmp_path / "cache" / "vaelab"
-    cache.mkdir(parents=True)
+    cache = tmp_path_factory.mktemp("cache") / "vaelab"
+    cache.mkdir()
     (cache / "features").symlink_to(shared_features)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))

@@ -23,8 +23,15 @@ TINY: dict[str, Any] = {
 TINY_WORDS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
 
 
+def one_line(err: str) -> str:
+    """The only line of stderr, without the name of the program."""
+    assert err.startswith("vaelab: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("vaelab: ").rstrip()
+
+
 def type_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    """A function that types a command: (exit code, stdout, stderr)."""
+    """Return a function that types a command: (exit code, stdout, stderr)."""
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["vaelab", *(str(word) for word in words)])

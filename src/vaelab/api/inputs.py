@@ -116,8 +116,9 @@ def load_inputs(
     place = check_path(images, "images", advice="For arrays in memory use vaelab.load(run).encode")
     module, options = registry.load("datasets", recipe.data["name"]), recipes.load_options(recipe)
     policy = module.resize_policy(model.spec.image_shape, **options) if hasattr(module, "resize_policy") else None
+    expand = module.expand_pages if options.get("pages") == "all" else None
     skipped = Skipped()
-    own, own_names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped)
+    own, own_names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped, expand=expand)
     return model, InputImages(_set_condition(model, own, condition), own_names, skipped)
 
 

@@ -13,6 +13,7 @@ from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split
 from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system import registry
+from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.messages import warn
 
@@ -136,7 +137,7 @@ def verify_images(images: Images, load: Callable[[], Images]) -> Images:
     except (OSError, ValueError) as error:
         if aside is not None:
             aside.replace(folder)
-        remedy = "bring the pictures back to where they lay, or remove the cache entry"
+        remedy = "put the pictures back, or remove the cache entry"
         raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
@@ -150,15 +151,13 @@ def load_run_images(
     """Load the images that ``run`` was trained and validated on, from ``data`` or from their recorded place.
 
     Pictures added since are left out; missing ones come from the cache. ``tell`` receives a sentence about either.
-    ``verify``: as for ``load_images``. Raises ValueError if the images cannot be found.
+    ``verify``: as for ``load_images``. Raises InputError if the images cannot be found.
     """
     data = recipes.check_place(data)
     place = data if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
     selections = run.selections
     if place is not None and not place.exists() and (data or not selections):
-        raise FileNotFoundError(
-            f"{place}: the images of {run.path} lay here and do no more; name their place with --data"
-        )
+        raise FileNotFoundError(f"{place}: the images of {run.path} are no longer here; name their place with --data")
     try:
         images: RunImages | None = load_images(run.recipe, place, selections, verify=verify)
         assert images is not None
@@ -175,7 +174,7 @@ def load_run_images(
         earlier = select_earlier(images.train, wanted)
         images = None if earlier is None else replace(images, train=earlier)
     if images is None:
-        raise ValueError(f"{reason}, or train into another --run")
+        raise InputError(f"{reason}, or train into another --run", subject="data", value=data)
     for sentence in images.train.warnings if selections else ():
         tell(sentence)
     return images

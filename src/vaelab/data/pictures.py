@@ -18,7 +18,7 @@ from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, UnreadablePicture
 from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_model_input, to_uint8
 from vaelab.data.npy import map_array
-from vaelab.data.scan import scan
+from vaelab.data.scan import Entry, scan
 from vaelab.system.device import default_threads
 from vaelab.system.errors import InputError
 
@@ -42,6 +42,7 @@ def read_pictures(
     policy: ResizePolicy | None = None,
     skipped: Skipped | None = None,
     num_threads: int | None = None,
+    expand: Callable[[Sequence[Entry]], list[Entry]] | None = None,
 ) -> tuple[Images, Sequence[str]]:
     """Return pictures at a model's size, decoded when their pixels are read, and a name for each.
 
@@ -49,7 +50,7 @@ def read_pictures(
     a ``.npy`` or ``.npz``. ``policy`` resizes pictures (None: crop about the centre, refuse transparent parts). A
     picture that cannot be decoded becomes black and is recorded in ``skipped``. Without ``skipped`` it raises
     UnreadablePicture when it is read, and a folder that cannot be opened raises at once. ``num_threads`` (None: one for
-    each processor) decode at a time.
+    each processor) decode at a time. ``expand`` turns files into their pages.
     """
     if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
         pixels: PixelArray = _converted(path, image_shape)
@@ -65,7 +66,7 @@ def read_pictures(
     elif closed:
         raise InputError(f"{path}: {shut}", subject=closed[0][0])
     channels, height, width = image_shape
-    items = [entry.item for entry in found.entries]
+    items = [entry.item for entry in (expand(found.entries) if expand else found.entries)]
     pixels = _pictures(
         path, items, policy or ResizePolicy(height, width, channels, background="none"), skipped, num_threads
     )
