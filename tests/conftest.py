@@ -1,6 +1,9 @@
 """Settings and fixtures of all tests: shapes checked at run time, one thread, repeatable hypothesis, small models."""
 
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ install_import_hook("vaelab", "checker.check")  # before the first import of vae
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from mirrors import Answer, Server  # noqa: E402
 from typed import Typed, train_small, type_command  # noqa: E402
 from wording import Wording, add_option  # noqa: E402
 
@@ -82,3 +86,28 @@ def cli(
     monkeypatch.setenv("VAELAB_PROGRESS_SECONDS", "inf")  # output must not depend on the speed of the machine
     monkeypatch.delenv("VAELAB_DATA", raising=False)
     return type_command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """Starts servers on this machine that give the answers listed for ``/file``; downloads do not pause."""
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ExitStack() as stack:
+
+        def start(*answers: Answer) -> Server:
+            server = Server()
+            stack.callback(server.close)
+            if answers:
+                server.answers["/file"] = list(answers)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def closed_port() -> str:
+    """The address of a server that does not exist."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/"

@@ -12,7 +12,7 @@ import vaelab
 from vaelab.run import Run
 
 CALLS = {
-    "TypeError": """
+    "TypeError": """  # prose: ignore
         vaelab.train(pixels)
         vaelab.train(vaelab.Images(pixels[..., None]))
         vaelab.train(None)
@@ -74,7 +74,7 @@ CALLS = {
         vaelab.check_data(3)
         vaelab.cache_data(None)
     """,
-    "ValueError": """
+    "ValueError": """  # prose: ignore
         vaelab.train("digits", {"objective.name": "beta", "objective.beta": float("nan")})
         vaelab.train("digits", device=None)
         vaelab.train("digits", device="gpu")
@@ -124,6 +124,7 @@ CALLS = {
 }
 """Error → calls that raise it or a subclass."""
 SCRIPT = """
+# prose: ignore
 import json, pathlib, sys
 import numpy as np, torch
 import vaelab
@@ -144,7 +145,7 @@ print(json.dumps(found))
 
 
 def test_wrong_arguments_raise_one_line_and_write_nothing(trained: Path, tmp_path: Path) -> None:
-    calls = {call.strip(): kind for kind, text in CALLS.items() for call in text.strip().splitlines()}
+    calls = {call.strip(): kind for kind, text in CALLS.items() for call in text.strip().splitlines()[1:]}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     (tmp_path / "here").mkdir()
     done = subprocess.run(

@@ -19,6 +19,7 @@ from vaelab.run import Run
 from vaelab.system.messages import VaelabWarning
 
 TAGGED = """
+# prose: ignore
 from dataclasses import replace
 import numpy as np
 from vaelab.data.datasets import digits

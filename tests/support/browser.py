@@ -25,7 +25,7 @@ from vaelab.explorer import server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 30
-"""How long a page may take over anything before a test fails."""
+"""Seconds that a page may take for anything before a test fails."""
 
 
 def find_chromium() -> str | None:
@@ -88,7 +88,7 @@ def serve_folder(folder: Path) -> Iterator[str]:
 
 
 class View(NamedTuple):
-    """What an address holds: of each model its code and axes, of each pin a code of each model, the options."""
+    """The content of an address: code and axes of each model, codes of each pin, options."""
 
     codes: list[np.ndarray]
     axes: list[list[int]]
@@ -178,7 +178,7 @@ class Visit:
     # -- what is shown --
 
     def view(self) -> View:
-        """What a copied link holds at this moment."""
+        """Return the content of a copied link."""
         press = "[...document.querySelectorAll('button')].find(({ textContent: t }) => t === 'Copy link').click()"
         return read_hash(self.page.evaluate(f"() => {{ {press}; return location.hash; }}"))
 
@@ -198,13 +198,13 @@ class Visit:
         return self.page.locator(f"canvas[aria-label={json.dumps(label)}]")
 
     def pixels(self, canvas: Any) -> np.ndarray:
-        """What is on a canvas: uint8 ``[height, width, 4]``."""
+        """Return the pixels of a canvas, uint8 ``[height, width, 4]``."""
         url = canvas.evaluate("(canvas) => canvas.toDataURL('image/png')")
         with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
             return np.asarray(image.convert("RGBA"))
 
     def shows(self, canvas: Any, image: np.ndarray, levels: int = 0) -> None:
-        """Wait until a canvas shows an image ``[height, width, channel]``, each pixel within so many levels of 255."""
+        """Wait until a canvas shows an image ``[height, width, channel]``, each pixel within ``levels`` of 255."""
 
         def distance() -> float:
             found = self.pixels(canvas)
@@ -240,7 +240,7 @@ class Visit:
             self.page.keyboard.press(key)
 
     def focused(self) -> str:
-        """What has the focus, in a few words; it begins with BODY where nothing has."""
+        """Return tag and label of the focused element; BODY if nothing is focused."""
         script = "({ activeElement: { tagName, ariaLabel, textContent } }) => `${tagName} ${ariaLabel ?? textContent}`"
         found: str = self.page.evaluate_handle("document").evaluate(script)
         return found[:60]

@@ -37,7 +37,7 @@ class GivenNoise(Noise):
 
 
 class GivenEncoder(networks.Encoder):
-    """Returns the diagonal posteriors that it was made with, whatever the images."""
+    """Returns the diagonal posteriors that it was made with, for any images."""
 
     def __init__(self, mean: Tensor, log_var: Tensor) -> None:
         super().__init__()

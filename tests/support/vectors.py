@@ -44,5 +44,5 @@ class Case:
         np.testing.assert_allclose(got, value, rtol=entry["rtol"], atol=entry["atol"] + error, err_msg=name)
 
     def value(self, name: str) -> Any:
-        """What the case expects, where it is needed to calculate on."""
+        """Return the expected value, for further calculations."""
         return np.asarray(self._case["outputs"][name]["value"])

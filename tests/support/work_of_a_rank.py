@@ -1,4 +1,4 @@
-"""What one of several processes does in tests/api/test_ranks.py; torchrun starts it, its findings go to a file."""
+"""The work of one process in tests/api/test_ranks.py; torchrun starts it, and it writes its results to a file."""
 
 import json
 import sys

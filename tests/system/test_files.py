@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and tensor files that notice a flipped bit."""
+"""Atomic writes, and reads that detect every flipped bit."""
 
 import os
 import pickle
@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from vaelab.system.errors import InputError
 from vaelab.system.files import (
     DamagedFile,
     NotAFile,
@@ -31,7 +32,7 @@ from vaelab.system.files import (
 )
 
 DATA_BITS = 200
-"""How many bits of the data are flipped; those of the header all are."""
+"""Number of bits of the data that are flipped; all bits of the header are."""
 
 
 def names_in(folder: Path) -> list[str]:
@@ -74,7 +75,7 @@ def begin_writing(path: Path) -> subprocess.Popen[str]:
 # -- write_atomic -----------------------------------------------------------------------------------------------------
 
 
-def test_write_bytes_and_text(tmp_path: Path) -> None:
+def test_bytes_and_text_are_written(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a", b"\0\xff")
     write_atomic(tmp_path / "b", "β = 4\n")
     assert (tmp_path / "a").read_bytes() == b"\0\xff"
@@ -82,7 +83,7 @@ def test_write_bytes_and_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks that end with their process")
-def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+def test_only_partial_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     killed, living = begin_writing(tmp_path / "a"), begin_writing(tmp_path / "a")
     killed.kill()
     killed.communicate()
@@ -98,7 +99,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
     assert (tmp_path / "a").read_bytes() == b"half"
 
 
-def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
+def test_writing_makes_folders_and_replaces_files(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a"
     for content in (b"a long first content", b"second", b""):
         write_atomic(path, content)
@@ -107,7 +108,7 @@ def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-def test_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     write_atomic(tmp_path / "a", b"")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
@@ -115,7 +116,9 @@ def test_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()], ids=["disk-full", "interrupted"])
 @pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
-def test_write_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException) -> None:
+def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException
+) -> None:
     def die(*_args: object) -> NoReturn:
         raise error
 
@@ -130,7 +133,7 @@ def test_write_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: 
     assert names_in(tmp_path) == ["a"]
 
 
-def test_content_is_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_synced_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -150,14 +153,14 @@ def test_content_is_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypa
     assert calls[2:] == (["fsync of the folder"] if os.name == "posix" else [])
 
 
-def test_write_over_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(OSError, match="a"):
+    with pytest.raises(IsADirectoryError):
         write_atomic(tmp_path / "a", b"new")
     assert names_in(tmp_path) == ["a"]
 
 
-def test_written_in_pieces_it_takes_its_name_at_the_end(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a"
     with writing_atomic(path) as file:
         for piece in (b"one ", b"two"):
@@ -169,7 +172,7 @@ def test_written_in_pieces_it_takes_its_name_at_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("what is written is wrong"), KeyboardInterrupt()])
-def test_what_fails_between_two_pieces_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path, error: BaseException) -> None:
     (tmp_path / "a").write_bytes(b"old")
     for name in ("a", "b"):
         with pytest.raises(type(error)), writing_atomic(tmp_path / name) as file:
@@ -180,8 +183,8 @@ def test_what_fails_between_two_pieces_leaves_the_old_file(tmp_path: Path, error
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-def test_many_threads_write_with_the_usual_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system tells the mask of permissions only to who sets it, for the whole process."""
+def test_threads_write_with_the_usual_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask of permissions can only be read by setting it, for the whole process."""
 
     def ask_slowly(mask: int) -> int:
         before = umask(mask)
@@ -198,10 +201,10 @@ def test_many_threads_write_with_the_usual_permissions(tmp_path: Path, monkeypat
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {usual}
 
 
-# -- free_path --------------------------------------------------------------------------------------------------------
+# -- unique_path ------------------------------------------------------------------------------------------------------
 
 
-def test_free_path(tmp_path: Path) -> None:
+def test_unique_path_counts_up(tmp_path: Path) -> None:
     assert unique_path(tmp_path / "samples.png") == tmp_path / "samples.png"
     (tmp_path / "samples.png").touch()
     (tmp_path / "samples-3.png").touch()
@@ -210,7 +213,7 @@ def test_free_path(tmp_path: Path) -> None:
     assert unique_path(tmp_path / "samples.png") == tmp_path / "samples-4.png"
 
 
-def test_free_path_of_a_folder(tmp_path: Path) -> None:
+def test_unique_path_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert unique_path(tmp_path / "out") == tmp_path / "out-2"
 
@@ -241,7 +244,7 @@ def some_tensors() -> dict[str, Tensor]:
     }
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_tensors_and_facts_are_read_back(tmp_path: Path) -> None:
     facts = {
         "step": 7,
         "rate": 0.1,
@@ -257,12 +260,12 @@ def test_round_trip(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["a"]
 
 
-def test_nothing_but_facts(tmp_path: Path) -> None:
+def test_a_file_may_hold_only_facts(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a", {}, {"step": 7})
     assert load_tensors(tmp_path / "a") == ({}, {"step": 7})
 
 
-def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     tensors = some_tensors()
     save_tensors(tmp_path / "a", tensors, {"x": 1, "y": 2})
     save_tensors(tmp_path / "b", dict(reversed(tensors.items())), {"y": 2, "x": 1})
@@ -279,7 +282,7 @@ def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
     assert tensors["x"].tolist() == list(range(1, 1001))
 
 
-def test_readable_as_plain_safetensors(tmp_path: Path) -> None:
+def test_files_are_plain_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     save_tensors(tmp_path / "a", {"x": torch.arange(3)}, {"step": 7})
@@ -294,7 +297,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small"
 
 
-def test_every_flipped_bit_is_noticed(small: Path) -> None:
+def test_every_flipped_bit_is_detected(small: Path) -> None:
     whole = small.read_bytes()
     header = 8 * (8 + int.from_bytes(whole[:8], "little"))
     data = header + np.random.default_rng(0).choice(8 * len(whole) - header, DATA_BITS, replace=False)
@@ -302,56 +305,58 @@ def test_every_flipped_bit_is_noticed(small: Path) -> None:
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         small.write_bytes(flipped)
-        with pytest.raises(DamagedFile, match=f"^{small}"):
+        with pytest.raises(DamagedFile) as error:
             load_tensors(small)
+        assert error.value.path == small
     small.write_bytes(whole)
     assert load_tensors(small)[1] == {"step": 7, "é": "x"}
 
 
-def test_truncated_anywhere(small: Path) -> None:
+def test_every_truncation_is_detected(small: Path) -> None:
     whole = small.read_bytes()
     for length in range(0, len(whole), 5):
         small.write_bytes(whole[:length])
-        with pytest.raises(DamagedFile, match=f"^{small}"):
+        with pytest.raises(DamagedFile) as error:
             load_tensors(small)
+        assert error.value.path == small
 
 
-def test_extended(small: Path) -> None:
+def test_added_bytes_are_detected(small: Path) -> None:
     small.write_bytes(small.read_bytes() + b"\0")
-    with pytest.raises(DamagedFile, match="is damaged"):
+    with pytest.raises(DamagedFile):
         load_tensors(small)
 
 
-def test_empty_file(tmp_path: Path) -> None:
+def test_an_empty_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(DamagedFile, match="is damaged"):
+    with pytest.raises(DamagedFile):
         load_tensors(tmp_path / "a")
 
 
-def test_swapped_data(tmp_path: Path) -> None:
+def test_swapped_tensors_are_detected(tmp_path: Path) -> None:
     """Two tensors of one shape that changed places."""
     save_tensors(tmp_path / "a", {"x": torch.zeros(8), "y": torch.ones(8)}, {})
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(content[:-64] + content[-32:] + content[-64:-32])
-    with pytest.raises(DamagedFile, match="SHA-256"):
+    with pytest.raises(DamagedFile):
         load_tensors(tmp_path / "a")
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'"F32"', b'"I32"'), (b"[2,3]", b"[3,2]")], ids=["dtype", "shape"])
-def test_header_that_fits_but_is_another(tmp_path: Path, old: bytes, new: bytes) -> None:
+def test_a_changed_header_is_detected(tmp_path: Path, old: bytes, new: bytes) -> None:
     save_tensors(tmp_path / "a", {"x": torch.ones(2, 3)}, {})
     content = (tmp_path / "a").read_bytes()
     assert content.count(old) == 1
     (tmp_path / "a").write_bytes(content.replace(old, new))
-    with pytest.raises(DamagedFile, match="SHA-256"):
+    with pytest.raises(DamagedFile):
         load_tensors(tmp_path / "a")
 
 
-def test_file_of_another_program(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(3)}, tmp_path / "a")
-    with pytest.raises(DamagedFile, match="header"):
+    with pytest.raises(DamagedFile):
         load_tensors(tmp_path / "a")
 
 
@@ -365,22 +370,22 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_pickles_are_refused_and_not_executed(tmp_path: Path) -> None:
     sprung = tmp_path / "sprung"
     (tmp_path / "a").write_bytes(pickle.dumps(Trap(sprung)))
     torch.save({"x": torch.ones(3), "trap": Trap(sprung)}, tmp_path / "b")
     for name in ("a", "b"):
-        with pytest.raises(DamagedFile, match="is damaged"):
+        with pytest.raises(DamagedFile):
             load_tensors(tmp_path / name)
     assert not sprung.exists()
     pickle.loads((tmp_path / "a").read_bytes())
     assert sprung.exists()  # the trap does work
 
 
-def test_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such .*file"):
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
         load_tensors(tmp_path / "a")
-    with pytest.raises(FileNotFoundError, match=r"no such .*file"):
+    with pytest.raises(FileNotFoundError):
         load_tensors(tmp_path)
 
 
@@ -394,7 +399,7 @@ class Size(BaseModel):
     names: list[tuple[str, str]] = []
 
 
-def test_read_json(tmp_path: Path) -> None:
+def test_json_is_read_as_a_model(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"height": 3, "names": [["β", "b"]]}', encoding="utf-8")
     found = read_json(path, Size)
@@ -420,7 +425,7 @@ def test_read_json(tmp_path: Path) -> None:
         bytes(64),
     ],
 )
-def test_json_of_another_shape(tmp_path: Path, content: bytes) -> None:
+def test_json_of_another_shape_is_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(DamagedFile) as raised:
@@ -431,20 +436,21 @@ def test_json_of_another_shape(tmp_path: Path, content: bytes) -> None:
     assert (str(again), again.path, again.reason) == (str(raised.value), path, raised.value.reason)
 
 
-def test_json_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_json_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "a.json", Size)
 
 
-def test_a_limit_of_bytes(tmp_path: Path) -> None:
+def test_larger_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(10))
     assert read_bytes(tmp_path / "a", 10) == bytes(10)
-    with pytest.raises(ValueError, match="more than 9 bytes"):
+    with pytest.raises(InputError) as error:
         read_bytes(tmp_path / "a", 9)
+    assert error.value.subject == tmp_path / "a"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX has these")
-def test_what_is_not_a_file(tmp_path: Path) -> None:
+def test_folders_pipes_and_devices_are_not_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path / "link", tmp_path, Path("/dev/zero")):

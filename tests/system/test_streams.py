@@ -1,4 +1,4 @@
-"""No verb fails for an output that is closed, broken, full or not UTF-8, nor for a file name that is not UTF-8."""
+"""Commands succeed with closed, broken or full output, other encodings, and file names that are not UTF-8."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from vaelab.data.pictures import encode_png
 from vaelab.run import Run
 
 DRIVER = """
+# prose: ignore
 import json, sys
 from vaelab import cli
 commands, codes = json.loads(sys.argv[1]), []
@@ -26,7 +27,7 @@ for words in commands:
         codes.append(stopped.code)
 open("codes.json", "w").write(json.dumps(codes))
 """
-"""Types several commands in one process: to import takes longer than most of them."""
+"""Types several commands in one process, since the import takes longer than most of them."""
 POSIX = pytest.mark.skipif(os.name != "posix", reason="descriptors and byte names are those of POSIX")
 
 
@@ -80,8 +81,9 @@ def words_of(overrides: dict[str, Any]) -> list[str]:
     return [word for key, value in overrides.items() for word in ("--set", f"{key}={value}".replace("'", '"'))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_an_output_that_lacks_characters_gets_others(run: Path, tmp_path: Path, encoding: str) -> None:
+def test_missing_characters_are_replaced(run: Path, tmp_path: Path, encoding: str) -> None:
     commands = verbs(run)
     if encoding != "ascii":  # which lacks the most
         commands = [words for words in commands if words[0] in ("recipes", "train", "doctor")]
@@ -97,7 +99,7 @@ def test_an_output_that_lacks_characters_gets_others(run: Path, tmp_path: Path, 
 
 @POSIX
 @pytest.mark.parametrize("before", [">&-", "<&- >&- 2>&-"])
-def test_closed_streams_cost_output_alone(run: Path, tmp_path: Path, before: str) -> None:
+def test_closed_streams_lose_only_output(run: Path, tmp_path: Path, before: str) -> None:
     commands = [["recipes"], ["--help"], ["doctor", str(run)], ["sample", str(run)], ["no-verb"]]
     codes, done = type_in_process(tmp_path, commands, before)
     assert codes == [0, 0, 0, 0, 2]
@@ -116,7 +118,7 @@ def test_a_broken_pipe_does_not_stop_a_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full device is Linux's")
-def test_a_full_disk_under_the_output_is_told_after_the_work(tmp_path: Path) -> None:
+def test_a_full_disk_of_the_output_is_reported_after_the_work(tmp_path: Path) -> None:
     codes, done = type_in_process(tmp_path, [["train", "digits", *words_of(TINY), "--run", "run"]], "> /dev/full")
     assert codes == [1]
     assert done.stderr.count(b"\n") == 1
@@ -124,7 +126,8 @@ def test_a_full_disk_under_the_output_is_told_after_the_work(tmp_path: Path) -> 
 
 
 @POSIX
-def test_names_that_are_not_utf_8_serve_for_every_verb(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_names_that_are_not_utf_8_work_in_every_command(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     name, own = os.fsdecode(b"r\xff\xfe"), os.fsdecode(b"own\xee")
     try:

@@ -25,16 +25,11 @@ class DownloadFailed(OSError):
 
 
 def fetch(
-    urls: Sequence[str],
-    target: Path,
-    check: Callable[[bytes], None],
-    *,
-    timeout: float = TIMEOUT_SECONDS,
-    pause: float = PAUSE_SECONDS,
+    urls: Sequence[str], target: Path, check: Callable[[bytes], None], *, timeout: float = TIMEOUT_SECONDS
 ) -> None:
     """Download ``target`` from the first of ``urls`` whose content passes ``check``, which raises ValueError if not.
 
-    ``pause``: seconds before a mirror is tried again. Raises DownloadFailed if no mirror has the file.
+    Raises DownloadFailed if no mirror has the file.
     """
     failures = []
     for url in urls:
@@ -45,7 +40,7 @@ def fetch(
             if is_final or attempt == TRIES:
                 failures.append(f"{urlsplit(url).netloc}: {failure}")
                 break
-            time.sleep(pause)
+            time.sleep(PAUSE_SECONDS)
     raise DownloadFailed("; ".join(failures), failures)
 
 
