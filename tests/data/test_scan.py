@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.data.scan import Entry, Scan, digest, hashed, holds_picture, scan
+from vaelab.data.scan import Entry, Scan, digest, hash_name, holds_picture, scan
 from vaelab.system.files import DamagedFile
 
 
@@ -78,7 +78,7 @@ def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
     found = scan(tmp_path)
     assert names(found) == [name]
     assert len(digest(found.entries)) == 64
-    assert 0 <= hashed(name) < 1 << 64
+    assert 0 <= hash_name(name) < 1 << 64
 
 
 def test_links_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_digest_changes_with_every_picture(tmp_path: Path) -> None:
 def test_composed_and_decomposed_accents_are_one_name(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "é/café.png") for form in ("NFC", "NFD"))
     assert composed != decomposed
-    assert hashed(composed) == hashed(decomposed)
+    assert hash_name(composed) == hash_name(decomposed)
     first, second = tmp_path / "1", tmp_path / "2"
     put(first, composed, "z.png", "a.png")
     put(second, decomposed, "z.png", "a.png")
@@ -211,8 +211,8 @@ def test_composed_and_decomposed_accents_are_one_name(tmp_path: Path) -> None:
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=30, unique=True))
 def test_the_hash_depends_on_the_name_only(texts: list[str]) -> None:
     forms = {unicodedata.normalize("NFC", text) for text in texts}
-    assert len({hashed(text) for text in texts}) == len(forms)
+    assert len({hash_name(text) for text in texts}) == len(forms)
 
 
 def test_the_hash_is_the_same_in_every_version() -> None:
-    assert (hashed("a.png"), hashed("train/ä 1.jpg")) == (0xE203797DE73BF656, 3533691329642192046)
+    assert (hash_name("a.png"), hash_name("train/ä 1.jpg")) == (0xE203797DE73BF656, 3533691329642192046)

@@ -65,9 +65,7 @@ def cache_blocks(
 
 
 def _make(folder: Path, title: str, source: PixelBlocks) -> None:
-    making = part_folder(folder)
-    shutil.rmtree(making)  # of a process that was killed
-    making = part_folder(folder)
+    making = part_folder(folder, is_new=True)
     columns = {} if source.factors is None else {"factors": source.factors}
     try:
         files = PixelFiles(making, source.shape, source.shard_bytes)

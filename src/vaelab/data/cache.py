@@ -195,9 +195,11 @@ def _read_columns(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
 # -- making -----------------------------------------------------------------------------------------------------------
 
 
-def part_folder(folder: Path) -> Path:
-    """Return the folder in which an entry is made, created if it does not exist."""
+def part_folder(folder: Path, *, is_new: bool = False) -> Path:
+    """Return the folder in which an entry is made, created if it does not exist; emptied if ``is_new``."""
     part = folder.with_name(f"{folder.name}.part")
+    if is_new:
+        shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, exist_ok=True)
     return part
 

@@ -51,13 +51,13 @@ class UnreadablePictures(InputError):
         super().__init__(f"{where}{reason}{remedy}", subject=subject)
 
 
-def reason_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the error of a library as a reason for people."""
     text = " ".join(str(error).split())
     return f"damaged, or of a kind that cannot be read ({text or type(error).__name__})"
 
 
-def page_of(item: ImageRef) -> int:
+def page_number(item: ImageRef) -> int:
     """Return the number of the page of an item; 0 for a whole file."""
     return item[2] if len(item) == 3 else 0
 
@@ -76,10 +76,10 @@ def read_item(item: ImageRef, max_bytes: int = MAX_BYTES) -> bytes:
         raise UnavailablePicture("too large for the memory of this machine") from None
     except OSError as error:
         if error.errno is None:  # bz2 and pyarrow report damaged content so
-            raise UnreadablePicture(reason_of(error)) from None
+            raise UnreadablePicture(describe_error(error)) from None
         raise UnavailablePicture(error.strerror or str(error)) from None
     except Exception as error:  # zipfile raises several types for damage, encryption, unknown compression
-        raise UnreadablePicture(reason_of(error)) from None
+        raise UnreadablePicture(describe_error(error)) from None
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:

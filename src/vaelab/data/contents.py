@@ -87,10 +87,9 @@ class Tally:
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         flat = [row for row in (self.first_flat, other.first_flat) if row is not None]
         self.first_flat = min(flat, default=None)
-        for name in ("count", "total", "num_values", "num_flat", "num_flat_transparent"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("num_stacks", "num_more_pages", "num_alpha_ignored"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in vars(other):
+            if name.startswith("num_") or name in ("count", "total"):
+                setattr(self, name, getattr(self, name) + getattr(other, name))
         for numbers, (count, low, high) in other.deep.items():
             self._add_deep(numbers, count, low, high)
 
@@ -109,7 +108,7 @@ MANY_FLAT = 0.1
 """A larger share of flat pictures causes a warning."""
 
 
-def describe(tally: Tally, name_of: Callable[[int], str], *, counts_pages: bool = True) -> list[str]:
+def describe_content(tally: Tally, name_of: Callable[[int], str], *, counts_pages: bool = True) -> list[str]:
     """Return sentences about range, mean, flat pictures and pages of a set.
 
     ``name_of``: row → name of a picture. ``counts_pages``: pages beyond the first are not used.
@@ -135,7 +134,7 @@ def describe(tally: Tally, name_of: Callable[[int], str], *, counts_pages: bool 
     return sentences
 
 
-def warn(tally: Tally, is_full_range: bool, background: str) -> list[str]:
+def find_warnings(tally: Tally, is_full_range: bool, background: str) -> list[str]:
     """Return warnings about low contrast and flat pictures, each with its remedy.
 
     ``is_full_range``: values are not stretched. ``background``: its colour.

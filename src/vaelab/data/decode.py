@@ -18,11 +18,11 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import ImageRef, UnavailablePicture, UnreadablePicture, page_of, read_head, read_item
+from vaelab.data.containers import ImageRef, UnavailablePicture, UnreadablePicture, page_number, read_head, read_item
 from vaelab.data.contents import PictureFacts, Tally
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, without_text
-from vaelab.data.opening import MAX_PIXELS, WITH_FRAMES, deep_values, opened, orientation, page_numbers, turn_upright
+from vaelab.data.opening import MAX_PIXELS, WITH_FRAMES, deep_values, open_page, orientation, page_numbers, turn_upright
 
 Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
@@ -146,7 +146,7 @@ def _read(
     while True:
         source = PictureFacts()
         try:
-            with opened(content, page, policy.max_pixels, policy.values, source) as picture:
+            with open_page(content, page, policy.max_pixels, policy.values, source) as picture:
                 return read(picture, source), source
         except UnreadablePicture:
             lean = without_text(content)
@@ -305,7 +305,7 @@ def decode_part(
         try:
             if content_of != item[:2]:  # pages of one file follow each other
                 content, content_of = read_item(item), item[:2]
-            block[i], facts[i] = decode_with_facts(content, policy, page_of(item))
+            block[i], facts[i] = decode_with_facts(content, policy, page_number(item))
         except UnreadablePicture as error:
             problems[start + i] = Problem(str(error), isinstance(error, UnavailablePicture))
     if target is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data import tiff
-from vaelab.data.containers import UnavailablePicture, UnreadablePicture, reason_of
+from vaelab.data.containers import UnavailablePicture, UnreadablePicture, describe_error
 from vaelab.data.contents import PictureFacts
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, open_picture
@@ -57,7 +57,7 @@ def _num_frames(picture: Image.Image) -> int:
 
 
 @contextmanager
-def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Iterator[Image.Image]:
+def open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Iterator[Image.Image]:
     """Open one page of a picture file, not decoded yet; every error of Pillow becomes UnreadablePicture.
 
     Pages of a TIFF that Pillow does not read, or reads to 8 bits although ``wanted`` needs more, are decoded by NumPy.
@@ -67,7 +67,7 @@ def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: Pi
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata and sizes, which are checked here
-            with _open_page(content, page, max_pixels, wanted, source) as picture:
+            with _open_unchecked(content, page, max_pixels, wanted, source) as picture:
                 _check_size(picture.size, max_pixels)
                 yield picture
     except UnreadablePicture:
@@ -77,10 +77,10 @@ def opened(content: bytes, page: int, max_pixels: int, wanted: Range, source: Pi
     except MemoryError:
         raise UnavailablePicture("too large for the memory of this machine") from None
     except Exception as error:  # decoders raise a dozen types
-        raise UnreadablePicture(reason_of(error)) from None
+        raise UnreadablePicture(describe_error(error)) from None
 
 
-def _open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
+def _open_unchecked(content: bytes, page: int, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
     if identify(content[:HEAD_BYTES]) == "TIFF":
         directory = tiff.read_directory(content, page)
         source.num_pages = max(1, len(tiff.page_numbers(content)))

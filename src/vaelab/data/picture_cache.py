@@ -6,7 +6,7 @@ the operating system did not return is tried again at every start, any other whe
 
 import itertools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -193,24 +193,24 @@ def check_items(
 
 def _try_all(title: str, items: Sequence[ImageRef], policy: ResizePolicy) -> tuple[dict[int, Problem], Tally]:
     """Decode pictures as for the cache; return position → problem, and facts about the others."""
-    parts = dict(split_rows(len(items), [], MAX_PER_PART))
-    found, content = dict[int, Problem](), Tally()
-    with progress(f"checking {title}", len(items)) as bar:
-        jobs = [(start, items[start:stop], policy) for start, stop in parts.items()]
-        for start, problems, tally in run_jobs(decoding.decode_part, jobs):
-            found |= problems
-            content.merge(tally)
-            bar.advance(parts[start] - start)
-    return dict(sorted(found.items())), content
+    problems, content = dict[int, Problem](), Tally()
+    for _, found, tally in _run_parts(f"checking {title}", decoding.decode_part, items, policy):
+        problems |= found
+        content.merge(tally)
+    return dict(sorted(problems.items())), content
 
 
 def list_pages(items: Sequence[ImageRef]) -> list[list[int]]:
     """Return the page numbers of each file; none for a file that the operating system did not return."""
+    found = sorted(_run_parts("counting pages", decoding.count_pages, items))
+    return [pages for _, part in found for pages in part]
+
+
+def _run_parts(label: str, function: Callable[..., Any], items: Sequence[ImageRef], *arguments: Any) -> Iterator[Any]:
+    """Yield the results of a function of (first row, items, …) for parts of the items, and show progress."""
     parts = dict(split_rows(len(items), [], MAX_PER_PART))
-    found: dict[int, list[list[int]]] = {}
-    with progress("counting pages", len(items)) as bar:
-        jobs = [(start, items[start:stop]) for start, stop in parts.items()]
-        for start, pages in run_jobs(decoding.count_pages, jobs):
-            found[start] = pages
-            bar.advance(parts[start] - start)
-    return [pages for start in sorted(found) for pages in found[start]]
+    jobs = [(start, items[start:stop], *arguments) for start, stop in parts.items()]
+    with progress(label, len(items)) as bar:
+        for result in run_jobs(function, jobs):
+            yield result
+            bar.advance(parts[result[0]] - result[0])

@@ -85,13 +85,13 @@ def scan(root: Path) -> Scan:
     finally:
         if collects:
             gc.enable()
-    found.entries = in_order(found.entries)
-    found.hidden_entries = in_order(found.hidden_entries)
+    found.entries = sort_by_name(found.entries)
+    found.hidden_entries = sort_by_name(found.hidden_entries)
     found.hidden.sort()
     return found
 
 
-def in_order(entries: Iterable[Entry]) -> list[Entry]:
+def sort_by_name(entries: Iterable[Entry]) -> list[Entry]:
     """Sort entries by name, with composed and decomposed accents equal."""
     by_name = sorted(entries, key=lambda entry: entry.item[1])
     return sorted(by_name, key=lambda entry: unicodedata.normalize("NFC", entry.item[1]))
@@ -155,7 +155,7 @@ def _note_hidden(found: Scan, root: str, name: str, file: "os.DirEntry[str]", hi
     is_inside = any(part.startswith(".") for part in name.split("/")[:-1])
     if not is_inside:
         found.hidden.append(f"{name}/" if is_folder else name)
-    if is_folder and not is_of_tool(file.name):
+    if is_folder and not is_program_folder(file.name):
         hidden.append(f"{name}/")
     elif is_inside and _is_picture(name) and not _is_hidden(file.name) and file.is_file():
         state = file.stat()
@@ -182,7 +182,7 @@ def _list_zip(found: Scan) -> Iterator[Entry]:
         if first is not None:
             hidden[f"{'/'.join(parts[: first + 1])}{'/' if first + 1 < len(parts) else ''}"] = None
             within = [part for part in parts[:-1] if _is_hidden(part) and part not in (".", "..")]
-            if _is_picture(name) and not _is_hidden(parts[-1]) and not any(map(is_of_tool, within)):
+            if _is_picture(name) and not _is_hidden(parts[-1]) and not any(map(is_program_folder, within)):
                 found.hidden_entries.append(Entry((container, name), info.file_size, info.CRC))
         elif _is_picture(name):
             yield Entry((container, name), info.file_size, info.CRC)
@@ -195,7 +195,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SIDECARS
 
 
-def is_of_tool(name: str) -> bool:
+def is_program_folder(name: str) -> bool:
     """Return whether a program created a hidden folder, by its name, such as .git or .thumbnails."""
     return (
         name in SIDECARS or name.startswith(("._", ".@")) or not TOOLS.isdisjoint(re.findall(r"[a-z]+", name.lower()))
@@ -213,7 +213,7 @@ def digest(entries: list[Entry]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def hashed(name: str) -> int:
+def hash_name(name: str) -> int:
     """Return a 64-bit hash of a picture's name, equal for composed and decomposed accents."""
     normal = unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(normal, digest_size=8).digest(), "big")

@@ -95,7 +95,7 @@ def test_no_picture_changes_sides_when_others_come_or_go(names: list[str], more:
     assert few["test"]
     assert len(few["train"]) + len(few["test"]) == len(names)
     limit = (1 << 64) // 10
-    sides = {scanning.hashed(name) < limit for name in names}
+    sides = {scanning.hash_name(name) < limit for name in names}
     if len(sides) == 2:  # else one had to be taken for the empty side
         assert {entry.item[1] for entry in few["test"]} <= {entry.item[1] for entry in many["test"]}
         assert {entry.item[1] for entry in few["train"]} <= {entry.item[1] for entry in many["train"]}
@@ -414,7 +414,7 @@ def test_a_change_makes_another_cache_entry_of_its_split_alone(tmp_path: Path, c
     train, test = both(root, **options)
     entries = {path.name for path in cache.iterdir() if path.is_dir()}
     assert len(entries) == 2
-    assert scanning.hashed("zz.png") >= (1 << 64) // 10
+    assert scanning.hash_name("zz.png") >= (1 << 64) // 10
     put(root / "zz.png", shade=255)
     more = both(root, **options)
     assert shades(more[0]) == [*shades(train), 255]
@@ -586,7 +586,7 @@ def test_a_run_goes_on_with_its_own_pictures_after_others_were_added(cli: Typed,
     (run / "model.safetensors").unlink()  # as if it had been stopped
     shutil.rmtree(run / "checkpoints")
     (run / "history.csv").unlink()
-    assert scanning.hashed("dog/new.png") >= (1 << 64) // 10
+    assert scanning.hash_name("dog/new.png") >= (1 << 64) // 10
     put(place / "dog" / "new.png", shade=(1, 2, 3))
     code, out, err = cli("train", "folder", *TINY, "--data", place, "--run", run)
     assert (code, err) == (0, "")
@@ -603,7 +603,7 @@ def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
         shutil.copytree(trained[0].parent / "cache", tmp_path / "cache")
     before = json.loads((run / "evaluation.json").read_text())["elbo"]
     names = ["cat 猫/new.png", "dog/new.png", "dog/newer.png", "dog/o.png"]
-    assert {scanning.hashed(name) < (1 << 64) // 10 for name in names} == {True, False}  # new ones on both sides
+    assert {scanning.hash_name(name) < (1 << 64) // 10 for name in names} == {True, False}  # new ones on both sides
     for name in names:
         put(place / name, (31, 17), (1, 2, 3))
     said = f"the pictures in {place} have changed (4 came): the 40 that the run began with are used"

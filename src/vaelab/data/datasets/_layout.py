@@ -19,7 +19,7 @@ from vaelab.data.datasets._splits import (
     role_of,
     tolerated,
 )
-from vaelab.data.scan import is_of_tool
+from vaelab.data.scan import is_program_folder
 from vaelab.system.errors import UsageError
 
 MOST_NAMED = 10
@@ -403,6 +403,6 @@ def find_hidden_classes(class_parents: Collection[Parts], paths: Iterable[str]) 
     """
     found = set()
     for parts in {parts_of(path.rpartition("/")[0]) for path in paths}:
-        if parts and parts[-1].startswith(".") and parts[:-1] in class_parents and not is_of_tool(parts[-1]):
+        if parts and parts[-1].startswith(".") and parts[:-1] in class_parents and not is_program_folder(parts[-1]):
             found.add(parts)
     return sorted(found)

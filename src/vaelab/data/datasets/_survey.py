@@ -15,7 +15,7 @@ from vaelab.data.datasets._resize import Wishes, look_at
 from vaelab.data.datasets._splits import Parts, parts_of
 from vaelab.data.formats import PLUGINS
 from vaelab.data.memos import memoise
-from vaelab.data.scan import Entry, Scan, digest, hashed, in_order, scan
+from vaelab.data.scan import Entry, Scan, digest, hash_name, scan, sort_by_name
 
 HELD_OUT_SHARE = 10
 """About one picture in this many is held out if no folder is."""
@@ -97,7 +97,7 @@ def _take(entries: list[Entry], hidden: list[Entry], folders: Sequence[Parts]) -
     """Entries with the hidden ones in ``folders``, and the other hidden ones."""
     are_taken = [any(parts_of(entry.path)[: len(folder)] == folder for folder in folders) for entry in hidden]
     taken = [entry for entry, is_taken in zip(hidden, are_taken, strict=True) if is_taken]
-    return in_order([*entries, *taken]), [e for e, is_taken in zip(hidden, are_taken, strict=True) if not is_taken]
+    return sort_by_name([*entries, *taken]), [e for e, is_taken in zip(hidden, are_taken, strict=True) if not is_taken]
 
 
 def split_by_name(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
@@ -107,7 +107,7 @@ def split_by_name(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
     read. Pages of a file stay together, since they are much alike; only if there is but one file they are split.
     """
     is_one_file = len({entry.item[:2] for entry in entries}) == 1
-    numbers = [hashed(entry.name if is_one_file else entry.item[1]) for entry in entries]
+    numbers = [hash_name(entry.name if is_one_file else entry.item[1]) for entry in entries]
     rows = _readable(entries) if len(entries) <= FEW else []
     counted = [numbers[i] for i in rows] or numbers
     if len(set(counted)) == 1:

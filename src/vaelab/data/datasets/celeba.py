@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vaelab.data.containers import UnreadablePictures, open_zip, printable, shown
-from vaelab.data.contents import warn
+from vaelab.data.contents import find_warnings
 from vaelab.data.datasets._celeba_layouts import IMAGES, PUBLISHED, Layout, Split, find_layout, find_parquet
 from vaelab.data.datasets._celeba_lists import LISTS
 from vaelab.data.decode import ResizePolicy
@@ -109,7 +109,7 @@ def load(data_dir: Path | None, split: str, *, crop: Crop = "center128", strict:
         raise ValueError(f"{layout.place}: {skipped or facts['missing']}. {MEND}")
     lost = [f"{words}: left out" for words in (facts["missing"], skipped) if words]
     recoveries = [f"{split}: {recovered}"] if recovered else []
-    doubts = warn(cached.manifest.content, is_full_range=True, background="white")
+    doubts = find_warnings(cached.manifest.content, is_full_range=True, background="white")
     return Images(
         cached.pixels,
         attributes=cached.columns.get("attributes"),

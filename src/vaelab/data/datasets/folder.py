@@ -14,7 +14,7 @@ from annotated_types import Ge
 
 from vaelab.data.cache import CachedImages, find_entry
 from vaelab.data.containers import UnreadablePictures, printable, read_head, shown
-from vaelab.data.contents import describe, warn
+from vaelab.data.contents import describe_content, find_warnings
 from vaelab.data.datasets._layout import Choice
 from vaelab.data.datasets._pages import PageChoice, expand_pages
 from vaelab.data.datasets._resize import (
@@ -210,10 +210,15 @@ def _describe_content(
     cached: CachedImages, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
     """What the pictures of a split hold, and what is wrong with that."""
-    sentences = describe(cached.manifest.content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
+    sentences = describe_content(
+        cached.manifest.content, lambda row: shown(entries[row].item), counts_pages=pages == "first"
+    )
     return [
         f"{split}: {sentence}"
-        for sentence in (*sentences, *warn(cached.manifest.content, policy.values == "full", policy.background))
+        for sentence in (
+            *sentences,
+            *find_warnings(content, policy.values == "full", policy.background),
+        )
     ]
 
 
@@ -344,9 +349,9 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
     if len(hidden) > MOST_HIDDEN:
         yield f"{len(hidden) - MOST_HIDDEN:,} more hidden files and folders", "ok, left out"
     yield from _check_others(found)
-    for sentence in describe(content, lambda row: shown(entries[row].item)):
+    for sentence in describe_content(content, lambda row: shown(entries[row].item)):
         yield "content", f"ok: {sentence}"
-    for sentence in warn(content, policy.values == "full", policy.background):
+    for sentence in find_warnings(content, policy.values == "full", policy.background):
         yield "content", f"ok, but {sentence}"
     yield f"{len(entries) - len(broken):,} of {len(entries):,} pictures", "ok"
 
