@@ -210,9 +210,8 @@ def _describe_content(
     cached: CachedImages, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
     """What the pictures of a split hold, and what is wrong with that."""
-    sentences = describe_content(
-        cached.manifest.content, lambda row: shown(entries[row].item), counts_pages=pages == "first"
-    )
+    content = cached.manifest.content
+    sentences = describe_content(content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
     return [
         f"{split}: {sentence}"
         for sentence in (
