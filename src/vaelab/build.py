@@ -1,4 +1,4 @@
-"""Recipe and facts about the data → the objects that the recipe names."""
+"""The model and the objective that a recipe names, and what they declare."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vaelab.models.initialisation import initialise
+from vaelab.models.likelihoods import Likelihood
+from vaelab.models.posteriors import Posterior
+from vaelab.models.priors import Prior
 from vaelab.models.spec import Spec
 from vaelab.models.terms import COMMON_TERMS, Term
-from vaelab.models.vae import REQUIREMENTS, VAE, initialise
+from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.recipe import SECTIONS, Recipe, Section, signature_schema
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError
-from vaelab.system.seeds import generator
+from vaelab.system.seeds import derive_seed, generator
 
 if TYPE_CHECKING:
     from vaelab.training.objectives import Objective  # above this file in the import contract
@@ -21,49 +25,62 @@ if TYPE_CHECKING:
 def build(
     recipe: Recipe, image_shape: tuple[int, int, int], num_images: int, condition_names: tuple[str, ...] = ()
 ) -> "tuple[VAE, Objective]":
-    """The model and its objective on the CPU, weights drawn from the recipe's seed.
+    """Return the model and its objective on the CPU, with weights drawn from the recipe's seed.
 
-    RecipeError where parts do not fit together. ``condition_names``: see ``models.conditions.condition_names``.
+    ``condition_names``: see ``models.conditions.condition_names``. Raises RecipeError if parts do not fit together.
     """
     recipe = recipe.resolve(image_shape, num_images)
     spec = Spec(image_shape, recipe.latent_dim, num_images, recipe.network["condition"], condition_names)
-    posterior = _make("posterior", "Posterior", recipe.posterior, spec)
-    likelihood = _make("likelihood", "Likelihood", recipe.likelihood, spec)
-    spec = replace(
-        spec,
-        posterior_parameters=posterior.num_parameters,
-        decoder_channels=likelihood.channels_per_pixel * spec.image_shape[0],
-    )
-    prior = _make("prior", "Prior", recipe.prior, spec)
-    encoder = _make("network", "Encoder", recipe.network, spec)
-    decoder = _make("network", "Decoder", recipe.network, spec)
+    with torch.random.fork_rng(devices=[]):  # for weights that a member draws in its constructor
+        torch.default_generator.manual_seed(derive_seed(recipe.training.seed, "constructors"))
+        posterior: Posterior = _make("posterior", "Posterior", recipe.posterior, spec)
+        likelihood: Likelihood = _make("likelihood", "Likelihood", recipe.likelihood, spec)
+        decoder_channels = likelihood.channels_per_pixel * spec.image_shape[0]
+        spec = replace(spec, posterior_parameters=posterior.num_parameters, decoder_channels=decoder_channels)
+        prior: Prior = _make("prior", "Prior", recipe.prior, spec)
+        _check_needs("prior", recipe.prior["name"], prior.needs, posterior.provides)
+        encoder = _make("network", "Encoder", recipe.network, spec)
+        decoder = _make("network", "Decoder", recipe.network, spec)
+        objective: Objective = _make("objective", "Objective", recipe.objective, spec)
     vae = VAE(spec, encoder, posterior, prior, decoder, likelihood)
-    objective: Objective = _make("objective", "Objective", recipe.objective, spec)
-    check_needs(f"the objective {recipe.objective['name']}", objective.needs, vae)
-    if next(vae.parameters()).device.type != "meta":
+    _check_needs("objective", recipe.objective["name"], objective.needs, vae.provides)
+    if vae.device.type != "meta":
         initialise(vae, generator(recipe.training.seed, "weights"))
         initialise(objective, generator(recipe.training.seed, "objective"))
     return vae, objective
 
 
-def check_needs(who: str, needs: frozenset[str], vae: VAE) -> None:
-    """RecipeError if the model lacks something that an objective or a metric needs."""
-    missing = sorted(needs - vae.provides)
+def _check_needs(section: str, name: str, needs: frozenset[str], provided: frozenset[str]) -> None:
+    """Raise RecipeError, with the members that fit, if the model lacks something that a prior or an objective needs."""
+    missing = " and ".join(words for need, words in REQUIREMENTS.items() if need in needs - provided)
     if missing:
-        words = " and ".join(REQUIREMENTS.get(need, need) for need in missing)
-        raise RecipeError(f"{who} needs {words}")
+        folder, makers = SECTIONS[section].folder, SECTIONS[section].makers
+        fitting = [n for n in registry.names(folder) if getattr(registry.load(folder, n), makers[0]).needs <= provided]
+        message = f"{section}.name = {name}: needs {missing}; {folder} that fit this model: {', '.join(fitting)}"
+        raise RecipeError(message, subject=f"{section}.name", value=name, choices=fitting)
 
 
 def declared_objective(recipe: Recipe) -> "Objective":
-    """The objective of a resolved recipe, without weights, for what it declares."""
+    """Return the objective of a resolved recipe without weights, to read what it declares."""
     with torch.device("meta"):
-        objective: Objective = _make("objective", "Objective", recipe.objective, Spec((1, 1, 1), recipe.latent_dim, 1))
+        objective: Objective = _make("objective", "Objective", recipe.objective, Spec((1, 1, 1), 1, 1))
     return objective
 
 
 def logged_terms(recipe: Recipe) -> tuple[Term, ...]:
-    """All quantities that training by a resolved recipe logs besides the loss, in the order of history.csv."""
-    return (*COMMON_TERMS, *declared_objective(recipe).terms)
+    """Return the quantities that training by a resolved recipe logs besides the loss, in the order of history.csv."""
+    return (*COMMON_TERMS, *declared_objective(recipe).terms, *_posterior_class(recipe).terms)
+
+
+def loss_terms(recipe: Recipe) -> dict[str, str]:
+    """Return name → title of the logged quantities that add up to the loss; empty if the loss is no such sum."""
+    names, titles = declared_objective(recipe).loss_terms, {term.name: term.title for term in logged_terms(recipe)}
+    return {name: titles[name] for name in (*names, *_posterior_class(recipe).loss_terms)} if names else {}
+
+
+def _posterior_class(recipe: Recipe) -> "type[Posterior]":
+    kind: type[Posterior] = registry.load("posteriors", recipe.posterior["name"]).Posterior
+    return kind
 
 
 def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
@@ -71,22 +88,24 @@ def _make(section: str, attribute: str, table: Section, spec: Spec) -> Any:
     accepted = signature_schema(maker)
     try:
         return maker(spec, **{key: value for key, value in table.items() if key in accepted})
+    except RecipeError:
+        raise
     except ValueError as error:
-        raise RecipeError(str(error)) from None
+        raise RecipeError(str(error), subject=section) from None
 
 
 def beta_equivalents(recipe: Recipe, spec: Spec) -> Mapping[str, float]:
-    """β of a resolved recipe in other papers' terms; empty where the objective weighs no KL (``Objective.kl_weight``).
+    """Return β of a resolved recipe as other papers state it; empty if the loss is not reconstruction + β·KL.
 
-    ``beta`` as in the paper; ``sigma``: the standard deviation of a Gaussian decoder whose ELBO has the same optimum,
-    σ² = β·variance; ``beta_normalised`` = β·d/D (Higgins et al. 2017) on the scale of summed squared errors.
+    ``beta``: as in the loss. ``sigma``: standard deviation of the Gaussian decoder whose ELBO has the same optimum,
+    σ² = β·variance. ``beta_normalised``: β·d/D (Higgins et al. 2017) on the scale of summed squared errors.
     """
     beta = declared_objective(recipe).kl_weight
     if beta is None:
         return {}
-    if recipe.likelihood["name"] != "gaussian":
+    variance = _make("likelihood", "Likelihood", recipe.likelihood, spec).fixed_variance
+    if variance is None:
         return {"beta": beta, "beta_normalised": beta * spec.latent_dim / spec.num_pixels}
-    variance = float(recipe.likelihood["variance"])
     return {
         "beta": beta,
         "sigma": (beta * variance) ** 0.5,

@@ -190,7 +190,7 @@ def test_blocks_of_samples_and_images_add_up(monkeypatch: pytest.MonkeyPatch, at
     pixels = np.zeros((4, 9, 8, 1), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None, None]
     drawn, largest = [0] * 4, 0
 
-    def known_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Tensor:
+    def known_weights(model: VAE, prior: object, batch: Batch, noise: Noise, samples: int) -> Tensor:
         nonlocal largest
         which = (batch.x[:, 0, 0, 0] * 255).round().long().tolist()
         rows = [table[drawn[i] : drawn[i] + samples, i] for i in which]
@@ -294,7 +294,7 @@ def test_a_bernoulli_model_whose_marginal_is_known() -> None:
         decoder = lambda z: (z @ given.W.T + given.b)[:, None, None]  # noqa: E731
         vae = given_vae(GivenEncoder(mean, log_var), decoder, likelihood, shape)
         noise = GivenNoise(epsilon[0], epsilon[1:].transpose(0, 1))
-        return nll.sample_log_weights(vae, as_batch(x), noise, len(epsilon)).detach()
+        return nll.sample_log_weights(vae, vae.density(), as_batch(x), noise, len(epsilon)).detach()
 
     posterior = given.q_mu, given.q_logvar
     of_case = log_weights(*posterior, (given.z - given.q_mu) / torch.exp(given.q_logvar / 2))

@@ -109,7 +109,7 @@ def test_infinite_ratios_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatc
     assert perfect["protocol"]["identical_images"] == 5
     other = pixels.copy()
     other[0] = 255 - other[0]
-    monkeypatch.setattr("vaelab.models.vae.EVAL_BATCH_SIZE", 2)
+    monkeypatch.setattr("vaelab.models.chunks.EVAL_BATCH_SIZE", 2)
     measured = reconstruction.measure(Evaluation(showing_vae(other), Images(pixels)))
     error = ((pixels[0] / 255 - other[0] / 255) ** 2).mean()
     assert measured["psnr_mean_over_finite"] == pytest.approx(-10 * math.log10(error), rel=1e-5)
@@ -133,7 +133,7 @@ class Watched(nn.Module):
 
 @pytest.mark.parametrize("metric", [elbo, reconstruction, nll])
 def test_large_images_go_through_the_networks_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch, metric: Any) -> None:
-    monkeypatch.setattr("vaelab.models.vae.EVAL_BATCH_BYTES", 4 * 400 * 3)  # three images of 20 × 20
+    monkeypatch.setattr("vaelab.models.chunks.EVAL_BATCH_BYTES", 4 * 400 * 3)  # three images of 20 × 20
     vae, given = small_vae((1, 20, 20)), random_images(10, (20, 20, 1))
     watched = vae.encoder, vae.decoder = Watched(vae.encoder), Watched(vae.decoder)
     metric.measure(Evaluation(vae, given), **({"samples": 4} if metric is nll else {}))
@@ -145,7 +145,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> N
     vae, given = small_vae(), random_images(10)
     vae.encoder.log_var = -30.0  # codes are the means, whatever the noise
     whole = [metric.measure(Evaluation(vae, given)) for metric in (elbo, reconstruction)]
-    monkeypatch.setattr("vaelab.models.vae.EVAL_BATCH_SIZE", chunk)
+    monkeypatch.setattr("vaelab.models.chunks.EVAL_BATCH_SIZE", chunk)
     for metric, expected in zip((elbo, reconstruction), whole, strict=True):
         found = metric.measure(Evaluation(vae, given))
         for key in expected.keys() - {"protocol"}:

@@ -42,7 +42,7 @@ def test_scores_are_those_of_the_metrics(run: Path) -> None:
     scores = score_images(model, images, samples=8)
     noise = GeneratorNoise(generator(0, "score"), model.device)
     with torch.no_grad():
-        weights = sample_log_weights(model, images.batch(0, 20), noise, 8)
+        weights = sample_log_weights(model, model.density(), images.batch(0, 20), noise, 8)
     np.testing.assert_allclose(scores.iwae, iwae_bound(weights), rtol=1e-6)
     np.testing.assert_allclose(scores.kl, encode_images(model, images).kl_of_images().sum(1), rtol=1e-5)
     whole = elbo.measure(Evaluation(model, images), samples=200)
@@ -56,7 +56,7 @@ def test_scores_are_those_of_the_metrics(run: Path) -> None:
 def test_chunks_change_no_score_but_by_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = vaelab.load(run), load_run_images(Run(run), None).valid.take(np.arange(30))
     whole = score_images(model, images, 2)
-    monkeypatch.setattr("vaelab.models.vae.EVAL_BATCH_SIZE", 14)
+    monkeypatch.setattr("vaelab.models.chunks.EVAL_BATCH_SIZE", 14)
     parts = score_images(model, images, 2)
     np.testing.assert_allclose(parts.kl, whole.kl, rtol=1e-5)
     assert parts.elbo.mean() == pytest.approx(whole.elbo.mean(), abs=2.0)

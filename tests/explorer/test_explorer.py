@@ -25,7 +25,7 @@ from vaelab.data.images import Images, as_tensor, to_float, to_uint8
 from vaelab.explorer import axes, server
 from vaelab.explorer.inference import InferenceWorker
 from vaelab.explorer.payload import Payload, ServedRun, make_payload
-from vaelab.models.codes import Codes, direction, encode_images
+from vaelab.models.codes import Codes, encode_images, find_direction
 from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
 from vaelab.system import registry
@@ -248,7 +248,7 @@ def test_attributes_are_differences_of_means_that_tell_most_first():
     assert list(found) == ["always", "often", "by chance"]
     codes = means.astype(np.float32)
     for j, name in enumerate(("by chance", "often", "always")):
-        expected = direction(codes, has[:, j])
+        expected = find_direction(codes, has[:, j])
         assert found[name]["direction"] == pytest.approx(expected, rel=1e-6)
         assert found[name]["without"] == pytest.approx(codes[~has[:, j]].mean(0, dtype=np.float64), rel=1e-5)
         beyond = codes @ expected > (codes[has[:, j]] @ expected).mean() / 2 + (codes[~has[:, j]] @ expected).mean() / 2

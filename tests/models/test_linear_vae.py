@@ -183,6 +183,7 @@ def evaluate(metric: Any, vae: VAE, **options: int) -> Any:
 # -- what training reaches and metrics tell ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_reaches_the_maximum_of_the_likelihood() -> None:
     eigenvalues, _ = spectrum(X)
     best = best_model(X, latents=2)
@@ -199,6 +200,7 @@ def test_training_reaches_the_maximum_of_the_likelihood() -> None:
     assert measured["effective_samples"] == pytest.approx(20, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("latents", "sigma2", "objective", "options"), [(5, 0.04, "elbo", {}), (4, 0.02, "beta", {"beta": 4.0})]
 )
@@ -243,6 +245,7 @@ def test_reparametrised_gradients_vanish_at_the_optimum() -> None:
     assert float(scores.abs().max()) < 5
 
 
+@pytest.mark.slow
 def test_importance_sampling_closes_the_gap_of_a_posterior_that_is_not_the_best() -> None:
     best = best_model(X, latents=2)
     turn = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
@@ -303,7 +306,7 @@ def sampled_log_weights(given: Any, vae: VAE, z: Tensor) -> Tensor:
 
 def log_weights_of_noise(given: Any, vae: VAE, epsilon: Tensor) -> Tensor:
     noise = GivenNoise(epsilon[0], epsilon[1:].transpose(0, 1))
-    return sample_log_weights(vae, as_batch(given.x[:, None, None]), noise, len(epsilon))
+    return sample_log_weights(vae, vae.density(), as_batch(given.x[:, None, None]), noise, len(epsilon))
 
 
 class Posterior(networks.Encoder):

@@ -1,4 +1,4 @@
-"""The contract of networks, over every member; layers of the presets; transposed convolutions; first weights."""
+"""The contract of networks, over every member; layers of presets; transposed convolutions; first weights."""
 
 import math
 from collections.abc import Callable
@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 from vaelab import recipe
 from vaelab.build import build as build_recipe
+from vaelab.models.initialisation import initialise
 from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.networks.conv import UpConvolution, feature_sizes
 from vaelab.models.spec import Spec
-from vaelab.models.vae import VAE, initialise
+from vaelab.models.vae import VAE
 from vaelab.system import registry
+from vaelab.system.errors import RecipeError
 
 every_network = pytest.mark.parametrize("name", registry.names("networks"))
 sides = st.integers(8, 40)
@@ -29,7 +31,7 @@ def generator() -> torch.Generator:
 
 
 def make_spec(image_shape: tuple[int, int, int], latent_dim: int = 2, channels: int = 0, condition: int = 0) -> Spec:
-    """Of a model with a diagonal posterior."""
+    """The spec of a model with a diagonal posterior."""
     return Spec(
         image_shape,
         latent_dim,
@@ -74,7 +76,7 @@ def assert_contract(name: str, spec: Spec, batch: int = 2, **options: Any) -> No
     ("image_shape", "latent_dim", "channels_per_pixel"),
     [((1, 8, 8), 1, 1), ((3, 9, 31), 7, 1), ((1, 31, 9), 2, 2), ((3, 8, 65), 64, 2), ((1, 37, 41), 3, 1)],
 )
-def test_any_image_size(
+def test_any_image_size_works(
     name: str, image_shape: tuple[int, int, int], latent_dim: int, channels_per_pixel: int, condition: int
 ) -> None:
     assert_contract(name, make_spec(image_shape, latent_dim, channels_per_pixel * image_shape[0], condition))
@@ -82,13 +84,13 @@ def test_any_image_size(
 
 @every_network
 @pytest.mark.parametrize("batch", [0, 1])
-def test_small_batches(name: str, batch: int) -> None:
+def test_small_batches_work(name: str, batch: int) -> None:
     assert_contract(name, make_spec((1, 8, 8)), batch)
 
 
 @every_network
 @pytest.mark.parametrize("parameters", [3, 11])
-def test_the_encoder_returns_as_many_parameters_as_the_posterior_wants(name: str, parameters: int) -> None:
+def test_the_encoder_returns_the_parameters_of_the_posterior(name: str, parameters: int) -> None:
     spec = replace(make_spec((1, 8, 8), 2), posterior_parameters=parameters)
     encoder, _ = make_pair(name, spec)
     assert encoder(torch.zeros(4, 1, 8, 8)).shape == (4, parameters)
@@ -126,7 +128,7 @@ def test_the_condition_changes_the_output_of_both_parts(name: str) -> None:
     st.integers(2, 7),
     st.lists(st.integers(1, 9), max_size=2),
 )
-def test_conv_with_any_strides(
+def test_conv_works_with_any_strides(
     height: int,
     width: int,
     colours: int,
@@ -143,8 +145,9 @@ def test_conv_with_any_strides(
     for stride in strides:
         side = (side + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
     if side < 1:
-        with pytest.raises(ValueError, match=r"too short for network\.strides"):
+        with pytest.raises(RecipeError) as caught:
             module.Encoder(spec, activate_last=activate_last, **shared)
+        assert caught.value.subject == "network.strides"
         return
     encoder = module.Encoder(spec, activate_last=activate_last, **shared)
     decoder = module.Decoder(spec, **shared)
@@ -156,30 +159,35 @@ def test_conv_with_any_strides(
 
 
 @given(sides, sides, st.sampled_from([1, 3]), st.lists(st.integers(1, 9), min_size=1, max_size=3))
-def test_mlp_with_any_hidden_layers(height: int, width: int, colours: int, hidden: list[int]) -> None:
+def test_mlp_works_with_any_hidden_layers(height: int, width: int, colours: int, hidden: list[int]) -> None:
     assert_contract("mlp", make_spec((colours, height, width)), hidden=hidden)
 
 
 @given(sides, st.lists(st.integers(1, 3), min_size=1, max_size=4))
-def test_every_convolution_divides_the_side_by_its_stride_rounded_up(side: int, strides: list[int]) -> None:
+def test_a_convolution_divides_the_side_by_its_stride_and_rounds_up(side: int, strides: list[int]) -> None:
     sizes = feature_sizes(side, strides)
     assert sizes == [side, *(math.ceil(before / stride) for before, stride in zip(sizes, strides, strict=False))]
 
 
 @pytest.mark.parametrize("part", ["Encoder", "Decoder"])
-def test_channels_and_strides_of_different_lengths(part: str) -> None:
-    with pytest.raises(ValueError, match=r"network\.channels has 3 layers and network\.strides 2"):
+def test_channels_and_strides_of_different_lengths_are_refused(part: str, wording: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
         getattr(registry.load("networks", "conv"), part)(make_spec((1, 28, 28)), channels=[8, 8, 8], strides=[2, 2])
+    assert (caught.value.subject, caught.value.value) == ("network.channels", [8, 8, 8])
+    wording(caught.value)
 
 
 def test_one_of_channels_and_strides_alone_is_refused() -> None:
-    with pytest.raises(ValueError, match="give both"):
+    with pytest.raises(RecipeError) as caught:
         registry.load("networks", "conv").Encoder(make_spec((1, 28, 28)), channels=[8, 8])
+    assert caught.value.subject == "network.channels"
 
 
-def test_too_many_layers_for_a_side_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"a side of 8 pixels is too short for network\.strides = \[2, 2, 2, 2\]"):
+def test_too_many_layers_for_a_side_are_refused(wording: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
         registry.load("networks", "conv").Encoder(make_spec((1, 8, 8)), channels=[8] * 4, strides=[2] * 4, kernel=4)
+    assert (caught.value.subject, caught.value.value) == ("network.strides", [2] * 4)
+    wording(caught.value)
 
 
 # -- the experiments' layers ------------------------------------------------------------------------------------------
@@ -204,7 +212,7 @@ def build(image_shape: tuple[int, int, int], network: dict[str, Any]) -> VAE:
 
 
 def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
-    """What the encoder's last layer and the decoder's first convolution are given."""
+    """The inputs of the encoder's last layer and the decoder's first convolution."""
     seen: dict[str, Tensor] = {}
     vae.encoder.head.register_forward_hook(lambda _module, inputs, _out: seen.update(encoder=inputs[0]))
     vae.decoder.up_convolutions[0].register_forward_hook(lambda _module, inputs, _out: seen.update(decoder=inputs[0]))
@@ -213,7 +221,7 @@ def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
     return seen["encoder"], tuple(seen["decoder"].shape[1:])
 
 
-def test_the_mnist_experiment() -> None:
+def test_mnist_has_the_layers_of_the_experiment() -> None:
     vae, _ = build_recipe(recipe.load("mnist"), (1, 28, 28), 60_000)
     assert conv_layers(vae.encoder) == [(32, 1), (64, 2), (64, 2), (64, 1)]
     assert up_layers(vae.decoder) == [(64, 1), (64, 2), (32, 2), (1, 1)]
@@ -231,7 +239,7 @@ def test_the_mnist_experiment() -> None:
     assert sum(vae.num_parameters.values()) == 105_220 + 102_017
 
 
-def test_the_celeba_experiment() -> None:
+def test_celeba_has_the_layers_of_the_experiment() -> None:
     vae, _ = build_recipe(recipe.load("celeba"), (3, 128, 128), 162_770)
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (64, 2), (64, 2)]
     assert up_layers(vae.decoder) == [(64, 2), (64, 2), (32, 2), (3, 2)]
@@ -248,7 +256,7 @@ def test_the_celeba_experiment() -> None:
     }
 
 
-def test_the_celeba_beta_experiment() -> None:
+def test_celeba_beta_has_the_layers_of_the_experiment() -> None:
     vae, _ = build_recipe(recipe.load("celeba-beta"), (3, 128, 128), 162_770)
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (128, 2), (256, 2), (256, 2)]
     assert up_layers(vae.decoder) == [(256, 2), (128, 2), (64, 2), (32, 2), (3, 2)]
@@ -266,7 +274,7 @@ def test_the_celeba_beta_experiment() -> None:
     }
 
 
-def test_the_small_network_of_the_beta_vae_paper() -> None:
+def test_celeba64_beta_has_the_layers_of_the_paper() -> None:
     vae, _ = build_recipe(recipe.load("celeba64-beta"), (3, 64, 64), 162_770)
     found = [part for part in vae.encoder.modules() if isinstance(part, nn.Conv2d)]
     assert [(part.out_channels, part.stride[0], part.kernel_size[0]) for part in found] == [
@@ -304,7 +312,7 @@ def test_conv_computes_convolutions_with_relu_between_them() -> None:
 
 @settings(max_examples=15)
 @given(st.integers(2, 6), st.integers(1, 3), st.integers(6, 16), st.integers(6, 16))
-def test_up_convolution_is_that_of_torch(kernel: int, stride: int, height: int, width: int) -> None:
+def test_up_convolution_matches_torch(kernel: int, stride: int, height: int, width: int) -> None:
     small = tuple(feature_sizes(side, [stride], kernel)[-1] for side in (height, width))
     ours = UpConvolution((4, 3), kernel, stride, (small, (height, width))).double()
     initialise(ours, generator())
@@ -331,12 +339,12 @@ def test_up_convolution_is_that_of_torch(kernel: int, stride: int, height: int, 
     [lambda: nn.Conv2d(30, 40, 3), lambda: nn.Linear(150, 600), lambda: nn.ConvTranspose2d(30, 40, 3, stride=2)],
     ids=["conv", "linear", "transposed"],
 )
-def test_weights_are_drawn_as_torch_does(make: Callable[[], nn.Module]) -> None:
+def test_weights_are_drawn_as_by_torch(make: Callable[[], nn.Module]) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs, ours = make(), make()
     assert not torch.equal(ours.weight, theirs.weight)
-    initialise(ours, generator())  # of the seed that torch's first layer had
+    initialise(ours, generator())  # the seed of torch's first layer
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=0)
     torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=0)
     fan_in, _ = nn.init._calculate_fan_in_and_fan_out(ours.weight)
@@ -360,3 +368,11 @@ def test_first_weights_are_bounded_by_the_fan_in_and_come_from_the_generator(nam
         for a, b, c in zip(one.parameters(), same.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
             assert not torch.equal(a, c)
+
+
+def test_frozen_weights_keep_their_values() -> None:
+    frozen, free = nn.Linear(3, 2).requires_grad_(False), nn.Linear(3, 2)
+    before = [parameter.clone() for parameter in (*frozen.parameters(), *free.parameters())]
+    initialise(nn.ModuleList([frozen, free]), generator())
+    kept = [torch.equal(a, b) for a, b in zip(before, (*frozen.parameters(), *free.parameters()), strict=True)]
+    assert kept == [True, True, False, False]

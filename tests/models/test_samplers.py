@@ -1,29 +1,40 @@
 """The contract of samplers, over every member; the mixture of normals against scipy and a known density."""
 
+import math
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
+from members import two_stage
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
+from small import make_images, make_recipe, make_state
 from torch import Tensor
 
+from vaelab.models.codes import CodeSamples
 from vaelab.models.priors import normal
-from vaelab.models.samplers import Sampler, gmm
+from vaelab.models.samplers import Sampler, gmm, make_sampler
 from vaelab.models.spec import Spec
+from vaelab.models.vae import REQUIREMENTS
 from vaelab.system import registry
+from vaelab.system.errors import InputError, UnknownName
 
 LATENTS = 2
-every_sampler = pytest.mark.parametrize("name", registry.names("samplers"))
-fitted_ones = pytest.mark.parametrize(
-    "name", [name for name in registry.names("samplers") if registry.load("samplers", name).Sampler.needs_codes]
-)
+MODULES: dict[str, ModuleType] = {
+    **{name: registry.load("samplers", name) for name in registry.names("samplers")},
+    f"{two_stage.__name__} (test)": two_stage,
+}
+every_sampler = pytest.mark.parametrize("name", MODULES)
+fitted_ones = pytest.mark.parametrize("name", [name for name, m in MODULES.items() if m.Sampler.needs_codes])
+exact_ones = pytest.mark.parametrize("name", [name for name, m in MODULES.items() if not m.Sampler.is_bound])
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Known:
+class KnownMixture:
     """A mixture of three correlated normals."""
 
     weights = np.array([0.2, 0.5, 0.3])
@@ -41,12 +52,23 @@ class Known:
         return logsumexp(np.stack(each) + np.log(self.weights)[:, None], axis=0)
 
 
-def make(name: str, codes: np.ndarray | None = None, latent_dim: int = LATENTS) -> Sampler:
-    """A sampler of a model with the prior N(0, I), fitted to ``codes`` (default: 3000 of the known density)."""
-    module = registry.load("samplers", name)
-    sampler: Sampler = module.Sampler(Spec((1, 8, 8), latent_dim, 100), normal.StandardNormal(latent_dim))
+def as_samples(z: np.ndarray) -> CodeSamples:
+    """Codes of posteriors with a small variance around them."""
+    return CodeSamples(z, z, np.full_like(z, -4.0))
+
+
+def make_unfitted(name: str) -> Sampler:
+    """A sampler of a model with the prior N(0, I)."""
+    sampler: Sampler = MODULES[name].Sampler(Spec((1, 8, 8), LATENTS, 100), normal.StandardNormal(LATENTS))
+    sampler.name = name
+    return sampler
+
+
+def make(name: str, codes: np.ndarray | None = None) -> Sampler:
+    """A sampler that is fitted, if it needs codes, to ``codes`` (default: 3000 of the known mixture)."""
+    sampler = make_unfitted(name)
     if sampler.needs_codes:
-        sampler.fit(Known().draw(3000, 0) if codes is None else codes, seeded())
+        sampler.fit(as_samples(KnownMixture().draw(3000, 0) if codes is None else codes), seeded())
     return sampler
 
 
@@ -55,8 +77,10 @@ def make(name: str, codes: np.ndarray | None = None, latent_dim: int = LATENTS) 
 
 @every_sampler
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_shapes(name: str, count: int) -> None:
+def test_shapes_and_types(name: str, count: int) -> None:
     sampler = make(name)
+    assert sampler.needs <= REQUIREMENTS.keys()
+    assert sampler.protocol["sampler"] == name
     z = sampler.sample(count, seeded())
     assert (z.shape, z.dtype, z.device.type) == ((count, LATENTS), torch.float32, "cpu")
     if count:
@@ -65,15 +89,39 @@ def test_shapes(name: str, count: int) -> None:
 
 @every_sampler
 def test_samples_are_a_function_of_the_generator(name: str) -> None:
-    samples = [make(name).sample(9, seeded(seed)) for seed in (1, 1, 2)]
+    sampler = make(name)
+    samples = [sampler.sample(9, seeded(seed)) for seed in (1, 1, 2)]
     assert torch.equal(samples[0], samples[1])
     assert not torch.equal(samples[0], samples[2])
-    generator, sampler = seeded(1), make(name)
-    assert not torch.equal(sampler.sample(9, generator), sampler.sample(9, generator)), "a generator goes on"
+    generator = seeded(1)
+    assert not torch.equal(sampler.sample(9, generator), sampler.sample(9, generator)), "the generator advances"
 
 
 @every_sampler
-def test_the_density_is_one_and_samples_follow_it(name: str) -> None:
+def test_everything_that_was_fitted_is_in_the_state(name: str) -> None:
+    fitted, other, z = make(name), make_unfitted(name), torch.from_numpy(KnownMixture().draw(50, 2))
+    other.load_state_dict(fitted.state_dict())
+    assert torch.equal(other.sample(9, seeded()), fitted.sample(9, seeded()))
+    assert torch.equal(other.log_prob(z), fitted.log_prob(z))
+    assert other.protocol == fitted.protocol
+
+
+@every_sampler
+def test_held_out_codes_are_compared_with_the_prior(name: str) -> None:
+    sampler, held_out = make(name), KnownMixture().draw(4000, 1)
+    found = sampler.compare_with_prior(held_out)
+    z = torch.from_numpy(held_out)
+    prior = normal.StandardNormal(LATENTS).log_prob(z).double()
+    assert found["prior_log_prob"] == pytest.approx(float(prior.mean()))
+    assert found["log_prob"] == pytest.approx(float(sampler.log_prob(z).double().mean()))
+    assert found["gain"] == pytest.approx(found["log_prob"] - found["prior_log_prob"])
+    assert found["prior_log_prob_standard_error"] == pytest.approx(float(prior.std()) / math.sqrt(4000))
+    assert (found["gain"] > 1) == sampler.needs_codes
+    assert found["log_prob"] < KnownMixture().log_prob(held_out).mean() + 0.05
+
+
+@exact_ones
+def test_the_density_integrates_to_one_and_samples_follow_it(name: str) -> None:
     sampler, count = make(name), 40_000
     axis = torch.linspace(-12, 12, 801)
     codes = torch.cartesian_prod(axis, axis)
@@ -91,55 +139,65 @@ def test_the_density_is_one_and_samples_follow_it(name: str) -> None:
 
 
 @fitted_ones
-def test_a_fit_to_many_codes_finds_their_density(name: str) -> None:
-    known, held_out = Known(), Known().draw(20_000, 1)
-    sampler = make(name, known.draw(20_000, 0))
-    found = float(sampler.log_prob(torch.from_numpy(held_out)).mean())
-    assert found == pytest.approx(known.log_prob(held_out).mean(), abs=0.05)
-
-
-@fitted_ones
 def test_a_fit_is_a_function_of_codes_and_generator(name: str) -> None:
-    z = torch.from_numpy(Known().draw(50, 2))
+    z = torch.from_numpy(KnownMixture().draw(50, 2))
     assert torch.equal(make(name).log_prob(z), make(name).log_prob(z))
 
 
 @fitted_ones
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_codes_that_are_not_finite_are_refused(name: str, value: float) -> None:
-    codes = Known().draw(100, 0)
+    codes = KnownMixture().draw(100, 0)
     codes[7, 1] = value
-    with pytest.raises(ValueError, match="not finite") as caught:
+    with pytest.raises(InputError) as caught:
         make(name, codes)
-    assert "\n" not in str(caught.value)
+    assert caught.value.subject == "codes"
 
 
 @fitted_ones
-def test_codes_that_do_not_vary_leave_a_density(name: str) -> None:
+def test_constant_codes_leave_finite_samples_and_densities(name: str) -> None:
     sampler = make(name, np.ones((50, LATENTS), np.float32))
     z = sampler.sample(5, seeded())
-    torch.testing.assert_close(z, torch.ones(5, LATENTS), rtol=0, atol=0.05)
+    assert bool(torch.isfinite(z).all())
     assert bool(torch.isfinite(sampler.log_prob(z)).all())
+
+
+# -- by name ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sampler_is_made_and_fitted_by_name() -> None:
+    data = make_images(60)
+    model = make_state(make_recipe(), data).vae
+    first, second = (make_sampler("gmm", model, lambda: data) for _ in range(2))
+    assert first.protocol["codes"] == 60
+    assert torch.equal(first.sample(3, seeded()), second.sample(3, seeded()))
+    prior = make_sampler("prior", model, lambda: pytest.fail("the prior needs no images"))
+    assert torch.equal(prior.sample(3, seeded()), torch.randn(3, LATENTS, generator=seeded()))
+    with pytest.raises(UnknownName) as caught:
+        make_sampler("kde", model, lambda: data)
+    assert caught.value.choices == registry.names("samplers")
 
 
 # -- gmm --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_density_of_gmm_is_that_of_its_components() -> None:
+def test_gmm_finds_a_known_mixture() -> None:
     sampler = gmm.Sampler(Spec((1, 8, 8), LATENTS, 100), normal.StandardNormal(LATENTS), components=3)
-    sampler.fit(Known().draw(20_000, 0), seeded())
-    z = Known().draw(100, 1)
-    fitted = sampler._mixture
-    order = np.argsort(fitted.means_[:, 0])
-    np.testing.assert_allclose(fitted.means_[order], Known.means, atol=0.05)
-    np.testing.assert_allclose(fitted.weights_[order], Known.weights, atol=0.02)
-    each = [multivariate_normal(m, c).logpdf(z) for m, c in zip(fitted.means_, fitted.covariances_, strict=True)]
-    expected = logsumexp(np.stack(each) + np.log(fitted.weights_)[:, None], axis=0)
-    np.testing.assert_allclose(sampler.log_prob(torch.from_numpy(z)), expected, rtol=1e-9)
+    sampler.fit(as_samples(KnownMixture().draw(20_000, 0)), seeded())
+    z = KnownMixture().draw(20_000, 1)
+    weights, means, covariances = (value.numpy() for value in (sampler.weights, sampler.means, sampler.covariances))
+    order = np.argsort(means[:, 0])
+    np.testing.assert_allclose(means[order], KnownMixture.means, atol=0.05)
+    np.testing.assert_allclose(weights[order], KnownMixture.weights, atol=0.02)
+    each = [multivariate_normal(m, c).logpdf(z) for m, c in zip(means, covariances, strict=True)]
+    expected = logsumexp(np.stack(each) + np.log(weights)[:, None], axis=0)
+    found = sampler.log_prob(torch.from_numpy(z)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert found.mean() == pytest.approx(KnownMixture().log_prob(z).mean(), abs=0.05)
 
 
-def test_gmm_says_what_to_do_with_too_few_codes() -> None:
-    with pytest.raises(ValueError, match=r"needs 10 codes or more, and there are 4; sample from the prior") as caught:
-        make("gmm", Known().draw(4, 0))
-    assert "\n" not in str(caught.value)
-    assert make("gmm", Known().draw(10, 0)).sample(3, seeded()).shape == (3, LATENTS)
+def test_gmm_needs_as_many_codes_as_components() -> None:
+    with pytest.raises(InputError) as caught:
+        make("gmm", KnownMixture().draw(4, 0))
+    assert (caught.value.subject, caught.value.value) == ("codes", 4)
+    assert make("gmm", KnownMixture().draw(10, 0)).sample(3, seeded()).shape == (3, LATENTS)

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from vectors import Case
 
 from vaelab.data.loader import Batches
+from vaelab.models.initialisation import initialise
 from vaelab.models.spec import Spec
-from vaelab.models.vae import VAE, initialise
+from vaelab.models.vae import VAE
 from vaelab.system.device import autocast
 from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents

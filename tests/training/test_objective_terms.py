@@ -2,9 +2,7 @@
 
 import itertools
 import math
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import CPU, as_batch, compute_terms, forward
 from torch import Tensor
+from two_processes import TwoProcesses
 from vectors import Case
 
 from vaelab import recipe
@@ -24,7 +23,6 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.distributed import ProcessGroup
 from vaelab.system.seeds import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective, info
@@ -82,50 +80,13 @@ def measure_common_batch(name: str, **options: Any) -> dict[str, Tensor]:
 # -- every variant -----------------------------------------------------------------------------------------------------
 
 
-class Meeting:
-    """Two processes that share a batch, in two threads of one: what ``Context.gather`` brings together stays one graph.
-
-    So the gradients of the weighted sum of both losses are what the processes' gradients add up to.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.shards = [ProcessGroup(rank, 2).shard(count) for rank in range(2)]
-        self.rows: list[Tensor | None] = [None, None]
-        self.barrier = threading.Barrier(2, timeout=20)
-
-    def gather(self, rank: int, codes: Tensor) -> Tensor:
-        self.rows[rank] = codes[: len(self.shards[rank])]
-        self.barrier.wait()
-        whole = torch.cat([rows for rows in self.rows if rows is not None])
-        self.barrier.wait()
-        return whole
-
-    def measure(self, rank: int, vae: VAE, objective: Objective, x: Tensor, step: int) -> dict[str, Tensor]:
-        meeting, shard = self, self.shards[rank]
-
-        class Sharing(Context):
-            def gather(self, rows: Tensor) -> Tensor:
-                return meeting.gather(rank, rows)
-
-        noise = StepNoise(0, CPU)
-        noise.seek(step, shard)
-        own = as_batch(x[list(shard.rows)])
-        try:
-            _, terms = objectives.compute_terms(objective, vae, own, Sharing(torch.tensor(step), noise, vae))
-        except BaseException:
-            self.barrier.abort()
-            raise
-        return {name: term * shard.weight for name, term in terms.items()}
-
-
 @every_variant
 @pytest.mark.parametrize("count", [1, 5])  # of a single image one process has none
 def test_two_processes_agree_with_one(make_model: MakeModel, name: str, options: dict[str, Any], count: int) -> None:
     vae, objective = build(make_model, name, options)
     x, step = images(count), 4
-    meeting, copies = Meeting(count), [deepcopy(vae) for _ in range(2)]
-    with ThreadPoolExecutor(2) as pool:
-        parts = list(pool.map(lambda rank: meeting.measure(rank, copies[rank], objective, x, step), range(2)))
+    copies = [deepcopy(vae) for _ in range(2)]
+    parts = TwoProcesses(count).run(objective, copies, x, step)
     noise = StepNoise(0, CPU)
     noise.seek(step)
     terms = compute_terms(objective, vae, x, step, noise)
@@ -219,16 +180,11 @@ def test_capacity_draws_the_mean_kl_from_both_sides(step: int, capacity: float) 
 
 
 def test_capacity_is_that_of_the_whole_batch() -> None:
-    meeting, mean = Meeting(2), torch.tensor([[1.0], [2.0]])  # one image each, KL 0.5 and 2
+    mean = torch.tensor([[1.0], [2.0]])  # one image each, KL 0.5 and 2
     made = objective("capacity", gamma=10.0, max_capacity=1.25, warmup_steps=0)
-
-    def measure(rank: int) -> dict[str, Tensor]:
-        encoder = GivenEncoder(mean[rank : rank + 1], torch.zeros(1, 1))
-        vae = given_vae(encoder, lambda z: torch.zeros(1, 1, 1, 1), unit_normal)
-        return meeting.measure(rank, vae, made, torch.zeros(2, 1, 1, 1), 0)
-
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(measure, range(2))
+    encoders = [GivenEncoder(mean[rank : rank + 1], torch.zeros(1, 1)) for rank in range(2)]
+    models = [given_vae(encoder, lambda z: torch.zeros(1, 1, 1, 1), unit_normal) for encoder in encoders]
+    first, second = TwoProcesses(2).run(made, models, torch.zeros(2, 1, 1, 1), 0)
     assert {key: float((first[key] + second[key]).detach()) for key in first} == pytest.approx(
         {"loss": 0, "reconstruction": 0, "kl": 1.25, "capacity": 1.25, "kl_gap": 0}
     )

@@ -17,7 +17,7 @@ from vaelab.data.images import binarize, to_uint8
 from vaelab.evaluation.evaluate import codes_of
 from vaelab.figures import edits as figure
 from vaelab.figures import render
-from vaelab.models.codes import Method, direction
+from vaelab.models.codes import Method, find_direction
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
@@ -121,7 +121,7 @@ def find_directions(
             message = f"{valid[j]}: {share} of the {len(train):,} training images used have it"
             raise InputError(message, subject="attribute", value=valid[j])
     means = codes_of(run, model, train).mean
-    return [(valid[j], direction(means, has[:, j], method)) for j in columns]
+    return [(valid[j], find_direction(means, has[:, j], method)) for j in columns]
 
 
 def pair_steps(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[tuple[str, float]]:

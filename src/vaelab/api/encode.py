@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_file, get_ending
 from vaelab.exporters.tables import ENDINGS, CodeTable, Parts, Piece, write_codes
-from vaelab.models.codes import chunk_spans, encode_spans
+from vaelab.models.chunks import chunk_spans
+from vaelab.models.codes import encode_spans
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry

@@ -13,7 +13,7 @@ from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
 from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, Skipped, read_ahead, read_pictures
-from vaelab.models.codes import chunk_spans
+from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run

@@ -14,7 +14,7 @@ from vaelab.api.pictures import write_folder, write_sheet
 from vaelab.api.run_images import load_run_images
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.models import samplers
-from vaelab.models.codes import chunk_spans
+from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import parse_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run

@@ -18,8 +18,9 @@ from vaelab.exporters.tables import ENDINGS, write_columns
 from vaelab.figures import render
 from vaelab.figures import scores as figure
 from vaelab.models.bounds import elbo, iwae_bound, log_weights
+from vaelab.models.chunks import chunk_length
 from vaelab.models.conditions import condition_of
-from vaelab.models.vae import VAE, chunk_length
+from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device

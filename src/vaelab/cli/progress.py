@@ -122,9 +122,10 @@ class TrainingView:
     def __call__(self, event: "vaelab.Event") -> None:
         """Print one event."""
         import vaelab
+        from vaelab.build import loss_terms
 
         if isinstance(event, vaelab.Started):
-            self._started, self._loss_terms = event, _get_loss_terms(event.recipe)
+            self._started, self._loss_terms = event, loss_terms(event.recipe)
             self._print_start(event)
             is_bar = self._display.console.is_terminal  # which has no room for a name beside the status
             self._display.begin("" if is_bar else event.run.name, event.num_steps, event.first_step)
@@ -261,17 +262,11 @@ def _describe_end(event: "vaelab.MemberEnded") -> str:
 
 def describe_last_epoch(run: "vaelab.Run", measured: Mapping[str, float]) -> str:
     """Return the mean loss of a run's last epoch and its terms; empty if they are unknown."""
+    from vaelab.build import loss_terms
+
     means = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
     is_known = {"loss", "reconstruction", "kl"} <= means.keys()
-    return format_loss(means, _get_loss_terms(run.recipe)) if is_known else ""
-
-
-def _get_loss_terms(recipe: "vaelab.Recipe") -> dict[str, str]:
-    """Return name → title of the logged terms that add up to the loss."""
-    from vaelab.build import declared_objective, logged_terms
-
-    titles = {term.name: term.title for term in logged_terms(recipe)}
-    return {name: titles[name] for name in declared_objective(recipe).loss_terms}
+    return format_loss(means, loss_terms(run.recipe)) if is_known else ""
 
 
 def format_loss(means: Mapping[str, float], loss_terms: Mapping[str, str]) -> str:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from vaelab.data.images import Images, as_tensor, subsample, to_float, to_uint8
 from vaelab.data.loader import Batches
 from vaelab.evaluation.features import Extractor, PrincipalComponents, find_inception
-from vaelab.models.codes import chunk_spans
+from vaelab.models.chunks import chunk_spans
+from vaelab.models.initialisation import initialise
 from vaelab.models.networks.conv import Encoder
 from vaelab.models.spec import Spec
-from vaelab.models.vae import initialise
 from vaelab.system.device import default_threads, deterministic
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
 from vaelab.system.paths import cache_dir

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.images import Images
-from vaelab.models.codes import as_finite, chunk_spans
+from vaelab.models.chunks import chunk_spans
+from vaelab.models.codes import as_finite
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.system.download import DownloadFailed, fetch

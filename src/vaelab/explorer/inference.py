@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vaelab.data.images import Images, as_tensor, to_float, to_uint8
-from vaelab.models.codes import chunk_spans
+from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.system.device import disable_tf32

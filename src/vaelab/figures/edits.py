@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from vaelab.data.images import Images, to_uint8
 from vaelab.figures import Arrays
 from vaelab.figures._sheet import sheet_figure
-from vaelab.models.codes import direction, encode_images
+from vaelab.models.codes import encode_images, find_direction
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 
@@ -41,7 +41,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
     for j in best:
         without = np.flatnonzero(~has[:, j])
         chosen.append(int(without[int(torch.randint(len(without), (1,), generator=generator))]))
-        codes = means[chosen[-1]] + np.array(STEPS)[:, None] * direction(means, has[:, j])
+        codes = means[chosen[-1]] + np.array(STEPS)[:, None] * find_direction(means, has[:, j])
         given = None if conditions is None else conditions[chosen[-1]].expand(len(codes), -1)
         decoded.append(to_uint8(model.decode(torch.from_numpy(codes), given)))
     steps = ["reconstruction" if step == 0 else step_word(step) for step in STEPS]
@@ -68,7 +68,7 @@ def separation(codes: Float[np.ndarray, "n latent"], has: Bool[np.ndarray, " n"]
     half = np.zeros(len(has), bool)
     for group in (has, ~has):
         half[np.flatnonzero(group)[::2]] = True
-    along = codes[~half] @ direction(codes[half], has[half])
+    along = codes[~half] @ find_direction(codes[half], has[half])
     groups = along[has[~half]], along[~has[~half]]
     pooled = np.sqrt(np.mean([group.var() for group in groups]))
     return float((groups[0].mean() - groups[1].mean()) / pooled) if pooled > 0 else -np.inf

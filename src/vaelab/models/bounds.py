@@ -24,11 +24,11 @@ def log_weights(
 def iwae_bound(log_weights: Float[Tensor, "sample batch"]) -> Float[Tensor, " batch"]:
     """ln (1/K) Σ_k w_k of each image (1509.00519, equation 8); a weight of 0, ln w = −∞, adds 0.
 
-    In expectation at most ln p(x), which it approaches as the number of samples K grows. One sample is the ELBO.
+    Its expectation is at most ln p(x) and grows towards it with the number of samples K. For K = 1 it is the ELBO.
     """
     return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
 
 
 def effective_samples(log_weights: Float[Tensor, "sample batch"]) -> Float[Tensor, " batch"]:
-    """(Σ_k w_k)² / Σ_k w_k² of each image: K if all weights agree, 1 if a single one decides."""
+    """(Σ_k w_k)² / Σ_k w_k² of each image: K if all weights are equal, 1 if a single one dominates."""
     return 1 / torch.softmax(log_weights, 0).square().sum(0)

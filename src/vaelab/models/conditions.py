@@ -11,34 +11,36 @@ from torch import Tensor
 
 from vaelab.data.images import Images, spread_rows
 from vaelab.models.spec import Spec
+from vaelab.system.errors import InputError, RecipeError
 from vaelab.system.registry import unknown
 
 MAX_ROWS = 10_000
-"""Training images whose conditions a model keeps, to draw from."""
+"""Most training images whose conditions a model keeps, to draw from."""
 
 
 def condition_names(kind: str, images: Images) -> tuple[str, ...]:
-    """Names of the classes or attributes of ``images``; ValueError where there are none to condition on."""
+    """Return the names of the classes or attributes of ``images``; RecipeError if there are none to condition on."""
     if kind == "none":
         return ()
     if kind == "label":
         if images.labels is None:
-            raise ValueError(f'network.condition = "label": the images of {images.source} have no labels')
+            raise _no_condition(kind, images, "labels")
         count = max(int(images.labels.max()) + 1, len(images.label_names))
         return tuple(images.label_name(i) for i in range(count))
     if not images.attribute_names:
-        raise ValueError(f'network.condition = "attributes": the images of {images.source} have no attributes')
+        raise _no_condition(kind, images, "attributes")
     return images.attribute_names
 
 
-def _word(spec: Spec) -> str:
-    return "labels" if spec.condition == "label" else "attributes"
+def _no_condition(kind: str, images: Images, missing: str) -> RecipeError:
+    message = f'network.condition = "{kind}": the images of {images.source} have no {missing}'
+    return RecipeError(message, subject="network.condition", value=kind)
 
 
 def with_condition(
     spec: Spec, images: Images, given: Any, rows: UInt8[Tensor, "row condition"], generator: torch.Generator
 ) -> Images:
-    """Images with the condition that a person gave, in place of their own; see ``parse_condition``."""
+    """Return the images with a given condition in place of their own; see ``parse_condition``."""
     if given is None:
         return images
     vectors = parse_condition(spec, given, len(images), rows, generator)
@@ -51,41 +53,38 @@ def with_condition(
 def condition_columns(
     spec: Spec, labels: Tensor | None, attributes: Tensor | None
 ) -> Float[Tensor, "batch condition"] | None:
-    """Condition vectors of images with these labels ``[B]`` or attributes ``[B, A]``; None for an unconditional model.
+    """Return the condition vectors of labels ``[B]`` or attributes ``[B, A]``; None for an unconditional model.
 
-    A label becomes a one-hot vector, an attribute 0 or 1. ValueError where the images lack what the model needs.
+    A label becomes a one-hot vector, an attribute 0 or 1. Raises InputError if the images lack what the model needs.
     """
     if spec.condition == "none":
         return None
     given = labels if spec.condition == "label" else attributes
     if given is None:
-        raise ValueError(
-            f"this model is conditioned on {_word(spec)}, which these images lack: "
-            "give --class, or --with and --without"
-        )
+        what = "labels" if spec.condition == "label" else "attributes"
+        message = f"the model is conditioned on {what}, which these images lack: give --class, or --with and --without"
+        raise InputError(message, subject="condition")
     if spec.condition == "label":
         return torch.nn.functional.one_hot(given.long(), spec.condition_dim).float()
     return given.float()
 
 
 def check_condition(spec: Spec, images: Images) -> None:
-    """ValueError if labels or attributes of images are others than those that the model was trained on."""
+    """Raise InputError if the images have labels or attributes that the model was not trained on."""
     if spec.condition == "label" and images.labels is not None:
         outside = np.unique(images.labels[(images.labels < 0) | (images.labels >= spec.condition_dim)])
         if len(outside):
-            raise ValueError(
-                f"{images.source}: label {outside[0]} is none of the {spec.condition_dim} that the model was trained on"
-            )
+            message = f"{images.source}: label {outside[0]} is none of the {spec.condition_dim} training labels"
+            raise InputError(message, subject=images.source, value=int(outside[0]), choices=spec.condition_names)
     has_attributes = spec.condition == "attributes" and images.attributes is not None
     if has_attributes and images.attribute_names != spec.condition_names:
-        raise ValueError(
-            f"{images.source}: the attributes are not those that the model was trained on: "
-            f"{', '.join(spec.condition_names)}"
-        )
+        message = f"{images.source}: the attributes must be those of training: {', '.join(spec.condition_names)}"
+        names = images.attribute_names
+        raise InputError(message, subject=images.source, value=names, choices=spec.condition_names)
 
 
 def condition_of(spec: Spec, images: Images) -> Float[Tensor, "n condition"] | None:
-    """Condition vectors of images; None for an unconditional model. ValueError where they do not suit the model."""
+    """Return the condition vectors of images; None for an unconditional model. InputError if they do not fit it."""
     check_condition(spec, images)
     labels = None if images.labels is None else torch.from_numpy(np.asarray(images.labels))
     attributes = None if images.attributes is None else torch.from_numpy(np.asarray(images.attributes))
@@ -95,15 +94,16 @@ def condition_of(spec: Spec, images: Images) -> Float[Tensor, "n condition"] | N
 def parse_condition(
     spec: Spec, given: Any, count: int, rows: UInt8[Tensor, "row condition"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "count condition"] | None:
-    """Condition vectors for ``count`` codes from what a person gave.
+    """Return condition vectors for ``count`` codes; None for an unconditional model.
 
-    ``given``: None (drawn from the training set's own, ``rows``); a class by name or number; a sequence of classes, one
-    per code; for attributes a mapping from name to True or False, the others drawn from training images that agree with
-    it; or vectors ``[count, K]``. ValueError for anything else, and for a condition given to an unconditional model.
+    ``given`` is one of: None, to draw from the conditions of training images ``rows``; a class by name or number; a
+    sequence of classes, one per code; vectors ``[count, K]``. For attributes it is a mapping from names to True or
+    False; other attributes are drawn from training images that agree with it. Raises InputError for anything else, and
+    for a condition given to an unconditional model.
     """
     if spec.condition == "none":
         if given is not None:
-            raise ValueError("this model is unconditional: it takes no class and no attributes")
+            raise InputError("this model is unconditional: it takes no class and no attributes", value=given)
         return None
     if given is None:
         return _draw_rows(rows, count, generator)
@@ -113,16 +113,17 @@ def parse_condition(
         if given.ndim == 2:
             vectors = torch.as_tensor(given).float()
             if tuple(vectors.shape) != (count, spec.condition_dim):
-                raise ValueError(f"condition of shape {list(vectors.shape)}: give [{count}, {spec.condition_dim}]")
+                raise InputError(f"condition of shape {list(vectors.shape)}: give [{count}, {spec.condition_dim}]")
             return vectors
         given = given.tolist()
     if spec.condition != "label":
-        raise ValueError('this model is conditioned on attributes: give a mapping such as {"Smiling": True}')
+        message = 'this model is conditioned on attributes: give a mapping such as {"Smiling": True}'
+        raise InputError(message, value=given, choices=spec.condition_names)
     if not isinstance(given, str | int | np.integer | Sequence):
-        raise ValueError(f"condition {given!r}: give a class by name or number, or one for each code")
+        raise InputError(f"condition {given!r}: give a class by name or number, or one per code", value=given)
     classes = [given] * count if isinstance(given, str | int | np.integer) else list(given)
     if len(classes) != count:
-        raise ValueError(f"{len(classes)} classes for {count} codes")
+        raise InputError(f"{len(classes)} classes for {count} codes", value=classes)
     numbers = torch.tensor([_class_number(spec, each) for each in classes], dtype=torch.int64)
     return torch.nn.functional.one_hot(numbers, spec.condition_dim).float()
 
@@ -139,7 +140,8 @@ def _from_mapping(
     spec: Spec, given: Mapping[Any, Any], count: int, rows: Tensor, generator: torch.Generator | None
 ) -> Tensor:
     if spec.condition == "label":
-        raise ValueError("this model is conditioned on labels: give a class by name or number")
+        message = "this model is conditioned on labels: give a class by name or number"
+        raise InputError(message, value=given, choices=spec.condition_names)
     columns = []
     for name in given:
         if name not in spec.condition_names:
@@ -154,12 +156,12 @@ def _from_mapping(
 
 def _draw_rows(rows: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     if not len(rows):
-        raise ValueError("this model is conditional: give a class or attributes")
+        raise InputError("this model is conditional: give a class or attributes", subject="condition")
     return rows[torch.randint(len(rows), (count,), generator=generator)].float()
 
 
 def training_rows(spec: Spec, images: Images) -> UInt8[Tensor, "row condition"]:
-    """The conditions of at most MAX_ROWS training images, spread evenly over the set, for a model to draw from."""
+    """Return the conditions of at most MAX_ROWS training images, spread evenly over the set, to draw from."""
     if spec.condition == "none":
         return torch.empty(0, 0, dtype=torch.uint8)
     vectors = condition_of(spec, images.take(spread_rows(len(images), MAX_ROWS)))

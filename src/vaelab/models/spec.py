@@ -1,4 +1,4 @@
-"""What the parts of a model and its objective are told when they are built."""
+"""Fixed facts of a model, which its parts and its objective are built from."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Condition = Literal["none", "label", "attributes"]
 
 @dataclass(frozen=True)
 class Spec:
-    """Fixed facts of one model: the images, the latents, and what its parts exchange."""
+    """Shape of the images, size of the latent space, and the sizes that the parts of a model exchange."""
 
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
@@ -16,17 +16,17 @@ class Spec:
     num_images: int
     """Size of the training set."""
     condition: Condition = "none"
-    """What encoder and decoder are told about each image besides its pixels."""
+    """Input of encoder and decoder besides pixels and codes."""
     condition_names: tuple[str, ...] = ()
     """Names of the classes or attributes; empty for an unconditional model."""
     posterior_parameters: int = 0
-    """Numbers per image that the posterior wants of the encoder; 0 until a posterior has been built."""
+    """Outputs of the encoder per image, as the posterior needs them; 0 until a posterior has been built."""
     decoder_channels: int = 0
-    """Channels that the likelihood wants of the decoder; 0 until a likelihood has been built."""
+    """Output channels of the decoder, as the likelihood needs them; 0 until a likelihood has been built."""
 
     @property
     def num_pixels(self) -> int:
-        """Values of one image, D = C·H·W."""
+        """Number of values of an image, D = C·H·W."""
         channels, height, width = self.image_shape
         return channels * height * width
 

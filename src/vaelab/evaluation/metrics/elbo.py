@@ -12,7 +12,7 @@ from vaelab.data.images import Images
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.models import bounds
-from vaelab.models.codes import chunk_spans
+from vaelab.models.chunks import chunk_spans
 from vaelab.models.vae import VAE
 from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise
@@ -63,7 +63,7 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 1) -> di
                 kl[part] += out.kl.double().cpu().numpy() / samples
                 log_likelihood[i, part] = out.p_x.log_prob(batch.x)[0].double().cpu()
                 reconstruction[part] += out.reconstruction[0].double().cpu().numpy() / samples
-            is_closed = "standard_normal_prior" in model.provides and out.q.kl_to_standard_normal() is not None
+            is_closed = out.prior.closed_kl(out.q) is not None
             bar.advance(stop - start)
     values = bounds.elbo(log_likelihood, torch.from_numpy(kl.sum(1))).numpy()
     error, (kind, is_probability) = standard_error(values), describe_likelihood(model, images)

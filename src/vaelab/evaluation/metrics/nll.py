@@ -14,8 +14,10 @@ from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
 from vaelab.evaluation.metrics.elbo import bits_per_dim, describe_likelihood, standard_error
 from vaelab.models.bounds import iwae_bound, log_weights
+from vaelab.models.chunks import chunk_length
 from vaelab.models.conditions import condition_columns
-from vaelab.models.vae import VAE, chunk_length
+from vaelab.models.priors import Density
+from vaelab.models.vae import VAE
 from vaelab.system.device import disable_tf32
 from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise, Noise
@@ -24,7 +26,9 @@ BLOCK_BYTES = 1 << 22
 """Of decoded images in float32 at a time: few enough to stay in a processor's cache."""
 
 
-def sample_log_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> Float[Tensor, "samples batch"]:
+def sample_log_weights(
+    model: VAE, prior: Density, batch: Batch, noise: Noise, samples: int
+) -> Float[Tensor, "samples batch"]:
     """ln p(x|z) + ln p(z) − ln q(z|x) at samples z of q(z|x), nats, float64 (1509.00519, equation 8).
 
     Networks and likelihood compute in the type of ``batch.x``, everything else in float64.
@@ -33,8 +37,7 @@ def sample_log_weights(model: VAE, batch: Batch, noise: Noise, samples: int) -> 
     q = model.encode_batch(batch.x, condition, torch.float64)
     draw = q.draw(noise, samples)
     log_likelihood = model.decode_batch(draw.z.to(batch.x.dtype), condition).log_prob(batch.x).double()
-    log_q = q.log_prob(draw.z) if draw.log_q is None else draw.log_q
-    return log_weights(log_likelihood, model.density().log_prob(draw.z), log_q)
+    return log_weights(log_likelihood, prior.log_prob(draw.z), q.log_prob_of(draw))
 
 
 @torch.no_grad()
@@ -48,6 +51,7 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 5000) ->
     pixels. Memory does not grow with K or the number of images.
     """
     model, images = evaluation.model, evaluation.images
+    prior = model.density()
     at_once = max(1, min(chunk_length(images.image_shape), BLOCK_BYTES // (4 * model.spec.num_pixels)))
     num_images, num_samples = max(1, at_once // samples), min(at_once, samples)
     totals = np.full((2, len(images)), -np.inf)  # ln Σ w and ln Σ w² of each image
@@ -57,7 +61,7 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 5000) ->
             batch = images.batch(start, start + num_images, model.device)
             own = totals[:, start : start + len(batch.x)]
             for first in range(0, samples, num_samples):
-                weights = sample_log_weights(model, batch, noise, min(num_samples, samples - first)).cpu()
+                weights = sample_log_weights(model, prior, batch, noise, min(num_samples, samples - first)).cpu()
                 sums = torch.stack([iwae_bound(weights), iwae_bound(2 * weights)]).numpy() + math.log(len(weights))
                 own[:] = np.logaddexp(own, sums)
             bar.advance(len(batch.x))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity
-from vaelab.models.codes import chunk_spans
+from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_columns
 from vaelab.system.progress import progress
 

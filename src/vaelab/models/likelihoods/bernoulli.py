@@ -1,4 +1,4 @@
-"""Black-or-white pixels, probability from a sigmoid."""
+"""Binary pixels, with the probability of white from a sigmoid."""
 
 from dataclasses import dataclass
 
@@ -30,25 +30,27 @@ class BernoulliPixels:
     def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
         """ln p(x|z), nats per image.
 
-        A likelihood for binary x only. On grey x it is the expectation of ln p(b|z) over b ~ Bernoulli(x), bounded by
-        the pixels' entropies, and must not be compared with a likelihood (1907.06845).
+        It is a likelihood of binary x only. For grey x it is the expectation of ln p(b|z) over b ~ Bernoulli(x), which
+        is bounded by the entropies of the pixels and not comparable with a likelihood (1907.06845).
         """
         return -self.reconstruction_loss(x)
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
-        """Black-or-white images."""
+        """Draw binary images."""
         return torch.bernoulli(self.mean.cpu(), generator=generator).to(self.logits.device)
 
 
 class Likelihood(likelihoods.Likelihood):
-    """Bernoulli likelihood on logits. Meant for ``data.binarize`` = "dynamic" or "threshold"."""
+    """Bernoulli likelihood of binary images, on logits; use it with ``data.binarize`` = "dynamic" or "threshold".
+
+    On grey images it is a cross entropy and not a likelihood (1907.06845).
+    """
 
     wants_binary = True
-    """On grey images its log_prob is no likelihood."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> BernoulliPixels:
-        """The distribution of the pixels, given what the decoder returned."""
+        """Return the distribution with these logits."""
         return BernoulliPixels(decoded)

@@ -1,4 +1,4 @@
-"""The 256 grey levels of 8-bit pixels, with the probabilities that a logistic distribution gives them."""
+"""8-bit pixels with the probabilities of a discretised logistic distribution."""
 
 import math
 from dataclasses import dataclass
@@ -11,22 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaelab.models import likelihoods
+from vaelab.models.gradients import clamp_straight_through
 from vaelab.models.spec import Spec
 
 LEVEL = 1 / 255
-"""From one level to the next."""
+"""Distance between neighbouring grey levels."""
 LOG_SCALE_RANGE = (-9.0, 4.0)
-"""At the lower end one level can have nearly all probability (1 − 3·10⁻⁷), at the upper all have nearly the same."""
-
-
-def guard_log_scale(log_scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``log_scale`` held within LOG_SCALE_RANGE: unchanged inside; outside the gradient still passes."""
-    return log_scale.clamp(*LOG_SCALE_RANGE).detach() + (log_scale - log_scale.detach())
+"""At the lower end one level can have a probability of 1 − 3·10⁻⁷; at the upper end all levels are nearly equal."""
 
 
 @dataclass(frozen=True)
 class LevelPixels:
-    """Independent pixels on the levels k/255: a logistic variable, rounded to the nearest; its ends to black and white.
+    """Independent pixels on the levels k/255: a logistic variable rounded to the nearest level.
 
     ``location`` may lie outside [0, 1], so that black and white can be as certain as any level between them.
     """
@@ -36,10 +32,10 @@ class LevelPixels:
 
     @property
     def mean(self) -> Float[Tensor, "*batch channel height width"]:
-        """Expected level.
+        """Expected level, Σ P(x ≥ k/255)/255 over k = 1 … 255.
 
-        It is Σ P(x ≥ k/255)/255 over k = 1 … 255, summed as an integral with its first correction (Euler and
-        Maclaurin): exact to 10⁻⁶ where the scale is at least one level, to half a level everywhere.
+        The sum is approximated by its integral with the first correction of the Euler–Maclaurin formula. The error is
+        at most 10⁻⁶ if the scale is at least one level, and half a level otherwise.
         """
         scale = torch.exp(self.log_scale)
         from_black, from_white = self.location / scale, (self.location - 1) / scale
@@ -48,13 +44,13 @@ class LevelPixels:
         return (integral + LEVEL**2 / 24 * (slopes[0] - slopes[1]) / scale).clamp(0, 1)
 
     def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
-        """−ln p(x|z), nats per image; never below 0."""
+        """−ln p(x|z), nats per image; at least 0."""
         return -self.log_prob(x)
 
     def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
-        """ln p(x|z), nats per image: the probability of [x − 1/510, x + 1/510], of black and white without outer end.
+        """ln p(x|z), nats per image: the probability of [x − 1/510, x + 1/510], open-ended for black and white.
 
-        As σ(a) − σ(b) = σ(a)·σ(−b)·(1 − eᵇ⁻ᵃ), it is finite for every location, and so is its gradient.
+        It is computed from σ(a) − σ(b) = σ(a)·σ(−b)·(1 − eᵇ⁻ᵃ), so value and gradient are finite for every location.
         """
         scale = torch.exp(self.log_scale)
         above = F.logsigmoid((x + LEVEL / 2 - self.location) / scale)
@@ -65,7 +61,7 @@ class LevelPixels:
         return inner.sum((-3, -2, -1))
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
-        """Random levels."""
+        """Draw levels."""
         uniform = torch.rand(self.location.shape, generator=generator, dtype=self.location.dtype)
         noise = torch.logit(uniform).to(self.location.device)
         levels = ((self.location + torch.exp(self.log_scale) * noise) / LEVEL).round()
@@ -73,16 +69,15 @@ class LevelPixels:
 
 
 class Likelihood(likelihoods.Likelihood):
-    """Discretised logistic likelihood (Kingma et al. 2016, 1606.04934, section 6; black and white with open ends as in
-    Salimans et al. 2017, 1701.05517, section 2.1).
+    """Discretised logistic likelihood (Kingma et al. 2016, 1606.04934, section 6).
 
-    The location is ½ + a quarter of the decoder's output, which is the sigmoid's slope at 0. ``scale`` "shared": one
-    for all pixels, learned like a weight; "pixel": from a second channel of the decoder. Both begin at
-    ``initial_scale``, on the range of grey levels from 0 to 1.
+    Black and white have open-ended intervals (Salimans et al. 2017, 1701.05517, section 2.1). The location is ½ plus a
+    quarter of the decoder's output; a quarter is the slope of the sigmoid at 0. With ``scale`` "shared", one scale is
+    learned for all pixels; with "pixel", a second channel of the decoder gives one for each. Both begin at
+    ``initial_scale``, for pixels in [0, 1].
     """
 
     is_discrete = True
-    """Its log_prob is a probability, from which bits per dimension follow."""
 
     def __init__(
         self,
@@ -97,8 +92,9 @@ class Likelihood(likelihoods.Likelihood):
         self.log_scale = nn.Parameter(torch.tensor(self.initial_log_scale)) if scale == "shared" else None
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> LevelPixels:
-        """The distribution of the pixels, given what the decoder returned."""
+        """Return the distribution with location and scale from ``decoded``."""
         if self.log_scale is not None:
-            return LevelPixels(0.5 + decoded / 4, guard_log_scale(self.log_scale))
+            return LevelPixels(0.5 + decoded / 4, clamp_straight_through(self.log_scale, *LOG_SCALE_RANGE))
         location, log_scale = decoded.chunk(2, -3)
-        return LevelPixels(0.5 + location / 4, guard_log_scale(self.initial_log_scale + log_scale))
+        log_scale = clamp_straight_through(self.initial_log_scale + log_scale, *LOG_SCALE_RANGE)
+        return LevelPixels(0.5 + location / 4, log_scale)

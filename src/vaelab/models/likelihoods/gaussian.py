@@ -1,4 +1,4 @@
-"""Normal pixels with a fixed variance, mean from a sigmoid."""
+"""Normal pixels with a fixed variance and means from a sigmoid."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class NormalPixels:
     variance: float
 
     def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
-        """Squared error over 2σ², summed over the image; for σ² = ½ the plain sum of squared errors."""
+        """SSE/(2σ²), nats per image; for σ² = ½ the sum of squared errors."""
         return ((x - self.mean) ** 2).sum((-3, -2, -1)) * (0.5 / self.variance)
 
     def log_prob(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
@@ -30,18 +30,18 @@ class NormalPixels:
         return -self.reconstruction_loss(x) - 0.5 * num_pixels * math.log(2 * math.pi * self.variance)
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch channel height width"]:
-        """Mean plus noise; may leave [0, 1]."""
+        """Draw images; values may leave [0, 1]."""
         noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
         return self.mean + math.sqrt(self.variance) * noise
 
 
 class Likelihood(likelihoods.Likelihood):
-    """Normal likelihood with fixed variance. The default σ² = ½ makes the error the sum of squared errors."""
+    """Normal likelihood with a fixed variance; with σ² = ½ the reconstruction loss is the sum of squared errors."""
 
     def __init__(self, spec: Spec, *, variance: Annotated[float, Gt(0)] = 0.5) -> None:
         super().__init__()
-        self.variance = variance
+        self.fixed_variance = self.variance = variance
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> NormalPixels:
-        """The distribution of the pixels, given what the decoder returned."""
+        """Return the distribution around the sigmoid of ``decoded``."""
         return NormalPixels(torch.sigmoid(decoded), self.variance)

@@ -1,4 +1,4 @@
-"""Normal pixels with the standard deviation that suits the reconstructions best (σ-VAE), mean from a sigmoid."""
+"""Normal pixels with the standard deviation that maximises ln p(x|z) (σ-VAE) and means from a sigmoid."""
 
 import math
 from typing import Annotated
@@ -14,12 +14,11 @@ from vaelab.models.spec import Spec
 
 
 class Likelihood(likelihoods.Calibrated):
-    """Normal likelihood with the σ² at which ln p(x|z) is largest: the mean squared error (2006.13202, equation 6).
+    """Normal likelihood with the σ² that maximises ln p(x|z): the mean squared error (2006.13202, equation 6).
 
-    In training it is that of each batch, all pixels of all images; no gradient needs to flow through it, for ln p is
-    flat in σ there. Whenever the model does not train, σ² is what it was fitted to last: the last batch, and of a
-    trained model all training images. So the density of an image never depends on those beside it. σ ≥ ``floor``, by
-    default e⁻⁶.
+    In training it is the mean squared error of each batch, over all pixels. No gradient flows through it, because the
+    derivative of ln p with respect to σ is 0 there. After training it is that of all training images, so the density of
+    an image never depends on the rest of its batch. σ is at least ``floor``.
     """
 
     variance: Tensor
@@ -33,14 +32,14 @@ class Likelihood(likelihoods.Calibrated):
     def calibration_statistic(
         self, decoded: Float[Tensor, "*batch channel height width"], x: Float[Tensor, "*#batch channel height width"]
     ) -> Float[Tensor, "*batch"]:
-        """Mean squared error of each image."""
+        """Return the mean squared error of each image."""
         return ((x - torch.sigmoid(decoded)) ** 2).mean((-3, -2, -1))
 
     @torch.no_grad()
     def calibrate(self, statistics: Float[Tensor, " image"]) -> None:
-        """σ² from the mean squared errors of images, in place."""
+        """Set σ² to the mean of the mean squared errors of images, at least ``floor``²."""
         self.variance.copy_(statistics.double().mean().clamp(min=self.floor**2))
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> FreeNormalPixels:
-        """The distribution of the pixels, given what the decoder returned."""
+        """Return the distribution around the sigmoid of ``decoded``."""
         return FreeNormalPixels(torch.sigmoid(decoded), self.variance.log() / 2)

@@ -1,7 +1,10 @@
-"""Networks, one file each, encoder and decoder together; every file has ``Encoder(spec, *, …)`` and ``Decoder(…)``.
+"""Networks, one file each; every file has ``Encoder(spec, *, …)`` and ``Decoder(spec, *, …)``.
 
-Keyword arguments are the recipe's ``[network]`` keys; the two constructors may share them. Any image size from 8×8 and
-any number of channels works.
+Their keyword arguments are the keys of ``[network]`` in a recipe; both may have the same ones. A network accepts images
+of any size from 8×8 and any number of channels.
+
+Spatial latents are flattened with the channels last, so that the latents of a position are adjacent. If the posterior
+has k parameters per latent, the encoder returns k such vectors, one after the other.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 def append_condition(
     h: Float[Tensor, "batch feature"], condition: Float[Tensor, "batch condition"] | None
 ) -> Float[Tensor, "batch more"]:
-    """Features with the condition behind them; the features themselves without one."""
+    """Return the features followed by the condition; only the features without a condition."""
     return h if condition is None else torch.cat([h, condition.to(h.dtype)], 1)
 
 
@@ -27,14 +30,14 @@ class Encoder(nn.Module, ABC):
         x: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch condition"] | None = None,
     ) -> Float[Tensor, "batch parameter"]:
-        """``spec.posterior_parameters`` unbounded values per image."""
+        """Return ``spec.posterior_parameters`` unbounded values per image."""
 
 
 class Decoder(nn.Module, ABC):
-    """Maps codes to what the likelihood needs."""
+    """Maps codes to the parameters of the likelihood."""
 
     @abstractmethod
     def forward(
         self, z: Float[Tensor, "batch latent"], condition: Float[Tensor, "batch condition"] | None = None
     ) -> Float[Tensor, "batch out_channel height width"]:
-        """``spec.decoder_channels`` channels of unbounded values."""
+        """Return ``spec.decoder_channels`` channels of unbounded values."""

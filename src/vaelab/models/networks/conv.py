@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vaelab.models import networks
 from vaelab.models.networks import append_condition
 from vaelab.models.spec import Spec
+from vaelab.system.errors import RecipeError
 
 Positive = Annotated[int, Ge(1)]
 Layers = Annotated[list[Positive], Len(1)]
@@ -21,11 +22,11 @@ Auto = Literal["auto"]
 Kernel = Annotated[int, Ge(2), Le(11)]
 
 SMALLEST, NARROWEST, WIDEST = 4, 32, 256
-"""Of "auto": the shortest side at the bottleneck, and the channels of the first and of the widest layer."""
+"""Shortest side at the bottleneck, and channels of the first and the widest layer, of an "auto" network."""
 
 
 def auto(spec: Spec) -> dict[str, Any]:
-    """What "auto" becomes: layers of stride 2 until a side is 4 to 7 long, each twice as wide, 32 to 256 channels."""
+    """Return the values of "auto": layers of stride 2 until a side has 4 to 7 pixels, doubling 32 to 256 channels."""
     depth, side = 0, min(spec.image_shape[1:])
     while side >= 2 * SMALLEST:
         depth, side = depth + 1, -(-side // 2)
@@ -33,15 +34,13 @@ def auto(spec: Spec) -> dict[str, Any]:
 
 
 def feature_sizes(size: int, strides: list[int], kernel: int = 3) -> list[int]:
-    """Side length before the first and after every convolution: ⌈size / stride⌉ each time for an odd kernel."""
+    """Return the side length before the first and after every convolution: ⌈size / stride⌉ for an odd kernel."""
     sizes = [size]
     for stride in strides:
         sizes.append((sizes[-1] + 2 * _padding(kernel) - kernel) // stride + 1)
     if min(sizes) < 1:
-        raise ValueError(
-            f"a side of {size} pixels is too short for network.strides = {strides} with network.kernel = {kernel}; "
-            "give fewer layers"
-        )
+        message = f"a side of {size} pixels is too short for strides {strides} with network.kernel = {kernel}"
+        raise RecipeError(f"network.strides: {message}; give fewer layers", subject="network.strides", value=strides)
     return sizes
 
 
@@ -52,7 +51,7 @@ def _padding(kernel: int) -> int:
 class UpConvolution(nn.Module):
     """A transposed convolution from one exact image size to another.
 
-    The bias is added outside the convolution: oneDNN falls to a slow reference kernel when it is fused.
+    The bias is added outside the convolution, because oneDNN has only a slow reference kernel for the fused operation.
     """
 
     def __init__(
@@ -84,11 +83,13 @@ def _layers(spec: Spec, channels: Layers | Auto, strides: Layers | Auto) -> tupl
         found = auto(spec)
         return found["channels"], found["strides"]
     if channels == "auto" or strides == "auto":
-        raise ValueError('network.channels and network.strides: give both, or leave both at "auto"')
+        message = 'network.channels and network.strides: give both, or leave both at "auto"'
+        raise RecipeError(message, subject="network.channels", value=channels)
     if len(channels) != len(strides):
-        raise ValueError(
+        message = (
             f"network.channels has {len(channels)} layers and network.strides {len(strides)}; give as many of each"
         )
+        raise RecipeError(message, subject="network.channels", value=channels)
     return channels, strides
 
 
@@ -97,9 +98,10 @@ def _linear_layers(widths: list[int]) -> nn.ModuleList:
 
 
 class Encoder(networks.Encoder):
-    """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, one linear layer.
+    """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, and a linear layer.
 
-    A condition is appended to the features after the convolutions.
+    ``activate_last`` adds a ReLU after the last convolution. A condition is appended to the features after the
+    convolutions.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class Encoder(networks.Encoder):
 
 
 class Decoder(networks.Decoder):
-    """The encoder mirrored: a linear layer, then transposed convolutions with ReLU between them.
+    """The encoder's layers in reverse: linear layers, then transposed convolutions with ReLU between them.
 
     A condition is appended to the code.
     """

@@ -1,4 +1,4 @@
-"""Fully connected layers, mirrored."""
+"""Fully connected networks."""
 
 import itertools
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def _layers(widths: list[int], activation: Activation) -> nn.Sequential:
-    """Linear layers of the given widths with the activation after each."""
+    """Return linear layers of these widths with the activation after each."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
@@ -33,7 +33,7 @@ def _layers(widths: list[int], activation: Activation) -> nn.Sequential:
 
 
 class Encoder(networks.Encoder):
-    """Hidden layers, then one linear layer; a condition is appended to the pixels."""
+    """Hidden layers and a linear layer; a condition is appended to the pixels."""
 
     def __init__(self, spec: Spec, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
         super().__init__()
@@ -50,7 +50,7 @@ class Encoder(networks.Encoder):
 
 
 class Decoder(networks.Decoder):
-    """The encoder's hidden layers in reverse order, then one linear layer; a condition is appended to the code."""
+    """The encoder's hidden layers in reverse order and a linear layer; a condition is appended to the code."""
 
     def __init__(self, spec: Spec, *, hidden: Layers = [400], activation: Activation = "relu") -> None:  # noqa: B006
         super().__init__()

@@ -9,19 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.models import posteriors
-from vaelab.models.posteriors import Draw, NormalNoise
+from vaelab.models.gradients import clamp_straight_through
+from vaelab.models.posteriors import Draw
 from vaelab.models.spec import Spec
+from vaelab.system.seeds import Noise
 
 LOG_VAR_RANGE = (-30.0, 20.0)
 """Standard deviations between 3·10⁻⁷ and 2·10⁴; beyond them, exp() soon overflows in float32."""
 
 
-def guard_log_var(log_var: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """``log_var`` clamped to LOG_VAR_RANGE; the gradient passes unchanged, inside and outside the range."""
-    return log_var.clamp(*LOG_VAR_RANGE).detach() + (log_var - log_var.detach())
-
-
-def draw_normal(noise: NormalNoise, samples: int, batch: int, latent_dim: int) -> Float[Tensor, "sample batch latent"]:
+def draw_normal(noise: Noise, samples: int, batch: int, latent_dim: int) -> Float[Tensor, "sample batch latent"]:
     """Standard normal noise for ``samples`` codes of each image; the first is the same for any number of samples."""
     first = noise.normal(batch, latent_dim)[None]
     if samples == 1:
@@ -46,33 +43,32 @@ class DiagonalNormal(posteriors.PosteriorDistribution):
         """Reparameterised sample μ + σ·ε from standard normal noise (Kingma & Welling 2014, 1312.6114, section 2.4)."""
         return self.mean + self.std * epsilon
 
-    def draw(self, noise: NormalNoise, samples: int = 1) -> Draw:
-        """``samples`` reparameterised samples for each image."""
+    def draw(self, noise: Noise, samples: int = 1) -> Draw:
+        """Return ``samples`` reparameterised samples per image."""
         return Draw(self.rsample(draw_normal(noise, samples, *self.mean.shape)))
 
-    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch latent"]:
-        """One sample for each distribution, without gradients."""
-        epsilon = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
-        return self.rsample(epsilon).detach()
+    def log_prob_per_latent(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*broadcast latent"]:
+        """ln N(z_j; μ_j, σ_j²) of each latent, nats; the axes before the latents are broadcast."""
+        squares = (z - self.mean) ** 2 * torch.exp(-self.log_var)
+        return -0.5 * (squares + self.log_var + math.log(2 * math.pi))
 
     def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "..."]:
-        """ln N(z; μ, σ²) summed over latents, in nats; the axes in front of the latents are broadcast."""
-        squares = (z - self.mean) ** 2 * torch.exp(-self.log_var)
-        return -0.5 * (squares + self.log_var + math.log(2 * math.pi)).sum(-1)
+        """ln N(z; μ, σ²) summed over latents, nats; the axes before the latents are broadcast."""
+        return self.log_prob_per_latent(z).sum(-1)
 
     def to(self, device: torch.device) -> "DiagonalNormal":
-        """The same distribution on ``device``."""
+        """Return the same distribution on ``device``."""
         return DiagonalNormal(self.mean.to(device), self.log_var.to(device))
 
     def kl_to_standard_normal(self) -> Float[Tensor, "*batch latent"]:
-        """KL to N(0, I) of each latent in nats: ½ (μ² + e^λ − 1 − λ) (1312.6114, appendix B).
+        """KL to N(0, I) of each latent, nats: ½ (μ² + e^λ − 1 − λ) (1312.6114, appendix B).
 
         ``expm1`` keeps it exact near 0.
         """
         return 0.5 * (self.mean**2 + torch.expm1(self.log_var) - self.log_var)
 
     def kl(self, other: "DiagonalNormal") -> Float[Tensor, "*batch latent"]:
-        """KL(self ‖ other) of each latent in nats: ½ [(μ − m)² e⁻ˢ + e^{λ−s} − 1 − (λ − s)], λ, s the log-variances."""
+        """KL(self ‖ other) of each latent, nats: ½ [(μ − m)² e⁻ˢ + e^{λ−s} − 1 − (λ − s)], λ, s the log-variances."""
         log_ratio = self.log_var - other.log_var
         distance = (self.mean - other.mean) ** 2 * torch.exp(-other.log_var)
         return 0.5 * (distance + torch.expm1(log_ratio) - log_ratio)
@@ -81,13 +77,13 @@ class DiagonalNormal(posteriors.PosteriorDistribution):
 class Posterior(posteriors.Posterior):
     """q(z|x) = N(μ(x), diag σ²(x)) (Kingma & Welling 2014, 1312.6114); the encoder returns μ and ln σ²."""
 
-    provides: ClassVar = frozenset({"diagonal_posterior"})
+    provides: ClassVar = frozenset({"continuous_posterior", "diagonal_posterior"})
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.num_parameters = 2 * spec.latent_dim
 
     def forward(self, h: Float[Tensor, "batch parameter"]) -> DiagonalNormal:
-        """Mean and log-variance are the two halves of ``h``."""
+        """Return the distribution whose mean and log-variance are the two halves of ``h``."""
         mean, log_var = h.chunk(2, dim=1)
-        return DiagonalNormal(mean, guard_log_var(log_var))
+        return DiagonalNormal(mean, clamp_straight_through(log_var, *LOG_VAR_RANGE))

@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.models import posteriors
-from vaelab.models.posteriors import Draw, NormalNoise
-from vaelab.models.posteriors.diagonal import draw_normal, guard_log_var
+from vaelab.models.gradients import clamp_straight_through
+from vaelab.models.posteriors import Draw
+from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE, draw_normal
 from vaelab.models.spec import Spec
+from vaelab.system.seeds import Noise
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class FullNormal(posteriors.PosteriorDistribution):
         log_diagonal: Tensor = self.scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return log_diagonal
 
-    def draw(self, noise: NormalNoise, samples: int = 1) -> Draw:
+    def draw(self, noise: Noise, samples: int = 1) -> Draw:
         """z = μ + L ε, with ln q = −½ |ε|² − Σ ln L_jj − (d/2) ln 2π."""
         epsilon = draw_normal(noise, samples, *self.mean.shape).to(self.mean.dtype)
         # a sum of products, not a matrix product: autocast and TF32 would round it
@@ -48,7 +50,7 @@ class FullNormal(posteriors.PosteriorDistribution):
         return log_density
 
     def to(self, device: torch.device) -> "FullNormal":
-        """The same distribution on ``device``."""
+        """Return the same distribution on ``device``."""
         return FullNormal(self.mean.to(device), self.scale.to(device), self.log_var.to(device))
 
     def kl_to_standard_normal(self) -> Float[Tensor, "batch 1"]:
@@ -60,8 +62,8 @@ class FullNormal(posteriors.PosteriorDistribution):
 class Posterior(posteriors.Posterior):
     """q(z|x) = N(μ(x), L(x) L(x)ᵀ); the encoder returns μ, 2 ln L_jj and the entries of L below its diagonal.
 
-    It closes the gap that a diagonal posterior leaves where latents explain each other away: exactly so for
-    probabilistic PCA (Lucas et al. 2019, 1911.02469).
+    It closes the gap that a diagonal posterior leaves if latents explain each other away. For probabilistic PCA the
+    remaining gap is 0 (Lucas et al. 2019, 1911.02469).
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -70,10 +72,10 @@ class Posterior(posteriors.Posterior):
         self.num_parameters = spec.latent_dim * (spec.latent_dim + 3) // 2
 
     def forward(self, h: Float[Tensor, "batch parameter"]) -> FullNormal:
-        """Mean, diagonal and lower triangle from the three parts of ``h``."""
+        """Return the distribution with mean, diagonal and lower triangle from the three parts of ``h``."""
         d = self.latent_dim
         mean, log_var, below = h[:, :d], h[:, d : 2 * d], h[:, 2 * d :]
-        scale = torch.diag_embed(torch.exp(0.5 * guard_log_var(log_var)))
+        scale = torch.diag_embed(torch.exp(0.5 * clamp_straight_through(log_var, *LOG_VAR_RANGE)))
         # This puts every entry once into the lower triangle of a square of d − 1. Indexing would do so as well, but
         # deterministic indexing sorts on CUDA, and indices from the host cannot be captured.
         square = torch.cat([below[:, d - 1 :], below.flip(1)], 1).view(-1, d - 1, d - 1) if d > 1 else scale[:, 1:, 1:]

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.models import priors
-from vaelab.models.posteriors import NormalNoise
-from vaelab.models.posteriors.diagonal import DiagonalNormal, guard_log_var
+from vaelab.models.gradients import clamp_straight_through
+from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE, DiagonalNormal
 from vaelab.models.spec import Spec
+from vaelab.system.seeds import Noise
 
 
 class Mixture(priors.Density):
@@ -29,8 +30,8 @@ class Mixture(priors.Density):
         """ln Σ_k π_k N(z; m_k, diag s_k²), nats."""
         return torch.logsumexp(self.log_weights + self.components.log_prob(z[..., None, :]), -1)
 
-    def sample(self, count: int, noise: NormalNoise) -> Float[Tensor, "count latent"]:
-        """Component k by inverting the cumulative weights at Φ(ε₀), then m_k + s_k ε; no gradient for the weights."""
+    def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
+        """Draw component k by inverting the cumulative weights at Φ(ε₀), then m_k + s_k ε; weights get no gradient."""
         epsilon = noise.normal(count, self.components.mean.shape[1] + 1)
         uniform = torch.special.ndtr(epsilon[:, 0])
         weights = self.log_weights.exp()
@@ -59,6 +60,6 @@ class Prior(priors.Prior):
         """Draw the means of the components."""
         self.mean.normal_(0, self.spread, generator=generator)
 
-    def forward(self, encode: priors.EncodeBatch) -> Mixture:
-        """The mixture at its present parameters."""
-        return Mixture(self.logits, self.mean, guard_log_var(self.log_var))
+    def forward(self, model: priors.InferenceModel) -> Mixture:
+        """Return the mixture at its present parameters."""
+        return Mixture(self.logits, self.mean, clamp_straight_through(self.log_var, *LOG_VAR_RANGE))

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.models import priors
-from vaelab.models.posteriors import Draw, NormalNoise, PosteriorDistribution
+from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.spec import Spec
+from vaelab.system.seeds import Noise
 
 
 class StandardNormal(priors.Density):
@@ -25,14 +26,13 @@ class StandardNormal(priors.Density):
         """ln N(z; 0, I), nats."""
         return self.log_prob_per_latent(z).sum(-1)
 
-    def sample(self, count: int, noise: NormalNoise) -> Float[Tensor, "count latent"]:
-        """The noise itself."""
+    def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
+        """Return the noise itself."""
         return noise.normal(count, self.latent_dim)
 
-    def kl(self, q: PosteriorDistribution, draw: Draw) -> Float[Tensor, "batch group"]:
-        """In closed form where the posterior has one, one group per latent for a diagonal posterior."""
-        closed = q.kl_to_standard_normal()
-        return super().kl(q, draw) if closed is None else closed
+    def closed_kl(self, q: PosteriorDistribution) -> Float[Tensor, "batch group"] | None:
+        """KL(q ‖ N(0, I)), nats; one group per latent for a diagonal posterior."""
+        return q.kl_to_standard_normal()
 
 
 class Prior(priors.Prior):
@@ -44,6 +44,6 @@ class Prior(priors.Prior):
         super().__init__()
         self.density = StandardNormal(spec.latent_dim)
 
-    def forward(self, encode: priors.EncodeBatch) -> StandardNormal:
-        """N(0, I)."""
+    def forward(self, model: priors.InferenceModel) -> StandardNormal:
+        """Return N(0, I)."""
         return self.density

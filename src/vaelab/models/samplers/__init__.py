@@ -1,65 +1,100 @@
-"""Samplers of the latent space, one file each; every file has a class ``Sampler(spec, density, *, …)``.
+"""Samplers of the latent space, one file each; every file has a class ``Sampler(spec, density, device, *, …)``.
 
-A sampler is a density over codes from which new images are decoded. One that ``needs_codes`` is fitted after training
-to samples of the posteriors of training images (ex-post density estimation; Ghosh et al. 2020, 1903.12436).
+A sampler is a distribution of codes from which images are decoded. One that ``needs_codes`` is fitted to the codes of
+training images (ex-post density estimation; Ghosh et al. 2020, 1903.12436).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaelab.data.images import Images
-from vaelab.models.codes import sample_codes
+from vaelab.models.codes import CodeSamples, as_finite, sample_codes
 from vaelab.models.priors import Density
 from vaelab.models.spec import Spec
-from vaelab.models.vae import VAE
+from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.system import registry
+from vaelab.system.errors import UsageError
 from vaelab.system.seeds import generator as generator_for
 
 CPU = torch.device("cpu")
-FITTED_CODES = 20_000
-"""Training images whose codes a sampler is fitted to, at most."""
+MAX_CODES = 20_000
+"""Most training images whose codes a sampler is fitted to."""
 
 
-class Sampler(ABC):
-    """A density over codes, made for one model; ``density`` is the model's prior, ``device`` where its tensors are."""
+class Sampler(nn.Module, ABC):
+    """A distribution of codes for one model; everything that ``fit`` learns is a parameter or a buffer.
+
+    ``density`` is the prior of the model, ``device`` the device of its tensors.
+    """
 
     needs_codes: ClassVar[bool]
-    """Whether ``fit`` must be called before anything else."""
+    """Whether ``fit`` must be called before any other method."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Keys of ``vae.REQUIREMENTS`` that the model must meet."""
+    is_bound: ClassVar[bool] = False
+    """Whether ``log_prob`` is a lower bound of the log density instead of its value."""
     name: str = ""
-    """The file's name; the registry sets it."""
+    """Name of the file; set by ``make_sampler``."""
 
     def __init__(self, spec: Spec, density: Density, device: torch.device = CPU) -> None:
+        super().__init__()
         self.spec, self.density, self.device = spec, density, device
 
     @abstractmethod
-    def fit(self, codes: Float[np.ndarray, "n latent"], generator: torch.Generator) -> None:
-        """Fit to samples of the posteriors of training images; ValueError if they are not finite or too few."""
+    def fit(self, codes: CodeSamples, generator: torch.Generator) -> None:
+        """Fit to the codes of training images; InputError if they are not finite or too few."""
 
     @abstractmethod
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count latent"]:
-        """``count`` codes on the CPU, float32; the same for a generator in the same state."""
+        """Return ``count`` codes on the CPU, float32, a function of the state of the generator."""
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, " n"]:
-        """ln of the density at codes, nats."""
+        """Natural logarithm of the density at ``z`` on the CPU, nats."""
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the sampler was made, for JSON."""
+        return {"sampler": self.name}
+
+    @torch.no_grad()
+    def compare_with_prior(self, codes: Float[np.ndarray, "n latent"]) -> dict[str, float]:
+        """Return the mean ln q(z) of held-out codes under the sampler and the mean ln p(z) under the prior, nats.
+
+        The larger one describes new images better. Standard errors are over codes.
+        """
+        z = torch.from_numpy(as_finite(codes, "codes")).float()
+        found = {"log_prob": self.log_prob(z), "prior_log_prob": self.density.log_prob(z.to(self.device)).cpu()}
+        found["gain"] = found["log_prob"] - found["prior_log_prob"]
+        means = {name: float(values.double().mean()) for name, values in found.items()}
+        if len(z) < 2:
+            return means
+        errors = {f"{name}_standard_error": float(v.double().std() / math.sqrt(len(z))) for name, v in found.items()}
+        return means | errors
 
 
 def make_sampler(name: str, model: VAE, load_train: Callable[[], Images]) -> Sampler:
-    """The sampler ``name`` for a model; one that needs codes is fitted to samples of training images' posteriors.
+    """Return the sampler ``name`` of a model, fitted to posterior samples of training images if it needs codes.
 
-    ``load_train`` is called only then. UnknownName lists the valid names.
+    ``load_train`` is called only in that case. Raises UnknownName for a wrong name, and UsageError if the model does
+    not meet the needs of the sampler.
     """
-    sampler: Sampler = registry.load("samplers", name).Sampler(model.spec, model.density(), device=model.device)
+    kind: type[Sampler] = registry.load("samplers", name).Sampler
+    missing = " and ".join(REQUIREMENTS[need] for need in sorted(kind.needs - model.provides))
+    if missing:
+        raise UsageError(f"the sampler {name} needs {missing}", subject="sampler", value=name)
+    with torch.no_grad():
+        sampler = kind(model.spec, model.density(), device=model.device)
     sampler.name = name
     if sampler.needs_codes:
-        train = load_train().subsample(FITTED_CODES, generator_for(0, "sampler", "images"))
-        sampler.fit(
-            sample_codes(model, train, generator_for(0, "sampler", "codes")), generator_for(0, "sampler", "fit")
-        )
+        train = load_train().subsample(MAX_CODES, generator_for(0, "sampler", "images"))
+        codes = sample_codes(model, train, generator_for(0, "sampler", "codes"))
+        sampler.fit(codes, generator_for(0, "sampler", "fit"))
     return sampler

@@ -2,26 +2,26 @@
 
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.models import samplers
+from vaelab.models.codes import CodeSamples
 from vaelab.system.seeds import GeneratorNoise
 
 
 class Sampler(samplers.Sampler):
-    """p(z), as training left it."""
+    """The model's prior p(z)."""
 
     needs_codes: ClassVar = False
 
-    def fit(self, codes: Float[np.ndarray, "n latent"], generator: torch.Generator) -> None:
-        """Nothing to fit."""
+    def fit(self, codes: CodeSamples, generator: torch.Generator) -> None:
+        """Do nothing."""
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count latent"]:
-        """Codes from the prior."""
+        """Return codes drawn from the prior."""
         return self.density.sample(count, GeneratorNoise(generator, self.device)).float().cpu()
 
     @torch.no_grad()

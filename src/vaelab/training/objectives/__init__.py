@@ -80,8 +80,7 @@ def compute_terms(
     objective: Objective, vae: VAE, batch: Batch, context: Context
 ) -> tuple[VAEOutput, dict[str, Float[Tensor, ""]]]:
     """The forward pass of a step: the model's output, and the terms with the posterior's own losses in them."""
-    out = vae(batch, context.noise, objective.samples)
+    out: VAEOutput = vae(batch, context.noise, objective.samples, context.gather)
     terms = objective(out, batch, context)
-    if out.losses:
-        terms = {**terms, **out.losses, "loss": sum(out.losses.values(), start=terms["loss"])}
-    return out, terms
+    loss = sum(out.losses.values(), start=terms["loss"])
+    return out, {**terms, "loss": loss, **out.losses, **out.statistics}

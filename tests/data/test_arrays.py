@@ -1,6 +1,5 @@
-"""What pixels lie in: shards are their arrays in one, selections are what NumPy selects."""
+"""Arrays of pixels: a concatenation indexes like one array, a view like the rows that it selects."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def same(found: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
 
 
 @given(lengths)
-def test_shards_look_like_one_array(sizes: list[int]) -> None:
+def test_shards_equal_one_array(sizes: list[int]) -> None:
     array, shards = whole(sum(sizes)), cut(whole(sum(sizes)), sizes)
     assert isinstance(shards, PixelArray)
     assert (shards.shape, shards.dtype, len(shards)) == (array.shape, array.dtype, len(array))
@@ -43,14 +42,14 @@ bounds = st.none() | st.integers(-40, 40)
 
 @pytest.mark.parametrize("step", [None, 1, 2, 3, -1, -2, 50])
 @given(lengths, bounds, bounds)
-def test_slices(step: int | None, sizes: list[int], start: int | None, stop: int | None) -> None:
+def test_slices_match_numpy(step: int | None, sizes: list[int], start: int | None, stop: int | None) -> None:
     array = whole(sum(sizes))
     same(cut(array, sizes)[::step], array[::step])
     same(cut(array, sizes)[start:stop:step], array[start:stop:step])
 
 
 @given(lengths.filter(any), st.data())
-def test_numbers(sizes: list[int], data: st.DataObject) -> None:
+def test_numbers_match_numpy(sizes: list[int], data: st.DataObject) -> None:
     array = whole(sum(sizes))
     shards, number = cut(array, sizes), data.draw(st.integers(-len(array), len(array) - 1))
     for key in (number, np.int64(number), np.array(number)):
@@ -61,7 +60,7 @@ def test_numbers(sizes: list[int], data: st.DataObject) -> None:
 
 
 @given(lengths, st.data())
-def test_masks(sizes: list[int], data: st.DataObject) -> None:
+def test_masks_match_numpy(sizes: list[int], data: st.DataObject) -> None:
     array = whole(sum(sizes))
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(array), max_size=len(array))), bool)
     same(cut(array, sizes)[mask], array[mask])
@@ -73,22 +72,20 @@ def test_masks(sizes: list[int], data: st.DataObject) -> None:
      np.array([0.0]), "a", (0, 1), (slice(None), 0), np.ones((6, 1), bool)],
     ids=repr,
 )  # fmt: skip
-def test_keys_that_there_are_none_of(key: Any) -> None:
+def test_invalid_keys_raise_index_error(key: Any) -> None:
     with pytest.raises(IndexError):
         cut(whole(6), [2, 3, 1])[key]
-    with pytest.raises(IndexError, match="out of bounds for axis 0 with size 6"):
-        cut(whole(6), [2, 3, 1])[6]
 
 
-def test_arrays_that_do_not_belong_together() -> None:
+def test_arrays_of_different_rows_are_refused() -> None:
     for others in ([np.zeros((1, 8, 8, 1), np.uint8)], [np.zeros((1, 9, 8, 1), np.float32)]):
-        with pytest.raises(ValueError, match="shards must be arrays with rows of one type and shape; got "):
+        with pytest.raises(ValueError):
             ConcatArray([whole(2), *others])
-    with pytest.raises(ValueError, match=re.escape("got []")):
+    with pytest.raises(ValueError):
         ConcatArray([])
 
 
-def test_what_is_kept_of_one_shard_can_be_written_to() -> None:
+def test_a_copy_is_writable() -> None:
     shards = ConcatArray([whole(3)])
     copy = np.array(shards)
     copy[...] = 0
@@ -96,7 +93,7 @@ def test_what_is_kept_of_one_shard_can_be_written_to() -> None:
 
 
 @given(lengths.filter(any), st.data())
-def test_rows_of_shards(sizes: list[int], data: st.DataObject) -> None:
+def test_a_view_of_a_view_of_shards(sizes: list[int], data: st.DataObject) -> None:
     array = whole(sum(sizes))
     chosen = np.array(data.draw(st.lists(st.integers(0, len(array) - 1), min_size=1, max_size=9)), np.int64)
     again = np.array(data.draw(st.lists(st.integers(0, len(chosen) - 1), max_size=9)), np.int64)

@@ -1,4 +1,4 @@
-"""What people do with a model: encode, decode, sample, reconstruct, with whatever images they have."""
+"""Encode, decode, sample and reconstruct, with images in every form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vaelab.data.images import Images
 from vaelab.models import networks
-from vaelab.models import vae as model_module
+from vaelab.models.chunks import EVAL_BATCH_SIZE
 from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE, DiagonalNormal
 from vaelab.models.vae import VAE
+from vaelab.system.errors import InputError
 from vaelab.training.objectives import Objective
 
 MakeModel = Callable[..., tuple[VAE, Objective]]
@@ -47,7 +48,7 @@ def assert_same(ours: DiagonalNormal, theirs: DiagonalNormal) -> None:
 # -- encode -----------------------------------------------------------------------------------------------------------
 
 
-def test_encode_gives_the_posterior_and_never_a_sample(vae: VAE) -> None:
+def test_encode_returns_the_posterior_and_not_a_sample(vae: VAE) -> None:
     x = torch.from_numpy(pixels(vae, 5)).permute(0, 3, 1, 2).float() / 255
     q = vae.encode(x)
     assert isinstance(q, DiagonalNormal)
@@ -59,7 +60,7 @@ def test_encode_gives_the_posterior_and_never_a_sample(vae: VAE) -> None:
 @pytest.mark.parametrize("layout", ["channels last", "channels first"])
 @pytest.mark.parametrize("container", ["array", "tensor", "Images"])
 @pytest.mark.parametrize("number", ["uint8", "float32", "float64"])
-def test_encode_takes_images_as_people_have_them(vae: VAE, layout: str, container: str, number: str) -> None:
+def test_encode_accepts_every_form_of_images(vae: VAE, layout: str, container: str, number: str) -> None:
     raw = pixels(vae, 3)
     expected = vae.encode(Images(raw))
     if container == "Images":
@@ -70,7 +71,7 @@ def test_encode_takes_images_as_people_have_them(vae: VAE, layout: str, containe
     assert_same(vae.encode(torch.from_numpy(given.copy()) if container == "tensor" else given), expected)
 
 
-def test_encode_takes_one_image_and_grey_images_without_channels(vae: VAE) -> None:
+def test_encode_accepts_one_image_and_grey_images_without_channels(vae: VAE) -> None:
     raw = pixels(vae, 3)
     expected = vae.encode(raw)
     single = vae.encode(raw[0])
@@ -80,7 +81,7 @@ def test_encode_takes_one_image_and_grey_images_without_channels(vae: VAE) -> No
         assert_same(vae.encode(raw[0, ..., 0]), single)
 
 
-def test_read_only_arrays_are_taken_without_a_warning(vae: VAE) -> None:
+def test_read_only_arrays_give_no_warning(vae: VAE) -> None:
     raw = pixels(vae, 2)
     expected = vae.reconstruct(raw)
     raw.flags.writeable = False
@@ -90,7 +91,7 @@ def test_read_only_arrays_are_taken_without_a_warning(vae: VAE) -> None:
     assert vae.decode(codes).shape == (2, *vae.spec.image_shape)
 
 
-def test_images_are_left_as_they_are(vae: VAE) -> None:
+def test_images_are_not_modified(vae: VAE) -> None:
     raw, floats = pixels(vae, 2), torch.rand(2, *vae.spec.image_shape)
     raw_before, floats_before = raw.copy(), floats.clone()
     vae.reconstruct(raw)
@@ -99,30 +100,31 @@ def test_images_are_left_as_they_are(vae: VAE) -> None:
     assert torch.equal(floats, floats_before)
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros((2, 8, 9, 1), np.uint8), r"\[2, 8, 9, 1\].*\[N, 1, 9, 8\] or \[N, 9, 8, 1\]"),
-        (np.zeros((2, 3, 9, 8), np.uint8), r"\[2, 3, 9, 8\]"),
-        (np.zeros((2, 2, 1, 9, 8), np.uint8), r"\[2, 2, 1, 9, 8\]"),
-        (np.zeros(72, np.uint8), r"\[72\]"),
-        (torch.zeros(9), r"\[9\]"),
-        (np.zeros((2, 9, 8), np.int64), "uint8 or floating point"),
-        (np.full((2, 9, 8), 255.0), r"\[0, 1\]"),
-        (np.full((2, 9, 8), -0.1), r"\[0, 1\]"),
-        (np.full((2, 9, 8), np.nan), "finite"),
-    ],
-)
-def test_images_that_do_not_fit(grey: VAE, images: Any, message: str) -> None:
+MISFITS = {
+    "height and width exchanged": np.zeros((2, 8, 9, 1), np.uint8),
+    "other channels": np.zeros((2, 3, 9, 8), np.uint8),
+    "five axes": np.zeros((2, 2, 1, 9, 8), np.uint8),
+    "one axis": np.zeros(72, np.uint8),
+    "one axis of a tensor": torch.zeros(9),
+    "integers": np.zeros((2, 9, 8), np.int64),
+    "too large": np.full((2, 9, 8), 255.0),
+    "negative": np.full((2, 9, 8), -0.1),
+    "not a number": np.full((2, 9, 8), np.nan),
+}
+
+
+@pytest.mark.parametrize("images", MISFITS.values(), ids=MISFITS)
+def test_images_that_do_not_fit_are_refused(grey: VAE, images: Any, wording: Any) -> None:
     for function in (grey.encode, grey.reconstruct):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError) as caught:
             function(images)
+    wording(caught.value)
 
 
 # -- decode and sample ------------------------------------------------------------------------------------------------
 
 
-def test_decode_gives_expected_images(vae: VAE) -> None:
+def test_decode_returns_expected_images(vae: VAE) -> None:
     codes = torch.randn(4, vae.spec.latent_dim, generator=torch.Generator().manual_seed(0))
     images = vae.decode(codes)
     torch.testing.assert_close(images, torch.sigmoid(vae.decoder(codes)).detach())
@@ -131,7 +133,7 @@ def test_decode_gives_expected_images(vae: VAE) -> None:
     torch.testing.assert_close(vae.decode(codes[0]), images[:1])
 
 
-def test_decode_answers_in_kind(vae: VAE) -> None:
+def test_decode_returns_an_array_for_an_array(vae: VAE) -> None:
     codes = np.zeros((2, vae.spec.latent_dim), np.float32)
     for array in (codes, codes.astype(np.float64), codes[0]):
         images = vae.decode(array)
@@ -142,10 +144,11 @@ def test_decode_answers_in_kind(vae: VAE) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (4,), (5, 2), (1, 3, 1), (2, 0)])
-def test_codes_that_do_not_fit(grey: VAE, shape: tuple[int, ...]) -> None:
+def test_codes_that_do_not_fit_are_refused(grey: VAE, shape: tuple[int, ...]) -> None:
     for codes in (np.zeros(shape, np.float32), torch.zeros(shape)):
-        with pytest.raises(ValueError, match=r"\[N, 3\]"):
+        with pytest.raises(InputError) as caught:
             grey.decode(codes)
+        assert not shape or caught.value.value == list(shape)
 
 
 def test_samples_come_from_the_prior_and_the_seed(vae: VAE) -> None:
@@ -156,10 +159,10 @@ def test_samples_come_from_the_prior_and_the_seed(vae: VAE) -> None:
     assert torch.equal(samples, vae.sample(4, torch.Generator().manual_seed(7)))
     assert not torch.equal(samples, vae.sample(4, 8))
     generator = torch.Generator().manual_seed(7)
-    assert not torch.equal(vae.sample(4, generator), vae.sample(4, generator)), "a generator goes on"
+    assert not torch.equal(vae.sample(4, generator), vae.sample(4, generator)), "the generator advances"
 
 
-def test_samples_without_a_seed_follow_torchs_own(vae: VAE) -> None:
+def test_samples_without_a_seed_use_the_generator_of_torch(vae: VAE) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         assert torch.equal(vae.sample(4), vae.sample(4, 7))
@@ -183,7 +186,7 @@ def test_reconstructions_are_decoded_posterior_means(vae: VAE) -> None:
 # -- any number of images ---------------------------------------------------------------------------------------------
 
 
-def test_no_images_at_all(vae: VAE) -> None:
+def test_empty_inputs_are_refused(vae: VAE) -> None:
     none, codes = pixels(vae, 0), np.zeros((0, vae.spec.latent_dim))
     for call in (
         lambda: vae.encode(none),
@@ -191,31 +194,29 @@ def test_no_images_at_all(vae: VAE) -> None:
         lambda: vae.decode(codes),
         lambda: vae.sample(0),
     ):
-        with pytest.raises(ValueError, match=r"no |1 or more"):
+        with pytest.raises(ValueError):
             call()
 
 
-@pytest.mark.parametrize("count", [3, 4, 9])
-def test_chunks_change_nothing(vae: VAE, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+@pytest.mark.parametrize("count", [EVAL_BATCH_SIZE - 1, EVAL_BATCH_SIZE, EVAL_BATCH_SIZE + 5])
+def test_results_do_not_depend_on_the_chunks(vae: VAE, count: int) -> None:
     seen: list[int] = []
     handle = vae.encoder.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
     raw = pixels(vae, count)
     whole, images = vae.encode(raw), vae.reconstruct(raw)
-    seen.clear()
-    monkeypatch.setattr(model_module, "EVAL_BATCH_SIZE", 4)
-    assert_same(vae.encode(raw), whole)
-    assert max(seen) <= 4
-    assert sum(seen) == count
+    assert max(seen) <= EVAL_BATCH_SIZE
+    assert sum(seen) == 2 * count
     handle.remove()
-    np.testing.assert_allclose(vae.reconstruct(raw), images, rtol=1e-5, atol=1e-6)
-    one_by_one = [vae.encode(image) for image in raw]
-    assert_same(DiagonalNormal(*(torch.cat([getattr(q, k) for q in one_by_one]) for k in ("mean", "log_var"))), whole)
+    for i in (0, 1, count - 2, count - 1):
+        alone = vae.encode(raw[i])
+        assert_same(alone, DiagonalNormal(whole.mean[i : i + 1], whole.log_var[i : i + 1]))
+        np.testing.assert_allclose(vae.reconstruct(raw[i]), images[i : i + 1], rtol=1e-5, atol=1e-6)
 
 
-# -- gradients, and what else a model promises ------------------------------------------------------------------------
+# -- gradients, state and shapes ---------------------------------------------------------------------------------------
 
 
-def test_no_gradients_and_no_change(vae: VAE) -> None:
+def test_functions_for_users_have_no_gradients_and_change_nothing(vae: VAE) -> None:
     before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
     raw = pixels(vae, 2)
     q = vae.encode(raw)
@@ -227,7 +228,7 @@ def test_no_gradients_and_no_change(vae: VAE) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_gradients_flow_where_objectives_need_them(grey: VAE) -> None:
+def test_functions_for_objectives_have_gradients(grey: VAE) -> None:
     x = torch.rand(2, *GREY, generator=torch.Generator().manual_seed(0))
     q = grey.encode_batch(x)
     assert q.mean.requires_grad
@@ -235,7 +236,7 @@ def test_gradients_flow_where_objectives_need_them(grey: VAE) -> None:
     assert grey.decode_batch(q.mean).log_prob(x).requires_grad
 
 
-def test_wild_log_variances_are_held(grey: VAE) -> None:
+def test_extreme_log_variances_are_clamped(grey: VAE) -> None:
     class Wild(networks.Encoder):
         def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
             return torch.tensor([0.0, 0.0, 0.0, -1e9, 0.0, 1e9]).expand(len(x), 6)
@@ -245,7 +246,7 @@ def test_wild_log_variances_are_held(grey: VAE) -> None:
 
 
 def test_shapes_are_checked_at_run_time(grey: VAE) -> None:
-    """tests/conftest.py has jaxtyping and beartype check every annotation of vaelab."""
+    """In the tests, jaxtyping and beartype check every annotation of vaelab (tests/conftest.py)."""
     with pytest.raises(TypeCheckError):
         grey.encode_batch(torch.zeros(2, 9, 8))
     with pytest.raises(TypeCheckError):
@@ -253,6 +254,6 @@ def test_shapes_are_checked_at_run_time(grey: VAE) -> None:
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_any_seed_samples(make_model: MakeModel, seed: int) -> None:
+def test_any_seed_is_valid(make_model: MakeModel, seed: int) -> None:
     vae, _ = make_model(GREY)
     assert bool(torch.isfinite(vae.sample(1, seed)).all())

@@ -1,0 +1,41 @@
+"""The uniform distribution over the codes of a quantised posterior."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vaelab.models import priors
+from vaelab.models.posteriors import QuantisedPosterior
+from vaelab.models.spec import Spec
+from vaelab.system.seeds import Noise
+
+
+class UniformCodes(priors.Density):
+    """Every code of a codebook is equally likely at every position."""
+
+    def __init__(self, codebook: QuantisedPosterior) -> None:
+        self.codebook = codebook
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """−P ln K for every code, nats; P positions, K codes."""
+        return torch.full_like(z[..., 0], -self.codebook.num_positions * math.log(self.codebook.num_codes))
+
+    def sample(self, count: int, noise: Noise) -> Tensor:
+        """Draw a code for each position."""
+        uniform = noise.uniform(count, self.codebook.num_positions)
+        return self.codebook.lookup((uniform * self.codebook.num_codes).long())
+
+
+class Prior(priors.Prior):
+    """p(z) = K^−P."""
+
+    needs = frozenset({"quantised_posterior"})
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+
+    def forward(self, model: priors.InferenceModel) -> UniformCodes:
+        """Return the distribution over the codebook of the posterior."""
+        assert isinstance(model.posterior, QuantisedPosterior)
+        return UniformCodes(model.posterior)
