@@ -29,12 +29,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "network__latent_dim": 12,
     },
     "flow posterior and mixture of posteriors": {
-        "posterior__name": "iaf", "prior__name": "vamp", "prior__components": 5, "objective__name": "iwae", "objective__num_samples": 3,
+        "posterior__name": "iaf", "prior__name": "vamp", "prior__components": 5,
+        "objective__name": "iwae", "objective__num_samples": 3,
     },
     "adversarial and perceptual objective": {"objective__name": "adversarial", "network__condition": "label"},
     "conditional mixture of posteriors": {
-        "posterior__name": "full_covariance", "prior__name": "vamp", "prior__components": 5, "network__condition": "attributes",
-        "objective__name": "info",
+        "posterior__name": "full_covariance", "prior__name": "vamp", "prior__components": 5,
+        "network__condition": "attributes", "objective__name": "info",
     },
 }  # fmt: skip
 every_model = pytest.mark.parametrize("overrides", MODELS.values(), ids=MODELS)

@@ -22,6 +22,7 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.priors import Density, Prior, mixture, normal, vamp
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS
+from vaelab.recipe import signature_schema
 from vaelab.system import registry
 from vaelab.system.seeds import GeneratorNoise, StepNoise
 
@@ -57,7 +58,9 @@ class Inference(nn.Module):
 def make(name: str, latent_dim: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Prior, Inference]:
     """A prior as after some training, every parameter moved a little, and a model with a posterior that it fits."""
     generator, spec = torch.Generator().manual_seed(0), Spec(SHAPE, latent_dim, 100)
-    prior: Prior = MODULES[name].Prior(spec).to(dtype)
+    kind = MODULES[name].Prior
+    few = {"components": 7} if "components" in signature_schema(kind) else {}
+    prior: Prior = kind(spec, **few).to(dtype)
     fitting = [module for module in POSTERIORS.values() if prior.needs <= module.Posterior.provides]
     inference = Inference(fitting[0].Posterior(spec)).to(dtype)
     for part in (prior, inference):

@@ -80,7 +80,7 @@ class Prior(priors.Prior):
 
     def forward(self, model: priors.InferenceModel) -> PosteriorMixture:
         """Return the mixture at the present pseudo-inputs and encoder."""
-        conditions = self.conditions
-        if conditions is not None:
-            conditions = conditions.softmax(1) if self.is_label else conditions.sigmoid()
+        conditions: Tensor | None = None
+        if self.conditions is not None:
+            conditions = self.conditions.softmax(1) if self.is_label else self.conditions.sigmoid()
         return PosteriorMixture(model, self.inputs.clamp(0, 1), conditions)
