@@ -10,33 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaelab.cli.options import (
-    FAILED,
-    DataOption,
-    DeviceOption,
-    DryRunOption,
-    JsonOption,
-    OverridesOption,
-    RecipeArgument,
-    app,
-    complain,
-    parse_overrides,
-)
+from vaelab.cli import options
 from vaelab.cli.terminal import count_of, make_console, print_json, print_table, print_warning
 
 if TYPE_CHECKING:
     import vaelab
 
 
-@app.command()
+@options.app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of trained runs.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory to write into (default: a new directory compare-…).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison at --out.")] = False,
-    data: DataOption = None,
-    as_json: JsonOption = False,
+    data: options.Data = None,
+    as_json: options.Json = False,
 ) -> None:
     """Compare runs in a table, a figure and pictures.
 
@@ -51,23 +40,23 @@ def compare(
     _show_comparison(vaelab.compare(runs, out=out, data=data, overwrite=overwrite), as_json)
 
 
-@app.command()
+@options.app.command()
 def sweep(
-    recipe: RecipeArgument,
+    recipe: options.Recipe,
     over: Annotated[
         list[str] | None,
         typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a key of the recipe; several keys form a grid."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds, 0 … N − 1, of each setting.")] = 1,
-    overrides: OverridesOption = None,
-    data: DataOption = None,
+    overrides: options.Overrides = None,
+    data: options.Data = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory of all runs (default: runs/RECIPE-sweep-KEY).")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of runs at a time; they share the threads.")] = 1,
-    device: DeviceOption = "auto",
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a recipe with several values and seeds and compare the runs.
 
@@ -79,7 +68,7 @@ def sweep(
     from vaelab.cli.progress import SweepView
     from vaelab.system.device import resolve_device
 
-    grid, values = vaelab.parse_over(over or []), parse_overrides(overrides)
+    grid, values = vaelab.parse_over(over or []), options.parse_overrides(overrides)
     resolve_device(device)
     if dry_run:
         _print_plan(vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json)
@@ -93,8 +82,8 @@ def sweep(
     if done.failed:
         name, reason = next(iter(done.failed.items()))
         others = f" (and {len(done.failed) - 1} more)" if len(done.failed) > 1 else ""
-        complain(f"{count_of(len(done.failed), 'run')} failed: {name}{others}: {reason}")
-        raise typer.Exit(FAILED)
+        options.complain(f"{count_of(len(done.failed), 'run')} failed: {name}{others}: {reason}")
+        raise typer.Exit(options.FAILED)
 
 
 def _print_plan(plan: "vaelab.SweepPlan", as_json: bool) -> None:

@@ -5,21 +5,12 @@ from typing import Annotated
 
 import typer
 
-from vaelab.cli.options import (
-    FAILED,
-    DataOption,
-    JsonOption,
-    OverridesOption,
-    StrictOption,
-    data_app,
-    format_shape,
-    parse_overrides,
-)
+from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_note, print_table
 
 
-@data_app.command("list")
-def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+@options.data_app.command("list")
+def list_(data: options.Data = None, as_json: options.Json = False) -> None:
     """List the data sets and their folders.
 
     Example: vaelab data list --data /data
@@ -36,7 +27,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
             (
                 row["name"],
                 " + ".join(f"{count:,} {split}" for split, count in row["images"].items() if count) or "yours",
-                format_shape(row["shape"]),
+                options.format_shape(row["shape"]),
                 row["licence"],
                 row["place"],
             )
@@ -45,7 +36,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     )
 
 
-@data_app.command("get")
+@options.data_app.command("get")
 def get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, such as mnist.")],
     to: Annotated[Path | None, typer.Option("--to", help="Folder for the files (default: the cache).")] = None,
@@ -63,11 +54,11 @@ def get(
     print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")
 
 
-@data_app.command("check")
+@options.data_app.command("check")
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder with the files of a data set.")],
-    overrides: OverridesOption = None,
-    as_json: JsonOption = False,
+    overrides: options.Overrides = None,
+    as_json: options.Json = False,
 ) -> None:
     """Find files of a data set that are damaged, incomplete or different from the published ones.
 
@@ -78,7 +69,7 @@ def check(
     """
     import vaelab
 
-    checks = vaelab.check_data(path, parse_overrides(overrides))
+    checks = vaelab.check_data(path, options.parse_overrides(overrides))
     if as_json:
         print_json(
             [
@@ -100,17 +91,17 @@ def check(
             for note in (*check.notes, *(f"warning: {warning}" for warning in check.warnings)):
                 print(f"  {note}")
     if not all(check.is_ok for check in checks):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(options.FAILED)
 
 
-@data_app.command("cache")
+@options.data_app.command("cache")
 def cache(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of pictures, or CelebA's folder.")],
     name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="The data set (default: the one found at PATH).")
     ] = None,
-    overrides: OverridesOption = None,
-    strict: StrictOption = False,
+    overrides: options.Overrides = None,
+    strict: options.Strict = False,
 ) -> None:
     """Decode pictures into the cache, as the first training on them would.
 
@@ -118,7 +109,7 @@ def cache(
     """
     import vaelab
 
-    images = vaelab.cache_data(path, name, parse_overrides(overrides, strict=strict))
+    images = vaelab.cache_data(path, name, options.parse_overrides(overrides, strict=strict))
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")

@@ -10,24 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
-from vaelab.cli.options import DataOption, DeviceOption, SamplerOption, app
+from vaelab.cli import options
 from vaelab.cli.terminal import print_note
 
 HOST, PORT = "127.0.0.1", 8765
 
 
-@app.command()
+@options.app.command()
 def explore(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN]", help="Directories of one or two runs.")],
-    data: DataOption = None,
+    data: options.Data = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; the default is visible only here.")] = HOST,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; a free one if it is taken or 0.")
     ] = PORT,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     points: Annotated[int, typer.Option("--points", min=2, help="Maximum number of images on the map.")] = 200_000,
-    device: DeviceOption = "auto",
-    sampler: SamplerOption = "prior",
+    device: options.Device = "auto",
+    sampler: options.Sampler = "prior",
 ) -> None:
     """Explore the latent space in a browser.
 

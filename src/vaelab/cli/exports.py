@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaelab.cli.options import DataOption, RunArgument, app
+from vaelab.cli import options
 from vaelab.cli.terminal import print_note, print_table
 
 
-@app.command()
+@options.app.command()
 def export(
-    run: RunArgument,
+    run: options.Run,
     to: Annotated[
         Literal["onnx", "web"],
         typer.Option("--to", help="onnx: graphs for other programs; web: the explorer as a page without a server."),
@@ -30,7 +30,7 @@ def export(
         Path | None,
         typer.Option("--runtime", help="Folder with onnxruntime-web (default: from the cache, npm or a CDN)."),
     ] = None,
-    data: DataOption = None,
+    data: options.Data = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an export at OUT.")] = False,
 ) -> None:
     """Export a model as ONNX graphs, or as a web page that runs it.
@@ -40,14 +40,7 @@ def export(
     import vaelab
 
     exported = vaelab.export(
-        run,
-        to=to,
-        out=out,
-        points=points,
-        runtime=runtime,
-        single_file=single_file,
-        overwrite=overwrite,
-        data=data,
+        run, to=to, out=out, points=points, runtime=runtime, single_file=single_file, overwrite=overwrite, data=data
     )
     for note in exported.notes:
         print_note(note)

@@ -21,50 +21,50 @@ app = typer.Typer(
 data_app = typer.Typer(help="List, download, check and cache data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/digits.")]
-ImagesArgument = Annotated[
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/digits.")]
+Images = Annotated[
     Path | None,
     typer.Argument(metavar="IMAGES", help="A picture, a folder or .zip, .npy or .npz (default: the held-out images)."),
 ]
-DataOption = Annotated[
+Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of the images (default: $VAELAB_DATA, then the cache).")
 ]
-OutOption = Annotated[
+Out = Annotated[
     str | None,
     typer.Option(
         "--out", metavar="PATH", help="File to write, or a folder if it exists or ends with / (default: a new name)."
     ),
 ]
-ResultsOption = Annotated[
+Results = Annotated[
     Path | None,
     typer.Option("--out", help="Directory for the results, for instance of a read-only run (default: the run)."),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
-OverridesOption = Annotated[
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
+Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a value of the recipe; repeatable.")
 ]
-ClassOption = Annotated[
+ClassName = Annotated[
     str | None, typer.Option("--class", metavar="NAME", help="Class by name or number, for a label-conditional model.")
 ]
-WithOption = Annotated[
+With = Annotated[
     list[str] | None,
     typer.Option("--with", metavar="ATTRIBUTE", help="Attribute that images have, for an attribute-conditional model."),
 ]
-WithoutOption = Annotated[
+Without = Annotated[
     list[str] | None, typer.Option("--without", metavar="ATTRIBUTE", help="Attribute that images do not have.")
 ]
-SamplerOption = Annotated[
+Sampler = Annotated[
     str,
     typer.Option("--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (docs/reference/samplers.md)."),
 ]
-StrictPicturesOption = Annotated[
+StrictPictures = Annotated[
     bool, typer.Option("--strict", help="Stop at the first picture that cannot be read, instead of leaving it out.")
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def complain(text: str) -> None:

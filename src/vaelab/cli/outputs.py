@@ -5,41 +5,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vaelab.cli.options import (
-    ClassOption,
-    DataOption,
-    DeviceOption,
-    ImagesArgument,
-    JsonOption,
-    OutOption,
-    OverwriteOption,
-    RunArgument,
-    SamplerOption,
-    StrictPicturesOption,
-    WithOption,
-    WithoutOption,
-    app,
-    parse_condition,
-)
+from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     import vaelab
 
 
-@app.command()
+@options.app.command()
 def sample(
-    run: RunArgument,
+    run: options.Run,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of images.")] = 25,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")] = 0,
-    out: OutOption = None,
-    overwrite: OverwriteOption = False,
-    device: DeviceOption = "auto",
-    sampler: SamplerOption = "prior",
-    class_name: ClassOption = None,
-    present: WithOption = None,
-    absent: WithoutOption = None,
-    data: DataOption = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+    sampler: options.Sampler = "prior",
+    class_name: options.ClassName = None,
+    present: options.With = None,
+    absent: options.Without = None,
+    data: options.Data = None,
 ) -> None:
     """Draw images from a model, onto one .png or into a folder.
 
@@ -47,6 +32,7 @@ def sample(
     """
     import vaelab
 
+    condition = options.parse_condition(class_name, present, absent)
     path = vaelab.sample(
         run,
         count=count,
@@ -55,28 +41,28 @@ def sample(
         overwrite=overwrite,
         device=device,
         sampler=sampler,
-        condition=parse_condition(class_name, present, absent),
+        condition=condition,
         data=data,
     )
     print(path)
 
 
-@app.command()
+@options.app.command()
 def reconstruct(
-    run: RunArgument,
-    images: ImagesArgument = None,
+    run: options.Run,
+    images: options.Images = None,
     count: Annotated[
         int | None,
         typer.Option("--count", "-n", min=1, help="Maximum number of images (default: 16 on a .png, all in a folder)."),
     ] = None,
-    data: DataOption = None,
-    out: OutOption = None,
-    overwrite: OverwriteOption = False,
-    strict: StrictPicturesOption = False,
-    device: DeviceOption = "auto",
-    class_name: ClassOption = None,
-    present: WithOption = None,
-    absent: WithoutOption = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    strict: options.StrictPictures = False,
+    device: options.Device = "auto",
+    class_name: options.ClassName = None,
+    present: options.With = None,
+    absent: options.Without = None,
 ) -> None:
     """Reconstruct images.
 
@@ -86,6 +72,7 @@ def reconstruct(
     """
     import vaelab
 
+    condition = options.parse_condition(class_name, present, absent)
     path = vaelab.reconstruct(
         run,
         images,
@@ -95,26 +82,26 @@ def reconstruct(
         overwrite=overwrite,
         strict=strict,
         device=device,
-        condition=parse_condition(class_name, present, absent),
+        condition=condition,
     )
     print(path)
 
 
-@app.command()
+@options.app.command()
 def encode(
-    run: RunArgument,
-    images: ImagesArgument = None,
-    data: DataOption = None,
-    out: OutOption = None,
-    overwrite: OverwriteOption = False,
-    strict: StrictPicturesOption = False,
-    device: DeviceOption = "auto",
+    run: options.Run,
+    images: options.Images = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    strict: options.StrictPictures = False,
+    device: options.Device = "auto",
     precision: Annotated[
         Literal["fp32", "bf16"], typer.Option("--precision", help="Precision of the encoder; codes are float32.")
     ] = "fp32",
-    class_name: ClassOption = None,
-    present: WithOption = None,
-    absent: WithoutOption = None,
+    class_name: options.ClassName = None,
+    present: options.With = None,
+    absent: options.Without = None,
 ) -> None:
     """Encode images: write posterior means and log-variances.
 
@@ -125,6 +112,7 @@ def encode(
     import vaelab
     from vaelab.system.distributed import launched_group
 
+    condition = options.parse_condition(class_name, present, absent)
     path = vaelab.encode(
         run,
         images,
@@ -134,27 +122,27 @@ def encode(
         strict=strict,
         device=device,
         precision=precision,
-        condition=parse_condition(class_name, present, absent),
+        condition=condition,
     )
     if launched_group().is_main:
         print(path)
 
 
-@app.command()
+@options.app.command()
 def score(
-    run: RunArgument,
-    images: ImagesArgument = None,
+    run: options.Run,
+    images: options.Images = None,
     normal: Annotated[
         Path | None,
         typer.Option("--normal", help="Normal images, to measure how well scores detect the others; or: held-out."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Number of codes drawn for each image.")] = 16,
-    data: DataOption = None,
-    out: OutOption = None,
-    overwrite: OverwriteOption = False,
-    strict: StrictPicturesOption = False,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
+    data: options.Data = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    strict: options.StrictPictures = False,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """Score how unusual each image is for a model.
 
@@ -197,10 +185,10 @@ def _print_scores(scored: "vaelab.Scored") -> None:
     print("; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in scored.separations["protocol"].items()))
 
 
-@app.command()
+@options.app.command()
 def edit(
-    run: RunArgument,
-    images: ImagesArgument = None,
+    run: options.Run,
+    images: options.Images = None,
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", metavar="NAME", help="An attribute or a class; repeatable.")
     ] = None,
@@ -216,13 +204,13 @@ def edit(
         Literal["means", "probe"],
         typer.Option("--method", help="Direction: difference of mean codes, or normal of a linear probe."),
     ] = "means",
-    data: DataOption = None,
-    out: OutOption = None,
-    overwrite: OverwriteOption = False,
-    strict: StrictPicturesOption = False,
-    class_name: ClassOption = None,
-    present: WithOption = None,
-    absent: WithoutOption = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    strict: options.StrictPictures = False,
+    class_name: options.ClassName = None,
+    present: options.With = None,
+    absent: options.Without = None,
 ) -> None:
     """Move images along the directions of attributes or classes.
 
@@ -232,6 +220,7 @@ def edit(
     """
     import vaelab
 
+    condition = options.parse_condition(class_name, present, absent)
     path = vaelab.edit(
         run,
         images,
@@ -242,6 +231,6 @@ def edit(
         out=out,
         overwrite=overwrite,
         strict=strict,
-        condition=parse_condition(class_name, present, absent),
+        condition=condition,
     )
     print(path)

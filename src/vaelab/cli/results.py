@@ -4,27 +4,18 @@ from typing import Annotated, Any
 
 import typer
 
-from vaelab.cli.options import (
-    FAILED,
-    DataOption,
-    JsonOption,
-    ResultsOption,
-    RunArgument,
-    app,
-    parse_overrides,
-    split_names,
-)
+from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_note, print_table
 
 SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
 
-@app.command()
+@options.app.command()
 def figures(
-    run: RunArgument,
+    run: options.Run,
     only: Annotated[str | None, typer.Option("--only", help="Names, separated by commas (default: all).")] = None,
-    data: DataOption = None,
-    out: ResultsOption = None,
+    data: options.Data = None,
+    out: options.Results = None,
 ) -> None:
     """Draw the figures of a run again.
 
@@ -32,12 +23,12 @@ def figures(
     """
     import vaelab
 
-    for path in vaelab.draw_figures(run, data=data, names=split_names(only), out=out):
+    for path in vaelab.draw_figures(run, data=data, names=options.split_names(only), out=out):
         print(path)
 
 
-@app.command()
-def report(run: RunArgument, out: ResultsOption = None) -> None:
+@options.app.command()
+def report(run: options.Run, out: options.Results = None) -> None:
     """Write the report of a run again, as one page.
 
     Example: vaelab report runs/mnist
@@ -47,9 +38,9 @@ def report(run: RunArgument, out: ResultsOption = None) -> None:
     print(vaelab.report(run, out=out))
 
 
-@app.command()
+@options.app.command()
 def evaluate(
-    run: RunArgument,
+    run: options.Run,
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="Names, separated by commas (default: all that take seconds).")
     ] = None,
@@ -57,9 +48,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="METRIC.KEY=VALUE", help="Set an option of a metric; repeatable."),
     ] = None,
-    data: DataOption = None,
-    out: ResultsOption = None,
-    as_json: JsonOption = False,
+    data: options.Data = None,
+    out: options.Results = None,
+    as_json: options.Json = False,
 ) -> None:
     """Measure a run on its held-out images.
 
@@ -71,7 +62,7 @@ def evaluate(
     import vaelab
     from vaelab.evaluation.evaluate import resolve_metrics
 
-    asked = split_names(metrics) or []
+    asked = options.split_names(metrics) or []
     for word in asked:
         if (name := resolve_metrics([word])[0]) != word:
             print_note(f"vaelab: {word} is called {name} here")
@@ -79,7 +70,7 @@ def evaluate(
     if not store:
         print_note(f"vaelab: {run} cannot be written to, so the numbers are not stored; --out DIR stores them")
     evaluated = vaelab.evaluate(
-        run, data=data, metrics=asked or None, set=parse_overrides(overrides), out=out, store=store
+        run, data=data, metrics=asked or None, set=options.parse_overrides(overrides), out=out, store=store
     )
     for reason in dict.fromkeys(evaluated.skipped.values()):
         skipped = ", ".join(name for name, why in evaluated.skipped.items() if why == reason)
@@ -89,7 +80,7 @@ def evaluate(
     elif evaluated.results:
         _print_results(evaluated.results)
     if not evaluated.results:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(options.FAILED)
 
 
 def _print_results(results: dict[str, dict[str, Any]]) -> None:
@@ -107,8 +98,10 @@ def _print_results(results: dict[str, dict[str, Any]]) -> None:
         print(f"{metric}: {', '.join(f'{key} {v}' for key, v in protocol.items() if not key.endswith('sha256'))}")
 
 
-@app.command()
-def doctor(run: RunArgument, data: DataOption = None, out: ResultsOption = None, as_json: JsonOption = False) -> None:
+@options.app.command()
+def doctor(
+    run: options.Run, data: options.Data = None, out: options.Results = None, as_json: options.Json = False
+) -> None:
     """Look for problems in a run.
 
     Says what was found, what it means and what to try. The findings are also in the report.

@@ -7,23 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vaelab.cli.options import (
-    DataOption,
-    DeviceOption,
-    DryRunOption,
-    JsonOption,
-    OverridesOption,
-    RecipeArgument,
-    StrictOption,
-    app,
-    format_shape,
-    parse_overrides,
-)
+from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_table
 
 
-@app.command()
-def recipes(as_json: JsonOption = False) -> None:
+@options.app.command()
+def recipes(as_json: options.Json = False) -> None:
     """List the presets.
 
     Example: vaelab recipes --json
@@ -40,7 +29,7 @@ def recipes(as_json: JsonOption = False) -> None:
             (
                 row["name"],
                 row["data"],
-                format_shape(row["image_shape"]),
+                options.format_shape(row["image_shape"]),
                 row["network"],
                 str(row["latent_dim"]),
                 row["objective"],
@@ -57,19 +46,19 @@ def recipes(as_json: JsonOption = False) -> None:
     )
 
 
-@app.command()
+@options.app.command()
 def train(
-    recipe: RecipeArgument,
-    overrides: OverridesOption = None,
-    data: DataOption = None,
+    recipe: options.Recipe,
+    overrides: options.Overrides = None,
+    data: options.Data = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Directory of the run (default: runs/RECIPE and the overrides).")
     ] = None,
-    strict: StrictOption = False,
+    strict: options.Strict = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for --set training.seed=N.")] = None,
-    device: DeviceOption = "auto",
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a model, draw its figures and write its report.
 
@@ -83,7 +72,7 @@ def train(
     from vaelab.system.device import resolve_device
     from vaelab.system.distributed import launched_group
 
-    values = parse_overrides(overrides, seed, strict=strict)
+    values = options.parse_overrides(overrides, seed, strict=strict)
     if not launched_group().is_main:
         if not dry_run:
             vaelab.train(recipe, values, data=data, run=run, device=device)
