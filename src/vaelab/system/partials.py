@@ -25,56 +25,55 @@ PATTERN = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part", re.DOTALL)
 @contextmanager
 def partial_file(folder: Path, name: str) -> Iterator[tuple[int, Path]]:
     """Yield an open handle, which the caller closes, and the path of a new file, locked inside this context."""
-    _remove_abandoned(folder, name)
-    while True:
-        handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
-        lock = _hold(Path(made))
-        if os.path.lexists(made):
-            break
-        os.close(handle)  # another process removed it before it was locked
-        _let_go(lock)
+    made, handle, lock = _create(folder, name, is_folder=False)
     try:
-        yield handle, Path(made)
+        yield handle, made
     finally:
-        _let_go(lock)
+        _unlock(lock)
 
 
 @contextmanager
 def partial_folder(folder: Path, name: str) -> Iterator[Path]:
     """Yield a new folder, locked inside this context; its remaining content is removed at the end."""
-    _remove_abandoned(folder, name)
-    while True:
-        made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}.", suffix=".part"))
-        lock = _hold(made)
-        if os.path.lexists(made):
-            break
-        _let_go(lock)
+    made, _, lock = _create(folder, name, is_folder=True)
     try:
         yield made
     finally:
-        _let_go(lock)
+        _unlock(lock)
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _hold(path: Path) -> int | None:
+def _create(folder: Path, name: str, *, is_folder: bool) -> tuple[Path, int, int | None]:
+    """Return a new locked partial, its open handle (-1 for a folder) and the handle of its lock."""
+    _remove_abandoned(folder, name)
+    where = (".part", f".{name}.", folder)
+    while True:
+        handle, made = (-1, tempfile.mkdtemp(*where)) if is_folder else tempfile.mkstemp(*where)
+        lock = _lock(Path(made))
+        if os.path.lexists(made):
+            return Path(made), handle, lock
+        if not is_folder:
+            os.close(handle)
+        _unlock(lock)  # another process removed it before it was locked
+
+
+def _lock(path: Path) -> int | None:
     """Lock a file or folder and return the handle that holds the lock; None if the file system has no locks."""
     if sys.platform == "win32":
         return None
+    handle = None
     try:
         handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:
-        os.close(handle)
+        _unlock(handle)
         return None
     return handle
 
 
-def _let_go(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
 
 
 def _remove_abandoned(folder: Path, name: str) -> None:
