@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import requests
+from idx_files import write_idx_set
 from mirrors import Answer, Server, list_paths, send
 
 from vaelab.data.datasets import fashion, mnist
@@ -169,7 +170,9 @@ def test_published_files_have_two_mirrors_and_a_digest(
     with pytest.raises(DownloadFailed):
         member.get(tmp_path)
     assert list_paths(tmp_path) == [], "content with another digest is refused"
-    for name in member.INFO.files:
-        parts = [urlsplit(url) for url in asked if url.endswith(f"{name}.gz")]
-        assert len({part.netloc for part in parts}) >= 2
-        assert {part.scheme for part in parts} == {"https"}
+    parts = [urlsplit(url) for url in asked]
+    assert len({part.netloc for part in parts}) >= 2
+    assert {part.scheme for part in parts} == {"https"}
+    verdicts = [verdict for name, verdict in member.check(write_idx_set(tmp_path / "own")) if "idx" in name]
+    assert len(verdicts) == 4
+    assert "ok" not in verdicts, "each file has a digest, which other content does not match"
