@@ -27,6 +27,7 @@ from vaelab.data.datasets import _celeba_layouts, celeba
 from vaelab.data.hub import download
 from vaelab.system.download import DownloadFailed
 from vaelab.system.files import DiskFull
+from vaelab.system.paths import cache_dir
 from vaelab.system.progress import Task, show_progress
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -343,7 +344,7 @@ def test_get_celeba_states_its_terms(serve: Callable[..., Hub], cli: Typed, tmp_
     server = serve(mirror(SIZES))
     code, out, err = cli("data", "get", "celeba")
     assert code == 0
-    assert out == f"celeba: {tmp_path / 'cache' / 'vaelab' / 'celeba'}\n"
+    assert out == f"celeba: {cache_dir() / 'celeba'}\n"
     assert "non-commercial research only" in err
     assert celeba.OFFICIAL in err
     images = celeba.load(None, "train")
