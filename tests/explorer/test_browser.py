@@ -101,7 +101,7 @@ def lone_point(served: ServedRun, axes: list[int]) -> int:
 
 def test_the_page_opens_with_all_its_parts(visit: Open, runs: list[ServedRun]):
     one = visit()
-    titles = ["Map", "Decoded", "Reading", "Sliders", "Your own image", "Nearest training images", "Pins"]
+    titles = ["Map", "Decoded", "Loss", "Sliders", "Your own image", "Nearest training images", "Pins"]
     assert one.page.locator("main h2").all_inner_texts() == titles
     assert one.page.title() == "beta-1 – vaelab explorer"
     view = one.view()
@@ -156,9 +156,9 @@ def test_a_point_shows_its_image_under_the_cursor_and_a_click_goes_there(visit: 
     card = one.page.locator(".hover-card")
     card.wait_for()
     assert card.locator("strong").inner_text() == f"#{index:,}"
-    value = payload.manifest["groups"][0]["values"][payload.group(0)[index]]
+    value = payload.manifest["groups"][0]["values"][payload.groups[0].members[index]]
     one.wait(lambda: f"label: {value}" in card.inner_text(), "the class")
-    one.shows(card.locator("canvas"), payload.images(np.array([index]))[0])
+    one.shows(card.locator("canvas"), payload.pixels[np.array([index])][0])
     one.page.mouse.down()
     one.page.mouse.up()
     one.wait(lambda: (one.code == payload.means[index]).all(), "the code of the point")
@@ -173,13 +173,13 @@ def test_wheel_keys_and_buttons_change_what_is_seen_and_not_the_code(visit: Open
     before = one.view()
 
     def frame() -> np.ndarray:
-        return np.array(one.map().evaluate("({ map }) => [map.toPlace([0, 0]), map.toPlace([100, 100])]"))
+        return np.array(one.map().evaluate("({ map }) => [map.toPosition([0, 0]), map.toPosition([100, 100])]"))
 
     def is_wider(old: np.ndarray) -> float:
         return float((frame()[1] - frame()[0])[0] / (old[1] - old[0])[0])
 
     whole = frame()
-    place = np.array(one.map().evaluate("({ map }) => map.toPlace([130, 170])"))
+    place = np.array(one.map().evaluate("({ map }) => map.toPosition([130, 170])"))
     x, y = one.at(place)
     one.page.mouse.move(x, y)
     one.page.mouse.wheel(0, -300)
@@ -513,13 +513,13 @@ def check_own(one: Visit, served: ServedRun) -> np.ndarray:
     one.shows(one.decoded(), decode(served, code))
     kl = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum()
     assert told == pytest.approx(kl, rel=1e-4)
-    numbers = [float(text.split()[0]) for text in one.page.locator(".seen dd").all_inner_texts()]
+    numbers = [float(text.split()[0]) for text in one.page.locator(".reconstruction-row dd").all_inner_texts()]
     assert numbers == pytest.approx([reconstruction, kl], abs=0.06)
-    indices, _ = payload.nearest(code)
-    which = one.page.locator(".place .which")
+    indices, _ = payload.find_nearest(code)
+    which = one.page.locator(".thumbnail .which")
     one.wait(lambda: which.all_inner_texts() == [f"{i:,}" for i in indices], "the five nearest")
-    for i, image in enumerate(payload.images(indices)):
-        one.shows(one.page.locator(".place canvas").nth(i), image)
+    for i, image in enumerate(payload.pixels[indices]):
+        one.shows(one.page.locator(".thumbnail canvas").nth(i), image)
     return seen[..., 0]
 
 
@@ -561,7 +561,7 @@ def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs
 
 def test_a_picture_is_read_whether_chosen_or_dropped(visit: Open, runs: list[ServedRun], tmp_path: Path):
     one, ((payload, _), *_) = visit(), runs
-    image = payload.images(np.array([11]))[0, ..., 0]
+    image = payload.pixels[np.array([11])][0, ..., 0]
     one.press("0")
     path = tmp_path / "eleven.png"
     Image.fromarray(image).resize((224, 224), Image.Resampling.NEAREST).save(path)
@@ -669,7 +669,7 @@ def test_two_runs_move_under_one_hand(visit: Open, runs: list[ServedRun], addres
     both.page.mouse.click(*both.at(along(runs[0], view.axes[0], runs[0].payload.means[index])))
     both.wait(lambda: (both.view().codes[0] == runs[0].payload.means[index]).all(), "the image in the first")
     assert (both.view().codes[1] == runs[1].payload.means[index]).all()
-    image = runs[0].payload.images(np.array([index]))[0]
+    image = runs[0].payload.pixels[np.array([index])][0]
     for i, served in enumerate(runs):
         both.shows(both.page.locator(".decoded .source canvas").nth(i), image)
         both.shows(both.decoded(i), decode(served, served.payload.means[index]))
@@ -721,7 +721,7 @@ def test_axe_finds_nothing_serious(visit: Open, axe: Path, address: str, address
     one = visit({"one": address, "both": address_of_both}[runs_shown], bypass_csp=True, reduced_motion="reduce")
     one.press("r", "a", "r", "b", "c")
     draw(one)
-    one.page.locator(".seen").first.wait_for()
+    one.page.locator(".reconstruction-row").first.wait_for()
     one.page.locator("details").evaluate_all("(all) => all.forEach((each) => { each.open = true; })")
     one.rest()  # what is no longer true of the shown image is faint until it was read
     for width in (1280, 390):

@@ -46,9 +46,10 @@ def test_a_place_stays_under_the_cursor_that_zooms(tmp_path: Path) -> None:
     body = """
         const view = Object.assign(new all.MapView(), { width: 300, height: 200 });
         view.fit({ left: -2, right: 4, bottom: -1, top: 1 });
-        const before = view.toPlace([40, 170]);
+        const before = view.toPosition([40, 170]);
         view.zoomAt([40, 170], 3);
-        return { before, after: view.toPlace([40, 170]), back: view.toPixels(view.toPlace([7, 9])), zoom: view.zoom };
+        const [after, back] = [view.toPosition([40, 170]), view.toPixels(view.toPosition([7, 9]))];
+        return { before, after, back, zoom: view.zoom };
     """
     found = run(tmp_path, ["map-view.js"], body)
     assert found["after"] == pytest.approx(found["before"])

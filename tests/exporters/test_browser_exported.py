@@ -125,7 +125,7 @@ def test_an_exported_page_works_as_behind_a_server(
     one.wait(lambda: (payload.means == one.code).all(1).any(), "the code of an image")
     index = int((payload.means == one.code).all(1).argmax())
     one.wait(lambda: f"Training image #{index:,}," in one.page.locator(".origin").inner_text(), "its name")
-    one.shows(one.page.locator(".decoded .source canvas"), payload.images(np.array([index]))[0])
+    one.shows(one.page.locator(".decoded .source canvas"), payload.pixels[np.array([index])][0])
     pad = one.page.locator("canvas.pad")
     pad.focus()
     one.press(*["ArrowUp"] * 6, " ", *["ArrowDown"] * 12, " ")  # a 1, by keyboard
@@ -145,7 +145,7 @@ def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, ru
     one, payload = visit(folder), served.payload
     model = vaelab.load(run.path)
     codes = np.random.default_rng(0).standard_normal((9, LATENTS)).astype(np.float32) * 2
-    pixels = payload.images(np.arange(POINTS))[:5]
+    pixels = payload.pixels[np.arange(5)]
     script = """async ([codes, images]) => {
         const { OnnxBackend } = await import("./page/onnx-backend.js");
         const backend = await OnnxBackend.open();
@@ -180,8 +180,8 @@ def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, ru
     assert np.abs(reads[:, LATENTS:-1] - posterior.log_var.numpy()).max() < 1e-4
     assert reads[:, -1] == pytest.approx(errors, rel=1e-4)
     for i, column in enumerate(found["columns"]):
-        assert np.abs(np.array(column) - payload.column(i)).max() <= 1  # 65,535 steps
-    assert found["codes"] == payload.codes(np.array([3, 1])).ravel().tolist()
-    assert found["group"] == payload.group(0).tolist()
-    assert found["pixels"] == payload.images(np.array([4, 0])).ravel().tolist()
-    assert found["nearest"] == payload.nearest(codes[0])[0].tolist()
+        assert np.abs(np.array(column) - payload.quantise_column(i)).max() <= 1  # 65,535 steps
+    assert found["codes"] == payload.means[[3, 1]].ravel().tolist()
+    assert found["group"] == payload.groups[0].members.tolist()
+    assert found["pixels"] == payload.pixels[np.array([4, 0])].ravel().tolist()
+    assert found["nearest"] == payload.find_nearest(codes[0])[0].tolist()

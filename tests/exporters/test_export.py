@@ -27,6 +27,7 @@ from vaelab.exporters import modules, onnx, onnxruntime_web, points
 from vaelab.exporters.single_file import LOADER
 from vaelab.exporters.target import check_folder, make_manifest, write_folder
 from vaelab.models.vae import VAE
+from vaelab.run import Run
 from vaelab.system import registry
 from vaelab.system.errors import UsageError
 
@@ -252,7 +253,7 @@ def test_a_folder_has_all_that_its_page_asks_for(cli: Typed, run: Path, small_ru
 def test_a_page_carries_points_as_they_are(run: Path, small_runtime: Path, tmp_path: Path) -> None:
     vaelab.export(run, to="web", out=tmp_path / "site", runtime=small_runtime, points=200)
     manifest = json.loads((tmp_path / "site" / "manifest.json").read_bytes())
-    payload, _ = open_payload(run)
+    payload, _ = open_payload(Run.open(run))
     assert (manifest["explorer"]["count"], manifest["explorer"]["total"]) == (200, 1438)
     for key in ("columns", "maps", "attributes", "quantiles", "mean"):
         assert manifest["explorer"][key] == payload.manifest[key], "as of all points"
@@ -261,11 +262,11 @@ def test_a_page_carries_points_as_they_are(run: Path, small_runtime: Path, tmp_p
     rows = np.array([np.flatnonzero((payload.means == code).all(1))[0] for code in codes])
     assert len(set(rows.tolist())) == 200
     groups = np.frombuffer((model / "groups.bin").read_bytes(), np.uint8).reshape(-1, 200)
-    np.testing.assert_array_equal(groups[0], payload.group(0)[rows])
+    np.testing.assert_array_equal(groups[0], payload.groups[0].members[rows])
     images = np.frombuffer(gzip.decompress((model / "images.bin").read_bytes()), np.uint8).reshape(200, 28, 28, 1)
     if manifest["model"]["images_predictor"] == "left":
         images = np.cumsum(images, axis=2, dtype=np.uint8)
-    np.testing.assert_array_equal(images, payload.images(rows))
+    np.testing.assert_array_equal(images, payload.pixels[rows])
 
 
 def test_images_are_packed_without_loss() -> None:
@@ -280,12 +281,12 @@ def test_images_are_packed_without_loss() -> None:
 
 
 def test_points_are_as_many_as_their_images_allow(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    payload, _ = open_payload(run)
+    payload, _ = open_payload(Run.open(run))
     assert points.count_that_fits(payload) == 1438
     monkeypatch.setattr(points, "IMAGE_BYTES", 30_000)
     few = points.subsample_points(payload, points.count_that_fits(payload))
     assert 10 < len(few.means) < 1438
-    assert 20_000 < len(points.pack_images(few.images(np.arange(len(few.means))))[0]) < 36_000
+    assert 20_000 < len(points.pack_images(few.pixels[np.arange(len(few.means))])[0]) < 36_000
 
 
 def test_without_a_runtime_the_page_links_one_by_its_digest(

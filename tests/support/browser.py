@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
-import uvicorn
 from PIL import Image
 from starlette.types import ASGIApp
 
@@ -55,18 +54,9 @@ def open_browser() -> Iterator[Any]:
 
 @contextmanager
 def serve(app: ASGIApp) -> Iterator[str]:
-    """The address of the explorer's application on a free port."""
-    with server.listen("127.0.0.1", 0) as listener:
-        worker = uvicorn.Server(
-            uvicorn.Config(app, ws="none", lifespan="off", log_level="warning", timeout_graceful_shutdown=1)
-        )
-        thread = Thread(target=worker.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield server.address_of(listener)
-        finally:
-            worker.should_exit = True
-            thread.join()
+    """The URL of the explorer's application on a free port."""
+    with server.listen("127.0.0.1", 0) as listener, server.serve(app, listener):
+        yield server.format_url(listener)
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -22,6 +22,16 @@ NUM_POINTS = 200_000
 """Default maximum of points on a map."""
 
 
+def open_runs(run_paths: Sequence[AnyPath]) -> list[Run]:
+    """Open the one or two runs of a page, without their models; UsageError for another number of runs."""
+    paths = check_list(run_paths, "run_paths")
+    if len(paths) not in (1, 2):
+        raise UsageError(
+            f"{len(paths)} runs: the page shows one, or two side by side", subject="runs", value=len(paths)
+        )
+    return [Run.open(path) for path in paths]
+
+
 def explore(
     run_paths: Sequence[AnyPath],
     *,
@@ -30,26 +40,24 @@ def explore(
     device: str = "auto",
     sampler: str = "prior",
 ) -> list[ServedRun]:
-    """Return what the explorer shows of one or two runs: their payloads, and their models on ``device``.
+    """Return the payloads of one or two runs on at most ``points`` training images each, and their models.
 
-    ``points``: the maximum number of training images on a map. ``sampler``: the distribution of sampled codes. Raises
-    UsageError for another number of runs, and InputError for a model with one latent.
+    ``sampler`` supplies the codes of the page's "Sample". Raises UsageError for another number of runs, and InputError
+    for a model with one latent.
     """
-    run_paths, points = check_list(run_paths, "run_paths"), check_whole(points, "points", 2)
-    if len(run_paths) not in (1, 2):
-        raise UsageError(f"{len(run_paths)} runs: give one or two", subject="run_paths", value=run_paths)
-    names = [Run(path).name for path in run_paths]
-    if len(set(names)) < len({run.resolve() for run in map(Path, run_paths)}):  # runs of one name in two folders
+    runs, points = open_runs(run_paths), check_whole(points, "points", 2)
+    names = [run.name for run in runs]
+    if len(set(names)) < len({run.path.resolve() for run in runs}):  # runs of one name in two folders
         names = [printable(str(path)) for path in run_paths]
     opened = [
-        open_payload(path, name=name, data=data, points=points, device=device, sampler=sampler)
-        for path, name in zip(run_paths, names, strict=True)
+        open_payload(run, name=name, data=data, points=points, device=device, sampler=sampler)
+        for run, name in zip(runs, names, strict=True)
     ]
     return [ServedRun(payload, InferenceWorker(model)) for payload, model in opened]
 
 
 def open_payload(
-    run_path: AnyPath,
+    run: Run,
     *,
     name: str | None = None,
     data: str | Path | None = None,
@@ -57,20 +65,18 @@ def open_payload(
     device: str = "auto",
     sampler: str = "prior",
 ) -> tuple[Payload, VAE]:
-    """Return the payload of a run with at most ``points`` training images, and its model; codes are cached.
+    """Return the payload of a run on at most ``points`` of its training images, and its model.
 
-    ``name``: the run's name on the page (default: that of its directory).
+    ``name`` is shown on the page (default: the run's name). Codes are kept in the run's cache.
     """
-    run = Run.open(run_path)
-    model, known = load(run.path), load_run_images(run, data)
+    model, images = load(run.path), load_run_images(run, data)
     model.to(resolve_device(device))
-    rows = subsample(len(known.train), points, generator(0, "explore"))
-    train = known.train.take(rows)
-    seen = train if known.binarize == "none" else binarize(known.train, known.binarize).take(rows)
+    rows = subsample(len(images.train), points, generator(0, "explore"))
+    train = images.train.take(rows)
+    seen = train if images.binarize == "none" else binarize(images.train, images.binarize).take(rows)
     with disable_tf32():
         codes = codes_of(run, model, seen)
-        drawn_from = make_sampler(sampler, model, run.path, data)
-        payload = make_payload(
-            name or run.name, run.recipe, model, codes, seen, len(known.train), train.fingerprint(), drawn_from
-        )
+        fitted = make_sampler(sampler, model, run.path, data)
+        digest = train.fingerprint()
+        payload = make_payload(name or run.name, run.recipe, model, codes, seen, len(images.train), digest, fitted)
     return payload, model

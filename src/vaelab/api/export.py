@@ -111,7 +111,7 @@ def _export_onnx(run: Run, path: Path) -> Exported:
 def _export_web(
     run: Run, path: Path, runtime: Runtime, points: int | None, *, single_file: bool, data: str | Path | None
 ) -> Exported:
-    payload, model = open_payload(run.path, data=data, device="cpu")
+    payload, model = open_payload(run, data=data, device="cpu")
     graphs, _, difference = _graphs(run, model)
     count = min(points or count_that_fits(payload), len(payload.means))
     files = make_folder(subsample_points(payload, count), graphs, runtime)

@@ -34,31 +34,35 @@ def explore(
     Examples: vaelab explore runs/digits · vaelab explore runs/beta-1 runs/beta-5
     """
     import vaelab
+    from vaelab.api.explore import open_runs
     from vaelab.explorer import server
+    from vaelab.explorer.payload import ServedRun
+    from vaelab.system.progress import observe_progress
 
-    with server.listen(host, port) as listener:
-        served = vaelab.explore(runs, data=data, points=points, device=device, sampler=sampler)
-
-        def ready() -> None:
-            own, address = listener.getsockname()[1], server.address_of(listener)
-            if port not in (0, own):
-                print_note(f"port {port} is not available; using {own}")
-            if not server.is_private(listener):
-                print_note("warning: everyone who can reach this machine can open this page and see its images")
-            for payload, _ in served:
-                print(_describe(payload.manifest))
-            print(f"{address}  (loads {server.first_bytes(served) / 1e6:.1f} MB; Ctrl-C ends it)", flush=True)
-            if not no_browser:
-                Thread(target=_open_browser, args=(address,), daemon=True).start()
-
-        server.serve(server.make_app(served, host), listener, ready)
+    open_runs(runs)  # what is wrong with them is said before a page opens
+    served: list[ServedRun] = []
+    status: dict[str, Any] = {"label": "loading"}
+    with server.listen(host, port) as listener, server.serve(server.make_app(served, host, status), listener) as wait:
+        url, own = server.format_url(listener), listener.getsockname()[1]
+        if port not in (0, own):
+            print_note(f"port {port} is not available; using {own}")
+        if not server.is_private(listener):
+            print_note("warning: everyone who can reach this machine can open this page and see its images")
+        print(f"{url}  (Ctrl-C ends it)", flush=True)
+        if not no_browser:
+            Thread(target=_open_browser, args=(url,), daemon=True).start()
+        with observe_progress(lambda task: status.update(label=task.label, done=task.done, total=task.total)):
+            served += vaelab.explore(runs, data=data, points=points, device=device, sampler=sampler)
+        for payload, _ in served:
+            print(_describe(payload.manifest), flush=True)
+        wait()
     print("ended")
 
 
-def _describe(facts: dict[str, Any]) -> str:
+def _describe(manifest: dict[str, Any]) -> str:
     """Return name, images and latents of a run in one line."""
-    of = f" of {facts['total']:,}" if facts["total"] > facts["count"] else ""
-    return f"{facts['run']}: {facts['count']:,}{of} training images, {facts['latent_dim']} latents"
+    of = f" of {manifest['total']:,}" if manifest["total"] > manifest["count"] else ""
+    return f"{manifest['run']}: {manifest['count']:,}{of} training images, {manifest['latent_dim']} latents"
 
 
 def _open_browser(address: str) -> None:

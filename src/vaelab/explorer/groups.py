@@ -1,4 +1,4 @@
-"""What is known of the points besides their codes: classes that colour them, attributes that have a direction."""
+"""Annotations of the points on the map: groups of classes that colour them, and attributes that have a direction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,88 +9,87 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 
 from vaelab.data.images import Images
-from vaelab.explorer import axes
+from vaelab.explorer import projections
 
-MOST_VALUES, NONE = 254, 255
-"""Values of a group, and the number of a point that would have none of them."""
-MOST_ATTRIBUTES = 40
+MAX_VALUES = 254
+"""Values of a group; the page uses 255 for points without a class."""
+MAX_ATTRIBUTES = 40
 FACTOR_VALUES = range(2, 21)
-"""How many values a factor has that colours can tell apart."""
+"""Numbers of values of a factor that colours can distinguish."""
 
 
 class Group(NamedTuple):
-    """A class for every point, 0 to below the number of ``values``."""
+    """A classification of every point into named values."""
 
     name: str
     values: list[str]
     members: UInt8[np.ndarray, " n"]
+    """Index in ``values`` of each point."""
 
 
 class Attribute(NamedTuple):
-    """A step in the space of codes from the images without something to those with it."""
+    """The direction in latent space from images without an attribute to those with it."""
 
     name: str
     direction: Float[np.ndarray, " latent"]
-    """Mean code with it less mean code without."""
+    """Mean code of the images with it minus that of the images without it."""
     without: Float[np.ndarray, " latent"]
-    """Mean code without it."""
+    """Mean code of the images without it."""
     score: float
-    """How often half-way between the two means tells which images have it: chance ½, perfect 1."""
+    """Balanced accuracy of the threshold half-way between the two means: chance ½, perfect 1."""
 
     @property
     def vector(self) -> Float[np.ndarray, " latent"]:
-        """Of length 1 along the direction."""
+        """Unit vector along the direction."""
         unit: NDArray[np.float64] = self.direction / np.linalg.norm(self.direction)
         return unit
 
 
 def make_groups(images: Images, best: Sequence[Attribute] = ()) -> list[Group]:
-    """Labels, factors of few values, attributes that some images have; without those of which all have the same.
+    """Return the labels, the factors of few values and the attributes of images; all have at least two values.
 
-    Of the attributes those among ``best`` come first, in their order.
+    The attributes among ``best`` come before the others, in that order.
     """
     groups = []
     if images.labels is not None:
-        groups.append(_group("label", images.labels, images.label_name))
+        groups.append(_make_group("label", images.labels, images.label_name))
     if images.factors is not None:
         names = images.factor_names or [f"factor {j + 1}" for j in range(images.factors.shape[1])]
-        factors = [_group(_plain(name), images.factors[:, j], str) for j, name in enumerate(names)]
+        factors = [_make_group(_with_spaces(name), images.factors[:, j], str) for j, name in enumerate(names)]
         groups += [factor for factor in factors if len(factor.values) in FACTOR_VALUES]
     if images.attributes is not None:
         has = np.asarray(images.attributes)
-        names, members = [_plain(name) for name in images.attribute_names], has.astype(np.uint8)
-        rank = {attribute.name: place for place, attribute in enumerate(best)}
-        some = sorted(np.flatnonzero(has.any(0) & ~has.all(0)), key=lambda j: rank.get(names[j], len(rank)))
-        groups += [Group(names[j], ["without", "with"], members[:, j]) for j in some[:MOST_ATTRIBUTES]]
-    return [group for group in groups if 2 <= len(group.values) <= MOST_VALUES]
+        names, members = [_with_spaces(name) for name in images.attribute_names], has.astype(np.uint8)
+        rank = {attribute.name: i for i, attribute in enumerate(best)}
+        varying = sorted(np.flatnonzero(has.any(0) & ~has.all(0)), key=lambda j: rank.get(names[j], len(rank)))
+        groups += [Group(names[j], ["without", "with"], members[:, j]) for j in varying[:MAX_ATTRIBUTES]]
+    return [group for group in groups if 2 <= len(group.values) <= MAX_VALUES]
 
 
-def _group(name: str, column: Int[np.ndarray, " n"], name_of: Callable[[int], str]) -> Group:
-    """The classes that there are in a column of whole numbers."""
+def _make_group(name: str, column: Int[np.ndarray, " n"], name_of: Callable[[int], str]) -> Group:
     values, members = np.unique(column, return_inverse=True)
     return Group(name, [name_of(int(value)) for value in values], members.astype(np.uint8))
 
 
-def make_attributes(codes: axes.Codes, images: Images) -> list[Attribute]:
-    """Attributes, then classes, that some but not all images have: at most 40, those that codes tell apart best first.
+def make_attributes(codes: projections.CodeArray, images: Images) -> list[Attribute]:
+    """Return the attributes and classes that the codes separate best, at most MAX_ATTRIBUTES, best first.
 
-    Of more classes than a group may have, none.
+    Labels of more than MAX_VALUES classes are left out.
     """
-    if images.labels is not None and len(np.unique(images.labels)) > MOST_VALUES:
+    if images.labels is not None and len(np.unique(images.labels)) > MAX_VALUES:
         images = replace(images, labels=None)
     has, names = images.binary_attributes()
-    some = np.flatnonzero(has.any(0) & ~has.all(0))
-    has = has[:, some]
-    with_, without = axes.means_with_and_without(codes, has)
-    scores = axes.balanced_accuracy(codes, has, with_, without)
+    varying = np.flatnonzero(has.any(0) & ~has.all(0))
+    has = has[:, varying]
+    with_, without = projections.compute_group_means(codes, has)
+    scores = projections.compute_balanced_accuracy(codes, has, with_, without)
     directions = with_ - without
     return [
-        Attribute(_plain(names[some[j]]), directions[j], without[j], float(scores[j]))
+        Attribute(_with_spaces(names[varying[j]]), directions[j], without[j], float(scores[j]))
         for j in np.argsort(-scores, kind="stable")
-        if np.linalg.norm(directions[j]) > axes.FLOOR
-    ][:MOST_ATTRIBUTES]
+        if np.linalg.norm(directions[j]) > projections.VARIANCE_FLOOR
+    ][:MAX_ATTRIBUTES]
 
 
-def _plain(name: str) -> str:
-    """A name as people read it."""
+def _with_spaces(name: str) -> str:
     return name.replace("_", " ")

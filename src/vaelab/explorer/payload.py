@@ -1,4 +1,4 @@
-"""A scene: what the page is told of a run before anybody moves, and the arrays that it may ask for afterwards."""
+"""The description of a run that the page loads first, and the arrays that it requests later."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from vaelab.build import beta_equivalents
 from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images, subsample
-from vaelab.explorer import axes
-from vaelab.explorer.groups import Attribute, Group, make_attributes, make_groups
+from vaelab.explorer import projections
+from vaelab.explorer.groups import Group, make_attributes, make_groups
 from vaelab.explorer.inference import InferenceWorker, measure_losses
 from vaelab.explorer.maps import Column, make_columns, make_maps
 from vaelab.models.codes import ACTIVE_KL, Codes
@@ -24,76 +24,62 @@ from vaelab.models.conditions import condition_of
 from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
+from vaelab.system.errors import InputError
 from vaelab.system.seeds import generator
 
-FORMAT = 1
-SAMPLES = 512
-"""Codes that the page may show on \"Sample\" where it cannot draw them itself."""
-MEASURED = 2_000
+NUM_SAMPLES = 512
+"""Codes for "Sample" where the page cannot sample itself."""
+NUM_MEASURED = 2_000
 """Images whose losses are measured."""
-NEAREST, CANDIDATES, ROWS = 5, 32, 1024
-"""Points that are named, that are looked at in float64, and that are looked at at once, in a processor's cache."""
+NUM_NEAREST, NUM_CANDIDATES, SEARCH_ROWS = 5, 32, 1024
+"""Neighbours returned, candidates compared in float64, and codes compared at once (they fit into the CPU's cache)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Payload:
-    """One run for the page: ``manifest`` is what JSON can hold, the rest is asked for by index."""
+    """One run as the page sees it: a JSON manifest, and arrays requested by index."""
 
     manifest: dict[str, Any]
     means: Float[np.ndarray, "n latent"]
     """Posterior means of the points, float32."""
     pixels: PixelArray
     """Images of the points as the model sees them, uint8 ``[N, H, W, C]``."""
-    lines: Sequence[Column]
-    classes: Sequence[Group]
-    samples: Float[np.ndarray, "draw latent"]
-    """Codes drawn from the sampler, float32, for a page that cannot draw them itself; none for N(0, I)."""
+    columns: Sequence[Column]
+    groups: Sequence[Group]
+    samples: Float[np.ndarray, "sample latent"]
+    """Codes drawn from the sampler, float32; none for N(0, I), which the page samples itself."""
     conditions: UInt8[np.ndarray, "n condition"] | None = None
     """Conditions of the points; None for an unconditional model."""
 
     @cached_property
     def json(self) -> bytes:
-        """The manifest as it travels."""
+        """The manifest, encoded."""
         return json.dumps(self.manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
-    def column(self, index: int) -> Int16[np.ndarray, " n"]:
-        """Every point along one column: −32768 at its ``low``, 32767 at its ``high``."""
+    def quantise_column(self, index: int) -> Int16[np.ndarray, " n"]:
+        """Return the coordinate of every point along a column: −32768 at the column's ``low``, 32767 at ``high``."""
         low, high = (self.manifest["columns"][index][key] for key in ("low", "high"))
         scale = 65535 / (high - low) if high > low else 0.0
-        along: NDArray[np.float64] = self.lines[index].along(self.means)
+        along: NDArray[np.float64] = self.columns[index].project(self.means)
         steps: NDArray[np.int16] = (np.rint((along - low) * scale).clip(0, 65535) - 32768).astype(np.int16)
         return steps
 
-    def group(self, index: int) -> UInt8[np.ndarray, " n"]:
-        """Every point's class in one group."""
-        members: NDArray[np.uint8] = self.classes[index].members
-        return members
-
-    def codes(self, indices: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some latent"]:
-        """Posterior means of points, float32."""
-        means: NDArray[np.float32] = self.means[indices]
-        return means
-
-    def images(self, indices: Int[np.ndarray, " some"]) -> UInt8[np.ndarray, "some height width channel"]:
-        """Images of points as the model sees them."""
-        pixels: NDArray[np.uint8] = np.asarray(self.pixels[indices.astype(np.int64)])
-        return pixels
-
-    def nearest(
+    def find_nearest(
         self, code: Float[np.ndarray, " latent"]
     ) -> tuple[Int[np.ndarray, " some"], Float[np.ndarray, " some"]]:
-        """The five points whose posterior means are nearest a code, nearest first, and how far away they are."""
-        squares = np.concatenate([_squares(self.means[i : i + ROWS] - code) for i in range(0, len(self.means), ROWS)])
+        """Return the points whose posterior means are nearest to a code, nearest first, and their distances."""
+        starts = range(0, len(self.means), SEARCH_ROWS)
+        squares = np.concatenate([_sum_squares(self.means[i : i + SEARCH_ROWS] - code) for i in starts])
         near = np.arange(len(squares))
-        if len(squares) > CANDIDATES:
-            near = np.argpartition(squares, CANDIDATES)[:CANDIDATES]
-        exact = _squares(self.means[near].astype(np.float64) - code)
-        best = np.lexsort((near, exact))[:NEAREST]
+        if len(squares) > NUM_CANDIDATES:
+            near = np.argpartition(squares, NUM_CANDIDATES)[:NUM_CANDIDATES]
+        exact = _sum_squares(self.means[near].astype(np.float64) - code)
+        best = np.lexsort((near, exact))[:NUM_NEAREST]
         return near[best], np.sqrt(exact[best])
 
 
 class ServedRun(NamedTuple):
-    """One run as the page meets it."""
+    """One run behind the server."""
 
     payload: Payload
     worker: InferenceWorker
@@ -109,17 +95,20 @@ def make_payload(
     images_sha256: str,
     sampler: Sampler,
 ) -> Payload:
-    """The scene of a run: its points are ``images``, as the model sees them, and their ``codes``.
+    """Return the payload of a run whose points are ``images``, as the model sees them, with their ``codes``.
 
-    ``total``: how many training images there are; ``images_sha256``: by what two runs know that they have the same
-    points; ``sampler``: where "Sample" takes its codes from. ValueError for a model with one latent, and for one whose
-    codes are not numbers.
+    ``total`` is the number of training images, ``images_sha256`` tells whether two runs have the same points, and
+    ``sampler`` supplies the codes of "Sample". Raises InputError for a model with one latent, and for infinite codes.
     """
     if codes.mean.shape[1] < 2:
-        raise ValueError(f"{name} has one latent, and a map needs two; vaelab figures shows what it does")
+        raise InputError(
+            f"{name} has one latent, and a map needs two; `vaelab figures` shows what it does", subject=name
+        )
     if not (np.isfinite(codes.mean).all() and np.isfinite(codes.log_var).all()):
-        raise ValueError(f"{name}: some of its codes are not finite, so there is no map of them; try vaelab doctor")
-    kl, covariance = _latent_kl(codes), axes.covariance(codes.mean)
+        raise InputError(
+            f"{name}: some codes are not finite, so there is no map of them; try `vaelab doctor`", subject=name
+        )
+    kl, covariance = _compute_latent_kl(codes), projections.compute_covariance(codes.mean)
     order = [int(latent) for latent in np.argsort(-kl, kind="stable")]
     attributes = make_attributes(codes.mean, images)
     groups = make_groups(images, attributes)
@@ -129,10 +118,9 @@ def make_payload(
     is_normal = sampler.name == "prior" and "standard_normal_prior" in model.provides
     samples = np.empty((0, len(kl)), np.float32)
     if not is_normal:
-        samples = sampler.sample(SAMPLES, generator(0, "explorer draws")).float().numpy()
+        samples = sampler.sample(NUM_SAMPLES, generator(0, "explorer draws")).float().numpy()
     conditions = condition_of(model.spec, images)
     manifest = {
-        "format": FORMAT,
         "vaelab": version("vaelab"),
         "run": name,
         "title": recipe.title,
@@ -151,29 +139,30 @@ def make_payload(
         "has_latent_kl": model.has_latent_kl,
         "condition": _describe_condition(model),
         "samples": len(samples),
-        **_losses(model, codes, images),
-        "kl": _rounded(kl),
+        **_describe_losses(model, codes, images),
+        "kl": _round(kl),
         "order": order,
         "active": int((kl > ACTIVE_KL).sum()),
-        "mean": _exact(codes.mean.mean(0, dtype=np.float64)),
-        "std": _exact(np.sqrt(np.diag(covariance))),
+        "mean": _round(codes.mean.mean(0, dtype=np.float64), 9),
         "columns": _describe_columns(columns, codes.mean),
         "maps": make_maps(codes, covariance, labels, columns, order),
         "groups": [{"name": group.name, "values": group.values} for group in groups],
-        "attributes": [_describe_attribute(attribute) for attribute in attributes],
-        "sizes": {
-            "column": 2 * len(codes.mean),
-            "group": len(codes.mean),
-            "codes": codes.mean.nbytes,
-            "image": height * width * channels,
-        },
+        "attributes": [
+            {
+                "name": a.name,
+                "direction": _round(a.direction, 9),
+                "without": _round(a.without, 9),
+                "score": _round(a.score),
+            }
+            for a in attributes
+        ],
     }
     rows = None if conditions is None else conditions.numpy().astype(np.uint8)
     return Payload(manifest, codes.mean, images.pixels, columns, groups, samples, rows)
 
 
 def _describe_condition(model: VAE) -> dict[str, Any] | None:
-    """Kind and names of a model's conditions, and the most common one as a row of 0 and 1."""
+    """Return kind and names of a model's conditions, and the most common condition as a row of 0 and 1."""
     row, _ = model.typical_condition()
     if row is None:
         return None
@@ -181,54 +170,43 @@ def _describe_condition(model: VAE) -> dict[str, Any] | None:
     return {"kind": spec.condition, "names": list(spec.condition_names), "typical": [int(v) for v in row[0]]}
 
 
-def _describe_attribute(attribute: Attribute) -> dict[str, Any]:
-    vectors = {"direction": _exact(attribute.direction), "without": _exact(attribute.without)}
-    return {"name": attribute.name, **vectors, "score": _rounded(attribute.score)}
+def _compute_latent_kl(codes: Codes) -> Float[np.ndarray, " latent"]:
+    """Return ``codes.latent_kl``, computed block by block."""
+    blocks = projections.iterate_blocks(codes.mean)
+    sums: NDArray[np.float64] = np.sum([codes.take(rows).latent_kl * len(block) for rows, block in blocks], 0)
+    return sums / len(codes.mean)
 
 
-def _latent_kl(codes: Codes) -> Float[np.ndarray, " latent"]:
-    """``codes.latent_kl``, from a few thousand codes at a time."""
-    parts = [codes.take(where).latent_kl * len(part) for where, part in axes.blocks(codes.mean)]
-    mean: NDArray[np.float64] = np.sum(parts, 0) / len(codes.mean)
-    return mean
-
-
-def _describe_columns(columns: Sequence[Column], means: axes.Codes) -> list[dict[str, Any]]:
-    """Every column with the range of the points along it."""
+def _describe_columns(columns: Sequence[Column], means: projections.CodeArray) -> list[dict[str, Any]]:
+    """Return name, kind, vector and range of every column."""
     vectors = np.stack([column.vector for column in columns], axis=1)
-    along = (part @ vectors for _, part in axes.blocks(means))
-    ends = np.stack([(part.min(0), part.max(0)) for part in along])
-    lows, highs = ends[:, 0].min(0), ends[:, 1].max(0)
+    along = (block @ vectors for _, block in projections.iterate_blocks(means))
+    ends = np.stack([(block.min(0), block.max(0)) for block in along])
     described = []
-    for column, low, high in zip(columns, lows, highs, strict=True):
-        what = {"vector": _exact(column.vector)} if column.latent is None else {"latent": column.latent}
-        described.append({"name": column.name, "kind": column.kind, **what, "low": float(low), "high": float(high)})
+    for column, low, high in zip(columns, ends[:, 0].min(0), ends[:, 1].max(0), strict=True):
+        vector = {"vector": _round(column.vector, 9)} if column.latent is None else {"latent": column.latent}
+        described.append({"name": column.name, "kind": column.kind, **vector, "low": float(low), "high": float(high)})
     return described
 
 
-def _losses(model: VAE, codes: Codes, images: Images) -> dict[str, Any]:
-    """Quantiles of the terms of the ELBO over the points, read at the posterior mean, and its constant; nats."""
-    some = subsample(len(images), MEASURED, generator(0, "losses"))
-    reconstruction, rest = measure_losses(model, images.take(some), codes.mean[some])
-    kl = codes.take(some).kl_of_images().sum(1)
+def _describe_losses(model: VAE, codes: Codes, images: Images) -> dict[str, Any]:
+    """Return quantiles of the loss terms at the posterior mean over the points, and the likelihood's constant; nats."""
+    rows = subsample(len(images), NUM_MEASURED, generator(0, "losses"))
+    reconstruction, rest = measure_losses(model, images.take(rows), codes.mean[rows])
+    kl = codes.take(rows).kl_of_images().sum(1)
     terms = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
     shares = np.linspace(0, 1, 101)
     return {
-        "constant": _rounded(float(rest.mean())),
-        "quantiles": {name: _rounded(np.quantile(values, shares)) for name, values in terms.items()},
+        "constant": _round(float(rest.mean())),
+        "quantiles": {name: _round(np.quantile(values, shares)) for name, values in terms.items()},
     }
 
 
-def _squares(differences: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " n"]:
+def _sum_squares(differences: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " n"]:
     squares: NDArray[Any] = np.einsum("ij,ij->i", differences, differences)
     return squares
 
 
-def _rounded(numbers: Any) -> Any:
-    """Numbers to seven significant digits, as many as float32 is sure of."""
-    return float(f"{numbers:.7g}") if np.ndim(numbers) == 0 else [_rounded(number) for number in numbers]
-
-
-def _exact(numbers: Float[np.ndarray, " n"]) -> list[float]:
-    """Numbers from which float32 gets each bit back."""
-    return [float(f"{number:.9g}") for number in numbers]
+def _round(numbers: Any, digits: int = 7) -> Any:
+    """Return numbers with ``digits`` significant digits; 9 digits determine every bit of a float32."""
+    return float(f"{numbers:.{digits}g}") if np.ndim(numbers) == 0 else [_round(number, digits) for number in numbers]

@@ -1,4 +1,4 @@
-"""Who may ask: the page that this server sent, and nobody else's; and what browsers are told of every answer."""
+"""Host and Origin checks and security headers."""
 
 import ipaddress
 import re
@@ -32,21 +32,21 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class SecurityMiddleware:
-    """Lets requests through that name this machine and come from its own page; the first line against other pages.
+    """Answers only requests that name this machine as host and come from this server's own page.
 
-    A page elsewhere can make a browser send requests here, and read the answers where a name of its own leads to this
-    machine (DNS rebinding). It can change neither the Host nor the Origin that the browser sends. The port in Host may
-    be another, as it is behind a forwarded one: Origin must be the same place.
+    Another page can make a browser send requests here, and can read the answers if its own host name resolves to this
+    machine (DNS rebinding). It can forge neither the Host nor the Origin header. The port in Host may differ from the
+    server's, for example behind port forwarding, so Origin is compared with Host.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self._app = app
-        self._is_open = not _is_loopback(host)
+        self._is_public = not _is_loopback(host)
         own = f"[{host}]" if ":" in host else host.lower()
-        self._names = LOOPBACK | {own} | ({socket.gethostname().lower()} if self._is_open else set())
+        self._names = LOOPBACK | {own} | ({socket.gethostname().lower()} if self._is_public else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or refuse it in one line."""
+        """Answer one request, or refuse it with one line."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -56,33 +56,33 @@ class SecurityMiddleware:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
+        refusal = self._find_refusal(scope["method"], scope["path"], Headers(scope=scope))
         app = PlainTextResponse(refusal, 403) if refusal else self._app
         await app(scope, receive, send_with_headers)
 
-    def _refusal(self, method: str, path: str, headers: Headers) -> str:
-        """Why a request is refused; empty for one that is not."""
+    def _find_refusal(self, method: str, path: str, headers: Headers) -> str:
+        """Return why a request is refused, or an empty string."""
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_own(hosts[0]):
             return "this server answers only under its own name"
-        is_elsewhere = any(origin.lower() != f"http://{hosts[0].lower()}" for origin in headers.getlist("origin"))
-        if is_elsewhere or not (_is_of_page(headers) or _follows_link(method, path, headers)):
+        is_foreign = any(origin.lower() != f"http://{hosts[0].lower()}" for origin in headers.getlist("origin"))
+        if is_foreign or not (_is_same_site(headers) or _is_navigation(method, path, headers)):
             return "this server answers only its own page"
         return ""
 
     def _is_own(self, host: str) -> bool:
-        """Whether a Host names this machine; where others can reach it, any address does: that is nobody's name."""
+        """Whether a Host header names this machine; a public server accepts any IP address, which no one can rebind."""
         found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", host.lower())
-        return found is not None and (found[1] in self._names or (self._is_open and _is_address(found[1])))
+        return found is not None and (found[1] in self._names or (self._is_public and _is_address(found[1])))
 
 
-def _is_of_page(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that its person or this server's page asks, or nothing, as other programs do."""
+def _is_same_site(headers: Mapping[str, str]) -> bool:
+    """Whether the browser says that the user or this page sent the request; programs without the header pass."""
     return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
 
-def _follows_link(method: str, path: str, headers: Mapping[str, str]) -> bool:
-    """Whether a person comes here by a link to a view: the page itself, in a window of its own."""
+def _is_navigation(method: str, path: str, headers: Mapping[str, str]) -> bool:
+    """Whether the user follows a link to the page, in a window of its own."""
     kind = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
     return method == "GET" and path == "/" and kind == ("navigate", "document")
 

@@ -1,13 +1,17 @@
-"""The server behind the page: one machine, one person, bare arrays in and out (little-endian)."""
+"""The server behind the page, for one machine and one user. Arrays travel as raw little-endian bytes."""
 
 import errno
 import ipaddress
 import logging
+import math
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ from starlette.types import ASGIApp
 from vaelab.explorer.inference import Condition
 from vaelab.explorer.payload import ServedRun
 from vaelab.explorer.security import SecurityMiddleware
+from vaelab.system.errors import InputError
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -33,166 +38,169 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""Of the page's files; what else lies there is not served. A system's own table may have .js wrong."""
-MOST_CODES, MOST_POINTS = 64, 256
-"""Codes decoded at once, points asked for at once."""
-BARE = "application/octet-stream"
-
-
-def first_bytes(runs: Sequence[ServedRun]) -> int:
-    """What the page loads before it can be used: itself, and each run's scene, two columns and a group of classes."""
-    own = sum(path.stat().st_size for path in page_files().values())
-    return own + sum(len(payload.json) + 5 * len(payload.means) for payload, _ in runs)
-
-
-# -- answers ----------------------------------------------------------------------------------------------------------
-
-
-def make_app(runs: Sequence[ServedRun], host: str) -> ASGIApp:
-    """The application: the page, and every run's part under runs/0/, runs/1/ …; ``host``: what it listens at."""
-    routes = [Route("/runs", lambda _: JSONResponse([run.payload.manifest["run"] for run in runs]))]
-    for i, run in enumerate(runs):
-        routes += _routes_of(run, f"/runs/{i}")
-    return SecurityMiddleware(Starlette(routes=[*routes, Route("/{name:path}", _page)]), host)
+"""Types of the page's files; other files are not served. The operating system's own table may be wrong about .js."""
+MAX_CODES, MAX_POINTS = 64, 256
+"""Codes decoded per request, points per request."""
+BINARY = "application/octet-stream"
 
 
 def page_files() -> dict[str, Path]:
-    """Path within the page → file; nothing else can be asked for."""
+    """Return name → path of the page's files, the only files that are served."""
     files = (path for path in STATIC.rglob("*") if path.suffix in TYPES and path.is_file())
     return {path.relative_to(STATIC).as_posix(): path for path in files}
 
 
-def _page(request: Request) -> Response:
+# -- routes -----------------------------------------------------------------------------------------------------------
+
+
+def make_app(runs: Sequence[ServedRun], host: str, status: Mapping[str, Any] = MappingProxyType({})) -> ASGIApp:
+    """Return the application: the page, and each run below /runs/0/, /runs/1/ …; ``host`` is the address it listens at.
+
+    ``runs`` may be an empty list that is filled later. Until then the page shows ``status``: label, done and total.
+    """
+
+    def list_runs(_: Request) -> Response:
+        if not runs:
+            return JSONResponse(dict(status), 202)
+        return JSONResponse([run.payload.manifest["run"] for run in runs])
+
+    def find_run(request: Request) -> ServedRun:
+        return runs[_read_index(request, "run", len(runs))]
+
+    def get(name: str, work: Callable[[ServedRun, Request], Response]) -> Route:
+        return Route(f"/runs/{{run}}/{name}", lambda request: work(find_run(request), request))
+
+    def post(
+        name: str, limit: Callable[[ServedRun], int], work: Callable[[ServedRun, Request, bytes], Response]
+    ) -> Route:
+        async def answer(request: Request) -> Response:
+            run = find_run(request)
+            try:
+                body = await _read_body(request, limit(run))
+            except ClientDisconnect:
+                return Response(status_code=400)
+            return await run_in_threadpool(work, run, request, body)
+
+        return Route(f"/runs/{{run}}/{name}", answer, methods=["POST"])
+
+    routes = [
+        Route("/runs", list_runs),
+        get("manifest", lambda run, _: Response(run.payload.json, media_type="application/json")),
+        get("columns/{column}", _send_column),
+        get("groups/{group}", _send_group),
+        get("samples", lambda run, _: _send(run.payload.samples.astype("<f4"))),
+        post("codes", lambda _: 4 * MAX_POINTS, _send_codes),
+        post("images", lambda _: 4 * MAX_POINTS, _send_images),
+        post("conditions", lambda _: 4 * MAX_POINTS, _send_conditions),
+        post("nearest", lambda run: 4 * run.payload.manifest["latent_dim"], _send_nearest),
+        post("decode", lambda run: 4 * MAX_CODES * run.payload.manifest["latent_dim"], _decode),
+        post("encode", lambda run: math.prod(run.payload.pixels.shape[1:]), _encode),
+        Route("/{name:path}", _send_page),
+    ]
+    return SecurityMiddleware(Starlette(routes=routes), host)
+
+
+def _send_page(request: Request) -> Response:
     path = page_files().get(request.path_params["name"] or "index.html")
     if path is None:
         raise HTTPException(404, "no such page")
     return Response(path.read_bytes(), headers={"Content-Type": TYPES[path.suffix]})
 
 
-def _routes_of(run: ServedRun, root: str) -> list[Route]:
-    """What can be asked of one run."""
-    payload, worker = run
-    facts = payload.manifest
-    width, count, image = facts["latent_dim"], facts["count"], facts["image"]
-    shape = (image["height"], image["width"], image["channels"])
-
-    def column(request: Request) -> Response:
-        return _bare(payload.column(_place(request, "column", facts["columns"])).astype("<i2"))
-
-    def group(request: Request) -> Response:
-        return _bare(payload.group(_place(request, "group", facts["groups"])))
-
-    def codes(body: bytes) -> Response:
-        return _bare(payload.codes(_points(body, count)).astype("<f4"))
-
-    def images(body: bytes) -> Response:
-        return _bare(payload.images(_points(body, count)))
-
-    def nearest(body: bytes) -> Response:
-        indices, distances = payload.nearest(_codes(body, width)[0])
-        return _bare(indices.astype("<i4"), distances.astype("<f4"))
-
-    def conditions(body: bytes) -> Response:
-        points = _points(body, count)
-        if payload.conditions is None:
-            raise HTTPException(404, "this model is unconditional")
-        return _bare(payload.conditions[points])
-
-    def decode(body: bytes, condition: Condition | None) -> Response:
-        return _bare(worker.decode(_codes(body, width), condition))
-
-    def encode(body: bytes, condition: Condition | None) -> Response:
-        pixels = np.frombuffer(body, np.uint8)
-        if len(pixels) != np.prod(shape):
-            raise HTTPException(400, f"{len(body)} bytes: an image has {np.prod(shape)}")
-        found = worker.encode(pixels.reshape(shape), condition)
-        return _bare(*(np.asarray(part, "<f4") for part in found))
-
-    def conditioned(work: Callable[[bytes, Condition | None], Response]) -> Callable[[bytes, Request], Response]:
-        return lambda body, request: work(body, _condition(request, facts["condition"]))
-
-    def plain(work: Callable[[bytes], Response]) -> Callable[[bytes, Request], Response]:
-        return lambda body, _: work(body)
-
-    return [
-        Route(f"{root}/manifest", lambda _: Response(payload.json, media_type="application/json")),
-        Route(f"{root}/columns/{{index}}", column),
-        Route(f"{root}/groups/{{index}}", group),
-        Route(f"{root}/samples", lambda _: _bare(payload.samples.astype("<f4"))),
-        _post(f"{root}/codes", plain(codes), 4 * MOST_POINTS),
-        _post(f"{root}/images", plain(images), 4 * MOST_POINTS),
-        _post(f"{root}/conditions", plain(conditions), 4 * MOST_POINTS),
-        _post(f"{root}/nearest", plain(nearest), 4 * width),
-        _post(f"{root}/decode", conditioned(decode), 4 * width * MOST_CODES),
-        _post(f"{root}/encode", conditioned(encode), int(np.prod(shape))),
-    ]
+def _send_column(run: ServedRun, request: Request) -> Response:
+    return _send(run.payload.quantise_column(_read_index(request, "column", len(run.payload.columns))).astype("<i2"))
 
 
-def _bare(*arrays: NDArray[Any]) -> Response:
-    return Response(b"".join(array.tobytes() for array in arrays), media_type=BARE)
+def _send_group(run: ServedRun, request: Request) -> Response:
+    return _send(run.payload.groups[_read_index(request, "group", len(run.payload.groups))].members)
 
 
-def _place(request: Request, what: str, among: Sequence[Any]) -> int:
-    index: str = request.path_params["index"]
-    if not re.fullmatch(r"\d{1,9}", index, re.ASCII) or int(index) >= len(among):
-        raise HTTPException(404, f"no such {what}: there are {len(among)}, from 0 on")
-    return int(index)
+def _send_codes(run: ServedRun, _: Request, body: bytes) -> Response:
+    return _send(run.payload.means[_read_points(run, body)].astype("<f4"))
 
 
-def _condition(request: Request, about: dict[str, Any] | None) -> Condition | None:
-    """The condition that ``?condition=0,1`` names by the numbers of its classes or attributes; None without one."""
-    given = request.query_params.get("condition")
-    if about is None:
+def _send_images(run: ServedRun, _: Request, body: bytes) -> Response:
+    return _send(np.asarray(run.payload.pixels[_read_points(run, body)]))
+
+
+def _send_conditions(run: ServedRun, _: Request, body: bytes) -> Response:
+    points = _read_points(run, body)
+    if run.payload.conditions is None:
+        raise HTTPException(404, "this model is unconditional")
+    return _send(run.payload.conditions[points])
+
+
+def _send_nearest(run: ServedRun, _: Request, body: bytes) -> Response:
+    indices, distances = run.payload.find_nearest(_read_codes(run, body)[0])
+    return _send(indices.astype("<i4"), distances.astype("<f4"))
+
+
+def _decode(run: ServedRun, request: Request, body: bytes) -> Response:
+    return _send(run.worker.decode(_read_codes(run, body), _read_condition(run, request)))
+
+
+def _encode(run: ServedRun, request: Request, body: bytes) -> Response:
+    pixels, shape = np.frombuffer(body, np.uint8), run.payload.pixels.shape[1:]
+    if len(pixels) != math.prod(shape):
+        raise HTTPException(400, f"{len(body)} bytes: an image has {math.prod(shape)}")
+    encoded = run.worker.encode(pixels.reshape(shape), _read_condition(run, request))
+    return _send(*(np.asarray(part, "<f4") for part in encoded))
+
+
+def _send(*arrays: NDArray[Any]) -> Response:
+    return Response(b"".join(array.tobytes() for array in arrays), media_type=BINARY)
+
+
+# -- what requests hold -----------------------------------------------------------------------------------------------
+
+
+def _read_index(request: Request, name: str, count: int) -> int:
+    """Return the path parameter ``name``, an index below ``count``."""
+    text: str = request.path_params[name]
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) >= count:
+        raise HTTPException(404, f"no such {name}: there are {count}, from 0 on")
+    return int(text)
+
+
+def _read_condition(run: ServedRun, request: Request) -> Condition | None:
+    """Return the condition of ``?condition=0,1``, indices of classes or attributes; None for an unconditional model."""
+    given, facts = request.query_params.get("condition"), run.payload.manifest["condition"]
+    if facts is None:
         if given is not None:
             raise HTTPException(400, "this model is unconditional")
         return None
-    count = len(about["names"])
+    count = len(facts["names"])
     if given is None or not re.fullmatch(r"(\d{1,6}(,\d{1,6})*)?", given, re.ASCII):
-        raise HTTPException(400, "name the condition: ?condition=0 or, of attributes, 0,3")
-    numbers = {int(number) for number in given.split(",") if number}
-    if any(number >= count for number in numbers) or (about["kind"] == "label" and len(numbers) != 1):
+        raise HTTPException(400, "name the condition: ?condition=0 or, for attributes, 0,3")
+    indices = {int(index) for index in given.split(",") if index}
+    if any(index >= count for index in indices) or (facts["kind"] == "label" and len(indices) != 1):
         raise HTTPException(400, f"no such condition: there are {count}, from 0 on")
     vector = np.zeros(count, np.float32)
-    vector[list(numbers)] = 1
+    vector[list(indices)] = 1
     return vector
 
 
-# -- bodies -----------------------------------------------------------------------------------------------------------
-
-
-def _post(path: str, work: Callable[[bytes, Request], Response], most: int) -> Route:
-    """A route for bodies of at most ``most`` bytes; the work is done beside the loop that answers others."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            body = await _body(request, most)
-        except ClientDisconnect:
-            return Response(status_code=400)
-        return await run_in_threadpool(work, body, request)
-
-    return Route(path, answer, methods=["POST"])
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """What was sent; refused before it is read where it says that it is too long, and as soon as it is."""
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != BARE:
-        raise HTTPException(415, f"send {BARE}")
-    said = request.headers.get("content-length", "0")
-    too_long = HTTPException(413, f"at most {most} bytes", {"Connection": "close"})
-    if not re.fullmatch(r"\d{1,15}", said, re.ASCII):
-        raise HTTPException(400, "Content-Length is no number")
-    if int(said) > most:
+async def _read_body(request: Request, limit: int) -> bytes:
+    """Return a body of at most ``limit`` bytes. A longer one is refused before it is read, or once it is too long."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != BINARY:
+        raise HTTPException(415, f"send {BINARY}")
+    length = request.headers.get("content-length", "0")
+    too_long = HTTPException(413, f"at most {limit} bytes", {"Connection": "close"})
+    if not re.fullmatch(r"\d{1,15}", length, re.ASCII):
+        raise HTTPException(400, "Content-Length is not a number")
+    if int(length) > limit:
         raise too_long
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > most:
+        if len(body) > limit:
             raise too_long
     return bytes(body)
 
 
-def _codes(body: bytes, width: int) -> NDArray[np.float32]:
-    """Codes ``[n, latent]`` in a body."""
+def _read_codes(run: ServedRun, body: bytes) -> NDArray[np.float32]:
+    """Return the codes ``[n, latent]`` of a body."""
+    width = run.payload.manifest["latent_dim"]
     if not body or len(body) % (4 * width):
         raise HTTPException(400, f"{len(body)} bytes: a code has {width} float32 numbers")
     codes = np.frombuffer(body, "<f4").astype(np.float32).reshape(-1, width)
@@ -201,13 +209,14 @@ def _codes(body: bytes, width: int) -> NDArray[np.float32]:
     return codes
 
 
-def _points(body: bytes, count: int) -> NDArray[np.int64]:
-    """Numbers of points in a body."""
+def _read_points(run: ServedRun, body: bytes) -> NDArray[np.int64]:
+    """Return the indices of points in a body."""
+    count = len(run.payload.means)
     if not body or len(body) % 4:
-        raise HTTPException(400, f"{len(body)} bytes: numbers of points are int32")
+        raise HTTPException(400, f"{len(body)} bytes: indices of points are int32")
     indices = np.frombuffer(body, "<i4").astype(np.int64)
     if indices.min() < 0 or indices.max() >= count:
-        raise HTTPException(400, f"numbers of points go from 0 to {count - 1}")
+        raise HTTPException(400, f"indices of points go from 0 to {count - 1}")
     return indices
 
 
@@ -215,18 +224,18 @@ def _points(body: bytes, count: int) -> NDArray[np.int64]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at ``host`` and ``port``, or at any free port where that one cannot be had.
+    """Return a socket that listens at ``host`` and ``port``, or at a free port if that one is not available.
 
-    ValueError for what is none of this machine's names or addresses.
+    Raises InputError if ``host`` is not a name or address of this machine.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        # asyncio sends small answers at once (TCP_NODELAY) only where the socket says that it is TCP: 4 ms, not 44
+        # asyncio sets TCP_NODELAY only if the socket names its protocol: small answers take 4 ms instead of 44
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ValueError(f"--host {host}: {error.strerror or error}") from None
-    if os.name == "posix":  # elsewhere it would let two listen at one port
+        raise InputError(f"--host {host}: {error.strerror or error}", subject="host", value=host) from None
+    if os.name == "posix":  # on Windows, the option would let two servers listen at one port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         try:
@@ -238,46 +247,51 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise ValueError(f"--host {host}: {error.strerror}") from None
+        raise InputError(f"--host {host}: {error.strerror}", subject="host", value=host) from None
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
-    """Where a browser on this machine finds the page."""
+def format_url(listener: socket.socket) -> str:
+    """Return the URL at which a browser on this machine finds the page."""
     name, port = listener.getsockname()[:2]
-    place = ipaddress.ip_address(name.partition("%")[0])
-    if place.is_unspecified:
-        return f"http://127.0.0.1:{port}/" if place.version == 4 else f"http://[::1]:{port}/"
-    return f"http://{place}:{port}/" if place.version == 4 else f"http://[{place}]:{port}/"
+    address = ipaddress.ip_address(name.partition("%")[0])
+    if address.is_unspecified:
+        return f"http://127.0.0.1:{port}/" if address.version == 4 else f"http://[::1]:{port}/"
+    return f"http://{address}:{port}/" if address.version == 4 else f"http://[{address}]:{port}/"
 
 
 def is_private(listener: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only this machine can reach the server."""
     return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer until Ctrl-C; ``ready`` is called once a browser may come. Torch works with one thread meanwhile."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several make one image slower
+@contextmanager
+def serve(app: ASGIApp, listener: socket.socket) -> Iterator[Callable[[], None]]:
+    """Serve ``app`` from a thread within this context. Yields a function that waits for Ctrl-C.
+
+    While it waits, torch uses one thread, which is faster for single images.
+    """
     settings = uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
+        app, ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=1,
-    )
-    uvicorn_server, log = uvicorn.Server(settings), logging.getLogger("uvicorn.error")
-    log.addFilter(is_news := lambda _: not uvicorn_server.should_exit)  # what Ctrl-C cuts off is no error
+    )  # fmt: skip
+    server, log, threads = uvicorn.Server(settings), logging.getLogger("uvicorn.error"), torch.get_num_threads()
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer")
+    log.addFilter(is_unexpected := lambda _: not server.should_exit)  # requests cut off at the end are no errors
+
+    def wait() -> None:
+        torch.set_num_threads(1)
+        try:
+            while thread.is_alive():
+                thread.join(1)
+        except KeyboardInterrupt:
+            pass
+
+    thread.start()
     try:
-        ready()
-        uvicorn_server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass  # it has come to its end already
+        yield wait
     finally:
-        log.removeFilter(is_news)
-        listener.close()
+        server.should_exit = True
+        thread.join()
+        log.removeFilter(is_unexpected)
         torch.set_num_threads(threads)

@@ -13,26 +13,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vaelab.explorer.inference import compute_kl, kl_noise
 from vaelab.models.vae import VAE
 from vaelab.system.errors import UsageError
+from vaelab.system.seeds import Noise
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 GRAPHS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "encoder": (("x",), ("mean", "log_var")),
+    "encoder": (("x",), ("mean", "log_var", "kl")),
     "decoder": (("z",), ("decoded", "image")),
     "likelihood": (("decoded_given", "x"), ("error",)),
 }
-"""Name → what goes in and what comes out, while all three are one graph."""
+"""Graph → inputs and outputs. In the combined graph outputs end in RESULT, since operators have names such as mean."""
+GIVEN, RESULT = "_given", "_result"
 
 
-class Parts(nn.Module):
-    """Encoder, decoder and likelihood side by side, each with inputs of its own: exported at once, then taken apart."""
+class RecordedNoise(Noise):
+    """Draws the noise of one image from ``source``, then repeats it for every image of a batch."""
+
+    def __init__(self, source: Noise) -> None:
+        self._source, self._draws, self._next = source, list[Tensor](), 0
+
+    def rewind(self) -> None:
+        """Begin with the first draw again."""
+        self._next = 0
+
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """Return standard normal numbers ``[count, …]``, all rows alike, or ``[1, …]`` while a graph is traced."""
+        if self._next == len(self._draws):
+            self._draws.append(self._source.normal(1, *shape))
+        self._next += 1
+        drawn = self._draws[self._next - 1]
+        # a symbolic count would be the size of another input, which is not part of the encoder's graph
+        return drawn.expand(count, *shape) if isinstance(count, int) else drawn
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Not needed for a KL."""
+        raise NotImplementedError
+
+
+class CombinedGraph(nn.Module):
+    """Encoder, decoder and likelihood with separate inputs: exported once, then split."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.noise = model, RecordedNoise(kl_noise(torch.device("cpu")))
 
     def forward(
         self,
@@ -42,31 +69,36 @@ class Parts(nn.Module):
         condition: Tensor | None = None,
         condition_given: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        posterior, decoded = self.model.encode_batch(x, condition), self.model.decoder(z, condition_given)
+        self.noise.rewind()
+        q, decoded = self.model.encode_batch(x, condition), self.model.decoder(z, condition_given)
         error = self.model.likelihood(decoded_given).reconstruction_loss(x)
-        return posterior.mean, posterior.log_var, decoded, self.model.likelihood(decoded).mean, error
+        kl = compute_kl(self.model, q, self.noise)
+        return q.mean, q.log_var, kl, decoded, self.model.likelihood(decoded).mean, error
 
 
-def make_graphs(model: VAE, about: Mapping[str, str]) -> dict[str, bytes]:
-    """The files ``encoder.onnx``, ``decoder.onnx`` and ``likelihood.onnx`` of a model on the CPU, for any batch size.
+def make_graphs(model: VAE, facts: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files encoder.onnx, decoder.onnx and likelihood.onnx of a model on the CPU, for any batch size.
 
-    A conditional model's encoder and decoder also take condition ``[B, K]``, one-hot or 0 and 1.
+    - encoder: x ``[B, C, H, W]`` in [0, 1] → mean, log_var ``[B, latent]``, and kl ``[B]`` to the prior, nats.
+    - decoder: z ``[B, latent]`` → decoded, the decoder's output, and image ``[B, C, H, W]``, its expected image.
+    - likelihood: decoded, x → error ``[B]``, the reconstruction loss, nats.
 
-    encoder: x ``[B, C, H, W]`` in [0, 1] → mean, log_var ``[B, latent]``. decoder: z → decoded, what the decoder
-    returns, and image ``[B, C, H, W]``, what the likelihood expects of it. likelihood: decoded, x → error ``[B]``, what
-    the objective counts as reconstruction, nats. ``about``: what the files say of themselves.
+    Encoder and decoder of a conditional model also take condition ``[B, K]`` of 0 and 1. ``facts`` become the metadata
+    of the files. Raises UsageError if the extra [export] is not installed.
     """
-    _require_extra()
+    if not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
+        raise UsageError("an export needs the extra export: pip install 'vaelab[export]'", subject="export")
     was_training = model.training
     model.eval()
-    whole = _export(model)
+    combined = _export(model)
     model.train(was_training)
     is_conditional = model.spec.condition != "none"
-    return {f"{name}.onnx": _describe(_cut(whole, name, is_conditional), about).SerializeToString() for name in GRAPHS}
+    graphs = {name: _describe(_split(combined, name, is_conditional), facts) for name in GRAPHS}
+    return {f"{name}.onnx": graph.SerializeToString() for name, graph in graphs.items()}
 
 
 def run_graph(graph: bytes, **inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """What a graph gives for these inputs, by onnxruntime on the CPU."""
+    """Run a graph with onnxruntime on the CPU; return its outputs by name."""
     import onnxruntime  # type: ignore[import-untyped]
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -76,46 +108,39 @@ def run_graph(graph: bytes, **inputs: NDArray[np.float32]) -> dict[str, NDArray[
 
 @torch.no_grad()
 def compare_graphs(model: VAE, graphs: Mapping[str, bytes], x: Tensor) -> float:
-    """Largest difference of graphs and model on images ``[B, C, H, W]``: means and images, losses in proportion."""
+    """Return the largest difference of graphs and model on images: of means and images, relative for losses and KL."""
     condition, _ = model.typical_condition()
     condition = None if condition is None else condition.expand(len(x), -1)
-    given = {} if condition is None else {"condition": condition.numpy()}
-    posterior = model.encode_batch(x, condition)
-    decoded = model.decoder(posterior.mean, condition)
-    pixels = model.likelihood(decoded)
-    encoder = run_graph(graphs["encoder.onnx"], x=x.numpy(), **given)
-    decoder = run_graph(graphs["decoder.onnx"], z=posterior.mean.numpy(), **given)
+    inputs = {} if condition is None else {"condition": condition.numpy()}
+    q = model.encode_batch(x, condition)
+    decoded = model.decoder(q.mean, condition)
+    p_x, kl = model.likelihood(decoded), compute_kl(model, q, RecordedNoise(kl_noise(x.device)))
+    encoder = run_graph(graphs["encoder.onnx"], x=x.numpy(), **inputs)
+    decoder = run_graph(graphs["decoder.onnx"], z=q.mean.numpy(), **inputs)
     likelihood = run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())
-    error = pixels.reconstruction_loss(x).numpy()
-    differences = (
-        encoder["mean"] - posterior.mean.numpy(),
-        decoder["image"] - pixels.mean.numpy(),
-        (likelihood["error"] - error) / np.maximum(1, np.abs(error)),
-    )
+    differences = [encoder["mean"] - q.mean.numpy(), decoder["image"] - p_x.mean.numpy()]
+    for found, expected in ((likelihood["error"], p_x.reconstruction_loss(x).numpy()), (encoder["kl"], kl.numpy())):
+        differences.append((found - expected) / np.maximum(1, np.abs(expected)))
     return max(float(np.abs(difference).max()) for difference in differences)
 
 
-def _require_extra() -> None:
-    if not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
-        raise UsageError("an export needs the extra export: pip install 'vaelab[export]'")
-
-
 def _export(model: VAE) -> "ModelProto":
-    """All parts of a model as one graph."""
+    """Return all parts of a model as one graph."""
     spec, batch = model.spec, torch.export.Dim("batch")
     x = torch.zeros(2, *spec.image_shape)
     decoded = torch.zeros(2, spec.decoder_channels, *spec.image_shape[1:])
-    names_in, given = ["x", "z", "decoded_given"], [x, torch.zeros(2, spec.latent_dim), decoded]
+    names_in, inputs = ["x", "z", "decoded_given"], [x, torch.zeros(2, spec.latent_dim), decoded]
     if spec.condition != "none":  # two inputs, so that each part keeps its own
         names_in += ["condition", "condition_given"]
-        given += [torch.zeros(2, spec.condition_dim)] * 2
-    names_out = [name for _, outputs in GRAPHS.values() for name in outputs]
+        inputs += [torch.zeros(2, spec.condition_dim)] * 2
+    combined = CombinedGraph(model)
     with _quiet(), torch.no_grad():
+        combined(*inputs)  # records the noise, which becomes constants of the graph
         program = torch.onnx.export(
-            Parts(model),
-            tuple(given),
+            combined,
+            tuple(inputs),
             input_names=names_in,
-            output_names=names_out,
+            output_names=[name + RESULT for _, outputs in GRAPHS.values() for name in outputs],
             dynamic_shapes=({0: batch},) * len(names_in),
             custom_translation_table=_translations(),
             dynamo=True,
@@ -123,41 +148,45 @@ def _export(model: VAE) -> "ModelProto":
             verbose=False,
         )
     assert program is not None
-    whole: ModelProto = program.model_proto
-    return whole
+    proto: ModelProto = program.model_proto
+    return proto
 
 
 def _translations() -> dict[Any, Any]:
-    """Functions that the exporter would write as formulas which overflow or cancel in float32."""
+    """Return replacements of the exporter's formulas that overflow or cancel in float32."""
     from onnxscript import opset18 as op
 
-    def log_sigmoid(x: Any) -> Any:  # as ln σ(x) it is −∞ below −88
+    def log_sigmoid(x: Any) -> Any:  # ln σ(x) is −∞ below −88
         return op.Neg(op.Softplus(op.Neg(x)))
 
-    def expm1(x: Any) -> Any:  # as eˣ − 1 it has no digits left near 0; eˣ − 1 = 2 sinh(x/2) exp(x/2)
+    def expm1(x: Any) -> Any:  # eˣ − 1 = 2 sinh(x/2) exp(x/2) keeps its digits near 0
         half = op.Mul(x, op.Constant(value_float=0.5))
         return op.Mul(op.Add(op.Sinh(half), op.Sinh(half)), op.Exp(half))
 
     return {torch.ops.aten.log_sigmoid.default: log_sigmoid, torch.ops.aten.expm1.default: expm1}
 
 
-def _cut(whole: "ModelProto", name: str, is_conditional: bool) -> "ModelProto":
-    """One part of the whole, by the names that it has alone."""
+def _split(combined: "ModelProto", name: str, is_conditional: bool) -> "ModelProto":
+    """Return one part of the combined graph, with its inputs and outputs under their own names."""
     import onnx
 
     inputs, outputs = GRAPHS[name]
     if is_conditional:
         inputs += {"encoder": ("condition",), "decoder": ("condition_given",)}.get(name, ())
-    part = onnx.utils.Extractor(whole).extract_model(list(inputs), list(outputs))
-    for graph_input in part.graph.input:
-        graph_input.name = graph_input.name.removesuffix("_given")
+
+    def rename(inner: str) -> str:
+        return f"inner_{inner}" if inner in outputs else inner.removesuffix(GIVEN).removesuffix(RESULT)
+
+    part = onnx.utils.Extractor(combined).extract_model(list(inputs), [output + RESULT for output in outputs])
+    for value in (*part.graph.input, *part.graph.output):
+        value.name = rename(value.name)
     for node in part.graph.node:
-        node.input[:] = [given.removesuffix("_given") for given in node.input]
+        node.input[:], node.output[:] = map(rename, node.input), map(rename, node.output)
     return part
 
 
-def _describe(graph: "ModelProto", about: Mapping[str, str]) -> "ModelProto":
-    """The graph with what is to be known of it, and without the traces of the code that it was made of."""
+def _describe(graph: "ModelProto", facts: Mapping[str, str]) -> "ModelProto":
+    """Add metadata to a graph, and remove the traces of the code that it was made from."""
     import onnx
 
     for node in graph.graph.node:
@@ -165,15 +194,15 @@ def _describe(graph: "ModelProto", about: Mapping[str, str]) -> "ModelProto":
         node.ClearField("doc_string")
     graph.graph.ClearField("metadata_props")
     graph.graph.ClearField("value_info")
-    graph.producer_name, graph.producer_version = "vaelab", about.get("vaelab", "")
-    onnx.helper.set_model_props(graph, dict(about))
+    graph.producer_name, graph.producer_version = "vaelab", facts.get("vaelab", "")
+    onnx.helper.set_model_props(graph, dict(facts))
     onnx.checker.check_model(graph)
     return graph
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of what the exporter says of itself reaches the person; its errors do."""
+    """Suppress the exporter's output within this context, except errors."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -25,7 +25,7 @@ Pixels = UInt8[np.ndarray, "n height width channel"]
 def count_that_fits(payload: Payload) -> int:
     """How many points there are unless told otherwise: as many as their images allow, estimated from a few."""
     some = spread_rows(len(payload.means), TRIED)
-    each = len(pack_images(payload.images(some))[0]) / len(some)
+    each = len(pack_images(np.asarray(payload.pixels[some]))[0]) / len(some)
     return max(2, min(POINTS, len(payload.means), int(IMAGE_BYTES / each)))
 
 
@@ -35,13 +35,12 @@ def subsample_points(payload: Payload, count: int) -> Payload:
         return payload
     rows = subsample(len(payload.means), count, generator(0, "export"))
     means = np.ascontiguousarray(payload.means[rows])
-    sizes = {**payload.manifest["sizes"], "column": 2 * count, "group": count, "codes": means.nbytes}
     return replace(
         payload,
-        manifest={**payload.manifest, "count": count, "sizes": sizes},
+        manifest={**payload.manifest, "count": count},
         means=means,
         pixels=ArrayView(payload.pixels, rows),
-        classes=[group._replace(members=group.members[rows]) for group in payload.classes],
+        groups=[group._replace(members=group.members[rows]) for group in payload.groups],
         conditions=None if payload.conditions is None else payload.conditions[rows],
     )
 

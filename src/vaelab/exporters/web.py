@@ -26,8 +26,8 @@ REFERENCE = re.compile(r'\b(href|src)="([^":]+)"')
 
 def make_folder(payload: Payload, graphs: Mapping[str, bytes], runtime: onnxruntime_web.Runtime) -> dict[str, bytes]:
     """Path → content of every file of the export; the scene's points are those that it carries."""
-    images, predictor = pack_images(payload.images(np.arange(len(payload.means))))
-    groups = [payload.group(index) for index in range(len(payload.manifest["groups"]))]
+    images, predictor = pack_images(payload.pixels[np.arange(len(payload.means))])
+    groups = [group.members for group in payload.groups]
     arrays = {
         "codes": payload.means.astype("<f4").tobytes(),
         "groups": np.concatenate(groups).tobytes() if groups else b"",

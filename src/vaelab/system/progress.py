@@ -59,3 +59,16 @@ def progress(label: str, total: int | None) -> Iterator[Task]:
     finally:
         task.is_over = True
         _display(task)
+
+
+@contextmanager
+def observe_progress(observer: Display) -> Iterator[None]:
+    """Call ``observer`` with the tasks inside this context too, beside the display that is set."""
+    shown = _display
+
+    def show_and_observe(task: Task) -> None:
+        shown(task)
+        observer(task)
+
+    with show_progress(show_and_observe):
+        yield

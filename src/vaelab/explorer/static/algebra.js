@@ -49,7 +49,7 @@ export function slerp(a, b, t) {
 }
 
 /** KL of a diagonal Gaussian to N(0, I), nats, of each latent (Kingma & Welling 2014, 1312.6114, appendix B). */
-export function kl(mean, logVar) {
+export function latentKl(mean, logVar) {
   return Float32Array.from(mean, (m, i) => 0.5 * (m * m + Math.exp(logVar[i]) - 1 - logVar[i]));
 }
 

@@ -1,4 +1,3 @@
-import { kl } from "./algebra.js";
 import { mountDecoded } from "./decoded.js";
 import { make } from "./dom.js";
 import { makeHelp } from "./help.js";
@@ -58,8 +57,8 @@ async function findBestReconstructed(model) {
   const { backend, manifest, pixelCount } = model;
   const few = Array.from({ length: Math.min(8, manifest.count) }, (_, i) => i);
   const images = await backend.images(few);
-  const read = await Promise.all(few.map((i) => model.encode(images.slice(i * pixelCount, (i + 1) * pixelCount))));
-  const losses = read.map(({ mean, logVar, reconstruction }) => kl(mean, logVar).reduce((sum, each) => sum + each, reconstruction));
+  const encoded = await Promise.all(few.map((i) => model.encode(images.slice(i * pixelCount, (i + 1) * pixelCount))));
+  const losses = encoded.map(({ reconstruction, kl }) => reconstruction + kl);
   return losses.indexOf(Math.min(...losses));
 }
 
@@ -116,12 +115,13 @@ function folded(title, build) {
 
 /** Keeps the view in the address once a hand rests, and follows the address when the person changes it. */
 function followAddress(session, messages) {
-  const keep = debounce(() => history.replaceState(null, "", session.link()), 300);
-  for (const name of ["pins", "options"]) session.addEventListener(name, keep);
-  for (const model of session.models) for (const name of ["code", "axes"]) model.addEventListener(name, keep);
-  addEventListener("hashchange", async () => {
+  const saveAddress = debounce(() => history.replaceState(null, "", session.link()), 300);
+  for (const name of ["pins", "options"]) session.addEventListener(name, saveAddress);
+  for (const model of session.models) for (const name of ["code", "axes"]) model.addEventListener(name, saveAddress);
+  addEventListener("hashchange", async ({ newURL }) => {
+    const { hash } = new URL(newURL); // saveAddress may have replaced that of the location
     try {
-      if (location.hash && !(await session.restore(location.hash))) messages.note("This link belongs to another run.");
+      if (hash && !(await session.restore(hash))) messages.note("This link belongs to another run.");
     } catch (error) {
       messages.failure(error);
     }

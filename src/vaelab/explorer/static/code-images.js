@@ -1,13 +1,7 @@
-// What is done with one code of every model.
+// Images of a code of every model, and what they are called.
 
 import { make } from "./dom.js";
 import { paint } from "./pixels.js";
-
-/** Shows a code of each model, as one step of undo. */
-export function showCodes(session, codes) {
-  session.models.forEach((model, i) => model.setCode(codes[i]));
-  session.commit();
-}
 
 /** "digits", or "digits and digits-beta". */
 export const runNames = (session) => session.models.map(({ manifest }) => manifest.run).join(" and ");

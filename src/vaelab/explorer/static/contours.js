@@ -6,7 +6,7 @@ const CELLS = 128;
 
 /**
  * Outlines of the regions of highest density that hold these shares of the points, a Map from share to
- * Float32Array [segments × (x, y, x, y)] of places; `frame`: { left, right, bottom, top } of the points.
+ * Float32Array [segments × (x, y, x, y)] of positions; `frame`: { left, right, bottom, top } of the points.
  */
 export function contours({ x, y }, frame, shares) {
   const found = new Map();

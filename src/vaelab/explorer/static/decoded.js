@@ -40,7 +40,7 @@ export function mountDecoded(element, session, model) {
   }, 100);
   const update = oncePerFrame(() => {
     const pixels = model.origin?.pixels;
-    original.figure.classList.toggle("none", !pixels); // its place stays, so that nothing jumps under a hand that drags
+    original.figure.classList.toggle("none", !pixels); // its position stays, so that nothing jumps under a hand that drags
     decoded.caption.textContent = pixels ? "reconstruction" : "decoded";
     if (pixels) paint(original.canvas, pixels, model.manifest.image);
     length?.show(norm(model.code));

@@ -1,15 +1,15 @@
-// What grey training images of drawn things have in common, and drawings laid out as they are. Lengths in model pixels.
+// The layout of grey training images of drawings, and user drawings centred in the same way. Lengths are in model pixels.
 
-/** How much ink a pixel must hold to count as drawn on, and below which it counts as empty. */
+/** Ink above which a pixel counts as drawn on, and below which it counts as empty. */
 const DRAWN = 0.2;
 const EMPTY = 0.1;
-/** How much of a photograph's contrast is taken for shadows and grain of its paper. */
+/** The share of a photograph's contrast that is attributed to shadows and grain of its paper. */
 const NOISE = 0.25;
 
 /**
- * What some training images, Uint8Array [images × height × width], have in common: whether the ground is `dark`, whether they
- * are `centred` ink on an empty ground, and then the longer `side` of the ink, `x` and `y` of its middle, which is that of its
- * mass or of its box (`by`), and the width of a `pen` that draws such strokes.
+ * The common layout of training images, Uint8Array [images × height × width]: whether the ground is `dark` and whether they are
+ * `centred` ink on an empty ground. If they are, also the longer `side` of the ink, the `x` and `y` of its middle, whether that
+ * is the middle `by` "mass" or by "box", and the width of the `pen`.
  */
 export function measureLayout(pixels, { height, width }) {
   const dark = mean(pixels) < 127.5;
@@ -29,7 +29,7 @@ export function measureLayout(pixels, { height, width }) {
   return { dark, centred, by, x, y, side: median(found.map((each) => each.side)), pen: median(found.map((each) => each.pen)) };
 }
 
-/** Of one image: the longer side of its ink, the middles of its mass and of its box, and how wide its strokes are. */
+/** The longer side of an image's ink, its box, the middles of its mass and of its box, and the width of its strokes. */
 function measure(ink, height, width) {
   let [left, right, top, bottom] = [width, -1, height, -1];
   let [mass, x, y, edges] = [0, 0, 0, 0];
@@ -50,28 +50,40 @@ function measure(ink, height, width) {
   // A stroke of length l and width w has the mass l·w and edges of 2·l + 2·w, however soft they are: solved for w.
   const pen = (edges - Math.sqrt(Math.max(0, edges * edges - 16 * mass))) / 4;
   const box = [(left + right + 1) / 2, (top + bottom + 1) / 2];
-  return { side: Math.max(right - left, bottom - top) + 1, mass: [x / mass, y / mass], box, pen };
+  const bounds = [left, top, right + 1, bottom + 1];
+  return { side: Math.max(right - left, bottom - top) + 1, bounds, mass: [x / mass, y / mass], box, pen };
 }
 
-/** The mean of points [x, y], and their spread about it (root mean square). */
+/** The mean of points [x, y], and their root mean square distance from it. */
 function middle(points, by) {
   const [x, y] = [0, 1].map((axis) => mean(points.map((point) => point[axis])));
   return { by, x, y, spread: Math.sqrt(mean(points.map((point) => (point[0] - x) ** 2 + (point[1] - y) ** 2))) };
 }
 
-/** Strokes, lists of [x, y], moved and scaled to where the ink of training images is; the pen stays as wide as it is. */
-export function centreStrokes(strokes, pen, { side, by, x, y }) {
+/**
+ * Strokes, lists of [x, y], moved and scaled to where the ink of the training images is, but nowhere beyond the edges of a frame
+ * { width, height }. The width of the pen stays the same.
+ */
+export function centreStrokes(strokes, pen, { side, by, x, y }, { width, height }) {
   const [left, top, right, bottom] = bounds(strokes.flat());
   const longest = Math.max(right - left, bottom - top);
   const scale = longest > 0 ? Math.min(4, Math.max(0.25, (side - pen) / longest)) : 1;
   const scaled = strokes.map((stroke) => stroke.map(([px, py]) => [scale * px, scale * py]));
   const [fromX, fromY] = by === "mass" ? massOf(scaled, pen) : [(scale * (left + right)) / 2, (scale * (top + bottom)) / 2];
-  return scaled.map((stroke) => stroke.map(([px, py]) => [x + px - fromX, y + py - fromY]));
+  const dx = keepInside(x - fromX, scale * left - pen / 2, scale * right + pen / 2, width);
+  const dy = keepInside(y - fromY, scale * top - pen / 2, scale * bottom + pen / 2, height);
+  return scaled.map((stroke) => stroke.map(([px, py]) => [px + dx, py + dy]));
+}
+
+/** A shift as near to `wanted` as possible that keeps [low, high] within [0, size]; centred if it does not fit. */
+function keepInside(wanted, low, high, size) {
+  if (high - low > size) return (size - low - high) / 2;
+  return Math.min(size - high, Math.max(-low, wanted));
 }
 
 /**
- * A photograph of something drawn, Uint8Array [height × width], as training images are: { values } with the ground made even, and
- * the part { left, top, width, height } that holds the ink where theirs is. Null where there is no ink.
+ * A photograph of a drawing, Uint8Array [height × width], laid out as the training images are: { values } with an even ground,
+ * and the part { left, top, width, height } that holds the ink where theirs is, all of it. Null if there is no ink.
  */
 export function layOutPhotograph(photograph, { height, width }, shape, { dark, side, by, x, y }) {
   const turn = (value) => (dark ? value : 255 - value);
@@ -81,9 +93,13 @@ export function layOutPhotograph(photograph, { height, width }, shape, { dark, s
   const ink = Float32Array.from(photograph, (value) => Math.max(0, (turn(value) - ground) / (peak - ground) - NOISE) / (1 - NOISE));
   const found = measure(ink, height, width);
   const scale = found.side / side; // pixels of the photograph to one of the model
-  const part = { left: Math.round(found[by][0] - scale * x), top: Math.round(found[by][1] - scale * y) };
   const [wide, high] = [shape.width, shape.height].map((length) => Math.max(1, Math.round(scale * length)));
-  return { ...part, width: wide, height: high, values: Uint8Array.from(ink, (value) => turn(Math.round(255 * value))) };
+  const [left, top, right, bottom] = found.bounds;
+  const start = (middle, target, low, end, length) => -Math.round(keepInside(scale * target - middle, low, end, length));
+  const part = {
+    left: start(found[by][0], x, left, right, wide), top: start(found[by][1], y, top, bottom, high), width: wide, height: high,
+  };
+  return { ...part, values: Uint8Array.from(ink, (value) => turn(Math.round(255 * value))) };
 }
 
 function border(values, height, width) {

@@ -29,10 +29,10 @@ const tasks = {
   async encode(pixels, condition) {
     const { height, width: columns, channels } = shape;
     const x = new ort.Tensor("float32", toFloats(pixels), [1, channels, height, columns]);
-    const { mean, log_var: logVar } = await sessions.encoder.run({ x, ...given(condition, 1) });
+    const { mean, log_var: logVar, kl } = await sessions.encoder.run({ x, ...given(condition, 1) });
     const { decoded } = await sessions.decoder.run({ z: mean, ...given(condition, 1) }, ["decoded"]);
     const { error } = await sessions.likelihood.run({ decoded, x });
-    return { mean: mean.data.slice(), logVar: logVar.data.slice(), reconstruction: error.data[0] };
+    return { mean: mean.data.slice(), logVar: logVar.data.slice(), reconstruction: error.data[0], kl: kl.data[0] };
   },
 };
 

@@ -1,28 +1,29 @@
 import { make } from "./dom.js";
 import { formatFixed } from "./numbers.js";
 
-/** Latents that have a bar of their own; the rest share one, which is as high as their mean. */
-const MOST = 32;
+/** Latents with a bar of their own; the others share one bar, which shows their mean. */
+const MAX_BARS = 32;
 
 /**
- * KL of each latent as bars, the most informative latents first, with the training images' mean as a tick; the arrow keys or the
- * pointer choose the latent that is spelled out. Gives the function that shows { mean, each }.
+ * Bars of the KL of each latent, the most informative first, with the mean of the training images as a tick. The arrow keys or the
+ * pointer choose a latent, whose numbers appear below. Returns a function that shows { mean, each }. Runs share one scale.
  */
-export function mountKlBars(element, model) {
-  const { kl: trainingMean, order } = model.manifest;
-  const own = order.slice(0, order.length > MOST ? MOST - 1 : MOST);
+export function mountKlBars(element, session, model) {
+  const { kl: trainingMean, order, has_latent_kl: isKl } = model.manifest;
+  const own = order.slice(0, order.length > MAX_BARS ? MAX_BARS - 1 : MAX_BARS);
   const groups = own.map((latent) => [latent]);
   if (order.length > own.length) groups.push(order.slice(own.length));
   const total = (values, latents) => latents.reduce((sum, latent) => sum + values[latent], 0);
-  const each = (values, latents) => total(values, latents) / latents.length;
-  const bars = groups.map((latents, i) => makeBar(latents, each(trainingMean, latents), i === 0));
+  const average = (values, latents) => total(values, latents) / latents.length;
+  const bars = groups.map((latents, i) => makeBar(latents, average(trainingMean, latents), i === 0));
   const list = make("ul", { class: "bars", "aria-label": "KL of each latent, nats; arrow keys go from bar to bar" }, ...bars.map(({ item }) => item));
-  const words = make("p", { class: "hint number spelled", text: " " });
-  element.append(make("h3", { text: "KL of each latent" }), list, words);
+  const words = make("p", { class: "hint number details", text: " " });
+  // for other posteriors and priors, these do not add up to the KL
+  element.append(make("h3", { text: isKl ? "KL of each latent" : "KL of each latent’s marginal to N(0, 1)" }), list, words);
 
   let shown = null;
   let chosen = null;
-  const spell = () => {
+  const describe = () => {
     if (!shown) return;
     words.textContent = chosen === null ? `Line: mean of the training images, ${formatFixed(total(trainingMean, order))} nats in all.` : bars[chosen].item.textContent;
   };
@@ -30,12 +31,12 @@ export function mountKlBars(element, model) {
     if (chosen !== null) bars[chosen].item.classList.remove("chosen");
     if (index !== null) bars[index].item.classList.add("chosen");
     chosen = index;
-    spell();
+    describe();
   };
-  const at = (event) => { const index = bars.findIndex(({ item }) => item.contains(event.target)); return index < 0 ? null : index; };
-  const focused = () => { const index = bars.findIndex(({ item }) => item === document.activeElement); return index < 0 ? null : index; };
+  const indexOf = (isWanted) => { const index = bars.findIndex(({ item }) => isWanted(item)); return index < 0 ? null : index; };
+  const at = (event) => indexOf((item) => item.contains(event.target));
   list.addEventListener("pointerover", (event) => choose(at(event)));
-  list.addEventListener("pointerleave", () => choose(focused()));
+  list.addEventListener("pointerleave", () => choose(indexOf((item) => item === document.activeElement)));
   list.addEventListener("focusin", (event) => choose(at(event)));
   list.addEventListener("focusout", () => choose(null));
   list.addEventListener("keydown", (event) => {
@@ -49,12 +50,16 @@ export function mountKlBars(element, model) {
     bars[to].item.focus();
   });
 
-  return (reading) => {
-    shown = reading;
-    const values = groups.map((latents) => each(reading.each, latents));
-    const top = Math.max(1e-6, ...values, ...bars.map((bar) => bar.trainingMean));
-    bars.forEach((bar, i) => bar.show(values[i], top, reading.mean));
-    spell();
+  const update = () => {
+    if (!shown) return;
+    bars.forEach((bar, i) => bar.show(average(shown.each, groups[i]), session.maximum("kl"), shown.mean));
+    describe();
+  };
+  session.addEventListener("maximum", update);
+  return (encoded) => {
+    shown = encoded;
+    const values = groups.map((latents) => average(encoded.each, latents));
+    session.setMaximum("kl", model, Math.max(...values, ...bars.map((bar) => bar.trainingMean)));
   };
 }
 

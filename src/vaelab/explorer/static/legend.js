@@ -3,8 +3,8 @@ import { button, make } from "./dom.js";
 import { NO_CLASS } from "./points.js";
 
 /**
- * The classes of the group that colours the map, as chips that hide and show their points; a select where there are
- * several groups. `group()`: which of them it is.
+ * The classes of the group that colours the map, as chips that hide and show their points, with a select if there are several
+ * groups. `group()` returns the index of the group; there is at least one.
  */
 export function makeLegend(session, model, group) {
   const { groups } = model.manifest;
@@ -12,13 +12,12 @@ export function makeLegend(session, model, group) {
     ...groups.map(({ name }, i) => make("option", { value: i, text: name })));
   const chips = make("div", { class: "chips", role: "group", "aria-label": "Classes shown" });
   const all = button("All", () => session.setOptions({ hidden: [] }), { title: "Show all classes" });
-  const element = make("div", { class: "row legend" }, groups.length > 1 ? make("label", {}, "Colours ", choice) : null, chips, all);
   let shown = -1;
 
   function build() {
     shown = group();
     chips.replaceChildren(...groups[shown].values.map((text, k) => {
-      const chip = make("button", { class: "chip", type: "button", title: "Click: hide or show; double-click or with Shift: only this one" },
+      const chip = make("button", { class: "chip", type: "button", title: "Click: hide or show; double-click or Shift-click: only this one" },
         make("span", { class: "swatch" }), make("span", { text }));
       chip.addEventListener("click", (event) => choose(k, event.shiftKey || event.altKey));
       chip.addEventListener("dblclick", () => choose(k, true));
@@ -40,7 +39,6 @@ export function makeLegend(session, model, group) {
   }
 
   function update() {
-    if (!groups.length) return;
     if (group() !== shown) build();
     choice.value = shown;
     const hidden = new Set(session.options.hidden);
@@ -49,7 +47,6 @@ export function makeLegend(session, model, group) {
   }
 
   function recolour() {
-    if (!groups.length) return;
     const colours = coloursOf(groups[shown].values, theme());
     [...chips.children].forEach((chip, k) => {
       chip.firstChild.style.background = colours[k] ?? colourOf(NO_CLASS, 0, theme());
@@ -59,5 +56,5 @@ export function makeLegend(session, model, group) {
   session.addEventListener("options", update);
   document.addEventListener("explorer:theme", recolour);
   update();
-  return element;
+  return make("div", { class: "row legend" }, groups.length > 1 ? make("label", {}, "Colours ", choice) : null, chips, all);
 }

@@ -1,85 +1,93 @@
-import { kl } from "./algebra.js";
+import { latentKl } from "./algebra.js";
 import { card, make } from "./dom.js";
 import { mountKlBars } from "./kl-bars.js";
-import { LatestOnly, debounce } from "./scheduling.js";
-import { formatFixed, percentile, describeShare } from "./numbers.js";
+import { describeShare, formatFixed, percentile } from "./numbers.js";
+import { debounce, LatestOnly } from "./scheduling.js";
 
-/** What is said of each term, by what share of the training images lies below it. */
+/** The terms that are ranked among the training images, and the words for the share below. */
 const TERMS = [
-  { key: "loss", name: "Loss", than: "more unusual than" },
+  { key: "loss", name: "Sum", than: "more unusual than" },
   { key: "reconstruction", name: "Reconstruction", than: "harder to reconstruct than" },
   { key: "kl", name: "KL", than: "farther from the prior than" },
 ];
 
-/** −ELBO of the shown code's image in nats, how unusual it is among the training images, and KL of each latent. */
+/** The loss of the shown image in nats, its rank among the training images, and the KL of each latent. */
 export function mountLoss(element, session, model) {
   const { manifest } = model;
-  const panel = card("Reading", { class: "reading" });
-  if (session.models.length > 1) panel.setAttribute("aria-label", `Reading, ${manifest.run}`);
+  const panel = card("Loss", { class: "loss" });
   const source = make("p", { class: "hint source", text: " " });
   panel.append(source);
-  const sum = mountSum(panel, manifest);
+  const showTerms = mountTerms(panel, session, model);
   const ranks = TERMS.map((term) => mountRank(term, manifest.quantiles[term.key]));
   panel.append(make("h3", { text: "Among the training images" }), make("div", { class: "ranks" }, ...ranks.map(({ row }) => row)));
-  const bars = mountKlBars(panel, model);
+  const showBars = mountKlBars(panel, session, model);
   element.append(panel);
 
-  const show = ({ mean, logVar, reconstruction, kl: whole }, from) => {
-    const each = kl(mean, logVar);
-    const total = manifest.has_latent_kl ? each.reduce((a, b) => a + b, 0) : whole;
-    const values = { reconstruction, kl: total, loss: reconstruction + total };
+  const show = ({ mean, logVar, reconstruction, kl }, from) => {
+    const values = { reconstruction, kl, loss: reconstruction + kl };
     panel.classList.remove("stale");
     source.textContent = from;
-    sum(values);
+    showTerms(values);
     ranks.forEach((rank, i) => rank.show(values[TERMS[i].key]));
-    bars({ mean, each });
+    showBars({ mean, each: latentKl(mean, logVar) });
   };
-  update(model, show, () => panel.classList.add("stale"));
+  followImage(model, show, () => panel.classList.add("stale"));
 }
 
-/** Calls `show` with what the model reads in the image that is shown, and says when it no longer holds. */
-function update(model, show, leave) {
-  const reader = new LatestOnly(
+/** Calls `show` with the encoding of the shown image, and `leave` once it no longer belongs to the shown code. */
+function followImage(model, show, leave) {
+  const encoder = new LatestOnly(
     async (image) => [await model.encode(image), image],
-    ([read, image]) => { if (image === model.image && !isRead(model.origin)) show(read, "Of the decoded image, read again by the model."); },
+    ([encoded, image]) => { if (image === model.image && !isEncoded(model.origin)) show(encoded, "Of the decoded image, encoded again."); },
     (error) => model.fail(error),
   );
-  const readAgain = debounce(() => { if (model.image && !isRead(model.origin)) reader.submit(model.image); }, 120);
-  model.addEventListener("image", readAgain);
+  const encodeAgain = debounce(() => { if (model.image && !isEncoded(model.origin)) encoder.submit(model.image); }, 120);
+  model.addEventListener("image", encodeAgain);
   model.addEventListener("code", () => {
     const { origin } = model;
-    if (!isRead(origin)) leave();
+    if (!isEncoded(origin)) leave();
     else show(origin, origin.index === undefined ? "Of your own image." : "Of the training image.");
   });
-  readAgain();
+  encodeAgain();
 }
 
-const isRead = (origin) => origin?.reconstruction !== undefined;
+const isEncoded = (origin) => origin?.reconstruction !== undefined;
 
-/** −ELBO as a bar of two parts with their numbers, and the constant beside them. */
-function mountSum(element, { constant, likelihood }) {
+/** Reconstruction + KL as a bar of two parts with their numbers, and −ELBO with the likelihood's constant below them. */
+function mountTerms(element, session, model) {
+  const { constant, likelihood } = model.manifest;
   const total = make("strong", { class: "number", text: "…" });
   const parts = ["reconstruction", "kl"].map((key) => ({ key, part: make("div", { class: `part ${key}` }), value: make("dd", { class: "number" }) }));
+  const rest = make("div", { class: "rest" });
   const term = (key, text, value) => make("div", { class: key }, make("dt", { text }), value);
-  const why = likelihood === "gaussian" ? "a convention of the Gaussian likelihood" : `a convention of the ${likelihood.replaceAll("_", " ")} likelihood`;
+  const elbo = make("span", { class: "number", text: "…" });
+  const name = likelihood === "gaussian" ? "Gaussian" : likelihood.replaceAll("_", " ");
+  const why = constant ? ` nats, with the ${name} likelihood’s constant ${formatFixed(constant)}` : " nats: the likelihood has no constant";
   element.append(
-    make("p", { class: "total" }, make("abbr", { title: "Negative evidence lower bound: an upper bound of −ln p(x)", text: "−ELBO" }), " ", total, " nats"),
-    make("div", { class: "stack", "aria-hidden": "true" }, ...parts.map(({ part }) => part)),
-    make("dl", { class: "terms" },
-      term("reconstruction", "Reconstruction", parts[0].value),
-      term("kl", "KL", parts[1].value),
-      constant ? make("div", { class: "constant", title: why }, make("dt", { text: "Constant" }), make("dd", { class: "number", text: formatFixed(constant) }), make("dd", { class: "why", text: why })) : null),
+    make("p", { class: "total" }, "Reconstruction + KL ", total, " nats"),
+    make("div", { class: "stack", "aria-hidden": "true" }, ...parts.map(({ part }) => part), rest),
+    make("dl", { class: "terms" }, term("reconstruction", "Reconstruction", parts[0].value), term("kl", "KL", parts[1].value)),
+    make("p", { class: "hint elbo" }, make("abbr", { title: "Negative evidence lower bound: an upper bound of −ln p(x)", text: "−ELBO" }), " ", elbo, why),
   );
+  const sizes = { reconstruction: 0, kl: 0 };
+  const scale = () => {
+    const whole = session.maximum("loss"); // of all runs, so that their bars can be compared
+    for (const { key, part } of parts) part.style.flexGrow = sizes[key] / whole;
+    rest.style.flexGrow = Math.max(0, 1 - (sizes.reconstruction + sizes.kl) / whole);
+  };
+  session.addEventListener("maximum", scale);
   return (values) => {
-    total.textContent = formatFixed(values.loss + constant);
-    for (const { key, part, value } of parts) {
-      part.style.flexGrow = Math.max(0, values[key]) / Math.max(1e-9, Math.max(0, values.reconstruction) + values.kl);
+    total.textContent = formatFixed(values.loss);
+    elbo.textContent = formatFixed(values.loss + constant);
+    for (const { key, value } of parts) {
+      sizes[key] = Math.max(0, values[key]);
       value.textContent = formatFixed(values[key]);
     }
+    session.setMaximum("loss", model, sizes.reconstruction + sizes.kl);
   };
 }
 
-/** Where one number lies between 0 and 100 % of the training images, as a mark on a line and in words. */
+/** The rank of a number between 0 and 100 % of the training images, as a mark on a line and in words. */
 function mountRank({ name, than }, quantiles) {
   const mark = make("span", { class: "mark" });
   const words = make("span", { class: "words" });

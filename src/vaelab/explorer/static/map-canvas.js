@@ -1,36 +1,41 @@
 import { lerp, slerp } from "./algebra.js";
 import { colourOf, coloursOf, theme, toRgb } from "./colours.js";
 import { contours } from "./contours.js";
+import { separateLabels } from "./labels.js";
 import { Lattice } from "./lattice.js";
-import { debounce } from "./scheduling.js";
 import { MapView } from "./map-view.js";
 import * as overlay from "./overlay.js";
 import { isSmooth } from "./pixels.js";
 import { arrange, drawPoints, extent, medians, NO_CLASS, PointIndex, pointSize, shuffled } from "./points.js";
+import { debounce } from "./scheduling.js";
 
-/** Spare pixels about those of the points, more than a point is wide. */
+/** Spare pixels around the layer of points, more than the width of a point. */
 const MARGIN = 20;
 const SHARES = [0.25, 0.5, 0.75, 0.95];
 
 /**
- * Everything that is on a map, drawn when something has changed, once a frame.
+ * The contents of a map, drawn once per frame after a change.
  *
- * From back to front: lattice, axes, points, density, rings, names, posterior, way, the shown code, pins.
+ * From back to front: axes, points, lattice, density, rings, names of classes, posterior, path, the shown code, pins.
  */
 export class MapCanvas {
-  view = new MapView();
-  /** The points that are shown, see points.js, and what finds them. */
+  view;
+  /** The points that are shown, see points.js, and their index. */
   points;
   index;
   /** The number in `points` of the point under the cursor, or −1. */
   hovered = -1;
 
-  #canvas; #session; #model; #order; #lattice; #classes; #group = { name: "", values: [] }; #frame; #framed; #style; #colours;
-  #names = []; #contours = null; #layer = new OffscreenCanvas(1, 1); #pixels = null; #asked = false; #stale = true;
-  #askLattice = debounce(() => { if (this.#session.options.lattice) this.#lattice.show(this.view); }, 120);
+  #canvas; #session; #model; #order; #lattice; #classes; #group = { name: "", values: [] }; #extent; #measured; #style; #colours;
+  #names = []; #contours = null; #layer = new OffscreenCanvas(1, 1); #pixels = null; #scheduled = false; #stale = true;
+  #requestLattice = debounce(() => {
+    const { lattice, points } = this.#session.options;
+    if (lattice) this.#lattice.show(this.view, points);
+  }, 120);
 
   constructor(canvas, session, model) {
     [this.#canvas, this.#session, this.#model] = [canvas, session, model];
+    this.view = new MapView(session.frame);
     this.#order = shuffled(model.manifest.count);
     this.#classes = new Uint8Array(model.manifest.count).fill(NO_CLASS);
     this.#lattice = new Lattice(model, () => this.redraw());
@@ -38,69 +43,63 @@ export class MapCanvas {
     this.recolour();
   }
 
-  /** The class of each point [all points] in a group { name, values } of the manifest. */
+  /** Sets the class of each point [all points] in a group { name, values } of the manifest. */
   setClasses(classes, group) {
     [this.#classes, this.#group] = [classes, group];
     this.arrange();
     this.recolour();
   }
 
-  /** "label: 7", or "" where a point has no class; `i`: its number in `points`. */
+  /** "label: 7", or "" for a point without a class; `i`: its number in `points`. */
   describe(i) {
     const value = this.#group.values[this.points.classes[i]];
     return value === undefined ? "" : `${this.#group.name}: ${value}`;
   }
 
-  /** Lays the points out anew: after the axes, the classes or what is hidden have changed. */
+  /** Arranges the points again after the axes, the classes or the hidden classes have changed. */
   arrange() {
     const { positions } = this.#model;
     this.points = arrange(positions, this.#classes, new Set(this.#session.options.hidden), this.#order);
-    if (this.#framed !== positions) [this.#frame, this.#framed] = [extent(positions), positions];
-    this.index = new PointIndex(this.points, this.#frame);
+    if (this.#measured !== positions) [this.#extent, this.#measured] = [extent(positions), positions];
+    this.#session.setExtent(this.#model, this.#extent);
+    this.index = new PointIndex(this.points, this.#extent);
     this.hovered = -1;
-    this.#names = [...medians(this.points)].map(([name, place]) => ({ text: shortened(this.#group.values[name]), place }));
+    this.#names = [...medians(this.points)].map(([name, position]) => ({ text: shorten(this.#group.values[name]), position }));
     this.#contours = null;
     this.redraw(true);
   }
 
-  /** Takes the page's colours anew: after its theme or the classes have changed. */
+  /** Reads the page's colours again after its theme or the classes have changed. */
   recolour() {
-    this.#style = overlay.readStyle(this.#canvas);
+    this.#style = overlay.readStyle();
     const found = coloursOf(this.#group.values, theme());
-    // The plain map of a run without classes is in the page's own colour.
+    // the points of a run without classes have the page's own colour
     const none = this.#model.manifest.groups.length ? colourOf(NO_CLASS, 0, theme()) : this.#style.accent;
-    this.#colours = Uint32Array.from({ length: 256 }, (_, k) => inPixels(toRgb(found[k] ?? none)));
+    this.#colours = Uint32Array.from({ length: 256 }, (_, k) => toPixel(toRgb(found[k] ?? none)));
     this.redraw(true);
   }
 
-  /** All points, the prior's first ring, and the shown code. */
+  /** Shows all points of all models, the prior's first ring, and the shown codes. */
   fit() {
-    const { left, right, bottom, top } = this.#frame;
-    const [x, y] = this.#model.place();
-    const among = (low, high, value) => [Math.min(low, value, -1), Math.max(high, value, 1)];
-    const [[l, r], [b, t]] = [among(left, right, x), among(bottom, top, y)];
-    this.view.fit({ left: l, right: r, bottom: b, top: t });
-    this.moved();
-  }
-
-  /** The view has moved. */
-  moved() {
-    this.redraw(true);
-    this.refreshLattice();
+    const { left, right, bottom, top } = this.#session.extent;
+    const positions = this.#session.models.map((model) => model.position());
+    const [xs, ys] = [0, 1].map((axis) => [-1, 1, ...positions.map((position) => position[axis])]);
+    this.view.fit({ left: Math.min(left, ...xs), right: Math.max(right, ...xs), bottom: Math.min(bottom, ...ys), top: Math.max(top, ...ys) });
+    this.#session.moveFrame();
   }
 
   refreshLattice() {
-    if (this.#session.options.lattice) this.#askLattice();
+    if (this.#session.options.lattice) this.#requestLattice();
     else this.#lattice.clear();
   }
 
-  /** Draws at the next frame; `stale`: the points as well. */
+  /** Draws in the next frame; `stale`: the points as well. */
   redraw(stale = false) {
     this.#stale ||= stale;
-    if (this.#asked) return;
-    this.#asked = true;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
     requestAnimationFrame(() => {
-      this.#asked = false;
+      this.#scheduled = false;
       this.#draw();
     });
   }
@@ -114,22 +113,30 @@ export class MapCanvas {
     const { options } = this.#session;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, view.width, view.height);
-    if (options.lattice) this.#drawLattice(context, options.points);
     overlay.drawAxes(context, view, this.#style);
     if (options.points) this.#drawPoints(context, width, height, ratio);
+    if (options.lattice) this.#drawLattice(context);
     if (options.density) overlay.drawContours(context, view, this.#style, this.#density());
-    if (options.rings && this.#model.manifest.is_normal) overlay.drawRings(context, view, this.#style, this.#names);
-    if (options.points || options.density) overlay.drawNames(context, view, this.#style, this.#names);
-    overlay.drawAxisNames(context, view, this.#style, this.#axisNames());
+    this.#drawLabels(context, options);
     this.#drawCodes(context);
   }
 
-  /** Faint where points lie on it, more so on light paper, on which dark images would swallow them. */
-  #drawLattice(context, faint) {
-    context.globalAlpha = !faint ? 1 : theme() === "dark" ? 0.5 : 0.32;
+  #drawLattice(context) {
     context.imageSmoothingEnabled = isSmooth(this.#model.manifest.image);
     this.#lattice.draw(context, this.view);
-    context.globalAlpha = 1;
+  }
+
+  /** Names of classes and of axes, and the rings; the names give way to each other and to the marked codes. */
+  #drawLabels(context, options) {
+    const [view, style] = [this.view, this.#style];
+    const axes = overlay.layOutAxisNames(context, view, style, this.#model.axes.map((axis) => shorten(this.#model.manifest.columns[axis].name)));
+    const named = options.points || options.density ? overlay.layOutNames(context, view, style, this.#names) : [];
+    const marked = overlay.layOutMarker(context, view, style, this.#model.position());
+    const pins = this.#pins().map(([, position]) => overlay.layOutPin(view, position));
+    const names = separateLabels(named, [...axes, ...marked, ...pins], view);
+    if (options.rings && this.#model.manifest.is_normal) overlay.drawRings(context, view, style, [...names, ...axes]);
+    overlay.drawNames(context, style, names);
+    overlay.drawAxisNames(context, style, axes);
   }
 
   #drawPoints(context, width, height, ratio) {
@@ -154,31 +161,35 @@ export class MapCanvas {
   }
 
   #density() {
-    this.#contours ??= contours(this.points, this.#frame, SHARES);
+    this.#contours ??= contours(this.points, this.#extent, SHARES);
     return this.#contours;
   }
 
-  /** What stands for single codes: the posterior of a picture, the pins and their way, the hovered point, the shown code. */
+  /** The pins of this model, [name, position] each. */
+  #pins() {
+    const which = this.#session.models.indexOf(this.#model);
+    return Object.entries(this.#session.pins).filter(([, codes]) => codes).map(([name, codes]) => [name, this.#model.position(codes[which])]);
+  }
+
+  /** The marks of single codes: the posterior of an image, the pins and their path, the hovered point, the shown code. */
   #drawCodes(context) {
     const [model, view, style] = [this.#model, this.view, this.#style];
     const { pins, options: { path } } = this.#session;
-    const which = this.#session.models.indexOf(model);
     const { mean, logVar } = model.origin ?? {};
-    if (logVar) overlay.drawPosterior(context, view, style, model.place(mean), overlay.ellipseOf(model.plane, logVar));
+    if (logVar) overlay.drawPosterior(context, view, style, model.position(mean), overlay.ellipseOf(model.plane, logVar));
     if (pins.A && pins.B) {
-      const go = path === "spherical" ? slerp : lerp;
-      const steps = Array.from({ length: 65 }, (_, i) => model.place(go(pins.A[which], pins.B[which], i / 64)));
+      const which = this.#session.models.indexOf(model);
+      const interpolate = path === "spherical" ? slerp : lerp;
+      const steps = Array.from({ length: 65 }, (_, i) => model.position(interpolate(pins.A[which], pins.B[which], i / 64)));
       overlay.drawPath(context, view, style, steps);
     }
     if (this.hovered >= 0) overlay.drawHover(context, view, style, [this.points.x[this.hovered], this.points.y[this.hovered]]);
-    overlay.drawMarker(context, view, style, model.place());
-    for (const [name, codes] of Object.entries(pins)) if (codes) overlay.drawPin(context, view, style, name, model.place(codes[which]));
+    overlay.drawMarker(context, style, overlay.layOutMarker(context, view, style, model.position()));
+    for (const [name, position] of this.#pins()) overlay.drawPin(context, view, style, name, position);
   }
-
-  #axisNames() { return this.#model.axes.map((axis) => shortened(this.#model.manifest.columns[axis].name)); }
 }
 
-const shortened = (text) => (text.length > 22 ? `${text.slice(0, 21)}…` : text);
+const shorten = (text) => (text.length > 22 ? `${text.slice(0, 21)}…` : text);
 
 /** [red, green, blue] as one opaque pixel of an ImageData. */
-const inPixels = ([red, green, blue]) => new Uint32Array(Uint8Array.of(red, green, blue, 255).buffer)[0];
+const toPixel = ([red, green, blue]) => new Uint32Array(Uint8Array.of(red, green, blue, 255).buffer)[0];

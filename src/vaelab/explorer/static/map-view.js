@@ -1,36 +1,41 @@
 /**
- * What of the plane a map shows: places [x, y] to CSS pixels and back. One unit is as long along x as along y, and y points up.
+ * The part of the plane that a map shows: positions [x, y] to CSS pixels and back. A unit is as long along x as along y, and y
+ * points up. Maps that share a `frame` show the same part of the plane at the same scale.
  */
 export class MapView {
   /** CSS pixels. */
   width = 1;
   height = 1;
-  /** The place in the middle. */
-  centre = [0, 0];
-  /** CSS pixels to a unit of the plane; `fitted` is that of the last fit. */
-  scale = 1;
-  fitted = 1;
+  /** The position in the middle, the units along the shorter side, and those at the last fit. */
+  frame;
 
-  /** How much nearer one is than where everything is seen. */
-  get zoom() { return this.scale / this.fitted; }
+  constructor(frame = { centre: [0, 0], span: 1, fitted: 1 }) { this.frame = frame; }
+
+  /** CSS pixels to a unit of the plane. */
+  get scale() { return Math.min(this.width, this.height) / this.frame.span; }
+
+  /** Magnification relative to the last fit. */
+  get zoom() { return this.frame.fitted / this.frame.span; }
 
   toPixels([x, y]) {
-    return [this.width / 2 + (x - this.centre[0]) * this.scale, this.height / 2 - (y - this.centre[1]) * this.scale];
+    const { scale, frame: { centre } } = this;
+    return [this.width / 2 + (x - centre[0]) * scale, this.height / 2 - (y - centre[1]) * scale];
   }
 
-  toPlace([px, py]) {
-    return [this.centre[0] + (px - this.width / 2) / this.scale, this.centre[1] - (py - this.height / 2) / this.scale];
+  toPosition([px, py]) {
+    const { scale, frame: { centre } } = this;
+    return [centre[0] + (px - this.width / 2) / scale, centre[1] - (py - this.height / 2) / scale];
   }
 
-  /** Whether a place is at least `margin` pixels inside the frame. */
-  holds(place, margin = 0) {
-    const [px, py] = this.toPixels(place);
+  /** Whether a position is at least `margin` pixels inside the map. */
+  holds(position, margin = 0) {
+    const [px, py] = this.toPixels(position);
     return px >= margin && py >= margin && px <= this.width - margin && py <= this.height - margin;
   }
 
-  /** Pans no farther than it takes to have a place at least `margin` pixels inside; whether it had to. */
-  bring(place, margin) {
-    const [px, py] = this.toPixels(place);
+  /** Pans until a position is at least `margin` pixels inside; returns whether it had to. */
+  reveal(position, margin) {
+    const [px, py] = this.toPixels(position);
     const inside = (value, size) => Math.min(size - margin, Math.max(margin, value));
     const [dx, dy] = [inside(px, this.width) - px, inside(py, this.height) - py];
     this.pan(dx, dy);
@@ -38,28 +43,26 @@ export class MapView {
   }
 
   pan(dx, dy) {
-    this.centre = [this.centre[0] - dx / this.scale, this.centre[1] + dy / this.scale];
+    const { scale, frame } = this;
+    frame.centre = [frame.centre[0] - dx / scale, frame.centre[1] + dy / scale];
   }
 
-  /** Zooms by `factor`; the place under a pixel stays under it. */
+  /** Zooms by `factor`; the position under a pixel stays under it. */
   zoomAt(pixel, factor) {
-    const [x, y] = this.toPlace(pixel);
-    this.scale = Math.min(400 * this.fitted, Math.max(this.fitted / 4, this.scale * factor));
-    const [nowX, nowY] = this.toPlace(pixel);
-    this.centre = [this.centre[0] + x - nowX, this.centre[1] + y - nowY];
+    const { frame } = this;
+    const [x, y] = this.toPosition(pixel);
+    frame.span = Math.max(frame.fitted / 400, Math.min(4 * frame.fitted, frame.span / factor));
+    const [nowX, nowY] = this.toPosition(pixel);
+    frame.centre = [frame.centre[0] + x - nowX, frame.centre[1] + y - nowY];
   }
 
-  /** Shows all of { left, right, bottom, top } with some air about it. */
+  /** Shows all of { left, right, bottom, top } with a margin. */
   fit({ left, right, bottom, top }) {
-    this.centre = [(left + right) / 2, (bottom + top) / 2];
-    const air = 0.92;
-    const scale = air * Math.min(this.width / Math.max(right - left, 1e-6), this.height / Math.max(top - bottom, 1e-6));
-    this.scale = this.fitted = scale;
+    const scale = 0.92 * Math.min(this.width / Math.max(right - left, 1e-6), this.height / Math.max(top - bottom, 1e-6));
+    const span = Math.min(this.width, this.height) / scale;
+    Object.assign(this.frame, { centre: [(left + right) / 2, (bottom + top) / 2], span, fitted: span });
   }
 
-  /** The same middle, as much of the plane as before. */
-  resize(width, height) {
-    const ratio = Math.min(width, height) / Math.min(this.width, this.height);
-    Object.assign(this, { width, height, scale: this.scale * ratio, fitted: this.fitted * ratio });
-  }
+  /** Keeps the middle and the units along the shorter side. */
+  resize(width, height) { Object.assign(this, { width, height }); }
 }

@@ -1,77 +1,75 @@
 import { button, card, make } from "./dom.js";
 import { listenForGestures, listenForMapKeys } from "./gestures.js";
 import { HoverCard } from "./hover-card.js";
-import { LatestOnly, debounce } from "./scheduling.js";
 import { makeLegend } from "./legend.js";
 import { makeAxes } from "./map-axes.js";
 import { MapCanvas } from "./map-canvas.js";
-import { formatFixed, formatCount } from "./numbers.js";
+import { formatCount, formatFixed } from "./numbers.js";
+import { debounce, LatestOnly } from "./scheduling.js";
 
-/** How far from a point a cursor may be and still be on it, CSS pixels. */
+/** The distance from a point within which the cursor is on it, CSS pixels. */
 const NEAR = 12;
-/** Arrow keys go this share of the visible width. */
+/** The share of the visible width that an arrow key moves. */
 const STEP = 1 / 50;
 
 const LAYERS = [["points", "Points", null], ["lattice", "Lattice", "L"], ["density", "Density", "D"], ["rings", "Rings", "G"]];
 const NAMES = {
   points: "Points: the codes of images",
   lattice: "Lattice of decoded images",
-  density: "Density: lines that hold 25, 50, 75 and 95 % of the points",
+  density: "Density: lines around 25, 50, 75 and 95 % of the points",
   rings: "Rings: 1, 2 and 3 σ of the prior",
 };
 
-const USE = "Arrows move the shown code, with Shift in larger steps; plus and minus zoom; F fits; Enter goes to the nearest point.";
+const USAGE = "Arrows move the shown code, with Shift in larger steps; plus and minus zoom; F fits; Enter goes to the nearest point.";
 
 let count = 0;
 
-/** The map of codes: where one sees the latent space, and takes hold of it. */
+/** The map of codes with its controls. */
 export function mountMap(element, session, model) {
   const axes = makeAxes(model);
-  const place = make("p", { class: "hint number map-place", id: `map-place-${++count}` });
+  const position = make("p", { class: "hint number map-position", id: `map-position-${++count}` });
   const spoken = make("p", { class: "visually-hidden", role: "status" });
   const canvas = make("canvas", {
-    class: "map", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": place.id,
-    "aria-label": `Map of the codes of ${model.manifest.run}. ${USE}`,
+    class: "map", tabindex: "0", role: "application", "aria-roledescription": "map", "aria-describedby": position.id,
+    "aria-label": `Map of the codes of ${model.manifest.run}. ${USAGE}`,
   });
   const hover = new HoverCard(model);
   const frame = make("div", { class: "map-frame" }, canvas, hover.element);
-  const group = () => (session.options.group in model.manifest.groups ? session.options.group : 0);
-  const legend = makeLegend(session, model, group);
   const section = card("Map", { class: "map-card" }, axes.map);
-  element.append(section);
-  section.append(frame);
 
   const map = new MapCanvas(canvas, session, model);
   const handlers = makeHandlers(session, model, map, hover);
   const tools = make("div", { class: "row map-tools" }, layerButtons(session), zoomButtons(handlers));
-  frame.before(axes.any, tools);
-  section.append(place, legend, axes.note, spoken);
-  canvas.map = { toPixels: (at) => map.view.toPixels(at), toPlace: (pixel) => map.view.toPlace(pixel) };
+  const group = () => (session.options.group in model.manifest.groups ? session.options.group : 0);
+  const legend = model.manifest.groups.length ? [makeLegend(session, model, group)] : [];
+  section.append(axes.any, tools, frame, position, ...legend, axes.note, spoken);
+  element.append(section);
+  canvas.map = { toPixels: (at) => map.view.toPixels(at), toPosition: (pixel) => map.view.toPosition(pixel) };
   listenForGestures(canvas, handlers);
   listenForMapKeys(canvas, handlers);
-  followSize(canvas, frame, map);
-  const say = followPlace(model, map, place, spoken);
-  followPage(session, model, map, group, say);
+  followSize(session, canvas, frame, map);
+  const describe = describePosition(model, map, position, spoken);
+  followPage(session, model, map, group, describe);
 }
 
-/** What handlers and keys do. */
+/** The handlers of gestures and keys. */
 function makeHandlers(session, model, map, hover) {
   const { view } = map;
   const commit = debounce(() => session.commit(), 400);
-  const pointAt = (pixel) => (session.options.points ? map.index.within(view.toPlace(pixel), NEAR / view.scale) : -1);
+  const pointAt = (pixel) => (session.options.points ? map.index.within(view.toPosition(pixel), NEAR / view.scale) : -1);
   const choose = (i) => session.choosePoint(model, map.points.index[i]);
 
   const handlers = {
-    drag: (pixel) => session.moveTo(view.toPlace(pixel)),
+    drag: (pixel) => session.moveTo(view.toPosition(pixel)),
     drop: () => session.commit(),
     click(pixel) {
       const found = pointAt(pixel);
       if (found >= 0) return choose(found);
-      session.moveTo(view.toPlace(pixel));
+      session.moveTo(view.toPosition(pixel));
       session.commit();
     },
-    pan: (dx, dy) => { view.pan(dx, dy); map.moved(); },
-    zoom: (pixel, factor) => { view.zoomAt(pixel, factor); map.moved(); },
+    pan: (dx, dy) => { view.pan(dx, dy); session.moveFrame(); },
+    zoom: (pixel, factor) => { view.zoomAt(pixel, factor); session.moveFrame(); },
     hover(pixel) {
       const found = pixel ? pointAt(pixel) : -1;
       if (found < 0) hover.hide();
@@ -82,16 +80,16 @@ function makeHandlers(session, model, map, hover) {
     },
     step(x, y) {
       const step = (STEP * view.width) / view.scale;
-      const [fromX, fromY] = model.place();
+      const [fromX, fromY] = model.position();
       const to = [fromX + x * step, fromY + y * step];
-      if (view.bring(to, 20)) map.moved();
+      if (view.reveal(to, 20)) session.moveFrame();
       session.moveTo(to);
       commit();
     },
     zoomBy: (factor) => handlers.zoom([view.width / 2, view.height / 2], factor),
     fit: () => map.fit(),
     choose() {
-      const found = map.index.nearest(model.place());
+      const found = map.index.nearest(model.position());
       if (found >= 0) choose(found);
     },
     leave: () => handlers.hover(null),
@@ -103,9 +101,9 @@ function layerButtons(session) {
   const layers = LAYERS.filter(([layer]) => layer !== "rings" || session.models.some(({ manifest }) => manifest.is_normal));
   const buttons = layers.map(([layer, text, key]) =>
     button(text, () => session.setOptions({ [layer]: !session.options[layer] }), { title: NAMES[layer] + (key ? ` (${key})` : ""), "aria-keyshortcuts": key }));
-  const show = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(session.options[layers[i][0]])));
-  session.addEventListener("options", show);
-  show();
+  const update = () => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(session.options[layers[i][0]])));
+  session.addEventListener("options", update);
+  update();
   return make("div", { class: "row", role: "group", "aria-label": "Layers of the map" }, ...buttons);
 }
 
@@ -116,8 +114,8 @@ function zoomButtons(handlers) {
     button("Fit", () => handlers.fit(), { title: "Show everything (F, on the map)" }));
 }
 
-/** The canvas has as many pixels as the screen gives it, also after that has changed its mind. */
-function followSize(canvas, frame, map) {
+/** Keeps the canvas at the resolution of the screen, and fits the map once its size is known. */
+function followSize(session, canvas, frame, map) {
   let fitted = false;
   new ResizeObserver(() => {
     const { clientWidth: width, clientHeight: height } = canvas;
@@ -125,18 +123,18 @@ function followSize(canvas, frame, map) {
     map.view.resize(width, height);
     if (!fitted) map.fit();
     fitted = true;
-    map.moved();
+    session.moveFrame();
   }).observe(frame);
-  const watch = () => matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => { map.moved(); watch(); }, { once: true });
+  const watch = () => matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => { session.moveFrame(); watch(); }, { once: true });
   watch();
 }
 
-/** The map follows the model, what the person wants to see, and the theme. */
-function followPage(session, model, map, group, say) {
+/** Keeps the map up to date with the model, the options and the theme. */
+function followPage(session, model, map, group, describe) {
   let [shown, hidden] = [-1, session.options.hidden.join()];
   const colour = new LatestOnly(
     (index) => model.group(index),
-    (classes, index) => { map.setClasses(classes, model.manifest.groups[index]); say(); },
+    (classes, index) => { map.setClasses(classes, model.manifest.groups[index]); describe(); },
     (error) => model.fail(error),
   );
   const update = () => {
@@ -148,23 +146,24 @@ function followPage(session, model, map, group, say) {
   };
   session.addEventListener("options", update);
   session.addEventListener("pins", () => map.redraw());
+  session.addEventListener("frame", () => { map.redraw(true); map.refreshLattice(); });
   model.addEventListener("axes", () => { map.arrange(); map.fit(); });
   model.addEventListener("code", () => { map.redraw(); map.refreshLattice(); });
   document.addEventListener("explorer:theme", () => map.recolour());
   update();
 }
 
-/** Says in words where the shown code is: for the eye at once, for the ear once a hand rests; returns what says it to the eye anew. */
-function followPlace(model, map, place, spoken) {
+/** Describes the position of the shown code, for screen readers once it rests; returns a function that updates the text. */
+function describePosition(model, map, element, spoken) {
   const describe = () => {
-    const [x, y] = model.place();
+    const [x, y] = model.position();
     const [first, second] = model.axes.map((axis) => model.manifest.columns[axis].name);
     const nearest = map.index.nearest([x, y]);
     const image = nearest < 0 ? [] : [`nearest: #${formatCount(map.points.index[nearest])}`, map.describe(nearest)];
     return [`${first} ${formatFixed(x, 2)}`, `${second} ${formatFixed(y, 2)}`, ...image].filter(Boolean).join(" · ");
   };
   const speak = debounce(() => { spoken.textContent = describe(); }, 700);
-  const show = () => { place.textContent = describe(); };
+  const show = () => { element.textContent = describe(); };
   for (const name of ["code", "axes"]) model.addEventListener(name, () => { show(); speak(); });
   show();
   return show;

@@ -55,7 +55,7 @@ export class Model extends EventTarget {
   get width() { return this.manifest.latent_dim; }
   get pixelCount() { const { height, width, channels } = this.manifest.image; return height * width * channels; }
   /** [x, y] of a code, by default the shown one. */
-  place(code = this.code) { return [dot(code, this.plane.x), dot(code, this.plane.y)]; }
+  position(code = this.code) { return [dot(code, this.plane.x), dot(code, this.plane.y)]; }
 
   /** Shows `code`; `origin` says what it came from. */
   setCode(code, origin = null) {
@@ -86,7 +86,7 @@ export class Model extends EventTarget {
   }
 
   /** Moves the shown code on the map; what of it is off the map stays. */
-  moveTo(place) { this.setCode(moveWithin(this.plane, this.code, place)); }
+  moveTo(position) { this.setCode(moveWithin(this.plane, this.code, position)); }
 
   /** How far the shown code lies along an attribute: 0 at the mean code of images without it, 1 at that with it. */
   amount({ direction, without }) {

@@ -11,8 +11,8 @@ export function mountNearest(element, session, model) {
   const { manifest, backend } = model;
   const panel = card("Nearest training images", { class: "nearest" });
   const hint = make("p", { class: "hint" });
-  const places = Array.from({ length: Math.min(COUNT, manifest.count) }, () => makePlace(manifest.image, (index) => session.choosePoint(model, index)));
-  panel.append(hint, make("ol", { class: "places" }, ...places.map(({ item }) => item)));
+  const thumbnails = Array.from({ length: Math.min(COUNT, manifest.count) }, () => makeThumbnail(manifest.image, (index) => session.choosePoint(model, index)));
+  panel.append(hint, make("ol", { class: "thumbnails" }, ...thumbnails.map(({ item }) => item)));
   element.append(panel);
 
   let found = null;
@@ -35,7 +35,7 @@ export function mountNearest(element, session, model) {
     const classes = names ? await model.group(group) : null;
     const { indices, distances, images } = found;
     const classOf = (index) => (classes && classes[index] !== NO_CLASS ? names.values[classes[index]] : null);
-    places.forEach((place, i) => place.show({
+    thumbnails.forEach((thumbnail, i) => thumbnail.show({
       index: indices[i], distance: distances[i], images, start: i * model.pixelCount, name: names?.name, value: classOf(indices[i]),
     }));
   }
@@ -46,13 +46,13 @@ export function mountNearest(element, session, model) {
   ask();
 }
 
-/** One of the places in the row: its list item, and how it is filled; the button stays, and with it the focus. */
-function makePlace(shape, choose) {
+/** One of the thumbnails in the row: its list item, and how it is filled; the button stays, and with it the focus. */
+function makeThumbnail(shape, choose) {
   let shown = null;
   const canvas = make("canvas", { class: "image", width: shape.width, height: shape.height, "aria-hidden": "true" });
   const [what, number, away] = ["what", "which number", "away number"].map((name) => make("span", { class: name }));
   const words = ["Training image ", ", distance "].map((text) => make("span", { class: "visually-hidden", text }));
-  const go = make("button", { type: "button", class: "place", disabled: true, onclick: () => choose(shown) }, canvas, what, words[0], number, words[1], away);
+  const go = make("button", { type: "button", class: "thumbnail", disabled: true, onclick: () => choose(shown) }, canvas, what, words[0], number, words[1], away);
   return {
     item: make("li", {}, go),
     show({ index, distance, images, start, name, value }) {

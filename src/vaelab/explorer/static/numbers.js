@@ -12,12 +12,12 @@ export const formatCount = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, 
 
 /** Where `value` lies among 101 quantiles (0 %, 1 % … 100 %), in per cent; in the middle of those that equal it. */
 export function percentile(quantiles, value) {
-  const below = place(quantiles, (each) => each < value, value);
-  const upTo = place(quantiles, (each) => each <= value, value);
+  const below = position(quantiles, (each) => each < value, value);
+  const upTo = position(quantiles, (each) => each <= value, value);
   return (below + upTo) / 2;
 }
 
-function place(quantiles, isBelow, value) {
+function position(quantiles, isBelow, value) {
   const count = quantiles.filter(isBelow).length;
   if (count === 0) return 0;
   if (count === quantiles.length) return 100;

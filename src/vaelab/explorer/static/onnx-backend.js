@@ -159,8 +159,8 @@ function smallest(numbers, count) {
   const found = [];
   for (let i = 0; i < numbers.length; i++) {
     if (found.length === count && numbers[i] >= numbers[found[count - 1]]) continue;
-    const place = found.findIndex((other) => numbers[i] < numbers[other]);
-    found.splice(place < 0 ? found.length : place, 0, i);
+    const position = found.findIndex((other) => numbers[i] < numbers[other]);
+    found.splice(position < 0 ? found.length : position, 0, i);
     if (found.length > count) found.pop();
   }
   return Int32Array.from(found);

@@ -1,26 +1,31 @@
-// What is drawn over the points, on a 2-D context in CSS pixels. `style`: the page's colours and font, see readStyle.
+// Drawing over the points of a map, on a 2-D context in CSS pixels. `style`: the page's colours and font, see readStyle.
 
 import { dot } from "./algebra.js";
 
 const TURN = 2 * Math.PI;
+/** The ring of the shown code: its radius, and the room that it needs. */
+const [RING, RING_BOX] = [8, 24];
+const SHOWN = "shown";
 
-/** The page's colours, by their names in style.css, as they are at this moment, and its font. */
-export function readStyle(element) {
-  const computed = getComputedStyle(element);
-  const colour = (name) => computed.getPropertyValue(`--${name}`).trim() || "#888888";
+/** The page's present colours, by their names in style.css, and its font. */
+export function readStyle() {
+  const computed = getComputedStyle(document.documentElement);
   const names = ["card", "ink", "muted", "line", "accent", "pin-a", "pin-b", "pin-c", "on-pin"];
-  return { ...Object.fromEntries(names.map((name) => [name, colour(name)])), font: computed.fontFamily };
+  const colours = Object.fromEntries(names.map((name) => [name, computed.getPropertyValue(`--${name}`).trim()]));
+  return { ...colours, font: getComputedStyle(document.body).fontFamily };
 }
 
-/** Text with a halo, so that it is legible on anything. */
+const fontOf = (style, size = 12, weight = 600) => `${weight} ${size}px ${style.font}`;
+
+/** Text with an outline, so that it is legible on anything. */
 function write(context, style, text, [x, y], { size = 12, weight = 600, colour = style.ink, align = "center" } = {}) {
-  context.font = `${weight} ${size}px ${style.font}`;
+  context.font = fontOf(style, size, weight);
   Object.assign(context, { textAlign: align, textBaseline: "middle", lineJoin: "round", lineWidth: 4, strokeStyle: style.card, fillStyle: colour });
   context.strokeText(text, x, y);
   context.fillText(text, x, y);
 }
 
-/** A line with a halo. */
+/** A line with an outline. */
 function trace(context, style, path, { colour = style.ink, width = 1.5, dash = [] } = {}) {
   context.lineJoin = "round";
   context.setLineDash([]);
@@ -32,7 +37,15 @@ function trace(context, style, path, { colour = style.ink, width = 1.5, dash = [
   context.setLineDash([]);
 }
 
-/** The lines where either coordinate is nought. */
+/** The width of a text and the room around it. */
+function measureText(context, style, text, size, weight) {
+  context.font = fontOf(style, size, weight);
+  return context.measureText(text).width + 8;
+}
+
+// -- axes, rings, density --
+
+/** The lines on which either coordinate is 0. */
 export function drawAxes(context, view, style) {
   const [x, y] = view.toPixels([0, 0]).map(Math.round);
   context.fillStyle = style.line;
@@ -40,21 +53,29 @@ export function drawAxes(context, view, style) {
   context.fillRect(x, 0, 1, view.height);
 }
 
-/** The names of the axes at their ends. */
-export function drawAxisNames(context, view, style, [nameX, nameY]) {
+/** Boxes of the names of the axes at their ends: { text, x, y, width, height }. */
+export function layOutAxisNames(context, view, style, names) {
   const [x, y] = view.toPixels([0, 0]);
-  const inside = (value, size) => Math.min(size - 14, Math.max(14, value));
-  write(context, style, `${nameX} →`, [view.width - 8, inside(y, view.height)], { colour: style.muted, align: "right" });
-  const room = 10 + context.measureText(nameY).width / 2;
-  write(context, style, `${nameY} ↑`, [Math.min(view.width - room, Math.max(room, x)), 12], { colour: style.muted });
+  const inside = (value, size, room) => Math.min(size - room, Math.max(room, value));
+  return [`${names[0]} →`, `${names[1]} ↑`].map((text, i) => {
+    const width = measureText(context, style, text);
+    const [atX, atY] = i ? [inside(x, view.width, width / 2 + 4), 12] : [view.width - width / 2 - 4, inside(y, view.height, 14)];
+    return { text, x: atX, y: atY, width, height: 18 };
+  });
+}
+
+export function drawAxisNames(context, style, boxes) {
+  for (const { text, x, y } of boxes) write(context, style, text, [x, y], { colour: style.muted });
 }
 
 const DASHES = { 1: [], 2: [6, 4], 3: [2, 4] };
 
-/** The prior's circles of 1, 2 and 3 σ, each named where it is in sight and no other name, { place }, is near. */
-export function drawRings(context, view, style, names) {
-  const taken = names.map(({ place }) => view.toPixels(place));
-  const isFree = (place) => view.holds(place, 20) && taken.every(([x, y]) => Math.hypot(x - view.toPixels(place)[0], y - view.toPixels(place)[1]) > 24);
+/** The prior's circles of 1, 2 and 3 σ, each named at a visible point that is not near one of `labels` { x, y }. */
+export function drawRings(context, view, style, labels) {
+  const isFree = (position) => {
+    const [px, py] = view.toPixels(position);
+    return view.holds(position, 20) && labels.every(({ x, y }) => Math.hypot(x - px, y - py) > 24);
+  };
   const middle = view.toPixels([0, 0]);
   for (const radius of [1, 2, 3]) {
     const path = new Path2D();
@@ -67,17 +88,16 @@ export function drawRings(context, view, style, names) {
 
 const onCircle = (radius, turn) => [radius * Math.cos(turn * TURN), radius * Math.sin(turn * TURN)];
 
-/** Lines of equal density, a Map from the share they hold to places [segments × (x, y, x, y)], each named at one of its ends. */
+/** Lines of equal density, a Map from the share they hold to segments [n × (x, y, x, y)], each named at one of its ends. */
 export function drawContours(context, view, style, lines) {
   const names = [];
-  for (const [share, places] of lines) {
+  for (const [share, segments] of lines) {
     const path = new Path2D();
-    // The first that is free of upper, lower, left and right end.
-    const ends = [];
-    for (let i = 0; i < places.length; i += 4) {
-      const from = view.toPixels([places[i], places[i + 1]]);
+    const ends = []; // upper, lower, left and right end
+    for (let i = 0; i < segments.length; i += 4) {
+      const from = view.toPixels([segments[i], segments[i + 1]]);
       path.moveTo(...from);
-      path.lineTo(...view.toPixels([places[i + 2], places[i + 3]]));
+      path.lineTo(...view.toPixels([segments[i + 2], segments[i + 3]]));
       [-from[1], from[1], -from[0], from[0]].forEach((far, k) => { if (!ends[k] || far > ends[k].far) ends[k] = { far, from }; });
     }
     trace(context, style, path, { width: 1 });
@@ -87,34 +107,46 @@ export function drawContours(context, view, style, lines) {
   for (const { text, at } of names) write(context, style, text, at, { size: 11 });
 }
 
-/** Names of classes, { text, place }, each at its place unless another is there already. */
-export function drawNames(context, view, style, names) {
-  const taken = [];
-  for (const { text, place } of names) {
-    const [x, y] = view.toPixels(place);
-    context.font = `700 14px ${style.font}`;
-    const half = context.measureText(text).width / 2 + 3;
-    if (taken.some((box) => Math.abs(box.x - x) < box.half + half && Math.abs(box.y - y) < 15)) continue;
-    taken.push({ x, y, half });
-    write(context, style, text, [x, y], { size: 14, weight: 700 });
-  }
+// -- names of classes --
+
+/** Boxes for the names of classes { text, position } whose positions are visible; the more names, the smaller. */
+export function layOutNames(context, view, style, names) {
+  const size = names.length <= 20 ? 14 : names.length <= 60 ? 12 : 10;
+  return names.filter(({ position }) => view.holds(position)).map(({ text, position }) => {
+    const [x, y] = view.toPixels(position);
+    return { text, size, anchor: [x, y], x, y, width: measureText(context, style, text, size, 700), height: size + 3 };
+  });
 }
 
-/** The half axes and angle of the 1 σ ellipse of a diagonal Gaussian seen on a plane: covariance P diag(σ²) Pᵀ. */
+/** Names of classes; one that was moved away from its points is connected to them by a line. */
+export function drawNames(context, style, boxes) {
+  for (const { x, y, height, anchor } of boxes) {
+    if (Math.hypot(x - anchor[0], y - anchor[1]) < height) continue;
+    const path = new Path2D();
+    path.moveTo(...anchor);
+    path.lineTo(x, y);
+    trace(context, style, path, { width: 1 });
+  }
+  for (const { text, size, x, y } of boxes) write(context, style, text, [x, y], { size, weight: 700 });
+}
+
+// -- single codes --
+
+/** The semi-axes and angle of the 1 σ ellipse of a diagonal Gaussian in a plane: covariance P diag(σ²) Pᵀ. */
 export function ellipseOf({ x, y }, logVar) {
   const variance = Float32Array.from(logVar, Math.exp);
-  const seen = (a, b) => dot(a.map((value, i) => value * b[i]), variance);
-  const [xx, xy, yy] = [seen(x, x), seen(x, y), seen(y, y)];
+  const project = (a, b) => dot(a.map((value, i) => value * b[i]), variance);
+  const [xx, xy, yy] = [project(x, x), project(x, y), project(y, y)];
   const [middle, half] = [(xx + yy) / 2, Math.hypot((xx - yy) / 2, xy)];
   return { long: Math.sqrt(middle + half), short: Math.sqrt(Math.max(0, middle - half)), angle: 0.5 * Math.atan2(2 * xy, xx - yy) };
 }
 
-/** What a posterior leaves open: 1 σ, and 2 σ fainter. */
-export function drawPosterior(context, view, style, place, { long, short, angle }) {
+/** The ellipses of a posterior, 1 σ and fainter 2 σ. */
+export function drawPosterior(context, view, style, position, { long, short, angle }) {
   for (const times of [2, 1]) {
     const path = new Path2D();
-    // y points down on the screen, so angles turn the other way.
-    path.ellipse(...view.toPixels(place), times * long * view.scale, times * short * view.scale, -angle, 0, TURN);
+    // y points down on the screen, so angles turn the other way
+    path.ellipse(...view.toPixels(position), times * long * view.scale, times * short * view.scale, -angle, 0, TURN);
     context.globalAlpha = times === 1 ? 0.22 : 0.12;
     context.fillStyle = style.accent;
     context.fill(path);
@@ -123,16 +155,22 @@ export function drawPosterior(context, view, style, place, { long, short, angle 
   }
 }
 
-/** The way from one pin to the other through `places`. */
-export function drawPath(context, view, style, places) {
+/** The path from one pin to the other through `positions`. */
+export function drawPath(context, view, style, positions) {
   const path = new Path2D();
-  places.forEach((place, i) => path[i ? "lineTo" : "moveTo"](...view.toPixels(place)));
+  positions.forEach((position, i) => path[i ? "lineTo" : "moveTo"](...view.toPixels(position)));
   trace(context, style, path, { dash: [6, 5] });
 }
 
-/** A pin "A", "B" or "C": its letter on a head, its tip at the place. */
-export function drawPin(context, view, style, name, place) {
-  const [x, y] = view.toPixels(place);
+/** The box of a pin whose tip is at a position. */
+export function layOutPin(view, position) {
+  const [x, y] = view.toPixels(position);
+  return { x, y: y - 14, width: 26, height: 34 };
+}
+
+/** A pin "A", "B" or "C" with its tip at a position. */
+export function drawPin(context, view, style, name, position) {
+  const [x, y] = view.toPixels(position);
   const head = y - 18;
   const path = new Path2D();
   path.arc(x, head, 10, 0.8 * Math.PI, 2.2 * Math.PI);
@@ -141,30 +179,38 @@ export function drawPin(context, view, style, name, place) {
   Object.assign(context, { lineJoin: "round", strokeStyle: style.card, lineWidth: 3, fillStyle: style[`pin-${name.toLowerCase()}`] });
   context.stroke(path);
   context.fill(path);
-  context.font = `700 12px ${style.font}`;
+  context.font = fontOf(style, 12, 700);
   Object.assign(context, { textAlign: "center", textBaseline: "middle", fillStyle: style["on-pin"] });
   context.fillText(name, x, head + 0.5);
 }
 
-/** A ring of two tones about a point. */
-export function drawHover(context, view, style, place) {
+/** A ring of two tones around a point. */
+export function drawHover(context, view, style, position) {
   const path = new Path2D();
-  path.arc(...view.toPixels(place), 6, 0, TURN);
+  path.arc(...view.toPixels(position), 6, 0, TURN);
   trace(context, style, path, { width: 2 });
 }
 
-/** Where the shown code is: a ring of two tones with its name; broken, at the frame's edge, where that is out of sight. */
-export function drawMarker(context, view, style, place) {
-  const away = !view.holds(place);
-  const [x, y] = view.toPixels(place).map((value, i) => Math.min((i ? view.height : view.width) - 12, Math.max(12, value)));
+/** Boxes of the marker of the shown code, its ring and its name. The marker stays at the edge if its position is not visible. */
+export function layOutMarker(context, view, style, position) {
+  const [x, y] = view.toPixels(position).map((value, i) => Math.min((i ? view.height : view.width) - 12, Math.max(12, value)));
+  const width = measureText(context, style, SHOWN);
+  const side = x < view.width - 60 ? 1 : -1;
+  return [
+    { x, y, width: RING_BOX, height: RING_BOX, isAway: !view.holds(position) },
+    { x: x + side * (RING + 3 + width / 2), y, width, height: 18 },
+  ];
+}
+
+/** The marker of the shown code: a ring of two tones with its name; dashed where its position is not visible. */
+export function drawMarker(context, style, [ring, name]) {
   const path = new Path2D();
-  path.arc(x, y, 8, 0, TURN);
+  path.arc(ring.x, ring.y, RING, 0, TURN);
   Object.assign(context, { strokeStyle: style.card, lineWidth: 7 });
   context.stroke(path);
-  context.setLineDash(away ? [5, 4] : []);
+  context.setLineDash(ring.isAway ? [5, 4] : []);
   Object.assign(context, { strokeStyle: style.ink, lineWidth: 3 });
   context.stroke(path);
   context.setLineDash([]);
-  const right = x < view.width - 60;
-  write(context, style, "shown", [right ? x + 15 : x - 15, y], { align: right ? "left" : "right" });
+  write(context, style, SHOWN, [name.x, name.y]);
 }

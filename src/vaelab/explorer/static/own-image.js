@@ -109,7 +109,7 @@ class OwnImage extends EventTarget {
     const { pad, picture, invert, centred } = this;
     const shapes = this.#session.models.map(({ manifest }) => manifest.image);
     const paper = this.layout?.centred && this.layout.dark !== invert ? 0 : 255; // what becomes the training images' ground
-    const drawing = picture ? null : pad.picture(centred ? centreStrokes(pad.strokes, pad.pen, this.layout) : pad.strokes);
+    const drawing = picture ? null : pad.picture(centred ? centreStrokes(pad.strokes, pad.pen, this.layout, shapes[0]) : pad.strokes);
     const pictures = shapes.map((shape, i) => (picture
       ? fit(picture, shape, { paper, invert, layout: centred ? this.#layouts[i] : null })
       : fit(drawing, shape)));

@@ -54,12 +54,12 @@ export class Pad extends EventTarget {
       if (event.button !== 0 || !event.isPrimary) return;
       element.setPointerCapture(event.pointerId);
       this.#cursor = null;
-      this.#lower(this.#place(event));
+      this.#lower(this.#position(event));
     });
     element.addEventListener("pointermove", (event) => {
       if (!this.#stroke || !event.isPrimary || !element.hasPointerCapture(event.pointerId)) return;
       const events = event.getCoalescedEvents?.() ?? [];
-      for (const each of events.length ? events : [event]) this.#extend(this.#place(each));
+      for (const each of events.length ? events : [event]) this.#extend(this.#position(each));
     });
     for (const end of ["pointerup", "pointercancel"]) element.addEventListener(end, () => this.#lift());
     element.addEventListener("blur", () => { this.#lift(); this.#cursor = null; this.#show(); });
@@ -83,21 +83,21 @@ export class Pad extends EventTarget {
     this.#later();
   }
 
-  #place({ clientX, clientY }) {
+  #position({ clientX, clientY }) {
     const { left, top, width, height } = this.element.getBoundingClientRect();
     return [((clientX - left) / width) * this.#shape.width, ((clientY - top) / height) * this.#shape.height];
   }
 
-  #lower(place) {
-    this.#stroke = [place];
+  #lower(position) {
+    this.#stroke = [position];
     this.strokes = [...this.strokes, this.#stroke];
     this.#later();
   }
 
-  #extend(place) {
+  #extend(position) {
     const [x, y] = this.#stroke.at(-1);
-    if (Math.hypot(place[0] - x, place[1] - y) < CLOSE) return;
-    this.#stroke.push(place);
+    if (Math.hypot(position[0] - x, position[1] - y) < CLOSE) return;
+    this.#stroke.push(position);
     this.#later();
   }
 

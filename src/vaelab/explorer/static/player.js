@@ -1,6 +1,5 @@
 import { button, make } from "./dom.js";
 import { animate } from "./scheduling.js";
-import { showCodes } from "./code-images.js";
 import { codesOnPath } from "./path.js";
 
 /** Moves the shown codes from A to B and back until the person stops it or moves a code otherwise. */
@@ -37,7 +36,7 @@ export class Player {
   jump(share) {
     this.#stop();
     this.#phase = share;
-    this.#move(share, (codes) => showCodes(this.#session, codes));
+    this.#move(share, (codes) => this.#session.showCodes(codes));
   }
 
   #advance(step) {

@@ -43,7 +43,7 @@ export function extent({ x, y }) {
   return { left, right, bottom, top };
 }
 
-/** Where the name of each class belongs, a Map from class to place: on that one of its points that is nearest their median. */
+/** Where the name of each class belongs, a Map from class to position: on that one of its points that is nearest their median. */
 export function medians({ x, y, classes }) {
   const found = new Map();
   for (const [name, of] of members(classes)) {
@@ -129,7 +129,7 @@ function mixed(pixel, colour, coverage) {
   return (mix(0) | mix(8) | mix(16) | (Math.max(below, coverage) << 24)) >>> 0;
 }
 
-/** Finds the point nearest to a place by a grid of cells that hold a few points each. */
+/** Finds the point nearest to a position by a grid of cells that hold a few points each. */
 export class PointIndex {
   #x; #y; #side; #left; #bottom; #cell; #starts; #members;
 
@@ -147,7 +147,7 @@ export class PointIndex {
     for (let i = 0; i < x.length; i++) this.#members[next[cells[i]]++] = i;
   }
 
-  /** The number of the nearest point within `radius` of a place, −1 where there is none. */
+  /** The number of the nearest point within `radius` of a position, −1 where there is none. */
   within([atX, atY], radius) {
     let [best, least] = [-1, radius * radius];
     const [first, last] = [this.#column(atX - radius), this.#column(atX + radius)];
@@ -163,10 +163,10 @@ export class PointIndex {
   }
 
   /** The number of the nearest point, −1 where there are no points at all. */
-  nearest(place) {
+  nearest(position) {
     if (!this.#x.length) return -1;
     for (let radius = this.#cell; radius < 1e30; radius *= 2) {
-      const found = this.within(place, radius);
+      const found = this.within(position, radius);
       if (found >= 0) return found;
     }
     return -1;

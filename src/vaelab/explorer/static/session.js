@@ -1,21 +1,25 @@
 import { decodeState, encodeState } from "./link.js";
 
 /**
- * What the person does, on one model or on two side by side under one hand.
+ * What the user does, to one model or to two side by side that are moved together.
  *
- * Events: "pins" (a pin was set or removed), "options" (layers, colours, hidden classes), "history" (undo or redo has become
- * possible or impossible), "choosing" (an image has been chosen and is on its way). Codes, images and axes are events of the
- * models.
+ * Events: "pins" (a pin was set or removed), "options" (layers, colours, hidden classes), "history" (undo or redo became
+ * possible or impossible), "choosing" (an image was chosen and is being encoded), "frame" (the maps show another part of the
+ * plane), "maximum" (the scale of bars has changed). Codes, images and axes are events of the models.
  */
 export class Session extends EventTarget {
   /** Float32Array [latent] of each model under each pin, or null: { A: [code, code], … }. */
   pins = { A: null, B: null, C: null };
-  /** What the map shows, and the group that colours it with the classes that are hidden. */
+  /** The layers of the map, the group that colours it, its hidden classes, and the interpolation between pins. */
   options = { points: true, lattice: false, density: false, rings: true, group: 0, hidden: [], path: "linear" };
+  /** The part of the plane that all maps show, see map-view.js. */
+  frame = { centre: [0, 0], span: 1, fitted: 1 };
 
   #past = [];
   #future = [];
   #choices = 0;
+  #extents = new Map();
+  #maxima = { loss: new Map(), kl: new Map() };
 
   constructor(models) {
     super();
@@ -23,49 +27,79 @@ export class Session extends EventTarget {
     this.#past.push(this.#snapshot());
   }
 
-  /** Whether the two models know the same images by the same numbers. */
+  /** Whether the models have the same images under the same indices. */
   get shareImages() { return new Set(this.models.map((model) => model.manifest.images_sha256)).size === 1; }
   get canUndo() { return this.#past.length > 1; }
   get canRedo() { return this.#future.length > 0; }
 
-  // -- one hand: what is done to one model is done to the other as far as it can be --
+  // -- one scale for all models --
 
-  /** Every model's shown code moves to the same place of its own map. */
-  moveTo(place) { for (const model of this.models) model.moveTo(place); }
+  /** Sets { left, right, bottom, top } of the points of a model. */
+  setExtent(model, extent) { this.#extents.set(model, extent); }
 
-  /** The image of a point of `model`, in every model that knows it. */
+  /** The smallest { left, right, bottom, top } that holds the points of all models. */
+  get extent() {
+    const all = [...this.#extents.values()];
+    const [low, high] = [Math.min, Math.max].map((choose) => (side) => choose(...all.map((each) => each[side])));
+    return { left: low("left"), right: high("right"), bottom: low("bottom"), top: high("top") };
+  }
+
+  /** Announces that the shared frame has changed. */
+  moveFrame() { this.#emit("frame"); }
+
+  /** Sets the largest value of a model's bars, "loss" or "kl". */
+  setMaximum(kind, model, value) {
+    this.#maxima[kind].set(model, value);
+    this.#emit("maximum");
+  }
+
+  /** The largest value of all models' bars. */
+  maximum(kind) { return Math.max(1e-6, ...this.#maxima[kind].values()); }
+
+  // -- moving all models together, each as far as it can --
+
+  /** Moves every model's shown code to the same position on its own map. */
+  moveTo(position) { for (const model of this.models) model.moveTo(position); }
+
+  /** Shows the image of a point of `model` in every model that has it. */
   choosePoint(model, index) {
-    return this.#choose(this.shareImages ? this.models : [model], async (each) => shownBy(await encodePoint(each, index)));
+    return this.#choose(this.shareImages ? this.models : [model], async (each) => withCode(await encodePoint(each, index)));
   }
 
-  /** A person's own picture, one Uint8Array [height × width × channel] for each model's size; `done`: the gesture has ended. */
+  /** Encodes the user's picture, one Uint8Array [height × width × channel] per model; `done`: the gesture has ended. */
   chooseOwnImage(pictures, done = true) {
-    const read = async (model, i) => shownBy({ pixels: pictures[i], ...(await model.encode(pictures[i])) });
-    return this.#choose(this.models, read, done);
+    const encode = async (model, i) => withCode({ pixels: pictures[i], ...(await model.encode(pictures[i])) });
+    return this.#choose(this.models, encode, done);
   }
 
-  /** A code of each model, such as a pin's, with the image whose code it is. */
+  /** Shows a code of each model, such as a pin's, with the image whose code it is. */
   goTo(codes) {
     return this.#choose(this.models, async (model, i) => ({ code: codes[i], origin: await pointAt(model, codes[i]) }));
   }
 
-  /** Shows the { code, origin } that `read` finds, all models together; not where the person has done something else meanwhile. */
-  async #choose(models, read, done = true) {
+  /** Shows the { code, origin } that `find` returns for each model, unless the user did something else meanwhile. */
+  async #choose(models, find, done = true) {
     const choice = ++this.#choices;
     this.#emit("choosing");
     const before = models.map(({ code }) => code);
-    const found = await Promise.all(models.map((model, i) => read(model, i).catch((error) => model.fail(error))));
+    const found = await Promise.all(models.map((model, i) => find(model, i).catch((error) => model.fail(error))));
     if (choice !== this.#choices || models.some(({ code }, i) => code !== before[i])) return;
     for (const [i, each] of found.entries()) if (each) models[i].setCode(each.code, each.origin);
     if (done) this.commit();
   }
 
-  /** One draw from each model's sampler, the same for models with as many latents under N(0, I). */
-  async sample(normal) {
-    const shared = normal(this.models[0].width);
-    const same = (width) => (width === shared.length ? shared : normal(width));
+  /** Shows a code of each model, as one step of undo. */
+  showCodes(codes) {
+    this.models.forEach((model, i) => model.setCode(codes[i]));
+    this.commit();
+  }
+
+  /** Draws a code from each model's sampler; models of the same width under N(0, I) get the same code. */
+  async sample(drawNormal) {
+    const shared = drawNormal(this.models[0].width);
+    const draw = (width) => (width === shared.length ? shared : drawNormal(width));
     try {
-      const drawn = await Promise.all(this.models.map((model) => model.draw(same)));
+      const drawn = await Promise.all(this.models.map((model) => model.draw(draw)));
       this.models.forEach((model, i) => model.setCode(drawn[i], { drawn: true }));
       this.commit();
     } catch (error) {
@@ -73,11 +107,11 @@ export class Session extends EventTarget {
     }
   }
 
-  reset() { for (const model of this.models) model.setCode(model.manifest.mean); this.commit(); }
+  reset() { this.showCodes(this.models.map((model) => model.manifest.mean)); }
 
-  // -- pins --
+  // -- pins and options --
 
-  /** Puts the shown codes under pin "A", "B" or "C". */
+  /** Sets pin "A", "B" or "C" to the shown codes. */
   setPin(name, codes = this.models.map((model) => model.code.slice())) {
     this.pins = { ...this.pins, [name]: codes };
     this.#emit("pins");
@@ -88,9 +122,9 @@ export class Session extends EventTarget {
     this.#emit("options");
   }
 
-  // -- back and forth --
+  // -- undo and redo --
 
-  /** Remembers where we are: called at the end of a gesture. */
+  /** Records the shown codes in the history; called at the end of a gesture. */
   commit() {
     const [now, before] = [this.#snapshot(), this.#past.at(-1)];
     if (now.every((entry, i) => entry.code.every((value, j) => value === before[i].code[j]))) return;
@@ -119,7 +153,7 @@ export class Session extends EventTarget {
     return encodeState({ models, pins: this.pins, options: this.options });
   }
 
-  /** Shows what a hash holds; false where it is none of ours or of other models. */
+  /** Shows the view of a hash; false if it is not ours or belongs to other models. */
   async restore(hash) {
     const state = decodeState(hash, this.models);
     if (!state) return false;
@@ -136,7 +170,7 @@ export class Session extends EventTarget {
     return true;
   }
 
-  #emit(what) { this.dispatchEvent(new Event(what)); }
+  #emit(name) { this.dispatchEvent(new Event(name)); }
 }
 
 /** A point as the origin of a shown code, see model.js. */
@@ -149,10 +183,10 @@ async function encodePoint(model, index) {
   return { index, pixels, ...(await model.encode(pixels)), mean };
 }
 
-/** The point whose code this very one is, as encodePoint gives it; null where it is no point's. */
+/** The point with exactly this code, as encodePoint returns it; null if there is none. */
 async function pointAt(model, code) {
   const { indices, distances } = await model.backend.nearest(code);
   return distances[0] === 0 ? encodePoint(model, indices[0]) : null;
 }
 
-const shownBy = (origin) => ({ code: origin.mean, origin });
+const withCode = (origin) => ({ code: origin.mean, origin });

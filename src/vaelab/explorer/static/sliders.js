@@ -73,10 +73,11 @@ function attributeRow(session, model, attribute, strips) {
 
 function latentRow(session, model, latent, strips) {
   const { kl } = model.manifest;
+  const largest = Math.max(...session.models.flatMap(({ manifest }) => manifest.kl)); // one scale for all runs
   const name = `z${latent + 1}`;
   const nats = formatFixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
   const bar = make("i", {});
-  bar.style.width = `${(100 * kl[latent]) / Math.max(...kl)}%`;
+  bar.style.width = `${(100 * kl[latent]) / largest}%`;
   return makeRow(session, model, strips, {
     range: LATENT,
     name,
