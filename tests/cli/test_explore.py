@@ -64,7 +64,9 @@ def test_two_runs_are_served_until_ctrl_c(trained: Path, tmp_path: Path):
                 process.send_signal(signal.SIGINT)
                 assert process.wait(20) == 0
             assert process.stdout.read() == "ended\n"
-            (note,) = process.stderr.read().splitlines()
+            notes = process.stderr.read().splitlines()
+            assert len(notes) == 1, "\n".join(notes)
+            (note,) = notes
             assert str(port) in note
             assert opened.read_text().split() == [url]
         finally:

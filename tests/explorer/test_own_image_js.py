@@ -116,7 +116,8 @@ def test_a_drawing_is_moved_and_scaled_to_where_the_ink_is(tmp_path: Path) -> No
         import { centreStrokes } from "./drawing-layout.js";
         const common = { side: 20, by: "mass", x: 14, y: 14 };
         const shape = { width: 28, height: 28 };
-        say([centreStrokes([[[0, 0], [0, 9]], [[0, 9], [3, 9]]], 2, common, shape), centreStrokes([[[5, 5]]], 2, common, shape)]);
+        const centre = (strokes) => centreStrokes(strokes, 2, common, shape);
+        say([centre([[[0, 0], [0, 9]], [[0, 9], [3, 9]]]), centre([[[5, 5]]])]);
     """
     strokes, dot = run_js(tmp_path, script)
     points = np.array([point for stroke in strokes for point in stroke])

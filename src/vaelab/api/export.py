@@ -13,11 +13,10 @@ from vaelab.api.load import load
 from vaelab.api.output_paths import check_parents, get_ending, is_folder
 from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.onnxruntime_web import Runtime, find_runtime
-from vaelab.exporters.points import IMAGE_BYTES, POINTS, count_that_fits, subsample_points
-from vaelab.exporters.readmes import sum_parts, write_onnx_readme
+from vaelab.exporters.points import IMAGE_BYTES, NUM_POINTS, choose_count, subsample_points
 from vaelab.exporters.single_file import join_files
-from vaelab.exporters.target import MANIFEST, check_file, check_folder, make_manifest, write_folder
-from vaelab.exporters.web import MARK, make_folder
+from vaelab.exporters.target import MANIFEST, check_file, check_folder, make_manifest, read_template, write_folder
+from vaelab.exporters.web import MARK, make_folder, sum_parts
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
@@ -103,7 +102,9 @@ def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: boo
 def _export_onnx(run: Run, path: Path) -> Exported:
     model = load(run.path)
     graphs, about, difference = _graphs(run, model)
-    files = {**graphs, "README.md": write_onnx_readme(about, model.spec.image_shape).encode()}
+    channels, height, width = model.spec.image_shape
+    readme = read_template("onnx_readme.md").format(**about, channels=channels, height=height, width=width)
+    files = {**graphs, "README.md": readme.encode()}
     write_folder(path, {**files, MANIFEST: make_manifest("onnx", run.name, {"about": about}, files)})
     return Exported(path, {name: len(content) for name, content in graphs.items()}, difference)
 
@@ -113,10 +114,10 @@ def _export_web(
 ) -> Exported:
     payload, model = open_payload(run, data=data, device="cpu")
     graphs, _, difference = _graphs(run, model)
-    count = min(points or count_that_fits(payload), len(payload.means))
+    count = min(points or choose_count(payload), len(payload.means))
     files = make_folder(subsample_points(payload, count), graphs, runtime)
     notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, visible to everyone who opens it"]
-    if points is None and count < min(POINTS, len(payload.means)):
+    if points is None and count < min(NUM_POINTS, len(payload.means)):
         notes.append(f"more do not fit in {IMAGE_BYTES / 1e6:g} MB; --points N includes N of them")
     notes.append(f"onnxruntime-web comes from {runtime.origin}")
     if single_file:

@@ -8,9 +8,9 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import MappingProxyType
 from typing import Any
 
@@ -276,22 +276,26 @@ def serve(app: ASGIApp, listener: socket.socket) -> Iterator[Callable[[], None]]
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     server, log, threads = uvicorn.Server(settings), logging.getLogger("uvicorn.error"), torch.get_num_threads()
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer")
     log.addFilter(is_unexpected := lambda _: not server.should_exit)  # requests cut off at the end are no errors
+    ended = Event()  # not Thread.join, which forgets a running thread on Ctrl-C (Python 3.11)
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            ended.set()
 
     def wait() -> None:
         torch.set_num_threads(1)
-        try:
-            while thread.is_alive():
-                thread.join(1)
-        except KeyboardInterrupt:
-            pass
+        with suppress(KeyboardInterrupt):
+            while not ended.wait(1):
+                pass
 
-    thread.start()
+    Thread(target=run, name="explorer").start()
     try:
         yield wait
     finally:
         server.should_exit = True
-        thread.join()
+        ended.wait()
         log.removeFilter(is_unexpected)
         torch.set_num_threads(threads)

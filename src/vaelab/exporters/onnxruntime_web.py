@@ -1,4 +1,4 @@
-"""The runtime of exported pages: two files of onnxruntime-web, pinned, from where they can be had."""
+"""onnxruntime-web, the runtime of exported pages: two files of a fixed version, and where to get them."""
 
 import base64
 import hashlib
@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vaelab.system.errors import UsageError
 from vaelab.system.files import write_atomic
@@ -28,101 +30,87 @@ NPM_SECONDS = 180
 
 @dataclass(frozen=True)
 class Runtime:
-    """The runtime's files, or why a page has to fetch them from the network."""
+    """The files of the runtime; without them the page fetches them from the CDN."""
 
     files: dict[str, bytes] | None
-    """Name → content; None: the page links the CDN."""
+    """Name → content; None if the page links the CDN."""
     origin: str
-    """Where they come from, for people."""
+    """Where the files come from, in words."""
 
-    @property
-    def integrity(self) -> dict[str, str]:
-        """Name → digest as a browser checks it."""
-        return {name: f"sha256-{base64.b64encode(bytes.fromhex(wanted)).decode()}" for name, wanted in SHA256.items()}
+    def describe(self) -> dict[str, Any]:
+        """Return what the page needs to load the runtime, with digests if it comes over the network."""
+        facts = {"package": PACKAGE, "version": VERSION, "module": MODULE, "wasm": WASM}
+        if self.files:
+            return {**facts, "base": "runtime/"}
+        digests = {name: base64.b64encode(bytes.fromhex(digest)).decode() for name, digest in SHA256.items()}
+        return {**facts, "base": CDN_FOLDER, "integrity": {name: f"sha256-{text}" for name, text in digests.items()}}
 
 
-def find_runtime(folder: Path | None = None) -> Runtime:
-    """The runtime of ``folder``, else of the user's cache, else fetched by npm and kept there, else on the CDN.
+def find_runtime(folder: Path | None = None, sha256: Mapping[str, str] = SHA256) -> Runtime:
+    """Return the runtime from ``folder``, else from the cache, else from npm (then cached), else linked from the CDN.
 
-    ValueError where ``folder`` holds other files than these.
+    ``sha256`` holds the digest of each file. Raises UsageError if ``folder`` does not hold exactly these files.
     """
     if folder is not None:
-        return Runtime(_read_given(folder), str(folder))
+        return Runtime(_read_given(folder, sha256), str(folder))
     cache = cache_dir() / f"{PACKAGE}-{VERSION}"
-    files = _read_kept(cache)
-    if files is not None:
-        return Runtime(files, str(cache))
+    with suppress(OSError):
+        files = {name: (cache / name).read_bytes() for name in sha256}
+        if files and all(_digest(files[name]) == digest for name, digest in sha256.items()):
+            return Runtime(files, str(cache))
     try:
-        files = _fetch()
-    except _NoPackage as reason:
+        files = _fetch(sha256)
+    except _NotFetched as reason:
         return Runtime(None, f"{CDN}, because {reason}")
-    with suppress(OSError):  # a full or read-only disk: fetched again the next time
+    with suppress(OSError):  # on a full or read-only disk it is fetched again next time
         for name, content in files.items():
             write_atomic(cache / name, content)
     return Runtime(files, f"npm, {PACKAGE} {VERSION}")
 
 
-class _NoPackage(Exception):
-    """Why npm did not give the package."""
+class _NotFetched(Exception):
+    """The reason why npm did not supply the package."""
 
 
-def _is_right(name: str, content: bytes) -> bool:
-    return hashlib.sha256(content).hexdigest() == SHA256[name]
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def _read_given(folder: Path) -> dict[str, bytes]:
-    """The files in a person's folder or, as npm unpacks them, in dist/ below it."""
-    place = folder if (folder / WASM).is_file() else folder / "dist"
+def _read_given(folder: Path, sha256: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files in a folder or, as npm unpacks them, in dist/ below it."""
+    parent = folder if (folder / WASM).is_file() else folder / "dist"
     files = {}
-    for name in SHA256:
-        if not (place / name).is_file():
-            raise UsageError(f"{folder}: no {name} here; wanted are {' and '.join(SHA256)} of {PACKAGE} {VERSION}")
-        files[name] = (place / name).read_bytes()
-        if not _is_right(name, files[name]):
-            raise UsageError(
-                f"{place / name} is not the one of {PACKAGE} {VERSION}: its SHA-256 is "
-                f"{hashlib.sha256(files[name]).hexdigest()[:16]}… and should be {SHA256[name][:16]}…"
-            )
+    for name, digest in sha256.items():
+        path = parent / name
+        if not path.is_file():
+            expected = f"expected {' and '.join(sha256)} of {PACKAGE} {VERSION}"
+            raise UsageError(f"{folder}: no {name} here; {expected}", subject="runtime", value=path)
+        files[name] = path.read_bytes()
+        if (found := _digest(files[name])) != digest:
+            difference = f"its SHA-256 is {found[:16]}… instead of {digest[:16]}…"
+            raise UsageError(f"{path} is not that of {PACKAGE} {VERSION}: {difference}", subject="runtime", value=path)
     return files
 
 
-def _read_kept(folder: Path) -> dict[str, bytes] | None:
-    """The files in the cache; None unless both are there and right."""
-    try:
-        files = {name: (folder / name).read_bytes() for name in SHA256}
-    except OSError:
-        return None
-    return files if all(_is_right(name, content) for name, content in files.items()) else None
-
-
-def _fetch() -> dict[str, bytes]:
-    """The files out of the package that npm fetches; none of its code is run."""
+def _fetch(sha256: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files from the package that npm fetches; none of its code is run."""
     npm = shutil.which("npm")
     if npm is None:
-        raise _NoPackage("there is no npm here to fetch it")
+        raise _NotFetched("there is no npm here to fetch it")
     with tempfile.TemporaryDirectory(prefix="vaelab-npm-") as folder, progress(f"fetching {PACKAGE} with npm", None):
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent"]
         try:
             subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=NPM_SECONDS)
         except subprocess.TimeoutExpired:
-            raise _NoPackage(f"npm did not answer within {NPM_SECONDS} s") from None
+            raise _NotFetched(f"npm did not answer within {NPM_SECONDS} s") from None
         except (OSError, subprocess.CalledProcessError):
-            raise _NoPackage(f"npm could not fetch {PACKAGE}@{VERSION}") from None
+            raise _NotFetched(f"npm could not fetch {PACKAGE}@{VERSION}") from None
         try:
-            archive = next(Path(folder).glob("*.tgz"))
-            return _unpack(archive)
-        except (StopIteration, OSError, KeyError, tarfile.TarError):
-            raise _NoPackage("npm brought something else") from None
-
-
-def _unpack(archive: Path) -> dict[str, bytes]:
-    files = {}
-    with tarfile.open(archive) as package:
-        for name in SHA256:
-            member = package.extractfile(f"package/dist/{name}")
-            if member is None:
-                raise KeyError(name)
-            files[name] = member.read()
-            if not _is_right(name, files[name]):
-                raise _NoPackage(f"the {name} that npm brought has another SHA-256")
+            with tarfile.open(next(Path(folder).glob("*.tgz"))) as package:
+                files = {name: package.extractfile(f"package/dist/{name}").read() for name in sha256}  # type: ignore[union-attr]
+        except (StopIteration, OSError, KeyError, AttributeError, tarfile.TarError):
+            raise _NotFetched("npm supplied something else") from None
+    for name, digest in sha256.items():
+        if _digest(files[name]) != digest:
+            raise _NotFetched(f"the {name} that npm supplied has another SHA-256")
     return files

@@ -14,22 +14,23 @@ from vaelab.exporters.web import MARK, mark_head, policy_text
 LOADER = Path(__file__).parent / "loader.js"
 STYLE = re.compile(r'\s*<link rel="stylesheet" href="([^"]+)">')
 ICON = re.compile(r'href="([^"]+\.svg)"')
-SCRIPTS = re.compile(r'\s*<script [^>]*src="[^"]+"></script>')
-POLICY = re.compile(r'\s*<meta http-equiv="Content-Security-Policy" content="[^"]+">')
+REMOVED = re.compile(
+    r'\s*(<script [^>]*src="[^"]+"></script>|<meta http-equiv="Content-Security-Policy" content="[^"]+">)'
+)
 
 
 def join_files(files: Mapping[str, bytes]) -> bytes:
-    """One page out of the files of a folder that carries its runtime.
+    """Return one page made from the files of a folder that contains its runtime.
 
-    Style sheets become one element, the icon an address that holds it; all that a script asks for (modules, manifest,
-    arrays, networks, runtime) lies gzipped in base64 in elements of its own, which loader.js unpacks. The policy names
-    the style sheet and the loader by their digests, and lets nothing be fetched.
+    The style sheets become one element and the icon a data URL. Everything that scripts request is gzipped in base64 in
+    elements of its own, which loader.js unpacks: modules, manifest, arrays, networks and runtime. The policy allows the
+    style sheet and the loader by their digests, and no network access.
     """
     html = files["index.html"].decode()
     style = "\n".join(files[name].decode() for name in STYLE.findall(html))
     loader = LOADER.read_text(encoding="utf-8")
-    html = SCRIPTS.sub("", STYLE.sub("", POLICY.sub("", html.replace(f"\n    {MARK}", ""))))
-    html = ICON.sub(lambda found: f'href="{_icon(files[found[1]])}"', html)
+    html = REMOVED.sub("", STYLE.sub("", html.replace(f"\n    {MARK}", "")))
+    html = ICON.sub(lambda icon: f'href="data:image/svg+xml;base64,{_encode(files[icon[1]])}"', html)
     policy = policy_text(
         {
             "script-src": f"'{_digest(loader)}' blob: data: 'wasm-unsafe-eval'",
@@ -40,12 +41,10 @@ def join_files(files: Mapping[str, bytes]) -> bytes:
         }
     )
     modules = [f"page/{name}" for name in read_modules()]
-    carried = [
-        name for name in files if name in modules or name == "manifest.json" or name.startswith(("model/", "runtime/"))
-    ]
+    inlined = [name for name in files if name in (*modules, "manifest.json") or name.startswith(("model/", "runtime/"))]
     body = [
         f'<script type="application/json" id="modules">{json.dumps(modules)}</script>',
-        *(f'<script type="text/plain" data-part="{name}">{_packed(files[name])}</script>' for name in carried),
+        *(f'<script type="text/plain" data-part="{name}">{_pack(files[name])}</script>' for name in inlined),
         f"<script>{loader}</script>",
     ]
     html = mark_head(html, policy).replace("</head>", f"<style>{style}</style>\n  </head>")
@@ -53,12 +52,12 @@ def join_files(files: Mapping[str, bytes]) -> bytes:
 
 
 def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return f"sha256-{_encode(hashlib.sha256(text.encode()).digest())}"
 
 
-def _icon(content: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
-def _packed(content: bytes) -> str:
-    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
+def _pack(content: bytes) -> str:
+    return _encode(gzip.compress(content, mtime=0))

@@ -1,4 +1,4 @@
-"""The explorer as a folder of files that any web server can serve: the page, a model, the runtime."""
+"""The explorer as a folder that any web server can serve: the page, a model, and the runtime."""
 
 import re
 from collections.abc import Mapping
@@ -9,91 +9,90 @@ import numpy as np
 
 from vaelab.explorer.payload import Payload
 from vaelab.explorer.security import POLICY
+from vaelab.explorer.server import STATIC
 from vaelab.exporters import onnxruntime_web
-from vaelab.exporters.modules import STATIC, read_modules
-from vaelab.exporters.points import pack_images
-from vaelab.exporters.readmes import write_web_readme
-from vaelab.exporters.target import make_manifest
+from vaelab.exporters.modules import read_modules
+from vaelab.exporters.points import compress_images
+from vaelab.exporters.target import make_manifest, read_template
 
 MARK = '<meta name="vaelab" content="static">'
-"""In the head of an exported page: by it the page knows that there is no server behind it."""
+"""Element in the head of an exported page, by which the page knows that it has no server."""
 HEAD = '<meta charset="utf-8">'
 DISK = Path(__file__).parent / "disk.js"
-"""What the page runs where it was opened from the disk."""
+"""Script that explains why a folder does not open from the disk."""
 REFERENCE = re.compile(r'\b(href|src)="([^":]+)"')
-"""How index.html names the files beside it."""
+"""A reference of index.html to a file beside it."""
+INCLUDED = "It includes the runtime, {package} {version} (MIT licence): nothing is fetched from elsewhere."
+LINKED = """\
+It does not include the runtime, {package} {version} (MIT licence): the page fetches it from {cdn} and checks its
+SHA-256. To include it, export again where npm is available, or with `--runtime FOLDER`."""
 
 
 def make_folder(payload: Payload, graphs: Mapping[str, bytes], runtime: onnxruntime_web.Runtime) -> dict[str, bytes]:
-    """Path → content of every file of the export; the scene's points are those that it carries."""
-    images, predictor = pack_images(payload.pixels[np.arange(len(payload.means))])
-    groups = [group.members for group in payload.groups]
+    """Return path → content of every file of the export, with all points of the payload."""
+    images, predictor = compress_images(np.asarray(payload.pixels[np.arange(len(payload.means))]))
     arrays = {
         "codes": payload.means.astype("<f4").tobytes(),
-        "groups": np.concatenate(groups).tobytes() if groups else b"",
+        "groups": b"".join(group.members.tobytes() for group in payload.groups),
         "images": images,
         **({"samples": payload.samples.astype("<f4").tobytes()} if len(payload.samples) else {}),
         **({} if payload.conditions is None else {"conditions": payload.conditions.tobytes()}),
     }
     parts = {f"{name}.bin": content for name, content in arrays.items()} | dict(graphs)
+    index = (STATIC / "index.html").read_text(encoding="utf-8")
+    styles = [name for _, name in REFERENCE.findall(index) if not name.endswith(".js")]
     files = {
-        "index.html": _make_index(_policy(runtime)).encode(),
-        **page_files(),
+        "index.html": _make_index(index, runtime).encode(),
+        "page/disk.js": DISK.read_bytes(),
+        **{f"page/{name}": (STATIC / name).read_bytes() for name in styles},
+        **{f"page/{name}": text.encode() for name, text in read_modules().items()},
         **{f"model/{name}": content for name, content in parts.items()},
         **{f"runtime/{name}": content for name, content in (runtime.files or {}).items()},
     }
-    files["README.md"] = write_web_readme(payload.manifest, files, runtime).encode()
-    model = {name.partition(".")[0]: f"model/{name}" for name in parts}
+    files["README.md"] = _make_readme(payload.manifest, files, runtime).encode()
     contents: dict[str, Any] = {
         "explorer": payload.manifest,
-        "model": {**model, "images_predictor": predictor},
-        "runtime": _describe_runtime(runtime),
+        "model": {**{name.partition(".")[0]: f"model/{name}" for name in parts}, "images_predictor": predictor},
+        "runtime": runtime.describe(),
     }
     return {**files, "manifest.json": make_manifest("web", payload.manifest["run"], contents, files)}
 
 
-def page_files() -> dict[str, bytes]:
-    """The page: what index.html names, and every module that those need."""
-    named = [name for _, name in REFERENCE.findall(_index_text()) if not name.endswith(".js")]
-    styles = {f"page/{name}": (STATIC / name).read_bytes() for name in named}
-    return (
-        styles
-        | {"page/disk.js": DISK.read_bytes()}
-        | {f"page/{name}": text.encode() for name, text in read_modules().items()}
-    )
-
-
 def policy_text(changes: Mapping[str, str]) -> str:
-    """The server's content security policy with some changes, as a page can hold it."""
-    policy = {key: value for key, value in POLICY.items() if key != "frame-ancestors"}  # of no effect within a page
+    """Return the server's content security policy with changes, for a meta element."""
+    policy = {key: value for key, value in POLICY.items() if key != "frame-ancestors"}  # ignored in a meta element
     return "; ".join(f"{key} {value}" for key, value in {**policy, **changes}.items())
 
 
 def mark_head(html: str, policy: str) -> str:
-    """A page with the mark of an export and its policy, before anything that it loads."""
+    """Return a page with the mark of an export and its policy, before anything that it loads."""
     assert html.count(HEAD) == 1, f"index.html has no {HEAD}"
     metas = (HEAD, f'<meta http-equiv="Content-Security-Policy" content="{policy}">', MARK)
     return html.replace(HEAD, "\n    ".join(metas))
 
 
-def _index_text() -> str:
-    return (STATIC / "index.html").read_text(encoding="utf-8")
+def sum_parts(files: Mapping[str, bytes]) -> dict[str, int]:
+    """Return the bytes of each part of an exported page."""
+    kinds = {"runtime": "runtime", "model": "networks"}
+    sums: dict[str, int] = {}
+    for name, content in files.items():
+        part = kinds.get(name.partition("/")[0], "page")
+        if name.endswith(".bin"):
+            part = "images" if name.endswith("/images.bin") else "points"
+        sums[part] = sums.get(part, 0) + len(content)
+    return sums
 
 
-def _make_index(policy: str) -> str:
-    html = _index_text().replace("  </body>", f'    <script src="{DISK.name}"></script>\n  </body>')
+def _make_index(index: str, runtime: onnxruntime_web.Runtime) -> str:
+    """Return index.html with its files in page/, and a policy that allows the network only for a linked runtime."""
+    network = "" if runtime.files else f" {onnxruntime_web.CDN}"
+    policy = policy_text({"script-src": "'self' 'wasm-unsafe-eval'", "connect-src": f"'self'{network}"})
+    html = index.replace("  </body>", f'    <script src="{DISK.name}"></script>\n  </body>')
     return mark_head(REFERENCE.sub(r'\1="page/\2"', html), policy)
 
 
-def _policy(runtime: onnxruntime_web.Runtime) -> str:
-    """What the page may load: its own files, and a runtime that it has to fetch."""
-    network = "" if runtime.files else f" {onnxruntime_web.CDN}"
-    return policy_text({"script-src": "'self' 'wasm-unsafe-eval'", "connect-src": f"'self'{network}"})
-
-
-def _describe_runtime(runtime: onnxruntime_web.Runtime) -> dict[str, Any]:
-    """What the page must know to load it; with digests where it comes over the network."""
-    linked = {} if runtime.files else {"integrity": runtime.integrity}
-    base = "runtime/" if runtime.files else onnxruntime_web.CDN_FOLDER
-    about = {"package": onnxruntime_web.PACKAGE, "version": onnxruntime_web.VERSION}
-    return {**about, "base": base, "module": onnxruntime_web.MODULE, "wasm": onnxruntime_web.WASM, **linked}
+def _make_readme(manifest: Mapping[str, Any], files: Mapping[str, bytes], runtime: onnxruntime_web.Runtime) -> str:
+    package = {"package": onnxruntime_web.PACKAGE, "version": onnxruntime_web.VERSION, "cdn": onnxruntime_web.CDN}
+    words = (INCLUDED if runtime.files else LINKED).format(**package)
+    sizes = "\n".join(f"| {part} | {size:,} |" for part, size in sum_parts(files).items())
+    return read_template("web_readme.md").format(**manifest, runtime=words, sizes=sizes)

@@ -1,0 +1,74 @@
+"""Exported graphs return what the model returns."""
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typed import Typed, train_small
+from wording import Wording
+
+from vaelab.exporters import onnx
+from vaelab.models.vae import VAE
+from vaelab.system import registry
+
+pytestmark = pytest.mark.slow
+MakeModel = Callable[..., tuple[VAE, nn.Module]]
+LIKELIHOODS = [
+    *((name, {}) for name in registry.names("likelihoods")),
+    ("discretised_logistic", {"likelihood.scale": "pixel"}),
+]
+PARTS = list(itertools.product(registry.names("posteriors"), registry.names("priors")))
+
+
+@pytest.mark.parametrize(("number", "likelihood", "options"), [(i, *each) for i, each in enumerate(LIKELIHOODS)])
+def test_graphs_equal_the_model(make_model: MakeModel, number: int, likelihood: str, options: dict[str, Any]) -> None:
+    """Every likelihood once, every network in turn, grey and RGB, sides that are odd, batches of other sizes."""
+    networks = registry.names("networks")
+    chosen: dict[str, Any] = {"network.name": networks[number % len(networks)], "likelihood.name": likelihood}
+    if chosen["network.name"] == "conv":
+        chosen |= {"network.channels": [4, 6], "network.strides": [2, 2]}
+    shape = (1 + 2 * (number // 2 % 2), 11, 8)
+    model, _ = make_model(shape, {**chosen, **options})
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    graphs = onnx.make_graphs(model, {"run": "small"})
+    assert model.training
+    model.eval()
+    for batch in (1, 5):
+        x = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(batch))
+        assert onnx.compare_graphs(model, graphs, x) <= 1e-5
+        codes = 30 * torch.randn(batch, 3, generator=torch.Generator().manual_seed(batch))
+        found = onnx.run_graph(graphs["decoder.onnx"], z=codes.numpy())
+        with torch.no_grad():
+            np.testing.assert_allclose(found["image"], model.decode(codes), rtol=0, atol=1e-5)
+            decoded = 100 * model.decoder(codes)  # where ln σ(x) and eˣ − 1 have no digits left
+            wanted = model.likelihood(decoded).reconstruction_loss(x)
+        error = onnx.run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())["error"]
+        np.testing.assert_allclose(error, wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("posterior", "prior"), PARTS)
+def test_the_kl_of_every_posterior_and_prior_is_exported(make_model: MakeModel, posterior: str, prior: str) -> None:
+    """The KL to a mixture has no closed form; the graph then uses the samples of the explorer's server."""
+    model, _ = make_model((1, 9, 8), {"posterior.name": posterior, "prior.name": prior, "objective.name": "elbo"})
+    graphs = onnx.make_graphs(model, {"run": "small"})
+    model.eval()
+    for batch in (1, 3):
+        x = torch.rand(batch, 1, 9, 8, generator=torch.Generator().manual_seed(batch))
+        assert onnx.compare_graphs(model, graphs, x) <= 1e-5
+
+
+def test_a_missing_extra_is_one_line(
+    cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
+    run = train_small(tmp_path / "digits", {"training.steps": 20}).path
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, out, err = cli("export", run, "--to", "onnx", "graphs")
+    assert (code, out) == (2, "")
+    wording(err)
+    assert not Path("graphs").exists()
