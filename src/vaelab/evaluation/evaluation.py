@@ -105,11 +105,15 @@ class Evaluation:
 
     # -- samples and features --
 
+    def sampler(self, name: str) -> Sampler:
+        """A sampler of codes, fitted to the training images if it needs codes."""
+        if name not in self._samplers:
+            self._samplers[name] = make_sampler(name, self.model, lambda: self.train)
+        return self._samplers[name]
+
     def samples(self, count: int, generator: torch.Generator, sampler: str = "prior") -> Samples:
         """``count`` codes of a sampler, with conditions drawn from the training set for a conditional model."""
-        if sampler not in self._samplers:
-            self._samplers[sampler] = make_sampler(sampler, self.model, lambda: self.train)
-        codes = self._samplers[sampler].sample(count, generator)
+        codes = self.sampler(sampler).sample(count, generator)
         rows = self.model.condition_rows.cpu()
         conditions = parse_condition(self.model.spec, None, count, rows, generator)
         source = "the prior" if sampler == "prior" else f"the sampler {sampler}"

@@ -20,6 +20,7 @@ class Sampler(samplers.Sampler):
     """Codes of the first model are normal around a linear function of those of the second."""
 
     needs_codes = True
+    needs = frozenset()
     is_bound = True
 
     def __init__(self, spec: Spec, density: Density, device: torch.device = samplers.CPU, *, steps: int = 300) -> None:

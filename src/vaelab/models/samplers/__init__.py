@@ -36,7 +36,7 @@ class Sampler(nn.Module, ABC):
 
     needs_codes: ClassVar[bool]
     """Whether ``fit`` must be called before any other method."""
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"continuous_posterior"})
     """Keys of ``vae.REQUIREMENTS`` that the model must meet."""
     is_bound: ClassVar[bool] = False
     """Whether ``log_prob`` is a lower bound of the log density instead of its value."""
@@ -71,13 +71,13 @@ class Sampler(nn.Module, ABC):
         The larger one describes new images better. Standard errors are over codes.
         """
         z = torch.from_numpy(as_finite(codes, "codes")).float()
-        found = {"log_prob": self.log_prob(z), "prior_log_prob": self.density.log_prob(z.to(self.device)).cpu()}
+        found = {"log_prob": self.log_prob(z).double()}
+        found["prior_log_prob"] = self.density.log_prob(z.to(self.device)).cpu().double()
         found["gain"] = found["log_prob"] - found["prior_log_prob"]
-        means = {name: float(values.double().mean()) for name, values in found.items()}
+        means = {name: float(values.mean()) for name, values in found.items()}
         if len(z) < 2:
             return means
-        errors = {f"{name}_standard_error": float(v.double().std() / math.sqrt(len(z))) for name, v in found.items()}
-        return means | errors
+        return means | {f"{name}_standard_error": float(v.std() / math.sqrt(len(z))) for name, v in found.items()}
 
 
 def make_sampler(name: str, model: VAE, load_train: Callable[[], Images]) -> Sampler:

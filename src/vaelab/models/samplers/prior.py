@@ -15,6 +15,7 @@ class Sampler(samplers.Sampler):
     """The model's prior p(z)."""
 
     needs_codes: ClassVar = False
+    needs: ClassVar = frozenset()
 
     def fit(self, codes: CodeSamples, generator: torch.Generator) -> None:
         """Do nothing."""
