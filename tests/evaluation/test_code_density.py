@@ -10,9 +10,11 @@ from vaelab.models.codes import sample_codes
 
 
 def make_evaluation() -> Evaluation:
-    """An untrained model, whose codes are far from N(0, I)."""
+    """A model whose codes are far from N(0, I)."""
     train, held_out = make_images(200), make_images(60, seed=1)
-    return Evaluation(make_state(make_recipe(network__name="mlp"), train).vae.eval(), held_out, train)
+    vae = make_state(make_recipe(network__name="mlp"), train).vae.eval()
+    vae.get_parameter("encoder.head.bias").data += 3
+    return Evaluation(vae, held_out, train)
 
 
 def test_a_fitted_sampler_describes_held_out_codes_better_than_the_prior() -> None:
@@ -24,13 +26,8 @@ def test_a_fitted_sampler_describes_held_out_codes_better_than_the_prior() -> No
     assert found["prior_log_prob"] == pytest.approx(float(evaluation.model.density().log_prob(z).mean()))
     assert found["sampler_gain"] == pytest.approx(found["sampler_log_prob"] - found["prior_log_prob"])
     assert found["sampler_gain"] > 4 * found["sampler_gain_standard_error"] > 0
-    protocol = found["protocol"]
-    assert (protocol["sampler"], protocol["codes"], protocol["images"], protocol["log_prob"]) == (
-        "gmm",
-        200,
-        60,
-        "exact",
-    )
+    stated = {"sampler": "gmm", "codes": 200, "images": 60, "log_prob": "exact"}
+    assert stated.items() <= found["protocol"].items()
 
 
 def test_the_prior_gains_nothing_over_itself() -> None:
