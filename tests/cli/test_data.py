@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from idx_files import write_idx_set
 from typed import TINY_WORDS, Typed, one_line
 
@@ -48,6 +49,7 @@ def test_a_data_set_without_files_needs_no_download(cli: Typed, wording: Callabl
     wording(out)
 
 
+@pytest.mark.slow
 def test_arrays_are_cached_and_trained_on(cli: Typed, wording: Callable[[object], None]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
     np.save("x.npy", pixels)
