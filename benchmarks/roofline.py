@@ -115,7 +115,7 @@ def count_step(recipe: Recipe, shape: tuple[int, int, int], precision: str) -> d
 
 def count_flop_by_torch(recipe: Recipe, shape: tuple[int, int, int]) -> int:
     """FLOP of the same step, forward and backward, counted by torch's FlopCounterMode."""
-    vae, objective = build(recipe, shape, 1000)
+    vae, objective = build(recipe.resolve(shape, 1000))
     cpu = torch.device("cpu")
     context = Context(torch.tensor(0), StepNoise(0, cpu), vae)
     count = recipe.training.batch_size

@@ -15,7 +15,8 @@ from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
 from vaelab.system.device import default_threads, deterministic, resolve_device, resolve_precision
 from vaelab.training import loop as training
-from vaelab.training.state import begin
+from vaelab.training.settings import make_settings
+from vaelab.training.state import create_state
 
 UNLIMITED_STEPS = 1_000_000_000
 """Steps of a training that is stopped by the clock."""
@@ -61,12 +62,12 @@ def time_steps(
     images = Images(pixels)
     place = resolve_device(device)
     precision = resolve_precision(recipe.training.precision, place)
-    recipe = recipe.resolve(images.image_shape, len(images))
-    settings = recipe.training
-    with deterministic(place, precision, default_threads()):
-        state = begin(*build(recipe, images.image_shape, len(images)), settings, place)
+    resolved = recipe.resolve(images.image_shape, len(images))
+    settings = make_settings(resolved, precision=precision, threads=default_threads(), shuffle_buffer=window)
+    with deterministic(place, precision, settings.threads):
+        state = create_state(*build(resolved), settings.learning_rate, place)
         batches = Batches(images, settings.batch_size, settings.seed, place, shuffle_buffer=window)
-        records = training.train(state, batches, settings, binarize="none", precision=precision, valid=None)
+        records = training.train(state, batches, settings, valid=None)
         first_step, start = 0, 0.0
         for record in records:
             now = time.perf_counter()

@@ -49,7 +49,7 @@ def make_model() -> Callable[..., tuple[VAE, Objective]]:
     ) -> tuple[VAE, Objective]:
         tables = {"data": {"name": "digits"}, "network": {"name": "mlp", "hidden": [16], "latent_dim": 3}}
         resolved = recipe.validate(recipe.merge(tables, overrides or {}), "small")
-        return build(resolved, image_shape, num_images=100)
+        return build(resolved.resolve(image_shape, 100))
 
     return make
 

@@ -24,7 +24,7 @@ def build_small(**overrides: Any) -> Any:
     tables = recipe.merge(
         minimal(network={"name": "mlp", "hidden": [5]}), {k.replace("__", "."): v for k, v in overrides.items()}
     )
-    return build(recipe.validate(tables, "own"), (3, 9, 8), 100)
+    return build(recipe.validate(tables, "own").resolve((3, 9, 8), 100))
 
 
 @pytest.mark.parametrize("network", registry.names("networks"))

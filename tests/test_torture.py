@@ -1,4 +1,4 @@
-"""Few cases of each campaign of ``make torture``, the same each time (docs/explanation/reliability.md)."""
+"""A short form of the campaigns of ``make torture`` (docs/explanation/reliability.md)."""
 
 import os
 import subprocess
@@ -8,9 +8,10 @@ import pytest
 from paths import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork, /proc and strace")
 def test_campaigns_in_short():
-    """A process of its own: a fork of this one, whose autograd has threads, could not train."""
+    """They run in another process, because a fork of this one, whose autograd has threads, could not train."""
     command = [sys.executable, "-m", "tests.torture", "--short", "--seed", "0"]
     paths = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": paths}

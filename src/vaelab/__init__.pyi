@@ -8,6 +8,10 @@ from .api.doctor import doctor as doctor
 from .api.edit import edit as edit
 from .api.encode import encode as encode
 from .api.evaluate import evaluate as evaluate
+from .api.events import Event as Event
+from .api.events import Finished as Finished
+from .api.events import Note as Note
+from .api.events import Started as Started
 from .api.explore import explore as explore
 from .api.export import Exported as Exported
 from .api.export import export as export
@@ -27,10 +31,6 @@ from .api.sweep import SweepPlan as SweepPlan
 from .api.sweep import parse_over as parse_over
 from .api.sweep import plan_sweep as plan_sweep
 from .api.sweep import sweep as sweep
-from .api.train import Event as Event
-from .api.train import Finished as Finished
-from .api.train import Note as Note
-from .api.train import Started as Started
 from .api.train import train as train
 from .data.images import Images as Images
 from .models.vae import VAE as VAE

@@ -13,7 +13,7 @@ from vaelab.models.priors import Prior
 from vaelab.models.spec import Spec
 from vaelab.models.terms import COMMON_TERMS, Term
 from vaelab.models.vae import REQUIREMENTS, VAE
-from vaelab.recipe import SECTIONS, Recipe, Section, signature_schema
+from vaelab.recipe import SECTIONS, Recipe, ResolvedRecipe, Section, signature_schema
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError
 from vaelab.system.seeds import derive_seed, generator
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from vaelab.training.objectives import Objective  # above this file in the import contract
 
 
-def build(
-    recipe: Recipe, image_shape: tuple[int, int, int], num_images: int, condition_names: tuple[str, ...] = ()
-) -> "tuple[VAE, Objective]":
+def build(recipe: ResolvedRecipe, condition_names: tuple[str, ...] = ()) -> "tuple[VAE, Objective]":
     """Return the model and its objective on the CPU, with weights drawn from the recipe's seed.
 
     ``condition_names``: see ``models.conditions.condition_names``. Raises RecipeError if parts do not fit together.
     """
-    recipe = recipe.resolve(image_shape, num_images)
-    spec = Spec(image_shape, recipe.latent_dim, num_images, recipe.network["condition"], condition_names)
+    condition = recipe.network["condition"]
+    spec = Spec(recipe.image_shape, recipe.latent_dim, recipe.num_images, condition, condition_names)
     with torch.random.fork_rng(devices=[]):  # for weights that a member draws in its constructor
         torch.default_generator.manual_seed(derive_seed(recipe.training.seed, "constructors"))
         posterior: Posterior = _make("posterior", "Posterior", recipe.posterior, spec)

@@ -1,4 +1,4 @@
-"""Values of "auto" for a run: those of its beginning, otherwise those for the data and the machine."""
+"""Values for "auto": those of the run if it was begun, else those that suit the images and the machine."""
 
 from pathlib import Path
 
@@ -7,49 +7,61 @@ import torch
 from small import make_images, make_recipe
 from typed import train_small
 
-from vaelab.api.resolve import precision_of, resolve
+from vaelab.api.resolve import compare_machines, resolve
 from vaelab.api.run_images import RunImages
-from vaelab.data.images import Images
+from vaelab.data.loader import choose_shuffle_buffer
 from vaelab.run import Run
-from vaelab.system.device import Precision, resolve_precision
+from vaelab.system.device import Precision, default_threads, resolve_precision
+from vaelab.training.settings import Settings
 
 CPU = torch.device("cpu")
+IMAGES = make_images()
 
 
-def data_of_run() -> RunImages:
-    images: Images = make_images()
-    return RunImages(images, images, "test", "none", {})
-
-
-def begun(folder: Path, *, precision: str = "fp32", **overrides: object) -> Run:
+def begun(folder: Path, *, precision: str = "fp32", threads: int = 1, **overrides: object) -> Run:
     """A run on the disk that has just begun."""
     run = Run(folder)
-    run.begin(make_recipe(**overrides), {"precision": precision, "threads": 1})
+    run.begin(make_recipe(**overrides), {"precision": precision, "threads": threads})
     return run
 
 
+def settings_of(run: Run, **overrides: object) -> Settings:
+    return resolve(make_recipe(**overrides), RunImages(IMAGES, IMAGES, "test", "none", {}), run, CPU)[1]
+
+
 @pytest.mark.parametrize("before", ["fp32", "bf16", "tf32"])
-def test_a_resumed_run_keeps_its_precision(tmp_path: Path, before: Precision):
-    assert precision_of(make_recipe(), begun(tmp_path / "run", precision=before), CPU) == before
-    assert precision_of(make_recipe(), Run(tmp_path / "new"), CPU) == resolve_precision("auto", CPU)
-    assert precision_of(make_recipe(training__precision="fp32"), Run(tmp_path / "new"), CPU) == "fp32"
+def test_auto_precision_stays_that_of_the_run(tmp_path: Path, before: Precision):
+    assert settings_of(begun(tmp_path / "run", precision=before)).precision == before
+    assert settings_of(Run(tmp_path / "new")).precision == resolve_precision("auto", CPU)
+    assert settings_of(Run(tmp_path / "new"), training__precision="bf16").precision == "bf16"
 
 
-def test_a_resumed_run_keeps_its_shuffle_buffer(tmp_path: Path):
-    def shuffle_buffer(run: Run, **overrides: object) -> object:
-        return resolve(make_recipe(**overrides), data_of_run(), run).training.shuffle_buffer
-
-    assert shuffle_buffer(Run(tmp_path / "new")) == 0
-    assert shuffle_buffer(Run(tmp_path / "new"), training__shuffle_buffer=7) == 7
-    assert shuffle_buffer(begun(tmp_path / "windowed", training__shuffle_buffer=30)) == 30
-    older = begun(tmp_path / "older")
-    recipe = older.path / "recipe.toml"
-    recipe.write_text(recipe.read_text().replace('shuffle_buffer = "auto"\n', ""))
-    assert "shuffle_buffer" not in recipe.read_text()
-    assert shuffle_buffer(older) == 0
+def test_auto_threads_stay_those_of_the_run(tmp_path: Path):
+    assert settings_of(begun(tmp_path / "run", threads=3), training__threads="auto").threads == 3
+    assert settings_of(Run(tmp_path / "new"), training__threads="auto").threads == default_threads()
+    assert settings_of(begun(tmp_path / "other", threads=3), training__threads=2).threads == 2
 
 
-def test_a_run_that_began_in_float32_is_resumed_in_float32(tmp_path: Path):
+def test_auto_shuffle_buffer_stays_that_of_the_run(tmp_path: Path):
+    assert settings_of(Run(tmp_path / "new")).shuffle_buffer == choose_shuffle_buffer(IMAGES.pixels)
+    assert settings_of(Run(tmp_path / "new"), training__shuffle_buffer=7).shuffle_buffer == 7
+    run = begun(tmp_path / "run", training__shuffle_buffer=30)
+    assert settings_of(run).shuffle_buffer == 30
+    recipe, _ = resolve(make_recipe(), RunImages(IMAGES, IMAGES, "test", "none", {}), run, CPU)
+    assert recipe.training.shuffle_buffer == 30
+
+
+def test_differences_of_the_machine_are_named():
+    now = {
+        "device": "cpu", "processor": "p", "threads": 1, "torch": "2", "numpy": "2", "precision": "fp32", "ranks": 1,
+    }  # fmt: skip
+    assert compare_machines(now, now) == []
+    (warning,) = compare_machines({**now, "torch": "1"}, now)
+    assert "torch 1 then, 2 now" in warning
+    assert len(compare_machines(now, {**now, "threads": 10**6})) == 2
+
+
+def test_a_run_begun_in_float32_is_resumed_in_float32(tmp_path: Path):
     overrides = {"training.steps": 6, "training.checkpoint_every": 3}
     whole = train_small(tmp_path / "whole", {**overrides, "training.precision": "fp32"})
     run = train_small(tmp_path / "run", {**overrides, "training.precision": "fp32"})

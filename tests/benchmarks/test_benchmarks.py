@@ -87,7 +87,7 @@ def test_plain_script_has_the_hyperparameters_of_the_recipe(name: str) -> None:
     assert workload.image_shape == timing.SHAPES[name]
     settings = recipe.training
     assert (workload.batch_size, workload.learning_rate) == (settings.batch_size, settings.learning_rate)
-    assert (workload.beta, workload.latent_dim) == (recipe.objective["beta"], recipe.latent_dim)
+    assert (workload.beta, workload.latent_dim) == (recipe.objective["beta"], recipe.network["latent_dim"])
     assert speed.WORKLOADS[name].batch_size == settings.batch_size
 
 

@@ -170,7 +170,7 @@ def make_conditional() -> Callable[[dict[str, str]], VAE]:
     def make(overrides: dict[str, str]) -> VAE:
         made = make_recipe(network__name="mlp", **{key.replace(".", "__"): value for key, value in overrides.items()})
         train = told_images(60, seed=5)
-        vae, _ = build(made, train.image_shape, len(train), condition_names(made.network["condition"], train))
+        vae, _ = build(made.resolve(train.image_shape, len(train)), condition_names(made.network["condition"], train))
         vae.condition_rows = training_rows(vae.spec, train)
         return vae
 

@@ -326,7 +326,7 @@ def test_the_presets_are_one_experiment_with_two_objectives() -> None:
     assert iwae_preset.objective == {"name": "iwae", "num_samples": 50}
     assert (vae_preset.expected["nll"], iwae_preset.expected["nll"]) == (86.76, 84.78)
     assert (vae_preset.data["binarize"], vae_preset.likelihood["name"]) == ("dynamic", "bernoulli")
-    vae, _ = build(vae_preset, (1, 28, 28), 60_000)
+    vae, _ = build(vae_preset.resolve((1, 28, 28), 60_000))
     for network, widths in ((vae.encoder, [784, 200, 200, 100]), (vae.decoder, [50, 200, 200, 784])):
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
         assert [layers[0].in_features, *(layer.out_features for layer in layers)] == widths

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import make_images, make_labelled, make_recipe, make_state
+from small import make_images, make_labelled, make_recipe, make_settings, make_state
 from typed import train_small
 
 import vaelab
@@ -86,9 +86,7 @@ def test_images_with_other_labels_or_attributes_are_refused(condition: str) -> N
         others = [replace(images, labels=images.labels + 1, label_names=())]
     for other in others:
         state = make_state(made := make_recipe(network__condition=condition), images)
-        training = train(
-            state, Batches(images, 8, 0, CPU), made.training, binarize="none", precision="fp32", valid=other
-        )
+        training = train(state, Batches(images, 8, 0, CPU), make_settings(made), valid=other)
         for function in (lambda other=other: vae.encode(other), lambda training=training: next(training)):
             with pytest.raises(InputError) as caught:
                 function()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from small import eager_steps, make_images, make_recipe, make_state
+from small import make_images, make_recipe, make_state, make_steps, run_steps
 from torch import Tensor
 
 from vaelab.models.likelihoods.discretised_logistic import LEVEL, LOG_SCALE_RANGE, LevelPixels, Likelihood
@@ -173,10 +173,10 @@ def test_training_goes_on_bit_for_bit_and_gains(scale: str) -> None:
     data = make_images()
     made = make_recipe(likelihood__name="discretised_logistic", likelihood__scale=scale, training__learning_rate=0.01)
     whole, first, second = (make_state(made, data) for _ in range(3))
-    values = eager_steps(whole, data).run(0, 60, lambda: False)
-    early = eager_steps(first, data).run(0, 9, lambda: False)
+    values = run_steps(make_steps(whole, data), 60)
+    early = run_steps(make_steps(first, data), 9)
     second.restore(9, {name: tensor.clone() for name, tensor in first.tensors().items()})
-    late = eager_steps(second, data).run(9, 60, lambda: False)
+    late = run_steps(make_steps(second, data), 60)
     assert torch.equal(torch.cat([early, late]), values)
     for key, tensor in whole.tensors().items():
         assert torch.equal(tensor, second.tensors()[key]), key

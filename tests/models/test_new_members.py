@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from members import registered
-from small import CPU, compute_terms, eager_steps, forward, make_labelled, make_recipe, make_state
+from small import CPU, compute_terms, forward, make_labelled, make_recipe, make_state, make_steps, run_steps
 from two_processes import TwoProcesses
 
 import vaelab
@@ -56,10 +56,10 @@ def make(overrides: dict[str, Any]) -> State:
 def test_training_resumes_bit_for_bit(overrides: dict[str, Any]) -> None:
     whole, first, second = (make(overrides) for _ in range(3))
     before = {name: tensor.clone() for name, tensor in whole.tensors().items()}
-    values = eager_steps(whole, DATA).run(0, 12, lambda: False)
-    early = eager_steps(first, DATA).run(0, 7, lambda: False)
+    values = run_steps(make_steps(whole, DATA), 12)
+    early = run_steps(make_steps(first, DATA), 7)
     second.restore(7, {name: tensor.clone() for name, tensor in first.tensors().items()})
-    late = eager_steps(second, DATA).run(7, 12, lambda: False)
+    late = run_steps(make_steps(second, DATA), 12)
     assert torch.equal(torch.cat([early, late]), values)
     assert bool(torch.isfinite(values).all())
     for name, tensor in whole.tensors().items():

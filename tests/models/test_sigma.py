@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small import CPU, eager_steps, forward, make_images, make_recipe, make_state
+from small import CPU, forward, make_images, make_recipe, make_state, make_steps, run_steps
 from torch import Tensor
 from torch.distributions import Normal
 from two_processes import TwoProcesses
@@ -254,11 +254,11 @@ def test_two_processes_calibrate_sigma_to_the_whole_batch(make_model: MakeModel,
 def test_training_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     data, made = make_images(), make_recipe(likelihood__name=name, training__learning_rate=0.01)
     whole, first, second = (make_state(made, data) for _ in range(3))
-    values = eager_steps(whole, data).run(0, 17, lambda: False)
-    early = eager_steps(first, data).run(0, 9, lambda: False)
+    values = run_steps(make_steps(whole, data), 17)
+    early = run_steps(make_steps(first, data), 9)
     files.save_tensors(tmp_path / "c.safetensors", first.tensors(), {})
     second.restore(9, files.load_tensors(tmp_path / "c.safetensors")[0])
-    late = eager_steps(second, data).run(9, 17, lambda: False)
+    late = run_steps(make_steps(second, data), 17)
     assert torch.equal(torch.cat([early, late]), values)
     assert whole.tensors().keys() == second.tensors().keys()
     for key, tensor in whole.tensors().items():

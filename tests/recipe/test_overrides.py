@@ -69,7 +69,7 @@ def test_another_member_drops_keys_of_the_old_one() -> None:
     }
     assert recipe.load("mnist", {"likelihood.name": "bernoulli"}).likelihood == {"name": "bernoulli"}
     kept = recipe.load("mnist", {"network.name": "mlp"})
-    assert kept.latent_dim == recipe.load("mnist").latent_dim
+    assert kept.network["latent_dim"] == recipe.load("mnist").network["latent_dim"]
 
 
 @pytest.mark.parametrize("name", registry.names("objectives"))

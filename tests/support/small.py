@@ -12,13 +12,15 @@ from vaelab.data.images import Batch, Images
 from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.models.vae import VAE, VAEOutput
-from vaelab.recipe import Recipe
+from vaelab.recipe import ResolvedRecipe
 from vaelab.system.device import Precision
+from vaelab.system.distributed import current_group
 from vaelab.system.seeds import Noise, StepNoise
-from vaelab.training import objectives
+from vaelab.training import objectives, settings
 from vaelab.training.objectives import Context, Objective
-from vaelab.training.state import State, begin
-from vaelab.training.step import EagerSteps
+from vaelab.training.settings import Settings
+from vaelab.training.state import State, create_state
+from vaelab.training.step import EagerSteps, Steps
 
 CPU = torch.device("cpu")
 NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}
@@ -39,7 +41,7 @@ def make_labelled(count: int = 50, seed: int = 0) -> Images:
     return Images(pixels.astype(np.uint8), labels=labels, attributes=attributes, **names)
 
 
-def make_recipe(**overrides: Any) -> Recipe:
+def make_recipe(**overrides: Any) -> ResolvedRecipe:
     network, objective = overrides.get("network__name", "conv"), overrides.get("objective__name", "elbo")
     tables = {
         "data": {"name": "digits"},
@@ -51,15 +53,38 @@ def make_recipe(**overrides: Any) -> Recipe:
     return recipe.validate(recipe.merge(tables, {**defaults, **dotted}), "test").resolve((1, 9, 8), 50)
 
 
-def make_state(made: Recipe, data: Images) -> State:
-    vae, objective = build(made, data.image_shape, len(data), condition_names(made.network["condition"], data))
+def make_state(made: ResolvedRecipe, data: Images) -> State:
+    made = made.resolve(data.image_shape, len(data))
+    vae, objective = build(made, condition_names(made.network["condition"], data))
     vae.condition_rows = training_rows(vae.spec, data)
-    return begin(vae, objective, made.training, CPU)
+    return create_state(vae, objective, made.training.learning_rate, CPU)
 
 
-def eager_steps(state: State, data: Images, precision: Precision = "fp32") -> EagerSteps:
-    """Steps on batches of 8."""
-    return EagerSteps(state, Batches(data, 8, 0, CPU), StepNoise(0, CPU), "none", precision)
+def make_settings(made: ResolvedRecipe, precision: Precision = "fp32") -> Settings:
+    return settings.make_settings(made, precision=precision, threads=1, shuffle_buffer=0)
+
+
+def make_steps(
+    state: State,
+    data: Images,
+    made: ResolvedRecipe | None = None,
+    kind: type[Steps] = EagerSteps,
+    precision: Precision = "fp32",
+    **options: Any,
+) -> Steps:
+    """Steps on batches of ``data``; ``options`` are those of ``Batches``."""
+    given = make_settings(made or make_recipe(), precision)
+    batches = Batches(data, given.batch_size, given.seed, CPU, **options)
+    return kind(state, batches, given, StepNoise(given.seed, CPU))
+
+
+def run_steps(steps: Steps, last: int) -> Tensor:
+    """The terms of the steps up to ``last``, one row per step, summed over ranks."""
+    rows = []
+    while steps.state.step < last:
+        rows.append(steps.take(steps.state.step))
+        steps.state.step += 1
+    return current_group().all_reduce_(torch.stack(rows))
 
 
 def as_batch(x: Tensor) -> Batch:

@@ -1,1 +1,1 @@
-"""Campaigns that disturb vaelab on purpose: ``python -m tests.torture --help``, ``make torture``."""
+"""Campaigns that disturb vaelab deliberately: ``python -m tests.torture --help``, ``make torture``."""

@@ -14,7 +14,7 @@ from .children import preload
 from .workloads import Stage
 
 CAMPAIGNS = {"kills": 0.25, "syscalls": 0.25, "faults": 0.2, "fuzz": 0.2, "load": 0.1}
-"""Share of the time of each."""
+"""Campaign → share of the time."""
 KEEP = Path("build/torture")
 
 
@@ -25,11 +25,11 @@ SHORT = {
     "fuzz": (39, ""),
     "load": (300, ""),
 }
-"""Cases and kinds of the short form."""
+"""Campaign → number of cases and kinds of the short form."""
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the campaigns that the command line names."""
     asked = _parse()
     if sys.platform != "linux":
         print("the campaigns need Linux: fork, /proc and strace")
@@ -64,12 +64,14 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("campaigns", nargs="*", metavar="campaign", help=f"{', '.join(CAMPAIGNS)} (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="cases follow from it (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all cases (default: 0)")
     parser.add_argument("--minutes", type=float, default=10.0, help="for all campaigns together (default: 10)")
-    parser.add_argument("--cases", type=int, help="at most so many cases of each campaign")
-    parser.add_argument("--short", action="store_true", help="few cases, the same each time: what make test runs")
-    parser.add_argument("--kinds", default="", help="commands or kinds of files, with commas (default: all)")
-    parser.add_argument("--case", default="", metavar="CAMPAIGN/LABEL", help="one case alone, as a failure names it")
+    parser.add_argument("--cases", type=int, help="most cases of each campaign")
+    parser.add_argument("--short", action="store_true", help="few cases, the same each time, as in make test-all")
+    parser.add_argument("--kinds", default="", help="commands or kinds of files, separated by commas (default: all)")
+    parser.add_argument(
+        "--case", default="", metavar="CAMPAIGN/LABEL", help="run only this case, as a failure prints it"
+    )
     asked = parser.parse_args()
     unknown = set(asked.campaigns) - set(CAMPAIGNS)
     if unknown:
@@ -78,7 +80,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _run(campaign: Campaign, stage: Stage) -> str:
-    """Run a campaign; why it could not be run, or nothing."""
+    """Run a campaign; return why it cannot be run here, or an empty string."""
     campaign.scratch.mkdir(parents=True)
     campaign.began = time.monotonic()
     try:
@@ -93,7 +95,7 @@ def _run(campaign: Campaign, stage: Stage) -> str:
 
 
 def _tell(done: list[tuple[Campaign, str]], seed: int) -> None:
-    """The table, the numbers, and every failure as a command that repeats it."""
+    """Print a table, the numbers, and for every failure a command that repeats it."""
     print(f"\n{'campaign':10}  {'cases':>7}  {'failures':>8}  {'seconds':>7}")
     for campaign, missing in done:
         seconds = campaign.seconds_taken

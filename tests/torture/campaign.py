@@ -1,4 +1,4 @@
-"""What campaigns share: cases that follow from a seed, a budget of time, counts, failures that can be repeated."""
+"""A campaign: cases that follow from a seed, a time budget, counts, failures that can be repeated."""
 
 import random
 import shutil
@@ -10,67 +10,67 @@ from pathlib import Path
 
 
 class Failed(AssertionError):
-    """A promise that a case found broken."""
+    """A promise is broken."""
 
 
 class Unavailable(RuntimeError):
-    """A campaign that this system cannot run."""
+    """This system cannot run a campaign."""
 
 
 @dataclass
 class Campaign:
-    """The cases of one campaign: which are run, where, how long, and what came of them."""
+    """The cases of one campaign: which are run, where, for how long, and with which results."""
 
     name: str
     seed: int
     scratch: Path
-    """A folder for this campaign alone."""
+    """A folder of this campaign only."""
     keep: Path
-    """Where the folders of failed cases are kept."""
+    """Folder in which the folders of failed cases are kept."""
     seconds: float = 60.0
     most_cases: int | None = None
     kinds: tuple[str, ...] = ()
     """Commands or kinds of files to choose from; empty: all."""
     wants_disks: bool = True
-    """Whether real disks are filled, which takes a while to set up."""
+    """Whether to fill real disks, which takes a while to set up."""
     only: str = ""
     """Label of the one case to run."""
     counts: Counter[str] = field(default_factory=Counter)
-    """What happened how often, besides the cases."""
+    """Event → number of times, besides the cases."""
     facts: dict[str, float] = field(default_factory=dict)
-    """Other numbers worth telling, such as the largest memory."""
+    """Other numbers to print, such as the largest memory."""
     num_cases: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     """(label, what went wrong)."""
     skipped: list[str] = field(default_factory=list)
-    """What could not be tried here, and why."""
+    """Parts that cannot run here, with the reason."""
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
 
     @property
     def seconds_taken(self) -> float:
-        """How long it took."""
+        """Duration of the campaign."""
         return self.ended - self.began
 
     @property
     def is_over(self) -> bool:
-        """Whether no further case is to begin."""
+        """Whether no other case should begin."""
         return self.is_over_with(self.num_cases)
 
     def is_over_with(self, num_cases: int) -> bool:
-        """Whether so many cases are enough, or the time is up."""
+        """Return whether this number of cases is enough, or the time is up."""
         enough = self.most_cases is not None and num_cases >= self.most_cases
         return enough or time.monotonic() - self.began > self.seconds
 
     def random(self, label: str) -> random.Random:
-        """The random numbers of one case."""
+        """Return the random numbers of one case."""
         return random.Random(f"{self.seed}/{self.name}/{label}")
 
     def cases(self, kinds: list[str], count_of: Callable[[str], int | None]) -> Iterator[tuple[str, str, int]]:
-        """(label, kind, number) of one case after the other, the kinds in turn, until time or cases are over.
+        """Yield (label, kind, number) of each case, the kinds in turn, until the time is up or no case is left.
 
-        ``count_of``: how many cases a kind has, which then come in a random order, or None for any number; it is asked
-        when the kind has its first turn.
+        ``count_of`` returns the number of cases of a kind, which then come in a random order, or None for any number.
+        It is called at the first turn of the kind.
         """
         if self.only:
             kind, _, number = self.only.rpartition("-")
@@ -95,13 +95,13 @@ class Campaign:
             left = [kind for kind in left if (order := orders[kind]) is None or turn < len(order)]
 
     def allows(self, kind: str) -> bool:
-        """Whether cases of a kind are wanted."""
+        """Return whether cases of a kind are wanted."""
         if self.only:
             return self.only.rpartition("-")[0].removeprefix("disk-") == kind
         return not self.kinds or kind in self.kinds
 
     def run(self, label: str, case: Callable[[], None], folder: Path) -> None:
-        """Run one case; a failure is noted and its folder kept."""
+        """Run one case; record a failure and keep its folder."""
         self.num_cases += 1
         try:
             case()
@@ -109,7 +109,7 @@ class Campaign:
             self.fail(label, str(error), folder)
 
     def fail(self, label: str, what: str, folder: Path) -> None:
-        """Note a failure and keep its folder."""
+        """Record a failure and keep its folder."""
         self.failures.append((label, what))
         kept = self.keep / f"{self.name}-{label}"
         shutil.rmtree(kept, ignore_errors=True)
@@ -118,11 +118,11 @@ class Campaign:
         print(f"FAILED {self.name}/{label}: {what}", flush=True)
 
     def note_largest(self, name: str, value: float) -> None:
-        """Remember a number if it is the largest of its name."""
+        """Record a number if it is the largest of its name."""
         self.facts[name] = max(value, self.facts.get(name, value))
 
 
 def _only_plain(folder: str, names: list[str]) -> set[str]:
-    """What is not copied: pipes and devices."""
+    """Return the names that are not copied: pipes and devices."""
     paths = {name: Path(folder) / name for name in names}
     return {name for name, path in paths.items() if not (path.is_symlink() or path.is_dir() or path.is_file())}

@@ -1,8 +1,7 @@
 """Child processes in which a command runs and is disturbed: killed, denied a system call, kept to little memory.
 
-A child is a fork of this process, which has imported everything already, so a case costs what the command costs and
-not a second of imports. This process must never run torch itself: a fork of a process whose autograd threads have
-started cannot train.
+A child is a fork of this process, which has imported everything already, so that a case does not pay for imports. This
+process must never run torch itself, because a fork of a process with autograd threads cannot train.
 """
 
 import ctypes
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 TIMEOUT = 120.0
-"""Seconds after which a command counts as hanging. Generous: the machine may be busy."""
+"""Seconds after which a command counts as hanging; generous, because the machine may be busy."""
 CRASHED = 99
 """Exit code of a child whose Python code raised."""
 ANY_TRACER = ctypes.c_ulong(-1)
@@ -34,7 +33,7 @@ MODULES = (
     "sklearn.mixture", "pydantic.type_adapter", "safetensors.torch", "sympy", "networkx", "torch._dynamo",
     "torch.distributed", "torch.onnx", "onnx.reference", "onnxscript.optimizer", "onnxscript.rewriter",
 )  # fmt: skip
-"""What commands import on their way, the costly part of a short one."""
+"""Modules that commands import when they need them, which is most of the time of a short command."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Strace:
     """System calls to watch, and one of them to disturb."""
 
     trace: str
-    """What is written to the log, such as ``openat,write``."""
+    """System calls written to the log, such as ``openat,write``."""
     log: Path
     inject: str = ""
     """Such as ``write:signal=KILL:when=3``: the third write of the main thread."""
@@ -50,18 +49,18 @@ class Strace:
 
 @dataclass(frozen=True)
 class Limits:
-    """When and by what a child is stopped."""
+    """Limits at which a child is stopped."""
 
     seconds: float = TIMEOUT
     memory: int | None = None
-    """Bytes of address space beyond what the child begins with."""
+    """Bytes of address space in addition to those at the start."""
     kill_after: float | None = None
     """Seconds until SIGKILL."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended."""
+    """The end of a child."""
 
     code: int
     """Exit code, or minus the number of the signal."""
@@ -69,7 +68,7 @@ class Ended:
     err: str
     seconds: float
     peak: int
-    """Bytes of memory beyond what the child began with, at most."""
+    """Largest number of bytes of memory in addition to those at the start."""
     timed_out: bool = False
 
     @property
@@ -79,7 +78,7 @@ class Ended:
 
 
 def preload() -> None:
-    """Import what the commands import, before the first fork."""
+    """Import the modules of all commands before the first fork."""
     for name in MODULES:
         with suppress(ImportError):  # an extra that is not installed
             import_module(name)
@@ -108,7 +107,7 @@ def run_command(
     limits: Limits | None = None,
     strace: Strace | None = None,
 ) -> Ended:
-    """Type a vaelab command in ``folder``; what it prints goes through files in ``outputs``."""
+    """Run a vaelab command in ``folder``; its output goes through files in ``outputs``."""
 
     def work() -> None:
         from vaelab import cli
@@ -128,7 +127,7 @@ def run_function(
     limits: Limits | None = None,
     strace: Strace | None = None,
 ) -> Ended:
-    """Run ``work`` in a child whose working directory is ``folder``; what it prints is returned."""
+    """Run ``work`` in a child with the working directory ``folder``; return its output."""
     limits = limits or Limits()
     outputs.joinpath("rss").write_text("0")
     (ready, go), (begun, is_set_up) = os.pipe(), os.pipe()
@@ -169,7 +168,7 @@ def _become(
     outputs: Path,
     pipes: tuple[int, int],
 ) -> NoReturn:
-    """What the child does from the fork to its end."""
+    """Run the child from the fork to its end."""
     code = CRASHED
     try:
         os.setsid()
@@ -202,7 +201,7 @@ def _become(
 
 
 def _attach(strace: Strace, pid: int) -> subprocess.Popen[bytes]:
-    """Begin to watch a child's main thread, and return once it is watched."""
+    """Attach strace to a child's main thread, and return once it is attached."""
     inject = ["-e", f"inject={strace.inject}"] if strace.inject else []
     command = ["strace", "-y", "-s", "0", "-o", str(strace.log), "-e", f"trace={strace.trace}", *inject, "-p", str(pid)]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -219,7 +218,7 @@ def _attach(strace: Strace, pid: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(pid: int, began: float, limits: Limits) -> tuple[int, int, bool]:
-    """(wait status, peak memory in bytes, whether it took too long); kills the child when its time has come."""
+    """Return (wait status, peak memory in bytes, whether it took too long); kill the child at its limit."""
     kill_at = None if limits.kill_after is None else began + limits.kill_after
     timed_out = False
     while True:

@@ -1,7 +1,7 @@
-"""System calls that fail: no space, broken disk, no permission, too many files; by strace, and on a real full disk.
+"""System calls that fail for lack of space, permission or files, or because of the disk; by strace and on a full disk.
 
-A command may go on without what failed (a cache, a figure) or end with exit code 1 and a line that says why. Without
-the fault it must then finish as ever.
+A command may continue without the part that failed (a cache, a figure) or end with exit code 1 and one line that says
+why. Without the fault it must then finish as usual.
 """
 
 import os
@@ -26,15 +26,15 @@ ERRORS = {
     "unlink": ("EACCES", "EIO"),
     "read": ("EIO",),
 }
-"""What each call may be answered by. Any other call: EIO."""
+"""System call → errors to inject; EIO for other calls."""
 FREE = (None, 4 << 10, 100 << 10, 400 << 10, 1 << 20, 4 << 20)
-"""Bytes left on the disk; None: read-only."""
+"""Free bytes on the disk; None: read-only."""
 DISK_SHARE = 0.3
-"""Of the campaign's time, for real disks."""
+"""Share of the campaign's time for real disks."""
 
 
 def run(campaign: Campaign, stage: Stage) -> None:
-    """Let calls fail one at a time, or from one on, in a random order."""
+    """Let calls fail one at a time or from one call on, in a random order."""
     seconds, most_cases = campaign.seconds, campaign.most_cases
     campaign.seconds *= DISK_SHARE
     _fill_disks(campaign)
@@ -55,7 +55,7 @@ def run(campaign: Campaign, stage: Stage) -> None:
         call, ordinal = calls[name][number]
         random = campaign.random(label)
         error = random.choice(ERRORS.get(call, ("EIO",)))
-        # From then on: not for openat, by which Python reads its own modules, too.
+        # not for openat, because Python reads its own modules with it
         lasting = call != "openat" and error in ("ENOSPC", "EROFS", "EDQUOT") and random.random() < 0.5
         inject = f"{call}:error={error}:when={ordinal}{'+' if lasting else ''}"
         campaign.run(label, partial(_play, campaign, stage, name, inject), stage.folder)
@@ -79,7 +79,7 @@ def _play(campaign: Campaign, stage: Stage, name: str, inject: str) -> None:
         stage.check_untouched_or_whole(name)
         campaign.counts["went on without it" if ended.code == 0 else "ended with one line"] += 1
         if ended.code or not any("pictures/" in line for line in injected):
-            stage.check_finishes(name)  # a picture that could not be read was left out, and the command has ended so
+            stage.check_finishes(name)  # else a picture that could not be read was left out, which is correct
     except Failed as error:
         raise Failed(f"{inject}: {error}") from None
 
@@ -88,7 +88,7 @@ def _play(campaign: Campaign, stage: Stage, name: str, inject: str) -> None:
 
 
 def _fill_disks(campaign: Campaign) -> None:
-    """Commands on a disk with little room left and on a read-only one: a small tmpfs that is mounted again."""
+    """Run commands on a nearly full disk and on a read-only one: a small tmpfs that is remounted."""
     if (campaign.only and not campaign.only.startswith("disk-")) or not campaign.wants_disks:
         return
     disk = campaign.scratch / "disk"
@@ -110,7 +110,7 @@ def _fill_disks(campaign: Campaign) -> None:
 
 
 def _play_disk(campaign: Campaign, stage: Stage, name: str, number: int) -> None:
-    """A command on a disk that has too little room or is read-only, then on the same disk with room."""
+    """Run a command on a disk that is full or read-only, then on the same disk with free space."""
     stage.whole(name)
     stage.refill()
     disk, free = stage.folder.parent, FREE[number]

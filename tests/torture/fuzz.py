@@ -1,4 +1,4 @@
-"""Damaged files of every kind that vaelab reads, given to the commands that read them.
+"""Damaged files of every kind that vaelab reads, as input of the commands that read them.
 
 A command may succeed, or end with exit code 1 or 2 and a line that names the file. It may not show a traceback, be
 killed, hang, take more than MEMORY bytes, or write outside its folder. A damaged cache must not change a result.
@@ -17,7 +17,7 @@ from .mutations import mutate
 from .workloads import TINY, Stage
 
 MEMORY = 1500 << 20
-"""Bytes of address space that a command may take beyond what Python, torch and the rest take."""
+"""Bytes of address space for a command, in addition to those of Python, torch and other libraries."""
 SECONDS = 60.0
 VALUES = (".toml", ".json")
 OWN = ("train", "folder", "--data", "pictures", "--set", "data.size=8", *TINY)
@@ -31,9 +31,9 @@ class Target:
     """Patterns in the stage's folder."""
     commands: tuple[tuple[str, ...], ...]
     same: str = ""
-    """A file that must be that of an undisturbed command wherever the command succeeds."""
+    """A file that must equal that of an undisturbed command if the command succeeds."""
     is_named: bool = True
-    """Whether an error must name the file; in folders of pictures it is counted instead."""
+    """Whether an error must name the file; in folders of pictures, damaged ones are counted instead."""
 
 
 TARGETS = {
@@ -135,14 +135,14 @@ def _play(campaign: Campaign, stage: Stage, label: str, target: Target) -> None:
     try:
         stage.expect(ended, (0, 1, 2))
         said = ended.out + ended.err
-        # A value that reads well but is another one, or a file that is gone, is told of the folder.
+        # an error about a readable but changed value, or a missing file, may name the folder
         names = {damaged.name, *([damaged.parent.name] if damaged.suffix in VALUES or not damaged.is_file() else [])}
         if ended.code and target.is_named and not any(name in said for name in names):
             raise Failed(f"the error does not name {damaged.name}: {ended.err.strip()[-300:]}")
         if ended.code == 0 and target.same:
             own = (stage.folder / "own" / "history.csv").read_bytes()
             if (stage.folder / target.same).read_bytes() != own:
-                raise Failed(f"{target.same} is another, and nobody is told")
+                raise Failed(f"{target.same} has changed without a message")
         if (stage.folder.parent / "outside.png").exists():
             raise Failed("a file was written outside the folder")
     except Failed as error:

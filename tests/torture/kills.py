@@ -1,4 +1,4 @@
-"""Commands killed at random moments, some of them several times; the same command must then end as if undisturbed."""
+"""Commands killed at random moments, some several times; afterwards the same command must end as if undisturbed."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ MOST_KILLS = 3
 
 
 def run(campaign: Campaign, stage: Stage) -> None:
-    """Kill commands with SIGKILL at moments spread evenly over the time that they take."""
+    """Kill commands with SIGKILL at moments distributed evenly over their duration."""
     stage.prepare()
     names = [name for name in WORKLOADS if campaign.allows(name)]
     for label, name, _ in campaign.cases(names, lambda name: None if stage.can_play(campaign, name) else 0):

@@ -1,7 +1,6 @@
-"""The explorer's server under load: requests of its own page and hostile ones, from several connections at once.
+"""The explorer's server under load: requests of its own page and hostile ones over several connections at once.
 
-Every request gets an answer that fits it: what the page asks for is served, all else is refused with a status below
-500. The server's memory must not grow.
+Requests of the page must be served and all others refused with a status below 500. The server's memory must not grow.
 """
 
 import json
@@ -24,7 +23,7 @@ from .workloads import Stage
 
 CLIENTS = 4
 MOST_GROWTH = 48 << 20
-"""Bytes that the server's memory may grow by after the first third of the time; allocators breathe."""
+"""Bytes by which the server's memory may grow after the first third of the time, because allocators keep some."""
 BARE = "application/octet-stream"
 REFUSED = (400, 403, 404, 405, 411, 413, 415)
 NO_PAGES = (
@@ -32,14 +31,14 @@ NO_PAGES = (
     "/runs/0/groups/x", "/%D9%A6", "/security.py", "//etc/passwd", "/%00", "/runs/0/columns/1e3",
 )  # fmt: skip
 NOT_OURS = ("Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n", "Host: evil.example\r\n")
-"""Headers of requests that another page makes."""
+"""Headers of requests from another page."""
 PATIENCE = 0.3
-"""Seconds that a client waits for an answer to what is no whole request."""
+"""Seconds that a client waits for the answer to an incomplete request."""
 
 
 @dataclass
 class Tally:
-    """What the clients saw."""
+    """The answers that the clients received."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -48,17 +47,17 @@ class Tally:
 
 @dataclass(frozen=True)
 class Request:
-    """Bytes to send, and the statuses that are right for them."""
+    """Bytes to send, and the valid statuses of the answer."""
 
     content: bytes
     right: tuple[int, ...]
-    """Empty: any below 500, or no answer at all."""
+    """Empty: any status below 500, or no answer."""
     length: int | None = None
-    """Bytes of a right answer."""
+    """Length of the right answer in bytes."""
 
 
 def run(campaign: Campaign, stage: Stage) -> None:
-    """Serve a small run, ask as fast as several clients can, and look at the memory meanwhile."""
+    """Serve a small run, send requests as fast as several clients can, and watch the memory."""
     stage.prepare()
     stage.refill()
     command = [sys.executable, "-m", "vaelab", "explore", "run", "--no-browser", "--port", "0"]
@@ -82,12 +81,12 @@ def run(campaign: Campaign, stage: Stage) -> None:
 
 
 def _port_of(server: subprocess.Popen[str]) -> int:
-    """The port that a server says it listens at."""
+    """Return the port that a server prints."""
     assert server.stdout is not None
     deadline, said = time.monotonic() + 180, b""
     while time.monotonic() < deadline:
         if select.select([server.stdout], [], [], 1)[0]:
-            piece = os.read(server.stdout.fileno(), 4096)  # a buffer would keep a second line from ``select``
+            piece = os.read(server.stdout.fileno(), 4096)  # unbuffered, because select does not see a buffer
             said += piece
             if found := re.search(rb"http://127\.0\.0\.1:(\d+)/", said):
                 return int(found[1])
@@ -125,7 +124,7 @@ def _hammer(campaign: Campaign, pid: int, port: int) -> None:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory of a process; 0 where the system does not tell."""
+    """Return the bytes of memory of a process; 0 if they are unknown."""
     try:
         return 4096 * int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
@@ -135,7 +134,7 @@ def _resident(pid: int) -> int:
 def _ask_on(
     port: int, manifest: dict[str, object], generator: random.Random, tally: Tally, stop: threading.Event
 ) -> None:
-    """One client: a random request after the other, each on its own connection or on one that is kept."""
+    """Run one client: random requests one after the other, each on its own connection."""
     while not stop.is_set():
         request = _choose(manifest, generator)
         try:
@@ -158,7 +157,7 @@ def _ask_on(
 
 
 def _ask(port: int, content: bytes, patience: float = 60.0, *, abandon: bool = False) -> bytes:
-    """The whole answer; nothing where the connection is abandoned in the middle."""
+    """Return the whole answer; empty if the connection is abandoned in the middle."""
     with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
         if abandon:
             connection.sendall(content[: len(content) // 2 + 1])
@@ -188,7 +187,7 @@ def _post(path: str, body: bytes, kind: str = BARE, said: int | str | None = Non
 
 
 def _choose(manifest: dict[str, object], generator: random.Random) -> Request:
-    """A request: half of them as the page sends them."""
+    """Return a request, half of the time one that the page could send."""
     width, count, image = manifest["latent_dim"], manifest["count"], manifest["image"]
     assert isinstance(width, int)
     assert isinstance(count, int)
@@ -250,7 +249,7 @@ def _hostile(width: int, count: int, size: int, generator: random.Random) -> Req
 
 
 def _check_alive(server: subprocess.Popen[str], port: int) -> None:
-    """After all of it, the page is still served."""
+    """Check that the page is still served."""
     if server.poll() is not None:
         raise Failed(f"the server has ended, with {server.returncode}")
     for path in ("/", "/runs/0/manifest"):

@@ -113,7 +113,7 @@ def write_factors(path: Path, random: np.random.Generator) -> None:
 
 
 def stop_in_the_middle(run: Path) -> None:
-    """Make a finished run one that was killed after its last checkpoint but one."""
+    """Turn a finished run into one that was killed after its second newest checkpoint."""
     newest = max(run.glob("checkpoints/step-*.safetensors"))
     for path in (newest, run / "model.safetensors", run / "evaluation.json", run / "doctor.json", run / "report.html"):
         path.unlink()
@@ -132,4 +132,4 @@ MATERIALS: dict[str, Callable[[Path, np.random.Generator], None]] = {
     "factors.toml": lambda path, _: path.write_text('title = "Factors"\n[data]\nname = "arrays"\nvalid = 4\n') and None,
     "recipe.toml": lambda path, _: path.write_text(RECIPE, encoding="utf-8") and None,
 }
-"""What lies beside the runs, by the name it has there."""
+"""Name of a file beside the runs → function that writes it."""

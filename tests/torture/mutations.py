@@ -1,4 +1,4 @@
-"""Damage to files of every kind: bytes, tokens of text, trees of JSON, headers of formats, files that are none."""
+"""Damage to files: bytes, tokens of text, JSON trees, headers of formats, and non-files in their place."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ VALUES = (
     None, True, False, 0, -1, 1e308, float("nan"), 10**30, "", "x", "\0", "𝕏" * 50, "../../etc/passwd", [], {}, [[]],
     [None], {"": None}, "9" * 5000,
 )  # fmt: skip
-"""What a value in a tree may be replaced by."""
+"""Replacements of a value in a JSON tree."""
 TOKENS = (
     "nan", "inf", "-1", "1e400", "99999999999999999999", "", "\0", "true", "[]", "{}", '"', "\n\n", ",", "=", "\ufeff",
     "é", "0x10", "1_000", "[[", "'", "\r", "0.5", "1e-400",
@@ -27,7 +27,7 @@ TOKENS = (
 
 
 def mutate(path: Path, generator: random.Random) -> str:
-    """Damage a file in place, most often its content as befits its kind; what was done, in a word."""
+    """Damage a file in place, most often in a way that suits its format; return the kind of damage."""
     if generator.random() < 0.08:
         return _replace(path, generator)
     content = path.read_bytes()
@@ -36,14 +36,14 @@ def mutate(path: Path, generator: random.Random) -> str:
     chosen = generator.choice([*kinds, *own * max(1, 8 // max(1, len(own)))])
     try:
         damaged = chosen(content, generator)
-    except Exception:  # of a file that is damaged already, in whatever way
+    except Exception:  # the file is damaged already
         chosen, damaged = flip, flip(content, generator)
     path.write_bytes(damaged)
     return chosen.__name__
 
 
 def _replace(path: Path, generator: random.Random) -> str:
-    """Something else under the file's name: a folder, a pipe, a link in a circle, a device without end."""
+    """Replace a file by a folder, a pipe, a circular link, an endless device or a dangling link."""
     kind = generator.choice(["folder", "pipe", "circle", "endless", "nowhere"])
     path.unlink()
     if kind == "folder":
@@ -59,7 +59,7 @@ def _replace(path: Path, generator: random.Random) -> str:
 
 
 def flip(content: bytes, generator: random.Random) -> bytes:
-    """Some bits."""
+    """Flip some bits."""
     damaged = bytearray(content)
     for _ in range(generator.choice([1, 1, 1, 4, 50])):
         if damaged:
@@ -68,35 +68,35 @@ def flip(content: bytes, generator: random.Random) -> bytes:
 
 
 def overwrite(content: bytes, generator: random.Random) -> bytes:
-    """A stretch of noise."""
+    """Overwrite a range with noise."""
     at, length = _near(len(content) + 1, generator), generator.choice([1, 4, 64, 1000])
     return content[:at] + generator.randbytes(min(length, len(content) - at)) + content[at + length :]
 
 
 def truncate(content: bytes, generator: random.Random) -> bytes:
-    """Cut off somewhere."""
+    """Cut the file off."""
     return content[: generator.randrange(len(content) + 1)]
 
 
 def extend(content: bytes, generator: random.Random) -> bytes:
-    """More at the end."""
+    """Append something."""
     return content + generator.choice([b"\0" * 100, generator.randbytes(50), content, b"\n", b"x"])
 
 
 def repeat(content: bytes, generator: random.Random) -> bytes:
-    """A stretch twice, or left out."""
+    """Repeat a range or leave it out."""
     start, stop = sorted(generator.randrange(len(content) + 1) for _ in range(2))
     return content[:stop] + content[start:] if generator.random() < 0.5 else content[:start] + content[stop:]
 
 
 def blank(content: bytes, generator: random.Random) -> bytes:
-    """A stretch of zeros, as a crash of the system leaves."""
+    """Overwrite a range with zeros, as after a system crash."""
     start, stop = sorted(generator.randrange(len(content) + 1) for _ in range(2))
     return content[:start] + b"\0" * (stop - start) + content[stop:]
 
 
 def put_number(content: bytes, generator: random.Random) -> bytes:
-    """An extreme number somewhere near the beginning."""
+    """Write an extreme number, often near the beginning."""
     value, size = generator.choice(EXTREMES), generator.choice([1, 2, 4, 8])
     number = (value % 2 ** (8 * size)).to_bytes(size, generator.choice(["little", "big"]))
     at = _near(len(content) + 1, generator)
@@ -104,12 +104,12 @@ def put_number(content: bytes, generator: random.Random) -> bytes:
 
 
 def empty(content: bytes, generator: random.Random) -> bytes:
-    """Nothing, or nothing but a space."""
+    """Return an empty file or a single character."""
     return generator.choice([b"", b" ", b"\n", b"\0"])
 
 
 def _near(length: int, generator: random.Random) -> int:
-    """A place, in half of all cases among the first bytes, where headers are."""
+    """Return a position, half of the time among the first bytes, where headers are."""
     return generator.randrange(max(1, min(length, 200) if generator.random() < 0.5 else length))
 
 
@@ -117,7 +117,7 @@ def _near(length: int, generator: random.Random) -> int:
 
 
 def change_token(content: bytes, generator: random.Random) -> bytes:
-    """Another word or number in the place of one."""
+    """Replace a word or a number."""
     words = list(re.finditer(rb"[\w.+-]+|[\[\]{}\",=:]", content))
     if not words:
         return content
@@ -126,7 +126,7 @@ def change_token(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_lines(content: bytes, generator: random.Random) -> bytes:
-    """A line lost, twice, blank, of other bytes, or in another place."""
+    """Remove, repeat, blank, overwrite or move a line."""
     lines = content.splitlines(keepends=True)
     if not lines:
         return content
@@ -148,7 +148,7 @@ def change_lines(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_tree(content: bytes, generator: random.Random) -> bytes:
-    """One node of a tree of JSON is lost or another value."""
+    """Remove or replace a node of a JSON tree."""
     try:
         tree = json.loads(content)
     except ValueError:
@@ -172,7 +172,7 @@ def change_tree(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_npy_header(content: bytes, generator: random.Random) -> bytes:
-    """Another shape, type or length in the header of an .npy."""
+    """Change shape, type or length in the header of an .npy."""
     size = struct.unpack("<H", content[8:10])[0]
     header, rest = content[10 : 10 + size].decode("latin1"), content[10 + size :]
     shape = generator.choice(
@@ -189,7 +189,7 @@ def change_npy_header(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_png_chunk(content: bytes, generator: random.Random) -> bytes:
-    """The contents of a chunk of a PNG, with its checksum set right."""
+    """Damage a chunk of a PNG and correct its checksum."""
     chunks, at = [], 8
     while at + 12 <= len(content):
         size = struct.unpack(">I", content[at : at + 4])[0]
@@ -216,7 +216,7 @@ def change_png_chunk(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_inside_gzip(content: bytes, generator: random.Random) -> bytes:
-    """Other bytes in a gzip file that is itself whole; sometimes very many."""
+    """Replace the content of a gzip file that stays valid, sometimes by very many bytes."""
     inside = gzip.decompress(content)
     changed = generator.choice([flip, truncate, put_number, extend, blank])(inside, generator)
     if generator.random() < 0.05:
@@ -225,7 +225,7 @@ def change_inside_gzip(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_member(content: bytes, generator: random.Random) -> bytes:
-    """One member of a zip damaged, renamed or twice, in a zip that is itself whole."""
+    """Damage, rename or repeat a member of a zip that stays valid."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
     i = generator.randrange(len(members))

@@ -1,7 +1,7 @@
-"""Commands killed at each system call that changes a file: once at every one of them, by strace.
+"""Commands killed by strace at each system call that changes a file, one call at a time.
 
-Calls of the main thread are counted; what threads and worker processes write is left to the random kills. A killed
-process leaves what the kernel has, which is not what a disk has after a power cut.
+Only calls of the main thread are counted; the random kills cover threads and worker processes. A killed process leaves
+the state of the kernel, which differs from that of a disk after a power cut.
 """
 
 import re
@@ -21,7 +21,7 @@ CHANGING = (
 
 
 def run(campaign: Campaign, stage: Stage) -> None:
-    """Kill each command at the beginning of each of its calls, in a random order where time is short."""
+    """Kill each command at the beginning of each of its calls, in a random order."""
     if reason := has_strace():
         raise Unavailable(reason)
     stage.prepare()
@@ -38,9 +38,9 @@ def run(campaign: Campaign, stage: Stage) -> None:
 
 
 def list_calls(stage: Stage, name: str, calls: tuple[str, ...]) -> list[tuple[str, int]]:
-    """(system call, its number among all of that name) of each that concerns a file in the stage's folder.
+    """Return (system call, its number among all of that name) of each that concerns a file in the stage's folder.
 
-    Files opened to be read do not count unless reading calls are asked for.
+    Files opened for reading count only if ``calls`` includes ``read``.
     """
     stage.refill()
     log = stage.log
@@ -59,7 +59,7 @@ def list_calls(stage: Stage, name: str, calls: tuple[str, ...]) -> list[tuple[st
 
 
 def concerns(arguments: str, folder: Path) -> bool:
-    """Whether the arguments of a system call name a file in a folder, which is the working directory."""
+    """Return whether the arguments of a system call name a file in a folder, which is the working directory."""
     if f"{folder}/" in arguments or f"<{folder}>" in arguments:
         return True
     return any(not path.startswith("/") for path in re.findall(r'"([^"]*)"', arguments) if path)

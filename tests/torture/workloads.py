@@ -1,4 +1,4 @@
-"""The commands that are disturbed, the files that they begin with, and what an undisturbed one leaves."""
+"""The commands that are disturbed, the files they start from, and the files an undisturbed command leaves."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ TINY = tuple(
     for word in ("--set", value)
 )  # fmt: skip
 GROWING = ("*/history.csv", "*/timing.csv", "*/validation.csv", "*/run.log", "*.part/*", "*.part", "*.lock")
-"""Files that may be seen half written, since each line counts for itself or a journal says what of them is there."""
+"""Files that may be half written, because each line counts for itself or a journal lists their contents."""
 
 DATED = ("*/run.log", "*/timing.csv", "*/machine.json", "*/images/*/manifest.json", "*/.onnxruntime/*")
-"""Files with times or a history in them, which may be the same by accident, and those that ONNX Runtime leaves."""
+"""Files with dates or a history in them, which may be equal by accident, and those of ONNX Runtime."""
 KEPT = ("*.lock", "*/.onnxruntime/*", "*.csv.before", "*.csv.before-*")
 """Files that may be left: the rows of a run that was stopped before its first checkpoint are kept."""
 
@@ -36,9 +36,9 @@ class Workload:
 
     words: tuple[str, ...]
     again: tuple[str, ...] = ()
-    """Added where the command is typed again."""
+    """Words added when the command is repeated."""
     clear: str = ""
-    """A folder that the user must remove before the command is typed again."""
+    """A folder that the user must remove before repeating the command."""
 
 
 WORKLOADS = {
@@ -63,7 +63,7 @@ WORKLOADS = {
 
 
 class Stage:
-    """One folder in which every case is played: always the same path, refilled from a template."""
+    """The folder in which every case is run: always the same path, refilled from a template."""
 
     def __init__(self, place: Path, outputs: Path, template: str = "template") -> None:
         self.folder, self.outputs = place / "case", outputs
@@ -73,7 +73,7 @@ class Stage:
         self._whole: dict[str, tuple[dict[str, str], set[str], float]] = {}
 
     def prepare(self) -> None:
-        """Fill the template, if that was not done before: two small runs, pictures, arrays."""
+        """Fill the template if it is missing: two small runs, pictures, arrays."""
         if self._template.exists():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -90,26 +90,26 @@ class Stage:
         self.keep_as_template()
 
     def keep_as_template(self) -> None:
-        """What the folder holds now is what every case begins with."""
+        """Make the present content of the folder the start of every case."""
         shutil.rmtree(self._template, ignore_errors=True)
         self.folder.rename(self._template)
 
     def refill(self) -> None:
-        """The folder as it is before every case."""
+        """Restore the folder to the start of a case."""
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self._template, self.folder, symlinks=True)
 
     @property
     def log(self) -> Path:
-        """Where strace writes what it saw."""
+        """The log of strace."""
         return self.outputs / "strace.log"
 
     def run(self, words: tuple[str, ...], *, limits: Limits | None = None, strace: Strace | None = None) -> Ended:
-        """Type a command in the folder."""
+        """Run a command in the folder."""
         return run_command(words, self.folder, self.outputs, environment=self.environment, limits=limits, strace=strace)
 
     def whole(self, name: str) -> tuple[dict[str, str], set[str], float]:
-        """What an undisturbed command leaves: path → digest of what is the same each time, all paths, seconds."""
+        """Run a command undisturbed: path → digest of files that are the same each time, all paths, seconds."""
         if name not in self._whole:
             found = []
             for _ in range(2):
@@ -128,7 +128,7 @@ class Stage:
         return self._whole[name]
 
     def can_play(self, campaign: Campaign, name: str) -> bool:
-        """Whether a command ends well undisturbed; if not, that is a failure of its own."""
+        """Return whether a command succeeds undisturbed; if not, record a failure."""
         try:
             self.whole(name)
         except Failed as error:
@@ -137,7 +137,7 @@ class Stage:
         return True
 
     def expect(self, ended: Ended, codes: tuple[int, ...]) -> None:
-        """Failed if a command ended otherwise, or said what no person should read."""
+        """Raise Failed if a command ended with another exit code, hung, or printed a traceback."""
         last = " / ".join(ended.err.strip().splitlines()[-3:])
         if ended.timed_out:
             raise Failed(f"hangs: not done after {ended.seconds:.0f} s; {last}")
@@ -149,7 +149,7 @@ class Stage:
             raise Failed("exit code 1 without a word")
 
     def check_untouched_or_whole(self, name: str) -> None:
-        """Failed if a file is there under its final name, and is neither what it was before nor what it will be."""
+        """Raise Failed if a file has its final name but neither its old nor its final content."""
         same, _, _ = self.whole(name)
         before = manifest(self._template)
         for path, digest in manifest(self.folder).items():
@@ -158,7 +158,7 @@ class Stage:
                 raise Failed(f"{path} is half written under its final name")
 
     def check_finishes(self, name: str) -> None:
-        """Type the command again, undisturbed: it must leave what it leaves without any disturbance."""
+        """Repeat the command undisturbed: it must leave the same files as without any disturbance."""
         workload = WORKLOADS[name]
         same, paths, _ = self.whole(name)
         if workload.clear:
@@ -177,12 +177,12 @@ class Stage:
 
 
 def matches(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a path in the folder is like one of the patterns."""
+    """Return whether a path in the folder matches one of the patterns."""
     return any(fnmatch(f"/{path}", pattern) for pattern in patterns)
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file that is written more than once is whole in itself."""
+    """Return whether a file that is written more than once is complete in itself."""
     content = path.read_bytes()
     if path.suffix == ".json":
         try:
@@ -199,7 +199,7 @@ def is_whole(path: Path) -> bool:
 
 
 def manifest(folder: Path) -> dict[str, str]:
-    """Path → SHA-256 of every file in a folder."""
+    """Return path → SHA-256 of every file in a folder."""
     found = {}
     for root, _, names in os.walk(folder):
         for name in names:

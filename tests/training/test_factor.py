@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small import CPU, compute_terms, eager_steps, forward, make_images, make_recipe, make_state
+from small import CPU, compute_terms, forward, make_images, make_recipe, make_state, make_steps, run_steps
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vectors import Case
@@ -21,7 +21,7 @@ from vaelab.models.vae import VAE
 from vaelab.system.device import autocast
 from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
-from vaelab.training.state import State, begin
+from vaelab.training.state import State, create_state
 
 MakeModel = Callable[..., tuple[VAE, Any]]
 SHAPE = (1, 9, 8)
@@ -221,15 +221,15 @@ def test_training_takes_the_steps_of_two_optimizers() -> None:
         noise.seek(step)
         x = batches.batch(step).pixels.permute(0, 3, 1, 2) / 255
         expected.append(double_step(plain, discriminator, optimizers, x, noise))
-    steps = eager_steps(state, data)
-    found = steps.run(0, 10, lambda: False)
+    steps = make_steps(state, data)
+    found = run_steps(steps, 10)
     assert steps.names == ["loss", "reconstruction", "kl", "total_correlation", "discriminator"]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_the_discriminator_has_its_own_group(make_model: MakeModel) -> None:
     vae, objective = make(make_model, discriminator_learning_rate=0.5, discriminator_betas=[0.1, 0.2])
-    state = begin(vae, objective, make_recipe().training, CPU)
+    state = create_state(vae, objective, 0.001, CPU)
     first, second = state.optimizer.param_groups
     assert (first["lr"], first["betas"]) == (0.001, (0.9, 0.999))
     assert (second["lr"], second["betas"]) == (0.5, (0.1, 0.2))

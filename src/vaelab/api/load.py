@@ -43,7 +43,8 @@ def load_with_recipe(path: AnyPath) -> tuple[VAE, Recipe]:
         raise OtherRecipe(f"{file} does not belong to this run: {reason}; {remedy}")
     recipe = recipes.validate(facts.recipe, facts.name)
     channels, height, width = facts.image_shape
-    vae, _ = build(recipe, (channels, height, width), facts.num_images, tuple(facts.condition_names))
+    resolved = recipe.resolve((channels, height, width), facts.num_images)
+    vae, _ = build(resolved, tuple(facts.condition_names))
     try:
         vae.condition_rows = tensors.pop(CONDITION_ROWS)
         vae.load_state_dict(tensors)

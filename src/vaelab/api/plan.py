@@ -1,4 +1,4 @@
-"""What a training would do: its directory, its command, its size."""
+"""The directory, the command and the size of a training; ``vaelab train --dry-run``."""
 
 import shlex
 import unicodedata
@@ -18,12 +18,12 @@ from vaelab.system.files import fit_name
 
 
 def run_directory(recipe_name: str, overrides: Mapping[str, Any]) -> Path:
-    """``runs/RECIPE`` with the overrides appended; a name that is too long for the file system ends in a digest."""
+    """Return ``runs/RECIPE`` with the overrides appended; a name too long for the file system ends in a digest."""
     return Path("runs") / fit_name(run_name(recipe_name, overrides))
 
 
 def run_name(recipe_name: str, overrides: Mapping[str, Any]) -> str:
-    """The recipe and the overrides in words, of any length."""
+    """Return a name, of any length, from the recipe and the overrides."""
     parts = [recipe_name, *(f"{key}={_word(value)}" for key, value in sorted(overrides.items()))]
     words = "-".join(part.replace("/", "_").replace("\\", "_").replace(" ", "") for part in parts)
     return "".join("_" if unicodedata.category(character) == "Cc" else character for character in words)
@@ -32,7 +32,7 @@ def run_name(recipe_name: str, overrides: Mapping[str, Any]) -> str:
 def command(
     name: str | Path, overrides: Mapping[str, Any], data: str | Path | None, run: str | Path | None, device: str
 ) -> str:
-    """The command line that does what ``train`` with these arguments does."""
+    """Return the command line that is equivalent to ``train`` with these arguments."""
     words = ["vaelab", "train", str(name)]
     for key, value in overrides.items():
         words += ["--set", f"{key}={_word(value)}"]
@@ -43,14 +43,18 @@ def command(
 
 
 def _word(value: Any) -> str:
-    """A value as ``--set`` reads it."""
+    """Return a value as ``--set`` reads it."""
     return value if isinstance(value, str) else recipes.toml_value(value)
 
 
 def plan(
     name: str, set: Mapping[str, Any] | None = None, *, data: str | Path | None = None, run: str | Path | None = None
 ) -> dict[str, Any]:
-    """What ``train`` with these arguments would do, without doing it or downloading anything."""
+    """Return what ``train`` with these arguments would do, without training or downloading anything.
+
+    Keys: recipe, run, state ("new", "resumes" or "done"), images of each split, image_shape, steps, parameters of each
+    part, equivalents (β in the conventions of other papers).
+    """
     overrides = recipes.check_overrides(set)
     data = recipes.check_place(data)
     recipe = recipes.load(name, overrides)
@@ -61,21 +65,24 @@ def plan(
     shape, counts, resolved = _sizes(recipe, data)
     recipe = recipe.resolve(shape, counts["train"], resolved)
     with torch.device("meta"):
-        vae, _ = build(recipe, shape, counts["train"])
+        vae, _ = build(recipe)
     return {
         "recipe": recipe,
         "run": target,
         "state": "done" if target.is_finished else "resumes" if target.exists else "new",
         "images": counts,
         "image_shape": shape,
-        "steps": recipe.training.num_steps(counts["train"]),
+        "steps": recipe.num_steps,
         "parameters": vae.num_parameters,
         "equivalents": beta_equivalents(recipe, vae.spec),
     }
 
 
 def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int], dict[str, int], Mapping[str, Any]]:
-    """Image shape, images of each split, settled options: as found, or as published where there are no files yet."""
+    """Return the image shape, the number of images of each split and the resolved options of the data set.
+
+    They are those of the files, or the published ones if there are no files yet.
+    """
     module = registry.load("datasets", recipe.data["name"])
     published = published_sizes(recipe)
     if published is not None and data_dir is None and module.INFO.files and module.find(None) is None:

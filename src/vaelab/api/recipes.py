@@ -22,7 +22,7 @@ def list_recipes() -> list[dict[str, Any]]:
             shape, counts = published
             recipe = recipe.resolve(shape, counts["train"])
             with torch.device("meta"):
-                vae, _ = build(recipe, shape, counts["train"])
+                vae, _ = build(recipe)
             parameters = sum(vae.num_parameters.values())
         rows.append(
             {

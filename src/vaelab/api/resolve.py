@@ -1,6 +1,6 @@
-"""What "auto" is for a run: what it was at the run's beginning, else what suits the data and the machine."""
+"""Values for "auto": those of the run if it was begun, else those that suit the images and the machine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,52 +8,53 @@ import torch
 
 from vaelab.api.run_images import RunImages
 from vaelab.data.loader import choose_shuffle_buffer
-from vaelab.recipe import Recipe
+from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import Run
-from vaelab.system.device import Precision, default_threads, resolve_precision
+from vaelab.system.device import default_threads, resolve_device, resolve_precision
 from vaelab.system.distributed import launched_group
+from vaelab.training.settings import Settings, make_settings
 
 
-def resolve(recipe: Recipe, images: RunImages, target: Run) -> Recipe:
-    """The recipe with every "auto" replaced by what it was at the run's beginning, else by what it is here."""
-    before = target.recipe.data if target.exists else {}
-    # The images of a run that goes on are loaded by the run's own recipe, which no longer says "auto".
-    data = {**before, **images.train.resolved}
-    recipe = recipe.resolve(images.train.image_shape, len(images.train), data)
-    if recipe.training.shuffle_buffer != "auto":
-        return recipe
-    buffer_before = target.recipe.training.shuffle_buffer if target.exists else "auto"
-    # a run of an older vaelab shuffled all of its images
-    begun = 0 if buffer_before == "auto" else buffer_before
-    shuffle_buffer = begun if target.exists else choose_shuffle_buffer(images.train.pixels)
-    return replace(recipe, training=replace(recipe.training, shuffle_buffer=shuffle_buffer))
+def find_device(name: str, run: Run) -> torch.device:
+    """Return the device of that name; for "auto" the one that the run was begun on."""
+    if name == "auto":
+        name = run.machine.get("torch_device", "auto")
+        name = name.partition(":")[0] if launched_group().world_size > 1 else name
+    return resolve_device(name)
 
 
-def device_before(target: Run) -> str:
-    """The device of the run's beginning; among several processes each has one of its own."""
-    before: str = target.machine.get("torch_device", "auto")
-    return before.partition(":")[0] if launched_group().world_size > 1 else before
+def resolve(recipe: Recipe, images: RunImages, run: Run, device: torch.device) -> tuple[ResolvedRecipe, Settings]:
+    """Resolve every "auto" of a recipe; a run that was begun keeps its values, because the results depend on them.
+
+    The recipe still says "auto" for precision and threads if the user did, so that it suits other machines too.
+    """
+    begun, machine = run.recipe if run.exists else None, run.machine
+    data = {**(begun.data if begun else {}), **images.train.resolved}
+    resolved = recipe.resolve(images.train.image_shape, len(images.train), data)
+    training = resolved.training
+    shuffle_buffer = training.shuffle_buffer
+    if begun and shuffle_buffer == "auto":
+        shuffle_buffer = begun.training.shuffle_buffer
+    if shuffle_buffer == "auto":
+        shuffle_buffer = choose_shuffle_buffer(images.train.pixels)
+    precision, threads = training.precision, training.threads
+    settings = make_settings(
+        resolved,
+        precision=resolve_precision(machine.get("precision", "auto") if precision == "auto" else precision, device),
+        threads=machine.get("threads", default_threads()) if threads == "auto" else threads,
+        shuffle_buffer=shuffle_buffer,
+    )
+    return replace(resolved, training=replace(training, shuffle_buffer=shuffle_buffer)), settings
 
 
-def precision_of(recipe: Recipe, target: Run, device: torch.device) -> Precision:
-    """The recipe's, else that of the run's beginning, else the device's: bits depend on it."""
-    before: Precision = target.machine.get("precision", "auto")
-    return resolve_precision(before if recipe.training.precision == "auto" else recipe.training.precision, device)
-
-
-def threads_of(recipe: Recipe, target: Run) -> int:
-    """The recipe's number, else that of the run's beginning, else every processor: bits depend on it."""
-    if recipe.training.threads != "auto":
-        return int(recipe.training.threads)
-    return int(target.machine.get("threads", default_threads()))
-
-
-def compare_machines(before: Mapping[str, Any], now: Mapping[str, Any], tell: Callable[..., None]) -> None:
-    """Say what differs of what the bits of a run depend on."""
-    wanted = ("device", "processor", "threads", "torch", "numpy", "precision", "ranks")
-    changed = [key for key in wanted if before.get(key, 1 if key == "ranks" else None) != now[key]]
+def compare_machines(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return warnings about differences of the machine on which the bits of a run depend."""
+    warnings = []
+    keys = ("device", "processor", "threads", "torch", "numpy", "precision", "ranks")
+    changed = [key for key in keys if before.get(key, 1 if key == "ranks" else None) != now[key]]
     if changed:
         what = ", ".join(f"{key} {before.get(key)} then, {now[key]} now" for key in changed)
-        tell(f"{what}: the run goes on, but not bit for bit as it would have", warning=True)
+        warnings.append(f"{what}: the rest of the run may differ in its bits from an uninterrupted one")
     if now["threads"] > default_threads():
-        tell(f"{now['threads']} threads as before, on {default_threads()} processors now: this is slow", warning=True)
+        warnings.append(f"{now['threads']} threads as before, on {default_threads()} processors now: this is slow")
+    return warnings

@@ -1,9 +1,7 @@
-"""``vaelab sweep``: a recipe at every value of some keys and with several seeds, and what these trade."""
+"""``vaelab sweep``: train a recipe at every value of some keys and with several seeds, and compare the runs."""
 
 import itertools
 import re
-import tomllib
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,9 +13,9 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.compare import Comparison, compare, draw
+from vaelab.api.events import Event, warn_only
 from vaelab.api.plan import plan, run_directory, run_name
 from vaelab.api.run_images import load_images
-from vaelab.api.train import Event, Note
 from vaelab.api.workers import Job, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, word_of
@@ -28,10 +26,11 @@ from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import default_threads
 from vaelab.system.errors import RecipeError, UsageError
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
+from vaelab.system.messages import warn
 
 PICTURE = "rate-distortion.png"
 PIECE = r"""((?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,\["'])*)(?:,|$)"""
-"""Text up to a comma that stands neither in a list nor in quotes."""
+"""Text up to a comma that is neither in a list nor in quotes."""
 
 Over = Mapping[str, Sequence[Any]]
 
@@ -51,7 +50,7 @@ class Member:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep would do."""
+    """The runs of a sweep."""
 
     path: Path
     recipe: Recipe
@@ -59,16 +58,16 @@ class SweepPlan:
     members: list[Member]
     jobs: int
     threads: int
-    """Of each run: the recipe's, else those of the sweep's first start, else the processors divided by the jobs."""
+    """Threads of each run: the recipe's, else those of the sweep's first start, else processors divided by jobs."""
 
 
 @dataclass(frozen=True)
 class MemberEnded:
-    """One run of a sweep is done, was done before, or failed with a reason."""
+    """A run of a sweep is done, was done before, or failed with a reason."""
 
     member: Member
     position: int
-    """How many have ended, this one included."""
+    """Number of runs that ended, including this one."""
     of: int
     state: str
     """"trained", "done" or "failed"."""
@@ -81,21 +80,20 @@ Watch = Callable[[SweepEvent], None]
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that has come to its end."""
+    """The result of a sweep."""
 
     path: Path
     comparison: Comparison | None
-    """Of the runs that did not fail; None where all did."""
+    """Comparison of the runs that did not fail; None if all failed."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Name of a run → why."""
+    """Name of a run → reason."""
 
 
-def _unwatched(event: SweepEvent) -> None:
-    """From Python, a warning is a warning, and so is a run that failed."""
-    if isinstance(event, Note) and event.warning:
-        warnings.warn(event.text, stacklevel=2)
-    elif isinstance(event, MemberEnded) and event.state == "failed":
-        warnings.warn(f"{event.member.run.path}: {event.reason}", stacklevel=2)
+def _warn(event: SweepEvent) -> None:
+    """Issue a VaelabWarning for warnings of a training and for runs that fail."""
+    warn_only(event)
+    if isinstance(event, MemberEnded) and event.state == "failed":
+        warn(f"{event.member.run.path}: {event.reason}")
 
 
 def sweep(
@@ -108,28 +106,30 @@ def sweep(
     out: str | Path | None = None,
     jobs: int = 1,
     device: str = "auto",
-    watch: Watch = _unwatched,
+    watch: Watch = _warn,
 ) -> Sweep:
     """Train a recipe at every combination of the values of ``over`` with seeds 0 … ``seeds`` − 1, and compare the runs.
 
-    Each is a run OUT/KEY=VALUE-seed=K of its own; one that is finished is not run again, one that stopped goes on, one
-    that fails lets the others go on. OUT also gets comparison.json, .csv, .png, side-by-side.png and
-    rate-distortion.png. ``jobs``: runs at a time, each a process of its own if there are several. Raises RecipeError
-    before anything starts, and Interrupted after it was asked to stop and all runs have saved.
+    Each run has a directory OUT/KEY=VALUE-seed=K. Finished runs are kept, interrupted ones are resumed, and a run that
+    fails does not stop the others. The comparison goes to OUT/comparison.json, .csv and .png, side-by-side.png and
+    rate-distortion.png. ``jobs``: runs trained at a time, in processes of their own if there are several.
+
+    Raises RecipeError or UsageError before anything starts. If it is asked to stop, all runs save and Interrupted is
+    raised.
     """
     planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs)
     watch(planned)
     if jobs > 1 and any(member.state == "new" for member in planned.members):
-        _fetch(planned, name, data)
+        _load_once(planned, name, data)
     failed: dict[str, str] = {}
-    jobs_to_do = [Job(member.run, member.overrides) for member in planned.members]
-    ends = train_all(jobs_to_do, str(name), planned.jobs, data=data, device=device, watch=watch)
-    with closing(ends):  # whatever happens, no process outlives this one
-        for ended, (job, state, reason) in enumerate(ends, 1):
-            member = next(member for member in planned.members if member.run is job.run)
+    members = {member.run.path: member for member in planned.members}
+    to_train = [Job(member.run, member.overrides) for member in planned.members]
+    ends = train_all(to_train, str(name), planned.jobs, data=data, device=device, watch=watch)
+    with closing(ends):  # no process outlives this one
+        for position, (job, state, reason) in enumerate(ends, 1):
             if state == "failed":
-                failed[member.run.name] = reason
-            watch(MemberEnded(member, ended, len(planned.members), state, reason))
+                failed[job.run.name] = reason
+            watch(MemberEnded(members[job.run.path], position, len(members), state, reason))
     done = [member for member in planned.members if member.run.name not in failed]
     if not done:
         return Sweep(planned.path, None, failed)
@@ -141,30 +141,24 @@ def sweep(
 
 
 def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """``objective.beta=1,2,5`` → {"objective.beta": [1, 2, 5]}; values as TOML, those that are none as strings."""
+    """Parse ``objective.beta=1,2,5`` to {"objective.beta": [1, 2, 5]}; values that are not TOML are strings."""
     over: dict[str, list[Any]] = {}
     for text in texts:
         key, _, values = (part.strip() for part in text.partition("="))
-        try:
-            parsed = tomllib.loads(f"values = [{values}]")
-        except tomllib.TOMLDecodeError:
-            parsed = {}
-        if set(parsed) == {"values"}:
-            found = parsed["values"]
-        else:
-            pieces = re.findall(PIECE, values)[:-1]  # the last is the empty one at the end
-            found = [recipes.parse_override(f"value={piece}")[1] for piece in pieces]
+        pieces = re.findall(PIECE, values)[:-1]  # the last is empty, at the end of the text
+        found = [recipes.parse_override(f"value={piece}")[1] for piece in pieces]
         if not key or not found or "" in found:
             example = "write it as section.key=value,value, such as --over objective.beta=1,2,5"
-            raise RecipeError(f"--over {text!r}: {example}")
+            raise RecipeError(f"--over {text!r}: {example}", subject="over", value=text)
         if key in over:
-            raise RecipeError(f"--over {key} is given twice; give all its values at once, separated by commas")
+            message = f"--over {key} is given twice; give all its values at once, separated by commas"
+            raise RecipeError(message, subject=key, value=text)
         over[key] = found
     return over
 
 
-def _fetch(planned: SweepPlan, name: str | Path, data: str | Path | None) -> None:
-    """Have all data downloaded and cached once, not by every process for itself."""
+def _load_once(planned: SweepPlan, name: str | Path, data: str | Path | None) -> None:
+    """Download and cache all data once, instead of in every process."""
     loaded: list[dict[str, Any]] = []
     for member in planned.members:
         recipe = recipes.load(name, member.overrides)
@@ -186,69 +180,70 @@ def plan_sweep(
     out: str | Path | None = None,
     jobs: int = 1,
 ) -> SweepPlan:
-    """What ``sweep`` with these arguments would do; every mistake that can be known before is raised here."""
+    """Return what ``sweep`` with these arguments would do; raise an error for every mistake that can be found."""
     given = recipes.check_overrides(set)
     if not isinstance(over, Mapping):
         raise TypeError(f"over must be a mapping of keys to lists; got {describe(over)}")
-    values = {key: _choices(key, choices) for key, choices in over.items()}
+    values = {key: _check_values(key, choices) for key, choices in over.items()}
     seeds, jobs = check_whole(seeds, "seeds", 1), check_whole(jobs, "jobs", 1)
-    _check(values, given, seeds, jobs)
+    _check_keys(values, given)
     base = recipes.load(name, given)
     path = Path(out) if out else run_directory(f"{base.name}-sweep-{'-'.join(values)}", given)
     points = [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
-    directories = {(i, seed): path / _directory(points[i], seed) for i in range(len(points)) for seed in range(seeds)}
-    threads = _threads(base, values, directories.values(), jobs)
-    members, shapes = [], {}
-    for (i, seed), directory in directories.items():
-        run = Run(directory)
-        overrides = {**given, **points[i], "training.seed": seed, "training.threads": threads}
-        if "training.threads" in values:
-            overrides["training.threads"] = points[i]["training.threads"]
+    runs = [(Run(path / _directory(point, seed)), point, seed) for point in points for seed in range(seeds)]
+    if len({run.path for run, _, _ in runs}) < len(runs):
+        raise UsageError("two values of --over make one directory; leave one of them out", subject="over")
+    threads = _choose_threads(base, values, [run for run, _, _ in runs], jobs)
+    members, sizes = [], {}
+    for run, point, seed in runs:
+        overrides = {**given, "training.threads": threads, **point, "training.seed": seed}
         recipe = recipes.load(name, overrides)
-        try:
-            if run.exists:
-                run.check_same(recipe)
-            run.check_free()
-        except (OtherRecipe, FileExistsError) as error:
-            raise type(error)(str(error).replace("--run", "--out")) from None
-        key = recipes.toml_value(list(map(str, sorted(recipe.data.items()))))
-        if key not in shapes:
-            facts = plan(str(name), overrides, data=data, run=directory)
-            shapes[key] = facts["image_shape"], facts["images"]["train"]
+        _check_run(run, recipe)
+        key = str(sorted(recipe.data.items()))
+        if key not in sizes:
+            facts = plan(str(name), overrides, data=data, run=run.path)
+            sizes[key] = facts["image_shape"], facts["images"]["train"]
         with torch.device("meta"):
-            build(recipe, *shapes[key])
+            build(recipe.resolve(*sizes[key]))
         state = "done" if run.is_finished else "resumes" if run.exists else "new"
-        members.append(Member(run, points[i], seed, overrides, state))
-    if len({member.run.path for member in members}) < len(members):
-        raise UsageError("two values of --over make one directory; leave one of them out")
+        members.append(Member(run, point, seed, overrides, state))
     return SweepPlan(path, base, values, members, jobs, threads)
 
 
-def _choices(key: str, choices: object) -> list[Any]:
-    """The values of one key; TypeError for what is no list of them."""
+def _check_values(key: str, choices: object) -> list[Any]:
+    """Return the values of one key; raise TypeError if they are not a list, UsageError if one is given twice."""
     if isinstance(choices, str) or not isinstance(choices, Iterable):
         raise TypeError(f"over: the values of {key} must be a list; got {describe(choices)}")
-    return [value.item() if isinstance(value, np.generic) else value for value in choices]
+    values = [value.item() if isinstance(value, np.generic) else value for value in choices]
+    if not values:
+        raise UsageError(f"--over {key}: no values", subject=key)
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise UsageError(f"--over {key}: {recipes.toml_value(value)} is given twice", subject=key, value=value)
+    return values
 
 
-def _check(over: Over, given: Mapping[str, Any], seeds: int, jobs: int) -> None:
-    """UsageError for what makes no sense whatever the recipe."""
+def _check_keys(over: Over, given: Mapping[str, Any]) -> None:
+    """Raise UsageError if no key is swept, or one in two ways."""
     if not over:
-        raise UsageError("nothing to sweep over: give --over section.key=value,value")
-    for key, choices in over.items():
-        if key == "training.seed":
-            raise UsageError("--over training.seed: seeds are given by --seeds N, which means 0 … N − 1")
-        if key in given:
-            raise UsageError(f"{key} stands in --set and in --over; give it once")
-        if not choices:
-            raise UsageError(f"--over {key}: no values")
-        twice = [value for i, value in enumerate(choices) if value in choices[:i]]
-        if twice:
-            raise UsageError(f"--over {key}: {recipes.toml_value(twice[0])} is given twice")
-    if "training.seed" in given:
-        raise UsageError("--set training.seed: in a sweep, seeds are given by --seeds N, which means 0 … N − 1")
-    if seeds < 1 or jobs < 1:
-        raise UsageError("--seeds and --jobs must be 1 or more")
+        raise UsageError("nothing to sweep over: give --over section.key=value,value", subject="over")
+    for option, keys in (("--over", over), ("--set", given)):
+        if "training.seed" in keys:
+            message = f"{option} training.seed: in a sweep, seeds are given by --seeds N, which means 0 … N − 1"
+            raise UsageError(message, subject="training.seed")
+    if twice := [key for key in over if key in given]:
+        raise UsageError(f"{twice[0]} is in --set and in --over; give it once", subject=twice[0])
+
+
+def _check_run(run: Run, recipe: Recipe) -> None:
+    """Raise OtherRecipe or FileExistsError if a directory of the sweep holds something else."""
+    try:
+        if run.exists:
+            run.check_same(recipe)
+        run.check_free()
+    except (OtherRecipe, FileExistsError) as error:
+        error.args = (str(error).replace("--run", "--out"),)
+        raise
 
 
 def _directory(point: Mapping[str, Any], seed: int) -> str:
@@ -256,17 +251,18 @@ def _directory(point: Mapping[str, Any], seed: int) -> str:
     return fit_name(words, NAME_BYTES - len(ending)) + ending
 
 
-def _threads(base: Recipe, over: Over, directories: Any, jobs: int) -> int:
-    """The number that all runs of a sweep have: bits depend on it, so a sweep that goes on keeps it."""
-    if base.training.threads != "auto":
-        return int(base.training.threads)
-    begun = (Run(directory) for directory in directories)
-    known = next((run.recipe.training.threads for run in begun if run.exists), "auto")
-    return max(1, default_threads() // jobs) if known == "auto" or "training.threads" in over else int(known)
+def _choose_threads(base: Recipe, over: Over, runs: Sequence[Run], jobs: int) -> int:
+    """Return the number of threads of all runs; a sweep that is resumed keeps it, because results depend on it."""
+    begun = () if "training.threads" in over else (run.recipe for run in runs if run.exists)
+    known = (recipe.training.threads for recipe in (base, *begun))
+    return next((threads for threads in known if threads != "auto"), max(1, default_threads() // jobs))
+
+
+# -- the figure -------------------------------------------------------------------------------------------------------
 
 
 def rate_distortion_arrays(over: Over, members: Sequence[Member], comparison: Comparison) -> dict[str, Any]:
-    """What the figure shows: a line along the values of the first key for each combination of the others."""
+    """Return the arrays of the figure: a line along the values of the first key for each combination of the others."""
     rows = {row["run"]: row for row in comparison.rows}
     swept = next(iter(over))
     lines: dict[str, dict[str, list[Member]]] = {}
@@ -294,6 +290,6 @@ def rate_distortion_arrays(over: Over, members: Sequence[Member], comparison: Co
 
 
 def _order(choices: Sequence[Any], value: Any) -> Any:
-    """Where a value stands: numbers by size, anything else as given."""
+    """Return the sort key of a value: numbers by size, anything else as given."""
     are_numbers = all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
     return value if are_numbers else list(choices).index(value)

@@ -1,25 +1,25 @@
-"""Many runs trained one after the other in this process, or several at a time in processes of their own."""
+"""Training of many runs: one after the other in this process, or several at a time in processes of their own."""
 
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from vaelab.api.events import Note, Watch
 from vaelab.api.plan import command
-from vaelab.api.train import Event, Note, train
+from vaelab.api.train import train
 from vaelab.run import Run, RunInUse
 from vaelab.system.failures import describe_error
 from vaelab.system.signals import Interrupted
 
-WAIT_SECONDS = 0.1
-"""Between two looks at processes that train."""
-PATIENCE_SECONDS = 60.0
-"""For a process that was asked to stop to save what it has."""
+POLL_SECONDS = 0.1
+SAVE_SECONDS = 60.0
+"""Time that a process gets to save after it was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -31,40 +31,37 @@ class Job:
 
 
 Ended = tuple[Job, str, str]
-"""A job, "trained", "done" (it was before) or "failed", and why it failed."""
-Watch = Callable[[Event], None]
+"""(job, state, reason of a failure); the state is "trained", "done" (it was before) or "failed"."""
 
 
 def train_all(
-    jobs: Sequence[Job], name: str, at_once: int, *, data: str | Path | None, device: str, watch: Watch
+    jobs: Sequence[Job], name: str, num_workers: int, *, data: str | Path | None, device: str, watch: Watch
 ) -> Generator[Ended, None, None]:
-    """Train what is not finished, ``at_once`` at a time, and say of each how it ended.
+    """Train the runs that are not finished, ``num_workers`` at a time; yield how each ended.
 
-    What another process is training (one that outlived a sweep that was killed, say) is waited for. Raises Interrupted
-    when asked to stop, after everything under way has been saved.
+    A run that another process trains, such as one that outlived a killed sweep, is waited for. Raises Interrupted when
+    asked to stop, after all runs in progress have saved.
     """
-    workers = _Processes(name, data, device) if at_once > 1 else _Here(name, data, device, watch)
-    waiting, told = list(jobs), False
+    workers = _Processes(name, data, device) if num_workers > 1 else _ThisProcess(name, data, device, watch)
+    waiting, has_told = list(jobs), False
     try:
-        while waiting or workers.busy:
-            yield from workers.ended()
+        while waiting or workers.num_busy:
+            yield from workers.collect()
             for job in [job for job in waiting if job.run.is_finished]:
                 waiting.remove(job)
                 yield job, "done", ""
             free = next((job for job in waiting if not _is_in_use(job.run)), None)
-            if free is not None and workers.busy < at_once:
+            if free is not None and workers.num_busy < num_workers:
                 waiting.remove(free)
                 workers.start(free)
-            elif waiting or workers.busy:
-                if not told and not workers.busy:
-                    told = True
-                    watch(
-                        Note(f"{waiting[0].run.path} is being trained by another process: waits for it", warning=True)
-                    )
-                time.sleep(WAIT_SECONDS)
-        yield from workers.ended()
+            elif waiting or workers.num_busy:
+                if not has_told and not workers.num_busy:
+                    has_told = True
+                    watch(Note(f"waiting for another process that trains {waiting[0].run.path}", warning=True))
+                time.sleep(POLL_SECONDS)
+        yield from workers.collect()
     except KeyboardInterrupt:
-        raise Interrupted("stopped, and all runs under way saved; the same command goes on from here") from None
+        raise Interrupted("stopped, and all runs in progress saved; the same command resumes them") from None
     finally:
         workers.stop()
 
@@ -79,17 +76,17 @@ def _is_in_use(run: Run) -> bool:
         return True
 
 
-class _Here:
-    """One job at a time, in this process."""
+class _ThisProcess:
+    """Trains one job at a time."""
 
-    busy = 0
+    num_busy = 0
 
     def __init__(self, name: str, data: str | Path | None, device: str, watch: Watch) -> None:
         self._name, self._data, self._device, self._watch = name, data, device, watch
         self._ended: list[Ended] = []
 
     def start(self, job: Job) -> None:
-        """Do all of it."""
+        """Train a job to its end."""
         try:
             train(self._name, job.overrides, data=self._data, run=job.run.path, device=self._device, watch=self._watch)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -97,62 +94,64 @@ class _Here:
         else:
             self._ended.append((job, "trained", ""))
 
-    def ended(self) -> Iterator[Ended]:
-        """What has ended since the last look."""
-        while self._ended:
-            yield self._ended.pop(0)
+    def collect(self) -> list[Ended]:
+        """Return the jobs that ended since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def stop(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no job is in progress."""
 
 
 class _Processes:
-    """A process for each job: the command line's own ``train``."""
+    """Trains each job in a process of its own, with the command ``vaelab train``."""
 
     def __init__(self, name: str, data: str | Path | None, device: str) -> None:
         self._name, self._data, self._device = name, data, device
         self._working: dict[subprocess.Popen[bytes], tuple[Job, IO[bytes]]] = {}
 
     @property
-    def busy(self) -> int:
-        """Jobs under way."""
+    def num_busy(self) -> int:
+        """Number of jobs in progress."""
         return len(self._working)
 
     def start(self, job: Job) -> None:
-        """Begin it; what it complains of goes to a file, since nobody reads while it works."""
+        """Start a process; its errors go to a file, because a pipe that nobody reads would block it."""
         words = shlex.split(command(self._name, job.overrides, self._data, job.run.path, self._device))
-        said = tempfile.TemporaryFile()  # noqa: SIM115
+        errors = tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+            [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
         )
-        self._working[process] = job, said
+        self._working[process] = job, errors
 
-    def ended(self) -> Iterator[Ended]:
-        """What has ended since the last look."""
+    def collect(self) -> list[Ended]:
+        """Return the jobs that ended since the last call; raise KeyboardInterrupt if one was interrupted."""
+        ended = []
         for process in [process for process in self._working if process.poll() is not None]:
-            job, said = self._working.pop(process)
-            with said:
-                said.seek(0)
-                lines = said.read().decode(errors="replace").strip().splitlines()
+            job, errors = self._working.pop(process)
+            with errors:
+                errors.seek(0)
+                lines = errors.read().decode(errors="replace").strip().splitlines()
             if process.returncode == Interrupted.exit_code:
-                raise KeyboardInterrupt  # a Ctrl-C reaches every process of a terminal
+                raise KeyboardInterrupt  # Ctrl-C reaches every process of a terminal
             if process.returncode == 0:
-                yield job, "trained", ""
+                ended.append((job, "trained", ""))
             else:
                 reason = lines[-1] if lines else f"ended with exit code {process.returncode}"
-                yield job, "failed", reason.removeprefix("vaelab: ")
+                ended.append((job, "failed", reason.removeprefix("vaelab: ")))
+        return ended
 
     def stop(self) -> None:
-        """Ask all that are under way to save and stop, and wait until they have."""
+        """Ask all jobs in progress to save and stop, and wait for them."""
         for process in self._working:
             process.terminate()
         try:
             for process in self._working:
-                process.wait(PATIENCE_SECONDS)
+                process.wait(SAVE_SECONDS)
         finally:
-            for process, (_, said) in self._working.items():
+            for process, (_, errors) in self._working.items():
                 if process.poll() is None:
                     process.kill()
                     process.wait()
-                said.close()
+                errors.close()
             self._working.clear()

@@ -18,7 +18,7 @@ from vaelab.data.loader import Batches
 from vaelab.evaluation.features import Extractor, PrincipalComponents, find_inception
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.initialisation import initialise
-from vaelab.models.networks.conv import Encoder
+from vaelab.models.networks.conv import Encoder, choose_channels, choose_strides
 from vaelab.models.spec import Spec
 from vaelab.system.device import default_threads, deterministic
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
@@ -39,10 +39,11 @@ class FeatureNetwork(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        self.image_shape = channels, min(height, SIDE), min(width, SIDE)
+        num_channels, height, width = image_shape
+        self.image_shape = num_channels, min(height, SIDE), min(width, SIDE)
         spec = Spec(self.image_shape, FEATURES, num_images=1, posterior_parameters=FEATURES)
-        self.encoder = Encoder(spec, activate_last=True)
+        channels, strides = choose_channels(spec), choose_strides(spec)
+        self.encoder = Encoder(spec, channels=channels, strides=strides, activate_last=True)
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch feature"]:
         """Features of images in [0, 1] at the network's size."""

@@ -1,7 +1,8 @@
 """Fixed facts of a model, which its parts and its objective are built from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Condition = Literal["none", "label", "attributes"]
 
@@ -34,3 +35,13 @@ class Spec:
     def condition_dim(self) -> int:
         """Length of a condition vector; 0 for an unconditional model."""
         return len(self.condition_names)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Annotates a keyword argument whose value in a recipe may be "auto"; the constructor gets ``choose(spec)``.
+
+    Without a default of its own, the argument is "auto" in a recipe that leaves it out.
+    """
+
+    choose: Callable[[Spec], Any]

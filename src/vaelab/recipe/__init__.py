@@ -3,7 +3,7 @@
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vaelab.recipe.schema import (
     check_section,
     check_values,
     member_schema,
+    resolve_section,
     signature_schema,
     toml_value,
 )
@@ -31,8 +32,9 @@ from vaelab.system.errors import RecipeError
 from vaelab.system.files import check_file
 
 __all__ = [
-    "SAME_EXPERIMENT", "SECTIONS", "Recipe", "Section", "Training", "check_options", "check_overrides", "check_place",
-    "load", "load_options", "merge", "parse_override", "presets", "signature_schema", "toml_value", "validate",
+    "SAME_EXPERIMENT", "SECTIONS", "Recipe", "ResolvedRecipe", "Section", "Training", "check_options",
+    "check_overrides", "check_place", "load", "load_options", "merge", "parse_override", "presets", "signature_schema",
+    "toml_value", "validate",
 ]  # fmt: skip
 MAX_LATENTS = 200
 
@@ -52,11 +54,6 @@ class Recipe:
     training: Training
     expected: Section
 
-    @property
-    def latent_dim(self) -> int:
-        """Number of latents of a resolved recipe."""
-        return int(self.network["latent_dim"])
-
     def sections(self) -> dict[str, Section]:
         """Return the recipe as nested tables."""
         tables = {name: dict(getattr(self, name)) for name in SECTIONS}
@@ -68,8 +65,8 @@ class Recipe:
 
     def resolve(
         self, image_shape: tuple[int, int, int], num_images: int, data: Mapping[str, Any] | None = None
-    ) -> "Recipe":
-        """Return the recipe with every "auto" replaced by its value for these images.
+    ) -> "ResolvedRecipe":
+        """Return the recipe with "auto" replaced by values for these images.
 
         ``data``: values of the data set's own options.
         """
@@ -77,16 +74,22 @@ class Recipe:
         if latents == "auto":
             latents = _choose_latents(image_shape, num_images)
         spec = Spec(image_shape, latents, num_images)
-        changed: dict[str, Any] = {"data": {**self.data, **(data or {})}}
-        for section in [name for name in SECTIONS if name != "data"]:
-            table = dict(getattr(self, section))
-            if section == "network":
-                table["latent_dim"] = latents
-            if "auto" in table.values():
-                values = registry.load(SECTIONS[section].folder, table["name"]).auto(spec)
-                table = {key: values.get(key, value) if value == "auto" else value for key, value in table.items()}
-            changed[section] = table
-        return replace(self, training=self.training.resolve(num_images), **changed)
+        tables = {section: getattr(self, section) for section in SECTIONS if section != "data"}
+        tables["network"] = {**self.network, "latent_dim": latents}
+        training, num_steps, validate_every = self.training.resolve(num_images)
+        return ResolvedRecipe(
+            name=self.name,
+            title=self.title,
+            data={**self.data, **(data or {})},
+            **{section: resolve_section(section, table, spec) for section, table in tables.items()},
+            training=training,
+            expected=self.expected,
+            image_shape=image_shape,
+            num_images=num_images,
+            latent_dim=latents,
+            num_steps=num_steps,
+            validate_every=validate_every,
+        )
 
     def differences(self, other: "Recipe", words: tuple[str, str] = ("there", "now")) -> list[str]:
         """Return ``key: value there, value now`` for every value in which two trainings differ.
@@ -102,6 +105,19 @@ class Recipe:
                     there, now = ("absent" if value is None else toml_value(value) for value in values)
                     lines.append(f"{section}.{key}: {there} {words[0]}, {now} {words[1]}")
         return lines
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe(Recipe):
+    """A recipe for known images; only keys of ``training`` that depend on the machine may still be "auto"."""
+
+    image_shape: tuple[int, int, int]
+    num_images: int
+    latent_dim: int
+    num_steps: int
+    """Batches in the whole run."""
+    validate_every: int
+    """Steps between validations; 0: never."""
 
 
 def presets() -> list[str]:

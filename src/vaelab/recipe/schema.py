@@ -3,19 +3,18 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import tomli_w
 from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, create_model
 
 from vaelab.data.images import Binarize
-from vaelab.models.spec import Condition
+from vaelab.models.spec import Auto, Condition, Spec
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError, UnknownName
 
 Section = dict[str, Any]
-Auto = Literal["auto"]
 Schema = dict[str, tuple[Any, Any]]
 """Key → (type, default); the default of a required key is ``...``."""
 CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
@@ -41,7 +40,7 @@ SECTIONS = {
         "networks",
         ("Encoder", "Decoder"),
         "conv",
-        {"latent_dim": (Annotated[int, Ge(1)] | Auto, "auto"), "condition": (Condition, "none")},
+        {"latent_dim": (Annotated[int, Ge(1)] | Literal["auto"], "auto"), "condition": (Condition, "none")},
     ),
     "posterior": SectionInfo("posteriors", ("Posterior",), "diagonal", {}),
     "prior": SectionInfo("priors", ("Prior",), "normal", {}),
@@ -61,11 +60,20 @@ class Expected(BaseModel):
 def signature_schema(maker: Callable[..., Any]) -> Schema:
     """Return types and defaults of the keyword-only arguments of a class or function."""
     hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker, include_extras=True)
-    return {
-        name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(maker).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    schema: Schema = {}
+    for name, parameter in inspect.signature(maker).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            hint, default = hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default
+            if _find_auto(hint):
+                hint, default = hint | Literal["auto"], "auto" if default is ... else default
+            schema[name] = hint, default
+    return schema
+
+
+def _find_auto(hint: Any) -> Auto | None:
+    """Return the annotation ``Auto`` of a type or of a member of a union."""
+    annotations = [note for part in (hint, *get_args(hint)) for note in getattr(part, "__metadata__", ())]
+    return next((note for note in annotations if isinstance(note, Auto)), None)
 
 
 def member_schema(section: str, member: str) -> Schema:
@@ -82,6 +90,15 @@ def check_section(section: str, given: Section) -> Section:
         names = registry.names(info.folder)
         raise RecipeError(f"[{section}] has no name; valid: {', '.join(names)}", subject=section, choices=names)
     return {"name": member, **check_values(section, {**info.common, **member_schema(section, member)}, values, member)}
+
+
+def resolve_section(section: str, table: Section, spec: Spec) -> Section:
+    """Return a section with each "auto" replaced by what the annotation ``Auto`` of its keyword chooses."""
+    resolved = dict(table)
+    for key, (hint, _) in member_schema(section, table["name"]).items():
+        if table[key] == "auto" and (auto := _find_auto(hint)):
+            resolved[key] = auto.choose(spec)
+    return resolved
 
 
 def check_options(where: str, maker: Callable[..., Any], given: Section) -> Section:

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from vaelab.recipe.schema import Auto
 from vaelab.system.device import Precision
 
+Decay = Literal["none", "cosine"]
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 5_000, 20, 1_000
 """Automatic epochs: as many as give this number of steps, within these bounds."""
 
@@ -16,7 +16,7 @@ MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 5_000, 20, 1_000
 class Training:
     """The ``[training]`` section."""
 
-    epochs: Annotated[int, Ge(1)] | Auto = 20
+    epochs: Annotated[int, Ge(1)] | Literal["auto"] = 20
     """Passes over the training set. auto: 20, or more to reach 5,000 steps, at most 1,000."""
     steps: Annotated[int, Ge(0)] = 0
     """Number of steps, instead of ``epochs``. 0: use ``epochs``."""
@@ -24,33 +24,28 @@ class Training:
     """Images per step, over all processes."""
     learning_rate: Annotated[float, Gt(0)] = 0.001
     """Learning rate of Adam."""
-    decay: Literal["none", "cosine"] = "none"
+    decay: Decay = "none"
     """cosine: every learning rate falls to 0 along half a cosine, from the first step to the last."""
-    precision: Precision = "auto"
+    precision: Literal["auto", Precision] = "auto"
     """Number format of the networks. auto: the fastest that keeps results on this machine."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the weights, the order of the images and the noise."""
-    validate_every: Annotated[int, Ge(0)] | Auto = "auto"
+    validate_every: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     """Steps between validations. 0: never. auto: once per epoch, at most a hundred times in total."""
     checkpoint_every: Annotated[int, Ge(1)] = 1000
     """Steps between checkpoints."""
-    threads: Annotated[int, Ge(1)] | Auto = "auto"
+    threads: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """CPU threads. auto: all processors that the process may use."""
-    shuffle_buffer: Annotated[int, Ge(0)] | Auto = "auto"
+    shuffle_buffer: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     """Images that are shuffled together. 0: all. auto: all if they fit into memory."""
     figures: list[str] | Literal["all"] = "all"
     """Names of the figures to draw after training."""
 
-    def num_steps(self, num_images: int) -> int:
-        """Return the number of batches of the whole training."""
-        epochs = self.resolve(num_images).epochs
-        assert epochs != "auto"
-        return self.steps or epochs * -(-num_images // self.batch_size)
-
-    def resolve(self, num_images: int) -> "Training":
-        """Return the section with "auto" epochs and validations replaced by their values for this many images."""
+    def resolve(self, num_images: int) -> "tuple[Training, int, int]":
+        """Return the section with "auto" epochs and validations resolved, the number of steps, ``validate_every``."""
         epoch = -(-num_images // self.batch_size)
         epochs = min(max(MIN_EPOCHS, -(-MIN_STEPS // epoch)), MAX_EPOCHS) if self.epochs == "auto" else self.epochs
-        hundredth = epoch * -(-(self.steps or epochs * epoch) // (100 * epoch))
+        num_steps = self.steps or epochs * epoch
+        hundredth = epoch * -(-num_steps // (100 * epoch))
         every = hundredth if self.validate_every == "auto" else self.validate_every
-        return replace(self, epochs=epochs, validate_every=every)
+        return replace(self, epochs=epochs, validate_every=every), num_steps, every

@@ -1,26 +1,27 @@
-"""The JSON files of a run: what each must hold, read and validated."""
+"""The JSON files of a run: their schemas, and reading with validation."""
 
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from vaelab.system.device import Precision
 from vaelab.system.files import check_shape, read_json
 
 
-class _Shape(BaseModel):
-    """A JSON object whose known keys have these types; others may follow."""
+class _Record(BaseModel):
+    """A JSON object whose known keys have these types; it may have other keys."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Machine(_Shape):
-    """machine.json: where the data lay and its fingerprint, device, threads, versions; ``finished`` comes last."""
+class Machine(_Record):
+    """machine.json: place and fingerprint of the data, device, threads, versions; ``finished`` comes last."""
 
     recipe: str = ""
     command: str = ""
     torch_device: str = ""
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    precision: Precision | None = None
     threads: int = Field(1, ge=1)
     ranks: int = Field(1, ge=1)
     data_dir: str | None = None
@@ -30,10 +31,10 @@ class Machine(_Shape):
     notes: list[str] = []
     finished: str = ""
     figures: list[str] = []
-    """Names of those that were drawn when the run was finished."""
+    """Names of the figures that the finished run had."""
 
 
-class Measured(_Shape):
+class Measured(_Record):
     """One metric in evaluation.json."""
 
     measured_on: dict[str, Any]
@@ -45,10 +46,10 @@ class Evaluation(RootModel[dict[str, Measured]]):
 
 
 class Pictures(RootModel[dict[str, dict[str, Any]]]):
-    """pictures.json: split → what finds its pictures again (``datasets._selection.Selection``)."""
+    """pictures.json: split → arguments that find its pictures again (``datasets._selection.Selection``)."""
 
 
-class FoundByDoctor(_Shape):
+class FoundByDoctor(_Record):
     """One finding in doctor.json."""
 
     name: str
@@ -58,21 +59,21 @@ class FoundByDoctor(_Shape):
     advice: str = ""
 
 
-class Findings(_Shape):
+class Findings(_Record):
     """doctor.json."""
 
     findings: list[FoundByDoctor] = []
 
 
-class ResultsOrigin(_Shape):
-    """source.json, in a directory of results that is not the run's own: which run they are of."""
+class ResultsOrigin(_Record):
+    """source.json, in a directory of results outside of the run: which run they belong to."""
 
     run: str
     weights_sha256: str
 
 
-class ModelFacts(_Shape):
-    """What ``model.safetensors`` says of itself."""
+class ModelFacts(_Record):
+    """Facts in the header of ``model.safetensors``."""
 
     recipe: dict[str, Any]
     name: str
@@ -83,24 +84,24 @@ class ModelFacts(_Shape):
 
 
 REMEDIES = {
-    "recipe.toml": "put a copy back, or train into another --run",
-    "machine.json": "put a copy back, or remove it: the run then no longer knows its data, threads and precision",
+    "recipe.toml": "restore a copy, or train into another --run",
+    "machine.json": "restore a copy, or remove it: the run then no longer knows its data, threads and precision",
     "pictures.json": "remove it, and the pictures are loaded as for a new run",
     "evaluation.json": "remove it, and vaelab evaluate measures again",
     "doctor.json": "remove it, and vaelab doctor looks again",
     "source.json": "remove it if the directory holds results of this run, or choose another --out",
     "model.safetensors": "the same vaelab train command sets it aside and makes it again from the last checkpoint",
 }
-"""What to do about a damaged file."""
+"""Damaged file → what the user can do."""
 
 
-def read_record(path: Path, shape: type[BaseModel]) -> dict[str, Any]:
-    """The content of a JSON file, its keys in their order; empty if there is no file. Raises DamagedFile.
+def read_record(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+    """Return the content of a JSON file, keys in their order; empty if there is no file. Raises DamagedFile.
 
-    What is written again must be the same bytes, so the shape is checked and what was read is returned.
+    The content is validated but returned as it was read, so that writing it again gives the same bytes.
     """
     if not path.exists():
         return {}
     found: dict[str, Any] = read_json(path, dict, remedy=REMEDIES[path.name])
-    check_shape(path, found, shape, REMEDIES[path.name])
+    check_shape(path, found, model, REMEDIES[path.name])
     return found

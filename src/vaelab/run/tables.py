@@ -1,4 +1,4 @@
-"""The tables of a run: written row by row while it trains, read with every cell checked, mended when it goes on."""
+"""The tables of a run: appended during training, read with every cell checked, mended when a run is resumed."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from vaelab.system.files import DamagedFile, check_file, unique_path, write_atomic
 
 Table = dict[str, NDArray[np.float64]]
-REMEDY = "put a copy back, or remove it and do without these numbers"
+REMEDY = "restore a copy, or remove it and do without these numbers"
 
 
 def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> str | None:
-    """Write rows at the end of a table, float32 values so that they read back exactly.
+    """Append rows to a table; float32 values read back exactly.
 
-    A file with other columns is set aside first. Returns a sentence that says so, else None.
+    A file with other columns is set aside first; return a sentence that says so, else None.
     """
     text = "".join(",".join(_format(value) for value in row) + "\n" for row in rows)
     header, note = ",".join(columns) + "\n", None
@@ -30,16 +30,16 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[floa
             return None
         kept = unique_path(path.with_name(f"{path.name}.before"))
         path.replace(kept)
-        note = f"{path} has other columns than are written now: it is kept as {kept.name}, and a new table begins"
+        note = f"{path} has other columns than the new rows: it is kept as {kept.name}, and a new table begins"
     write_atomic(path, header + text)
     return note
 
 
 def read_table(path: Path, needed: Sequence[str] = ()) -> Table:
-    """Column → values, float64; empty if there is no file.
+    """Return column → values in float64; empty if there is no file.
 
-    Raises DamagedFile if a row has another number of cells than the header, a cell is no number, there is no row, or a
-    ``needed`` column is absent.
+    Raises DamagedFile if a row and the header differ in length, a cell is not a number, there is no row, or a
+    ``needed`` column is missing.
     """
     if not path.exists():
         return {}
@@ -58,34 +58,34 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> Table:
     return {column: values[:, i] for i, column in enumerate(columns)}
 
 
-# -- going on with a run ----------------------------------------------------------------------------------------------
+# -- resuming ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of a table on the disk, readable or not."""
+class TableLines:
+    """The lines of a table, readable or not."""
 
     path: Path
     header: str
     lines: list[str]
     steps: NDArray[np.int64]
-    """The step of each line; 0 where the line cannot be read."""
+    """The step of each line; 0 for a line that cannot be read."""
 
     def reach(self, wanted: Sequence[int]) -> float:
-        """The step before the first of the ``wanted`` rows that is missing or out of order; ∞ if none is."""
+        """Return the step before the first of the ``wanted`` rows that is missing or out of order; ∞ if none is."""
         count = min(len(self.steps), len(wanted))
         differs = np.flatnonzero(self.steps[:count] != np.asarray(wanted[:count], np.int64))
         first = int(differs[0]) if len(differs) else count
         return math.inf if first >= len(wanted) else float(wanted[first] - 1)
 
 
-def scan_rows(path: Path) -> Rows:
-    """Every line of a table with its step; no rows if there is no file. Raises NotAFile for a folder or a pipe."""
+def scan_rows(path: Path) -> TableLines:
+    """Return every line of a table with its step; no lines if there is no file."""
     lines = _read_lines(path) if path.exists() else []
     header, rest = (lines[0], lines[1:]) if lines else ("", [])
     columns = header.removesuffix("\n").split(",")
     if not header.endswith("\n") or columns[0] != "step" or not all(name.isidentifier() for name in columns):
-        return Rows(path, "", lines, np.zeros(len(lines), np.int64))
+        return TableLines(path, "", lines, np.zeros(len(lines), np.int64))
     values = _parse(rest, len(columns))
     if values is None:
         parsed = [_parse([line], len(columns)) for line in rest]
@@ -93,15 +93,15 @@ def scan_rows(path: Path) -> Rows:
     else:
         steps = values[:, 0]
     is_step = np.isfinite(steps) & (steps >= 1) & (steps == np.floor(steps)) & (steps < 2**53)
-    return Rows(path, header, rest, np.where(is_step, steps, 0).astype(np.int64))
+    return TableLines(path, header, rest, np.where(is_step, steps, 0).astype(np.int64))
 
 
-def mend_table(rows: Rows, step: int, wanted: Sequence[int] | None = None) -> str | None:
-    """Keep the rows of a table up to ``step``. Returns a sentence if some of those are lost, else None.
+def mend_table(rows: TableLines, step: int, wanted: Sequence[int] | None = None) -> str | None:
+    """Keep the rows of a table up to ``step``; return a sentence if some of them are lost, else None.
 
-    ``wanted``: the steps up to ``step`` that must have a row; None where that is not known. A half-written last line
-    and rows after ``step`` are dropped: the training writes them again. A table that lacks other rows, or has a line
-    that cannot be read, is first copied to a new name.
+    ``wanted``: the steps up to ``step`` that must have a row; None if they are not known. A half-written last line and
+    rows after ``step`` are dropped, because the training writes them again. A table that lacks other rows, or has a
+    line that cannot be read, is first copied to a new name.
     """
     increasing = np.maximum.accumulate(np.concatenate([[0], rows.steps]))[:-1] < rows.steps
     kept = np.flatnonzero(increasing & (rows.steps <= step))
@@ -120,8 +120,8 @@ def mend_table(rows: Rows, step: int, wanted: Sequence[int] | None = None) -> st
     return note
 
 
-def _describe_loss(rows: Rows, step: int, missing: Sequence[int], bad: int, wanted: int) -> str:
-    """What is lost of a table, whose copy is put aside."""
+def _describe_loss(rows: TableLines, step: int, missing: Sequence[int], bad: int, wanted: int) -> str:
+    """Copy a damaged table and return a sentence about the rows that are lost."""
     words = []
     if missing:
         words.append(
@@ -137,14 +137,14 @@ def _describe_loss(rows: Rows, step: int, missing: Sequence[int], bad: int, want
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Lines with their ends; ``str.splitlines`` would also split at other characters."""
+    """Return the lines with their ends; ``str.splitlines`` would also split at other characters."""
     check_file(path)
     lines = path.read_bytes().decode("utf-8", "replace").split("\n")
     return [f"{line}\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
 def _parse(lines: Sequence[str], width: int) -> NDArray[np.float64] | None:
-    """The numbers of whole lines ``[line, width]``; None if one is cut off, or has other cells."""
+    """Return the numbers of complete lines ``[line, width]``; None if one is cut off or has other cells."""
     if not lines:
         return np.empty((0, width))
     if not lines[-1].endswith("\n") or any(line.count(",") != width - 1 for line in lines):

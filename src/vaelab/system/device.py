@@ -18,7 +18,7 @@ from vaelab.system.arguments import describe
 from vaelab.system.distributed import launched_group
 from vaelab.system.errors import UsageError
 
-Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Flags of x86 processors with bfloat16 instructions; on others bfloat16 is slower than float32."""
 CONTAINER_LIMITS = (
@@ -71,7 +71,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(
-    precision: Precision, device: torch.device, processor_flags: Iterable[str] | None = None
+    precision: Precision | Literal["auto"], device: torch.device, processor_flags: Iterable[str] | None = None
 ) -> Precision:
     """Return the precision; "auto" is the fastest one that was shown to keep results.
 
@@ -160,13 +160,16 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory() -> int:
-    """Return the bytes that this process may still take, within the free memory and the limit of its container."""
+def available_memory(container_limits: Iterable[tuple[str | Path, str | Path]] = CONTAINER_LIMITS) -> int:
+    """Return the bytes that this process may still take, within the free memory and the limit of its container.
+
+    ``container_limits``: pairs of files with the limit and the present use.
+    """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         found.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))))
-    for limit, used in CONTAINER_LIMITS:  # without a limit the file holds "max", which is no number
+    for limit, used in container_limits:  # without a limit the file holds "max", which is no number
         with suppress(OSError, ValueError):
             found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
     return max(min(found, default=1 << 30), 0)

@@ -120,7 +120,7 @@ class ProcessGroup:
             if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
             reason = re.sub(r"^\[[^ ]*\] ", "", str(error).partition(". ")[0])  # without the line of gloo's source
-            advice = "the same command begins again or goes on"
+            advice = "the same command starts or resumes it"
             raise LostRank(
                 self, f"another process of this job ended or cannot be reached ({reason}); {advice}"
             ) from None
@@ -181,8 +181,8 @@ def join_group() -> Iterator[ProcessGroup]:
     options: dict[str, Any] = (
         {} if store is None else {"store": store, "rank": group.rank, "world_size": group.world_size}
     )
-    # imported later, its functions would take the group as their default argument and keep it, with gloo's threads,
-    # until the interpreter exits; a thread that then frees a tensor ends the process by SIGABRT
+    # If it were imported later, its functions would keep the group as a default argument until the interpreter exits,
+    # and with it gloo's threads. A thread that then frees a tensor ends the process by SIGABRT.
     from torch.distributed.nn import functional  # noqa: F401
 
     dist.init_process_group(backend, timeout=TIMEOUT, **options)

@@ -1,4 +1,4 @@
-"""Schedules: pure functions of the training step, which is a tensor on the device where the step itself reads it."""
+"""Schedules: pure functions of the training step; a tensor on the device if the model's own computation reads it."""
 
 import math
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 def linear_warmup(step: Int[Tensor, ""], warmup_steps: int) -> Float[Tensor, ""]:
-    """Rises from 1/``warmup_steps`` at step 0 to 1 at step ``warmup_steps`` − 1 and stays there; 1 throughout for 0."""
+    """Return min(1, (t + 1)/T): 1/T at step 0, 1 from step T − 1 on; 1 throughout for T = 0 (``warmup_steps``)."""
     if warmup_steps <= 1:
         return (step >= 0).float()
     return ((step + 1) / warmup_steps).clamp(max=1.0)
 
 
 def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: int) -> Float[Tensor, ""]:
-    """C(t) = min(C_max, C_max·t/T), float64: rises from 0 at step 0 to C_max at step T; C_max throughout for T = 0."""
+    """Return C(t) = min(C_max, C_max·t/T) in float64: 0 at step 0, C_max from step T on; C_max throughout for T = 0."""
     if warmup_steps == 0:
         return torch.full_like(step, max_capacity, dtype=torch.float64)
     return (step.double() * (max_capacity / warmup_steps)).clamp(max=max_capacity)
 
 
 def half_cosine(step: int, num_steps: int) -> float:
-    """½ (1 + cos(π·step/``num_steps``)): falls from 1 at step 0 towards 0 (Loshchilov & Hutter 2017, 1608.03983)."""
+    """Return ½ (1 + cos(π·t/T)): 1 at step 0, towards 0 at the end (Loshchilov & Hutter 2017, 1608.03983, eq. 5)."""
     return 0.5 * (1 + math.cos(math.pi * step / num_steps))

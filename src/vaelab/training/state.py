@@ -1,29 +1,31 @@
 """The training state: model, objective and optimizer as named tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vaelab.data.images import Batch
 from vaelab.models.vae import VAE
-from vaelab.recipe import Training
 from vaelab.training.objectives import Objective
 
-ALIGNED = 64
-"""Alignment (elements) of each slice of the flat gradient buffer."""
+ALIGNMENT = 64
+"""Alignment (elements) of each slice of the flat gradient buffer, for vector instructions."""
+
+ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass
 class State:
-    """Everything that changes while a model trains; with the recipe and the data it determines what follows."""
+    """Everything that changes during training; together with the recipe and the data it determines all later steps."""
 
     vae: VAE
     objective: Objective
     optimizer: torch.optim.Optimizer
     step: int = 0
-    warned: set[str] = field(default_factory=set)
+    has_collapsed: bool = False
+    """Whether the user was warned of a posterior collapse that is not over yet."""
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"vae": self.vae, "objective": self.objective}
@@ -32,7 +34,7 @@ class State:
         return {f"{m}.{n}": p for m, module in self._modules().items() for n, p in module.named_parameters()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state by name."""
+        """Return every tensor of the state by name."""
         found = {f"{m}.{n}": t for m, module in self._modules().items() for n, t in module.state_dict().items()}
         for name, parameter in self._named_parameters().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -40,7 +42,7 @@ class State:
         return found
 
     def example_batch(self, count: int) -> Batch:
-        """A batch of ``count`` black images on the model's device, with a condition where the model takes one."""
+        """Return ``count`` black images on the model's device, with labels or attributes if the model needs them."""
         spec, device = self.vae.spec, self.vae.device
         x = torch.zeros(count, *spec.image_shape, device=device).contiguous(memory_format=torch.channels_last)
         index = torch.zeros(count, dtype=torch.int64, device=device)
@@ -53,9 +55,9 @@ class State:
         )
 
     def flatten_gradients(self) -> Tensor:
-        """Move all gradients into one flat buffer, each in the memory layout of its parameter; returns the buffer."""
+        """Move all gradients into one flat buffer, each in the memory layout of its parameter; return the buffer."""
         parameters = [p for p in self._named_parameters().values() if p.requires_grad]
-        lengths = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters]  # vector instructions want round addresses
+        lengths = [-(-p.numel() // ALIGNMENT) * ALIGNMENT for p in parameters]
         buffer = torch.zeros(sum(lengths), device=self.vae.device)
         start = 0
         for parameter, length in zip(parameters, lengths, strict=True):
@@ -64,44 +66,37 @@ class State:
         return buffer
 
     def find_misfit(self, tensors: Mapping[str, Tensor]) -> str | None:
-        """What keeps ``tensors`` from being put back: a name or a shape that is not this state's; None if nothing."""
+        """Return which name or shape of ``tensors`` is not this state's; None if ``restore`` can use them."""
         own = {f"{m}.{n}": t.shape for m, module in self._modules().items() for n, t in module.state_dict().items()}
         for name, parameter in self._named_parameters().items():
-            for key in [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors]:
+            for key in [key for key in ADAM_STATE if f"optimizer.{key}.{name}" in tensors]:
                 own[f"optimizer.{key}.{name}"] = torch.Size() if key == "step" else parameter.shape
         wrong = sorted(own.keys() ^ tensors.keys()) or [n for n in own if tensors[n].shape != own[n]]
         return f"{wrong[0]} does not fit the model of this run" if wrong else None
 
-    def restore(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Restore a step and its tensors; every tensor keeps the memory layout of its weight.
+    def restore(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Set the step and all tensors; every tensor keeps the memory layout of its weight.
 
-        Adam's moments in another layout than their weights would make the fused CPU optimizer silently wrong.
+        If Adam's moments had another layout than their weights, the fused CPU optimizer would silently be wrong.
         """
         self.step = step
         for prefix, module in self._modules().items():
             own = {n.removeprefix(f"{prefix}."): t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
             module.load_state_dict(own)
         for name, parameter in self._named_parameters().items():
-            entries = {
-                n.split(".")[1]: t
-                for n, t in tensors.items()
-                if n.startswith("optimizer.") and n.split(".", 2)[2] == name
-            }
-            for key, value in entries.items():
-                like = (
-                    torch.empty_like(parameter)
-                    if value.shape == parameter.shape
-                    else torch.empty_like(value, device=parameter.device)
-                )
-                self.optimizer.state[parameter][key] = like.copy_(value)
+            for key in ADAM_STATE:
+                if (value := tensors.get(f"optimizer.{key}.{name}")) is not None:
+                    like = parameter if value.shape == parameter.shape else value
+                    own_value = torch.empty_like(like, device=parameter.device, requires_grad=False)
+                    self.optimizer.state[parameter][key] = own_value.copy_(value)
 
 
-def begin(vae: VAE, objective: Objective, settings: Training, device: torch.device) -> State:
-    """Model and objective on the device, channels-last, with Adam as in the experiments (default betas)."""
+def create_state(vae: VAE, objective: Objective, learning_rate: float, device: torch.device) -> State:
+    """Move model and objective to the device, channels-last, and return them with Adam (default betas) at step 0."""
     vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.to(device)
     groups = [{**group, "params": list(group["params"])} for group in objective.parameter_groups()]
     groups = [{"params": list(vae.parameters())}, *(group for group in groups if group["params"])]
-    on_cuda = device.type == "cuda"  # where a graph repeats what was captured, steps must be counted on the device
-    adam = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True, capturable=on_cuda)
+    # capturable: a replayed graph must count the steps on the device
+    adam = torch.optim.Adam(groups, lr=learning_rate, fused=True, capturable=device.type == "cuda")
     return State(vae, objective, adam)

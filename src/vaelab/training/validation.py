@@ -9,17 +9,17 @@ from torch import Tensor
 
 from vaelab.data.images import Images
 from vaelab.models.bounds import elbo
-from vaelab.recipe import Training
 from vaelab.system.device import disable_tf32
 from vaelab.system.distributed import current_group
 from vaelab.system.seeds import StepNoise, derive_seed
 from vaelab.training.objectives import Context, compute_terms
+from vaelab.training.settings import Settings
 from vaelab.training.state import State
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Numbers of one validation, nats per image."""
+    """The results of one validation, nats per image."""
 
     terms: Mapping[str, float]
     """The objective's terms, ``elbo``, and the norms of weights and of the last batch's gradient."""
@@ -27,15 +27,15 @@ class Validation:
     """Mean KL of each latent; a single number where the KL is not a sum over latents."""
 
     def row(self) -> dict[str, float]:
-        """Columns of validation.csv; the KL groups are ``kl_1``, ``kl_2`` …"""
+        """Return the columns of validation.csv; the KL groups are ``kl_1``, ``kl_2`` …"""
         return {**self.terms, **{f"kl_{j + 1}": value for j, value in enumerate(self.kl_groups)}}
 
 
 @torch.no_grad()
-def validate(state: State, images: Images, settings: Training) -> Validation:
-    """The objective's terms, the normalised ELBO and the KL groups on held-out images, in float32.
+def validate(state: State, images: Images, settings: Settings) -> Validation:
+    """Return the objective's terms, the normalised ELBO and the KL groups on held-out images, in float32.
 
-    The noise is the same each time. Each rank measures its share of every batch, and all ranks get the result.
+    The noise is the same each time. Each rank measures its shard of every batch, and all ranks get the result.
     """
     vae, objective = state.vae, state.objective
     noise = StepNoise(derive_seed(settings.seed, "validation"), vae.device)

@@ -549,7 +549,7 @@ def test_a_run_on_own_pictures_is_complete(trained: tuple[Path, Path]) -> None:
     assert {"data", "losses", "reconstructions", "samples"} <= set(run.figures)
     assert run.recipe.data["size"] == [16, 16]
     assert run.recipe.data["channels"] == "rgb"
-    assert (run.recipe.objective["beta"], run.recipe.latent_dim) == (0.062, 4)
+    assert (run.recipe.objective["beta"], run.recipe.network["latent_dim"]) == (0.062, 4)
     protocol = run.evaluation["elbo"]["measured_on"]
     assert (protocol["data"], protocol["size"], protocol["fit"], protocol["split"]) == (
         "folder",

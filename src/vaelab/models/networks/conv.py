@@ -1,7 +1,7 @@
 """Strided convolutions, mirrored by transposed convolutions."""
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Le, Len
@@ -11,26 +11,34 @@ from torch.nn import functional as F
 
 from vaelab.models import networks
 from vaelab.models.networks import append_condition
-from vaelab.models.spec import Spec
+from vaelab.models.spec import Auto, Spec
 from vaelab.system.errors import RecipeError
 
 Positive = Annotated[int, Ge(1)]
 Layers = Annotated[list[Positive], Len(1)]
 Widths = list[Positive]
 
-Auto = Literal["auto"]
 Kernel = Annotated[int, Ge(2), Le(11)]
 
 SMALLEST, NARROWEST, WIDEST = 4, 32, 256
 """Shortest side at the bottleneck, and channels of the first and the widest layer, of an "auto" network."""
 
 
-def auto(spec: Spec) -> dict[str, Any]:
-    """Return the values of "auto": layers of stride 2 until a side has 4 to 7 pixels, doubling 32 to 256 channels."""
+def choose_strides(spec: Spec) -> list[int]:
+    """Return strides of 2 until the shorter side has 4 to 7 pixels."""
     depth, side = 0, min(spec.image_shape[1:])
     while side >= 2 * SMALLEST:
         depth, side = depth + 1, -(-side // 2)
-    return {"channels": [min(NARROWEST << i, WIDEST) for i in range(depth)], "strides": [2] * depth}
+    return [2] * depth
+
+
+def choose_channels(spec: Spec) -> list[int]:
+    """Return the channels of as many layers: 32 in the first, doubled from layer to layer up to 256."""
+    return [min(NARROWEST << i, WIDEST) for i in range(len(choose_strides(spec)))]
+
+
+Channels = Annotated[Layers, Auto(choose_channels)]
+Strides = Annotated[Layers, Auto(choose_strides)]
 
 
 def feature_sizes(size: int, strides: list[int], kernel: int = 3) -> list[int]:
@@ -78,19 +86,12 @@ class UpConvolution(nn.Module):
         return h.add_(self.bias.to(h.dtype)[:, None, None])
 
 
-def _layers(spec: Spec, channels: Layers | Auto, strides: Layers | Auto) -> tuple[list[int], list[int]]:
-    if channels == "auto" and strides == "auto":
-        found = auto(spec)
-        return found["channels"], found["strides"]
-    if channels == "auto" or strides == "auto":
-        message = 'network.channels and network.strides: give both, or leave both at "auto"'
-        raise RecipeError(message, subject="network.channels", value=channels)
+def _check_layers(channels: list[int], strides: list[int]) -> None:
     if len(channels) != len(strides):
         message = (
             f"network.channels has {len(channels)} layers and network.strides {len(strides)}; give as many of each"
         )
         raise RecipeError(message, subject="network.channels", value=channels)
-    return channels, strides
 
 
 def _linear_layers(widths: list[int]) -> nn.ModuleList:
@@ -108,14 +109,14 @@ class Encoder(networks.Encoder):
         self,
         spec: Spec,
         *,
-        channels: Layers | Auto = "auto",
-        strides: Layers | Auto = "auto",
+        channels: Channels,
+        strides: Strides,
         kernel: Kernel = 3,
         hidden: Widths = [],  # noqa: B006 (read only)
         activate_last: bool = False,
     ) -> None:
         super().__init__()
-        channels, strides = _layers(spec, channels, strides)
+        _check_layers(channels, strides)
         widths = [spec.image_shape[0], *channels]
         height, width = (feature_sizes(side, strides, kernel)[-1] for side in spec.image_shape[1:])
         self.convolutions = nn.ModuleList(
@@ -152,13 +153,13 @@ class Decoder(networks.Decoder):
         self,
         spec: Spec,
         *,
-        channels: Layers | Auto = "auto",
-        strides: Layers | Auto = "auto",
+        channels: Channels,
+        strides: Strides,
         kernel: Kernel = 3,
         hidden: Widths = [],  # noqa: B006
     ) -> None:
         super().__init__()
-        channels, strides = _layers(spec, channels, strides)
+        _check_layers(channels, strides)
         heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in spec.image_shape[1:])
         depth = [*channels[::-1], spec.decoder_channels]
         self.shape = (channels[-1], heights[0], widths[0])

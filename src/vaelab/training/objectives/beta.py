@@ -1,12 +1,12 @@
 """The β-VAE objective. With β ≠ 1, or while β warms up, it is not an evidence lower bound."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 from torch import Tensor
 
 from vaelab.data.images import Batch
-from vaelab.models.spec import Spec
+from vaelab.models.spec import Auto, Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
@@ -14,13 +14,13 @@ from vaelab.training.objectives import Context, Knob
 from vaelab.training.schedules import linear_warmup
 
 
-def auto(spec: Spec) -> dict[str, Any]:
-    """What "auto" becomes: β = 1 at 64×64 pixels, elsewhere in proportion to the number of pixels.
+def choose_beta(spec: Spec) -> float:
+    """Return β in proportion to the number of pixels, 1 for 64×64.
 
-    Of one picture at several sizes the squared error grows with the number of pixels and the information in its code
-    does not; so this keeps the balance of the two.
+    If an image is enlarged, its squared error grows with the number of pixels and the information in its code does not;
+    this keeps their balance.
     """
-    return {"beta": float(f"{spec.image_shape[1] * spec.image_shape[2] / 64**2:.2g}")}
+    return float(f"{spec.image_shape[1] * spec.image_shape[2] / 64**2:.2g}")
 
 
 class Objective(objectives.Objective):
@@ -35,11 +35,10 @@ class Objective(objectives.Objective):
         self,
         spec: Spec,
         *,
-        beta: Annotated[float, Ge(0)] | Literal["auto"] = 4.0,
+        beta: Annotated[float, Ge(0), Auto(choose_beta)] = 4.0,
         warmup_steps: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
-        assert beta != "auto", "resolve the recipe first"
         self.beta = self.kl_weight = beta
         self.warmup_steps = warmup_steps
         if beta != 1 or warmup_steps > 1:  # otherwise the loss is that of elbo

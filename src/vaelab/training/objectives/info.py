@@ -1,7 +1,7 @@
 """The InfoVAE objective with a maximum mean discrepancy; α = 1 is the MMD-VAE. Not an evidence lower bound."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.data.images import Batch
-from vaelab.models.spec import Spec
+from vaelab.models.spec import Auto, Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives
@@ -27,12 +27,9 @@ _OF_DISTANCE: dict[Kernel, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def auto(spec: Spec) -> dict[str, Any]:
-    """What "auto" becomes: λ = 10 at MNIST's 28×28 grey pixels, elsewhere in proportion to the values of an image.
-
-    The squared error that the MMD has to hold its own against grows with their number.
-    """
-    return {"scaling": float(f"{10 * spec.num_pixels / 28**2:.2g}")}
+def choose_scaling(spec: Spec) -> float:
+    """Return λ in proportion to the values of an image, as the squared error that it is added to; 10 for 28×28×1."""
+    return float(f"{10 * spec.num_pixels / 28**2:.2g}")
 
 
 def mmd_squared(
@@ -82,12 +79,11 @@ class Objective(objectives.Objective):
         spec: Spec,
         *,
         alpha: Annotated[float, Le(1)] = 1.0,
-        scaling: Annotated[float, Ge(0)] | Literal["auto"] = 10.0,
+        scaling: Annotated[float, Ge(0), Auto(choose_scaling)] = 10.0,
         kernel: Kernel = "imq",
         estimator: Estimator = "unbiased",
     ) -> None:
         super().__init__()
-        assert scaling != "auto", "resolve the recipe first"
         if alpha + scaling < 1:
             raise ValueError(
                 f"objective.alpha = {alpha:g} and objective.scaling = {scaling:g} reward a distance from the prior; "

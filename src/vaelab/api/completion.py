@@ -1,0 +1,50 @@
+"""After a training: evaluate, draw, examine and report."""
+
+from collections.abc import Callable
+
+import torch
+
+from vaelab.api.doctor import update_findings
+from vaelab.api.evaluate import evaluation_of
+from vaelab.api.figures import update_figures
+from vaelab.api.load import load
+from vaelab.api.report import update_report
+from vaelab.api.run_images import RunImages
+from vaelab.evaluation.evaluate import default_metrics, measure_run
+from vaelab.run import EVALUATION, FINDINGS, MACHINE, Run
+from vaelab.system.device import now
+from vaelab.system.failures import OnFailure, describe_error
+
+
+def complete_run(
+    run: Run, images: RunImages, device: torch.device, data_dir: str | None, tell: Callable[..., None]
+) -> None:
+    """Evaluate, draw, examine and report what a trained run lacks, then mark it as finished.
+
+    A metric, a figure or a check that fails is reported by ``tell`` and left out. Damaged files are set aside and made
+    again.
+    """
+    for name in (error.path.name for error in run.find_damage() if error.path.name in (EVALUATION, FINDINGS)):
+        tell(f"{run.path / name} is damaged: it is set aside as {run.set_aside(name).name}", warning=True)
+    model = load(run.path)
+    model.to(device)
+
+    def report_failure(kind: str) -> OnFailure:
+        return lambda name, error: tell(f"{kind} {name} is left out: {describe_error(error)}", warning=True)
+
+    metrics = default_metrics("train")
+    evaluation = evaluation_of(run, model, images, metrics)
+    measure_run(run, evaluation, images.protocol, metrics, on_failure=report_failure("metric"))
+    if EVALUATION in run.missing:
+        run.write_json(EVALUATION, {})  # every metric failed
+    if "finished" in run.machine:
+        figures = run.machine.get("figures", [])
+        if missing := [name for name in figures if name not in run.figures]:
+            update_figures(run, model, images, report_failure("figure"), missing)
+    else:
+        figures = update_figures(run, model, images, report_failure("figure"), run.recipe.training.figures)
+    update_findings(run, model, images.valid, report_failure("check"))
+    finished = now()
+    for problem in update_report(run, model, finished):
+        tell(problem, warning=True)
+    run.write_json(MACHINE, {**run.machine, "data_dir": data_dir, "figures": list(figures), "finished": finished})

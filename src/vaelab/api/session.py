@@ -1,0 +1,292 @@
+"""Rank 0's side of a training: it prepares the run, stores the records, and completes the run afterwards."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vaelab.api.completion import complete_run
+from vaelab.api.doctor import NUM_INSPECTED
+from vaelab.api.events import Finished, Note, Started, Watch
+from vaelab.api.load import CONDITION_ROWS, MODEL_FORMAT, load
+from vaelab.api.report import update_report
+from vaelab.api.resolve import compare_machines, find_device, resolve
+from vaelab.api.run_images import RunImages, load_images, load_run_images
+from vaelab.data.images import binarize
+from vaelab.data.loader import Batches
+from vaelab.models.likelihoods import Calibrated
+from vaelab.models.vae import VAE
+from vaelab.recipe import Recipe, ResolvedRecipe
+from vaelab.run import HISTORY, MACHINE, MODEL, REPORT, TIMING, VALIDATION, OtherRecipe, Run
+from vaelab.run.checkpoints import Facts, Tensors
+from vaelab.run.resume import load_checkpoint, mend_tables
+from vaelab.system.device import describe_machine, deterministic
+from vaelab.system.distributed import launched_group
+from vaelab.system.files import DamagedFile, check_free_space
+from vaelab.system.seeds import generator
+from vaelab.training.checks import COLLAPSE, Diverged
+from vaelab.training.loop import ProgressRecord
+from vaelab.training.settings import Settings
+from vaelab.training.state import State
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that the ranks of a training must have in common; rank 0 broadcasts it."""
+
+    recipe: ResolvedRecipe
+    settings: Settings
+    device: str
+    """Type of the device; each rank of a host takes its own."""
+    data_dir: str | None
+    selections: Mapping[str, Mapping[str, Any]]
+    """Split → arguments that find rank 0's pictures."""
+    fingerprints: tuple[str, str]
+    """Fingerprints of the training and the validation images."""
+
+
+class Session:
+    """One call of ``train`` on rank 0, which alone writes files and reports events."""
+
+    def __init__(self, run: Run, recipe: Recipe, data: Path | None, device: str, typed: str, watch: Watch) -> None:
+        self._run, self._recipe, self._data, self._device_name = run, recipe, data, device
+        self._typed, self._watch = typed, watch
+        self._images: RunImages | None = None
+        run.check_free()
+        if run.exists:
+            run.check_same(recipe)
+        self._is_done = run.exists and run.is_finished and not _find_wrong_model(run)
+
+    @property
+    def images(self) -> RunImages:
+        """The images that ``prepare`` loaded."""
+        assert self._images is not None
+        return self._images
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run, unless it is finished: then nothing will be written."""
+        if self._is_done:
+            yield
+        else:
+            with self._run.locked():
+                yield
+
+    def _tell(self, text: str, *, warning: bool = False) -> None:
+        self._run.log(f"{'warning: ' if warning else ''}{text}")
+        self._watch(Note(text, warning))
+
+    # -- before the training --
+
+    def prepare(self) -> Setup | None:
+        """Load the images, resolve the recipe and return both as a setup; None if the model is trained already."""
+        run = self._run
+        if self._is_done:
+            if self._data and str(self._data.resolve()) != run.machine.get("data_dir"):
+                load_run_images(run, self._data)  # raises an error if they differ from the run's
+            return None
+        if run.is_trained and "finished" in run.machine and run.missing == [REPORT] and not _find_wrong_model(run):
+            return None
+        changes: list[str] = []
+        if run.exists:
+            images = load_run_images(run, self._data, changes.append, verify=True)
+        else:
+            images = load_images(self._recipe, self._data, verify=True)
+        self._images, self._device = images, find_device(self._device_name, run)
+        recipe, settings = resolve(self._recipe, images, run, self._device)
+        for sentence in changes:
+            self._tell(sentence, warning=True)
+        place = self._data or Path(images.train.source)
+        setup = Setup(
+            recipe=recipe,
+            settings=settings,
+            device=self._device.type,
+            data_dir=str(place.resolve()) if place.exists() else None,
+            selections=images.selections,
+            fingerprints=(images.train.fingerprint(), images.valid.fingerprint()),
+        )
+        self._setup, self._machine = setup, self._describe(setup, changes)
+        if run.exists:
+            self._check_records()
+        return None if run.is_trained else setup
+
+    def _describe(self, setup: Setup, changes: list[str]) -> dict[str, Any]:
+        """Return the content of machine.json."""
+        images = self.images
+        notes = [*images.train.notes, *images.train.warnings]
+        if images.valid_split == "test" and not images.selections:
+            notes.append("validated on the test split: nothing was selected by it")
+        return {
+            "recipe": setup.recipe.name,
+            "command": self._typed,
+            **describe_machine(self._device),
+            "threads": setup.settings.threads,
+            "torch_device": str(self._device),
+            "precision": setup.settings.precision,
+            "ranks": launched_group().world_size,
+            "data_dir": setup.data_dir,
+            "data": images.train.source,
+            "data_sha256": setup.fingerprints[0],
+            "validated_on": images.valid_split,
+            "notes": [note for note in notes if note not in changes],
+        }
+
+    def _check_records(self) -> None:
+        """Write machine.json again if it is missing, and set aside a model that is damaged or another run's."""
+        run = self._run
+        if not run.machine:
+            self._tell(f"{run.path / MACHINE} is missing: data, threads and precision are those of now", warning=True)
+            run.write_json(MACHINE, self._machine)
+        if run.is_trained and (wrong := _find_wrong_model(run)):
+            run.write_json(MACHINE, {key: value for key, value in run.machine.items() if key != "finished"})
+            self._tell(f"{wrong}. It is set aside as {run.set_aside(MODEL).name}", warning=True)
+
+    def start(self, state: State, batches: Batches) -> tuple[int, dict[str, Tensor], float]:
+        """Begin or resume the run; return the step, the tensors and the training time to continue from."""
+        run, setup, settings, vae = self._run, self._setup, self._setup.settings, state.vae
+        # the model, three checkpoints of weights and two moments in float32, and the figures
+        needed = sum(vae.num_parameters.values()) * 4 * (3 * 3 + 1) + 10_000_000
+        check_free_space(run.path, needed, "training", "choose another --run")
+        if run.exists:
+            for warning in compare_machines(run.machine, self._machine):
+                self._tell(warning, warning=True)
+        else:
+            run.begin(setup.recipe, self._machine, setup.selections)
+        run.log(", ".join(f"{key} {value}" for key, value in self._machine.items() if key not in ("notes", "command")))
+
+        def find_fault(step: int, facts: Facts, tensors: Tensors) -> str | None:
+            is_past_end = "it is past the end" if step > settings.num_steps else None
+            return run.find_mismatch(facts) or is_past_end or state.find_misfit(tensors)
+
+        validated = settings.validation_steps
+        step, tensors, notes = load_checkpoint(run, validated, find_fault, settings.checkpoint_every)
+        for note in [*notes, *mend_tables(run, step, validated)]:
+            self._tell(note, warning=True)
+        state.has_collapsed = any(text.startswith(COLLAPSE) for text in run.warnings)
+        self._watch(
+            Started(
+                run,
+                setup.recipe,
+                step,
+                settings.num_steps,
+                batches.num_images,
+                batches.steps_per_epoch,
+                vae.num_parameters,
+                self._machine,
+            )
+        )
+        for note in self._machine["notes"]:
+            self._tell(note, warning=note in self.images.train.warnings)
+        if step:
+            self._tell(f"resumes after step {step} of {settings.num_steps}")
+        else:
+            run.log(f"starts: {settings.num_steps} steps")
+        self._warn_of_recipe(vae, state.objective.warmup_steps)
+        timing = run.table(TIMING)
+        return step, tensors, float(timing["seconds"][-1]) if timing else 0.0
+
+    def _warn_of_recipe(self, vae: VAE, warmup_steps: int) -> None:
+        """Warn of settings that a user would hardly want."""
+        recipe, num_steps = self._setup.recipe, self._setup.settings.num_steps
+        if warmup_steps > num_steps:
+            self._tell(f"the warm-up ({warmup_steps} steps) is longer than the run ({num_steps} steps)", warning=True)
+        if not vae.likelihood.wants_binary or recipe.data["binarize"] != "none":
+            return
+        if not np.isin(self.images.train.pixels[:NUM_INSPECTED], (0, 255)).all():
+            self._tell(
+                f"the {recipe.likelihood['name']} likelihood on grey images is a cross entropy, no likelihood "
+                "(1907.06845); its numbers compare with nothing else. Try data.binarize=dynamic",
+                warning=True,
+            )
+
+    # -- during the training --
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """Facts in every file of weights that say which run it belongs to."""
+        recipe = self._setup.recipe
+        return {"recipe": {"title": recipe.title, **recipe.sections()}, "data_sha256": self._setup.fingerprints[0]}
+
+    def store(self, record: ProgressRecord, state: State, batches: Batches) -> None:
+        """Write a progress record to the tables and the log, then a checkpoint if one is due; report the record."""
+        run, columns = self._run, list(record.terms)
+        run.check_there()
+        first = record.step - len(record.terms["loss"])
+        rows = [
+            [step + 1, batches.epoch(step) + 1, *map(float, values)]
+            for step, values in enumerate(zip(*record.terms.values(), strict=True), first)
+        ]
+        if rows:
+            run.append(HISTORY, ["step", "epoch", *columns], rows)
+            timing = [record.step, record.seconds, record.images_per_second]
+            run.append(TIMING, ["step", "seconds", "images_per_second"], [timing])
+        if record.validation:
+            row = record.validation.row()
+            run.append(VALIDATION, ["step", "epoch", *row], [[record.step, record.epoch, *row.values()]])
+            shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
+            run.log(f"step {record.step}, epoch {record.epoch}, held-out images: {shown}")
+        if record.checkpoint_due:
+            run.save_checkpoint(record.step, state.tensors(), self._identity)
+        for warning in record.warnings:
+            self._tell(warning, warning=True)
+        for text in record.withdrawn:
+            run.log(f"withdrawn: {text}")
+            self._watch(Note(text))
+        self._watch(record)
+
+    def explain(self, error: Exception) -> str:
+        """Return the message of an error that ends the training, with what is kept, and log it."""
+        saved = self._run.checkpoints.newest_step
+        if isinstance(error, Diverged):
+            kept = f"The checkpoint of step {saved} is kept" if saved else "There is no checkpoint before it"
+            text = f"{error}. {kept}"
+        else:
+            text = f"{error}; the same command resumes it"
+        self._run.log(text)
+        return text
+
+    # -- after the training --
+
+    def save_model(self, state: State) -> None:
+        """Write the trained weights, which completes the training."""
+        run, setup, settings, vae = self._run, self._setup, self._setup.settings, state.vae
+        if isinstance(vae.likelihood, Calibrated):
+            train = binarize(self.images.train, self.images.binarize)
+            vae.calibrate_likelihood(train, generator(settings.seed, "likelihood"))
+        for note in mend_tables(run, settings.num_steps, settings.validation_steps):
+            self._tell(note, warning=True)
+        facts = {
+            **self._identity,
+            "format": MODEL_FORMAT,
+            "name": setup.recipe.name,
+            "image_shape": list(setup.recipe.image_shape),
+            "num_images": setup.recipe.num_images,
+            "condition_names": list(vae.spec.condition_names),
+            "step": state.step,
+        }
+        run.save_model({**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, facts)
+        run.log(f"trained {settings.num_steps} steps")
+
+    def complete(self) -> None:
+        """Make what the run still lacks: evaluation, figures, findings, report."""
+        run = self._run
+        if self._images is not None:
+            with deterministic(self._device, "fp32", self._setup.settings.threads):
+                complete_run(run, self._images, self._device, self._setup.data_dir, self._tell)
+        elif not self._is_done:  # only the report is missing
+            for problem in update_report(run, load(run.path)):
+                self._watch(Note(problem, warning=True))
+        self._watch(Finished(run, already=self._is_done))
+
+
+def _find_wrong_model(run: Run) -> str | None:
+    """Return why the trained weights of a run cannot be used: damaged, or another run's; None if they can."""
+    try:
+        load(run.path)
+    except (DamagedFile, OtherRecipe) as error:
+        return str(error)
+    return None

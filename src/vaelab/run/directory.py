@@ -1,0 +1,359 @@
+"""The directory of a run: which files are there, what they hold, atomic writes."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vaelab import recipe as recipes
+from vaelab.data.containers import printable
+from vaelab.recipe import Recipe
+from vaelab.run.checkpoints import Checkpoints, Facts, Tensors
+from vaelab.run.layout import (
+    BEGUN_WITH,
+    CHECKPOINTS,
+    EVALUATION,
+    FIGURES,
+    FINDINGS,
+    HISTORY,
+    LOG,
+    MACHINE,
+    MODEL,
+    PATTERNS,
+    PICTURES,
+    RECIPE,
+    REPORT,
+    SOURCE,
+    TABLES,
+    TIMING,
+    VALIDATION,
+)
+from vaelab.run.lock import RunLock
+from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
+from vaelab.run.summary import summarise
+from vaelab.run.tables import Table, append_rows, read_table
+from vaelab.system.arguments import AnyPath, check_path
+from vaelab.system.device import now
+from vaelab.system.errors import InputError, UsageError
+from vaelab.system.files import DamagedFile, check_file, save_tensors, to_json, unique_path, write_atomic
+
+
+class OtherRecipe(InputError):
+    """A run, or a file of a run, belongs to another recipe; ``value`` lists the differences."""
+
+
+class Run:
+    """One run on disk: ``vaelab.Run("runs/mnist")``.
+
+    ``results``: a directory for figures, evaluation, findings and report instead of the run's own, which may be
+    read-only. Files that are missing there are read from the run.
+    """
+
+    def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
+        self.path = check_path(path, "a run")
+        self.results = self.path if results is None else check_path(results, "results")
+        if self.results.resolve() == self.path.resolve():
+            self.results = self.path
+        self.name = printable(self.path.resolve().name)
+        self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
+        self._lock = RunLock(self.path)
+
+    def __fspath__(self) -> str:
+        """Return the directory, so that functions accept a run in place of its path."""
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    # -- state --
+
+    @classmethod
+    def open(cls, path: AnyPath, results: AnyPath | None = None) -> "Run":
+        """Return an existing run; raise FileNotFoundError if there is none, NotAFile if one of its files is a pipe."""
+        run = cls(path, results)
+        run.check_files()
+        if not run.exists:
+            near = Path("runs") / path
+            make = f"make one with vaelab train RECIPE --run {path}"
+            hint = f"did you mean {near}?" if Run(near).exists else make
+            raise FileNotFoundError(f"{path}: no run here (no {RECIPE}); {hint}")
+        return run
+
+    @property
+    def exists(self) -> bool:
+        """Whether a training was started here."""
+        return (self.path / RECIPE).is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training is complete."""
+        return (self.path / MODEL).is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the training and everything made after it are complete."""
+        return self.is_trained and "finished" in self.machine and not self.missing
+
+    @property
+    def missing(self) -> list[str]:
+        """Files made after the training that are not there: evaluation, findings, figures, report."""
+        figures = [f"{FIGURES}/{name}.png" for name in self.machine.get("figures", [])]
+        return [name for name in (EVALUATION, FINDINGS, *figures, REPORT) if not _has_content(self.path / name)]
+
+    @property
+    def is_report_stale(self) -> bool:
+        """Whether the run was evaluated after its report was written."""
+        evaluation, report = self._find(EVALUATION), self._find(REPORT)
+        return evaluation.is_file() and report.is_file() and report.stat().st_mtime_ns < evaluation.stat().st_mtime_ns
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether files can be created in the directory of the results."""
+        with suppress(OSError), tempfile.TemporaryFile(dir=self.results):
+            return True
+        return False
+
+    # -- content --
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        path = self.path / RECIPE
+        try:
+            found = recipes.load(path)
+        except UsageError as error:
+            raise DamagedFile(path, str(error).removeprefix(f"{path}: "), REMEDIES[RECIPE]) from None
+        return replace(found, name=self.machine.get("recipe", self.name))
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """Place and fingerprint of the data, device, threads and versions; empty if there is no file."""
+        return read_record(self.path / MACHINE, Machine)
+
+    @property
+    def selections(self) -> dict[str, dict[str, Any]]:
+        """Split → arguments that find its pictures again; empty for a published data set."""
+        return read_record(self.path / PICTURES, Pictures)
+
+    @property
+    def model_path(self) -> Path:
+        """The file of the trained weights; FileNotFoundError if the training is not complete."""
+        if not self.is_trained:
+            raise FileNotFoundError(
+                f"{self.path}: not trained to the end yet; the same vaelab train command resumes it"
+            )
+        return self.path / MODEL
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the file of the trained weights."""
+        return hashlib.sha256(self.model_path.read_bytes()).hexdigest()
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Name → file of every figure that was drawn."""
+        folders = dict.fromkeys((self.path / FIGURES, self.results / FIGURES))
+        return {file.stem: file for folder in folders for file in sorted(folder.glob("*.png")) if file.is_file()}
+
+    def table(self, name: str) -> Table:
+        """Return column → values of a table; empty if there is no file. Raises DamagedFile."""
+        return read_table(self.path / name, TABLES[name])
+
+    @property
+    def history(self) -> Table:
+        """Column → one value per batch."""
+        return self.table(HISTORY)
+
+    @property
+    def validation(self) -> Table:
+        """Column → one value per validation; empty if there was none."""
+        return self.table(VALIDATION)
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Metric → its numbers and protocol."""
+        return read_record(self._find(EVALUATION), Evaluation)
+
+    @property
+    def findings(self) -> list[dict[str, str]]:
+        """The doctor's findings, problems first; empty if the run was not examined."""
+        found: list[dict[str, str]] = read_record(self._find(FINDINGS), Findings).get("findings", [])
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings in the log, each once, without those that were withdrawn later."""
+        path = self.path / LOG
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        found: dict[str, None] = {}
+        for line in lines:
+            kind, _, text = line.partition("  ")[2].partition(": ")
+            if kind == "warning":
+                found[text] = None
+            elif kind == "withdrawn":
+                topic = text.partition(":")[0]
+                found = {text: None for text in found if text.partition(":")[0] != topic}
+        return list(found)
+
+    def measured(self) -> dict[str, float]:
+        """Return the numbers that ``[expected]`` of a recipe may name; those of a damaged file are left out."""
+        readers = (lambda: self.history, lambda: self.validation, lambda: self.table(TIMING), lambda: self.evaluation)
+        tables: list[dict[str, Any]] = []
+        for read in readers:
+            try:
+                tables.append(read())
+            except ValueError:  # ``find_damage`` names the file
+                tables.append({})
+        return summarise(*tables)
+
+    def find_damage(self) -> list[DamagedFile]:
+        """Return an error for each damaged table and JSON file."""
+        readers: list[Callable[[], object]] = [lambda: self.machine, lambda: self.evaluation, lambda: self.findings]
+        readers += [lambda name=name: self.table(name) for name in TABLES]  # type: ignore[misc]
+        found = []
+        for read in readers:
+            try:
+                read()
+            except DamagedFile as error:
+                found.append(error)
+        return found
+
+    def _find(self, name: str) -> Path:
+        """Return the path of a file among the results, else in the run."""
+        return self.results / name if (self.results / name).exists() else self.path / name
+
+    # -- checks --
+
+    def check_files(self) -> None:
+        """Raise NotAFile if a pipe or a device is in the place of a file: opening it would block."""
+        for path in (file for pattern in PATTERNS for file in self.path.glob(pattern)):
+            if path.exists() and not path.is_dir():
+                check_file(path)
+
+    def check_free(self) -> None:
+        """Raise FileExistsError if there is no run but something else, which a run must not mix with."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file; choose another --run")
+        if not self.exists and (others := _list_others(self.path, BEGUN_WITH)):
+            raise FileExistsError(f"{self.path} holds other things ({others[0]} …) and no run; choose another --run")
+
+    def check_same(self, recipe: Recipe) -> None:
+        """Raise OtherRecipe with every difference if ``recipe`` is not that of the run."""
+        if differences := self.recipe.differences(recipe):
+            what = f"{self.path} holds a run of another recipe ({'; '.join(differences)}); choose another --run"
+            raise OtherRecipe(what, subject=self.path, value=differences)
+
+    def find_mismatch(self, facts: Facts) -> str | None:
+        """Return how recipe and data in a file of weights differ from the run's; None if they agree."""
+        if isinstance(told := facts.get("recipe"), Mapping):
+            try:
+                other = recipes.validate(told, self.name)
+            except UsageError as error:
+                return f"its recipe cannot be read: {error}"
+            if differences := self.recipe.differences(other, (f"in {RECIPE}", "in this file")):
+                return f"it is of another run: {'; '.join(differences)}"
+        here, there = self.machine.get("data_sha256"), facts.get("data_sha256")
+        if here and there and here != there:
+            return "it was trained on other images than this run"
+        return None
+
+    def check_writable(self) -> None:
+        """Make the directory of the results; call this before work whose results are written there.
+
+        Raises PermissionError if nothing can be written there, FileExistsError if it holds something else.
+        """
+        if self.results == self.path:
+            if not self.is_writable:
+                raise PermissionError(f"{self.path} cannot be written to; name another directory with --out")
+            return
+        source = {"run": str(self.path.resolve()), "weights_sha256": self.weights_sha256}
+        if self.results.exists() and not self.results.is_dir():
+            raise FileExistsError(f"{self.results} is a file; --out names a directory")
+        known = read_record(self.results / SOURCE, ResultsOrigin)
+        if known and known["weights_sha256"] != source["weights_sha256"]:
+            raise FileExistsError(f"{self.results} holds results of another run, {known['run']}; choose another --out")
+        if not known and (others := _list_others(self.results)):
+            raise FileExistsError(f"{self.results} holds other things ({others[0]} …); choose another --out")
+        write_atomic(self.results / SOURCE, to_json(source))
+
+    # -- writing --
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; raise RunInUse if another one does. See ``RunLock.hold``."""
+        self.check_files()
+        with self._lock.hold():
+            yield
+
+    def check_there(self) -> None:
+        """Raise RunRemoved if the directory that this process holds was removed or replaced."""
+        self._lock.check()
+
+    def begin(self, recipe: Recipe, machine: Mapping[str, Any], selections: Mapping[str, Any] | None = None) -> None:
+        """Write the files that a new run starts with; recipe.toml comes last and makes it a run."""
+        self.write_json(MACHINE, machine)
+        if selections:
+            write_atomic(self.path / PICTURES, to_json(selections))
+        write_atomic(self.path / RECIPE, recipe.to_toml())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of this run atomically."""
+        self._write(name, to_json(content))
+
+    def write_figure(self, name: str, png: bytes) -> None:
+        """Write ``figures/NAME.png`` atomically."""
+        self._write(f"{FIGURES}/{name}.png", png)
+
+    def write_report(self, page: str) -> None:
+        """Write ``report.html`` atomically."""
+        self._write(REPORT, page)
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        self.check_there()
+        write_atomic((self.path if name == MACHINE else self.results) / name, content)
+
+    def save_model(self, tensors: Tensors, facts: Facts) -> None:
+        """Write the trained weights, which completes the training."""
+        self.check_there()
+        save_tensors(self.path / MODEL, tensors, facts)
+
+    def save_checkpoint(self, step: int, tensors: Tensors, facts: Facts) -> None:
+        """Flush the tables to the disk, then write a checkpoint."""
+        self.check_there()
+        for path in (self.path / name for name in TABLES):
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        self.checkpoints.save(step, tensors, facts)
+
+    def log(self, line: str) -> None:
+        """Append one dated line to run.log."""
+        self.check_there()
+        with (self.path / LOG).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{now()}  {' '.join(line.splitlines())}\n")
+
+    def append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+        """Append rows to a table; one with other columns is set aside first, and the log says so."""
+        self.check_there()
+        if note := append_rows(self.path / name, columns, rows):
+            self.log(f"warning: {note}")
+
+    def set_aside(self, name: str) -> Path:
+        """Rename a damaged file and return its new path."""
+        kept = unique_path(self.path / f"{name}.damaged")
+        (self.path / name).replace(kept)
+        return kept
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _list_others(folder: Path, own: Sequence[str] = ()) -> list[str]:
+    """Return the names of visible files in a folder besides one's own; none if there is no folder."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [name for name in names if not name.startswith(".") and name not in own]

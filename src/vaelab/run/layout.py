@@ -1,0 +1,31 @@
+"""Names of the files in a run's directory."""
+
+RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
+PICTURES = "pictures.json"
+HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
+CHECKPOINTS, MODEL, FIGURES, CACHE = "checkpoints", "model.safetensors", "figures", "cache"
+EVALUATION, FINDINGS, REPORT = "evaluation.json", "doctor.json", "report.html"
+SOURCE = "source.json"
+"""In a directory of results outside of the run: which run they belong to."""
+
+TABLES = {
+    HISTORY: ("step", "epoch", "loss", "reconstruction", "kl"),
+    TIMING: ("step", "seconds", "images_per_second"),
+    VALIDATION: ("step", "epoch", "loss", "reconstruction", "kl", "elbo"),
+}
+"""Table → columns that every run has."""
+BEGUN_WITH = (MACHINE, PICTURES, LOG)
+"""Files written before recipe.toml, which makes a directory a run."""
+PATTERNS = (
+    RECIPE,
+    *BEGUN_WITH,
+    *TABLES,
+    MODEL,
+    EVALUATION,
+    FINDINGS,
+    REPORT,
+    f"{CHECKPOINTS}/step-*",
+    f"{FIGURES}/*",
+    f"{CACHE}/*",
+)
+"""Glob patterns of all files of a run."""

@@ -1,0 +1,52 @@
+"""Settings of the training loop: a recipe's ``[training]`` section without "auto"."""
+
+from dataclasses import dataclass
+
+from vaelab.data.images import Binarize
+from vaelab.recipe import ResolvedRecipe
+from vaelab.recipe.training import Decay
+from vaelab.system.device import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that the loop needs to know besides the model, the objective and the images."""
+
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    decay: Decay
+    seed: int
+    binarize: Binarize
+    precision: Precision
+    threads: int
+    validate_every: int
+    """Steps between validations; 0: never."""
+    checkpoint_every: int
+    shuffle_buffer: int
+    """Images shuffled at a time; 0: all."""
+
+    @property
+    def validation_steps(self) -> list[int]:
+        """The steps after which the loop validates."""
+        if not self.validate_every:
+            return []
+        return sorted({*range(self.validate_every, self.num_steps + 1, self.validate_every), self.num_steps})
+
+
+def make_settings(recipe: ResolvedRecipe, *, precision: Precision, threads: int, shuffle_buffer: int) -> Settings:
+    """Return the settings of a recipe; the arguments are those that depend on the machine."""
+    training = recipe.training
+    return Settings(
+        num_steps=recipe.num_steps,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        decay=training.decay,
+        seed=training.seed,
+        binarize=recipe.data["binarize"],
+        precision=precision,
+        threads=threads,
+        validate_every=recipe.validate_every,
+        checkpoint_every=training.checkpoint_every,
+        shuffle_buffer=shuffle_buffer,
+    )

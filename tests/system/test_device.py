@@ -1,0 +1,37 @@
+"""Devices: the precision that suits a processor, the memory that is left."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from vaelab.system.device import Precision, available_memory, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512f", "fp32"),
+        ("fpu avx512f avx512_bf16", "bf16"),
+        ("fpu amx_bf16 amx_tile", "bf16"),
+        ("", "fp32"),
+    ],
+)
+def test_auto_precision_is_bf16_only_if_the_processor_has_it(flags: str, expected: Precision):
+    assert resolve_precision("auto", CPU, flags.split()) == expected
+    assert resolve_precision("auto", torch.device("cuda"), flags.split()) == "tf32"
+    for precision in get_args(Precision):
+        assert resolve_precision(precision, CPU, flags.split()) == precision
+
+
+def test_available_memory_is_what_the_container_has_left(tmp_path: Path):
+    assert 0 < available_memory() < 1 << 50
+    limit, used = tmp_path / "max", tmp_path / "current"
+    limit.write_text("1000000\n")
+    used.write_text("400000\n")
+    assert available_memory([(limit, used)]) == 600_000
+    limit.write_text("max\n")
+    assert available_memory([(limit, used)]) > 600_000
