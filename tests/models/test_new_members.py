@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import torch
 from members import registered
-from small import CPU, compute_terms, forward, make_labelled, make_recipe, make_state, make_steps, run_steps
+from small import (
+    CPU,
+    compute_terms,
+    forward,
+    make_labelled,
+    make_recipe,
+    make_settings,
+    make_state,
+    make_steps,
+    run_steps,
+)
 from two_processes import TwoProcesses
 
 import vaelab
@@ -85,10 +95,10 @@ def test_two_processes_equal_one(overrides: dict[str, Any], count: int) -> None:
 @every_model
 def test_the_declared_terms_are_logged_and_validated(overrides: dict[str, Any]) -> None:
     made, state = make_recipe(**overrides), make(overrides)
-    steps = eager_steps(state, DATA)
-    steps.run(0, 1, lambda: False)
+    steps = make_steps(state, DATA)
+    run_steps(steps, 1)
     assert steps.names == ["loss", *(term.name for term in logged_terms(made))]
-    row = validate(state, DATA.take(np.arange(11)), made.training).row()
+    row = validate(state, DATA.take(np.arange(11)), make_settings(made)).row()
     assert set(steps.names) <= row.keys()
     assert all(np.isfinite(value) for value in row.values())
 
