@@ -33,7 +33,7 @@ def make_annotated(count: int = 60, **without: None) -> Images:
 def make_small_payload(images: Images, codes: Codes | None = None, **overrides: Any) -> tuple[Payload, VAE]:
     """A small model and its payload on ``images``, with the given codes or those of the model."""
     recipe = make_recipe(**overrides)
-    vae, _ = build(recipe, images.image_shape, len(images))
+    vae, _ = build(recipe.resolve(images.image_shape, len(images)))
     vae.eval()
     codes = codes or encode_images(vae, images)
     sampler = make_sampler("prior", vae, lambda: images)
