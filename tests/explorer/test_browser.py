@@ -20,7 +20,10 @@ import vaelab
 from vaelab.explorer import server
 from vaelab.explorer.payload import ServedRun
 
-pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser"),
+]
 LATENTS = 6
 NETWORK = {"network.hidden": [64], "network.latent_dim": LATENTS, "training.steps": 300}
 

@@ -20,7 +20,10 @@ from vaelab.exporters.onnxruntime_web import find_runtime
 from vaelab.exporters.points import subsample_points
 from vaelab.run import Run
 
-pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser"),
+]
 LATENTS, POINTS = 4, 60
 
 
