@@ -65,6 +65,7 @@ def run(campaign: Campaign, stage: Stage) -> None:
         server = subprocess.Popen(command, cwd=stage.folder, stdout=subprocess.PIPE, stderr=complaints, text=True)
         try:
             port = _port_of(server)
+            _wait_for_runs(port)
             campaign.run("all", lambda: _hammer(campaign, server.pid, port), stage.folder)
             campaign.run("alive", lambda: _check_alive(server, port), stage.folder)
         finally:
@@ -93,6 +94,15 @@ def _port_of(server: subprocess.Popen[str]) -> int:
             if not piece:
                 break
     raise Failed("the server does not begin")
+
+
+def _wait_for_runs(port: int) -> None:
+    """Wait until the server has loaded its runs; before, it answers with status 202."""
+    deadline = time.monotonic() + 180
+    while not _ask(port, _get("/runs")).startswith(b"HTTP/1.1 200"):
+        if time.monotonic() > deadline:
+            raise Failed("the server does not load its runs")
+        time.sleep(0.1)
 
 
 def _hammer(campaign: Campaign, pid: int, port: int) -> None:
