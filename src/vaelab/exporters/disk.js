@@ -1,4 +1,4 @@
-// Browsers load no modules from the disk: a folder that was opened as a file says so, where it would say nothing for ever.
+// Explains why the page stays empty if its folder is opened from the disk, from which browsers do not load modules.
 
 if (location.protocol === "file:") {
   document.querySelector('[role="status"]').textContent =

@@ -1,6 +1,6 @@
-// The one script of a page in a single file. Browsers refuse to import modules from the disk, so every module of the page
-// lies in it, gzipped, as do its arrays, networks and runtime; here each module gets an address in memory, after all those
-// that it imports, whose names in it become their addresses. The modules are the very files of a page in a folder.
+// The only script of a page in a single file. Browsers refuse to import modules from the disk, so the page contains every module,
+// array, network and file of the runtime, gzipped. Each module gets a URL in memory after all those that it imports, and their
+// names in it are replaced by their URLs. The modules are those of a page in a folder.
 
 const carried = new Map([...document.querySelectorAll("script[data-part]")].map((each) => [each.dataset.part, each]));
 

@@ -79,9 +79,9 @@ class CombinedGraph(nn.Module):
 def make_graphs(model: VAE, facts: Mapping[str, str]) -> dict[str, bytes]:
     """Return the files encoder.onnx, decoder.onnx and likelihood.onnx of a model on the CPU, for any batch size.
 
-    - encoder: x ``[B, C, H, W]`` in [0, 1] → mean, log_var ``[B, latent]``, and kl ``[B]`` to the prior, nats.
-    - decoder: z ``[B, latent]`` → decoded, the decoder's output, and image ``[B, C, H, W]``, its expected image.
-    - likelihood: decoded, x → error ``[B]``, the reconstruction loss, nats.
+    The encoder maps x ``[B, C, H, W]`` in [0, 1] to mean, log_var ``[B, latent]`` and kl ``[B]`` to the prior, nats.
+    The decoder maps z ``[B, latent]`` to decoded, its output, and image ``[B, C, H, W]``, the expected image.
+    The likelihood maps decoded and x to error ``[B]``, the reconstruction loss, nats.
 
     Encoder and decoder of a conditional model also take condition ``[B, K]`` of 0 and 1. ``facts`` become the metadata
     of the files. Raises UsageError if the extra [export] is not installed.

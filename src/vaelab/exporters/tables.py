@@ -1,4 +1,4 @@
-"""Tables of codes, written as they come: .parquet, .csv or .npz, whole or not there."""
+"""Tables of codes as .parquet, .csv or .npz, written in pieces; an incomplete file never appears."""
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,21 +15,21 @@ from vaelab.system.files import NAME_BYTES, fit_name, writing_atomic
 
 ENDINGS = (".parquet", ".csv", ".npz")
 GROUP_ROWS, GROUP_BYTES = 1 << 14, 1 << 25
-"""Of codes that are in memory before they go to the disk: the rows of a group in a .parquet."""
+"""Largest group of rows in memory, which is a row group of a .parquet: its rows, and its bytes."""
 
 
 class Piece(NamedTuple):
-    """The codes of some images."""
+    """Codes of consecutive images."""
 
     rows: Int[np.ndarray, " n"]
-    """Row numbers of the images, ascending from piece to piece; those that could not be read are missing."""
+    """Row numbers of the images, ascending over all pieces; unreadable images have none."""
     codes: Float[np.ndarray, "2 n latent"]
     """Means and log-variances, float32."""
 
 
 @dataclass(frozen=True)
 class CodeTable:
-    """What is known of the images of a table before they are encoded."""
+    """Names and labels of the images of a table."""
 
     names: Sequence[str]
     labels: NDArray[np.int64] | None
@@ -39,7 +39,7 @@ class CodeTable:
 
     @property
     def columns(self) -> dict[str, Callable[[NDArray[np.int64]], Any]]:
-        """Column → its values in some rows."""
+        """Column → function that returns its values in given rows."""
         labels, names = self.labels, self.class_names
         found: dict[str, Callable[[NDArray[np.int64]], Any]] = {
             "image": lambda rows: [self.names[row] for row in rows.tolist()]
@@ -52,10 +52,10 @@ class CodeTable:
 
 
 def write_codes(path: Path, rows: CodeTable, pieces: Iterable[Piece]) -> None:
-    """A table of the codes in ``pieces``, one row an image that is in them; its format is that of the ending.
+    """Write a table with one row for each image in ``pieces``, in the format of the file name.
 
-    .parquet and .csv: columns image, label and class (where known), mean_1 …, log_var_1 …; memory for a group of rows.
-    .npz: arrays names, mean, log_var, labels and label_names, the name of each label (where known); it goes through
+    .parquet and .csv have the columns image, label and class (if known), mean_1 … and log_var_1 …, and need memory for
+    a group of rows. An .npz has the arrays names, mean, log_var, labels and label_names (if known). It iterates over
     ``pieces`` several times.
     """
     with writing_atomic(path) as file:
@@ -66,7 +66,7 @@ def write_codes(path: Path, rows: CodeTable, pieces: Iterable[Piece]) -> None:
 
 
 def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -> None:
-    """A table of columns of one length, in the format of the ending: .parquet, .csv or .npz."""
+    """Write a table of columns of one length, in the format of the file name: .parquet, .csv or .npz."""
     with writing_atomic(path) as file:
         if path.suffix.lower() == ".npz":
             arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
@@ -86,7 +86,7 @@ def _write_table(file: BinaryIO, ending: str, rows: CodeTable, pieces: Iterable[
     columns = [f"{word}_{j + 1}" for word in ("mean", "log_var") for j in range(rows.latent_dim)]
     known = [(name, pyarrow.int64() if name == "label" else pyarrow.string()) for name in rows.columns]
     schema = pyarrow.schema(known + [(name, pyarrow.float32()) for name in columns])
-    # Of numbers that hardly repeat themselves a dictionary is larger than they are, and takes most of the time.
+    # a dictionary of numbers that hardly repeat would be larger than the numbers, and slow
     repeats = [name for name in rows.columns if name != "image"]
     writer: Any = (
         parquet.ParquetWriter(file, schema, use_dictionary=repeats)
@@ -101,7 +101,7 @@ def _write_table(file: BinaryIO, ending: str, rows: CodeTable, pieces: Iterable[
 
 
 def _groups(pieces: Iterable[Piece], latent_dim: int) -> Iterator[Piece]:
-    """The pieces in their order, joined until they are large enough for the disk."""
+    """Join consecutive pieces into groups of rows."""
     enough = max(1, min(GROUP_ROWS, GROUP_BYTES // (8 * latent_dim)))
     waiting: list[Piece] = []
     for piece in pieces:
@@ -142,7 +142,7 @@ def _write_arrays(file: BinaryIO, rows: CodeTable, pieces: Iterable[Piece]) -> N
 def _add_array(
     archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], parts: Iterable[NDArray[Any]]
 ) -> None:
-    """One array of an .npz from parts along its first axis; words and labels compressed, floats hardly shrink."""
+    """Add one array to an .npz, from parts along its first axis; all types but floats are compressed."""
     member = zipfile.ZipInfo(f"{name}.npy")
     member.compress_type = zipfile.ZIP_STORED if dtype.kind == "f" else zipfile.ZIP_DEFLATED
     with archive.open(member, "w", force_zip64=True) as file:
@@ -152,18 +152,18 @@ def _add_array(
             file.write(part.tobytes())
 
 
-# -- codes on their way -----------------------------------------------------------------------------------------------
+# -- codes of several ranks -----------------------------------------------------------------------------------------------
 
 
 class Parts:
-    """Codes on the disk between encoding and the table: a hidden file for each rank, beside what they will become."""
+    """Codes on the disk between encoding and writing the table: one hidden file per rank, beside the table."""
 
     def __init__(self, path: Path, num_ranks: int) -> None:
         name = fit_name(path.name, NAME_BYTES - len("..rank-12345.part"))
         self._files = [path.with_name(f".{name}.rank-{rank}.part") for rank in range(num_ranks)]
 
     def write(self, rank: int, pieces: Iterable[Piece]) -> None:
-        """Keep the pieces of one rank."""
+        """Store the pieces of one rank."""
         self._files[rank].parent.mkdir(parents=True, exist_ok=True)
         with self._files[rank].open("wb") as file:
             for piece in pieces:
@@ -171,7 +171,7 @@ class Parts:
                 write_array(file, piece.codes)
 
     def __iter__(self) -> Iterator[Piece]:
-        """The pieces of all ranks in their order, one of them in memory at a time."""
+        """Iterate over the pieces of all ranks in order, with one piece in memory."""
         for path in self._files:
             with path.open("rb") as file:
                 size = path.stat().st_size
@@ -179,5 +179,5 @@ class Parts:
                     yield Piece(np.load(file), np.load(file))
 
     def remove(self, rank: int) -> None:
-        """Let what a rank has kept go."""
+        """Remove the file of a rank."""
         self._files[rank].unlink(missing_ok=True)

@@ -14,8 +14,8 @@ export function plus(a, b, scale = 1) {
 }
 
 /**
- * Two orthonormal vectors that span what `a` and `b` span, the first along `a`: distances on the map are distances in
- * the plane, and the prior's contours are circles about the origin. Null where they span no plane.
+ * Two orthonormal vectors that span the plane of `a` and `b`, the first along `a`; null if they span no plane. Distances on the
+ * map are then distances in the plane, and the prior's contours are circles about the origin.
  */
 export function plane(a, b) {
   const length = norm(a);

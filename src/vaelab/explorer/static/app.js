@@ -38,7 +38,7 @@ export async function mount(element, backend) {
   return session;
 }
 
-/** A session that begins at a link's view, else at an image that the model knows well; there is no way back from it. */
+/** A session that starts with the view of a link, else with an image of small loss; its history starts there. */
 async function startSession(models, messages) {
   const first = new Session(models);
   if (!(await first.restore(location.hash))) {
@@ -52,7 +52,7 @@ async function startSession(models, messages) {
   return Object.assign(new Session(models), { pins: first.pins, options: first.options });
 }
 
-/** Of the first few points the one with the least loss: what is shown at first should be sharp, not the mean of everything. */
+/** The point with the smallest loss among the first few, so that the page opens with a sharp image. */
 async function findBestReconstructed(model) {
   const { backend, manifest, pixelCount } = model;
   const few = Array.from({ length: Math.min(8, manifest.count) }, (_, i) => i);
@@ -62,7 +62,7 @@ async function findBestReconstructed(model) {
   return losses.indexOf(Math.min(...losses));
 }
 
-/** One run: the map, the code and its image, a person's own picture; pins over the whole width below. */
+/** The page of one run: the map, the code and its image, the user's image, and pins over the whole width below. */
 function single(session) {
   const [model] = session.models;
   const main = make("main", { class: "single" });
@@ -76,7 +76,7 @@ function single(session) {
   return main;
 }
 
-/** Two runs: a column for each, what both share below. */
+/** The page of two runs: a column for each, and the shared panels below. */
 function pair(session) {
   const main = make("main", { class: "pair" });
   for (const model of session.models) main.append(column(session, model));
@@ -101,19 +101,19 @@ function column(session, model) {
   return area;
 }
 
-/** Cards of the same name are told apart by their run, for whoever hears the page. */
+/** Adds the name of the run to the labels of its cards, for screen readers. */
 function labelWithRun(area, run) {
   for (const each of area.querySelectorAll(".card")) each.setAttribute("aria-label", `${each.getAttribute("aria-label")}, ${run}`);
 }
 
-/** Something that is built, and costs anything, only once it is unfolded. */
+/** A section that is built when it is first opened. */
 function folded(title, build) {
   const fold = make("details", { class: "fold" }, make("summary", { text: title }));
   fold.addEventListener("toggle", () => build(fold), { once: true });
   return fold;
 }
 
-/** Keeps the view in the address once a hand rests, and follows the address when the person changes it. */
+/** Saves the view in the address once it rests, and follows the address when the user changes it. */
 function followAddress(session, messages) {
   const saveAddress = debounce(() => history.replaceState(null, "", session.link()), 300);
   for (const name of ["pins", "options"]) session.addEventListener(name, saveAddress);

@@ -1,8 +1,8 @@
-// How long codes from the prior are: the length of a draw from N(0, I) in d dimensions follows the χ distribution.
+// The χ distribution: the length of a sample from N(0, I) in d dimensions.
 
 /**
- * The share of such samples that are shorter than `length`: the regularised incomplete gamma function P(d/2, length²/2) by
- * its series (Abramowitz & Stegun 1964, 6.5.29), exact for few latents too, where Wilson and Hilferty's cube root is not.
+ * The share of such samples that are shorter than `length`: the regularised incomplete gamma function P(d/2, length²/2), by its
+ * series (Abramowitz & Stegun 1964, 6.5.29). Unlike Wilson and Hilferty's cube root it is exact for few latents too.
  */
 export function chiCdf(length, d) {
   const [a, x] = [d / 2, length ** 2 / 2];
@@ -20,7 +20,7 @@ function logGamma(d) {
   return sum;
 }
 
-/** The length than which a `share` of the prior's samples is shorter, by bisection. */
+/** The length below which a `share` of the prior's samples lies, by bisection. */
 export function chiQuantile(share, d) {
   let [low, high] = [0, Math.sqrt(d) + 6];
   for (let i = 0; i < 50; i++) {

@@ -1,8 +1,8 @@
 import { make } from "./dom.js";
 
 /**
- * What a conditional model decodes under: a select of classes, or a checkbox for each attribute. It follows the model, since a
- * training image brings its own condition. Null for an unconditional model.
+ * A control for the condition of decoded codes: a select of classes, or a checkbox for each attribute. It follows the model,
+ * because training images have conditions of their own. Null for an unconditional model.
  */
 export function makeConditionChooser(model) {
   const about = model.manifest.condition;

@@ -5,8 +5,8 @@
 const CELLS = 128;
 
 /**
- * Outlines of the regions of highest density that hold these shares of the points, a Map from share to
- * Float32Array [segments × (x, y, x, y)] of positions; `frame`: { left, right, bottom, top } of the points.
+ * Outlines of the regions of highest density that hold the given shares of the points: a Map from share to Float32Array
+ * [segments × (x, y, x, y)]. `frame` is { left, right, bottom, top } of the points.
  */
 export function contours({ x, y }, frame, shares) {
   const found = new Map();
@@ -23,7 +23,7 @@ export function contours({ x, y }, frame, shares) {
   const levels = thresholds(density, counts, shares);
   for (const [i, share] of shares.entries()) {
     const lines = outline(density, columns, rows, levels[i]);
-    // The density of a cell stands in its middle.
+    // densities belong to the middles of cells
     found.set(share, lines.map((value, k) => (k % 2 ? bottom : left) + (value + 0.5) * cell));
   }
   return found;

@@ -7,9 +7,9 @@ const EMPTY = 0.1;
 const NOISE = 0.25;
 
 /**
- * The common layout of training images, Uint8Array [images × height × width]: whether the ground is `dark` and whether they are
- * `centred` ink on an empty ground. If they are, also the longer `side` of the ink, the `x` and `y` of its middle, whether that
- * is the middle `by` "mass" or by "box", and the width of the `pen`.
+ * The common layout of training images, Uint8Array [images × height × width]: whether the ground is `dark`, and whether they are
+ * `centred` ink on an empty ground. Then also the longer `side` of the ink, `x` and `y` of its middle, and the width of the `pen`.
+ * `by` says whether that middle is of its "mass" or of its "box".
  */
 export function measureLayout(pixels, { height, width }) {
   const dark = mean(pixels) < 127.5;
@@ -82,8 +82,8 @@ function keepInside(wanted, low, high, size) {
 }
 
 /**
- * A photograph of a drawing, Uint8Array [height × width], laid out as the training images are: { values } with an even ground,
- * and the part { left, top, width, height } that holds the ink where theirs is, all of it. Null if there is no ink.
+ * A photograph of a drawing, Uint8Array [height × width], laid out as the training images are, or null if there is no ink.
+ * `values` have an even ground. The part { left, top, width, height } of them has all of the ink where theirs is.
  */
 export function layOutPhotograph(photograph, { height, width }, shape, { dark, side, by, x, y }) {
   const turn = (value) => (dark ? value : 255 - value);

@@ -8,7 +8,7 @@ export async function readFile(name) {
 /** The content of a file of the export that is JSON. */
 export const readJson = async (name) => JSON.parse(new TextDecoder().decode(await readFile(name)));
 
-/** What lies at an address, an ArrayBuffer; with `integrity` ("sha256-…") an error unless it is exactly that. */
+/** The content at an address, an ArrayBuffer; with `integrity` ("sha256-…") an error if it has another digest. */
 export async function download(address, integrity = undefined) {
   const answer = await fetch(address, { integrity }).catch(() => {
     throw new Error(`${address} cannot be fetched${integrity ? ", or is not what it should be" : ""}`);

@@ -3,12 +3,12 @@ import { sheet } from "./pixels.js";
 
 /** Images in a strip. */
 const FRAMES = 9;
-/** Milliseconds that a code rests before its strips are drawn, and that one piece of work at them may take, of so many images at least. */
+/** Milliseconds that a code rests before its strips are drawn, those of one batch, and the smallest number of images in it. */
 const [REST, PIECE, LEAST] = [150, 30, 3];
 
 /**
- * Filmstrips of what sliders do from the shown code. Only those on the screen are drawn, only once a hand rests, and a
- * piece at a time, so that what follows the hand never waits for them.
+ * Filmstrips of the effect of sliders on the shown code. Only visible strips are drawn, after the code rests, and in small
+ * batches, so that the shown image never waits for them.
  */
 export class Filmstrips {
   #model; #strips = new Map(); #observer; #turn = 0; #piece = LEAST;

@@ -1,15 +1,15 @@
-/** How far a press may stray and still be a click, CSS pixels. */
+/** The distance that a press may move and still be a click, CSS pixels. */
 const STRAY = 4;
 
 /**
- * Turns what handlers do on an element into `handlers`, all of it in CSS pixels from the element's corner:
- * `drag(pixel)` and `drop()`, `click(pixel)`, `pan(dx, dy)`, `zoom(pixel, factor)`, `hover(pixel or null)`.
+ * Calls `handlers` for gestures on an element, with positions in CSS pixels from its corner: `drag(pixel)` and `drop()`,
+ * `click(pixel)`, `pan(dx, dy)`, `zoom(pixel, factor)`, `hover(pixel or null)`.
  *
- * One finger or the left button drags; the other buttons, Space and two fingers pan; wheel and pinch zoom.
+ * One finger or the left button drags. The other buttons, Space and two fingers pan. Wheel and pinch zoom.
  */
 export function listenForGestures(element, handlers) {
   const fingers = new Map();
-  /** What the hand does: null, "press" (not yet known), "drag", "pan", or "rest" (the last finger of two). */
+  /** The current gesture: null, "press" (not yet decided), "drag", "pan", or "rest" (one of two fingers is left). */
   let doing = null;
   let space = false;
   let start = [0, 0];
@@ -99,7 +99,10 @@ const apart = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 /** Where arrows point, x to the right and y up. */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-/** Turns keys on an element into `handlers`: `step(x, y)` in steps, `drop()` once they rest, `zoomBy(factor)`, `fit()`, `choose()`, `leave()`. */
+/**
+ * Calls `handlers` for keys on an element: `step(x, y)` in steps, `drop()` after them, `zoomBy(factor)`, `fit()`, `choose()`,
+ * `leave()`.
+ */
 export function listenForMapKeys(element, handlers) {
   const others = {
     "+": () => handlers.zoomBy(1.25),

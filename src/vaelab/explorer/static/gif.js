@@ -2,10 +2,10 @@
 
 /** Pixel values 0 to 255, then two codes of LZW's own; codes have at most 12 bits. */
 const [CLEAR, END, FIRST, FULL] = [256, 257, 258, 4096];
-/** Bits of a colour's channel by which the palette tells colours apart. */
+/** Bits per channel in which colours are counted for the palette. */
 const DEPTH = 6;
 
-/** A Blob that plays `frames` for ever, `delay` milliseconds each: grey exactly, colours with the 256 that suit the whole file. */
+/** A Blob that plays `frames` in a loop, `delay` milliseconds each: grey exactly, colours with 256 colours for the file. */
 export function encodeGif(frames, { height, width, channels }, delay = 80) {
   const { palette, toIndices } = channels === 3 ? chooseColours(frames) : greys();
   const screen = [...short(width), ...short(height)];
@@ -61,8 +61,8 @@ function compress(indices) {
 const greys = () => ({ palette: Array.from({ length: 768 }, (_, i) => Math.floor(i / 3)), toIndices: (frame) => frame });
 
 /**
- * A palette for RGB frames: the box of colours with the largest squared error is cut at its mean until there are 256
- * (Wan, Prusinkiewicz & Wong 1990); a box's colour is the mean of its pixels.
+ * A palette for RGB frames: the box of colours with the largest squared error is split at its mean until there are 256 boxes
+ * (Wan, Prusinkiewicz & Wong 1990). The colour of a box is the mean of its pixels.
  */
 function chooseColours(frames) {
   const drop = 8 - DEPTH;

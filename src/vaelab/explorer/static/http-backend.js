@@ -10,7 +10,7 @@ export class HttpBackend {
     this.#root = root;
   }
 
-  /** What there is to know of the run, see manifest.py. */
+  /** The manifest of the run, see payload.py. */
   async manifest() {
     return (await this.#get("manifest")).json();
   }
@@ -57,7 +57,7 @@ export class HttpBackend {
     return new Uint8Array(await this.#post(`decode${query(condition)}`, codes));
   }
 
-  /** What the model makes of one image [height × width × channel]: { mean, logVar, reconstruction and kl in nats }. */
+  /** The encoding of one image [height × width × channel]: { mean, logVar, reconstruction, kl }, losses in nats. */
   async encode(pixels, condition) {
     const numbers = new Float32Array(await this.#post(`encode${query(condition)}`, pixels));
     const width = (numbers.length - 2) / 2;

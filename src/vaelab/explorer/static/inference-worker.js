@@ -1,9 +1,9 @@
-// Runs a model's networks beside the page, so that the page never waits for them: messages { id, task, input, condition } in, in the same
-// order { id, result } or { id, error } out. A classic worker, for a page from the disk can start no other.
+// Runs a model's networks in a worker, so that they never block the page. A message { id, task, input, condition } is answered by
+// { id, result } or { id, error }, in the same order. It is a classic worker, because a page from the disk can start no other.
 
 let ort, sessions, shape, width;
 
-/** Task → what it makes of its input; a typed array or an object of numbers and typed arrays. */
+/** Task → function of its input; returns a typed array, or an object of numbers and typed arrays. */
 const tasks = {
   /** Loads the runtime and the graphs; `module`: the runtime's address, `wasm` and `graphs`: contents of files. */
   async open({ module, wasm, graphs, image, width: latents }) {

@@ -2,7 +2,7 @@ import { drawNormal } from "./algebra.js";
 import { loadSetting, saveSetting } from "./storage.js";
 import { nextTheme } from "./theme.js";
 
-/** What each key does, in the words of the help. */
+/** The keys and their effects, as listed in the help. */
 export const KEYS = [
   ["R", "a random code from the prior"],
   ["0", "the mean code"],
@@ -22,7 +22,7 @@ const REPEATED = ["r", "z"];
 
 let on = loadSetting("keys") !== "off";
 
-/** Whether single keys do anything: people who speak to their computer may not want it. */
+/** Whether single keys work; users of speech input may switch them off. */
 export const keysOn = () => on;
 
 export function setKeysOn(value) {

@@ -4,8 +4,8 @@
 const ROUNDS = 80;
 
 /**
- * Moves labels { x, y, width, height }, boxes about their middles in CSS pixels, until none overlaps another or an obstacle of the
- * same shape, as far as there is room in a frame { width, height }. Returns copies of the labels.
+ * Returns copies of labels { x, y, width, height }, boxes about their middles in CSS pixels, moved until none overlaps another or an
+ * obstacle of the same shape. They stay in a frame { width, height }, as far as there is room.
  */
 export function separateLabels(labels, obstacles, frame) {
   const boxes = labels.map((label) => ({ ...label }));

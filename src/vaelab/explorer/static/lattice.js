@@ -66,7 +66,7 @@ export class Lattice {
       if (await this.#waitForRest()) continue;
       const next = cells.splice(0, this.#count);
       const codes = new Float32Array(next.length * width);
-      next.forEach((cell, i) => codes.set(moveWithin(grid.plane, grid.code, positionOf(grid, cell)), i * width));
+      next.forEach((cell, i) => codes.set(moveWithin(grid.plane, grid.code, cellPosition(grid, cell)), i * width));
       const began = performance.now();
       const images = await this.#model.decode(codes);
       const fitting = (next.length * PATIENCE) / (performance.now() - began);
@@ -115,7 +115,7 @@ function isSame(a, b) {
   return dot(outside, outside) < 1e-6;
 }
 
-function positionOf({ corner, stepX, stepY }, [column, row]) {
+function cellPosition({ corner, stepX, stepY }, [column, row]) {
   return [corner[0] + (column + 0.5) * stepX, corner[1] - (row + 0.5) * stepY];
 }
 

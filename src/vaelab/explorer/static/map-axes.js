@@ -3,7 +3,7 @@ import { LatestOnly } from "./scheduling.js";
 
 const KINDS = { latent: "Latents", lda: "LDA on classes", pca: "PCA", attribute: "Attributes" };
 
-/** What the map shows: a select with the manifest's maps and "Any two …", then two more with all columns. */
+/** The choice of axes: a select with the maps of the manifest and "Any two …", then two more with all columns. */
 export function makeAxes(model) {
   const { maps, columns } = model.manifest;
   const map = make("select", { "aria-label": "Map", onchange: chooseMap },

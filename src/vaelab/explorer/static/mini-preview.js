@@ -1,12 +1,12 @@
 import { make } from "./dom.js";
 import { paint } from "./pixels.js";
 
-/** How long a small image stays once nothing changes, milliseconds. */
+/** Milliseconds that the preview stays after the last change. */
 const STAYS = 2000;
 
 /**
- * The shown images once more, small, in the corner of the window: while a hand moves the code where the large ones are out of
- * sight. `large` has the canvas of every model; a screen reader has those already.
+ * Small copies of the shown images in the corner of the window, while the code moves and the large ones are not visible. `large`
+ * holds the canvas of every model. Screen readers ignore the copies.
  */
 export function mountMiniPreview(element, session, large) {
   const inSight = new Set();

@@ -5,10 +5,10 @@ import { LatestOnly } from "./scheduling.js";
 const MOST = 64;
 
 /**
- * One model on the page: what is known of it, the code that is shown and its image.
+ * One model on the page: its manifest, the shown code and its image.
  *
- * Events: "code" (the shown code has changed), "image" (its image has come), "axes" (the map has other axes),
- * "condition" (codes are decoded under another condition), "failed" (detail: an Error for the person to read).
+ * Events: "code" (the shown code has changed), "image" (its image has arrived), "axes" (the map has other axes), "condition" (codes
+ * are decoded under another condition). "failed" carries an Error for the user in its detail.
  */
 export class Model extends EventTarget {
   /** Float32Array [latent]: the shown code. */
@@ -16,8 +16,8 @@ export class Model extends EventTarget {
   /** Uint8Array [height × width × channel]: the decoded image of the shown code, or of one just before it. */
   image = null;
   /**
-   * Where the shown code comes from, null once it was moved: { index } of a point, or { pixels } of a person's own
-   * picture, either with { mean, logVar, reconstruction } once the model has read it; { drawn: true } of a draw from the prior.
+   * The origin of the shown code, null after a move: { index } of a point, { pixels } of the user's picture, or { drawn: true } of a
+   * sample. Points and pictures also have { mean, logVar, reconstruction, kl } once they are encoded.
    */
   origin = null;
   /** Uint8Array [condition] of 0 and 1: what codes are decoded under; null for an unconditional model. */
@@ -50,7 +50,7 @@ export class Model extends EventTarget {
     return model;
   }
 
-  /** What tells this model from others in a link. */
+  /** The key of this model in a link. */
   get key() { return this.manifest.codes_sha256.slice(0, 12); }
   get width() { return this.manifest.latent_dim; }
   get pixelCount() { const { height, width, channels } = this.manifest.image; return height * width * channels; }
@@ -73,7 +73,7 @@ export class Model extends EventTarget {
     this.setCode(this.code, this.origin);
   }
 
-  /** What the model makes of one image under the present condition. */
+  /** Encodes one image under the present condition. */
   encode(pixels) { return this.backend.encode(pixels, this.condition); }
 
   /** A code of the sampler: drawn here where that is N(0, I), else one of those that came with the manifest. */

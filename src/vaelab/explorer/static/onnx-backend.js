@@ -109,7 +109,7 @@ class WorkerClient {
   }
 }
 
-/** What the worker needs before the first question: the runtime and the graphs, which are handed over. */
+/** The input of the worker's first task and the buffers to transfer: the runtime and the graphs. */
 async function prepareWorker({ image, latent_dim: width }, runtime, model) {
   const [module, wasm, ...graphs] = await Promise.all([
     moduleAddress(runtime),
@@ -130,8 +130,8 @@ async function moduleAddress(runtime) {
 }
 
 /**
- * All images, uint8 [points × height × width × channel]. They travel gzipped, where that is shorter each pixel as its
- * difference to the one at its left: exact in every browser, which pictures that go through a canvas are not.
+ * All images, uint8 [points × height × width × channel]. They are gzipped, as they are or as differences of each pixel to its left
+ * neighbour. Unlike pictures read through a canvas, they are exact in every browser.
  */
 async function unpackImages(manifest, model) {
   const images = new Uint8Array(await gunzip(await readFile(model.images)));

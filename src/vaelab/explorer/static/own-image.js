@@ -9,11 +9,11 @@ import { mountReconstruction } from "./reconstruction.js";
 /** Training images that are looked at for how drawings have to be laid out. */
 const LOOKED_AT = 64;
 
-/** A person's own image: drawn, where all models are grey, or from a file, dropped, pasted or chosen. */
+/** The user's own image: drawn, if all models are grey, or a file that is dropped, pasted or chosen. */
 export function mountOwnImage(element, session) {
   const { models } = session;
   const isGrey = models.every(({ manifest }) => manifest.image.channels === 1);
-  const chooser = make("input", { type: "file", accept: "image/*", hidden: true, onchange: () => { own.take(chooser.files); chooser.value = ""; } });
+  const chooser = make("input", { type: "file", accept: PICTURES, hidden: true, onchange: () => { own.take(chooser.files); chooser.value = ""; } });
   const panel = card("Your own image", { class: "own" });
   const problem = make("p", { class: "problem", role: "alert" });
   const bench = make("div", { class: "bench" });
@@ -31,7 +31,7 @@ export function mountOwnImage(element, session) {
   if (isGrey) own.lookAtTraining().then(() => mountPadControls(bench, own), (error) => models[0].fail(error));
 }
 
-/** What the person gives and how it is laid out. Event: "source" (another picture or drawing, or other settings). */
+/** The user's picture or drawing and its layout. Event: "source" (another picture or drawing, or other settings). */
 class OwnImage extends EventTarget {
   centred = false;
   invert = false;
@@ -40,7 +40,7 @@ class OwnImage extends EventTarget {
   picture = null;
 
   #session; #report; #layouts = []; #asked = null; #reader;
-  /** What pixels were made of, and how, for undo and redo. */
+  /** The source and settings of laid-out pixels, for undo and redo. */
   #sources = new WeakMap();
 
   constructor(session, report) {
@@ -227,3 +227,5 @@ function receiveFiles(panel, take) {
     if (event.clipboardData?.files.length) take(event.clipboardData.files);
   });
 }
+
+const PICTURES = "image/*";

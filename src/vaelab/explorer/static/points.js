@@ -92,10 +92,10 @@ export function disc(size) {
 }
 
 /**
- * Writes points into pixels with `margin` spare ones on every side, so that no disc can leave them.
+ * Draws points into pixels with a `margin` of spare ones on every side, so that no disc crosses the border.
  *
- * `pixels`: Uint32Array [(height + 2 margin) × (width + 2 margin)] to be filled; `colours`: Uint32Array [256] of classes;
- * a point lies at [left + x·scale, top − y·scale].
+ * `pixels` is a Uint32Array [(height + 2 margin) × (width + 2 margin)], `colours` a Uint32Array [256] of classes. A point is drawn at
+ * [left + x·scale, top − y·scale].
  */
 export function drawPoints(pixels, { width, height, margin }, { x, y, classes }, colours, { scale, left, top }, size) {
   pixels.fill(0);

@@ -26,8 +26,8 @@ export async function openPicture(file) {
 }
 
 /**
- * A picture { width, height, data } in the shape of a model: Uint8Array [height × width × channel], transparent parts on
- * `paper`; `layout`: what the training images have in common (drawing-layout.js), where it is to be laid out as they are.
+ * A picture { width, height, data } in the shape of a model, Uint8Array [height × width × channel], with transparent parts on `paper`.
+ * `layout` is the layout of the training images (drawing-layout.js), if the picture shall be laid out in the same way.
  */
 export function fit(picture, shape, { paper = 255, invert = false, layout = null } = {}) {
   const flat = flatten(picture, shape.channels, paper);
@@ -104,7 +104,7 @@ function along(values, weights, outer, length, inner) {
   return sums;
 }
 
-/** Of `count` equal parts of `length` pixels: the first pixel that each touches, and what share each pixel has in it. */
+/** For each of `count` equal parts of `length` pixels: the first pixel that it touches, and the share of each pixel in it. */
 function areas(length, count) {
   return Array.from({ length: count }, (_, i) => {
     const [begin, end] = [i * length, (i + 1) * length]; // in 1/count pixels: whole numbers
@@ -115,7 +115,7 @@ function areas(length, count) {
   });
 }
 
-/** Of `count` pixels that replace `length`: the first that each hears of, and the weights of a cubic curve (Keys 1981, a = −1/2). */
+/** For each of `count` pixels that replace `length`: its first source pixel, and the weights of a cubic (Keys 1981, a = −1/2). */
 function cubics(length, count) {
   const scale = length / count;
   const wide = Math.max(1, scale); // an axis that shrinks beside one that grows is smoothed

@@ -1,11 +1,10 @@
 import { decodeState, encodeState } from "./link.js";
 
 /**
- * What the user does, to one model or to two side by side that are moved together.
+ * The state of the page and the user's actions, on one model or on two side by side that move together.
  *
- * Events: "pins" (a pin was set or removed), "options" (layers, colours, hidden classes), "history" (undo or redo became
- * possible or impossible), "choosing" (an image was chosen and is being encoded), "frame" (the maps show another part of the
- * plane), "maximum" (the scale of bars has changed). Codes, images and axes are events of the models.
+ * Events: "pins" (a pin was set or removed), "options" (layers, colours, hidden classes), "history" (undo or redo changed)
+ * and "choosing" (an image is being encoded). Shared displays: "frame" (the maps have moved), "maximum" (the scale of bars has changed).
  */
 export class Session extends EventTarget {
   /** Float32Array [latent] of each model under each pin, or null: { A: [code, code], … }. */

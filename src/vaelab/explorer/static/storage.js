@@ -1,4 +1,4 @@
-// What the page remembers from one visit to the next; browsers may refuse it, and then it forgets.
+// Settings that are kept from one visit to the next, if the browser allows it.
 
 const PREFIX = "vaelab explorer ";
 

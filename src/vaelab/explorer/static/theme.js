@@ -9,13 +9,13 @@ let chosen = CHOICES.includes(loadSetting("theme")) ? loadSetting("theme") : "au
 apply();
 system.addEventListener("change", announce);
 
-/** What the person chose: "auto", "dark" or "light". */
+/** The user's choice: "auto", "dark" or "light". */
 export const choice = () => chosen;
 
-/** What is shown: "dark" or "light". */
+/** The present theme: "dark" or "light". */
 export const theme = () => (chosen === "auto" ? (system.matches ? "dark" : "light") : chosen);
 
-/** Goes on to the next choice; canvases hear of it by "explorer:theme" on the document. */
+/** Switches to the next choice; canvases listen to "explorer:theme" on the document. */
 export function nextTheme() {
   chosen = CHOICES[(CHOICES.indexOf(chosen) + 1) % CHOICES.length];
   saveSetting("theme", chosen);
