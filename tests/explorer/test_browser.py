@@ -44,7 +44,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(runs: list[ServedRun]) -> Iterator[str]:
-    """Where the first run is explored."""
+    """The URL of the first run."""
     with browser.serve(server.make_app(runs[:1], "127.0.0.1")) as found:
         yield found
 
@@ -85,7 +85,7 @@ def along(served: ServedRun, axes: list[int], code: np.ndarray) -> np.ndarray:
 
 
 def off(served: ServedRun, axes: list[int], code: np.ndarray) -> np.ndarray:
-    """What of a code is off the map."""
+    """The part of a code that is not on the map."""
     plane = plane_of(served.payload.manifest, axes)
     return code - plane.T @ (plane @ code)
 
@@ -246,7 +246,7 @@ def test_the_legend_hides_a_class_and_shows_one_alone(visit: Open):
     assert len(set(colours)) == 10
 
     def seen() -> list[int]:
-        """How many pixels of the map have each class's colour."""
+        """The number of pixels of the map in the colour of each class."""
         pixels = one.pixels(one.map())
         return [int((pixels[..., :3] == colour).all(-1).sum()) for colour in colours]
 
@@ -701,7 +701,7 @@ def test_two_runs_move_under_one_hand(visit: Open, runs: list[ServedRun], addres
 
 
 def serious(one: Visit, script: Path) -> list[str]:
-    """What axe-core finds that is serious or worse."""
+    """Violations that axe-core calls serious or critical."""
     if not one.page.evaluate("'axe' in window"):
         one.page.add_script_tag(path=script)
     found = one.page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")

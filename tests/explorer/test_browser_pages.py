@@ -55,7 +55,7 @@ def visit(chromium: Any) -> Iterator[Open]:
 
 
 def count_pixels(one: Visit, variable: str, i: int = 0) -> int:
-    """How many pixels of a map have exactly the theme's colour ``--variable``."""
+    """The number of pixels of a map that have exactly the theme's colour ``variable``."""
     text = one.page.evaluate("(name) => getComputedStyle(document.documentElement).getPropertyValue(name)", variable)
     colour = [int(text.strip()[start : start + 2], 16) for start in (1, 3, 5)]
     return int((one.pixels(one.map(i))[..., :3] == colour).all(-1).sum())

@@ -1,4 +1,4 @@
-"""The arithmetic of the explorer's map, run by node: held against NumPy and closed forms."""
+"""The arithmetic of the explorer's map, run by node and compared with NumPy and closed forms."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="node is not on PATH")
 
 
 def run(tmp_path: Path, modules: list[str], body: str, given: Any = None) -> Any:
-    """What ``body`` returns, the inside of a function that knows ``all`` of the modules and what is ``given``."""
+    """Run ``body``, a function body that knows ``all`` exports of the modules and the value ``given``; return its result."""
     shutil.copytree(STATIC, tmp_path, dirs_exist_ok=True)
     # Without it node takes .js for CommonJS.
     (tmp_path / "package.json").write_text('{"type": "module"}')

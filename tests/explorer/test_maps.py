@@ -90,7 +90,9 @@ def test_lda_finds_the_plane_of_the_classes_and_ignores_a_collapsed_latent():
 def test_neighbour_agreement_is_measured_on_held_out_points():
     random = np.random.default_rng(0)
     images = Images(make_images(120).pixels, labels=np.arange(120) % 2)
-    codes = make_codes(random.standard_normal((120, 50)))  # labels by chance, which 50 numbers can yet tell apart
+    codes = make_codes(
+        random.standard_normal((120, 50))
+    )  # labels by chance, which 50 numbers can separate nevertheless
     note = make_small_payload(images, codes, network__latent_dim=50)[0].manifest["maps"][0]["note"]
     assert int(re.search(r"for (\d+) %", note)[1]) < 70  # type: ignore[index]
 

@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def served(run: Run) -> ServedRun:
-    """What the page is told behind a server, to hold the exported one against."""
+    """The run behind a server, to which the exported page is compared."""
     ((payload, worker),) = vaelab.explore([run.path])
     return ServedRun(subsample_points(payload, POINTS), worker)
 

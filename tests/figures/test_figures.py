@@ -89,7 +89,7 @@ def test_figures_of_models_draw_whatever_the_images(
     vae, _ = make_model(images.image_shape, {"network.latent_dim": latents})
     arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
     if arrays is None:
-        assert (name == "manifold" and latents != 2) or name == "edits"  # noise tells no classes apart
+        assert (name == "manifold" and latents != 2) or name == "edits"  # noise does not separate classes
         return
     picture = png(module.draw(arrays))
     assert 1000 < len(picture) < 1_500_000
