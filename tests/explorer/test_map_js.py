@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="node is not on PATH")
 
 
 def run(tmp_path: Path, modules: list[str], body: str, given: Any = None) -> Any:
-    """Run ``body``, a function body that knows ``all`` exports of the modules and the value ``given``; return its result."""
+    """Run a function body that knows ``all`` exports of the modules and ``given``; return its result."""
     shutil.copytree(STATIC, tmp_path, dirs_exist_ok=True)
     # Without it node takes .js for CommonJS.
     (tmp_path / "package.json").write_text('{"type": "module"}')
