@@ -136,3 +136,27 @@ class LinearEncoder(networks.Encoder):
         """Means and log-variances side by side."""
         mean = x.flatten(1) @ self.weight.T
         return torch.cat([mean, torch.full_like(mean, self.log_var)], 1)
+
+
+def factor_grid(*sizes: int) -> NDArray[np.int64]:
+    """All combinations of the values of factors of these sizes, ``[combination, factor]``."""
+    return np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), -1).reshape(-1, len(sizes))
+
+
+def mixed_codes(seed: int, count: int = 80) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Codes of three latents that mix three factors, with noise and a fourth latent of noise; and the factors."""
+    random = np.random.default_rng(seed)
+    factors = random.integers(0, [3, 4, 2], (count, 3))
+    codes = factors @ random.standard_normal((3, 4)) * [1, 1, 1, 0] + random.standard_normal((count, 4))
+    return codes, factors
+
+
+class FlatPixels:
+    """A feature extractor that returns pixels unchanged."""
+
+    kind = name = "pixels"
+
+    def features(self, images: Tensor) -> NDArray[np.float64]:
+        """The pixels, float64."""
+        flat: NDArray[np.float64] = images.double().flatten(1).numpy()
+        return flat

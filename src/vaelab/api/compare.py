@@ -1,9 +1,7 @@
-"""``vaelab compare``: several runs in one table and two pictures."""
+"""``vaelab compare``: several runs in one table and two figures."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vaelab.api.load import load
 from vaelab.api.output_paths import check_parents
@@ -20,76 +17,59 @@ from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import declared_objective
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.comparability import find_obstacles, group_runs
-from vaelab.evaluation.evaluate import codes_of, default_metrics, known_results, measure_run
-from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.evaluate import default_metrics, known_results, load_codes, measure_run
+from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import Metric, Quantity, Result, SeedMetric, load_metrics, order_quantities
+from vaelab.exporters.tables import write_columns
 from vaelab.figures import comparison as figure
 from vaelab.figures import render, side_by_side
 from vaelab.models.vae import VAE
 from vaelab.run import EVALUATION, TIMING, Run
 from vaelab.run.records import REMEDIES
 from vaelab.system.arguments import AnyPath, check_list, check_path
+from vaelab.system.errors import UsageError
 from vaelab.system.failures import describe_error
-from vaelab.system.files import DamagedFile, fit_name, unique_path, write_atomic
+from vaelab.system.files import DamagedFile, fit_name, to_json, unique_path, write_atomic
 from vaelab.system.seeds import derive_seed, generator
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
-SHOWN_RUNS, SHOWN_IMAGES = 8, 8
-"""On the picture of runs side by side."""
+MAX_SHOWN_RUNS, SHOWN_IMAGES = 8, 8
+"""Rows and columns of the figure of runs side by side."""
 
+OF_RUN = "the run"
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A quantity that is known of a run without measuring."""
-
-    quantity: Quantity
-    value: Callable[[Run, VAE, Row], float | None]
-    """From the run, its model and the row so far."""
-
-
-def _weighted_kl(run: Run, model: VAE, row: Row) -> float | None:
-    beta = declared_objective(run.recipe).kl_weight
-    return None if beta is None else beta * row["kl"]
-
-
-def _num_parameters(run: Run, model: VAE, row: Row) -> int:
-    return sum(model.num_parameters.values())
-
-
-def _seconds(run: Run, model: VAE, row: Row) -> float | None:
-    timing = run.table(TIMING)
-    return float(timing["seconds"][-1]) if timing else None
+Skipped = dict[str, str]
+"""Metric → why it was not measured."""
 
 
 FACTS = (
-    Fact(Quantity("beta_kl", "β·KL", "nats", order=11), _weighted_kl),
-    Fact(Quantity("parameters", "parameters", digits=0, drawn="if different"), _num_parameters),
-    Fact(Quantity("seconds", "training time", "s", digits=0), _seconds),
+    Quantity("beta_kl", "β·KL", "nats", order=11),
+    Quantity("parameters", "parameters", digits=0, drawn="if different"),
+    Quantity("seconds", "training time", "s", digits=0),
 )
+"""Quantities of a run that need no measurement."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known of several runs, side by side."""
+    """Numbers of several runs side by side."""
 
     rows: list[Row]
-    """One for each run, a key for each quantity; None for what is not known of a run. ``label``: what sets its recipe
-    apart, the same for all seeds of a recipe."""
+    """One per run, with a key for each quantity (None: unknown). ``label`` describes what distinguishes the run's
+    recipe and is the same for all seeds of a recipe."""
     quantities: tuple[Quantity, ...]
-    """The rows of the table from top to bottom."""
+    """Rows of the table from top to bottom."""
     remarks: tuple[str, ...]
-    """What must be known to read some of the numbers."""
+    """Clauses that readers need in order to interpret the numbers, and what was not measured and why."""
     warnings: list[str]
-    """Why some of the numbers do not compare."""
+    """Reasons why some of the numbers do not compare."""
     paths: dict[str, Path]
     """Name → file."""
 
     @property
-    def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """Label → rows of the runs that differ in their seed alone."""
-        found: dict[str, list[dict[str, Any]]] = {}
+    def groups(self) -> dict[str, list[Row]]:
+        """Label → rows of the runs that differ only in their seed."""
+        found: dict[str, list[Row]] = {}
         for row in self.rows:
             found.setdefault(row["label"], []).append(row)
         return found
@@ -102,41 +82,41 @@ def compare(
     data: str | Path | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Measure trained runs on their held-out images (what is measured already is not measured again), and write
-    comparison.json, .csv and .png and side-by-side.png into ``out`` (default: a free directory compare-…).
+    """Measure trained runs on their held-out images and write comparison.json, .csv, .png and side-by-side.png.
 
-    Metrics whose needs a model or its images do not meet are left out; those that take minutes are shown if a run was
-    evaluated by them. Seeds of one recipe are one group. Raises FileNotFoundError for what is no run or not trained to
-    its end.
+    Stored results are not measured again. Metrics that take minutes are shown if a run was evaluated with them; those
+    whose needs are not met are left out with a remark. Seeds of one recipe form a group. ``out``: the directory to
+    write into (default: a new one, compare-…). Raises FileNotFoundError for a path that is no run, and for a run that
+    is not fully trained.
     """
     opened = [Run.open(run) for run in check_list(runs, "runs")]
     found = list({run.path.resolve(): run for run in opened}.values())
     for run in found:
-        _ = run.model_path  # complains of a run that is not trained to its end
-    target = _target(out, found, overwrite)
-    groups, known = group_runs(found), _Data(data)
-    metrics, facts = load_metrics(), [fact.quantity for fact in FACTS]
+        _ = run.model_path  # raises for a run that is not fully trained
+    target = _choose_directory(out, found, overwrite)
+    groups, metrics, known = group_runs(found), load_metrics(), dict[str, tuple[RunImages, Images]]()
     declared = [(name, metric.order, metric.quantities) for name, metric in metrics.items()]
-    quantities = order_quantities([*declared, ("the run", 900, facts)])
-    shown = [members[0] for members in list(groups.values())[:SHOWN_RUNS]]
+    quantities = order_quantities([*declared, (OF_RUN, 900, FACTS)])
+    owners = {key: owner for key, (owner, _) in quantities.items()}
+    shown = [members[0] for members in list(groups.values())[:MAX_SHOWN_RUNS]]
     rows, images, results, skipped, pictures = {}, {}, {}, {}, []
     for label, members in groups.items():
         evaluations = []
         for run in members:
-            model, (images[run], train) = load(run.path), known.of(run)
-            evaluation = Evaluation(model, images[run].valid, train, encode=partial(codes_of, run, model))
+            model, (images[run], train) = load(run.path), _load_images(run, data, known)
+            evaluation = Evaluation(model, images[run].valid, train, encode=partial(load_codes, run, model))
             results[run], skipped[run] = _measure(run, evaluation, images[run])
-            try:
-                rows[run] = _row(run, label, model, results[run], quantities)
-            except (KeyError, TypeError) as error:  # results of an earlier evaluation, edited since
-                reason = f"a number or a name is not as it was written ({describe_error(error)})"
-                raise DamagedFile(run.path / EVALUATION, reason, REMEDIES[EVALUATION]) from None
+            rows[run] = _row(run, label, model, results[run], owners)
             evaluations.append(evaluation)
             if run in shown and model.spec.image_shape == images[shown[0]].train.image_shape:
                 pictures.append((label, model))
-        if len(members) > 1:
-            for run, numbers in zip(members, _measure_seeds(evaluations, metrics), strict=True):
-                rows[run] |= numbers
+        for name, metric in metrics.items():
+            if isinstance(metric, SeedMetric) and len(members) > 1:
+                for run, result in zip(members, _measure_seeds(metric, evaluations), strict=True):
+                    if isinstance(result, str):
+                        skipped[run][name] = result
+                    else:
+                        rows[run] |= {quantity.key: result.get(quantity.key) for quantity in metric.quantities}
     of_runs = [results[run] for run in found]
     comparison = Comparison(
         [rows[run] for run in found],
@@ -149,8 +129,8 @@ def compare(
     return comparison
 
 
-def _measure(run: Run, evaluation: Evaluation, images: RunImages) -> tuple[dict[str, Result], dict[str, str]]:
-    """Metric → result, by default and of whatever else is known of these weights and images; metric → why it is not."""
+def _measure(run: Run, evaluation: Evaluation, images: RunImages) -> tuple[dict[str, Result], Skipped]:
+    """Return the default metrics and all other stored results for the same weights and images, and skipped metrics."""
     before, store = run.evaluation, run.is_writable
     evaluated = measure_run(run, evaluation, images.protocol, default_metrics("compare"), store=store)
     results = evaluated.results
@@ -159,24 +139,27 @@ def _measure(run: Run, evaluation: Evaluation, images: RunImages) -> tuple[dict[
     return {**known_results(run, like=next(iter(results.values()))), **results}, evaluated.skipped
 
 
-def _measure_seeds(evaluations: Sequence[Evaluation], metrics: Mapping[str, Metric | SeedMetric]) -> list[Row]:
-    """What is measured of several seeds of one recipe, for each of them."""
-    rows: list[Row] = [{} for _ in evaluations]
-    for metric in metrics.values():
-        if isinstance(metric, SeedMetric) and evaluations[0].find_obstacle(metric.needs) is None:
-            for row, result in zip(rows, metric.measure(evaluations), strict=True):
-                row |= {quantity.key: (result or {}).get(quantity.key) for quantity in metric.quantities}
-    return rows
+def _measure_seeds(metric: SeedMetric, evaluations: Sequence[Evaluation]) -> Sequence[Result | str]:
+    """Return for each of several seeds of a recipe its result, or why it has none."""
+    try:
+        for evaluation in evaluations:
+            evaluation.check_needs(metric.needs)
+        return metric.measure(evaluations)
+    except NotMeasurable as error:
+        return [str(error)] * len(evaluations)
 
 
-def _describe_skipped(skipped: Mapping[Run, Mapping[str, str]]) -> list[str]:
-    """Why some runs lack what others have."""
-    found: dict[str, list[str]] = {}
+def _describe_skipped(skipped: Mapping[Run, Skipped]) -> list[str]:
+    """Return a clause for each reason why metrics were not measured, with the runs unless it concerns all."""
+    concerned: dict[tuple[str, str], list[str]] = {}
     for run, reasons in skipped.items():
         for metric, reason in reasons.items():
-            if not all(metric in others for others in skipped.values()):
-                found.setdefault(f"{metric} {reason}", []).append(run.name)
-    return [f"{why}: not measured of {', '.join(names)}" for why, names in found.items()]
+            concerned.setdefault((metric, reason), []).append(run.name)
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for (metric, reason), names in concerned.items():
+        runs = f" of {', '.join(names)}" if len(names) < len(skipped) else ""
+        metrics.setdefault((runs, reason), []).append(metric)
+    return [f"not measured{runs}: {', '.join(names)} ({reason})" for (runs, reason), names in metrics.items()]
 
 
 def _remarks(results: Sequence[Mapping[str, Result]], metrics: Mapping[str, Metric | SeedMetric]) -> tuple[str, ...]:
@@ -190,26 +173,19 @@ def _remarks(results: Sequence[Mapping[str, Result]], metrics: Mapping[str, Metr
     return tuple(dict.fromkeys(found))
 
 
-class _Data:
-    """The images of runs; those of the same data are loaded once."""
-
-    def __init__(self, place: str | Path | None) -> None:
-        self._place = place
-        self._known: dict[str, tuple[RunImages, Images]] = {}
-
-    def of(self, run: Run) -> tuple[RunImages, Images]:
-        """The images of a run, and the training images as the held-out ones are: binarised or not."""
-        key = json.dumps([run.recipe.data, run.machine.get("data_dir"), run.machine.get("data_sha256")])
-        if key not in self._known:
-            images = load_run_images(run, self._place)
-            self._known[key] = images, binarize(images.train, images.binarize)
-        return self._known[key]
+def _load_images(run: Run, place: str | Path | None, known: dict[str, tuple[RunImages, Images]]) -> Any:
+    """Return the images of a run, and its training images binarised as the held-out ones are; add them to ``known``."""
+    key = json.dumps([run.recipe.data, run.machine.get("data_dir"), run.machine.get("data_sha256")])
+    if key not in known:
+        images = load_run_images(run, place)
+        known[key] = images, binarize(images.train, images.binarize)
+    return known[key]
 
 
-def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Path:
-    """The directory to write into; nothing in it is replaced unless ``overwrite``."""
+def _choose_directory(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Path:
+    """Return the directory to write into; FileExistsError if it holds a comparison, unless ``overwrite``."""
     if not runs:
-        raise ValueError("name at least one run to compare")
+        raise UsageError("name at least one run to compare", subject="runs")
     if out is None:
         first = runs[0].name.replace(".", "_")
         others = f"-and-{len(runs) - 1}-more" if len(runs) > 2 else "".join(f"-{run.name}" for run in runs[1:])
@@ -218,47 +194,57 @@ def _target(out: str | Path | None, runs: Sequence[Run], overwrite: bool) -> Pat
     check_parents(path)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file; --out names a directory")
-    there = [name for name in FILES if (path / name).exists()]
-    if there and not overwrite:
-        raise FileExistsError(f"{path / there[0]} exists; choose another --out, or say --overwrite")
+    existing = [path / name for name in FILES if (path / name).exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{existing[0]} exists; choose another --out, or say --overwrite")
     return path
 
 
-def _row(
-    run: Run, label: str, model: VAE, results: Mapping[str, Result], quantities: Mapping[str, tuple[str, Quantity]]
-) -> Row:
-    recipe, facts = run.recipe, {fact.quantity.key: fact for fact in FACTS}
-    row: Row = {"run": str(run.path), "label": label, "recipe": recipe.name, "seed": recipe.training.seed}
-    for key, (owner, _) in quantities.items():
-        result = results.get(owner, {})
-        row[key] = facts[key].value(run, model, row) if key in facts else result.get(key)
-        if f"{key}_standard_error" in result:
-            row[f"{key}_standard_error"] = result[f"{key}_standard_error"]
-    held_out = next(iter(results.values()))["protocol"]["images"]
+def _row(run: Run, label: str, model: VAE, results: Mapping[str, Result], owners: Mapping[str, str]) -> Row:
+    """Return the row of a run, ``owners`` being the metric of each quantity; DamagedFile if a result was edited."""
+    beta, timing = declared_objective(run.recipe).kl_weight, run.table(TIMING)
+    row: Row = {"run": str(run.path), "label": label, "recipe": run.recipe.name, "seed": run.recipe.training.seed}
+    try:
+        facts = {
+            "beta_kl": None if beta is None else beta * results["elbo"]["kl"],
+            "parameters": sum(model.num_parameters.values()),
+            "seconds": float(timing["seconds"][-1]) if timing else None,
+        }
+        for key, owner in owners.items():
+            result = results.get(owner, facts if owner == OF_RUN else {})
+            errors = {f"{key}_standard_error": result.get(f"{key}_standard_error")}
+            row |= {key: result.get(key), **{name: error for name, error in errors.items() if error is not None}}
+        held_out = next(iter(results.values()))["protocol"]["images"]
+    except (KeyError, TypeError) as error:
+        reason = f"a number or a name is not as it was written ({describe_error(error)})"
+        raise DamagedFile(run.path / EVALUATION, reason, REMEDIES[EVALUATION]) from None
     return {**row, "latents": model.spec.latent_dim, "held_out_images": held_out}
 
 
-# -- pictures ---------------------------------------------------------------------------------------------------------
+# -- figures and files ------------------------------------------------------------------------------------------------
 
 
 def comparison_arrays(comparison: Comparison) -> dict[str, Any]:
-    """What the figure shows: a panel for each quantity that is known of any run."""
+    """Return the arrays of the comparison figure: a panel for each quantity that is known of any run."""
     groups = comparison.groups
     titles = {quantity.key: quantity.title for quantity in comparison.quantities}
+
+    def values_of(key: str) -> list[list[float]]:
+        """Return a number for each run of each group, nan if it is unknown."""
+        return [[float("nan") if row.get(key) is None else float(row[key]) for row in rows] for rows in groups.values()]
+
     panels = []
     for quantity in comparison.quantities:
-        values = _values(groups, quantity.key)
-        known = {value for group in values for value in group if np.isfinite(value)}
-        is_equal = quantity.drawn == "if different" and len(known) == 1
-        if quantity.drawn == "never" or not known or is_equal:
+        known = {row[quantity.key] for row in comparison.rows if row.get(quantity.key) is not None}
+        if quantity.drawn == "never" or not known or (quantity.drawn == "if different" and len(known) == 1):
             continue
         panel: dict[str, Any] = {
             "title": quantity.title,
             "unit": quantity.unit,
             "better": quantity.better,
-            "values": values,
+            "values": values_of(quantity.key),
+            "errors": values_of(f"{quantity.key}_standard_error"),
         }
-        panel["errors"] = _values(groups, f"{quantity.key}_standard_error")
         baselines = {row.get(quantity.baseline) for row in comparison.rows} - {None}
         if len(baselines) == 1:
             panel |= {"baseline": baselines.pop(), "baseline_title": titles[quantity.baseline]}
@@ -271,47 +257,29 @@ def comparison_arrays(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _values(groups: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> list[list[float]]:
-    """One number for each run of each group, nan where there is none."""
-    return [[float("nan") if row.get(key) is None else float(row[key]) for row in rows] for rows in groups.values()]
-
-
 def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> dict[str, Any]:
-    """The same originals for all models, and what each makes of them and of the same random codes."""
+    """Return some images, their reconstructions by each model, and each model's images of the same random codes."""
     some = held_out.subsample(SHOWN_IMAGES, generator(0, "side by side"))
-    originals = np.asarray(some.pixels[:])
-    rebuilt: list[NDArray[np.uint8]] = []
-    drawn: list[NDArray[np.uint8]] = []
-    for _, model in models:
-        rebuilt.append(to_uint8(torch.from_numpy(model.reconstruct(some))))
-        drawn.append(to_uint8(model.sample(SHOWN_IMAGES, derive_seed(0, "side by side"))))
+    seed = derive_seed(0, "side by side")
     return {
         "labels": [label for label, _ in models],
-        "originals": originals,
-        "reconstructions": np.stack(rebuilt),
-        "samples": np.stack(drawn),
+        "originals": np.asarray(some.pixels[:]),
+        "reconstructions": np.stack([to_uint8(torch.from_numpy(model.reconstruct(some))) for _, model in models]),
+        "samples": np.stack([to_uint8(model.sample(SHOWN_IMAGES, seed)) for _, model in models]),
     }
 
 
 def _write(comparison: Comparison, pictures: Mapping[str, Any]) -> None:
-    """The four files."""
-    columns = list(dict.fromkeys(key for row in comparison.rows for key in row))
-    sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(comparison.rows)
-    arrays = comparison_arrays(comparison)
-    content = {"runs": comparison.rows, "remarks": comparison.remarks, "warnings": comparison.warnings}
-    contents: dict[str, str | bytes] = {
-        "comparison.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
-        "comparison.csv": sheet.getvalue(),
-        "comparison.png": draw(figure, arrays),
-        "side-by-side.png": draw(side_by_side, dict(pictures)),
-    }
-    for name, path in comparison.paths.items():
-        write_atomic(path, contents[name])
+    """Write the four files."""
+    rows = comparison.rows
+    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    content = {"runs": rows, "remarks": comparison.remarks, "warnings": comparison.warnings}
+    write_atomic(comparison.paths["comparison.json"], to_json(content))
+    write_columns(comparison.paths["comparison.csv"], columns)
+    write_atomic(comparison.paths["comparison.png"], draw(figure, comparison_arrays(comparison)))
+    write_atomic(comparison.paths["side-by-side.png"], draw(side_by_side, dict(pictures)))
 
 
 def draw(module: Any, arrays: dict[str, Any]) -> bytes:
-    """A figure of several runs as a PNG."""
+    """Return a figure of several runs as a PNG."""
     return render(module.draw(arrays), {"Title": module.TITLE, "Description": module.caption(arrays)})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from vaelab.api.doctor import update_findings
-from vaelab.api.evaluate import evaluation_of
+from vaelab.api.evaluate import load_evaluation
 from vaelab.api.figures import update_figures
 from vaelab.api.load import load
 from vaelab.api.report import update_report
@@ -33,7 +33,7 @@ def complete_run(
         return lambda name, error: tell(f"{kind} {name} is left out: {describe_error(error)}", warning=True)
 
     metrics = default_metrics("train")
-    evaluation = evaluation_of(run, model, images, metrics)
+    evaluation = load_evaluation(run, model, images, metrics)
     measure_run(run, evaluation, images.protocol, metrics, on_failure=report_failure("metric"))
     if EVALUATION in run.missing:
         run.write_json(EVALUATION, {})  # every metric failed

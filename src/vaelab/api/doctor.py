@@ -7,7 +7,7 @@ from vaelab.api.report import update_report
 from vaelab.api.run_images import load_run_images
 from vaelab.data.images import Images, as_tensor, spread_rows, to_float
 from vaelab.evaluation.doctor import Evidence, Finding, examine, find_damage, sort_findings
-from vaelab.evaluation.evaluate import codes_of
+from vaelab.evaluation.evaluate import load_codes
 from vaelab.models.vae import VAE
 from vaelab.run import FINDINGS, HISTORY, VALIDATION, Run
 from vaelab.system.arguments import AnyPath
@@ -44,7 +44,7 @@ def update_findings(run: Run, model: VAE, held_out: Images, on_failure: OnFailur
         spec=model.spec,
         history={} if HISTORY in damaged else run.history,
         validation={} if VALIDATION in damaged else run.validation,
-        codes=codes_of(run, model, held_out),
+        codes=load_codes(run, model, held_out),
         originals=to_float(as_tensor(inspected.pixels[:])).numpy(),
         reconstructions=model.reconstruct(inspected),
     )

@@ -14,7 +14,7 @@ from vaelab.api.load import load
 from vaelab.api.output_paths import choose_file
 from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.data.images import binarize, to_uint8
-from vaelab.evaluation.evaluate import codes_of
+from vaelab.evaluation.evaluate import load_codes
 from vaelab.figures import edits as figure
 from vaelab.figures import render
 from vaelab.models.codes import Method, find_direction
@@ -120,7 +120,7 @@ def find_directions(
             share = "all" if has[:, j].any() else "none"
             message = f"{valid[j]}: {share} of the {len(train):,} training images used have it"
             raise InputError(message, subject="attribute", value=valid[j])
-    means = codes_of(run, model, train).mean
+    means = load_codes(run, model, train).mean
     return [(valid[j], find_direction(means, has[:, j], method)) for j in columns]
 
 

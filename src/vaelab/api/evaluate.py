@@ -12,15 +12,14 @@ from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import (
     Evaluated,
-    check_needs,
-    codes_of,
     default_metrics,
-    learns,
+    load_codes,
     measure_run,
     parse_options,
     resolve_metrics,
 )
 from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.metrics import load_metric
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_names
@@ -36,27 +35,26 @@ def evaluate(
     out: str | Path | None = None,
     store: bool = True,
 ) -> Evaluated:
-    """Measure a run on its held-out images, write evaluation.json, update the report.
+    """Measure a run on its held-out images, write evaluation.json and update the report.
 
-    ``metrics``: names, or words for them such as "frechet" (default: all that take seconds and whose needs the model
-    and the images meet); results have vaelab's names. ``set``: options of metrics by dotted key, such as
+    ``metrics``: names or synonyms such as "frechet"; results have vaelab's names. By default all metrics that take
+    seconds and whose needs the model and the images meet. ``set``: options of metrics by dotted key, such as
     {"nll.samples": 1000}. ``out``: a directory for evaluation.json and the report instead of the run's. ``store``:
-    False writes nothing at all. Raises NotMeasurable for a metric asked for by name whose needs are not met, and
-    PartialFailure after the other metrics are measured and kept.
+    False writes nothing. Raises NotMeasurable for a named metric whose needs are not met, and PartialFailure after the
+    other metrics are measured and stored.
     """
     run = Run.open(run_path, results=out if store else None)
-    _ = run.evaluation  # if it is damaged, that is said before minutes of work, not after
+    _ = run.evaluation  # a damaged file is reported before minutes of work, not after
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
     options = parse_options(recipes.check_overrides(set), chosen)
-    learns(chosen)  # complains of an unknown name before anything is loaded
-    model = load(run.path)
-    failures = Failures()
+    needs = {name: load_metric(name).needs for name in chosen}
+    model, failures = load(run.path), Failures()
     if store:
         run.check_writable()
     images = load_run_images(run, data)
-    evaluation = evaluation_of(run, model, images, chosen)
-    if metrics:
-        check_needs(evaluation, chosen)
+    evaluation = load_evaluation(run, model, images, chosen)
+    for name in needs if metrics else ():
+        evaluation.check_needs(needs[name], name)
     evaluated = measure_run(run, evaluation, images.protocol, chosen, options, failures, store)
     if store:
         update_report(run, model)
@@ -64,7 +62,8 @@ def evaluate(
     return evaluated
 
 
-def evaluation_of(run: Run, model: VAE, images: RunImages, metrics: Sequence[str]) -> Evaluation:
-    """A run's model on its held-out images, with the training images if one of the metrics needs them."""
-    train = binarize(images.train, images.binarize) if learns(metrics) else None
-    return Evaluation(model, images.valid, train, encode=partial(codes_of, run, model))
+def load_evaluation(run: Run, model: VAE, images: RunImages, metrics: Sequence[str]) -> Evaluation:
+    """Return a run's model on its held-out images, with the training images if one of the metrics needs them."""
+    needs_train = any(load_metric(name).needs_train_images for name in metrics)
+    train = binarize(images.train, images.binarize) if needs_train else None
+    return Evaluation(model, images.valid, train, encode=partial(load_codes, run, model))

@@ -8,7 +8,7 @@ from vaelab.api.run_images import load_run_images
 from vaelab.api.sample import make_sampler
 from vaelab.data.containers import printable
 from vaelab.data.images import binarize, subsample
-from vaelab.evaluation.evaluate import codes_of
+from vaelab.evaluation.evaluate import load_codes
 from vaelab.explorer.inference import InferenceWorker
 from vaelab.explorer.payload import Payload, ServedRun, make_payload
 from vaelab.models.vae import VAE
@@ -75,7 +75,7 @@ def open_payload(
     train = images.train.take(rows)
     seen = train if images.binarize == "none" else binarize(images.train, images.binarize).take(rows)
     with disable_tf32():
-        codes = codes_of(run, model, seen)
+        codes = load_codes(run, model, seen)
         fitted = make_sampler(sampler, model, run.path, data)
         digest = train.fingerprint()
         payload = make_payload(name or run.name, run.recipe, model, codes, seen, len(images.train), digest, fitted)

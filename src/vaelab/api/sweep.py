@@ -18,7 +18,7 @@ from vaelab.api.plan import plan, run_directory, run_name
 from vaelab.api.run_images import load_images
 from vaelab.api.workers import Job, train_all
 from vaelab.build import build
-from vaelab.evaluation.comparability import label_values, word_of
+from vaelab.evaluation.comparability import label_values, short_name
 from vaelab.figures import rate_distortion
 from vaelab.recipe import Recipe
 from vaelab.run import OtherRecipe, Run
@@ -271,7 +271,7 @@ def rate_distortion_arrays(over: Over, members: Sequence[Member], comparison: Co
         value = label_values({swept: member.point[swept]}).rpartition(" = ")[2]
         lines.setdefault(others, {}).setdefault(value, []).append(member)
     return {
-        "swept": word_of(swept),
+        "swept": short_name(swept),
         "series": [
             {
                 "label": others,

@@ -181,8 +181,13 @@ def _print_scores(scored: "vaelab.Scored") -> None:
     thresholds = ["threshold", "threshold_tpr", "threshold_fpr", "threshold_at_95_tpr"]
     for columns in ([name for name in names if name not in thresholds], thresholds):
         headers = ("score", *(column.replace("_", " ") for column in columns))
-        print_table(headers, [(name, *(f"{row[c]:.3f}" for c in columns)) for name, row in separations.items()])
+        print_table(headers, [(name, *(_format(row[c]) for c in columns)) for name, row in separations.items()])
     print("; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in scored.separations["protocol"].items()))
+
+
+def _format(number: float | None) -> str:
+    """Return a number of a separation with three decimals; None stands for an infinite threshold."""
+    return "infinite" if number is None else f"{number:.3f}"
 
 
 @options.app.command()

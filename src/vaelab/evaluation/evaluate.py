@@ -1,8 +1,8 @@
-"""Metrics applied to a run, kept in evaluation.json with what they were measured on; codes kept in the run's cache."""
+"""Metrics of a run, stored in evaluation.json with what they were measured on; codes cached in the run."""
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from vaelab.data.images import Images
-from vaelab.data.npy import NpyHeader, read_npz
-from vaelab.evaluation.evaluation import SEED, Evaluation
+from vaelab.data.npy import read_npz
+from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import Metric, Result, Verb, load_metric, load_metrics
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
@@ -23,17 +23,15 @@ from vaelab.system import registry
 from vaelab.system.failures import OnFailure, is_of_system
 from vaelab.system.files import write_atomic
 
-NOTHING_TO_MEASURE = "there is nothing to measure: too few images, too few values or too few latents"
-
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What is known of a run on one set of images."""
+    """Results of metrics on one set of images."""
 
     results: dict[str, Result]
     """Metric → its numbers, their protocol, and what they were measured on."""
     skipped: dict[str, str]
-    """Metric → why it was not measured."""
+    """Metric → why it was not measured, such as "needs training images"."""
 
 
 def measure_run(
@@ -45,143 +43,131 @@ def measure_run(
     on_failure: OnFailure | None = None,
     store: bool = True,
 ) -> Evaluated:
-    """Measure ``run`` by some metrics; what is known already is not measured again.
+    """Measure ``run`` with the given metrics; stored results are not measured again.
 
-    ``evaluation`` holds the run's model and the images, ``protocol`` says which images they are. ``options``: metric →
-    its own keyword arguments. Metrics whose needs are not met are skipped. ``on_failure`` is called with the name of a
-    metric that fails, and its error; the others go on. Without it the error is raised. ``store``: keep the results in
-    evaluation.json.
+    ``evaluation`` holds the run's model and the images, ``protocol`` describes these images. ``options``: metric → its
+    keyword arguments. A metric whose needs are not met is skipped. ``on_failure`` receives the name and the error of a
+    metric that fails, and the others are still measured; without it the error is raised. ``store``: write the results
+    to evaluation.json.
     """
-    told = {**protocol, **_digests("images", evaluation.images), "weights_sha256": run.weights_sha256}
+    images = {**protocol, **_digests("images", evaluation.images), "weights_sha256": run.weights_sha256}
     known, skipped = run.evaluation, {}
     for name in metrics:
         metric, own = load_metric(name), dict(options.get(name, {}))
-        obstacle = evaluation.find_obstacle(metric.needs)
-        if obstacle is not None:
-            known.pop(name, None)
-            skipped[name] = obstacle
-            continue
         try:
-            wanted = {**told, "seed": SEED, **_learned_from(evaluation, metric), **({"options": own} if own else {})}
-            if known.get(name, {}).get("measured_on") == wanted:
+            evaluation.check_needs(metric.needs)
+            measured_on = {**images, "seed": evaluation.seed, **_dependencies(evaluation, metric)}
+            measured_on |= {"options": own} if own else {}
+            if known.get(name, {}).get("measured_on") == measured_on:
                 continue
-            numbers = cast(Callable[..., Result | None], metric.measure)(evaluation, **own)
+            numbers = cast(Any, metric.measure)(evaluation, **own)
+            known.pop(name, None)  # the newest result comes last
+            known[name] = {**numbers, "measured_on": measured_on}
+        except NotMeasurable as error:
+            skipped[name] = str(error)
+            if known.pop(name, None) is None:
+                continue
         except Exception as error:
             if on_failure is None or is_of_system(error):
                 raise
             on_failure(name, error)
             continue
-        known.pop(name, None)
-        if numbers is None:
-            skipped[name] = NOTHING_TO_MEASURE
-        else:
-            known[name] = {**numbers, "measured_on": wanted}
         if store:
             run.write_json(EVALUATION, known)
     return Evaluated({name: known[name] for name in metrics if name in known}, skipped)
 
 
+def _dependencies(evaluation: Evaluation, metric: Metric) -> dict[str, str]:
+    """Return what a metric's numbers depend on besides the images measured."""
+    train = _digests("train", evaluation.train) if metric.needs_train_images else {}
+    return {**train, **({"extractor": evaluation.extractor.name} if "features" in metric.needs else {})}
+
+
+def _digests(name: str, images: Images) -> dict[str, str]:
+    """Return the digests of images and, if there are any, of their annotations."""
+    annotations = images.annotations_digest()
+    return {
+        f"{name}_sha256": images.fingerprint(),
+        **({} if annotations is None else {f"{name}_annotations_sha256": annotations}),
+    }
+
+
 def known_results(run: Run, like: Result) -> dict[str, Result]:
-    """All results of a run on the same images and weights as those of the result ``like``, by whichever options."""
-    same = ("images_sha256", "images_told_sha256", "weights_sha256")
+    """Return all stored results of a run for the same images and weights as the result ``like``, with any options."""
+    same = ("images_sha256", "images_annotations_sha256", "weights_sha256")
     wanted = [like["measured_on"].get(key) for key in same]
     entries = run.evaluation.items()
     return {name: entry for name, entry in entries if [entry["measured_on"].get(key) for key in same] == wanted}
 
 
+# -- names and options of metrics -------------------------------------------------------------------------------------
+
+
 def default_metrics(verb: Verb) -> tuple[str, ...]:
-    """Metrics that a verb measures unless told otherwise, in the order of tables."""
+    """Return the metrics that a verb measures by default, in the order of tables."""
     metrics = load_metrics().items()
     return tuple(name for name, metric in metrics if isinstance(metric, Metric) and verb in metric.by_default)
 
 
-def resolve_metrics(given: Sequence[str]) -> tuple[str, ...]:
-    """The names of metrics from names and the other words for them (``Metric.synonyms``), each once.
+def resolve_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics with the given names or synonyms, each once; unknown names are kept.
 
-    Case and hyphens do not matter. Unknown words stay as they are.
+    Case and hyphens do not matter.
     """
-    return tuple(dict.fromkeys(map(_resolve, given)))
+    return tuple(dict.fromkeys(map(_resolve, names)))
 
 
-def _resolve(word: str) -> str:
-    every = load_metrics()
-    plain = word.strip().casefold().replace("-", "_").replace(" ", "_")
-    if word in every or plain in every:
-        return word if word in every else plain
-    return next((n for n, metric in every.items() if isinstance(metric, Metric) and plain in metric.synonyms), word)
-
-
-def check_needs(evaluation: Evaluation, metrics: Sequence[str]) -> None:
-    """NotMeasurable for the first metric whose needs are not met."""
-    for name in metrics:
-        evaluation.require(name, *load_metric(name).needs)
-
-
-def learns(metrics: Sequence[str]) -> bool:
-    """Whether one of these metrics needs the training images."""
-    return any(load_metric(name).needs & {"train", "features"} for name in metrics)
+def _resolve(name: str) -> str:
+    metrics = load_metrics()
+    plain = name.strip().casefold().replace("-", "_").replace(" ", "_")
+    if name in metrics or plain in metrics:
+        return name if name in metrics else plain
+    return next((n for n, metric in metrics.items() if isinstance(metric, Metric) and plain in metric.synonyms), name)
 
 
 def parse_options(overrides: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Metric → its options, checked, from dotted keys such as "nll.samples"; UsageError lists what can be set."""
+    """Return metric → its checked options, from dotted keys such as "nll.samples"; UsageError lists what can be set."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in overrides.items():
-        word, _, option = key.partition(".")
-        metric = _resolve(word)
+        name, _, option = key.partition(".")
+        metric = _resolve(name)
         if metric not in metrics:
             raise registry.unknown("metric in --set, which must be among those measured:", metric, metrics)
         found.setdefault(metric, {})[option] = value
     return {name: check_options(name, load_metric(name).measure, given) for name, given in found.items()}
 
 
-def _learned_from(evaluation: Evaluation, metric: Metric) -> dict[str, str]:
-    """What a metric's numbers depend on besides the images measured."""
-    train = _digests("train", evaluation.train) if metric.needs & {"train", "features"} else {}
-    return {**train, **({"extractor": evaluation.extractor.name} if "features" in metric.needs else {})}
-
-
-def _digests(name: str, images: Images) -> dict[str, str]:
-    """Fingerprints of images and, if there are any, of their annotations."""
-    told = images.annotations_digest()
-    return {f"{name}_sha256": images.fingerprint(), **({} if told is None else {f"{name}_told_sha256": told})}
-
-
 # -- codes ------------------------------------------------------------------------------------------------------------
 
 
-def codes_of(run: Run, model: VAE, images: Images) -> Codes:
-    """The posteriors of ``images`` under ``model``, which is that of ``run``; encoded once and kept in the run's cache.
+def load_codes(run: Run, model: VAE, images: Images) -> Codes:
+    """Return the posteriors of ``images`` under the model of ``run``, from the run's cache if they are there.
 
-    The cache may be removed at any time. A file in it that cannot be read is made again.
+    The cache may be deleted at any time. A damaged file in it is replaced.
     """
     conditions = images.annotations_digest() if model.spec.condition != "none" else ""
     key = hashlib.sha256(f"{run.weights_sha256} {images.fingerprint()}{conditions}".encode()).hexdigest()
     path = run.results / CACHE / f"codes-{key[:20]}.npz"
-    codes = _read(path, model, len(images))
-    if codes is None and run.results != run.path:
-        codes = _read(run.path / CACHE / path.name, model, len(images))
-    if codes is None:
-        codes = encode_images(model, images)
-        arrays = {name: array for name, array in vars(codes).items() if array is not None}
-        content = io.BytesIO()
-        np.savez(content, **arrays)
-        with suppress(OSError):  # a full or read-only disk: slower the next time, no less right
-            write_atomic(path, content.getvalue())
+    for place in dict.fromkeys((path, run.path / CACHE / path.name)):
+        codes = _read_codes(place, model, len(images))
+        if codes is not None:
+            return codes
+    codes = encode_images(model, images)
+    content = io.BytesIO()
+    np.savez(content, **{name: array for name, array in vars(codes).items() if array is not None})
+    with suppress(OSError):  # on a full or read-only disk they are encoded again next time
+        write_atomic(path, content.getvalue())
     return codes
 
 
-def _read(path: Path, model: VAE, count: int) -> Codes | None:
-    """The codes in a file, whose checksums are verified; None where they are not there, damaged, or of other images."""
+def _read_codes(path: Path, model: VAE, count: int) -> Codes | None:
+    """Return the codes in a file, with verified checksums; None if it is missing, damaged or of other images."""
     shapes = {"mean": (count, model.spec.latent_dim), "log_var": (count, model.spec.latent_dim)}
     if not model.has_latent_kl:
         shapes["image_kl"] = (count, 1)
-
-    def check(name: str, header: NpyHeader) -> None:
-        if header.shape != shapes[name] or header.dtype != np.float32:
-            raise ValueError(f"{path}: {name} is {header.dtype} {list(header.shape)}")
-
     try:
-        stored = read_npz(path, *shapes, max_bytes=4 * count * model.spec.latent_dim, check=check)
+        arrays = read_npz(path, *shapes, max_bytes=4 * count * model.spec.latent_dim)
     except (OSError, ValueError):
         return None
-    return Codes(**stored)
+    fits = all(array.shape == shapes[name] and array.dtype == np.float32 for name, array in arrays.items())
+    return Codes(**arrays) if fits else None

@@ -1,4 +1,4 @@
-"""What metrics are given: one model on one set of images, and everything that several metrics compute from them."""
+"""A model and the images it is measured on, with the quantities that several metrics need, computed once."""
 
 from collections.abc import Mapping
 from functools import cached_property, partial
@@ -7,10 +7,11 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from jaxtyping import Int
+from torch import Tensor
 
 from vaelab.data.images import Images
-from vaelab.evaluation.classifier import extractor_of
-from vaelab.evaluation.features import Extractor, FeatureSets, Samples
+from vaelab.evaluation.classifier import load_extractor
+from vaelab.evaluation.features import Extractor, FeatureSets
 from vaelab.models.codes import Codes, Encode, encode_images
 from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler, make_sampler
@@ -18,29 +19,29 @@ from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.system.errors import UsageError
 from vaelab.system.seeds import generator as generator_for
 
-SEED = 0
 NEEDS: Mapping[str, str] = MappingProxyType(
     {
         **REQUIREMENTS,
-        "train": "training images",
-        "features": "training images, from which features are learned",
-        "factors": "images with known factors",
-        "attributes": "images with labels or attributes",
+        "train_images": "training images",
+        "features": "training images, to learn features from",
+        "train_labels": "training images with labels or attributes",
+        "labels": "held-out images with labels or attributes",
+        "factors": "held-out images with known factors",
     }
 )
-"""What a metric may need of the model and of the images, in words."""
+"""Requirements of metrics on the model and the images, in words."""
 
 
 class NotMeasurable(UsageError):
-    """The model or the images lack what a metric needs."""
+    """The model or the images lack what a metric needs; the message begins with "needs"."""
 
 
 class Evaluation:
-    """One model on one set of images; what metrics share is computed on first use and kept.
+    """A model and the images it is measured on; what metrics share is computed on first use.
 
-    ``train``: the training images, binarised as ``images`` are, for metrics that learn from them. ``encode``: images →
-    posteriors; by default the model encodes, a run keeps the result in its cache. ``extractor``: what images are
-    compared through, by default ``extractor_of`` the training images.
+    ``train``: the training images, binarised as ``images`` are. ``encode``: images → posteriors, by default with the
+    model. ``extractor``: features that images are compared by, by default ``load_extractor`` of the training images.
+    ``seed``: seed of all random numbers.
     """
 
     def __init__(
@@ -51,42 +52,32 @@ class Evaluation:
         *,
         encode: Encode | None = None,
         extractor: Extractor | None = None,
+        seed: int = 0,
     ) -> None:
-        self.model = model
-        self.images = images
-        self._train = train
+        self.model, self.images, self.seed = model, images, seed
+        self._train, self._extractor = train, extractor
         self._encode = encode or partial(encode_images, model)
-        self._extractor = extractor
         self._samplers: dict[str, Sampler] = {}
         self._features: dict[tuple[int, str], FeatureSets] = {}
 
-    @property
-    def provides(self) -> frozenset[str]:
-        """Which of NEEDS the model and the images meet."""
-        there = {
-            "train": self._train is not None,
-            "features": self._train is not None,
+    def check_needs(self, needs: frozenset[str], who: str = "") -> None:
+        """Raise NotMeasurable if a need of ``who`` is not met; its ``choices`` are those needs."""
+        has_train = self._train is not None
+        met = {
+            "train_images": has_train,
+            "features": has_train,
+            "train_labels": _has_labels(self._train),
+            "labels": _has_labels(self.images),
             "factors": self.images.factors is not None,
-            "attributes": self.images.labels is not None or bool(self.images.attribute_names),
         }
-        return self.model.provides | {need for need, is_met in there.items() if is_met}
-
-    def find_obstacle(self, needs: frozenset[str]) -> str | None:
-        """What is lacking, in words: "needs …"; None if nothing is."""
-        missing = [words for need, words in NEEDS.items() if need in needs - self.provides]
-        return f"needs {' and '.join(missing)}" if missing else None
-
-    def require(self, what: str, *needs: str) -> None:
-        """NotMeasurable if the model or the images lack something that ``what`` needs."""
-        obstacle = self.find_obstacle(frozenset(needs))
-        if obstacle is not None:
-            raise NotMeasurable(f"{what} {obstacle}")
+        missing = [need for need in NEEDS if need in needs and not met.get(need, need in self.model.provides)]
+        if missing:
+            words = f"{who} needs {' and '.join(NEEDS[need] for need in missing)}".strip()
+            raise NotMeasurable(words, subject=who or None, choices=missing)
 
     def generator(self, stream: str) -> torch.Generator:
-        """A fresh random generator; the same numbers for the same ``stream``."""
-        return generator_for(SEED, "evaluation", stream)
-
-    # -- codes --
+        """Return a new random generator; equal streams give equal numbers, so renaming a stream changes results."""
+        return generator_for(self.seed, "evaluation", stream)
 
     @cached_property
     def codes(self) -> Codes:
@@ -95,42 +86,53 @@ class Evaluation:
 
     @property
     def train(self) -> Images:
-        """The training images; for metrics that need "train"."""
-        assert self._train is not None, "the metric does not say that it needs training images"
+        """The training images, for metrics that declare the need for them."""
+        assert self._train is not None, "the metric does not declare that it needs training images"
         return self._train
 
     def train_codes(self, rows: Int[np.ndarray, " chosen"]) -> Codes:
-        """Posteriors of some of the training images."""
+        """Return the posteriors of the training images in ``rows``."""
         return self._encode(self.train.take(rows))
 
-    # -- samples and features --
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Extractor of the features that images are compared by, for metrics that need "features"."""
+        return self._extractor or load_extractor(self.train, self.model.device)
 
     def sampler(self, name: str) -> Sampler:
-        """A sampler of codes, fitted to the training images if it needs codes."""
+        """Return a sampler of codes, fitted to the training images if it needs codes."""
         if name not in self._samplers:
             self._samplers[name] = make_sampler(name, self.model, lambda: self.train)
         return self._samplers[name]
 
-    def samples(self, count: int, generator: torch.Generator, sampler: str = "prior") -> Samples:
-        """``count`` codes of a sampler, with conditions drawn from the training set for a conditional model."""
+    def features(self, count: int, sampler: str = "prior", least: int = 2) -> FeatureSets:
+        """Return features of at most ``count`` images and of as many samples, reconstructions and training images.
+
+        Raises NotMeasurable for fewer than ``least`` images, and if no feature varies.
+        """
+        if min(count, len(self.images)) < least:
+            raise NotMeasurable(f"needs {least} or more images; there are {min(count, len(self.images))}")
+        if (count, sampler) not in self._features:
+            random = self.generator("frechet")
+            images = self.images.subsample(count, random)
+            codes, conditions, source = self._sample(len(images), random, sampler)
+            train = self.train.subsample(len(images), random)
+            self._features[count, sampler] = FeatureSets(
+                self.extractor, self.model, images, codes, conditions, source, train, len(self.images)
+            )
+        sets = self._features[count, sampler]
+        if not sets.images.shape[1]:
+            raise NotMeasurable("needs training images that differ from one another")
+        return sets
+
+    def _sample(self, count: int, generator: torch.Generator, sampler: str) -> tuple[Tensor, Tensor | None, str]:
+        """Return codes from a sampler, conditions drawn from the training set (or None), and a description of both."""
         codes = self.sampler(sampler).sample(count, generator)
         rows = self.model.condition_rows.cpu()
         conditions = parse_condition(self.model.spec, None, count, rows, generator)
-        source = "the prior" if sampler == "prior" else f"the sampler {sampler}"
-        given = "" if conditions is None else ", under conditions drawn from training images"
-        return Samples(self.model, codes, conditions, f"{source}{given}")
+        suffix = "" if conditions is None else ", with conditions drawn from training images"
+        return codes, conditions, f"{'the prior' if sampler == 'prior' else f'the sampler {sampler}'}{suffix}"
 
-    @cached_property
-    def extractor(self) -> Extractor:
-        """What images are compared through; for metrics that need "features"."""
-        return self._extractor or extractor_of(self.train, self.model.device)
 
-    def features(self, most: int, sampler: str = "prior") -> FeatureSets:
-        """Features of at most ``most`` of the images and of as many samples, reconstructions and training images."""
-        if (most, sampler) not in self._features:
-            random = self.generator("frechet")
-            images = self.images.subsample(most, random)
-            samples = self.samples(len(images), random, sampler)
-            train = self.train.subsample(len(images), random)
-            self._features[most, sampler] = FeatureSets(self.extractor, images, samples, train, len(self.images))
-        return self._features[most, sampler]
+def _has_labels(images: Images | None) -> bool:
+    return images is not None and (images.labels is not None or bool(images.attribute_names))

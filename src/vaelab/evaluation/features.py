@@ -1,11 +1,10 @@
-"""Feature extractors and the sets of images that FID, KID, precision and recall compare through them."""
+"""Feature extractors, and the sets of images whose features FID, KID, precision and recall compare."""
 
 import hashlib
 import importlib
 import importlib.util
 import math
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,34 +19,28 @@ from torch import Tensor
 from vaelab.data.images import Images
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.codes import as_finite
-from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.system.download import DownloadFailed, fetch
+from vaelab.system.errors import InputError
+from vaelab.system.messages import warn
 from vaelab.system.paths import cache_dir, data_roots
 from vaelab.system.progress import progress
 from vaelab.system.seeds import generator as generator_for
 
 COMPONENTS = 64
-FITTED_VALUES = 1 << 25
-"""Pixel values of the images that principal components are fitted to, at most: 256 MB."""
-LEAST_VARIANCE = 1e-10
+MAX_FITTED_VALUES = 1 << 25
+"""Pixel values of the images that principal components are fitted to: 256 MB."""
+MIN_VARIANCE = 1e-10
 """Share of the largest variance below which a component is a rounding error."""
-
-WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
-WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-WEIGHTS_FROM = (
-    f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{WEIGHTS}",
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-)
-INCEPTION_BATCH = 32
-"""Images of 299×299 that go through Inception at once, whatever their own size."""
+INCEPTION_BATCH_SIZE = 32
+"""Images of 299×299 that go through Inception at a time."""
 
 Features = Float[np.ndarray, "n feature"]
 
 
 @runtime_checkable
 class Extractor(Protocol):
-    """What turns images into vectors that are compared in place of them."""
+    """Maps images to vectors that are compared in their place."""
 
     @property
     def kind(self) -> str:
@@ -55,47 +48,57 @@ class Extractor(Protocol):
 
     @property
     def name(self) -> str:
-        """Everything that features depend on: distances compare only where it is the same."""
+        """Everything that the features depend on; distances are comparable only for equal names."""
 
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
-        """Features of images in [0, 1], float64."""
+        """Return the features of images in [0, 1], float64."""
 
 
 class PrincipalComponents:
-    """Coordinates on the principal axes of a set of images, all divided by one number: their mean variance is 1.
+    """Coordinates on the principal axes of a set of images, divided by one number so that their mean variance is 1.
 
-    float64. At most ``FITTED_VALUES`` pixel values are looked at, of always the same images. ``count`` axes, fewer if
-    the images span fewer dimensions, none if they are all equal.
+    float64. Fitted to a fixed random subset of at most ``max_values`` pixel values. There are ``count`` axes, fewer if
+    the images span fewer dimensions, and none if they are all equal.
     """
 
     kind: ClassVar = "pca"
 
-    def __init__(self, images: Images, whose: str, count: int = COMPONENTS) -> None:
+    def __init__(
+        self, images: Images, description: str, count: int = COMPONENTS, max_values: int = MAX_FITTED_VALUES
+    ) -> None:
         from sklearn.decomposition import PCA
 
-        most = max(count + 1, FITTED_VALUES // math.prod(images.image_shape))
-        images = images.subsample(most, generator_for(0, "features", "components"))
+        num_images = max(count + 1, max_values // math.prod(images.image_shape))
+        images = images.subsample(num_images, generator_for(0, "features", "components"))
         x = np.concatenate([_flat(images.floats(*span)) for span in chunk_spans(len(images), images.image_shape)])
         self._mean: NDArray[np.float64] = x[0]
         self._axes: NDArray[np.float64] = np.empty((x.shape[1], 0))
         if (x != x[0]).any():
             count = min(count, *x.shape)
             pca = PCA(count, svd_solver="arpack" if count < min(x.shape) else "full", random_state=0).fit(x)
-            kept = pca.explained_variance_ > LEAST_VARIANCE * pca.explained_variance_[0]
+            kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
             scale = math.sqrt(pca.explained_variance_[kept].mean() * (1 - 1 / len(x)))  # of variances with 1/n
             self._mean, self._axes = pca.mean_, pca.components_[kept].T / scale
-        self.name = f"PCA-{self._axes.shape[1]} of {len(x)} of {whose}"
+        self.name = f"PCA-{self._axes.shape[1]} of {len(x)} of {description}"
 
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
-        """Coordinates of images."""
+        """Return the coordinates of images."""
         coordinates: NDArray[np.float64] = (_flat(images) - self._mean) @ self._axes
         return coordinates
 
 
-class Inception:
-    """The 2048 pooled features of the network that the FID is defined by (Heusel et al. 2017, 1706.08500).
+def _flat(images: Float[Tensor, "n channel height width"]) -> NDArray[np.float64]:
+    flat: NDArray[np.float64] = images.double().cpu().flatten(1).numpy()
+    return flat
 
-    ``network``: uint8 ``[B, 3, H, W]`` → a tuple with the features ``[B, 2048]``, resizing included.
+
+# -- Inception --------------------------------------------------------------------------------------------------------
+
+
+class Inception:
+    """The 2048 pooled features of the network that defines the FID (Heusel et al. 2017, 1706.08500).
+
+    ``network``: uint8 ``[B, 3, H, W]`` → a tuple with the features ``[B, 2048]``; it resizes the images.
     """
 
     kind: ClassVar = "inception"
@@ -108,145 +111,172 @@ class Inception:
 
     @torch.no_grad()
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
-        """Features of images, which are rounded to 8 bits; grey ones are shown as RGB."""
+        """Return the features of images, rounded to 8 bits; grey images are repeated as RGB."""
         rgb = images.float().clamp(0, 1).mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
-        parts = [self._network(part.contiguous())[0].double().cpu() for part in torch.split(rgb, INCEPTION_BATCH)]
+        parts = [self._network(part.contiguous())[0].double().cpu() for part in torch.split(rgb, INCEPTION_BATCH_SIZE)]
         found: NDArray[np.float64] = torch.cat(parts).numpy()
         return found
 
 
-def load_inception(device: torch.device) -> Inception:
-    """Inception by torch-fidelity; ValueError where the extra is missing, DownloadFailed where the weights are."""
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights that other programs publish."""
+
+    name: str
+    sha256: str
+    urls: tuple[str, ...]
+
+    def find(self) -> Path:
+        """Return the verified file, downloaded if it is in none of the usual folders.
+
+        It is unpickled, which executes its content, so InputError is raised if the SHA-256 differs.
+        """
+        for folder in (*data_roots(None), Path(torch.hub.get_dir()) / "checkpoints"):
+            path = folder / self.name
+            if path.is_file():
+                try:
+                    self._check(path.read_bytes())
+                except ValueError as error:
+                    raise InputError(f"{path} {error}; remove it", subject=path) from None
+                return path
+        target = cache_dir() / self.name
+        try:
+            fetch(self.urls, target, self._check)
+        except DownloadFailed as error:
+            raise DownloadFailed(f"Inception's weights: {error}. Download {self.urls[0]} to {target}") from None
+        return target
+
+    def _check(self, content: bytes) -> None:
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ValueError("does not have the SHA-256 of Inception's weights")
+
+
+INCEPTION_WEIGHTS = WeightsFile(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    (
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    ),
+)
+
+
+def load_inception(device: torch.device, weights: WeightsFile = INCEPTION_WEIGHTS) -> Inception:
+    """Load Inception with torch-fidelity; InputError if the extra is missing, DownloadFailed if the weights are."""
     try:
         package: Any = importlib.import_module("torch_fidelity")
-    except (ImportError, RuntimeError) as error:  # torchvision raises the second where it does not fit torch
+    except (ImportError, RuntimeError) as error:  # torchvision raises the second if it does not fit torch
         reason = str(error).splitlines()[0]
-        raise ValueError(f"Inception needs the extra fid: pip install 'vaelab[fid]' ({reason})") from None
-    path = str(_weights())
+        raise InputError(f"Inception needs the extra fid: pip install 'vaelab[fid]' ({reason})") from None
+    path = str(weights.find())
     network = package.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=path)
 
     def on_device(pixels: Tensor) -> tuple[Tensor, ...]:
-        seen: tuple[Tensor, ...] = network(pixels.to(device))
-        return seen
+        found: tuple[Tensor, ...] = network(pixels.to(device))
+        return found
 
     network.to(device)
     return Inception(on_device)
 
 
-def _weights() -> Path:
-    """Where Inception's weights lie, verified: what unpickles them would execute anything else."""
-    for folder in (*data_roots(None), Path(torch.hub.get_dir()) / "checkpoints"):
-        path = folder / WEIGHTS
-        if path.is_file():
-            try:
-                _check_weights(path.read_bytes())
-            except ValueError as error:
-                raise ValueError(f"{path} {error}; remove it") from None
-            return path
-    target = cache_dir() / WEIGHTS
-    try:
-        fetch(WEIGHTS_FROM, target, _check_weights)
-    except DownloadFailed as error:
-        raise DownloadFailed(f"Inception's weights: {error}. Get {WEIGHTS_FROM[0]} and put it at {target}") from None
-    return target
-
-
-def _check_weights(content: bytes) -> None:
-    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
-        raise ValueError("does not have the SHA-256 of Inception's weights")
-
-
-def find_inception(device: torch.device) -> Inception | None:
-    """Inception where the extra fid is installed, None elsewhere; a warning where it is and cannot be used."""
+def find_inception(device: torch.device, weights: WeightsFile = INCEPTION_WEIGHTS) -> Inception | None:
+    """Return Inception if the extra fid is installed, else None; also None, with a warning, if it cannot be loaded."""
     if importlib.util.find_spec("torch_fidelity") is None:
         return None
     try:
-        return load_inception(device)
+        return load_inception(device, weights)
     except (ValueError, OSError) as error:
-        warnings.warn(f"{error}. Features are others than Inception's, and distances no FID", stacklevel=2)
+        warn(f"{error}. Another extractor replaces Inception, and distances are not called FID")
         return None
 
 
-# -- the sets ---------------------------------------------------------------------------------------------------------
+# -- sets of images ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Codes from a sampler of the latent space, decoded a few at a time."""
-
-    model: VAE
-    codes: Float[Tensor, "n latent"]
-    conditions: Float[Tensor, "n condition"] | None
-    """Conditions drawn from the training set; None for an unconditional model."""
-    source: str
-    """Where the codes are from, for a protocol."""
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def floats(self, start: int, stop: int) -> Float[Tensor, "batch channel height width"]:
-        """Expected images of codes ``start`` to ``stop``, on the CPU."""
-        given = None if self.conditions is None else self.conditions[start:stop]
-        return self.model.decode(self.codes[start:stop], given)
-
-
 class FeatureSets:
     """Features of images and of as many samples, reconstructions and training images, each computed on first use.
 
     Memory for the features and a chunk of images.
     """
 
-    def __init__(self, extractor: Extractor, images: Images, samples: Samples, train: Images, total: int) -> None:
-        assert len(images) == len(samples), "sets of one size are compared"
-        self.extractor, self._total = extractor, total
-        self._images, self._samples, self._train, self._model = images, samples, train, samples.model
-
-    def __len__(self) -> int:
-        return len(self._images)
+    extractor: Extractor
+    model: VAE
+    held_out: Images
+    codes: Float[Tensor, "n latent"]
+    """Codes drawn from a sampler of the latent space."""
+    conditions: Float[Tensor, "n condition"] | None
+    """Conditions of the codes, drawn from the training set; None for an unconditional model."""
+    source: str
+    """Origin of the codes, for the protocol."""
+    train_images: Images
+    num_available: int
+    """Number of images that ``held_out`` were drawn from."""
 
     @cached_property
     def images(self) -> Features:
         """Features of the held-out images."""
-        return self._extract(self._images.floats)
+        return self._extract(self.held_out.floats)
 
     @cached_property
     def samples(self) -> Features:
-        """Features of expected images of sampled codes."""
-        return self._extract(self._samples.floats)
+        """Features of the expected images of sampled codes."""
+
+        def decode(start: int, stop: int) -> Tensor:
+            conditions = None if self.conditions is None else self.conditions[start:stop]
+            return self.model.decode(self.codes[start:stop], conditions)
+
+        return self._extract(decode)
 
     @cached_property
     def reconstructions(self) -> Features:
-        """Features of expected images of the posterior means of ``images``."""
-        conditions = condition_of(self._model.spec, self._images)
+        """Features of the expected images of the posterior means of ``images``."""
 
         def reconstruct(start: int, stop: int) -> Tensor:
-            given = None if conditions is None else conditions[start:stop]
-            rebuilt: Tensor = self._model.reconstruct(self._images.floats(start, stop), given)
-            return rebuilt
+            return torch.from_numpy(self.model.reconstruct(self.held_out.take(np.arange(start, stop))))
 
         return self._extract(reconstruct)
 
     @cached_property
     def train(self) -> Features | None:
         """Features of training images; None if there are fewer than images."""
-        return self._extract(self._train.floats) if len(self._train) == len(self) else None
+        return self._extract(self.train_images.floats) if len(self.train_images) == len(self.held_out) else None
 
+    @property
     def protocol(self) -> dict[str, Any]:
-        """How the sets were made."""
+        """Extractor and origin of the sets."""
         return {
             "extractor": self.extractor.name,
             "features": self.images.shape[1],
-            "images": len(self),
-            "images_of": self._total,
-            "generated": f"{len(self)} expected images of codes from {self._samples.source}",
+            "images": len(self.held_out),
+            "images_available": self.num_available,
+            "generated": f"{len(self.codes)} expected images of codes from {self.source}",
             "resize": "none before the extractor",
             "crop": "none",
         }
 
+    def compare(
+        self, distance: Callable[[Features, Features], float], name: str, prefix: str, protocol: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Return the distances of samples, reconstructions and training images from the images, with their protocol.
+
+        The result is called ``name`` with Inception's features, else ``prefix`` and the kind of extractor.
+        """
+        key = name if self.extractor.kind == "inception" else f"{prefix}_{self.extractor.kind}"
+        others = {"": self.samples, "reconstruction_": self.reconstructions, "training_": self.train}
+        sets = {
+            "reconstruction": "expected images of the posterior means of the images",
+            "training": "training images in place of generated ones, if there are as many",
+        }
+        return {
+            **{f"{which}{key}": distance(self.images, other) for which, other in others.items() if other is not None},
+            "protocol": {**self.protocol, **sets, **protocol},
+        }
+
     def _extract(self, floats: Callable[[int, int], Tensor]) -> Features:
         parts = []
-        with progress("computing features", len(self)) as bar:
-            for start, stop in chunk_spans(len(self), self._images.image_shape):
+        with progress("computing features", len(self.held_out)) as bar:
+            for start, stop in chunk_spans(len(self.held_out), self.held_out.image_shape):
                 parts.append(self.extractor.features(floats(start, stop)))
                 bar.advance(stop - start)
         return np.concatenate(parts)
@@ -255,14 +285,9 @@ class FeatureSets:
 def check_sets(
     a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m other"], least: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both sets in float64; ValueError where they do not fit each other, are too small or not finite."""
+    """Return both sets in float64; ValueError if they do not match, are too small or not finite."""
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"sets with {a.shape[1]} and {b.shape[1]} features cannot be compared: use one extractor")
     if min(len(a), len(b)) < least:
         raise ValueError(f"sets of {len(a)} and {len(b)} images: {least} or more of each are needed")
     return as_finite(a, "features"), as_finite(b, "features")
-
-
-def _flat(images: Float[Tensor, "n channel height width"]) -> NDArray[np.float64]:
-    flat: NDArray[np.float64] = images.double().cpu().flatten(1).numpy()
-    return flat

@@ -65,7 +65,7 @@ def write_codes(path: Path, rows: CodeTable, pieces: Iterable[Piece]) -> None:
             _write_table(file, path.suffix.lower(), rows, pieces)
 
 
-def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[str]]) -> None:
+def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[Any]]) -> None:
     """Write a table of columns of one length, in the format of the file name: .parquet, .csv or .npz."""
     with writing_atomic(path) as file:
         if path.suffix.lower() == ".npz":

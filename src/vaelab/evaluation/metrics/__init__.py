@@ -1,84 +1,81 @@
-"""Metrics, one file each; every file has a ``METRIC``.
+"""Metrics, one file each; every file defines ``METRIC``.
 
-A ``Metric`` measures one run on one set of images, a ``SeedMetric`` several runs that differ in their seed. Both
-declare what they need of the model and the images, when they are measured, and which of their numbers tables show, so
-that ``evaluate``, ``compare`` and the docs follow from the file alone. Keyword arguments of ``measure`` are the
-metric's options. Numbers are nats per image unless their unit says otherwise.
+A ``Metric`` measures one model on one set of images, a ``SeedMetric`` several models that differ in their seed. Each
+declares what it needs, which verbs measure it by default and which of its numbers tables show. ``evaluate``,
+``compare`` and the docs follow from these declarations. The keyword arguments of ``measure`` are the metric's options.
+Numbers are nats per image unless their unit says otherwise.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.system import registry
 
 Result = dict[str, Any]
-"""Finite numbers, lists and tables of them, and a ``"protocol"`` that says how they were made; all of it JSON."""
+"""Finite numbers, lists and mappings of them, and a ``"protocol"`` that says how they were measured; all of it JSON."""
 Verb = Literal["train", "evaluate", "compare"]
 Question = Literal["fit", "latent space", "generation", "prediction", "disentanglement", "other"]
-"""What a metric helps to answer; the report groups its tables by it."""
+"""The question that a metric helps to answer; the report groups its tables by it."""
+AtLeastTwo = Annotated[int, Ge(2)]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a result as a row of tables and a panel of the comparison figure."""
+    """A number of a result, as a row of tables and a panel of the comparison figure."""
 
     key: str
-    """In the result; a standard error is under KEY_standard_error."""
+    """Key in the result; its standard error is under KEY_standard_error."""
     title: str
     unit: str = ""
     better: Literal["", "lower", "higher"] = ""
     digits: int = 2
-    """After the point, in tables."""
+    """Decimal places in tables."""
     drawn: Literal["always", "if different", "never"] = "always"
-    """Whether the figure has a panel: "if different" only if the runs differ in it."""
+    """Whether the figure has a panel for it; "if different": only if the runs differ in it."""
     baseline: str = ""
-    """Key of another quantity that is drawn as a line in this one's panel."""
+    """Key of another quantity, drawn as a line in this one's panel."""
     order: int | None = None
-    """Place among the rows, smallest first; None: that of the metric."""
-
-
-@runtime_checkable
-class Measure(Protocol):
-    """A function ``measure(evaluation, *, …)``, every option with a default."""
-
-    def __call__(self, evaluation: Evaluation, /) -> Result | None:
-        """Numbers and their protocol; None if these images have nothing to measure. Undefined numbers are left out."""
-
-
-@runtime_checkable
-class MeasureSeeds(Protocol):
-    """A function ``measure(evaluations, *, …)`` of models that were trained from other seeds on the same images."""
-
-    def __call__(self, evaluations: Sequence[Evaluation], /) -> Sequence[Result | None]:
-        """A result for each; None for one that there is nothing to say about."""
+    """Position among the rows, smallest first; None: the position of the metric."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What one file measures, and what it says about itself."""
+    """A metric of one model."""
 
-    measure: Measure
+    measure: Callable[[Evaluation], Result]
+    """``measure(evaluation, *, …)`` with a default for every option.
+
+    It leaves out undefined numbers and raises NotMeasurable if nothing can be measured.
+    """
     question: Question = "other"
     needs: frozenset[str] = frozenset()
-    """Keys of ``evaluation.NEEDS``; where they are not met the metric is skipped, and refused if asked for by name."""
+    """Keys of ``evaluation.NEEDS``. A metric whose needs are not met is skipped, or refused if requested by name."""
     by_default: frozenset[Verb] = frozenset({"evaluate", "compare"})
-    """Verbs that measure it without being asked; ``compare`` shows others of runs that were evaluated by them."""
+    """Verbs that measure it unasked. ``compare`` also shows other metrics of runs that were evaluated with them."""
     quantities: tuple[Quantity, ...] = ()
     synonyms: tuple[str, ...] = ()
-    """Other words for it that people type."""
+    """Other names that users type."""
     remark: Callable[[Result], str] | None = None
-    """A clause that says what must be known to read the quantities of a result."""
+    """Return a clause that readers need in order to interpret a result."""
     order: int = 500
-    """Place among the metrics, smallest first."""
+    """Position among the metrics, smallest first."""
+
+    @property
+    def needs_train_images(self) -> bool:
+        """Whether it needs the training images."""
+        return bool(self.needs & {"train_images", "train_labels", "features"})
 
 
 @dataclass(frozen=True)
 class SeedMetric:
-    """What one file measures of several seeds of a recipe; ``compare`` does."""
+    """A metric of several models trained with different seeds on the same images, measured by ``compare``."""
 
-    measure: MeasureSeeds
+    measure: Callable[[Sequence[Evaluation]], Sequence[Result | str]]
+    """Return for each model a result, or the reason why it has none."""
     question: Question = "other"
     needs: frozenset[str] = frozenset()
     quantities: tuple[Quantity, ...] = ()
@@ -86,13 +83,13 @@ class SeedMetric:
 
 
 def load_metrics() -> dict[str, Metric | SeedMetric]:
-    """Name → every metric there is, in the order of tables."""
+    """Return every metric by name, in the order of tables."""
     found = {name: _load(name) for name in registry.names("metrics")}
     return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def load_metric(name: str) -> Metric:
-    """A metric of one run by name; UnknownName lists the valid ones."""
+    """Return a metric of one model by name; UnknownName lists the valid names."""
     metric = _load(name) if name in registry.names("metrics") else None
     if not isinstance(metric, Metric):
         valid = [name for name, each in load_metrics().items() if isinstance(each, Metric)]
@@ -109,16 +106,16 @@ def _load(name: str) -> Metric | SeedMetric:
 
 
 def order_quantities(declared: Iterable[tuple[str, int, Iterable[Quantity]]]) -> dict[str, tuple[str, Quantity]]:
-    """Key → (owner, quantity) in the order of tables, from each owner's name, place and quantities.
+    """Return key → (owner, quantity) in the order of tables, from the name, position and quantities of each owner.
 
-    ValueError if two owners, such as metrics, declare the same key.
+    Raises ValueError if two owners declare the same key.
     """
     found: dict[str, tuple[str, Quantity]] = {}
-    places: dict[str, int] = {}
-    for owner, place, quantities in declared:
+    positions: dict[str, int] = {}
+    for owner, position, quantities in declared:
         for quantity in quantities:
             if quantity.key in found:
                 raise ValueError(f"{found[quantity.key][0]} and {owner} both declare the quantity {quantity.key!r}")
             found[quantity.key] = owner, quantity
-            places[quantity.key] = place if quantity.order is None else quantity.order
-    return {key: found[key] for key in sorted(found, key=places.__getitem__)}
+            positions[quantity.key] = position if quantity.order is None else quantity.order
+    return {key: found[key] for key in sorted(found, key=positions.__getitem__)}

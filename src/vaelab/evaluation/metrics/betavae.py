@@ -1,22 +1,21 @@
 """BetaVAE score: whether mean distances between codes, latent by latent, tell which factor was shared."""
 
-from typing import Annotated, Any
-
 import numpy as np
-from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 
-from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import Metric, Quantity
-from vaelab.evaluation.metrics._sharing import BLOCK, draw_sharing, factors_to_hold
+from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
+from vaelab.evaluation.metrics import AtLeastTwo, Result
+from vaelab.evaluation.metrics._factors import factor_metric
+from vaelab.evaluation.metrics._votes import BLOCK, draw_votes
 from vaelab.models.codes import as_finite
 
 
-def distances(
-    codes: Float[np.ndarray, "n latent"], first: Int[np.ndarray, "votes pairs"], second: Int[np.ndarray, "votes pairs"]
-) -> Float[np.ndarray, "votes latent"]:
-    """Mean over pairs of |c₁ − c₂| of every latent, the rows of ``first`` being paired with those of ``second``."""
+def mean_distances(
+    codes: Float[np.ndarray, "n latent"], first: Int[np.ndarray, "vote pair"], second: Int[np.ndarray, "vote pair"]
+) -> Float[np.ndarray, "vote latent"]:
+    """Return the mean over pairs of |c₁ − c₂| for each latent, where ``first`` and ``second`` are rows of ``codes``."""
     given = as_finite(codes)
     means: NDArray[np.float64] = np.empty((len(first), codes.shape[1]))
     step = max(1, BLOCK // (first.shape[1] * codes.shape[1]))
@@ -26,74 +25,62 @@ def distances(
     return means
 
 
-def accuracies_of_classifier(
-    train: Float[np.ndarray, "n latent"],
-    train_factor: Int[np.ndarray, " n"],
-    test: Float[np.ndarray, "m latent"],
-    test_factor: Int[np.ndarray, " m"],
-    C: float = 1.0,
+def classifier_accuracies(
+    features: Float[np.ndarray, "n latent"], factor: Int[np.ndarray, " n"], num_train: int, C: float = 1.0
 ) -> tuple[float, float]:
-    """Shares of ``train`` and ``test`` whose factor is told by a multinomial logistic regression fitted on ``train``.
+    """Fit a multinomial logistic regression to the first ``num_train`` rows; return its accuracy on these and the rest.
 
-    It minimises ½‖W‖² + C Σ log-loss on features as they are, bias free; of two factors W is the one weight of the log
-    odds. ValueError where all are of one factor.
+    It minimises ½‖W‖² + C Σ log-loss on unscaled features, with a free bias. For two factors, W is the single weight of
+    the log-odds. Raises NotMeasurable if all training rows have the same factor.
     """
     from sklearn.linear_model import LogisticRegression
 
-    if len(np.unique(train_factor)) < 2:
-        raise ValueError(f"all of the {len(train)} votes to learn from are of one factor: draw more")
-    # Moved, and divided by one number that C makes good, the features have the same optimum at any scale of the codes.
-    mean = train.mean(0)
-    scale = float(np.abs(train - mean).max()) or 1.0
+    train, test = slice(num_train), slice(num_train, None)
+    if len(np.unique(factor[train])) < 2:
+        raise NotMeasurable(f"needs more votes: all of the {num_train} to train on have the same factor")
+    # Centring, and dividing by one number that C compensates, keep the optimum and suit the solver at any scale.
+    mean = features[train].mean(0)
+    scale = float(np.abs(features[train] - mean).max()) or 1.0
+    given = (features - mean) / scale
     solver = LogisticRegression(C=C * scale**2, solver="newton-cg", tol=1e-8, max_iter=1000)
-    fitted = solver.fit((train - mean) / scale, train_factor)
-    parts = (train, train_factor), (test, test_factor)
-    of_train, of_test = (float(fitted.score((features - mean) / scale, factor)) for features, factor in parts)
-    return of_train, of_test
+    fitted = solver.fit(given[train], factor[train])
+    return float(fitted.score(given[train], factor[train])), float(fitted.score(given[test], factor[test]))
 
 
 def measure(
     evaluation: Evaluation,
     *,
-    pairs: Annotated[int, Ge(1)] = 64,
-    train_votes: Annotated[int, Ge(2)] = 10_000,
-    test_votes: Annotated[int, Ge(1)] = 5_000,
-    C: Annotated[float, Gt(0)] = 1.0,
-) -> dict[str, Any] | None:
-    """The accuracy of a linear classifier on ``test_votes`` votes after ``train_votes`` others, 0 to 1, and on these.
+    pairs: PositiveInt = 64,
+    train_votes: AtLeastTwo = 10_000,
+    test_votes: PositiveInt = 5_000,
+    C: PositiveFloat = 1.0,
+) -> Result:
+    """Test accuracy, 0 to 1, of a linear classifier of votes.
 
     Higgins et al. 2017 (β-VAE, ICLR), section 3, in the form of Locatello et al. 2019 (1811.12359). A vote is a factor
-    and the mean distance of ``pairs`` pairs of images, the two of a pair sharing the factor's value. None if fewer than
-    two factors can be held.
+    and the mean distance of ``pairs`` pairs of images, where the two images of a pair share the factor's value.
     """
-    held = factors_to_hold(evaluation.images)
-    if held is None:
-        return None
-    factors, protocol = held
-    count, random = train_votes + test_votes, evaluation.generator("beta_score")
-    factor, first, second = draw_sharing(factors, count, pairs, 1, random)
-    features = distances(evaluation.codes.mean, first, second[..., 0])
-    train, test = slice(train_votes), slice(train_votes, None)
-    train_accuracy, accuracy = accuracies_of_classifier(features[train], factor[train], features[test], factor[test], C)
+    random = evaluation.generator("beta_score")
+    votes = draw_votes(evaluation.images, train_votes + test_votes, pairs, 1, random)
+    features = mean_distances(evaluation.codes.mean, votes.anchors, votes.partners[..., 0])
+    train_accuracy, accuracy = classifier_accuracies(features, votes.factor, train_votes, C)
     return {
         "betavae": accuracy,
         "train_accuracy": train_accuracy,
-        "by_chance": 1 / factors.shape[1],
+        "chance_accuracy": 1 / votes.num_factors,
         "protocol": {
-            **protocol,
+            **votes.protocol,
             "votes": f"mean |difference| of {pairs} pairs, drawn with replacement, that share a factor's value",
             "train_votes": train_votes,
             "test_votes": test_votes,
-            "classifier": f"multinomial logistic regression, ½‖W‖² + {C:g} Σ log-loss, bias free, features as they are",
+            "classifier": f"multinomial logistic regression, ½‖W‖² + {C:g} Σ log-loss, free bias, unscaled features",
         },
     }
 
 
-METRIC = Metric(
+METRIC = factor_metric(
     measure,
-    question="disentanglement",
-    needs=frozenset({"factors"}),
-    quantities=(Quantity("betavae", "β-VAE score", better="higher", digits=3),),
+    {"betavae": "β-VAE score"},
     order=140,
     synonyms=("beta_vae", "betavae_score", "beta_vae_score", "beta_score"),
 )

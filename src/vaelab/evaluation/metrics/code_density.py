@@ -1,14 +1,12 @@
 """Log density of held-out codes under a sampler, beside that of the prior."""
 
-from typing import Any
-
 from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.models.codes import sample_codes
 
 
-def measure(evaluation: Evaluation, *, sampler: str = "gmm") -> dict[str, Any]:
-    """Mean ln q(z) of a sampler and mean ln p(z) of the prior over one posterior sample per image, nats.
+def measure(evaluation: Evaluation, *, sampler: str = "gmm") -> Result:
+    """Mean ln q(z) of a sampler, and mean ln p(z) of the prior over one posterior sample per image, nats.
 
     The sampler is fitted to codes of training images (Ghosh et al. 2020, 1903.12436). A positive "sampler_gain" means
     that it describes the codes of new images better than the prior.
@@ -34,7 +32,7 @@ def measure(evaluation: Evaluation, *, sampler: str = "gmm") -> dict[str, Any]:
 METRIC = Metric(
     measure,
     question="generation",
-    needs=frozenset({"continuous_posterior", "train"}),
+    needs=frozenset({"continuous_posterior", "train_images"}),
     by_default=frozenset({"evaluate"}),
     quantities=(
         Quantity("sampler_log_prob", "ln q(z) of the sampler", "nats", "higher", baseline="prior_log_prob"),

@@ -1,53 +1,58 @@
 """The evidence lower bound and its parts."""
 
 import math
-from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
+from pydantic import PositiveInt
 
-from vaelab.data.images import Images
 from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.models import bounds
 from vaelab.models.chunks import chunk_spans
-from vaelab.models.vae import VAE
 from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise
 
 
-def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
-    """Standard error of the mean of n independent values; None for one."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
 def bits_per_dim(nats: float, num_pixels: int, scale: float = 1.0) -> float:
-    """−ln p in nats per image as bits per pixel value: nats / (D ln 2) + log₂ ``scale``.
+    """Convert −ln p in nats per image to bits per pixel value: nats / (D ln 2) + log₂ ``scale``.
 
-    1 for the probability of discrete values; for the density of 8-bit values that noise has made continuous, the number
-    that they were divided by (256 for (x + u)/256).
+    ``scale`` is 1 for the probability of discrete values. For the density of 8-bit values made continuous by noise, it
+    is the number that they were divided by (256 for (x + u)/256).
     """
     return nats / (num_pixels * math.log(2)) + math.log2(scale)
 
 
-def describe_likelihood(model: VAE, images: Images) -> tuple[str, bool]:
-    """What ln p(x|z) of these images is, and whether it is a probability: only then there are bits per dimension."""
-    likelihood, spans = model.likelihood, chunk_spans(len(images), images.image_shape)
-    parts = (images.pixels[start:stop] for start, stop in spans)
-    if likelihood.wants_binary and not all(np.isin(np.asarray(part), (0, 255)).all() for part in parts):
-        return "cross entropy of grey pixels, not a likelihood (1907.06845)", False
-    if likelihood.wants_binary or likelihood.is_discrete:
-        return "probability of the pixel values, in nats per image", True
-    return "density of the pixel values, normalised, in nats per image, with its constant", False
+def summarise_bound(name: str, values: Float[np.ndarray, " n"], evaluation: Evaluation) -> tuple[Result, str]:
+    """Return the mean of a bound over images with its standard error and bits per dimension, and the likelihood's kind.
+
+    ``values`` bound −ln p(x) of each image. A single value has no standard error. Bits per dimension are left out
+    unless the likelihood is a probability of discrete pixels.
+    """
+    from scipy.stats import sem
+
+    likelihood, images, nats = evaluation.model.likelihood, evaluation.images, float(values.mean())
+    bits = {"bits_per_dim": bits_per_dim(nats, evaluation.model.spec.num_pixels)}
+    if likelihood.wants_binary and not _is_binary(evaluation):
+        kind, bits = "cross entropy of grey pixels, not a likelihood (1907.06845)", {}
+    elif likelihood.wants_binary or likelihood.is_discrete:
+        kind = "probability of the pixel values, in nats per image"
+    else:
+        kind, bits = "density of the pixel values, normalised, in nats per image, with its constant", {}
+    error = {f"{name}_standard_error": float(sem(values))} if len(images) > 1 else {}
+    return {name: nats, **error, **bits}, kind
+
+
+def _is_binary(evaluation: Evaluation) -> bool:
+    pixels, spans = evaluation.images.pixels, chunk_spans(len(evaluation.images), evaluation.images.image_shape)
+    return all(np.isin(np.asarray(pixels[start:stop]), (0, 255)).all() for start, stop in spans)
 
 
 @torch.no_grad()
-def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 1) -> dict[str, Any]:
-    """ELBO with the likelihood's constant, reconstruction as objectives count it, and KL; ``samples`` codes an image.
+def measure(evaluation: Evaluation, *, samples: PositiveInt = 1) -> Result:
+    """ELBO with the likelihood's constant, reconstruction as objectives count it, and KL, from ``samples`` codes each.
 
-    "bits_per_dim" is that of −ELBO, and left out if the likelihood is not a probability of discrete pixels.
     "kl_per_latent" is left out if the KL is not a sum over latents.
     """
     model, images = evaluation.model, evaluation.images
@@ -65,16 +70,16 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 1) -> di
                 reconstruction[part] += out.reconstruction[0].double().cpu().numpy() / samples
             is_closed = out.prior.closed_kl(out.q) is not None
             bar.advance(stop - start)
-    values = bounds.elbo(log_likelihood, torch.from_numpy(kl.sum(1))).numpy()
-    error, (kind, is_probability) = standard_error(values), describe_likelihood(model, images)
+    negative, kind = summarise_bound(
+        "elbo", -bounds.elbo(log_likelihood, torch.from_numpy(kl.sum(1))).numpy(), evaluation
+    )
     return {
-        "elbo": float(values.mean()),
-        **({} if error is None else {"elbo_standard_error": error}),
-        **({"bits_per_dim": bits_per_dim(-float(values.mean()), model.spec.num_pixels)} if is_probability else {}),
+        **negative,
+        "elbo": -negative["elbo"],
         "reconstruction": float(reconstruction.mean()),
         "kl": float(kl.sum(1).mean()),
         "reconstruction_plus_kl": float(reconstruction.mean() + kl.sum(1).mean()),
-        **({"kl_per_latent": [float(value) for value in kl.mean(0)]} if model.has_latent_kl else {}),
+        **({"kl_per_latent": kl.mean(0).tolist()} if model.has_latent_kl else {}),
         "protocol": {
             "samples": samples,
             "images": len(images),

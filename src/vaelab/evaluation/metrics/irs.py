@@ -1,68 +1,54 @@
-"""The interventional robustness score: how little a latent moves while one factor stays and all others change."""
+"""Interventional robustness score: how little a latent moves while one factor is held and all others change."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Le
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from pydantic import PositiveInt
 
 from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import Metric, Quantity
-from vaelab.evaluation.metrics._factors import draw_parts
+from vaelab.evaluation.metrics import Result
+from vaelab.evaluation.metrics._factors import FactorSplit, draw_splits, factor_metric
 from vaelab.models.codes import as_finite
 
 
 def robustness(
-    codes: Float[np.ndarray, "n latent"], factors: Int[np.ndarray, "n factor"], quantile: float = 0.99
+    split: FactorSplit, quantile: float = 0.99
 ) -> tuple[Float[np.ndarray, "latent factor"], Float[np.ndarray, " latent"]]:
-    """1 − (mean over values v of q(|c − mean_v|)) / max|c − mean| of each latent and factor, and max|c − mean|.
+    """Return 1 − (mean over values v of q(|c − mean_v|)) / max|c − mean| of each latent and factor, and max|c − mean|.
 
-    q is a quantile over the codes with the value: 0.99 in the study of Locatello et al. 2019 (1811.12359), 1 (the
-    maximum) in Suter et al. 2019 (1811.00007). Both are 0 for a latent that does not vary. ValueError for codes that
-    are not finite.
+    q is a quantile over the codes with value v: 0.99 in Locatello et al. 2019 (1811.12359), 1 (the maximum) in Suter et
+    al. 2019 (1811.00007). Both are 0 for a constant latent. Raises ValueError for codes that are not finite.
     """
-    given = as_finite(codes)
-    varies = given.max(0) > given.min(0)  # computed, the deviations of equal numbers may be rounding errors
-    farthest = np.where(varies, np.abs(given - given.mean(0)).max(0), 0)
-    result = np.zeros((given.shape[1], factors.shape[1]))
-    for k, column in enumerate(factors.T):
-        groups = [given[column == value] for value in np.unique(column)]
+    codes = as_finite(split.codes)
+    varies = codes.max(0) > codes.min(0)  # the computed deviations of equal numbers may be rounding errors
+    reach = np.where(varies, np.abs(codes - codes.mean(0)).max(0), 0)
+    result = np.zeros((codes.shape[1], split.factors.shape[1]))
+    for k, column in enumerate(split.factors.T):
+        groups = [codes[column == value] for value in np.unique(column)]
         moved = np.mean([np.quantile(np.abs(group - group.mean(0)), quantile, axis=0) for group in groups], axis=0)
-        result[varies, k] = 1 - moved[varies] / farthest[varies]
-    return result, farthest
+        result[varies, k] = 1 - moved[varies] / reach[varies]
+    return result, reach
 
 
-def irs_of(of_factors: Float[np.ndarray, "latent factor"], weights: Float[np.ndarray, " latent"]) -> float:
-    """Mean over latents, each weighing max|c − mean|, of its largest ``robustness``; 0 where no latent varies."""
-    return float(np.average(of_factors.max(1), weights=weights)) if weights.any() else 0.0
+def irs(robust: Float[np.ndarray, "latent factor"], reach: Float[np.ndarray, " latent"]) -> float:
+    """Return the mean over latents of their largest robustness, weighted by their reach; 0 if no latent varies."""
+    return float(np.average(robust.max(1), weights=reach)) if reach.any() else 0.0
 
 
 def measure(
-    evaluation: Evaluation,
-    *,
-    quantile: Annotated[float, Ge(0), Le(1)] = 0.99,
-    draws: Annotated[int, Ge(2)] = 10_000,
-) -> dict[str, Any] | None:
-    """``irs_of`` the ``robustness`` of posterior means; None if no factor varies.
-
-    At most 1, and 0 or more but for a latent whose rare values lie far from the rest.
-    """
-    drawn = draw_parts(evaluation, evaluation.generator("irs"), draws)
-    if drawn is None:
-        return None
-    of_factors, weights = robustness(drawn.train.codes, drawn.train.factors, quantile)
+    evaluation: Evaluation, *, quantile: Annotated[float, Ge(0), Le(1)] = 0.99, draws: PositiveInt = 10_000
+) -> Result:
+    """IRS of posterior means: at most 1, and negative only for a latent whose rare values lie far from the rest."""
+    drawn = draw_splits(evaluation, evaluation.generator("irs"), draws)
+    robust, reach = robustness(drawn.train, quantile)
     return {
-        "irs": irs_of(of_factors, weights),
-        "robustness_per_factor": dict(zip(drawn.names, of_factors.T.tolist(), strict=True)),
-        "latents_that_do_not_vary": int((weights == 0).sum()),
+        "irs": irs(robust, reach),
+        "robustness_per_factor": drawn.per_factor(robust.T),
+        "constant_latents": int((reach == 0).sum()),
         "protocol": {**drawn.protocol, "quantile_of_deviations": quantile},
     }
 
 
-METRIC = Metric(
-    measure,
-    question="disentanglement",
-    needs=frozenset({"factors"}),
-    quantities=(Quantity("irs", "IRS", better="higher", digits=3),),
-    order=120,
-)
+METRIC = factor_metric(measure, {"irs": "IRS"}, order=120)

@@ -1,32 +1,28 @@
-"""How far generated images are from real ones by a kernel on features, without assuming a distribution."""
-
-from typing import Annotated, Any
+"""Kernel distance between features of generated and real images, which assumes no distribution."""
 
 import numpy as np
-from annotated_types import Ge
 from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.features import check_sets
-from vaelab.evaluation.metrics import Metric, Quantity
-from vaelab.evaluation.metrics.fid import SETS, distances_from
+from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 
 BLOCK = 1 << 22
 """Pairs of images at a time: 32 MB."""
 
 
 def kernel_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m feature"]) -> float:
-    """Unbiased squared MMD of two sets of features with the kernel (x·y / features + 1)³; may be below 0.
+    """Return the unbiased squared MMD of two sets of features with the kernel (x·y / features + 1)³; may be below 0.
 
-    Bińkowski et al. 2018 (1801.01401), section 4; the KID where the features are Inception's, and nowhere else. On the
-    full sets, of unequal sizes too; float64, memory for a block of pairs. ValueError for fewer than 2 images or unequal
+    Bińkowski et al. 2018 (1801.01401), section 4, on the full sets, which may differ in size. It is the KID only with
+    Inception's features. float64, memory for a block of pairs. Raises ValueError for fewer than 2 images or unequal
     numbers of features.
     """
     a, b = check_sets(a, b, 2)
     n, m = len(a), len(b)
-    within_a = (_kernel_sum(a, a) - _kernel_of_itself(a)) / (n * (n - 1))
-    within_b = (_kernel_sum(b, b) - _kernel_of_itself(b)) / (m * (m - 1))
+    within_a = (_kernel_sum(a, a) - _kernel_diagonal(a)) / (n * (n - 1))
+    within_b = (_kernel_sum(b, b) - _kernel_diagonal(b)) / (m * (m - 1))
     return float(within_a + within_b - 2 * _kernel_sum(a, b) / (n * m))
 
 
@@ -35,27 +31,18 @@ def _kernel_sum(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return sum(float(((a[i : i + step] @ b.T / a.shape[1] + 1) ** 3).sum()) for i in range(0, len(a), step))
 
 
-def _kernel_of_itself(a: NDArray[np.float64]) -> float:
+def _kernel_diagonal(a: NDArray[np.float64]) -> float:
     return float((((a**2).sum(1) / a.shape[1] + 1) ** 3).sum())
 
 
-def measure(
-    evaluation: Evaluation, *, samples: Annotated[int, Ge(2)] = 10_000, sampler: str = "prior"
-) -> dict[str, Any] | None:
-    """Distance of samples, of reconstructions and of training images from the images; None for fewer than two images.
+def measure(evaluation: Evaluation, *, samples: AtLeastTwo = 10_000, sampler: str = "prior") -> Result:
+    """Kernel distance of samples, reconstructions and training images from the images.
 
-    Called ``kid`` with Inception's features, else ``kd_KIND`` by the kind of extractor. That of training images is what
-    a perfect model would reach: about 0. ``sampler``: what codes are drawn from.
+    Called "kid" with Inception's features, else "kd_KIND" by the kind of extractor. That of the training images is what
+    a perfect model would reach, about 0. ``sampler``: source of the codes.
     """
     features = evaluation.features(samples, sampler)
-    if len(features) < 2 or not features.images.shape[1]:
-        return None
-    kind = features.extractor.kind
-    name = "kid" if kind == "inception" else f"kd_{kind}"
-    return {
-        **distances_from(features, name, kernel_distance),
-        "protocol": {**features.protocol(), **SETS, "estimate": "unbiased, on the full sets (no subsets)"},
-    }
+    return features.compare(kernel_distance, "kid", "kd", {"estimate": "unbiased, on the full sets (no subsets)"})
 
 
 METRIC = Metric(

@@ -1,18 +1,17 @@
-"""The negative log-likelihood by importance sampling: tighter than the ELBO, at the cost of many decoded images."""
+"""Negative log-likelihood by importance sampling: tighter than the ELBO, at the cost of decoding many images."""
 
 import math
-from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
+from pydantic import PositiveInt
 from torch import Tensor
 
 from vaelab.data.images import Batch
 from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import Metric, Quantity
-from vaelab.evaluation.metrics.elbo import bits_per_dim, describe_likelihood, standard_error
+from vaelab.evaluation.metrics import Metric, Quantity, Result
+from vaelab.evaluation.metrics.elbo import summarise_bound
 from vaelab.models.bounds import iwae_bound, log_weights
 from vaelab.models.chunks import chunk_length
 from vaelab.models.conditions import condition_columns
@@ -23,15 +22,15 @@ from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise, Noise
 
 BLOCK_BYTES = 1 << 22
-"""Of decoded images in float32 at a time: few enough to stay in a processor's cache."""
+"""Decoded images in float32 at a time, few enough for the processor's cache."""
 
 
 def sample_log_weights(
     model: VAE, prior: Density, batch: Batch, noise: Noise, samples: int
 ) -> Float[Tensor, "samples batch"]:
-    """ln p(x|z) + ln p(z) − ln q(z|x) at samples z of q(z|x), nats, float64 (1509.00519, equation 8).
+    """Return ln p(x|z) + ln p(z) − ln q(z|x) at samples z of q(z|x), in nats, float64 (1509.00519, equation 8).
 
-    Networks and likelihood compute in the type of ``batch.x``, everything else in float64.
+    The networks and the likelihood compute in the dtype of ``batch.x``, the rest in float64.
     """
     condition = condition_columns(model.spec, batch.labels, batch.attributes)
     q = model.encode_batch(batch.x, condition, torch.float64)
@@ -42,16 +41,14 @@ def sample_log_weights(
 
 @torch.no_grad()
 @disable_tf32()
-def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 5000) -> dict[str, Any]:
-    """−ln 1/K Σₖ p(x|zₖ) p(zₖ) / q(zₖ|x), zₖ ~ q(z|x), K = ``samples``, mean over images: in expectation at least
-    −ln p(x), and nearer to it than −ELBO.
+def measure(evaluation: Evaluation, *, samples: PositiveInt = 5000) -> Result:
+    """−ln 1/K Σₖ p(x|zₖ) p(zₖ) / q(zₖ|x) with zₖ ~ q(z|x) and K = ``samples``, mean over images.
 
-    "effective_samples": of K, the median over images of (Σ w)² / Σ w². If it is small, few codes carry the sum and a
-    larger K would find a lower value. "bits_per_dim" is left out if the likelihood is not a probability of discrete
-    pixels. Memory does not grow with K or the number of images.
+    In expectation it is at least −ln p(x), and closer to it than −ELBO. "effective_samples" is the median over images
+    of (Σ w)² / Σ w². If it is small, few codes carry the sum, and a larger K would give a lower value. Memory does not
+    grow with K or the number of images.
     """
-    model, images = evaluation.model, evaluation.images
-    prior = model.density()
+    model, prior, images = evaluation.model, evaluation.model.density(), evaluation.images
     at_once = max(1, min(chunk_length(images.image_shape), BLOCK_BYTES // (4 * model.spec.num_pixels)))
     num_images, num_samples = max(1, at_once // samples), min(at_once, samples)
     totals = np.full((2, len(images)), -np.inf)  # ln Σ w and ln Σ w² of each image
@@ -65,13 +62,9 @@ def measure(evaluation: Evaluation, *, samples: Annotated[int, Ge(1)] = 5000) ->
                 sums = torch.stack([iwae_bound(weights), iwae_bound(2 * weights)]).numpy() + math.log(len(weights))
                 own[:] = np.logaddexp(own, sums)
             bar.advance(len(batch.x))
-    values = math.log(samples) - totals[0]
-    nll, error = float(values.mean()), standard_error(values)
-    kind, is_probability = describe_likelihood(model, images)
+    found, kind = summarise_bound("nll", math.log(samples) - totals[0], evaluation)
     return {
-        "nll": nll,
-        **({} if error is None else {"nll_standard_error": error}),
-        **({"bits_per_dim": bits_per_dim(nll, model.spec.num_pixels)} if is_probability else {}),
+        **found,
         "effective_samples": float(np.median(np.exp(2 * totals[0] - totals[1]))),
         "protocol": {
             "samples": samples,

@@ -1,15 +1,13 @@
-"""How well a linear rule reads attributes and classes off the codes."""
-
-from typing import Annotated, Any
+"""Linear probe: how well a linear rule predicts attributes and classes from the codes."""
 
 import numpy as np
-from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
-from vaelab.data.images import subsample
-from vaelab.evaluation.evaluation import Evaluation
-from vaelab.evaluation.metrics import Metric, Quantity
+from vaelab.data.images import Images, subsample
+from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
+from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 from vaelab.models.codes import fit_probe
 from vaelab.system.progress import progress
 
@@ -21,81 +19,72 @@ def probe_attribute(
     has: Bool[np.ndarray, " m"],
     C: float = 1.0,
 ) -> dict[str, float]:
-    """Scores on ``codes`` of a linear probe fitted on ``train_codes``, each between 0 and 1.
+    """Return scores on ``codes``, 0 to 1, of a linear probe fitted to ``train_codes``.
 
-    "majority_accuracy" is that of always giving the majority's answer in training ("has not" for a tie). ValueError
-    where all or none of the training images have the attribute; both must occur among ``has``, too.
+    "majority_accuracy" is that of always predicting the majority in training ("has not" for a tie). Both cases must
+    occur in ``has``; ValueError if all or none of the training images have the attribute.
     """
     from sklearn import metrics
 
     log_odds = fit_probe(train_codes, train_has, C).decision(codes)
-    majority = bool(train_has.mean() > 0.5)
     return {
-        "accuracy": float(((log_odds > 0) == has).mean()),
-        "majority_accuracy": float((has == majority).mean()),
+        "accuracy": float(metrics.accuracy_score(has, log_odds > 0)),
+        "majority_accuracy": float((has == (train_has.mean() > 0.5)).mean()),
         "balanced_accuracy": float(metrics.balanced_accuracy_score(has, log_odds > 0)),
         "roc_auc": float(metrics.roc_auc_score(has, log_odds)),
         "average_precision": float(metrics.average_precision_score(has, log_odds)),
     }
 
 
-def measure(
-    evaluation: Evaluation, *, C: Annotated[float, Gt(0)] = 1.0, most: Annotated[int, Ge(2)] = 20_000
-) -> dict[str, Any] | None:
-    """Means over attributes of ``probe_attribute`` on posterior means; None if there is no attribute to probe.
+def measure(evaluation: Evaluation, *, C: PositiveFloat = 1.0, max_train_images: AtLeastTwo = 20_000) -> Result:
+    """Means over attributes of ``probe_attribute`` on posterior means; each class against the rest is an attribute.
 
-    The probe learns from ``most`` of the training images, chosen at random, and is tested on the images measured.
-    Attributes that all or none have in either part are left out.
+    The probe is trained on ``max_train_images`` random training images and tested on the images measured. Attributes
+    that all or none have in either set are left out.
     """
     train, random = evaluation.train, evaluation.generator("probe")
-    names, (train_has, has) = _common(*train.binary_attributes(), *evaluation.images.binary_attributes())
-    rows = subsample(len(train), most, random)
-    train_has = train_has[rows]
-    used = [j for j in range(len(names)) if _both(train_has[:, j]) and _both(has[:, j])]
+    rows = subsample(len(train), max_train_images, random)
+    train_columns, columns = _attributes(train), _attributes(evaluation.images)
+    both = [(name, train_columns[name][rows], columns[name]) for name in train_columns if name in columns]
+    used = [(name, train_has, has) for name, train_has, has in both if _varies(train_has) and _varies(has)]
     if not used:
-        return None
+        raise NotMeasurable("needs an attribute or a class that some training and held-out images have and others lack")
     train_codes, codes, scores = evaluation.train_codes(rows).mean, evaluation.codes.mean, {}
     with progress("probing", len(used)) as bar:
-        for j in used:
-            scores[names[j]] = probe_attribute(train_codes, train_has[:, j], codes, has[:, j], C)
+        for name, train_has, has in used:
+            scores[name] = probe_attribute(train_codes, train_has, codes, has, C)
             bar.advance(1)
     every = list(scores.values())
     return {
         **{key: float(np.mean([score[key] for score in every])) for key in every[0]},
         "attributes": len(used),
-        "attributes_left_out": len(names) - len(used),
+        "attributes_left_out": len(train_columns | columns) - len(used),
         "balanced_accuracy_per_attribute": {name: score["balanced_accuracy"] for name, score in scores.items()},
         "protocol": {
-            "codes": "posterior means, standardised by those learnt from",
-            "classifier": f"logistic regression, ½|w|² + {C:g} Σ log-loss, bias free",
-            "learnt_from": "training images",
-            "learnt_from_images": len(rows),
-            "learnt_from_images_of": len(train),
-            "tested_on_images": len(codes),
+            "codes": "posterior means, standardised over the training images",
+            "classifier": f"logistic regression, ½|w|² + {C:g} Σ log-loss, free bias",
+            "trained_on": "training images",
+            "train_images": len(rows),
+            "train_images_available": len(train),
+            "test_images": len(codes),
         },
     }
 
 
-def _common(
-    train_has: NDArray[np.bool_], train_names: tuple[str, ...], has: NDArray[np.bool_], names: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """All names of either set, and both tables with a column for each: a class that is in no image has a False one."""
-    every = tuple(dict.fromkeys((*train_names, *names)))
-    tables = []
-    for own, table in ((train_names, train_has), (names, has)):
-        columns = [table[:, own.index(name)] if name in own else np.zeros(len(table), bool) for name in every]
-        tables.append(np.stack(columns, 1) if columns else np.empty((len(table), 0), bool))
-    return every, (tables[0], tables[1])
+def _attributes(images: Images) -> dict[str, NDArray[np.bool_]]:
+    """Return whether each image has each attribute and belongs to each class that occurs, by name."""
+    table, names = images.binary_attributes()
+    return dict(zip(names, table.T, strict=True))
 
 
-def _both(has: NDArray[np.bool_]) -> bool:
+def _varies(has: NDArray[np.bool_]) -> bool:
     return bool(has.any()) and not bool(has.all())
 
 
 METRIC = Metric(
     measure,
     question="prediction",
-    needs=frozenset({"train", "attributes"}),
+    needs=frozenset({"train_labels", "labels"}),
     quantities=(
         Quantity("accuracy", "probe accuracy", "share", "higher", digits=3, baseline="majority_accuracy"),
         Quantity("majority_accuracy", "accuracy of the majority's answer", "share", digits=3, drawn="never"),

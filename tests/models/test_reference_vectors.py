@@ -1,4 +1,4 @@
-"""The reference vectors of ../shared/vectors, as far as this code computes what they hold; all in float64."""
+"""Reference vectors of KL, likelihoods, objectives and probabilistic PCA, in float64."""
 
 import math
 from typing import Any
@@ -10,18 +10,12 @@ from given import GivenDecoder, GivenEncoder, GivenLikelihood, GivenNoise
 from given import given_vae as make_vae
 from small import compute_terms, forward
 from torch import Tensor, nn
-from vectors import CASES, Case
+from vectors import Case
 
 from vaelab import recipe
 from vaelab.build import beta_equivalents
-from vaelab.evaluation.metrics.active_units import active_units
-from vaelab.evaluation.metrics.decomposition import aggregate_densities, kl_decomposition
-from vaelab.evaluation.metrics.elbo import bits_per_dim
-from vaelab.evaluation.metrics.probe import probe_attribute
-from vaelab.evaluation.metrics.reconstruction import mse, psnr, ssim
 from vaelab.models import networks
 from vaelab.models.bounds import elbo, log_weights
-from vaelab.models.codes import fit_probe
 from vaelab.models.likelihoods.bernoulli import BernoulliPixels
 from vaelab.models.likelihoods.gaussian import NormalPixels
 from vaelab.models.posteriors.diagonal import DiagonalNormal, Posterior
@@ -56,7 +50,7 @@ def test_kl_of_extreme_posteriors() -> None:
 
 
 def pixels_of(name: str, decoded: Tensor, **options: float) -> Any:
-    """What the likelihood ``name`` makes of a decoder's output."""
+    """The pixel distribution that the likelihood ``name`` returns for a decoder's output."""
     _, *image_shape = decoded.shape
     facts = Spec(tuple(image_shape), latent_dim=2, num_images=len(decoded))
     return registry.load("likelihoods", name).Likelihood(facts, **options)(decoded)
@@ -101,17 +95,13 @@ def test_gaussian_with_a_fixed_sigma(name: str) -> None:
     case.expect("equivalent_beta", beta_equivalents(with_beta(1.0, variance), facts)["beta_normalised"])
 
 
-def test_bits_per_dim() -> None:
-    case = Case("bits_per_dim")
-    case.expect("plain", [bits_per_dim(float(nats), case.params["D"]) for nats in case.nll])
-
-
 # -- objectives -------------------------------------------------------------------------------------------------------
 
 
 def with_beta(beta: float, variance: float = 0.5) -> recipe.Recipe:
     tables = {
         "data": {"name": "digits"},
+        "network": {"latent_dim": 2},
         "likelihood": {"name": "gaussian", "variance": variance},
         "objective": {"name": "beta", "beta": beta},
     }
@@ -267,91 +257,3 @@ def test_optimum_of_a_linear_beta_vae(beta: int) -> None:
     terms["loss"].backward()
     for name, parameter in vae.named_parameters():
         assert float(parameter.grad.abs().max()) < 1e-10, f"{name} is not at the optimum"
-
-
-# -- the aggregate posterior ------------------------------------------------------------------------------------------
-
-MIXTURES = [case.removeprefix("aggregate/") for case in CASES if case.startswith("aggregate/") and "plugin" not in case]
-
-
-@pytest.mark.parametrize("name", MIXTURES)
-def test_decomposition_of_the_kl(name: str) -> None:
-    case = Case(f"aggregate/{name}")
-    count = len(case.mu)
-    random = torch.Generator().manual_seed(1)
-    found = kl_decomposition(case.mu.numpy(), case.logvar.numpy(), random, samples=100_000 // count)
-    case.expect("kl_mean", np.float64(found["kl"]))
-    case.expect("log_N", np.float64(found["mutual_information_limit"]))
-    parts = {"mutual_information": "mi", "total_correlation": "tc", "dimension_wise_kl": "dwkl"}
-    for ours, theirs in parts.items():
-        error = 4 * found[f"{ours}_standard_error"]
-        assert error < 0.05 + 1e-3 * abs(found[ours])
-        case.expect(theirs, np.float64(found[ours]), error, at_most=2e-4)
-    error = 4 * (found["total_correlation_standard_error"] + found["dimension_wise_kl_standard_error"])
-    case.expect("marginal_kl", np.float64(found["aggregate_kl"]), error, at_most=2e-4)
-
-
-@pytest.mark.parametrize("name", MIXTURES)
-def test_densities_of_single_latents_by_quadrature(name: str) -> None:
-    case = Case(f"aggregate/{name}")
-    mean, log_var = case.mu.numpy(), case.logvar.numpy()
-    margin = 12 * np.exp(log_var / 2).max()
-    points = 40_000 // len(mean) * len(mean)
-    z = np.linspace((mean - margin).min(0), (mean + margin).max(0), points)
-    _, log_q, _ = aggregate_densities(z.reshape(-1, *mean.shape), mean, log_var)
-    log_q = log_q.reshape(points, -1)
-    integrand = np.exp(log_q) * (log_q + 0.5 * (z**2 + math.log(2 * math.pi)))
-    case.expect("dwkl_per_dim", integrand.sum(0) * (z[1] - z[0]))
-
-
-@pytest.mark.parametrize("name", ["plugin_near", "plugin_far"])
-def test_densities_of_given_samples(name: str) -> None:
-    case = Case(f"aggregate/{name}")
-    z = case.z.numpy()
-    log_qz, log_qz_per_latent, log_qz_given_x = aggregate_densities(z, case.mu.numpy(), case.logvar.numpy())
-    case.expect("log_qz", log_qz)
-    case.expect("log_qzj", log_qz_per_latent)
-    case.expect("log_qz_given_x", log_qz_given_x)
-    case.expect("mi", (log_qz_given_x - log_qz).mean())
-    case.expect("tc", (log_qz - log_qz_per_latent.sum(1)).mean())
-    case.expect("dwkl", (log_qz_per_latent + 0.5 * (z**2 + math.log(2 * math.pi))).sum(1).mean())
-
-
-def test_active_units() -> None:
-    case = Case("active_units")
-    count, variances = active_units(case.mu.numpy(), case.params["threshold"])
-    case.expect("count", np.float64(count))
-    case.expect("variance", variances)
-    case.expect("active", (variances > case.params["threshold"]).astype(np.float64))
-
-
-# -- images and probes ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", ["grey", "colour"])
-def test_fidelity_of_images(which: str) -> None:
-    case = Case(f"images/{which}")
-    x, y = case.x_uint8.numpy() / 255, case.y_uint8.numpy() / 255
-    assert list(x.shape) == case.params["shape"]
-    errors, ratios = mse(x, y), psnr(mse(x, y))
-    case.expect("mse_per_image", errors)
-    case.expect("psnr_per_image", ratios)
-    case.expect("psnr_of_mean_mse", psnr(errors.mean(keepdims=True))[0])
-    case.expect("psnr_mean_over_finite", ratios[np.isfinite(ratios)].mean())
-    case.expect("ssim_per_image", ssim(x, y))
-    case.expect("ssim_mean", ssim(x, y).mean())
-
-
-def test_linear_probe_of_binary_attributes() -> None:
-    case = Case("linear_probe/binary_attributes")
-    codes, test_codes = case.codes_train.numpy(), case.codes_test.numpy()
-    has, test_has = case.attr_train.numpy().astype(bool), case.attr_test.numpy().astype(bool)
-    attributes = range(has.shape[1])
-    scores = [probe_attribute(codes, has[:, j], test_codes, test_has[:, j], case.params["C"]) for j in attributes]
-    for name in ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "majority_accuracy"):
-        case.expect(name, np.array([score[name] for score in scores]), at_most=0.04)
-    probes = [fit_probe(codes, has[:, j], case.params["C"]) for j in attributes]
-    case.expect("coef_and_intercept", np.array([[*probe.weight, probe.bias] for probe in probes]), at_most=1e-3)
-    signs = np.where(test_has, 1, -1)
-    log_odds = np.stack([probe.decision(test_codes) for probe in probes], 1)
-    case.expect("log_loss", np.log1p(np.exp(-signs * log_odds)).mean(0), at_most=1e-4)

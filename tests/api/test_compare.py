@@ -1,0 +1,245 @@
+"""Comparison of runs: rows, files, skipped metrics, figures, and what does not compare."""
+
+import csv
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typed import Typed, train_small
+
+import vaelab
+from vaelab.api.compare import comparison_arrays, side_by_side_arrays
+from vaelab.api.run_images import load_run_images
+from vaelab.data import idx
+from vaelab.data.images import to_uint8
+from vaelab.evaluation.evaluate import default_metrics
+from vaelab.evaluation.metrics import load_metric, load_metrics
+from vaelab.evaluation.metrics.udr import udr
+from vaelab.models.codes import encode_images
+from vaelab.run import Run
+from vaelab.system.errors import UsageError
+from vaelab.system.seeds import derive_seed
+
+OF_FACTORS = tuple(name for name in default_metrics("compare") if "factors" in load_metric(name).needs)
+COMPARED = tuple(name for name in default_metrics("compare") if name not in OF_FACTORS)
+QUANTITIES = [(name, quantity) for name, metric in load_metrics().items() for quantity in metric.quantities]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small runs: a different β, and a different seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {"one": {}, "four": {"objective.beta": 4.0}, "seed": {"training.seed": 1}}
+    return {name: train_small(folder / name, overrides).path for name, overrides in made.items()}
+
+
+@pytest.fixture(scope="module")
+def compared(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> vaelab.Comparison:
+    """The runs compared, one of them named twice."""
+    out = tmp_path_factory.mktemp("compared") / "c"
+    return vaelab.compare([runs["one"], runs["four"], runs["seed"], runs["one"]], out=out)
+
+
+def test_rows_hold_the_numbers_of_evaluation_json(runs: dict[str, Path], compared: vaelab.Comparison) -> None:
+    assert [(Path(row["run"]).name, row["label"], row["seed"]) for row in compared.rows] == [
+        ("one", "β = 1", 0), ("four", "β = 4", 0), ("seed", "β = 1", 1),
+    ]  # fmt: skip
+    measured = 0
+    for row, (name, beta) in zip(compared.rows, (("one", 1), ("four", 4), ("seed", 1)), strict=True):
+        run = Run(runs[name])
+        assert set(run.evaluation) == set(COMPARED)
+        for metric, quantity in QUANTITIES:
+            if metric in COMPARED:
+                assert row[quantity.key] == run.evaluation[metric][quantity.key]
+                error = f"{quantity.key}_standard_error"
+                assert row.get(error) == run.evaluation[metric].get(error)
+                measured += 1
+            elif metric != "udr":  # needs factors, or slow
+                assert row[quantity.key] is None
+        assert row["beta_kl"] == pytest.approx(beta * row["kl"])
+        assert row["parameters"] == sum(vaelab.load(run.path).num_parameters.values())
+        assert row["seconds"] == run.measured()["seconds"]
+        assert "mutual information" in (run.path / "report.html").read_text()
+    assert measured == 36
+    parts = [compared.rows[0][part] for part in ("mutual_information", "total_correlation", "dimension_wise_kl")]
+    assert sum(parts) == pytest.approx(Run(runs["one"]).evaluation["decomposition"]["kl"], abs=0.1)
+
+
+def test_files_hold_the_rows_and_remarks(compared: vaelab.Comparison, wording: Any) -> None:
+    folder = compared.paths["comparison.json"].parent
+    assert set(compared.paths.values()) == set(folder.iterdir())
+    stored = json.loads((folder / "comparison.json").read_text())
+    assert (stored["runs"], stored["warnings"]) == (compared.rows, [])
+    assert stored["remarks"] == list(compared.remarks)
+    assert math.log(1438) == pytest.approx(7.27, abs=0.01)
+    for remark in compared.remarks:
+        wording(remark)
+    with (folder / "comparison.csv").open(encoding="utf-8") as file:
+        for row, line in zip(compared.rows, csv.DictReader(file), strict=True):
+            assert {key: line[key] for key in ("label", "seed")} == {"label": row["label"], "seed": str(row["seed"])}
+            assert line["mig"] == ""
+            assert float(line["kl"]) == row["kl"]
+    with Image.open(folder / "side-by-side.png") as picture:
+        assert picture.width > 1000
+    with Image.open(folder / "comparison.png") as picture:
+        assert all(part in picture.info["Description"] for part in ("359", "1,438"))
+
+
+def test_figures_show_recipes_and_the_same_images(runs: dict[str, Path], compared: vaelab.Comparison) -> None:
+    arrays = comparison_arrays(compared)
+    panels = {panel["title"]: panel for panel in arrays["panels"]}
+    assert arrays["labels"] == ["β = 1", "β = 4"]
+    assert panels["KL"]["values"][0] == [Run(runs[name]).evaluation["elbo"]["kl"] for name in ("one", "seed")]
+    assert "accuracy of the majority's answer" not in panels
+    assert panels["probe accuracy"]["baseline"] == compared.rows[0]["majority_accuracy"]
+    models = [(name, vaelab.load(runs[name])) for name in ("one", "four")]
+    arrays = side_by_side_arrays(load_run_images(Run(runs["one"]), None).valid, models)
+    for i, (_, model) in enumerate(models):
+        expected = to_uint8(torch.from_numpy(model.reconstruct(arrays["originals"])))
+        np.testing.assert_array_equal(arrays["reconstructions"][i], expected)
+        np.testing.assert_array_equal(arrays["samples"][i], to_uint8(model.sample(8, derive_seed(0, "side by side"))))
+
+
+@pytest.mark.slow
+def test_the_table_shows_errors_and_stored_results_are_not_measured_again(
+    cli: Typed, runs: dict[str, Path], compared: vaelab.Comparison
+) -> None:
+    stored = [(path / "evaluation.json").stat().st_mtime_ns for path in runs.values()]
+    code, out, err = cli("compare", *runs.values())
+    assert (code, err) == (0, "")
+    lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
+    assert lines[""] == ["β = 1 (2 seeds)", "β = 4 (1 seed)"]
+    kl = [Run(runs[name]).evaluation["elbo"]["kl"] for name in ("one", "seed")]
+    mean, error = (float(word) for word in lines["KL, nats"][0].split(" ± "))
+    assert mean == pytest.approx(np.mean(kl), abs=0.005)
+    assert error == pytest.approx(abs(kl[0] - kl[1]) / 2, abs=0.005)
+    entry = Run(runs["four"]).evaluation["elbo"]
+    shown, its_error = lines["ELBO, nats"][1].replace("−", "-").replace(",", "").split(" ± ")
+    assert float(shown) == pytest.approx(entry["elbo"], rel=0.01)
+    assert float(its_error) == pytest.approx(entry["elbo_standard_error"], rel=0.5)
+    assert [(path / "evaluation.json").stat().st_mtime_ns for path in runs.values()] == stored
+    first = compared.paths["comparison.json"].parent
+    (second,) = Path().glob("compare-*")
+    same = {path.name for path in second.iterdir() if path.read_bytes() == (first / path.name).read_bytes()}
+    assert same == {path.name for path in first.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_stale_report_is_written_again(runs: dict[str, Path], compared: vaelab.Comparison, tmp_path: Path) -> None:
+    run = shutil.copytree(runs["one"], tmp_path / "run")
+    vaelab.report(run)
+    whole = (run / "report.html").read_bytes()
+    (run / "report.html").write_text("from before the evaluation")
+    os.utime(run / "report.html", (0, 0))
+    vaelab.compare([run], out=tmp_path / "out")
+    assert (run / "report.html").read_bytes() == whole
+
+
+def test_files_are_overwritten_only_on_request(runs: dict[str, Path], compared: vaelab.Comparison) -> None:
+    folder = compared.paths["comparison.json"].parent
+    (folder / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for out in (folder, folder / "notes.txt"):
+        with pytest.raises(FileExistsError):
+            vaelab.compare([runs["one"], runs["four"]], out=out)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_overwrite_replaces_the_files(runs: dict[str, Path], compared: vaelab.Comparison, tmp_path: Path) -> None:
+    folder = shutil.copytree(compared.paths["comparison.json"].parent, tmp_path / "out")
+    (folder / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    vaelab.compare([runs["one"]], out=folder, overwrite=True)
+    assert [name for name in before if (folder / name).read_bytes() == before[name]] == ["notes.txt"]
+
+
+def test_runs_that_cannot_be_compared_are_named(cli: Typed, runs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        vaelab.compare([])
+    half = shutil.copytree(runs["one"], tmp_path / "half")
+    (half / "model.safetensors").unlink()
+    for path in (half, tmp_path / "nowhere"):
+        code, _, err = cli("compare", runs["four"], path)
+        assert (code, err.count("\n")) == (1, 1)
+        assert path.name in err
+    assert not list(tmp_path.glob("compare-*"))
+
+
+# -- skipped metrics and obstacles ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_metrics_that_a_model_does_not_allow_are_left_out_with_a_remark(
+    runs: dict[str, Path], compared: vaelab.Comparison, tmp_path: Path
+) -> None:
+    full = train_small(tmp_path / "full", {"training.steps": 5, "posterior.name": "full_covariance"})
+    found = vaelab.compare([runs["one"], full.path], out=tmp_path / "c")
+    assert [row["total_correlation"] is None for row in found.rows] == [False, True]
+    of_all, of_full = found.remarks[-2:]
+    assert all(name in of_all for name in OF_FACTORS)
+    assert "full" not in of_all
+    assert all(word in of_full for word in ("full", "decomposition", "posterior.name"))
+
+
+def write_mnist(folder: Path, side: int) -> Path:
+    """Write files in MNIST's format."""
+    random = np.random.default_rng(side)
+    folder.mkdir(parents=True)
+    for prefix in ("train", "t10k"):
+        pixels = random.integers(0, 256, (60, side, side), dtype=np.uint8)
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx.write_idx(pixels))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx.write_idx(random.integers(0, 10, 60).astype(np.uint8)))
+    return folder
+
+
+@pytest.mark.slow
+def test_different_sizes_are_warned_of_and_pictured_alone(cli: Typed, tmp_path: Path) -> None:
+    for name, side in (("a", 28), ("b", 16)):
+        place = write_mnist(tmp_path / name / "mnist", side)
+        train_small(tmp_path / f"run-{name}", {"training.steps": 5}, name="mnist", data=place, watch=lambda _: None)
+    code, out, err = cli("compare", "run-a", "run-b", "--out", "both", "--json")
+    assert (code, err.count("warning: ")) == (0, 1)
+    assert all(text in err for text in ("28×28×1 (run-a)", "16×16×1 (run-b)"))
+    assert len(json.loads(out)["warnings"]) == 1
+    assert cli("compare", "run-a", "--out", "one")[0] == 0
+    with Image.open("both/side-by-side.png") as both, Image.open("one/side-by-side.png") as one:
+        assert both.size == one.size
+
+
+# -- known factors and seeds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_known_factors_and_agreement_of_seeds(cli: Typed, tmp_path: Path) -> None:
+    sprites = {"data.orientations": 4, "data.positions": 4, "data.valid": 200, "network.latent_dim": 3}
+    made = {"seed-0": {}, "seed-1": {"training.seed": 1}, "other": {"objective.beta": 0.5}}
+    paths = [
+        train_small(tmp_path / name, {**sprites, "objective.beta": 1, **more}, name="sprites").path
+        for name, more in made.items()
+    ]
+    few = ("--set", "dci.train_draws=300", "--set", "dci.test_draws=100")
+    assert cli("evaluate", paths[0], "--metrics", "dci", *few)[0] == 0
+    code, out, err = cli("compare", *paths, "--json")
+    assert (code, err) == (0, "")
+    rows, codes = json.loads(out)["runs"], []
+    for row, path in zip(rows, paths, strict=True):
+        run = Run(path)
+        for metric, quantity in QUANTITIES:
+            if metric in OF_FACTORS:
+                assert row[quantity.key] == run.evaluation[metric][quantity.key]
+            if metric in ("nll", "fid"):
+                assert row[quantity.key] is None  # not measured by default
+        codes.append(encode_images(vaelab.load(path), load_run_images(run, None).valid))
+    assert rows[0]["completeness"] == Run(paths[0]).evaluation["dci"]["completeness"]
+    assert [row["completeness"] for row in rows[1:]] == [None, None]
+    expected, _ = udr([of_seed.mean for of_seed in codes[:2]], [of_seed.kl for of_seed in codes[:2]])
+    assert [row["udr"] for row in rows] == [*expected.tolist(), None]  # a single run has nothing to agree with
+    assert 0 < expected.min() <= 1
