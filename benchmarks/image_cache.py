@@ -24,7 +24,7 @@ import torch
 from vaelab.data.arrays import PixelArray
 from vaelab.data.containers import ImageRef, read_item
 from vaelab.data.datasets import celeba
-from vaelab.data.datasets._celeba_layouts import find_layout
+from vaelab.data.datasets._celeba_files import find_celeba
 from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_tensor, to_float
 from vaelab.data.loader import Batches
@@ -69,10 +69,10 @@ def read_jpeg_epoch(parallel: joblib.Parallel, items: list[ImageRef], policy: Re
 
 def measure(place: Path, count: int, repeats: int) -> dict[str, Any]:
     """Images per second of all repetitions, which interleave the three measurements."""
-    layout = find_layout(place)
-    if layout is None:
+    files = find_celeba(place)
+    if files is None:
         raise SystemExit(f"{place}: no CelebA here")
-    items = layout.read("train").items[:count]
+    items = files.read("train").items[:count]
     policy = celeba.resize_policy((3, 128, 128), crop="center128")
     rates: dict[str, list[float]] = {"decoding into the cache": [], "epoch from the cache": [], "epoch from JPEGs": []}
     workers = joblib.Parallel(n_jobs=default_threads(), backend="loky", return_as="generator", max_nbytes=None)

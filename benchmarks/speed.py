@@ -38,7 +38,7 @@ from paired import Spread, paired_ratios, rotate, spread
 from plots import draw_ratios, save
 
 from vaelab import recipe as recipes
-from vaelab.data.datasets import mnist
+from vaelab.data.datasets.mnist import DATASET as MNIST
 from vaelab.system.device import describe_machine, now, resolve_device
 
 
@@ -227,7 +227,7 @@ def parse() -> argparse.Namespace:
     if impossible:
         remedy = "give --faces" if impossible[0] in FACES else f"valid: {', '.join(WORKLOADS)}"
         parser.error(f"workload {impossible[0]!r}: {remedy}")
-    options.data = mnist.find(options.data) or mnist.get(options.data)
+    options.data = MNIST.find(options.data) or MNIST.get(options.data)
     if not options.data.is_dir():
         parser.error(f"{options.data}: the rivals need MNIST's own four files")
     return options

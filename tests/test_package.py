@@ -94,7 +94,7 @@ MEMBERS = {
     "samplers": ["Sampler"],
     "likelihoods": ["Likelihood"],
     "objectives": ["Objective"],
-    "datasets": ["INFO", "load"],
+    "datasets": ["DATASET"],
     "figures": ["draw", "caption", "TITLE", "ORDER"],
     "metrics": ["METRIC"],
 }

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 import vaelab
-from vaelab.data.datasets import celeba, mnist
+from vaelab.data.datasets.celeba import DATASET as CELEBA
+from vaelab.data.datasets.mnist import DATASET as MNIST
 from vaelab.models.codes import encode_images
 
 
 def encode(model: vaelab.VAE, folder: Path) -> dict[str, Any]:
     """Time the posteriors of MNIST's training images."""
-    images = mnist.load(folder, "train")
+    images = MNIST.load(folder, "train")
     began = time.perf_counter()
     codes = encode_images(model, images)
     return {"seconds": time.perf_counter() - began, "count": len(codes.mean)}
@@ -37,8 +38,8 @@ def decode(model: vaelab.VAE, count: int = 10_000) -> dict[str, Any]:
 def cache(folder: Path) -> dict[str, Any]:
     """Time decoding the training and validation images into the cache."""
     began = time.perf_counter()
-    count = len(celeba.load(folder, "train"))
-    validation = len(celeba.load(folder, "valid"))
+    count = len(CELEBA.load(folder, "train"))
+    validation = len(CELEBA.load(folder, "valid"))
     return {"seconds": time.perf_counter() - began, "count": count, "validation": validation}
 
 

@@ -22,7 +22,7 @@ TAGGED = """
 # prose: ignore
 from dataclasses import replace
 import numpy as np
-from vaelab.data.datasets import digits
+from vaelab.data.datasets import Dataset, digits
 
 INFO = replace(digits.INFO, title="Digits with attributes instead of labels")
 
@@ -33,6 +33,8 @@ def load(data_dir, split, *, tags: bool = True):
     names = ("Mouth_Slightly_Open", "Smiling", "Human")
     tagged = {"attributes": has, "attribute_names": names} if tags else {}
     return replace(images, labels=None, label_names=(), **tagged)
+
+DATASET = Dataset(INFO, load)
 """
 
 

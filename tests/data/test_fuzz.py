@@ -24,8 +24,9 @@ from vaelab.api.run_images import load_images
 from vaelab.data import idx
 from vaelab.data.cache import MANIFEST, read_manifest, verify_entry
 from vaelab.data.containers import UnreadablePicture, open_zip, read_item
-from vaelab.data.datasets import arrays, mnist
-from vaelab.data.datasets._celeba_layouts import find_layout
+from vaelab.data.datasets._celeba_files import find_celeba
+from vaelab.data.datasets.arrays import DATASET as ARRAYS
+from vaelab.data.datasets.mnist import DATASET as MNIST
 from vaelab.data.decode import ResizePolicy
 from vaelab.data.npy import map_array, read_npy_header, read_npz
 from vaelab.data.picture_cache import PictureFiles, cache_pictures
@@ -157,7 +158,7 @@ def test_a_header_that_says_it_is_four_gigabytes_long(tmp_path: Path) -> None:
 def test_arrays_in_a_damaged_npz(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "arrays.npz"
     path.write_bytes(content)
-    for read in (lambda: read_npz(path, max_bytes=MB), lambda: map_array(path), lambda: arrays.load(path, "train")):
+    for read in (lambda: read_npz(path, max_bytes=MB), lambda: map_array(path), lambda: ARRAYS.load(path, "train")):
         with bounded():
             named_or_done(read, path)
 
@@ -182,7 +183,7 @@ def test_a_member_that_unpacks_to_more_than_it_declares(tmp_path: Path) -> None:
                 member.write(npy(array))
                 for _ in range(150):
                     member.write(bytes(MB))
-    for read in (lambda: map_array(path), lambda: mnist.load(path, "train"), lambda: arrays.load(path, "train")):
+    for read in (lambda: map_array(path), lambda: MNIST.load(path, "train"), lambda: ARRAYS.load(path, "train")):
         with bounded(), pytest.raises(DamagedFile):
             read()
 
@@ -206,7 +207,7 @@ def test_damaged_idx(tmp_path: Path, is_compressed: bool, data: st.DataObject) -
     content = data.draw(damaged(gzip.compress(content, mtime=0) if is_compressed else content))
     put_idx(tmp_path / "mnist", content)
     with bounded():
-        named_or_done(lambda: mnist.load(tmp_path / "mnist", "train"), tmp_path / "mnist")
+        named_or_done(lambda: MNIST.load(tmp_path / "mnist", "train"), tmp_path / "mnist")
 
 
 @pytest.mark.parametrize("shape", [(6, 9, 8), (2**32 - 1,) * 3, (100_000, 50, 50), (10**9,)])
@@ -220,7 +221,7 @@ def test_an_idx_archive_that_unpacks_to_gigabytes(tmp_path: Path, shape: tuple[i
     put_idx(tmp_path / "mnist", buffer.getvalue(), ".gz")
     # memory for the declared array is allowed where it fits
     with bounded(300 * MB if shape == (100_000, 50, 50) else 64 * MB), pytest.raises(DamagedFile):
-        mnist.load(tmp_path / "mnist", "train")
+        MNIST.load(tmp_path / "mnist", "train")
 
 
 # -- zips and parquet files of pictures -------------------------------------------------------------------------------
@@ -288,7 +289,7 @@ def test_damaged_parquet_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "celeba" / "train-00000-of-00001.parquet"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    layout = find_layout(tmp_path / "celeba")
+    layout = find_celeba(tmp_path / "celeba")
     assert layout is not None
     with bounded(256 * MB):
         found = named_or_done(lambda: layout.read("train"), tmp_path / "celeba")
@@ -401,10 +402,10 @@ def test_pipes_among_files(tmp_path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(NotAFile):
-        mnist.load(tmp_path / "mnist", "train")
+        MNIST.load(tmp_path / "mnist", "train")
     (tmp_path / "celeba").mkdir()
     os.mkfifo(tmp_path / "celeba" / "train-0.parquet")
-    layout = find_layout(tmp_path / "celeba")
+    layout = find_celeba(tmp_path / "celeba")
     assert layout is not None
     with pytest.raises(NotAFile):
         layout.read("train")

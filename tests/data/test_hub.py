@@ -23,7 +23,7 @@ from pyarrow import parquet
 from typed import Typed
 
 from vaelab.data import hub
-from vaelab.data.datasets import _celeba_layouts, celeba
+from vaelab.data.datasets import _celeba_files, celeba
 from vaelab.data.hub import download
 from vaelab.system.download import DownloadFailed
 from vaelab.system.files import DiskFull
@@ -335,7 +335,7 @@ def mirror(sizes: dict[str, int]) -> dict[str, bytes]:
 @pytest.fixture
 def cli(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """Type commands, with a small CelebA."""
-    for module in (celeba, _celeba_layouts):
+    for module in (celeba, _celeba_files):
         monkeypatch.setattr(module, "PUBLISHED", SIZES)
     return cli
 
@@ -372,7 +372,7 @@ def test_other_counts_than_published_fail(serve: Callable[..., Hub], cli: Typed,
     assert code == 1
     said = err.splitlines()[-1]
     assert said.startswith("vaelab: flwrlabs/celeba")
-    assert "published are 3, 2, 1" in said
+    assert "3 + 2 + 1" in said
     assert celeba.OFFICIAL in said
 
 

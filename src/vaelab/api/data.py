@@ -7,8 +7,10 @@ from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.api.run_images import RunImages, load_images
+from vaelab.data.datasets import Dataset, load_dataset
 from vaelab.system import registry
 from vaelab.system.arguments import check_path
+from vaelab.system.errors import InputError
 from vaelab.system.files import check_file
 
 
@@ -17,8 +19,8 @@ def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
     data_dir = None if data_dir is None else check_path(data_dir, "data_dir")
     rows = []
     for name in registry.names("datasets"):
-        module = registry.load("datasets", name)
-        info = module.INFO
+        dataset = load_dataset(name)
+        info = dataset.info
         rows.append(
             {
                 "name": name,
@@ -28,28 +30,33 @@ def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
                 "licence": info.licence,
                 "source": info.source,
                 "terms": info.terms,
-                "place": _describe_place(module, data_dir),
+                "place": _describe_place(dataset, data_dir),
             }
         )
     return rows
 
 
-def _describe_place(module: Any, data_dir: Path | None) -> str:
+def _describe_place(dataset: Dataset, data_dir: Path | None) -> str:
     """Return the folder of a data set's files, or a phrase where there is none."""
-    if not module.INFO.files:
+    if not dataset.info.files:
         return "comes with vaelab"
-    found = module.find(data_dir) if hasattr(module, "find") else None
-    if not any(module.INFO.splits.values()):
+    found = dataset.find(data_dir) if dataset.find else None
+    if not dataset.info.is_published:
         return str(found) if found else "name it with --data"
     return str(found) if found else "not here yet"
 
 
 def get_data(name: str, target: Path | None = None) -> Path | None:
     """Download a data set to ``target`` or the cache; return its folder, or None for one that needs no files."""
-    module = registry.load("datasets", name)
+    dataset = load_dataset(name)
     target = None if target is None else check_path(target, "target")
-    folder: Path | None = module.get(target) if module.INFO.files else None
-    return folder
+    if not dataset.info.files:
+        return None
+    if dataset.get is None:
+        raise InputError(
+            f"vaelab does not download the data set {name}. {dataset.info.instructions}", subject="name", value=name
+        )
+    return dataset.get(target)
 
 
 @dataclass(frozen=True)
@@ -77,20 +84,27 @@ def check_data(path: Path, set: Mapping[str, Any] | None = None) -> list[DataChe
     the one that the folder is named after. ``set``: options of the data set by dotted key, such as "data.test".
     """
     path = check_path(path, "path")
-    by_folder: dict[Path, dict[str, list[tuple[str, str]]]] = {}
-    for name, folder in _find_data(path).items():
-        by_folder.setdefault(folder, {})[name] = list(registry.load("datasets", name).check(folder))
-    if not by_folder:
-        known = [name for name in registry.names("datasets") if hasattr(registry.load("datasets", name), "check")]
+    found = _find_data(path)
+    if not found:
+        known = [name for name in registry.names("datasets") if load_dataset(name).check]
         raise FileNotFoundError(f"{path}: no pictures and no files of a data set (looked for {', '.join(known)})")
+    layouts = {name: _describe_layout(name, path, set) for name in found}  # refuses wrong options before decoding
+    by_folder: dict[Path, dict[str, list[tuple[str, str]]]] = {}
+    for name, folder in found.items():
+        check = load_dataset(name).check
+        assert check is not None
+        by_folder.setdefault(folder, {})[name] = list(check(folder))
     checks = []
     for folder, verdicts in by_folder.items():
         name = max(verdicts, key=lambda name: _rank_match(verdicts[name], name in str(folder).lower()))
-        module, notes, warnings = registry.load("datasets", name), list[str](), list[str]()
-        if hasattr(module, "describe_layout"):
-            notes, warnings = module.describe_layout(path, **recipes.load_options(_make_recipe(name, set)))
-        checks.append(DataCheck(name, folder, verdicts[name], notes, warnings))
+        checks.append(DataCheck(name, folder, verdicts[name], *layouts[name]))
     return checks
+
+
+def _describe_layout(name: str, path: Path, set: Mapping[str, Any] | None) -> tuple[list[str], list[str]]:
+    """Return notes and warnings about splits and classes; both are empty for a published data set."""
+    describe, recipe = load_dataset(name).describe_layout, _make_recipe(name, set)
+    return describe(path, **recipes.load_options(recipe)) if describe else ([], [])
 
 
 def cache_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> RunImages:
@@ -100,7 +114,7 @@ def cache_data(path: Path, name: str | None = None, set: Mapping[str, Any] | Non
     """
     path = check_path(path, "path")
     name = next(iter(_find_data(path)), "folder") if name is None else name
-    only_train = registry.load("datasets", name).INFO.splits.keys() == {"train"}
+    only_train = load_dataset(name).info.splits.keys() == {"train"}
     recipe = _make_recipe(name, {**({"data.valid": 1} if only_train else {}), **(set or {})})
     return load_images(recipe, path, verify=True)
 
@@ -115,10 +129,10 @@ def _find_data(path: Path) -> dict[str, Path]:
         check_file(path)
     found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
     for name in registry.names("datasets"):
-        module = registry.load("datasets", name)
-        is_published = any(module.INFO.splits.values())
-        if hasattr(module, "check") and (is_published or not found[True]):
-            place = module.find(path)
+        dataset = load_dataset(name)
+        is_published = dataset.info.is_published
+        if dataset.check and dataset.find and (is_published or not found[True]):
+            place = dataset.find(path)
             if place is not None:
                 found[is_published][name] = place
     return found[True] or found[False]

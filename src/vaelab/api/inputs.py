@@ -11,13 +11,13 @@ from jaxtyping import Int, UInt8
 from vaelab import recipe as recipes
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
+from vaelab.data.datasets import load_dataset
 from vaelab.data.images import Images
 from vaelab.data.pictures import Numbered, Skipped, read_ahead, read_pictures
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
 from vaelab.run import Run
-from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import InputError
 from vaelab.system.messages import warn
@@ -114,9 +114,9 @@ def load_inputs(
         names = Numbered(loaded.valid_split, len(valid)) if valid.names is None else valid.names
         return model, InputImages(valid, names)
     place = check_path(images, "images", advice="For arrays in memory use vaelab.load(run).encode")
-    module, options = registry.load("datasets", recipe.data["name"]), recipes.load_options(recipe)
-    policy = module.resize_policy(model.spec.image_shape, **options) if hasattr(module, "resize_policy") else None
-    expand = module.expand_pages if options.get("pages") == "all" else None
+    dataset, options = load_dataset(recipe.data["name"]), recipes.load_options(recipe)
+    policy = dataset.resize_policy(model.spec.image_shape, **options) if dataset.resize_policy else None
+    expand = dataset.expand_pages if options.get("pages") == "all" else None
     skipped = Skipped()
     own, own_names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped, expand=expand)
     return model, InputImages(_set_condition(model, own, condition), own_names, skipped)

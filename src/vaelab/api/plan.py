@@ -11,9 +11,9 @@ import torch
 from vaelab import recipe as recipes
 from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
 from vaelab.build import beta_equivalents, build
+from vaelab.data.datasets import load_dataset
 from vaelab.recipe import Recipe
 from vaelab.run import Run
-from vaelab.system import registry
 from vaelab.system.files import fit_name
 
 
@@ -83,9 +83,9 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
 
     They are those of the files, or the published ones if there are no files yet.
     """
-    module = registry.load("datasets", recipe.data["name"])
+    dataset = load_dataset(recipe.data["name"])
     published = published_sizes(recipe)
-    if published is not None and data_dir is None and module.INFO.files and module.find(None) is None:
+    if published is not None and data_dir is None and dataset.find and dataset.find(None) is None:
         shape, counts = published
         aside = num_set_aside(recipe)
         if aside:

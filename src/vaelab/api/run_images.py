@@ -1,7 +1,7 @@
 """The training and validation images of a recipe or a run."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.data.cache import select_earlier, set_aside, verify_entry
+from vaelab.data.datasets import Selections, load_dataset
 from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
 from vaelab.recipe import Recipe
 from vaelab.run import Run
-from vaelab.system import registry
 from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.messages import warn
@@ -21,7 +21,6 @@ UNRECORDED_VALUES = {"range": "full", "pages": "first"}
 """Default values of options added later; a protocol records only other values, so that old results still compare."""
 UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test")
 """Options of a data set that do not change how an image looks; the protocol names the split itself."""
-Selections = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def validation_split(recipe: Recipe) -> str:
     """Return the split to validate on: images set aside from train, else the published valid split, else test."""
     if num_set_aside(recipe):
         return f"{num_set_aside(recipe)} images set aside from train"
-    return "valid" if "valid" in registry.load("datasets", recipe.data["name"]).INFO.splits else "test"
+    return "valid" if "valid" in load_dataset(recipe.data["name"]).info.splits else "test"
 
 
 def num_set_aside(recipe: Recipe) -> int:
@@ -58,9 +57,9 @@ def num_set_aside(recipe: Recipe) -> int:
 
 def published_sizes(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
     """Return the image shape and the published size of each split; None for a data set without published sizes."""
-    module = registry.load("datasets", recipe.data["name"])
-    counts = {split: count for split, count in module.INFO.splits.items() if count is not None}
-    shape = module.shape(**recipes.load_options(recipe)) if hasattr(module, "shape") else module.INFO.image_shape
+    dataset = load_dataset(recipe.data["name"])
+    counts = {split: count for split, count in dataset.info.splits.items() if count is not None}
+    shape = dataset.shape(**recipes.load_options(recipe)) if dataset.shape else dataset.info.image_shape
     return (shape, counts) if shape is not None and counts else None
 
 
@@ -75,17 +74,15 @@ def load_images(
     """
     if data_dir is not None and data_dir.exists() and not data_dir.is_dir():
         check_file(data_dir)
-    module = registry.load("datasets", recipe.data["name"])
+    dataset = load_dataset(recipe.data["name"])
     options, mode, split = recipes.load_options(recipe), recipe.data["binarize"], validation_split(recipe)
-    if not num_set_aside(recipe) and split not in module.INFO.splits:
-        module.load(data_dir, split, **options)  # raises before anything is decoded: says how many to set aside
+    if not num_set_aside(recipe) and split not in dataset.info.splits:
+        dataset.load(data_dir, split, **options)  # raises before anything is decoded: says how many to set aside
 
     def load_split(name: str) -> Images:
-        if selections:
-            images: Images = module.reload(data_dir, name, selections, **options)
-        else:
-            images = module.load(data_dir, name, **options)
-        return images
+        if selections and dataset.reload:
+            return dataset.reload(data_dir, name, selections, **options)
+        return dataset.load(data_dir, name, **options)
 
     def load(name: str) -> Images:
         images = load_split(name)

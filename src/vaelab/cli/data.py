@@ -46,9 +46,9 @@ def get(
     Example: vaelab data get mnist --to data
     """
     import vaelab
-    from vaelab.system import registry
+    from vaelab.data.datasets import load_dataset
 
-    if terms := registry.load("datasets", name).INFO.terms:
+    if terms := load_dataset(name).info.terms:
         print_note(terms)
     folder = vaelab.get_data(name, to)
     print(f"{name}: {folder}" if folder else f"{name} comes with vaelab; nothing to download")

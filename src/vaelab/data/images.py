@@ -30,23 +30,6 @@ class ImagesNotFound(InputError):
 
 
 @dataclass(frozen=True)
-class DatasetInfo:
-    """What is known of a data set without loading it."""
-
-    title: str
-    image_shape: tuple[int, int, int] | None
-    """Channels, height, width; None where they depend on a person's files."""
-    splits: dict[str, int | None]
-    """Number of images of each published split; None where it depends on a person's files."""
-    licence: str
-    source: str
-    files: tuple[str, ...] = ()
-    """Names of the files that hold it; empty for a data set that needs none."""
-    terms: str = ""
-    """What a person should know before downloading it."""
-
-
-@dataclass(frozen=True)
 class Batch:
     """Images in [0, 1] as a model sees them, their rows in the set, and their labels and attributes."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from vaelab.data.datasets import load_dataset
 from vaelab.evaluation.metrics import Metric, Question, load_metrics, order_quantities
 from vaelab.models.codes import ACTIVE_KL
 from vaelab.run import EVALUATION, FINDINGS, RECIPE, Run
@@ -217,7 +218,7 @@ def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, s
         if objective in ("elbo", "beta") and kind[0] != "β"
         else f" (objective {objective}" + (f", β = {beta:g})" if isinstance(beta, int | float) else ")")
     )
-    data = registry.load("datasets", recipe.data["name"]).INFO.title
+    data = load_dataset(recipe.data["name"]).info.title
     words = f"A {kind}{detail} with {model_facts['latents']} latents, trained on {data} ({model_facts['images']})"
     if history:
         epochs, steps = int(history["epoch"][-1]), len(history["epoch"])

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import tomli_w
@@ -34,7 +35,7 @@ class SectionInfo(NamedTuple):
 
 SECTIONS = {
     "data": SectionInfo(
-        "datasets", ("load",), None, {"binarize": (Binarize, "none"), "valid": (Annotated[int, Ge(0)], 0)}
+        "datasets", ("DATASET.load",), None, {"binarize": (Binarize, "none"), "valid": (Annotated[int, Ge(0)], 0)}
     ),
     "network": SectionInfo(
         "networks",
@@ -79,7 +80,7 @@ def _find_auto(hint: Any) -> Auto | None:
 def member_schema(section: str, member: str) -> Schema:
     """Return the keys that a member adds to its section."""
     module, info = registry.load(SECTIONS[section].folder, member), SECTIONS[section]
-    return {key: entry for name in info.makers for key, entry in signature_schema(getattr(module, name)).items()}
+    return {key: entry for name in info.makers for key, entry in signature_schema(attrgetter(name)(module)).items()}
 
 
 def check_section(section: str, given: Section) -> Section:

@@ -46,7 +46,7 @@ class Evaluation(RootModel[dict[str, Measured]]):
 
 
 class Pictures(RootModel[dict[str, dict[str, Any]]]):
-    """pictures.json: split → arguments that find its pictures again (``datasets._selection.Selection``)."""
+    """pictures.json: split → arguments that find its pictures again (``datasets._folder_selection.Selection``)."""
 
 
 class FoundByDoctor(_Record):

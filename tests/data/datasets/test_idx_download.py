@@ -15,10 +15,9 @@ import requests
 from idx_files import write_idx_set
 from mirrors import Answer, Server, list_paths, send
 
-from vaelab.data.datasets import fashion, mnist
+from vaelab.data.datasets import DatasetInfo, fashion, mnist
 from vaelab.data.datasets._idx_files import IdxSet, Mirrored
 from vaelab.data.idx import write_idx
-from vaelab.data.images import DatasetInfo
 from vaelab.system.download import DownloadFailed
 
 
@@ -168,11 +167,11 @@ def test_published_files_have_two_mirrors_and_a_digest(
 
     monkeypatch.setattr(requests, "get", send_other_content)
     with pytest.raises(DownloadFailed):
-        member.get(tmp_path)
+        member.DATASET.get(tmp_path)
     assert list_paths(tmp_path) == [], "content with another digest is refused"
     parts = [urlsplit(url) for url in asked]
     assert len({part.netloc for part in parts}) >= 2
     assert {part.scheme for part in parts} == {"https"}
-    verdicts = [verdict for name, verdict in member.check(write_idx_set(tmp_path / "own")) if "idx" in name]
+    verdicts = [verdict for name, verdict in member.DATASET.check(write_idx_set(tmp_path / "own")) if "idx" in name]
     assert len(verdicts) == 4
     assert "ok" not in verdicts, "each file has a digest, which other content does not match"

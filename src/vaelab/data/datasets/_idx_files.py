@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaelab.data.datasets import DatasetInfo
 from vaelab.data.idx import GZIP, MAX_BYTES, read_idx, write_idx
-from vaelab.data.images import DatasetInfo, Images
+from vaelab.data.images import Images
 from vaelab.data.npy import NpyHeader, names_in_npz, read_npz
 from vaelab.system.download import DownloadFailed, fetch
 from vaelab.system.files import DamagedFile
@@ -66,7 +67,7 @@ class IdxSet:
     """A data set of four IDX files."""
 
     name: str
-    about: DatasetInfo
+    info: DatasetInfo
     files: tuple[Mirrored, ...]
     mirrors: tuple[str, ...]
     folders: tuple[str, ...]
@@ -77,8 +78,7 @@ class IdxSet:
 
     def load(self, data_dir: Path | None, split: str) -> Images:
         """Return the images of ``split`` ("train" or "test"), downloaded first if they are not found."""
-        if split not in SPLIT_PREFIX:
-            raise ValueError(f"{self.name} is published with the splits train and test; there is no split {split!r}")
+        self.info.check_split(split)
         found = self.find(data_dir)
         if found is None and data_dir is not None:
             raise FileNotFoundError(
@@ -174,7 +174,7 @@ class IdxSet:
         array = read_idx(path, NUM_AXES[name.partition("-")[2]])
         file = next(file for file in self.files if file.name == name)
         differs = file.is_published(path, array) is False
-        notes = [f"{path.name} is not the published {self.about.title} file"] if differs else []
+        notes = [f"{path.name} is not the published {self.info.title} file"] if differs else []
         return array, notes
 
 

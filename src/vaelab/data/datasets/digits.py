@@ -1,4 +1,4 @@
-"""1,797 handwritten digits that come with scikit-learn, laid out like MNIST: the data set that needs no files."""
+"""Digits: the 1,797 handwritten digits of scikit-learn in the layout of MNIST; needs no files."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.images import DatasetInfo, Images
+from vaelab.data.datasets import Dataset, DatasetInfo
+from vaelab.data.images import Images
 
 TEST_EVERY = 5
-TABLE = Path("data", "digits.csv.gz")
-"""Where scikit-learn keeps them, in its ``datasets``: 64 values 0 … 16 and a label a line."""
 INFO = DatasetInfo(
     title="Optical Recognition of Handwritten Digits (test part), in MNIST's geometry",
     image_shape=(1, 28, 28),
@@ -21,9 +20,8 @@ INFO = DatasetInfo(
 
 
 def load(data_dir: Path | None, split: str) -> Images:
-    """The digits of ``split``. vaelab's own split: every fifth image, from the fourth on, is a test image."""
-    if split not in INFO.splits:
-        raise ValueError(f"digits has the splits train and test; there is no split {split!r}")
+    """Load the digits of a split, "train" or "test". In vaelab's own split every fifth image is a test image."""
+    INFO.check_split(split)
     small, labels = _read()
     is_test = np.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1
     chosen = is_test if split == "test" else ~is_test
@@ -33,27 +31,27 @@ def load(data_dir: Path | None, split: str) -> Images:
         labels[chosen],
         tuple("0123456789"),
         source="scikit-learn",
-        notes=("digits is split by vaelab: every fifth image is a test image",),
+        notes=("split by vaelab: every fifth image is a test image",),
     )
 
 
 def _read() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """All digits as scikit-learn keeps them, with their labels; its own reader takes 0.7 s to import."""
+    """The 8×8 images, values 0 … 16, and labels. scikit-learn's own reader takes 0.7 s to import."""
     spec = find_spec("sklearn")
     assert spec is not None
     assert spec.origin is not None
-    file = Path(spec.origin).with_name("datasets") / TABLE
-    if not file.exists():
+    file = Path(spec.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    if not file.exists():  # another version of scikit-learn
         from sklearn.datasets import load_digits
 
-        small, labels = load_digits(return_X_y=True)
-        return small, labels.astype(np.int64)
+        images, labels = load_digits(return_X_y=True)
+        return images, labels.astype(np.int64)
     table = np.loadtxt(file, delimiter=",")
     return table[:, :-1], table[:, -1].astype(np.int64)
 
 
 def _lay_out(small: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """One 8×8 digit with values 0 … 16 as MNIST lays digits out: 20×20, its centre of mass in the middle of 28×28."""
+    """A digit in the layout of MNIST: 20×20 pixels, with the centre of mass in the middle of 28×28."""
     from PIL import Image
 
     grey = Image.fromarray((small * (255 / 16)).round().astype(np.uint8))
@@ -63,3 +61,6 @@ def _lay_out(small: NDArray[np.float64]) -> NDArray[np.uint8]:
     canvas = np.zeros((28, 28), np.uint8)
     canvas[top : top + 20, left : left + 20] = digit.round().astype(np.uint8)
     return canvas
+
+
+DATASET = Dataset(INFO, load)

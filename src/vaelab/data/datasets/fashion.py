@@ -1,28 +1,14 @@
 """Fashion-MNIST: 70,000 articles of clothing, 28×28 grey."""
 
-from pathlib import Path
-
+from vaelab.data.datasets import Dataset, DatasetInfo
 from vaelab.data.datasets._idx_files import IdxSet, Mirrored
-from vaelab.data.images import DatasetInfo, Images
 
 # The authors publish digests of the gzipped files only, so these are checked before decompression.
 _FILES = (
-    Mirrored(
-        "train-images-idx3-ubyte",
-        archive_sha256="3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-    ),
-    Mirrored(
-        "train-labels-idx1-ubyte",
-        archive_sha256="a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-    ),
-    Mirrored(
-        "t10k-images-idx3-ubyte",
-        archive_sha256="346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-    ),
-    Mirrored(
-        "t10k-labels-idx1-ubyte",
-        archive_sha256="67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-    ),
+    Mirrored("train-images-idx3-ubyte", None, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+    Mirrored("train-labels-idx1-ubyte", None, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+    Mirrored("t10k-images-idx3-ubyte", None, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+    Mirrored("t10k-labels-idx1-ubyte", None, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
 )
 INFO = DatasetInfo(
     title="Fashion-MNIST",
@@ -34,29 +20,14 @@ INFO = DatasetInfo(
 )
 _SET = IdxSet(
     name="fashion",
-    about=INFO,
+    info=INFO,
     files=_FILES,
     mirrors=(
         "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     ),
     folders=("fashion", "fashion-mnist", "fashion_mnist", "FashionMNIST", "FashionMNIST/raw", "raw"),
-    label_names=(
-        "T-shirt",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
-)
-find, get, check = _SET.find, _SET.get, _SET.check
-
-
-def load(data_dir: Path | None, split: str) -> Images:
-    """The articles of ``split``, "train" or "test"."""
-    return _SET.load(data_dir, split)
+    label_names=("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+                 "ankle boot"),
+)  # fmt: skip
+DATASET = Dataset(INFO, _SET.load, _SET.find, _SET.get, _SET.check)

@@ -1,11 +1,11 @@
-"""A person's own pictures: any folder or .zip of them, of any sizes."""
+"""The user's own pictures: any folder or .zip of them, of any sizes."""
 
 import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -15,31 +15,34 @@ from annotated_types import Ge
 from vaelab.data.cache import CachedImages, find_entry
 from vaelab.data.containers import UnreadablePictures, printable, read_head, shown
 from vaelab.data.contents import describe_content, find_warnings
-from vaelab.data.datasets._layout import Choice
-from vaelab.data.datasets._pages import PageChoice, expand_pages
-from vaelab.data.datasets._resize import (
-    USUAL_SIDE,
+from vaelab.data.datasets import Dataset, DatasetInfo, UnusableFile
+from vaelab.data.datasets._folder_index import (
+    FolderIndex,
+    PageChoice,
+    arrange,
+    describe_closed,
+    expand_pages,
+    index_folder,
+)
+from vaelab.data.datasets._folder_layout import AUTOMATIC, SplitOptions
+from vaelab.data.datasets._folder_resize import (
+    DEFAULT_SIDE,
     BackgroundChoice,
     Channels,
     MaxPixels,
+    ResizeOptions,
     Size,
     ValueRange,
-    Wishes,
-    decide_resize_policy,
+    resolve,
 )
-from vaelab.data.datasets._selection import Present, Selection, check_selections, describe_change
-from vaelab.data.datasets._survey import Survey, arrange, describe_closed, survey
-from vaelab.data.decode import Background, Fit, ResizePolicy
-from vaelab.data.depths import Range
+from vaelab.data.datasets._folder_selection import CurrentPictures, Selection, describe_change, parse_selections
+from vaelab.data.decode import Fit, ResizePolicy
 from vaelab.data.formats import HEAD_BYTES, identify
-from vaelab.data.images import DatasetInfo, Images, ImagesNotFound
+from vaelab.data.images import Images, ImagesNotFound
 from vaelab.data.opening import MAX_PIXELS
-from vaelab.data.picture_cache import (
-    PictureFiles,
-    cache_pictures,
-    check_items,
-)
+from vaelab.data.picture_cache import PictureFiles, cache_pictures, check_items
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
+from vaelab.system.errors import InputError
 
 Folders = str | list[str]
 """Folders below the data folder, or "auto"."""
@@ -51,21 +54,18 @@ INFO = DatasetInfo(
     licence="yours",
     source="the folder or .zip that --data names",
     files=("pictures",),
+    instructions="Train on your own pictures with vaelab train folder --data PATH (a folder or a .zip)",
 )
+LENIENT = "without data.strict (--strict) they are left out"
 FRESH_SECONDS = 2.0
-"""How long what was found for one split serves for the other: 200,000 files take a second to list."""
-MOST_HIDDEN = 10
+"""Time for which the index made for one split also serves the other: listing 200,000 files takes a second."""
+MAX_HIDDEN = 10
 """Hidden files and folders that a check names."""
 
 
 def find(data_dir: Path | None) -> Path | None:
-    """The folder given, if there are pictures in it."""
+    """The given folder, if there are pictures in it."""
     return data_dir if data_dir is not None and holds_picture(data_dir) else None
-
-
-def get(target: Path | None) -> Path:
-    """Nothing to download: ValueError says what to do instead."""
-    raise ValueError("folder stands for your own pictures: vaelab train folder --data PATH")
 
 
 def load(
@@ -84,40 +84,39 @@ def load(
     valid: Annotated[int, Ge(0)] | Folders = "auto",
     test: Folders = "auto",
 ) -> Images:
-    """The pictures of ``split`` ("train" or "test", the held-out pictures) at one size, decoded once into the cache.
+    """Load the pictures of a split, "train" or "test" (the held-out pictures), at one size through the cache.
 
-    ``size``: height and width, or one number for both; "auto": 64, or the pictures' own where they are smaller.
-    ``channels``: "auto": grey where all pictures looked at are. ``strict``: ValueError where a picture cannot be read,
-    which else is left out. ``train``, ``valid``, ``test``: folders below ``data_dir``, of which ``valid`` is held out,
-    else ``test``; a number of ``valid``: so many will be set aside from the training pictures. "auto": folders whose
-    names say so (train2017, X_valid_HR); without them about one picture in ten is held out, chosen by its name alone.
-    Subfolders are classes. ``background``: "auto": white, or black if fewer pictures disappear on it. ``range``: the
-    values that become black and white, of pictures with more than 8 bits; "full": all that their type can hold; "auto":
-    one range that suits the whole set. ``pages``: "all": each page of a TIFF and each frame of an animation is a
-    picture. ``max_pixels``: pictures with more are not decoded and count as unreadable. UsageError if a folder that is
-    named has no pictures.
+    Subfolders are classes. UsageError if a folder that is named has no pictures, InputError if there are none to load.
+
+    ``size`` is height and width, or one number for both; "auto" is 64, or the pictures' own size if it is smaller.
+    ``channels="auto"`` is grey if all pictures of a sample are. ``fit`` crops the longer side or pads the shorter one.
+    ``background`` is the colour behind transparent parts; "auto" is white, or black if fewer pictures disappear on it.
+    ``range`` gives the values that become black and white in pictures with more than 8 bits. "full" is the range of
+    their type, and "auto" one range that suits the whole set. ``pages="all"`` takes each page of a TIFF and each frame
+    of an animation as a picture. Pictures with more than ``max_pixels`` are unreadable. Unreadable pictures are left
+    out; with ``strict`` they raise InputError.
+
+    ``train``, ``valid`` and ``test`` name folders below ``data_dir``; ``valid`` is held out, else ``test``. "auto"
+    finds folders named like splits (train2017, X_valid_HR). Without them one picture in ten is held out, chosen by its
+    name. A number for ``valid`` means that this many training pictures will be set aside.
     """
-    if split not in INFO.splits:
-        raise ValueError(f"folder has the splits train and test; there is no split {split!r}")
+    INFO.check_split(split)
     if data_dir is None:
-        raise ValueError("folder needs your pictures: vaelab train folder --data PATH (a folder or a .zip)")
-    wishes = Wishes(size, channels, fit, background, range, max_pixels)
-    known = _survey(data_dir, split, _choice(train, valid, test), pages)
-    if strict and known.found.closed:
-        raise ValueError(f"{data_dir}: {describe_closed(known.found)}; {LENIENT}")
-    entries, labels = known.splits[split], known.labels.get(split)
+        raise InputError(f"no pictures are given. {INFO.instructions}", subject="data_dir")
+    options = ResizeOptions(size, channels, fit, background, range, max_pixels)
+    index = _index(data_dir, split, _split_options(train, valid, test), pages)
+    if strict and index.scan.closed:
+        raise UnusableFile(data_dir, f"{describe_closed(index.scan)}; {LENIENT}")
+    entries, labels = index.splits[split], index.labels.get(split)
     try:
-        decision = decide_resize_policy(known.entries, wishes)
+        policy, resolved, resize_notes = resolve(index.entries, options)
+        cached = _cache(data_dir, split, entries, index.classes, labels, policy, strict)
+        if strict and cached.num_skipped:
+            raise UnusableFile(data_dir, f"{split} split: {cached.describe_skipped()}; {LENIENT}")
     except UnreadablePictures as error:
-        raise ValueError(f"{data_dir}: {error}; take these out") from None
-    try:
-        cached = _cache(data_dir, split, entries, known.classes, labels, decision.policy, strict)
-    except UnreadablePictures as error:
-        raise ValueError(f"{data_dir}, {split} split: {error}; {LENIENT if strict else 'take these out'}") from None
-    if strict and cached.num_skipped:
-        raise ValueError(f"{data_dir}, {split} split: {cached.describe_skipped()}; {LENIENT}")
+        remedy = LENIENT if strict else "remove these files"
+        raise UnusableFile(data_dir, f"{split} split: {error}; {remedy}") from None
     used = [entries[row] for row in cached.rows.tolist()]
-    content = _describe_content(cached, entries, decision.policy, split, pages)
     selection = Selection(
         place=str(data_dir.resolve()),
         cache_folder=cached.folder.name,
@@ -125,51 +124,49 @@ def load(
         files=digest(used),
         names=[entry.name for entry in used],
         left_out=sorted({entry.name for entry in entries} - {entry.name for entry in used}),
-        classes=list(known.classes),
+        classes=list(index.classes),
         labels=None if labels is None else dict(labels),
-        split_name=known.split_name if split == "test" else "",
+        split_name=index.split_name if split == "test" else "",
     )
-    asked = {"train": train, "valid": valid, "test": test}
-    found_folders = {"train": "", "valid": 0, "test": "", **known.resolved}  # "" and 0: no folder was found
+    given = {"train": train, "valid": valid, "test": test}
+    found = {"train": "", "valid": 0, "test": "", **index.resolved}  # "" and 0: no folder was found
     return Images(
         cached.pixels,
         cached.columns.get("labels"),
-        known.classes,
+        index.classes,
         source=selection.place,
-        notes=(*known.notes, *_notes(cached, decision.policy, split), *decision.sentences, *content),
-        warnings=known.warnings,
+        notes=(*index.notes, *resize_notes, *_describe(cached, entries, policy, split, pages)),
+        warnings=index.warnings,
         names=[shown(entry.item) for entry in used],
         split_name=selection.split_name,
         digest=cached.digest,
         cache_folder=cached.folder,
-        resolved={**decision.resolved, **{k: v for k, v in found_folders.items() if asked[k] == "auto"}},
+        resolved={**resolved, **{key: value for key, value in found.items() if given[key] == "auto"}},
         selection=asdict(selection),
     )
 
 
-LENIENT = "leave data.strict (--strict) out to go on without them"
-
-
-def _choice(train: Folders, valid: int | Folders, test: Folders) -> Choice:
-    def named(value: int | Folders) -> tuple[str, ...]:
+def _split_options(train: Folders = "auto", valid: int | Folders = "auto", test: Folders = "auto") -> SplitOptions:
+    def folders(value: int | Folders) -> tuple[str, ...]:
         values = [] if isinstance(value, int) else [value] if isinstance(value, str) else value
         return tuple(name for name in values if name not in ("", "auto"))
 
-    return Choice(named(train), named(valid), named(test), valid if isinstance(valid, int) else 0)
+    return SplitOptions(folders(train), folders(valid), folders(test), valid if isinstance(valid, int) else 0)
 
 
-_surveyed: dict[Path, tuple[str, float, tuple[Choice, PageChoice], Survey]] = {}
-"""Place → the split surveyed last, when, how, and the result: the next split of the same moment uses it."""
+_last_index: dict[tuple[Path, SplitOptions, PageChoice], tuple[str, float, FolderIndex]] = {}
+"""The last index, with its split and time, until the other split uses it."""
 
 
-def _survey(place: Path, split: str, choice: Choice, pages: PageChoice) -> Survey:
-    before = _surveyed.pop(place.resolve(), None)
-    if before and before[0] != split and before[2] == (choice, pages) and time.monotonic() - before[1] < FRESH_SECONDS:
-        return before[3]
-    known = survey(place, choice, pages)
-    _surveyed.clear()
-    _surveyed[place.resolve()] = (split, time.monotonic(), (choice, pages), known)
-    return known
+def _index(place: Path, split: str, options: SplitOptions, pages: PageChoice) -> FolderIndex:
+    key = (place.resolve(), options, pages)
+    last = _last_index.pop(key, None)
+    if last and last[0] != split and time.monotonic() - last[1] < FRESH_SECONDS:
+        return last[2]
+    index = index_folder(place, options, pages)
+    _last_index.clear()
+    _last_index[key] = split, time.monotonic(), index
+    return index
 
 
 def _cache(
@@ -196,72 +193,46 @@ def _cache(
     return cache_pictures(f"folder {split}", key, lambda: source)
 
 
-def _notes(cached: CachedImages, policy: ResizePolicy, split: str) -> list[str]:
-    shape = f"{policy.height}×{policy.width} {'grey' if policy.channels == 1 else 'RGB'}"
-    notes = [f"pictures are {'cut' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
-    if cached.num_skipped:
-        notes.append(f"{cached.describe_skipped()}: left out of {split}; vaelab data check lists them")
-    if cached.describe_recovered():
-        notes.append(f"{split}: {cached.describe_recovered()}")
-    return notes
-
-
-def _describe_content(
+def _describe(
     cached: CachedImages, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
-    """What the pictures of a split hold, and what is wrong with that."""
-    content = cached.manifest.content
-    sentences = describe_content(content, lambda row: shown(entries[row].item), counts_pages=pages == "first")
-    return [
-        f"{split}: {sentence}"
-        for sentence in (
-            *sentences,
-            *find_warnings(content, policy.values == "full", policy.background),
-        )
-    ]
+    """Notes about the size and the content of a split, pictures that were left out, and doubtful properties."""
+    shape = f"{policy.height}×{policy.width} {'grey' if policy.channels == 1 else 'RGB'}"
+    notes = [f"pictures are {'cropped' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
+    if cached.num_skipped:
+        notes.append(f"{split}: {cached.describe_skipped()}; left out; vaelab data check lists them")
+    if cached.num_recovered:
+        notes.append(f"{split}: {cached.describe_recovered()}")
+    content = describe_content(
+        cached.manifest.content, lambda row: shown(entries[row].item), counts_pages=pages == "first"
+    )
+    doubts = find_warnings(cached.manifest.content, policy.values == "full", policy.background)
+    return [*notes, *(f"{split}: {sentence}" for sentence in (*content, *doubts))]
 
 
 # -- the same pictures again ------------------------------------------------------------------------------------------
 
 
-def reload(
-    data_dir: Path | None,
-    split: str,
-    selections: Mapping[str, Mapping[str, Any]],
-    *,
-    size: Size = "auto",
-    channels: Channels = "auto",
-    fit: Fit = "crop",
-    background: BackgroundChoice = "auto",
-    range: ValueRange = "full",
-    pages: PageChoice = "first",
-    max_pixels: MaxPixels = MAX_PIXELS,
-    train: Folders = "auto",
-    valid: int | Folders = "auto",
-    test: Folders = "auto",
-    **others: Any,
-) -> Images:
-    """The pictures of an earlier ``load``, from the cache or selected again by their names; ``warnings`` say what has
-    changed since.
+def reload(data_dir: Path | None, split: str, selections: Mapping[str, Mapping[str, Any]], **options: Any) -> Images:
+    """Load the pictures of an earlier ``load``, from the cache or from their files, found by name.
 
-    ``selections``: split → the ``selection`` of its images then. ImagesNotFound if pictures are gone, or are others.
+    ``selections``: split → ``Images.selection`` of that load; ``options``: its options. ``warnings`` of the images say
+    what has changed since. Raises OtherImages if pictures are missing or have another content.
     """
-    known = check_selections(selections, split)
-    wanted = known[split]
+    recorded = parse_selections(selections, split)
+    wanted, place = recorded[split], data_dir or Path(recorded[split].place)
     is_here = data_dir is not None and data_dir.exists()
-    is_same_place = data_dir is None or not is_here or str(data_dir.resolve()) == wanted.place
-    place = data_dir or Path(wanted.place)
-    now = _list_now(data_dir, split, _choice(train, valid, test), pages) if data_dir is not None and is_here else None
+    is_same_place = not is_here or str(place.resolve()) == wanted.place
+    now = _list_current(place, split, options) if is_here else None
     cached = find_entry(wanted.cache_folder, wanted.sha256) if is_same_place else None
     if cached is None or len(cached) != len(wanted.names):
-        wishes = Wishes(size, channels, fit, background, range, max_pixels)
-        cached = _select(place, split, wanted, now, wishes)
+        cached = _select(place, split, wanted, now, options)
     return Images(
         cached.pixels,
         wanted.label_column(),
         tuple(wanted.classes),
         source=wanted.place,
-        warnings=tuple(describe_change(place, known, now, is_same_place=is_same_place)),
+        warnings=tuple(describe_change(place, recorded, now, is_same_place=is_same_place)),
         names=[printable(name) for name in wanted.names],
         split_name=wanted.split_name,
         digest=cached.digest,
@@ -270,70 +241,70 @@ def reload(
     )
 
 
-def _list_now(place: Path, split: str, choice: Choice, pages: PageChoice) -> Present:
-    """What is at a place, even if no run could be begun with it."""
+def _list_current(place: Path, split: str, options: Mapping[str, Any]) -> CurrentPictures:
+    """The pictures at a place, even if no new run could begin with them."""
+    pages, used = options.get("pages", "first"), list[Entry]()
     try:
-        known = _survey(place, split, choice, pages)
-        every = [*known.entries, *known.found.hidden_entries]
-        used = [entry for members in known.splits.values() for entry in members]
+        index = _index(place, split, _split_options(**_pick(options, SPLITS)), pages)
+        entries = [*index.entries, *index.scan.hidden_entries]
+        used = [entry for members in index.splits.values() for entry in members]
     except (ValueError, OSError):
-        every, used = [], []
+        entries = []
         with suppress(ValueError, OSError):
             found = scan(place)
-            every = [*found.entries, *found.hidden_entries]
-            every = expand_pages(every) if pages == "all" else every
-    return Present({entry.name: entry for entry in every}, frozenset(entry.name for entry in used))
+            entries = [*found.entries, *found.hidden_entries]
+            entries = expand_pages(entries) if pages == "all" else entries
+    return CurrentPictures({entry.name: entry for entry in entries}, frozenset(entry.name for entry in used))
 
 
-def _select(place: Path, split: str, wanted: Selection, now: Present | None, wishes: Wishes) -> CachedImages:
-    """Cache the pictures of a selection, made again from their files."""
+def _select(
+    place: Path, split: str, wanted: Selection, now: CurrentPictures | None, options: Mapping[str, Any]
+) -> CachedImages:
+    """The pictures of a selection, decoded again from their files."""
+    advice = "put them back, or name a folder that has them: --data"
     entries = now.select(wanted) if now else []
-    gone = [name for name in wanted.names if now is None or name not in now.by_name]
-    if gone:
-        are = "is" if len(gone) == 1 else "are"
+    missing = [name for name in wanted.names if now is None or name not in now.by_name]
+    if missing:
         raise ImagesNotFound(
-            f"{len(gone):,} of the {len(wanted.names):,} pictures of the {split} split {are} not in {place} (first: "
-            f"{printable(gone[0])}), and the cache has no copy; put them back, or name a folder that has them: --data"
+            f"missing in {place}: {len(missing):,} of the {len(wanted.names):,} pictures of the {split} split (first: "
+            f"{printable(missing[0])}), and the cache has no copy; {advice}"
         )
     try:
-        policy = decide_resize_policy(entries, wishes).policy
+        policy, _, _ = resolve(entries, ResizeOptions(**_pick(options, RESIZE)))
         cached = _cache(place, split, entries, wanted.classes, wanted.labels, policy, strict=False)
     except UnreadablePictures as error:
-        raise ImagesNotFound(f"{place}: {error}; put them back, or name a folder that has them with --data") from None
+        raise ImagesNotFound(f"{place}: {error}; {advice}") from None
     if cached.digest != wanted.sha256:
         raise ImagesNotFound(
-            f"the pictures in {place} have the names of those that were trained on, but not their content, and the "
-            f"cache has no copy; put the old ones back, or name a folder that has them with --data"
+            f"the pictures in {place} have another content than those of the run, and the cache has no copy; {advice}"
         )
     return cached
 
 
-def resize_policy(
-    image_shape: tuple[int, int, int],
-    *,
-    fit: Fit = "crop",
-    background: BackgroundChoice = "white",
-    range: ValueRange = "full",
-    max_pixels: int = MAX_PIXELS,
-    **others: Any,
-) -> ResizePolicy:
-    """How other pictures come to the shape that a model was trained on."""
+SPLITS = ("train", "valid", "test")
+RESIZE = tuple(field.name for field in fields(ResizeOptions))
+
+
+def _pick(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
+
+
+def resize_policy(image_shape: tuple[int, int, int], **options: Any) -> ResizePolicy:
+    """The resize policy that brings other pictures to the shape of a model."""
     channels, height, width = image_shape
-    behind: Background = "white" if background == "auto" else background
-    values: Range = "full" if isinstance(range, str) else (range[0], range[1])
-    return ResizePolicy(height, width, channels, fit, behind, max_pixels=max_pixels, values=values)
+    return ResizeOptions(**_pick(options, RESIZE)).as_policy((height, width), channels)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------
 
 
 def check(folder: Path) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong with it) for every picture that cannot be used, and a last line about all of them."""
+    """Yield (file, problem) for every picture that cannot be used, then facts about the rest."""
     found = scan(folder)
-    entries = arrange(found, Choice()).entries
-    policy = ResizePolicy(USUAL_SIDE, USUAL_SIDE, 3)
+    entries = arrange(found, AUTOMATIC).entries
+    policy = ResizePolicy(DEFAULT_SIDE, DEFAULT_SIDE, 3)
     with suppress(UnreadablePictures):  # then each picture is reported below
-        policy = decide_resize_policy(entries, Wishes(size=USUAL_SIDE, channels="rgb")).policy
+        policy, _, _ = resolve(entries, ResizeOptions(size=DEFAULT_SIDE, channels="rgb"))
     broken, content = check_items("pictures", [entry.item for entry in entries], policy)
     for item, reason in broken:
         yield shown(item), printable(reason)
@@ -341,12 +312,12 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
         yield printable(name), f"cannot be opened ({reason})"
     for name in found.repeated:
         yield printable(name), "ok, left out: a link to a folder that is read already"
-    read = {f"{entry.folder}/" for entry in entries}
-    hidden = [name for name in found.hidden if name not in read]
-    for name in hidden[:MOST_HIDDEN]:
+    used = {f"{entry.folder}/" for entry in entries}
+    hidden = [name for name in found.hidden if name not in used]
+    for name in hidden[:MAX_HIDDEN]:
         yield printable(name), "ok, hidden: left out"
-    if len(hidden) > MOST_HIDDEN:
-        yield f"{len(hidden) - MOST_HIDDEN:,} more hidden files and folders", "ok, left out"
+    if len(hidden) > MAX_HIDDEN:
+        yield f"{len(hidden) - MAX_HIDDEN:,} more hidden files and folders", "ok, left out"
     yield from _check_others(found)
     for sentence in describe_content(content, lambda row: shown(entries[row].item)):
         yield "content", f"ok: {sentence}"
@@ -356,33 +327,41 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
-    """What the files without a picture's ending are: those that are pictures by their first bytes are to be renamed."""
+    """Count the files without a picture's extension; those whose first bytes are a picture's should be renamed."""
     kinds: dict[str, Counter[str]] = {}
     for name in found.others:
         kind = identify(read_head((str(found.root), name), HEAD_BYTES)) or ""
         kinds.setdefault(PurePosixPath(name).suffix, Counter())[kind] += 1
-    for ending, counts in sorted(kinds.items(), key=lambda pair: -pair[1].total()):
-        words = f"with {printable(ending)}" if ending else "without an ending"
-        if num_others := counts.pop("", 0):
-            yield f"{num_others:,} file{'' if num_others == 1 else 's'} {words}", "ok, left out: not a picture's ending"
-        for kind, count in counts.most_common():
-            subject = f"{count:,} {kind} picture{'' if count == 1 else 's'} {words}"
-            yield subject, f"left out: vaelab looks for files with endings such as {_ending(kind)}; rename them"
+    for suffix, counts in sorted(kinds.items(), key=lambda pair: -pair[1].total()):
+        where = f"with {printable(suffix)}" if suffix else "without an extension"
+        for kind, count in sorted(counts.items(), key=lambda pair: (pair[0] != "", -pair[1])):
+            if kind:
+                advice = (
+                    f"left out: rename them to an extension of {kind}, such as {EXTENSIONS.get(kind, kind.lower())}"
+                )
+                yield f"{kind} pictures {where} ({count:,})", advice
+            else:
+                yield f"files {where} ({count:,})", "ok, left out: not the extension of a picture"
 
 
-def _ending(kind: str) -> str:
-    return {"JPEG": ".jpg", "TIFF": ".tif", "PNM": ".pgm", "JPEG 2000": ".jp2"}.get(kind, f".{kind.lower()}")
+EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "PNM": "pgm", "JPEG 2000": "jp2"}
+"""Format → usual file extension, where it is not the format's name."""
 
 
-def describe_layout(
-    data_dir: Path,
-    *,
-    pages: PageChoice = "first",
-    train: Folders = "auto",
-    valid: int | Folders = "auto",
-    test: Folders = "auto",
-    **others: Any,
-) -> tuple[list[str], list[str]]:
-    """Sentences and warnings about the splits and classes of the pictures at ``data_dir``, as a run would have them."""
-    known = survey(data_dir, _choice(train, valid, test), pages)
-    return list(known.notes), list(known.warnings)
+def describe_layout(data_dir: Path, **options: Any) -> tuple[list[str], list[str]]:
+    """Notes and warnings about the splits and classes that a run would use."""
+    split_options = _split_options(**_pick(options, SPLITS))
+    index = index_folder(data_dir, split_options, options.get("pages", "first"))
+    return list(index.notes), list(index.warnings)
+
+
+DATASET = Dataset(
+    INFO,
+    load,
+    find,
+    check=check,
+    resize_policy=resize_policy,
+    expand_pages=expand_pages,
+    describe_layout=describe_layout,
+    reload=reload,
+)

@@ -1,9 +1,7 @@
 """MNIST: 70,000 handwritten digits, 28×28 grey."""
 
-from pathlib import Path
-
+from vaelab.data.datasets import Dataset, DatasetInfo
 from vaelab.data.datasets._idx_files import IdxSet, Mirrored
-from vaelab.data.images import DatasetInfo, Images
 
 _FILES = (
     Mirrored("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
@@ -21,7 +19,7 @@ INFO = DatasetInfo(
 )
 _SET = IdxSet(
     name="mnist",
-    about=INFO,
+    info=INFO,
     files=_FILES,
     mirrors=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -30,9 +28,4 @@ _SET = IdxSet(
     folders=("mnist", "MNIST", "MNIST/raw", "raw", "datasets"),
     npz=("mnist.npz",),
 )
-find, get, check = _SET.find, _SET.get, _SET.check
-
-
-def load(data_dir: Path | None, split: str) -> Images:
-    """The digits of ``split``, "train" or "test"."""
-    return _SET.load(data_dir, split)
+DATASET = Dataset(INFO, _SET.load, _SET.find, _SET.get, _SET.check)

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.array_cache import PixelBlocks, as_classes, rows_per_block
-from vaelab.data.datasets._files import MOST_FACTOR_BYTES, FactorFile, check_factors
-from vaelab.data.images import DatasetInfo
+from vaelab.data.datasets import DatasetInfo, UnusableFile
+from vaelab.data.datasets._factor_files import FACTORS_ARE_CLASSES, MAX_FACTOR_BYTES, FactorFile, check_factors
 from vaelab.system.files import check_file
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 PIXELS, VALUES = "images", "labels"
-MOST_BYTES = 1 << 28
-"""Of pixels in memory at a time, however the file is cut."""
+MAX_BLOCK_BYTES = 1 << 28
+"""Limit of the pixels in memory at a time, regardless of the chunks of the file."""
 INFO = DatasetInfo(
     title="3D Shapes",
     image_shape=(3, 64, 64),
@@ -26,71 +26,73 @@ INFO = DatasetInfo(
     licence="Apache 2.0",
     source="C. Burgess, H. Kim, 3D Shapes Dataset, 2018; H. Kim, A. Mnih, Disentangling by Factorising, ICML 2018",
     files=("3dshapes.h5",),
+    instructions="Put 3dshapes.h5 (268 MB, Apache 2.0 licence; 5.9 GB in the cache) into a folder and name it with "
+    "--data. It comes from https://storage.googleapis.com/3d-shapes/3dshapes.h5, described at "
+    "https://github.com/google-deepmind/3d-shapes",
 )
 
 
 @contextmanager
-def _read(path: Path) -> Iterator[PixelBlocks]:
+def _open(path: Path) -> Iterator[PixelBlocks]:
     try:
         h5py = importlib.import_module("h5py")
     except ImportError:
-        raise ValueError(f"{path}: reading it needs the extra h5: pip install 'vaelab[h5]'") from None
+        raise UnusableFile(path, "HDF5 files need the extra h5: pip install 'vaelab[h5]'") from None
     check_file(path)
-    try:
+    with _damage_named(path):
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise _damaged(path, error) from None
     with file:
         missing = [name for name in (PIXELS, VALUES) if not isinstance(file.get(name), h5py.Dataset)]
         if missing:
-            raise ValueError(f"{path}: no {' and no '.join(missing)} in it; 3D Shapes has {PIXELS} and {VALUES}")
-        pixels = file[PIXELS]
+            raise UnusableFile(path, f"no {' and no '.join(missing)}; 3D Shapes has {PIXELS} and {VALUES}")
+        pixels, factors = file[PIXELS], file[VALUES]
         if pixels.dtype != np.uint8 or len(pixels.shape) != 4:
-            raise ValueError(f"{path}: {PIXELS} must be uint8 [N, H, W, 3]; got {pixels.dtype} {list(pixels.shape)}")
-        _check_size(path, pixels, pixels.shape[1:], MOST_BYTES)
-        _check_size(path, file[VALUES], file[VALUES].shape, MOST_FACTOR_BYTES)
-        try:
-            values = np.asarray(file[VALUES])
-        except OSError as error:
-            raise _damaged(path, error) from None
-        values = check_factors(path, VALUES, values, kinds="fiu")
-        if values.shape[1] != len(FACTORS):
-            raise ValueError(f"{path}: {VALUES} has {values.shape[1]} columns; 3D Shapes has {', '.join(FACTORS)}")
-        yield PixelBlocks(pixels.shape, _blocks(path, pixels), as_classes(values), FACTORS)
+            raise UnusableFile(path, f"{PIXELS} must be uint8 [N, H, W, 3]; got {pixels.dtype} {list(pixels.shape)}")
+        _check_size(path, pixels, pixels.shape[1:], MAX_BLOCK_BYTES)
+        _check_size(path, factors, factors.shape, MAX_FACTOR_BYTES)
+        check_factors(path, VALUES, factors.dtype, factors.shape, kinds="fiu")
+        if factors.shape[1] != len(FACTORS):
+            raise UnusableFile(path, f"{VALUES} has {factors.shape[1]} columns; 3D Shapes has {', '.join(FACTORS)}")
+        with _damage_named(path):
+            values = np.asarray(factors)
+        if not np.isfinite(values).all():
+            raise UnusableFile(path, f"{VALUES} must be finite")
+        yield PixelBlocks(pixels.shape, _read_blocks(path, pixels), as_classes(values), FACTORS)
 
 
-def _check_size(path: Path, dataset: Any, at_once: tuple[int, ...], max_bytes: int) -> None:
-    """ValueError if what is read at once, or one chunk, which HDF5 unpacks whole, is larger than any real one."""
-    for shape in (at_once, dataset.chunks or ()):
+def _check_size(path: Path, dataset: Any, read_shape: tuple[int, ...], max_bytes: int) -> None:
+    """InputError if one read, or one chunk, which HDF5 decompresses at once, is larger than in any real file."""
+    for shape in (read_shape, dataset.chunks or ()):
         if math.prod(shape) * dataset.dtype.itemsize > max_bytes:
-            raise ValueError(f"{path}: {dataset.name} declares {list(shape)} {dataset.dtype} at once, which is refused")
+            raise UnusableFile(
+                path, f"{dataset.name} declares {list(shape)} {dataset.dtype}, more than {max_bytes:,} bytes"
+            )
 
 
-def _blocks(path: Path, pixels: Any) -> Iterator[NDArray[np.uint8]]:
-    """Blocks of whole chunks, which are unpacked whole, so that each is unpacked once."""
+def _read_blocks(path: Path, pixels: Any) -> Iterator[NDArray[np.uint8]]:
+    """Blocks of whole chunks, so that each chunk is decompressed once."""
     chunk = pixels.chunks[0] if pixels.chunks else 1
     step = -(-rows_per_block(pixels.shape) // chunk) * chunk
-    step = min(step, max(1, MOST_BYTES // int(np.prod(pixels.shape[1:]))))
-    try:
+    step = min(step, max(1, MAX_BLOCK_BYTES // math.prod(pixels.shape[1:])))
+    with _damage_named(path):
         for start in range(0, len(pixels), step):
             yield pixels[start : start + step]
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Raise h5py's OSError about a damaged file as an InputError that names it."""
+    try:
+        yield
     except OSError as error:
-        raise _damaged(path, error) from None
+        raise UnusableFile(path, f"not an HDF5 file, or damaged ({' '.join(str(error).split())})") from None
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: no HDF5 file, or a damaged one ({' '.join(str(error).split())})")
-
-
-_SET = FactorFile(
+DATASET = FactorFile(
     name="shapes3d",
-    about=INFO,
+    info=INFO,
     folders=("3dshapes", "3d-shapes", "shapes3d"),
-    address=f"Put {INFO.files[0]} (268 MB, Apache 2.0 licence; unpacked it takes 5.9 GB in the cache) from "
-    "https://storage.googleapis.com/3d-shapes/3dshapes.h5, described at https://github.com/google-deepmind/3d-shapes, "
-    "into a folder and name it with --data",
     is_one=lambda path: path.suffix.lower() in (".h5", ".hdf5"),
-    read=_read,
-    notes=("every factor is a class: its distinct values in ascending order are 0, 1, 2 …",),
-)
-find, get, check, load = _SET.find, _SET.get, _SET.check, _SET.load
+    open=_open,
+    notes=(FACTORS_ARE_CLASSES,),
+).dataset()
