@@ -52,7 +52,7 @@ class ProbabilisticPCA:
         marginal = W @ W.T + sigma2 * torch.eye(len(W), dtype=torch.float64)
         self.log_px = torch.distributions.MultivariateNormal(b, marginal).log_prob(x)
         self.gap = 0.5 * float(self.M.diagonal().log().sum() - torch.logdet(self.M))
-        """Of the best diagonal posterior, nats per image, the same for each."""
+        """Gap of the best diagonal posterior, nats per image, the same for each."""
 
     def vae(self, name: str) -> VAE:
         spec = Spec((1, 1, len(self.W)), self.latents, len(self.x))
@@ -78,7 +78,7 @@ class ProbabilisticPCA:
         return out
 
     def elbo(self, vae: VAE) -> Tensor:
-        """Of each image, with the likelihood's constant, exact."""
+        """The exact ELBO of each image, with the constant of the likelihood."""
         out = self.output(vae)
         return (out.p_x.log_prob(self.images).mean(0) - out.kl.sum(1)).detach()
 
@@ -111,7 +111,7 @@ def pca() -> ProbabilisticPCA:
     return ProbabilisticPCA(W, b, SIGMA2, z @ W.T + b + noise)
 
 
-def test_the_gap_is_worth_testing(pca: ProbabilisticPCA) -> None:
+def test_the_gap_of_the_example_is_large(pca: ProbabilisticPCA) -> None:
     assert 0.3 < pca.gap < 3
 
 
@@ -133,7 +133,7 @@ def test_every_importance_weight_of_the_exact_posterior_is_the_marginal(pca: Pro
 
 
 @BOTH
-def test_a_short_optimisation_of_the_encoder_finds_it(pca: ProbabilisticPCA, name: str) -> None:
+def test_training_the_encoder_finds_the_best_posterior(pca: ProbabilisticPCA, name: str) -> None:
     vae = pca.vae(name)
     nn.init.zeros_(vae.encoder.head.weight)
     nn.init.zeros_(vae.encoder.head.bias)
@@ -156,7 +156,7 @@ def test_a_short_optimisation_of_the_encoder_finds_it(pca: ProbabilisticPCA, nam
 
 
 @BOTH
-def test_no_gap_where_the_columns_are_orthogonal(pca: ProbabilisticPCA, name: str) -> None:
+def test_orthogonal_columns_leave_no_gap(pca: ProbabilisticPCA, name: str) -> None:
     W, _ = torch.linalg.qr(pca.W)
     orthogonal = ProbabilisticPCA(W, pca.b, SIGMA2, pca.x)
     assert orthogonal.gap == pytest.approx(0, abs=1e-12)
@@ -167,7 +167,7 @@ def test_no_gap_where_the_columns_are_orthogonal(pca: ProbabilisticPCA, name: st
 
 @pytest.mark.parametrize("which", ["orthogonal_W", "general_W"])
 @BOTH
-def test_the_marginals_of_the_reference_vectors(which: str, name: str) -> None:
+def test_marginals_match_the_reference_vectors(which: str, name: str) -> None:
     case = Case(f"ppca/{which}/log_marginal")
     model = ProbabilisticPCA(case.W, case.b, case.params["sigma2"], case.x)
     case.expect("log_px", model.log_px)

@@ -64,7 +64,7 @@ def spectrum(x: Float[Tensor, "n pixels"]) -> tuple[Tensor, Tensor]:
 
 
 def best_model(x: Float[Tensor, "n pixels"], latents: int, sigma2: float | None = None) -> Model:
-    """Of maximum likelihood, for a given σ² or for that of maximum likelihood."""
+    """The model of maximum likelihood, for a given σ² or for that of maximum likelihood."""
     eigenvalues, axes = spectrum(x)
     sigma2 = float(eigenvalues[latents:].mean()) if sigma2 is None else sigma2
     return Model(axes[:, :latents] * (eigenvalues[:latents] - sigma2).clamp(min=0).sqrt(), x.mean(0), sigma2)

@@ -1,4 +1,4 @@
-"""The contract of networks, over every member; layers of presets; transposed convolutions; first weights."""
+"""The contract of networks over every member, the layers of presets, transposed convolutions and first weights."""
 
 import math
 from collections.abc import Callable

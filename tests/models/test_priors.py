@@ -1,4 +1,4 @@
-"""The contract of priors, over every member; the mixture against the normal prior and scipy; the KL by quadrature."""
+"""The contract of priors over every member, the mixture against SciPy, VampPrior, and the KL by quadrature."""
 
 import math
 from types import ModuleType

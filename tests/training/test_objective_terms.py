@@ -23,6 +23,7 @@ from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
+from vaelab.system.errors import RecipeError
 from vaelab.system.seeds import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective, info
@@ -312,7 +313,7 @@ def test_mmd_of_codes_far_away_keeps_its_digits_in_float32(kernel: info.Kernel) 
 
 
 def test_unbiased_mmd_needs_two_points() -> None:
-    with pytest.raises(ValueError, match="give two at least"):
+    with pytest.raises(ValueError):
         mmd_squared(random(1, 3), random(5, 3))
     assert math.isfinite(float(mmd_squared(random(1, 3), random(5, 3), estimator="biased")))
 
@@ -351,8 +352,9 @@ def test_info_draws_the_codes_to_the_prior(kernel: info.Kernel, estimator: info.
 
 
 def test_info_does_not_reward_a_distance_from_the_prior() -> None:
-    with pytest.raises(ValueError, match=r"objective\.alpha = 0 .*sum must be at least 1"):
+    with pytest.raises(RecipeError) as caught:
         objective("info", alpha=0.0, scaling=0.5)
+    assert (caught.value.subject, caught.value.value) == ("objective.alpha", 0.0)
 
 
 @pytest.mark.parametrize(("shape", "scaling"), [((1, 28, 28), 10), ((1, 56, 56), 40), ((3, 64, 64), 160)])

@@ -1,4 +1,4 @@
-"""The contract of objectives, over every member; what elbo and beta are; the warm-up of β."""
+"""The contract of objectives over every member, the objectives elbo and beta, and the warm-up of β."""
 
 import math
 from collections.abc import Callable

@@ -32,7 +32,7 @@ from vaelab.training.objectives.tc import (
 
 MakeModel = Callable[..., tuple[VAE, AnyObjective]]
 NAMES = {"mss": "mss_next", "mss_balanced": "mss_balanced", "mws": "mws"}
-"""Of the estimators here and in the reference vectors."""
+"""Names of the estimators here → in the reference vectors."""
 estimators = pytest.mark.parametrize("estimator", NAMES)
 seeds = st.integers(0, 2**32 - 1)
 DOUBLE = torch.zeros((), dtype=torch.float64)
@@ -174,7 +174,7 @@ def test_the_gradient_of_the_regulariser(estimator: Any) -> None:
 
 @estimators
 @given(st.integers(1, 12), st.integers(0, 50))
-def test_weights_are_those_of_a_whole(estimator: Any, batch: int, more: int) -> None:
+def test_weights_of_an_image_add_up_to_one(estimator: Any, batch: int, more: int) -> None:
     num_images = batch + more
     weights = log_weights(batch, num_images, estimator, DOUBLE).exp()
     assert weights.shape == (batch, batch)

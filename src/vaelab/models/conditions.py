@@ -96,10 +96,10 @@ def parse_condition(
 ) -> Float[Tensor, "count condition"] | None:
     """Return condition vectors for ``count`` codes; None for an unconditional model.
 
-    ``given`` is one of: None, to draw from the conditions of training images ``rows``; a class by name or number; a
-    sequence of classes, one per code; vectors ``[count, K]``. For attributes it is a mapping from names to True or
-    False; other attributes are drawn from training images that agree with it. Raises InputError for anything else, and
-    for a condition given to an unconditional model.
+    ``given`` may be a class by name or number, a sequence of one class per code, or vectors ``[count, K]``. For
+    attributes it is a mapping from names to True or False; other attributes are drawn from training images that agree
+    with it. None draws from the conditions of training images, ``rows``. Raises InputError for anything else, and for a
+    condition given to an unconditional model.
     """
     if spec.condition == "none":
         if given is not None:

@@ -229,8 +229,8 @@ class VAE(nn.Module):
     def encode(self, images: Any, condition: Any = None) -> PosteriorDistribution:
         """Return q(z|x) of images: ``mean`` and ``log_var`` ``[N, latent_dim]`` on the CPU.
 
-        ``images``: array, tensor or ``Images``; one or many; channels first or last, or none for grey images. Values
-        are uint8 from 0 to 255 or floats in [0, 1]. ``condition``: classes or attributes of the images, for a
+        ``images``: an array, a tensor or ``Images`` with one or many images, channels first, last, or none if grey.
+        Values are uint8 from 0 to 255 or floats in [0, 1]. ``condition``: classes or attributes of the images, for a
         conditional model; those of ``Images`` are known.
 
         Raises InputError for another shape, no images, invalid values or a missing condition, and TypeError for an

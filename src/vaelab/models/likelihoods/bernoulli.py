@@ -31,7 +31,7 @@ class BernoulliPixels:
         """ln p(x|z), nats per image.
 
         It is a likelihood of binary x only. For grey x it is the expectation of ln p(b|z) over b ~ Bernoulli(x), which
-        is bounded by the entropies of the pixels and not comparable with a likelihood (1907.06845).
+        is not comparable with a likelihood (1907.06845).
         """
         return -self.reconstruction_loss(x)
 

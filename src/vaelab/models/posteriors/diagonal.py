@@ -48,12 +48,12 @@ class DiagonalNormal(posteriors.PosteriorDistribution):
         return Draw(self.rsample(draw_normal(noise, samples, *self.mean.shape)))
 
     def log_prob_per_latent(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*broadcast latent"]:
-        """ln N(z_j; μ_j, σ_j²) of each latent, nats; the axes before the latents are broadcast."""
+        """ln N(z_j; μ_j, σ_j²) of each latent in nats, the axes before the latents broadcast."""
         squares = (z - self.mean) ** 2 * torch.exp(-self.log_var)
         return -0.5 * (squares + self.log_var + math.log(2 * math.pi))
 
     def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "..."]:
-        """ln N(z; μ, σ²) summed over latents, nats; the axes before the latents are broadcast."""
+        """ln N(z; μ, σ²) summed over latents in nats, the axes before the latents broadcast."""
         return self.log_prob_per_latent(z).sum(-1)
 
     def to(self, device: torch.device) -> "DiagonalNormal":

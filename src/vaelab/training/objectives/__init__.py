@@ -1,6 +1,6 @@
 """Objectives, one file each; every file has a class ``Objective(spec, *, …)``.
 
-Its keyword arguments are the recipe's ``[objective]`` keys.
+Its keyword arguments are the keys of ``[objective]`` in a recipe.
 """
 
 from abc import ABC, abstractmethod
@@ -19,17 +19,17 @@ from vaelab.system.seeds import Noise
 
 @dataclass(frozen=True)
 class Context:
-    """What an objective may use besides the output of the model."""
+    """Inputs of an objective besides the output of the model and the batch."""
 
     step: Int[Tensor, ""]
-    """Training step from 0, a tensor on the device: schedules are functions of it, objects keep no counters."""
+    """Training step from 0, on the device; schedules are functions of it, and no object counts steps."""
     noise: Noise
     vae: VAE
 
     def gather(self, rows: Float[Tensor, "own ..."]) -> Float[Tensor, "batch ..."]:
-        """Rows of the whole batch where several processes share it, for terms that compare images with one another.
+        """Return the rows of the whole batch if several processes share it, for terms that compare images.
 
-        Gradients flow back to the rank that each row came from; every rank computes the same term from all of them.
+        Gradients flow back to the rank of each row. Every rank computes the same term from all rows.
         """
         return current_group().all_gather(rows, self.noise.shard)
 
@@ -62,24 +62,24 @@ class Objective(nn.Module, ABC):
     """The key to change if the KL is too small or too large."""
 
     def advise_kl(self, *, larger: bool) -> str:
-        """Change of the recipe that leads to a larger or a smaller KL."""
+        """Return the change of the recipe that leads to a larger or a smaller KL."""
         if self.kl_knob is None:
             return f"objective.name=beta with an objective.beta {'below' if larger else 'above'} 1"
         return f"a {'larger' if self.kl_knob.raises_kl == larger else 'smaller'} {self.kl_knob.key}"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """torch's parameter groups for the objective's own parameters."""
+        """Return the parameter groups of the objective for the optimizer of torch."""
         return [{"params": list(self.parameters())}]
 
     @abstractmethod
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Float[Tensor, ""]]:
-        """``"loss"``, ``"reconstruction"``, ``"kl"`` and terms of its own: scalars, nats per image, batch means."""
+        """Return ``"loss"``, ``"reconstruction"``, ``"kl"`` and the declared terms: scalars, means over the batch."""
 
 
 def compute_terms(
     objective: Objective, vae: VAE, batch: Batch, context: Context
 ) -> tuple[VAEOutput, dict[str, Float[Tensor, ""]]]:
-    """The forward pass of a step: the model's output, and the terms with the posterior's own losses in them."""
+    """Run the forward pass of a step; return the output and all terms, with the losses of the posterior added."""
     out: VAEOutput = vae(batch, context.noise, objective.samples, context.gather)
     terms = objective(out, batch, context)
     loss = sum(out.losses.values(), start=terms["loss"])

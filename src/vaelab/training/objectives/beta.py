@@ -26,7 +26,7 @@ def choose_beta(spec: Spec) -> float:
 class Objective(objectives.Objective):
     """reconstruction + β·KL (Higgins et al., ICLR 2017, equation 4).
 
-    With ``warmup_steps``, the weight of the KL rises in a straight line to β over so many steps.
+    The weight of the KL rises linearly to β over the first ``warmup_steps`` steps.
     """
 
     kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)

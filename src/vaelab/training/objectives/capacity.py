@@ -1,4 +1,4 @@
-"""The capacity-annealed VAE: the KL is drawn to a target that grows while it trains. Not an evidence lower bound."""
+"""The capacity-annealed VAE, whose KL follows a growing target. Its loss is not an evidence lower bound."""
 
 from typing import Annotated, ClassVar
 
@@ -15,10 +15,10 @@ from vaelab.training.schedules import linear_capacity
 
 
 class Objective(objectives.Objective):
-    """reconstruction + γ·|KL − C| of the batch's mean KL, with a capacity C in nats (Burgess et al. 2018, 1804.03599).
+    """reconstruction + γ·|KL − C| with the mean KL of the batch and a capacity C (Burgess et al. 2018, 1804.03599).
 
-    C rises in a straight line from 0 to ``max_capacity`` over ``warmup_steps``, the paper's 100,000 by default: a
-    shorter training wants fewer, or ends before C has risen.
+    C rises linearly from 0 to ``max_capacity`` nats over ``warmup_steps``, by default 100,000 as in the paper. Set
+    fewer steps for a shorter training.
     """
 
     terms = (Term("capacity", "capacity C"), Term("kl_gap", "|KL − C|"))
@@ -38,7 +38,7 @@ class Objective(objectives.Objective):
         self.warmup_steps = warmup_steps
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image; ``capacity`` is C at this step, ``kl_gap`` how far the mean KL is from it."""
+        """Return the loss and its terms, nats per image: ``capacity`` is C at this step, ``kl_gap`` is |KL − C|."""
         reconstruction = out.mean_reconstruction
         kl = context.gather(out.kl.sum(1)).mean()  # |mean − C| is not a mean over the ranks
         capacity = linear_capacity(context.step, self.max_capacity, self.warmup_steps).to(kl.dtype)

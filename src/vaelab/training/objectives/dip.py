@@ -1,4 +1,4 @@
-"""The DIP-VAE objective: the covariance of a batch's codes is drawn to the prior's. Not an evidence lower bound."""
+"""The DIP-VAE objective, which penalises the covariance of codes. Its loss is not an evidence lower bound."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -18,9 +18,9 @@ from vaelab.training.objectives import Context, Knob
 def code_covariance(
     mean: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"] | None = None
 ) -> Float[Tensor, "latent latent"]:
-    """Covariance over a batch of the posterior means (1/B), or, given log-variances, of the codes themselves.
+    """Return the covariance (1/B) of posterior means; with log-variances, that of codes, Cov[μ] + E[diag σ²].
 
-    Cov[z] = Cov[μ] + E[diag σ²]. In float64: matrix products of float32 numbers may be rounded to bfloat16 or TF32.
+    Computed in float64, because matrix products in float32 may be rounded to bfloat16 or TF32.
     """
     centred = mean.double() - mean.double().mean(0)
     covariance = centred.T @ centred / len(mean)
@@ -32,9 +32,9 @@ def code_covariance(
 def covariance_penalties(
     mean: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"] | None = None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Σ_{i≠j} C_ij² and Σ_i (C_ii − 1)², C the covariance of means or, given log-variances, of codes.
+    """Return Σ_{i≠j} C_ij² and Σ_i (C_ii − 1)², C the covariance of means or, with log-variances, of codes.
 
-    Each pair of latents counts twice in the first (Kumar et al. 2018, 1711.00848).
+    Each pair of latents counts twice in the first sum (Kumar et al. 2018, 1711.00848).
     """
     covariance = code_covariance(mean, log_var)
     variances = covariance.diagonal()
@@ -44,8 +44,8 @@ def covariance_penalties(
 class Objective(objectives.Objective):
     """reconstruction + KL + λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)² (Kumar et al. 2018, 1711.00848).
 
-    C is the batch's covariance of posterior means (``kind`` I) or of codes (II). ``off_diagonal`` is λ_od; ``diagonal``
-    is λ_d: the paper takes λ_od for II, and 10·λ_od for I.
+    C is the covariance over the batch of posterior means (``kind`` I) or of codes (II). ``off_diagonal`` is λ_od and
+    ``diagonal`` is λ_d. In the paper λ_d is λ_od for II and 10·λ_od for I.
     """
 
     needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
@@ -69,7 +69,7 @@ class Objective(objectives.Objective):
         self.diagonal = diagonal
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image; ``dip_off_diagonal`` and ``dip_diagonal`` are the sums without their λ."""
+        """Return the loss and its terms; ``dip_off_diagonal`` and ``dip_diagonal`` are the sums without weights."""
         reconstruction, kl = out.mean_reconstruction, out.mean_kl
         mean = context.gather(out.q.mean)
         log_var = context.gather(out.q.log_var) if self.kind == "II" else None

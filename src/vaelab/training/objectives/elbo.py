@@ -19,6 +19,6 @@ class Objective(objectives.Objective):
         super().__init__()
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image."""
+        """Return the loss and its terms, nats per image."""
         reconstruction, kl = out.mean_reconstruction, out.mean_kl
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}

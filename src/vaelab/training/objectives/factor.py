@@ -1,4 +1,4 @@
-"""The FactorVAE objective: total correlation as a discriminator sees it, which is trained beside the model."""
+"""The FactorVAE objective: the total correlation is estimated by a discriminator that is trained with the model."""
 
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
@@ -26,7 +26,7 @@ Logits = Float[Tensor, "batch 2"]
 
 
 def make_discriminator(latent_dim: int, hidden: int, layers: int) -> nn.Sequential:
-    """``layers`` hidden layers of ``hidden`` units each, then two logits: of a code of q(z), of one of Π_j q(z_j)."""
+    """Return ``layers`` hidden layers and two logits: for a code from q(z), and for one from Π_j q(z_j)."""
     parts: list[nn.Module] = []
     for before, after in pairwise([latent_dim, *[hidden] * layers]):
         parts += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
@@ -36,31 +36,30 @@ def make_discriminator(latent_dim: int, hidden: int, layers: int) -> nn.Sequenti
 def permute_latents(
     z: Float[Tensor, "batch latent"], keys: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch latent"]:
-    """Each latent in an order of its own over the batch, that of its ``keys`` (1802.05983, algorithm 1)."""
+    """Permute each latent over the batch by the order of its ``keys`` (1802.05983, algorithm 1)."""
     return torch.take_along_dim(z, keys.argsort(stable=True, dim=0), 0)
 
 
 def log_ratio(logits: Logits) -> Float[Tensor, ""]:
-    """The batch mean of ln D/(1 − D) for D = softmax(logits)₀: an estimate of the total correlation, nats per image."""
+    """Return the mean of ln D/(1 − D), D = softmax(logits)₀: an estimate of the total correlation, nats per image."""
     return (logits[:, 0] - logits[:, 1]).mean()
 
 
 def discriminator_loss(joint: Logits, permuted: Float[Tensor, "permuted 2"]) -> Float[Tensor, ""]:
-    """½ (cross entropy of codes with class 0 + that of permuted ones with class 1), nats; ln 2 for one that guesses."""
+    """Return ½ (cross entropy of codes with class 0 + that of permuted codes with class 1), nats; ln 2 for guessing."""
     return 0.5 * (F.softplus(joint[:, 1] - joint[:, 0]).mean() + F.softplus(permuted[:, 0] - permuted[:, 1]).mean())
 
 
 class Objective(objectives.Objective):
     """reconstruction + KL + γ·TC, with the TC from a discriminator (Kim & Mnih 2018, 1802.05983, equations 2 and 3).
 
-    The loss is the sum of two, each with a gradient for its own part only: that of the model, through the codes and a
-    discriminator that is held as it is, and that of the discriminator, which sees codes without a gradient. So one step
-    of Adam with two groups of parameters is a step of two optimizers at once; the paper takes them one after the other.
-    The permuted codes are those of the same batch (Locatello et al. 2019, 1811.12359; the paper draws a second one). A
-    batch of one image teaches the discriminator nothing but to guess.
+    The loss is the sum of the losses of model and discriminator, and each has gradients for its own part only. One step
+    of Adam with two parameter groups therefore equals a step of two optimizers; the paper takes these steps in turn.
+    The permuted codes come from the same batch (Locatello et al. 2019, 1811.12359), in the paper from a second one.
+    From a batch of one image the discriminator only learns to guess.
 
-    The discriminator runs in float32 also where the model runs in bfloat16: rounded to 8 bits, codes that far exceed
-    the standard deviations of their posteriors would lose what it is to see.
+    The discriminator runs in float32 even if the model runs in bfloat16. Rounding to 8 bits would hide the noise of
+    codes that are much larger than the standard deviations of their posteriors.
     """
 
     terms = (
@@ -86,14 +85,14 @@ class Objective(objectives.Objective):
         self.betas = discriminator_betas
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The discriminator's, with its own learning rate and decay of Adam's moments."""
+        """Return the group of the discriminator, with its own learning rate and betas of Adam."""
         return [{"params": self.discriminator.parameters(), "lr": self.learning_rate, "betas": tuple(self.betas)}]
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image: loss = reconstruction + kl + γ·total_correlation + discriminator.
+        """Return the loss and its terms, nats per image: reconstruction + kl + γ·total_correlation + discriminator.
 
-        ``total_correlation`` is what the discriminator makes of it, usually too low, at times < 0; the number to quote
-        is that of the metric ``decomposition``. ``discriminator`` is its own loss: ln 2 ≈ 0.693 when it cannot tell.
+        ``total_correlation`` is the estimate of the discriminator, usually too low and sometimes negative. Quote the
+        metric ``decomposition`` instead. ``discriminator`` is ln 2 ≈ 0.693 if it cannot distinguish the codes.
         """
         reconstruction, kl = out.mean_reconstruction, out.mean_kl
         codes = out.z[0].detach()

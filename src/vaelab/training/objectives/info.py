@@ -1,4 +1,4 @@
-"""The InfoVAE objective with a maximum mean discrepancy; α = 1 is the MMD-VAE. Not an evidence lower bound."""
+"""The InfoVAE objective with a maximum mean discrepancy. Its loss is not an evidence lower bound."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
@@ -12,6 +12,7 @@ from vaelab.data.images import Batch
 from vaelab.models.spec import Auto, Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
+from vaelab.system.errors import RecipeError
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Knob
 
@@ -39,15 +40,15 @@ def mmd_squared(
     estimator: Estimator = "unbiased",
     scales: Sequence[float] | None = None,
 ) -> Float[Tensor, ""]:
-    """Squared maximum mean discrepancy of two samples: E k(a, a′) + E k(b, b′) − 2 E k(a, b), no unit.
+    """Return the squared maximum mean discrepancy of two samples, E k(a, a′) + E k(b, b′) − 2 E k(a, b), without unit.
 
-    k = Σ_r C_r/(C_r + |a − b|²) ("imq") or Σ_r exp(−|a − b|²/C_r) ("rbf") with C_r = r·2d, r from ``scales`` (default:
-    SCALES), for a prior N(0, I) in d dimensions (Tolstikhin et al. 2018, 1711.01558). "unbiased" leaves every point's
-    distance to itself out, and may be negative; "biased" does not, and is ≥ 0 (Gretton et al. 2012, section 2.2).
-    ValueError where "unbiased" has less than two points on a side.
+    The kernel is "imq", Σ_r C_r/(C_r + |a − b|²), or "rbf", Σ_r exp(−|a − b|²/C_r). Here C_r = r·2d with r from
+    ``scales`` (default: SCALES), for a prior N(0, I) in d dimensions (Tolstikhin et al. 2018, 1711.01558). The
+    "unbiased" estimator leaves out the distance of a point to itself and may be negative. The "biased" one is at least
+    0 (Gretton et al. 2012, section 2.2). Raises ValueError for "unbiased" with fewer than two points on a side.
     """
     if estimator == "unbiased" and min(len(a), len(b)) < 2:
-        raise ValueError(f"an unbiased MMD² of {len(a)} and {len(b)} points does not exist: give two at least of both")
+        raise ValueError(f"an unbiased MMD² needs two points on each side; got {len(a)} and {len(b)}")
     widths = [2 * a.shape[1] * scale for scale in (SCALES[kernel] if scales is None else scales)]
 
     def similarities(p: Tensor, q: Tensor) -> Tensor:
@@ -67,8 +68,8 @@ def mmd_squared(
 class Objective(objectives.Objective):
     """reconstruction + (1 − α)·KL + (α + λ − 1)·MMD²(q(z), p(z)) (Zhao et al. 2019, 1706.02262; ``scaling`` is λ).
 
-    The MMD is between the codes of a batch, one of each image, and as many fresh draws from the prior. λ has to grow
-    with the size of the images: "auto" does. An MMD of a batch of a single image counts 0 where it does not exist.
+    The MMD is between the codes of a batch, one per image, and as many draws from the prior. With ``alpha`` = 1 this is
+    the MMD-VAE. λ has to grow with the size of the images, as "auto" does. The unbiased MMD of one image counts as 0.
     """
 
     terms = (Term("mmd", "MMD²", unit=""),)
@@ -85,17 +86,16 @@ class Objective(objectives.Objective):
     ) -> None:
         super().__init__()
         if alpha + scaling < 1:
-            raise ValueError(
-                f"objective.alpha = {alpha:g} and objective.scaling = {scaling:g} reward a distance from the prior; "
-                "their sum must be at least 1"
-            )
+            values = f"objective.alpha = {alpha:g} and objective.scaling = {scaling:g}"
+            message = f"{values} reward a distance from the prior; their sum must be at least 1"
+            raise RecipeError(message, subject="objective.alpha", value=alpha)
         self.alpha = alpha
         self.scaling = scaling
         self.kernel: Kernel = kernel
         self.estimator: Estimator = estimator
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image; ``mmd`` is the MMD² of the batch without its weight."""
+        """Return the loss and its terms, nats per image; ``mmd`` is the MMD² of the batch without its weight."""
         reconstruction, kl = out.mean_reconstruction, out.mean_kl
         prior = context.gather(out.prior.sample(len(batch.x), context.noise).to(out.z.dtype))
         codes = context.gather(out.z[0])

@@ -1,4 +1,4 @@
-"""The importance-weighted autoencoder: a tighter bound than the ELBO, from several samples of each posterior."""
+"""The importance-weighted autoencoder: a tighter bound than the ELBO, with several samples per image."""
 
 from typing import Annotated
 
@@ -17,8 +17,8 @@ from vaelab.training.objectives import Context
 class Objective(objectives.Objective):
     """−ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x), K samples of each posterior (Burda et al. 2016, 1509.00519).
 
-    As everywhere the likelihood's constant is left out. K = ``num_samples``: 1 is the ELBO with a sampled KL. Every
-    image is decoded K times, so the decoder's time and memory grow K-fold.
+    The constant of the likelihood is left out, as in every objective. K is ``num_samples``; K = 1 is the ELBO with a
+    sampled KL. Every image is decoded K times, which multiplies time and memory of the decoder by K.
     """
 
     terms = (Term("effective_samples", "effective samples", unit=""),)
@@ -29,10 +29,10 @@ class Objective(objectives.Objective):
         self.samples = num_samples
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image.
+        """Return the loss and its terms, nats per image.
 
-        ``reconstruction`` is the mean over the samples; with ``kl`` it does not add up to the loss, unlike in other
-        objectives. ``effective_samples``, of K: near 1 the bound rests on a single sample of each image.
+        ``reconstruction`` is the mean over samples; with ``kl`` it does not add up to the loss. If
+        ``effective_samples`` is near 1 and not near K, a single sample of each image dominates the bound.
         """
         weights = log_weights(-out.reconstruction, out.log_p, out.log_q)
         return {

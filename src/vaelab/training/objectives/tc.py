@@ -1,4 +1,4 @@
-"""The β-TCVAE objective: the KL taken apart by estimates from one batch, each part with a weight of its own."""
+"""The β-TCVAE objective: three parts of the KL, estimated from each batch, with a weight for each."""
 
 import math
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -21,22 +21,22 @@ Estimator = Literal["mss", "mss_balanced", "mws"]
 
 
 class Parts(NamedTuple):
-    """Batch means of what the KL consists of, nats per image; their sum is that of ln q(z|x) − ln p(z)."""
+    """Batch means of the three parts of the KL, nats per image; their sum is the mean of ln q(z|x) − ln p(z)."""
 
     mutual_information: Float[Tensor, ""]
-    """ln q(z|x) − ln q(z): what a code tells of which image it came from."""
+    """ln q(z|x) − ln q(z): information of a code about its image."""
     total_correlation: Float[Tensor, ""]
-    """ln q(z) − Σ_j ln q(z_j): how far the latents are from independent."""
+    """ln q(z) − Σ_j ln q(z_j): dependence between the latents."""
     dimension_wise_kl: Float[Tensor, ""]
-    """Σ_j ln q(z_j) − ln p(z_j): how far each latent alone is from the prior."""
+    """Σ_j ln q(z_j) − ln p(z_j): distance of each latent from the prior."""
 
 
 def pairwise_log_densities(
     z: Float[Tensor, "batch latent"], mean: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch batch latent"]:
-    """ln q(z_ik | x_j) at ``[i, j, k]``: latent k of sample i under the posterior of image j, nats.
+    """Return ln q(z_ik | x_j) at ``[i, j, k]``: latent k of sample i under the posterior of image j, nats.
 
-    B²·d numbers, some four times over until the gradient is taken: 1 GiB for 1024 images of 64 latents in float32.
+    With gradients it needs about 16·B²·d bytes in float32: 1 GiB for 1024 images with 64 latents.
     """
     return DiagonalNormal(mean, log_var).log_prob_per_latent(z[:, None])
 
@@ -44,16 +44,16 @@ def pairwise_log_densities(
 def log_weights(
     batch: int, num_images: int, estimator: Estimator, like: Float[Tensor, "..."]
 ) -> Float[Tensor, "batch batch"]:
-    """ln of the weight that image j's posterior has in the estimate of q(z_i), at ``[i, j]``: B images of N.
+    """Return ln of the weight of image j's posterior in the estimate of q(z_i) at ``[i, j]``, for B images of N.
 
-    "mss", minibatch stratified sampling (Chen et al. 2018, 1802.04942, appendix C.2): 1/N for the image's own and, with
-    M = B − 1 others, (N − M)/(N·M) for the next one of the batch, after the last the first, and 1/M for the rest; the
-    paper leaves open which one is singled out. "mss_balanced": (N − 1)/(N·M) for every other, the mean over all ways to
-    single one out; it varies least and is exact for B = N. Both estimate q(z_i) without bias from batches drawn without
-    replacement. "mws", minibatch weighted sampling (section 4.1): 1/(N·B) throughout, which gives about q(z_i)/N.
+    "mss": minibatch stratified sampling (Chen et al. 2018, 1802.04942, appendix C.2). With M = B − 1, the weight is 1/N
+    for image i, (N − M)/(N·M) for the next image of the batch (cyclically), and 1/M for the others. The paper does not
+    say which image gets the second weight. "mss_balanced": (N − 1)/(N·M) for every other image, the mean over all
+    choices of that image. It has the least variance and is exact for B = N. Both are unbiased for q(z_i) if batches are
+    drawn without replacement. "mws": minibatch weighted sampling (section 4.1), 1/(N·B) for all, about q(z_i)/N.
 
-    With "mss" and "mss_balanced" a lone image stands for the whole: weight 1, so that nothing is shared or correlates.
-    The matrix has the dtype and the device of ``like``.
+    With "mss" and "mss_balanced" the weight of a batch of one image is 1, so mutual information and total correlation
+    are 0. The matrix has the dtype and the device of ``like``.
     """
     assert 1 <= batch <= num_images
     if estimator == "mws":
@@ -73,9 +73,9 @@ def log_weights(
 def log_aggregate(
     log_densities: Float[Tensor, "batch batch latent"], log_weights: Float[Tensor, "batch batch"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch latent"]]:
-    """Estimates of ln q(z_i), and of ln q(z_ik) of every latent alone, nats.
+    """Return estimates of ln q(z_i), and of ln q(z_ik) of every single latent, nats.
 
-    The weights count once in the sum over images of each: for the whole code beside Σ_k, never within it.
+    In the estimate of ln q(z_i) the weights are added once to the sum over latents, not once per latent.
     """
     joint = torch.logsumexp(log_densities.sum(2) + log_weights, dim=1)
     single = torch.logsumexp(log_densities + log_weights[:, :, None], dim=1)
@@ -88,7 +88,7 @@ def decompose(
     log_var: Float[Tensor, "batch latent"],
     log_weights: Float[Tensor, "batch batch"],
 ) -> Parts:
-    """Mutual information, total correlation and dimension-wise KL as one batch estimates them (1802.04942, equation 2).
+    """Estimate mutual information, total correlation and dimension-wise KL from a batch (1802.04942, equation 2).
 
     ``z[i]`` is a sample of q(z|x_i). Gradients flow through the samples and the densities of all images.
     """
@@ -103,14 +103,13 @@ def decompose(
 class Objective(objectives.Objective):
     """reconstruction + α·MI + β·TC + γ·dimension-wise KL (Chen et al. 2018, 1802.04942, equation 4).
 
-    As α = β = γ = 1 makes the sum of the parts a sample of the KL, whatever the estimator, ``analytic`` takes that out:
-    reconstruction + KL + (α − 1)·MI + (β − 1)·TC + (γ − 1)·dimension-wise KL, with the KL in closed form. Equal in
-    expectation, less noise, and with α = γ = 1 only the total correlation is left to estimate. ``analytic`` = false is
-    the paper's form.
+    For every estimator the three parts add up to a sample of the KL. With ``analytic``, the loss is written with the
+    closed form of the KL: reconstruction + KL + (α − 1)·MI + (β − 1)·TC + (γ − 1)·dimension-wise KL. Its expectation is
+    the same and its variance lower; with α = γ = 1 only the total correlation is estimated. ``analytic`` = false is the
+    form of the paper.
 
-    The estimates count a batch as one of as many images as the training set has; a larger batch, as a validation may
-    have, counts as the whole. In training they make the gradient; the numbers to quote are those of the metric
-    ``decomposition``. Those of "mws" are off by multiples of ln N.
+    The estimates are biased and noisy, and those of "mws" are off by multiples of ln N: quote the metric
+    ``decomposition`` instead.
     """
 
     needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
@@ -134,7 +133,7 @@ class Objective(objectives.Objective):
         self.analytic = analytic
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Loss and terms, nats per image; the three parts are estimates of this batch: biased, noisy, at times < 0."""
+        """Return the loss and its terms, nats per image; the three parts are estimates and may be negative."""
         reconstruction, kl = out.mean_reconstruction, out.mean_kl
         q, z = out.q, out.z[0]
         z, mean, log_var = context.gather(torch.stack([z, q.mean, q.log_var], 1)).unbind(1)
