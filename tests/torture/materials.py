@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "webp": "WEBP", "bmp": "BMP", "gif": "GIF"}
 ATTRIBUTES = [f"Trait_{i}" for i in range(39)] + ["Young"]
-RECIPE = """\
+RECIPE = """# prose: ignore
 title = "A recipe to be damaged"
 [data]
 name = "digits"

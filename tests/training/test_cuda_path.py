@@ -1,7 +1,7 @@
 """The captured part of a CUDA step, tested without a GPU on fake tensors, which have shape and device but no values.
 
 Tensors on the wrong device and values read back to the host are errors there, as they are in a capture. A build of
-torch without CUDA has no autograd for CUDA tensors, so another device stands in that is not the CPU.
+torch without CUDA has no autograd for CUDA tensors; there the tests use another device that is not the CPU.
 """
 
 from collections.abc import Callable

@@ -238,7 +238,7 @@ def test_a_collapse_is_reported_once(objective: str, posterior: str):
 
 def test_stopping_ends_the_record_and_asks_for_a_checkpoint():
     data, made = make_images(), make_recipe()
-    answers = iter([False, False, True])  # after the first step, which is a record; after the second; after the third
+    answers = iter([False, False, True])  # after steps 1, 2 and 3, of which the first is a record of its own
     records = list(run(made, data, make_state(made, data), stop=lambda: next(answers)))
     assert [(record.step, record.stopped, record.checkpoint_due) for record in records] == [
         (1, False, False),

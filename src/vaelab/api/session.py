@@ -167,18 +167,8 @@ class Session:
         for note in [*notes, *mend_tables(run, step, validated)]:
             self._tell(note, warning=True)
         state.has_collapsed = any(text.startswith(COLLAPSE) for text in run.warnings)
-        self._watch(
-            Started(
-                run,
-                setup.recipe,
-                step,
-                settings.num_steps,
-                batches.num_images,
-                batches.steps_per_epoch,
-                vae.num_parameters,
-                self._machine,
-            )
-        )
+        counts = settings.num_steps, batches.num_images, batches.steps_per_epoch
+        self._watch(Started(run, setup.recipe, step, *counts, vae.num_parameters, self._machine))
         for note in self._machine["notes"]:
             self._tell(note, warning=note in self.images.train.warnings)
         if step:

@@ -6,32 +6,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.data.containers import printable
 from vaelab.recipe import Recipe
+from vaelab.run import layout
 from vaelab.run.checkpoints import Checkpoints, Facts, Tensors
-from vaelab.run.layout import (
-    BEGUN_WITH,
-    CHECKPOINTS,
-    EVALUATION,
-    FIGURES,
-    FINDINGS,
-    HISTORY,
-    LOG,
-    MACHINE,
-    MODEL,
-    PATTERNS,
-    PICTURES,
-    RECIPE,
-    REPORT,
-    SOURCE,
-    TABLES,
-    TIMING,
-    VALIDATION,
-)
 from vaelab.run.lock import RunLock
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
 from vaelab.run.summary import summarise
@@ -59,7 +42,7 @@ class Run:
         if self.results.resolve() == self.path.resolve():
             self.results = self.path
         self.name = printable(self.path.resolve().name)
-        self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
+        self.checkpoints = Checkpoints(self.path / layout.CHECKPOINTS)
         self._lock = RunLock(self.path)
 
     def __fspath__(self) -> str:
@@ -78,20 +61,20 @@ class Run:
         run.check_files()
         if not run.exists:
             near = Path("runs") / path
-            make = f"make one with vaelab train RECIPE --run {path}"
+            make = f"make one with vaelab train layout.RECIPE --run {path}"
             hint = f"did you mean {near}?" if Run(near).exists else make
-            raise FileNotFoundError(f"{path}: no run here (no {RECIPE}); {hint}")
+            raise FileNotFoundError(f"{path}: no run here (no {layout.RECIPE}); {hint}")
         return run
 
     @property
     def exists(self) -> bool:
         """Whether a training was started here."""
-        return (self.path / RECIPE).is_file()
+        return (self.path / layout.RECIPE).is_file()
 
     @property
     def is_trained(self) -> bool:
         """Whether the training is complete."""
-        return (self.path / MODEL).is_file()
+        return (self.path / layout.MODEL).is_file()
 
     @property
     def is_finished(self) -> bool:
@@ -101,13 +84,17 @@ class Run:
     @property
     def missing(self) -> list[str]:
         """Files made after the training that are not there: evaluation, findings, figures, report."""
-        figures = [f"{FIGURES}/{name}.png" for name in self.machine.get("figures", [])]
-        return [name for name in (EVALUATION, FINDINGS, *figures, REPORT) if not _has_content(self.path / name)]
+        figures = [f"{layout.FIGURES}/{name}.png" for name in self.machine.get("figures", [])]
+        return [
+            name
+            for name in (layout.EVALUATION, layout.FINDINGS, *figures, layout.REPORT)
+            if not _has_content(self.path / name)
+        ]
 
     @property
     def is_report_stale(self) -> bool:
         """Whether the run was evaluated after its report was written."""
-        evaluation, report = self._find(EVALUATION), self._find(REPORT)
+        evaluation, report = self._find(layout.EVALUATION), self._find(layout.REPORT)
         return evaluation.is_file() and report.is_file() and report.stat().st_mtime_ns < evaluation.stat().st_mtime_ns
 
     @property
@@ -122,22 +109,22 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        path = self.path / RECIPE
+        path = self.path / layout.RECIPE
         try:
             found = recipes.load(path)
         except UsageError as error:
-            raise DamagedFile(path, str(error).removeprefix(f"{path}: "), REMEDIES[RECIPE]) from None
+            raise DamagedFile(path, str(error).removeprefix(f"{path}: "), REMEDIES[layout.RECIPE]) from None
         return replace(found, name=self.machine.get("recipe", self.name))
 
     @property
     def machine(self) -> dict[str, Any]:
         """Place and fingerprint of the data, device, threads and versions; empty if there is no file."""
-        return read_record(self.path / MACHINE, Machine)
+        return read_record(self.path / layout.MACHINE, Machine)
 
     @property
     def selections(self) -> dict[str, dict[str, Any]]:
         """Split → arguments that find its pictures again; empty for a published data set."""
-        return read_record(self.path / PICTURES, Pictures)
+        return read_record(self.path / layout.PICTURES, Pictures)
 
     @property
     def model_path(self) -> Path:
@@ -146,7 +133,7 @@ class Run:
             raise FileNotFoundError(
                 f"{self.path}: not trained to the end yet; the same vaelab train command resumes it"
             )
-        return self.path / MODEL
+        return self.path / layout.MODEL
 
     @property
     def weights_sha256(self) -> str:
@@ -156,38 +143,38 @@ class Run:
     @property
     def figures(self) -> dict[str, Path]:
         """Name → file of every figure that was drawn."""
-        folders = dict.fromkeys((self.path / FIGURES, self.results / FIGURES))
+        folders = dict.fromkeys((self.path / layout.FIGURES, self.results / layout.FIGURES))
         return {file.stem: file for folder in folders for file in sorted(folder.glob("*.png")) if file.is_file()}
 
     def table(self, name: str) -> Table:
         """Return column → values of a table; empty if there is no file. Raises DamagedFile."""
-        return read_table(self.path / name, TABLES[name])
+        return read_table(self.path / name, layout.TABLES[name])
 
     @property
     def history(self) -> Table:
         """Column → one value per batch."""
-        return self.table(HISTORY)
+        return self.table(layout.HISTORY)
 
     @property
     def validation(self) -> Table:
         """Column → one value per validation; empty if there was none."""
-        return self.table(VALIDATION)
+        return self.table(layout.VALIDATION)
 
     @property
     def evaluation(self) -> dict[str, Any]:
         """Metric → its numbers and protocol."""
-        return read_record(self._find(EVALUATION), Evaluation)
+        return read_record(self._find(layout.EVALUATION), Evaluation)
 
     @property
     def findings(self) -> list[dict[str, str]]:
         """The doctor's findings, problems first; empty if the run was not examined."""
-        found: list[dict[str, str]] = read_record(self._find(FINDINGS), Findings).get("findings", [])
+        found: list[dict[str, str]] = read_record(self._find(layout.FINDINGS), Findings).get("findings", [])
         return found
 
     @property
     def warnings(self) -> list[str]:
         """The warnings in the log, each once, without those that were withdrawn later."""
-        path = self.path / LOG
+        path = self.path / layout.LOG
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         found: dict[str, None] = {}
         for line in lines:
@@ -201,26 +188,29 @@ class Run:
 
     def measured(self) -> dict[str, float]:
         """Return the numbers that ``[expected]`` of a recipe may name; those of a damaged file are left out."""
-        readers = (lambda: self.history, lambda: self.validation, lambda: self.table(TIMING), lambda: self.evaluation)
-        tables: list[dict[str, Any]] = []
-        for read in readers:
-            try:
-                tables.append(read())
-            except ValueError:  # ``find_damage`` names the file
-                tables.append({})
-        return summarise(*tables)
+        content, _ = self._read_all()
+        names = (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION)
+        return summarise(*(content.get(name, {}) for name in names))
 
     def find_damage(self) -> list[DamagedFile]:
         """Return an error for each damaged table and JSON file."""
-        readers: list[Callable[[], object]] = [lambda: self.machine, lambda: self.evaluation, lambda: self.findings]
-        readers += [lambda name=name: self.table(name) for name in TABLES]  # type: ignore[misc]
-        found = []
-        for read in readers:
+        return self._read_all()[1]
+
+    def _read_all(self) -> tuple[dict[str, Any], list[DamagedFile]]:
+        """Return file → content of the readable tables and JSON files, and an error for each damaged one."""
+        readers: dict[str, Callable[[], Any]] = {
+            layout.MACHINE: lambda: self.machine,
+            layout.EVALUATION: lambda: self.evaluation,
+            layout.FINDINGS: lambda: self.findings,
+            **{name: partial(self.table, name) for name in layout.TABLES},
+        }
+        content, damage = {}, []
+        for name, read in readers.items():
             try:
-                read()
+                content[name] = read()
             except DamagedFile as error:
-                found.append(error)
-        return found
+                damage.append(error)
+        return content, damage
 
     def _find(self, name: str) -> Path:
         """Return the path of a file among the results, else in the run."""
@@ -230,7 +220,7 @@ class Run:
 
     def check_files(self) -> None:
         """Raise NotAFile if a pipe or a device is in the place of a file: opening it would block."""
-        for path in (file for pattern in PATTERNS for file in self.path.glob(pattern)):
+        for path in (file for pattern in layout.PATTERNS for file in self.path.glob(pattern)):
             if path.exists() and not path.is_dir():
                 check_file(path)
 
@@ -238,7 +228,7 @@ class Run:
         """Raise FileExistsError if there is no run but something else, which a run must not mix with."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file; choose another --run")
-        if not self.exists and (others := _list_others(self.path, BEGUN_WITH)):
+        if not self.exists and (others := _list_others(self.path, layout.BEGUN_WITH)):
             raise FileExistsError(f"{self.path} holds other things ({others[0]} …) and no run; choose another --run")
 
     def check_same(self, recipe: Recipe) -> None:
@@ -254,7 +244,7 @@ class Run:
                 other = recipes.validate(told, self.name)
             except UsageError as error:
                 return f"its recipe cannot be read: {error}"
-            if differences := self.recipe.differences(other, (f"in {RECIPE}", "in this file")):
+            if differences := self.recipe.differences(other, (f"in {layout.RECIPE}", "in this file")):
                 return f"it is of another run: {'; '.join(differences)}"
         here, there = self.machine.get("data_sha256"), facts.get("data_sha256")
         if here and there and here != there:
@@ -273,12 +263,12 @@ class Run:
         source = {"run": str(self.path.resolve()), "weights_sha256": self.weights_sha256}
         if self.results.exists() and not self.results.is_dir():
             raise FileExistsError(f"{self.results} is a file; --out names a directory")
-        known = read_record(self.results / SOURCE, ResultsOrigin)
+        known = read_record(self.results / layout.SOURCE, ResultsOrigin)
         if known and known["weights_sha256"] != source["weights_sha256"]:
             raise FileExistsError(f"{self.results} holds results of another run, {known['run']}; choose another --out")
         if not known and (others := _list_others(self.results)):
             raise FileExistsError(f"{self.results} holds other things ({others[0]} …); choose another --out")
-        write_atomic(self.results / SOURCE, to_json(source))
+        write_atomic(self.results / layout.SOURCE, to_json(source))
 
     # -- writing --
 
@@ -295,10 +285,10 @@ class Run:
 
     def begin(self, recipe: Recipe, machine: Mapping[str, Any], selections: Mapping[str, Any] | None = None) -> None:
         """Write the files that a new run starts with; recipe.toml comes last and makes it a run."""
-        self.write_json(MACHINE, machine)
+        self.write_json(layout.MACHINE, machine)
         if selections:
-            write_atomic(self.path / PICTURES, to_json(selections))
-        write_atomic(self.path / RECIPE, recipe.to_toml())
+            write_atomic(self.path / layout.PICTURES, to_json(selections))
+        write_atomic(self.path / layout.RECIPE, recipe.to_toml())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file of this run atomically."""
@@ -306,25 +296,25 @@ class Run:
 
     def write_figure(self, name: str, png: bytes) -> None:
         """Write ``figures/NAME.png`` atomically."""
-        self._write(f"{FIGURES}/{name}.png", png)
+        self._write(f"{layout.FIGURES}/{name}.png", png)
 
     def write_report(self, page: str) -> None:
         """Write ``report.html`` atomically."""
-        self._write(REPORT, page)
+        self._write(layout.REPORT, page)
 
     def _write(self, name: str, content: str | bytes) -> None:
         self.check_there()
-        write_atomic((self.path if name == MACHINE else self.results) / name, content)
+        write_atomic((self.path if name == layout.MACHINE else self.results) / name, content)
 
     def save_model(self, tensors: Tensors, facts: Facts) -> None:
         """Write the trained weights, which completes the training."""
         self.check_there()
-        save_tensors(self.path / MODEL, tensors, facts)
+        save_tensors(self.path / layout.MODEL, tensors, facts)
 
     def save_checkpoint(self, step: int, tensors: Tensors, facts: Facts) -> None:
         """Flush the tables to the disk, then write a checkpoint."""
         self.check_there()
-        for path in (self.path / name for name in TABLES):
+        for path in (self.path / name for name in layout.TABLES):
             if path.exists():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
@@ -333,7 +323,7 @@ class Run:
     def log(self, line: str) -> None:
         """Append one dated line to run.log."""
         self.check_there()
-        with (self.path / LOG).open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with (self.path / layout.LOG).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{now()}  {' '.join(line.splitlines())}\n")
 
     def append(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
