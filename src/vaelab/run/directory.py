@@ -61,7 +61,7 @@ class Run:
         run.check_files()
         if not run.exists:
             near = Path("runs") / path
-            make = f"make one with vaelab train layout.RECIPE --run {path}"
+            make = f"make one with vaelab train RECIPE --run {path}"
             hint = f"did you mean {near}?" if Run(near).exists else make
             raise FileNotFoundError(f"{path}: no run here (no {layout.RECIPE}); {hint}")
         return run
