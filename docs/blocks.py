@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from operator import attrgetter
 from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -124,7 +125,7 @@ def _keys_of(folder: str, module: ModuleType) -> list[tuple[str, ...]]:
     from vaelab.recipe import SECTIONS, signature_schema
 
     makers = {info.folder: info.makers for info in SECTIONS.values()}.get(folder) or (DESCRIBED_BY[folder],)
-    schema = {key: entry for maker in makers for key, entry in signature_schema(getattr(module, maker)).items()}
+    schema = {key: entry for maker in makers for key, entry in signature_schema(attrgetter(maker)(module)).items()}
     return [(f"`{key}`", describe_type(hint), describe_default(value)) for key, (hint, value) in schema.items()]
 
 
@@ -153,7 +154,7 @@ def data_sets() -> str:
     rows, keys = [], list[tuple[str, ...]]()
     for name in registry.names("datasets"):
         module = registry.load("datasets", name)
-        info = module.INFO
+        info = module.DATASET.info
         sizes = " + ".join(f"{count:,} {split}" for split, count in info.splits.items() if count)
         channels, height, width = info.image_shape or (0, 0, 0)
         shape = f"{height}×{width} {'grey' if channels == 1 else 'RGB'}" if channels else "yours"

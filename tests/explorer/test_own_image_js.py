@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="needs node")
 
 
 def run_js(tmp_path: Path, script: str, given: Any = None) -> Any:
-    """What a module that imports from STATIC as "./…" says of ``given``; it ends in ``say(result)``."""
+    """Return what the script ``given`` passes to ``say(result)``; it may import modules of STATIC as "./…"."""
     assert NODE is not None
     (tmp_path / "package.json").write_text('{"type": "module"}')
     for file in STATIC.glob("*.js"):

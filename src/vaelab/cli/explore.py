@@ -39,7 +39,7 @@ def explore(
     from vaelab.explorer.payload import ServedRun
     from vaelab.system.progress import observe_progress
 
-    open_runs(runs)  # what is wrong with them is said before a page opens
+    open_runs(runs)  # errors are printed before a page opens
     served: list[ServedRun] = []
     status: dict[str, Any] = {"label": "loading"}
     with server.listen(host, port) as listener, server.serve(server.make_app(served, host, status), listener) as wait:
