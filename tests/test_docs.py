@@ -15,7 +15,7 @@ import commands
 import measured
 import prose
 
-from vaelab import run
+from vaelab.run import layout
 
 PAGES = check.list_pages()
 PYTHON = re.compile(r"```python\n(.*?)```", re.S)
@@ -45,8 +45,8 @@ def test_recipes_in_the_docs_are_valid(tmp_path: Path):
 
 def test_every_file_of_a_run_is_documented():
     page = (ROOT / "docs" / "reference" / "run-files.md").read_text()
-    constants = [value for name, value in vars(run).items() if name.isupper() and isinstance(value, str)]
-    names = {name.rpartition("/")[0] or name for name in (*run.OWN_FILES, *constants)}
+    constants = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)]
+    names = {name.rpartition("/")[0] or name for name in (*layout.PATTERNS, *constants)}
     assert {name for name in names if name not in page} == set()
 
 

@@ -45,7 +45,7 @@ paired, plain, plots, roofline, speed, timing = (
 def build(workload: str, batch_size: int = 3) -> tuple[recipes.Recipe, VAE, Any]:
     """vaelab's recipe, model and objective of a workload."""
     recipe = timing.load_recipe(workload, {"training.batch_size": batch_size})
-    return recipe, *build_model(recipe, timing.SHAPES[workload], 1000)
+    return recipe, *build_model(recipe.resolve(timing.SHAPES[workload], 1000))
 
 
 def copy_weights(vae: VAE, network: nn.Module) -> None:

@@ -19,6 +19,7 @@ from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.networks.conv import UpConvolution, feature_sizes
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
+from vaelab.recipe.schema import check_section, resolve_section, signature_schema
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError
 
@@ -52,8 +53,14 @@ def random_condition(spec: Spec, batch: int) -> Tensor | None:
 
 
 def make_pair(name: str, spec: Spec, **options: Any) -> tuple[Encoder, Decoder]:
+    """Encoder and decoder with the values that a recipe with these options gets."""
     module = registry.load("networks", name)
-    encoder, decoder = module.Encoder(spec, **options), module.Decoder(spec, **options)
+    given = check_section("network", {"name": name, "latent_dim": spec.latent_dim, **options})
+    section = resolve_section("network", given, spec)
+    encoder, decoder = (
+        maker(spec, **{key: section[key] for key in signature_schema(maker)})
+        for maker in (module.Encoder, module.Decoder)
+    )
     initialise(encoder, generator())
     initialise(decoder, generator())
     return encoder, decoder
@@ -179,7 +186,7 @@ def test_channels_and_strides_of_different_lengths_are_refused(part: str, wordin
 
 def test_one_of_channels_and_strides_alone_is_refused() -> None:
     with pytest.raises(RecipeError) as caught:
-        registry.load("networks", "conv").Encoder(make_spec((1, 28, 28)), channels=[8, 8])
+        make_pair("conv", make_spec((1, 28, 28)), channels=[8, 8, 8])
     assert caught.value.subject == "network.channels"
 
 
@@ -208,7 +215,7 @@ def up_layers(decoder: nn.Module) -> list[tuple[int, int]]:
 
 def build(image_shape: tuple[int, int, int], network: dict[str, Any]) -> VAE:
     tables = {"data": {"name": "digits"}, "network": {"name": "conv", **network}}
-    return build_recipe(recipe.validate(tables, "table"), image_shape, 100)[0]
+    return build_recipe(recipe.validate(tables, "table").resolve(image_shape, 100))[0]
 
 
 def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
@@ -222,7 +229,7 @@ def features(vae: VAE) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def test_mnist_has_the_layers_of_the_experiment() -> None:
-    vae, _ = build_recipe(recipe.load("mnist"), (1, 28, 28), 60_000)
+    vae, _ = build_recipe(recipe.load("mnist").resolve((1, 28, 28), 60_000))
     assert conv_layers(vae.encoder) == [(32, 1), (64, 2), (64, 2), (64, 1)]
     assert up_layers(vae.decoder) == [(64, 1), (64, 2), (32, 2), (1, 1)]
     bottleneck, image = features(vae)
@@ -240,7 +247,7 @@ def test_mnist_has_the_layers_of_the_experiment() -> None:
 
 
 def test_celeba_has_the_layers_of_the_experiment() -> None:
-    vae, _ = build_recipe(recipe.load("celeba"), (3, 128, 128), 162_770)
+    vae, _ = build_recipe(recipe.load("celeba").resolve((3, 128, 128), 162_770))
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (64, 2), (64, 2)]
     assert up_layers(vae.decoder) == [(64, 2), (64, 2), (32, 2), (3, 2)]
     bottleneck, image = features(vae)
@@ -257,7 +264,7 @@ def test_celeba_has_the_layers_of_the_experiment() -> None:
 
 
 def test_celeba_beta_has_the_layers_of_the_experiment() -> None:
-    vae, _ = build_recipe(recipe.load("celeba-beta"), (3, 128, 128), 162_770)
+    vae, _ = build_recipe(recipe.load("celeba-beta").resolve((3, 128, 128), 162_770))
     assert conv_layers(vae.encoder) == [(32, 2), (64, 2), (128, 2), (256, 2), (256, 2)]
     assert up_layers(vae.decoder) == [(256, 2), (128, 2), (64, 2), (32, 2), (3, 2)]
     bottleneck, image = features(vae)
@@ -275,7 +282,7 @@ def test_celeba_beta_has_the_layers_of_the_experiment() -> None:
 
 
 def test_celeba64_beta_has_the_layers_of_the_paper() -> None:
-    vae, _ = build_recipe(recipe.load("celeba64-beta"), (3, 64, 64), 162_770)
+    vae, _ = build_recipe(recipe.load("celeba64-beta").resolve((3, 64, 64), 162_770))
     found = [part for part in vae.encoder.modules() if isinstance(part, nn.Conv2d)]
     assert [(part.out_channels, part.stride[0], part.kernel_size[0]) for part in found] == [
         (32, 2, 4), (32, 2, 4), (64, 2, 4), (64, 2, 4),
@@ -353,9 +360,9 @@ def test_weights_are_drawn_as_by_torch(make: Callable[[], nn.Module]) -> None:
 
 @every_network
 def test_first_weights_are_bounded_by_the_fan_in_and_come_from_the_generator(name: str) -> None:
-    module, spec = registry.load("networks", name), make_spec((1, 28, 28))
-    for part in ("Encoder", "Decoder"):
-        one, same, other = (getattr(module, part)(spec) for _ in range(3))
+    spec = make_spec((1, 28, 28))
+    for part in (0, 1):
+        one, same, other = (make_pair(name, spec)[part] for _ in range(3))
         initialise(one, generator())
         initialise(same, generator())
         initialise(other, torch.Generator().manual_seed(1))

@@ -58,7 +58,7 @@ def find_collapse(state: State, validation: Validation | None) -> tuple[tuple[st
         return (), ()
     largest = max(validation.kl_groups)
     has_collapsed = largest < ACTIVE_KL
-    if state.has_collapsed and not has_collapsed:
+    if state.has_collapsed and largest > 2 * ACTIVE_KL:  # a margin, so that a KL near the threshold warns once
         state.has_collapsed = False
         return (), (f"{COLLAPSE}: over by step {state.step}, a latent carries {largest:.2g} nats",)
     if state.has_collapsed or not has_collapsed or state.step < state.objective.warmup_steps:
