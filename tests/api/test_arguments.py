@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import vaelab
 from vaelab.run import Run
@@ -144,6 +145,7 @@ print(json.dumps(found))
 """A separate process, in which arguments are not checked at run time before vaelab sees them."""
 
 
+@pytest.mark.slow
 def test_wrong_arguments_raise_one_line_and_write_nothing(trained: Path, tmp_path: Path) -> None:
     calls = {call.strip(): kind for kind, text in CALLS.items() for call in text.strip().splitlines()[1:]}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -310,7 +310,7 @@ def test_a_model_that_is_no_model_is_not_done(run: Path, whole: Path, content: b
 
 @pytest.mark.parametrize("name", ["report.html", "evaluation.json", "doctor.json", "figures/losses.png"])
 def test_what_is_missing_is_made_again_by_the_same_command(cli: Typed, tmp_path: Path, name: str):
-    words = ["train", "digits", *TINY_WORDS, "--run", "run"]
+    words = ["train", "digits", *TINY_WORDS, "--set", 'training.figures=["losses"]', "--run", "run"]
     assert cli(*words)[0] == 0
     path = tmp_path / "run" / name
     before = json.loads((tmp_path / "run" / "machine.json").read_text())
@@ -339,8 +339,9 @@ def test_a_figure_a_metric_and_a_check_that_fail_are_named_and_the_run_is_finish
 ):
     monkeypatch.setattr(losses, "draw", fail)
     monkeypatch.setattr(elbo, "METRIC", replace(elbo.METRIC, measure=fail))
-    monkeypatch.setattr(doctor, "CHECKS", (fail, *doctor.CHECKS))
-    code, out, err = cli("train", "digits", *TINY_WORDS, "--run", "run")
+    monkeypatch.setitem(doctor.CHECKS, "fail", doctor.Check(fail, 0, {}, lambda _: True))
+    words = [*TINY_WORDS, "--set", 'training.figures=["losses"]']
+    code, out, err = cli("train", "digits", *words, "--run", "run")
     assert (code, err) == (0, "")
     run = Run(tmp_path / "run")
     assert run.is_finished

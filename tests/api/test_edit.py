@@ -88,6 +88,7 @@ def test_held_out_images_are_edited_by_default(latent_run: Run) -> None:
     assert not np.array_equal(by_means["edited"], by_probe["edited"])
 
 
+@pytest.mark.slow
 def test_a_sheet_is_written_and_never_replaced(cli: Typed, latent_run: Run, tmp_path: Path) -> None:
     words = ("edit", latent_run.path, "--attribute", "3", "--by", "1.5", "--attribute", "0", "--by", "-2")
     assert cli(*words) == (0, "digits-edits.png\n", "")

@@ -61,6 +61,7 @@ def test_differences_of_the_machine_are_named():
     assert len(compare_machines(now, {**now, "threads": 10**6})) == 2
 
 
+@pytest.mark.slow
 def test_a_run_begun_in_float32_is_resumed_in_float32(tmp_path: Path):
     overrides = {"training.steps": 6, "training.checkpoint_every": 3}
     whole = train_small(tmp_path / "whole", {**overrides, "training.precision": "fp32"})

@@ -36,7 +36,7 @@ def test_a_sweep_trains_compares_draws_and_keeps_finished_runs(cli: Typed, tmp_p
     rows = {Path(row["run"]).name: row for row in json.loads((tmp_path / "s" / "comparison.json").read_text())["runs"]}
     assert set(rows) == names
     with Image.open(tmp_path / "s" / "rate-distortion.png") as picture:
-        assert "mean of 2 seeds" in picture.info["Description"]
+        assert "means of 2 seeds" in picture.info["Description"]
     runs = [path for path in (tmp_path / "s").rglob("*/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in runs}
     events: list[vaelab.SweepEvent] = []
@@ -58,6 +58,7 @@ def test_a_sweep_trains_compares_draws_and_keeps_finished_runs(cli: Typed, tmp_p
         assert [run.recipe.training.seed for run in members] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_does_not_stop_the_others(cli: Typed, tmp_path: Path):
     over = "training.learning_rate=1e30,0.001"
     code, out, err = cli("sweep", "digits", *TINY_WORDS, "--over", over, "--out", "s", "--json")

@@ -99,6 +99,7 @@ def test_a_damaged_model_is_made_again_from_the_last_checkpoint(tmp_path: Path) 
     assert (run.path / f"{MODEL}.damaged").is_file()
 
 
+@pytest.mark.slow
 def test_a_figure_that_was_removed_is_drawn_again(tmp_path: Path) -> None:
     overrides = {"training.figures": ["losses", "samples"]}
     run = train_small(tmp_path / "run", overrides)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from paths import ROOT
 from small import compute_terms
 from torch import nn
@@ -112,6 +113,8 @@ def test_plain_script_reads_the_same_faces(tmp_path: Path, monkeypatch: pytest.M
 def test_image_cache_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "")  # the script sets it for each repetition
     assert make_faces.main([str(tmp_path / "faces"), "--count", "40", "--jobs", "1"]) == 0
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    get_reusable_executor().shutdown(wait=True)  # workers that started earlier do not know the scripts
     found = image_cache.measure(tmp_path / "faces", 1000, 1)
     assert found["images"] == 33
     assert [len(rates) for rates in found["images_per_second"].values()] == [1, 1, 1]

@@ -80,6 +80,7 @@ def test_figures_and_report_are_written_again(cli: Typed, trained: Path, tmp_pat
     assert cli("figures", "run", "--only", "loses")[0] == 2
 
 
+@pytest.mark.slow
 def test_the_report_escapes_titles(cli: Typed, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text('title = "<b onclick=alert(1)>bold</b>"\n[data]\nname = "digits"\n')

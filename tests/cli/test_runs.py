@@ -59,12 +59,14 @@ def test_only_the_figures_of_the_recipe_are_drawn(cli: Typed, figures: str, name
     assert Run("r").is_finished
 
 
+@pytest.mark.slow
 def test_the_resolved_recipe_gives_the_same_run_again(cli: Typed, trained: Path, tmp_path: Path) -> None:
     assert cli("train", trained / "recipe.toml", "--run", "again")[0] == 0
     for name in ("history.csv", "recipe.toml"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_stored_command_can_be_typed_again(cli: Typed, tmp_path: Path) -> None:
     words = [*TINY_WORDS, "--set", "objective.warmup_steps=5", "--set", "data.binarize=threshold", "--run", "one"]
     assert cli("train", "digits", *words)[0] == 0
@@ -85,6 +87,7 @@ def test_dynamic_binarisation_trains_a_likelihood(cli: Typed) -> None:
     assert elbo["protocol"]["images"] == 100
 
 
+@pytest.mark.slow
 def test_a_bernoulli_likelihood_of_grey_images_is_a_cross_entropy(
     cli: Typed, wording: Callable[[object], None]
 ) -> None:

@@ -68,6 +68,7 @@ def test_blocks_are_a_megabyte_and_a_buffer_holds_at_least_sixteen():
     size=st.integers(1, 5),
     seed=st.integers(0, 3),
 )
+@pytest.mark.slow
 def test_the_shards_of_all_ranks_are_the_batches_of_one(
     count: int, batch_size: int, shuffle_buffer: int, size: int, seed: int
 ):

@@ -62,6 +62,7 @@ def test_classifier_separates_classes_better_than_principal_components() -> None
     assert classifier.features(x + 0.3).shape == (len(x), 64)  # values above 1 are clamped
 
 
+@pytest.mark.slow
 def test_classifier_is_trained_once_and_again_if_its_file_is_damaged(cache: Path) -> None:
     train = small_digits("train")
     tasks: list[Task] = []
@@ -113,6 +114,7 @@ def test_images_without_varying_labels_have_no_classifier(cache: Path) -> None:
     assert load_extractor(Images(pixels), CPU).kind == "pca"
 
 
+@pytest.mark.slow
 def test_distances_name_the_classifier(make_model: Callable[..., tuple[VAE, nn.Module]]) -> None:
     train = small_digits("train")
     classifier = load_classifier(train, steps=60)

@@ -16,6 +16,7 @@ from wording import Wording
 from vaelab.exporters import onnx
 from vaelab.models.vae import VAE
 from vaelab.system import registry
+from vaelab.system.errors import InputError
 
 pytestmark = pytest.mark.slow
 MakeModel = Callable[..., tuple[VAE, nn.Module]]
@@ -56,6 +57,10 @@ def test_graphs_equal_the_model(make_model: MakeModel, number: int, likelihood: 
 def test_the_kl_of_every_posterior_and_prior_is_exported(make_model: MakeModel, posterior: str, prior: str) -> None:
     """The KL to a mixture has no closed form; the graph then uses the samples of the explorer's server."""
     model, _ = make_model((1, 9, 8), {"posterior.name": posterior, "prior.name": prior, "objective.name": "elbo"})
+    if (posterior, prior) == ("full_covariance", "vamp"):  # ONNX has no triangular solve
+        with pytest.raises(InputError):
+            onnx.make_graphs(model, {"run": "small"})
+        return
     graphs = onnx.make_graphs(model, {"run": "small"})
     model.eval()
     for batch in (1, 3):

@@ -286,6 +286,7 @@ def make_runs(name: str, runs: int, shape: tuple[int, int, int], seeds: int) -> 
 
 @pytest.mark.parametrize("name", OF_RUNS)
 @pytest.mark.parametrize(("runs", "shape", "seeds"), [(1, (28, 28, 1), 1), (2, (12, 16, 3), 3), (16, (40, 30, 3), 2)])
+@pytest.mark.slow
 def test_figures_of_runs_draw_any_number_of_them_and_cut_nothing_off(
     name: str, runs: int, shape: tuple[int, int, int], seeds: int
 ):

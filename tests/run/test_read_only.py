@@ -56,6 +56,7 @@ def test_results_of_another_run_and_other_things_are_left_alone(cli: Typed, trai
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_without_write_permission(trained: Path, tmp_path: Path):
     if os.name != "posix" or (os.geteuid() == 0 and not shutil.which("setpriv")):
         pytest.skip("permissions mean nothing to this user")

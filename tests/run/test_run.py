@@ -148,6 +148,7 @@ def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path):
     assert len(made.checkpoints.paths) == 1
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path: Path):
     made = begin(tmp_path / "run")
     other = (

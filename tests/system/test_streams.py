@@ -99,6 +99,7 @@ def test_missing_characters_are_replaced(run: Path, tmp_path: Path, encoding: st
 
 @POSIX
 @pytest.mark.parametrize("before", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.slow
 def test_closed_streams_lose_only_output(run: Path, tmp_path: Path, before: str) -> None:
     commands = [["recipes"], ["--help"], ["doctor", str(run)], ["sample", str(run)], ["no-verb"]]
     codes, done = type_in_process(tmp_path, commands, before)
@@ -110,6 +111,7 @@ def test_closed_streams_lose_only_output(run: Path, tmp_path: Path, before: str)
 
 
 @POSIX
+@pytest.mark.slow
 def test_a_broken_pipe_does_not_stop_a_training(tmp_path: Path) -> None:
     commands = [["train", "digits", *words_of(TINY), "--run", "run"], ["recipes"], ["recipes", "--json"]]
     codes, done = type_in_process(tmp_path, commands, "| true")
@@ -118,6 +120,7 @@ def test_a_broken_pipe_does_not_stop_a_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full device is Linux's")
+@pytest.mark.slow
 def test_a_full_disk_of_the_output_is_reported_after_the_work(tmp_path: Path) -> None:
     codes, done = type_in_process(tmp_path, [["train", "digits", *words_of(TINY), "--run", "run"]], "> /dev/full")
     assert codes == [1]

@@ -15,6 +15,7 @@ from vaelab.api.output_paths import check_parents
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import declared_objective
+from vaelab.data.containers import printable
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.comparability import find_obstacles, group_runs
 from vaelab.evaluation.evaluate import default_metrics, known_results, load_codes, measure_run
@@ -272,7 +273,10 @@ def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> 
 def _write(comparison: Comparison, pictures: Mapping[str, Any]) -> None:
     """Write the four files."""
     rows = comparison.rows
-    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    columns = {
+        key: [printable(value) if isinstance(value := row.get(key), str) else value for row in rows]
+        for key in dict.fromkeys(key for row in rows for key in row)
+    }
     content = {"runs": rows, "remarks": comparison.remarks, "warnings": comparison.warnings}
     write_atomic(comparison.paths["comparison.json"], to_json(content))
     write_columns(comparison.paths["comparison.csv"], columns)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vaelab.explorer.inference import compute_kl, kl_noise
 from vaelab.models.vae import VAE
-from vaelab.system.errors import UsageError
+from vaelab.system.errors import InputError, UsageError
 from vaelab.system.seeds import Noise
 
 if TYPE_CHECKING:
@@ -136,17 +136,23 @@ def _export(model: VAE) -> "ModelProto":
     combined = CombinedGraph(model)
     with _quiet(), torch.no_grad():
         combined(*inputs)  # records the noise, which becomes constants of the graph
-        program = torch.onnx.export(
-            combined,
-            tuple(inputs),
-            input_names=names_in,
-            output_names=[name + RESULT for _, outputs in GRAPHS.values() for name in outputs],
-            dynamic_shapes=({0: batch},) * len(names_in),
-            custom_translation_table=_translations(),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                combined,
+                tuple(inputs),
+                input_names=names_in,
+                output_names=[name + RESULT for _, outputs in GRAPHS.values() for name in outputs],
+                dynamic_shapes=({0: batch},) * len(names_in),
+                custom_translation_table=_translations(),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(
+                f"this model cannot be exported: ONNX lacks an operator that it uses ({reason})"
+            ) from error
     assert program is not None
     proto: ModelProto = program.model_proto
     return proto

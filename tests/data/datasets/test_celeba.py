@@ -317,6 +317,7 @@ def test_images_of_another_size_are_refused(tmp_path: Path, wording: Wording) ->
 # -- missing and damaged lists ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_the_partition_images_are_split_by_number(tmp_path: Path, wording: Wording) -> None:
     """The published numbers decide, if all 202,599 images are listed."""
     place = put_celeba(tmp_path / "in")

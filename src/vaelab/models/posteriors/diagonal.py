@@ -52,6 +52,11 @@ class DiagonalNormal(posteriors.PosteriorDistribution):
         squares = (z - self.mean) ** 2 * torch.exp(-self.log_var)
         return -0.5 * (squares + self.log_var + math.log(2 * math.pi))
 
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch latent"]:
+        """Return one sample of each distribution, without gradients."""
+        epsilon = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
+        return self.rsample(epsilon).detach()
+
     def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "..."]:
         """ln N(z; μ, σ²) summed over latents in nats, the axes before the latents broadcast."""
         return self.log_prob_per_latent(z).sum(-1)
