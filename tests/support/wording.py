@@ -10,6 +10,10 @@ import pytest
 FILE = Path(__file__).resolve().parents[1] / "messages.json"
 
 
+SESSION_FOLDER = re.compile(r"[^\s'\"]*/pytest-of-[^/]+/pytest-\d+(/popen-gw\d+)?/[^/\s'\"]+")
+"""Folder of a fixture that several tests share."""
+
+
 class Wording:
     """Compares messages with those recorded for a test, or records them (``pytest --update-messages``)."""
 
@@ -19,6 +23,7 @@ class Wording:
     def __call__(self, message: object) -> None:
         """Check one message, the next of this test. Paths of the test's folder become ``TMP``."""
         text = str(message).replace(os.fspath(self._folder), "TMP")
+        text = SESSION_FOLDER.sub("TMP_SESSION", text)
         self._seen.append(re.sub(r"[ \t]+$", "", text, flags=re.M))
         if not self._is_updating:
             recorded = json.loads(FILE.read_text(encoding="utf-8")).get(self._test, [])
