@@ -1,6 +1,7 @@
 """The package as users meet it: public names, imports, the wheel, contracts of open folders."""
 
 import importlib
+import json
 import subprocess
 import sys
 import tomllib
@@ -133,3 +134,9 @@ def test_version_is_the_same_everywhere():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_recorded_message_belongs_to_a_test() -> None:
+    for key in json.loads((ROOT / "tests" / "messages.json").read_text(encoding="utf-8")):
+        name, _, test = key.partition("::")
+        assert f"def {test.partition('[')[0]}(" in (ROOT / "tests" / name).read_text(encoding="utf-8"), key

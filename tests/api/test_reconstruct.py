@@ -43,7 +43,8 @@ def test_unreadable_pictures_are_left_out(model_file: Path, tmp_path: Path) -> N
 @pytest.mark.filterwarnings("error")
 def test_only_the_pictures_asked_for_are_read(model_file: Path, tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "own", 30, {21: b""})
-    vaelab.reconstruct(model_file, folder, count=21, strict=True, out=tmp_path / "a.png")
+    path = vaelab.reconstruct(model_file, folder, count=21, strict=True, out=tmp_path / "a.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_with_strict_an_unreadable_picture_is_an_error(cli: Typed, model_file: Path, tmp_path: Path) -> None:

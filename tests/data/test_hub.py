@@ -7,9 +7,8 @@ import re
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +19,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 from pyarrow import parquet
+from servers import LocalServer
 from typed import Typed
 
 from vaelab.data import hub
@@ -44,26 +44,16 @@ class Hub:
         self.faults: list[Callable[[BaseHTTPRequestHandler, bytes], bool]] = []
         self.asked: list[tuple[str, str | None]] = []
         self.tokens: set[str | None] = set()
-        mine = self
+        self._server = LocalServer(self._respond)
+        self.url = f"http://{self._server.place}"
+        self.close = self._server.close
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.0"
-
-            def do_GET(self) -> None:
-                path = unquote(urlsplit(self.path).path)
-                if path.startswith("/api/datasets/"):
-                    mine.describe(self)
-                else:
-                    mine.send(self, path.partition(f"/resolve/{COMMIT}/")[2])
-
-            def log_message(self, *_args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = False
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+    def _respond(self, request: BaseHTTPRequestHandler) -> None:
+        path = unquote(urlsplit(request.path).path)
+        if path.startswith("/api/datasets/"):
+            self.describe(request)
+        else:
+            self.send(request, path.partition(f"/resolve/{COMMIT}/")[2])
 
     def describe(self, request: BaseHTTPRequestHandler) -> None:
         siblings = [
@@ -95,11 +85,6 @@ class Hub:
             answer(request, 416, b"")
         else:
             answer(request, 206 if given else 200, part)
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
 
 
 def answer(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

@@ -190,6 +190,19 @@ def test_one_of_channels_and_strides_alone_is_refused() -> None:
     assert caught.value.subject == "network.channels"
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "gelu", "silu", "gated"])
+def test_mlp_computes_each_activation(activation: str) -> None:
+    spec = make_spec((1, 9, 8))
+    encoder, _ = make_pair("mlp", spec, hidden=[5], activation=activation)
+    x = torch.rand(3, *spec.image_shape, generator=generator())
+    first = encoder.layers[0]
+    if activation == "gated":
+        hidden = first.value(x.flatten(1)) * torch.sigmoid(first.gate(x.flatten(1)))
+    else:
+        hidden = getattr(F, activation)(first(x.flatten(1)))
+    torch.testing.assert_close(encoder(x), encoder.head(hidden))
+
+
 def test_too_many_layers_for_a_side_are_refused(wording: Any) -> None:
     with pytest.raises(RecipeError) as caught:
         registry.load("networks", "conv").Encoder(make_spec((1, 8, 8)), channels=[8] * 4, strides=[2] * 4, kernel=4)

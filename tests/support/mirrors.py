@@ -3,8 +3,10 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from servers import LocalServer
 
 GOOD = bytes(range(256)) * 40
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -29,24 +31,15 @@ class Server:
         self.answers: dict[str, list[Answer]] = {}
         self.asked: Counter[str] = Counter()
         self.released = threading.Event()
-        mirror = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answers = mirror.answers.get(self.path, [send(status=404)])
-                number = mirror.asked[self.path]
-                mirror.asked[self.path] += 1
-                answers[min(number, len(answers) - 1)](self)
-
-            def log_message(self, *_args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = False
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        self.place = f"127.0.0.1:{self._http.server_port}"
+        self._server = LocalServer(self._respond)
+        self.place = self._server.place
         self.url = f"http://{self.place}/"
+
+    def _respond(self, request: BaseHTTPRequestHandler) -> None:
+        answers = self.answers.get(request.path, [send(status=404)])
+        number = self.asked[request.path]
+        self.asked[request.path] += 1
+        answers[min(number, len(answers) - 1)](request)
 
     def stall(self, sent_first: bytes = b"") -> Answer:
         """Says nothing more after a first piece, until the server closes."""
@@ -63,9 +56,7 @@ class Server:
 
     def close(self) -> None:
         self.released.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        self._server.close()
 
 
 def list_paths(folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ class Wording:
             assert self._seen[-1] == recorded[number - 1], "reworded? make messages records it; then read the diff"
 
     def finish(self) -> None:
-        """Write the messages seen, where they are being recorded; else check that none is missing."""
+        """Write the messages seen, where they are being recorded."""
         if self._is_updating:
             known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
             if self._seen:

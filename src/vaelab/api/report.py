@@ -40,7 +40,7 @@ def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
     channels, height, width = spec.image_shape
     equivalents = beta_equivalents(recipe, spec)
     lines = {
-        "images": f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}; {spec.num_images:,} to train on",
+        "images": f"{spec.num_images:,} for training, {height}×{width}, {'grey' if channels == 1 else 'RGB'}",
         "latents": str(spec.latent_dim),
         "parameters": f"{sum(counts.values()):,} (encoder {counts['encoder']:,}, decoder {counts['decoder']:,})",
     }

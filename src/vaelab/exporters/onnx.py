@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -42,16 +42,19 @@ class RecordedNoise(Noise):
 
     def normal(self, count: int, *shape: int) -> Tensor:
         """Return standard normal numbers ``[count, …]``, all rows alike, or ``[1, …]`` while a graph is traced."""
+        return self._repeat(count, lambda: self._source.normal(1, *shape))
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Return numbers of U(0, 1), like ``normal``."""
+        return self._repeat(count, lambda: self._source.uniform(1, *shape))
+
+    def _repeat(self, count: int, draw: Callable[[], Tensor]) -> Tensor:
         if self._next == len(self._draws):
-            self._draws.append(self._source.normal(1, *shape))
+            self._draws.append(draw())
         self._next += 1
         drawn = self._draws[self._next - 1]
         # a symbolic count would be the size of another input, which is not part of the encoder's graph
-        return drawn.expand(count, *shape) if isinstance(count, int) else drawn
-
-    def uniform(self, count: int, *shape: int) -> Tensor:
-        """Not needed for a KL."""
-        raise NotImplementedError
+        return drawn.expand(count, *drawn.shape[1:]) if isinstance(count, int) else drawn
 
 
 class CombinedGraph(nn.Module):

@@ -205,21 +205,13 @@ def _path_for_people(run: Run) -> str:
 def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, str]) -> str:
     """One sentence: which model, of which images, how long it was trained."""
     recipe, history = run.recipe, run.history if run.measured() else {}
-    objective = recipe.objective["name"]
-    beta = recipe.objective.get("beta")
-    kind = "β-VAE" if objective == "beta" and beta not in (None, 1.0) else "VAE"
-    kind = (
-        kind
-        if recipe.network.get("condition", "none") == "none"
-        else f"{recipe.network['condition']}-conditional {kind}"
-    )
-    detail = (
-        ""
-        if objective in ("elbo", "beta") and kind[0] != "β"
-        else f" (objective {objective}" + (f", β = {beta:g})" if isinstance(beta, int | float) else ")")
-    )
+    objective, beta = recipe.objective["name"], recipe.objective.get("beta")
+    plain = objective == "elbo" or (objective == "beta" and beta == 1)
+    kind = "VAE" if plain else f"β-VAE (β = {beta:g})" if objective == "beta" else f"VAE (objective {objective})"
+    condition = recipe.network["condition"]
+    prefix = {"none": "", "label": "label-conditional ", "attributes": "attribute-conditional "}[condition]
     data = load_dataset(recipe.data["name"]).info.title
-    words = f"A {kind}{detail} with {model_facts['latents']} latents, trained on {data} ({model_facts['images']})"
+    words = f"A {prefix}{kind} with {model_facts['latents']} latents, trained on {data} ({model_facts['images']})"
     if history:
         epochs, steps = int(history["epoch"][-1]), len(history["epoch"])
         plural = "" if epochs == 1 else "s"

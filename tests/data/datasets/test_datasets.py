@@ -76,7 +76,8 @@ def test_info_is_complete(dataset: Dataset, name: str) -> None:
 
 @every
 def test_options_have_valid_defaults(name: str) -> None:
-    recipe.validate({"data": {"name": name}}, name)
+    validated = recipe.validate({"data": {"name": name}}, name)
+    assert recipe.validate({"data": dict(validated.data)}, name) == validated
 
 
 def test_a_module_without_dataset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from vaelab.models import networks
 from vaelab.models.networks import append_condition
 from vaelab.models.spec import Spec
 
-Activation = Literal["relu", "leaky_relu", "tanh", "gelu", "silu"]
+Activation = Literal["relu", "leaky_relu", "tanh", "gelu", "silu", "gated"]
 Layers = Annotated[list[Annotated[int, Ge(1)]], Len(1)]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -24,11 +24,28 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class GatedLinear(nn.Module):
+    """(W h + b) · sigmoid(V h + c) (Dauphin et al. 2017, 1612.08083, equation 1)."""
+
+    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(num_inputs, num_outputs)
+        self.gate = nn.Linear(num_inputs, num_outputs)
+
+    def forward(self, h: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch more"]:
+        """Return the gated features."""
+        gated: Tensor = self.value(h) * self.gate(h).sigmoid()
+        return gated
+
+
 def _layers(widths: list[int], activation: Activation) -> nn.Sequential:
-    """Return linear layers of these widths with the activation after each."""
+    """Return linear layers of these widths with the activation after each; "gated" layers are ``GatedLinear``."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
-        layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
+        if activation == "gated":
+            layers.append(GatedLinear(before, after))
+        else:
+            layers += [nn.Linear(before, after), _ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
 
 
