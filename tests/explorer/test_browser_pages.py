@@ -1,6 +1,7 @@
 """Pages of runs with and without classes, of models without a latent KL, and of runs that are still loading."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import browser
@@ -20,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser"),
 ]
 Open = Callable[..., Visit]
+Serve = Callable[[Any], str]
 IMAGES = {
     "labelled": [make_annotated()],
     "unlabelled": [make_images(60)],
@@ -40,8 +42,15 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def visit(chromium: Any) -> Iterator[Open]:
-    """Opens a page; in the end there may be no complaints."""
+def serve() -> Iterator[Serve]:
+    """Serves an application until the end of the test."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(browser.serve(app))
+
+
+@pytest.fixture
+def visit(chromium: Any, serve: Serve) -> Iterator[Open]:
+    """Opens a page. In the end, and before the server stops, there may be no complaints."""
     visits: list[Visit] = []
 
     def open_page(address: str, **settings: Any) -> Visit:
@@ -63,21 +72,21 @@ def count_pixels(one: Visit, variable: str, i: int = 0) -> int:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", IMAGES)
-def test_maps_have_the_colours_of_the_theme(visit: Open, kind: str, scheme: str):
+def test_maps_have_the_colours_of_the_theme(serve: Serve, visit: Open, kind: str, scheme: str):
     """Rings are --muted, the marker is --ink, outlines are --card and points without classes --accent."""
     runs = [make_served(images) for images in IMAGES[kind]]
-    with browser.serve(server.make_app(runs, "127.0.0.1")) as address:
-        one = visit(address, color_scheme=scheme)
-        one.press("0")  # without the ellipse of a posterior, which is --accent as well
-        for i, run in enumerate(runs):
-            variables = ["--ink", "--muted", "--card", *([] if run.payload.groups else ["--accent"])]
-            for variable in variables:
-                one.wait(lambda v=variable, i=i: count_pixels(one, v, i) > 20, f"{variable} on map {i}")
-        has_classes = [run for run in runs if run.payload.groups]
-        assert one.page.get_by_title("Show all classes").count() == len(has_classes)
+    address = serve(server.make_app(runs, "127.0.0.1"))
+    one = visit(address, color_scheme=scheme)
+    one.press("0")  # without the ellipse of a posterior, which is --accent as well
+    for i, run in enumerate(runs):
+        variables = ["--ink", "--muted", "--card", *([] if run.payload.groups else ["--accent"])]
+        for variable in variables:
+            one.wait(lambda v=variable, i=i: count_pixels(one, v, i) > 20, f"{variable} on map {i}")
+    has_classes = [run for run in runs if run.payload.groups]
+    assert one.page.get_by_title("Show all classes").count() == len(has_classes)
 
 
-def test_the_name_of_every_class_is_drawn_and_none_covers_another(visit: Open):
+def test_the_name_of_every_class_is_drawn_and_none_covers_another(serve: Serve, visit: Open):
     """All classes have the same median, and the shown code is there too."""
     random = np.random.default_rng(0)
     names = tuple(f"class {name}" for name in "abcdefghij")
@@ -91,12 +100,12 @@ def test_the_name_of_every_class_is_drawn_and_none_covers_another(visit: Open):
             return fillText.apply(this, arguments);
         };
     """
-    with browser.serve(server.make_app([ServedRun(payload, InferenceWorker(vae))], "127.0.0.1")) as address:
-        one = visit(address)
-        one.context.add_init_script(record)
-        one.go(address)
-        one.rest()
-        drawn = dict(one.page.evaluate("() => [...globalThis.drawn]"))
+    address = serve(server.make_app([ServedRun(payload, InferenceWorker(vae))], "127.0.0.1"))
+    one = visit(address)
+    one.context.add_init_script(record)
+    one.go(address)
+    one.rest()
+    drawn = dict(one.page.evaluate("() => [...globalThis.drawn]"))
     assert {*names, "shown"} <= set(drawn)
     boxes = [drawn[name] for name in (*names, "shown")]
     for i, (x, y, width) in enumerate(boxes):
@@ -104,41 +113,41 @@ def test_the_name_of_every_class_is_drawn_and_none_covers_another(visit: Open):
             assert abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= 13
 
 
-def test_the_kl_of_a_model_without_a_latent_kl_is_that_to_its_prior(visit: Open):
+def test_the_kl_of_a_model_without_a_latent_kl_is_that_to_its_prior(serve: Serve, visit: Open):
     served = make_served(make_annotated(), posterior__name="full_covariance", prior__name="mixture")
-    with browser.serve(server.make_app([served], "127.0.0.1")) as address:
-        one = visit(address)
-        one.map().focus()
-        one.press("Enter")
-        one.rest()
-        index = int((served.payload.means == one.code).all(1).argmax())
-        encoded = served.worker.encode(served.payload.pixels[[index]][0])
-        rows = one.page.locator(".reconstruction-row dd").all_inner_texts()
-        assert [float(text.split()[0]) for text in rows] == pytest.approx(encoded[2:], abs=0.06)
-        total = float(one.page.locator(".loss .total strong").inner_text().replace(",", ""))
-        assert total == pytest.approx(encoded.reconstruction + encoded.kl, abs=0.06)
-        elbo = float(one.page.locator(".loss .elbo .number").inner_text().replace("−", "-").replace(",", ""))
-        assert elbo - total == pytest.approx(served.payload.manifest["constant"], abs=0.11)
+    address = serve(server.make_app([served], "127.0.0.1"))
+    one = visit(address)
+    one.map().focus()
+    one.press("Enter")
+    one.rest()
+    index = int((served.payload.means == one.code).all(1).argmax())
+    encoded = served.worker.encode(served.payload.pixels[[index]][0])
+    rows = one.page.locator(".reconstruction-row dd").all_inner_texts()
+    assert [float(text.split()[0]) for text in rows] == pytest.approx(encoded[2:], abs=0.06)
+    total = float(one.page.locator(".loss .total strong").inner_text().replace(",", ""))
+    assert total == pytest.approx(encoded.reconstruction + encoded.kl, abs=0.06)
+    elbo = float(one.page.locator(".loss .elbo .number").inner_text().replace("−", "-").replace(",", ""))
+    assert elbo - total == pytest.approx(served.payload.manifest["constant"], abs=0.11)
 
 
-def test_a_link_is_followed_while_the_address_is_being_replaced(visit: Open):
-    with browser.serve(server.make_app([make_served(make_annotated())], "127.0.0.1")) as address:
-        one = visit(address)
-        one.press("r")
-        wanted = one.code
-        link = one.page.evaluate("location.hash")
-        one.press("r")
-        own = one.page.evaluate("location.hash") if (one.code != wanted).any() else ""
-        follow = """([link, own]) => {
-            location.hash = link;
-            history.replaceState(null, "", own); // as the page does once the view rests
-        }"""
-        one.page.evaluate(follow, [link, own])
-        one.wait(lambda: (one.code == wanted).all(), "the code of the link")
-        one.rest()
+def test_a_link_is_followed_while_the_address_is_being_replaced(serve: Serve, visit: Open):
+    address = serve(server.make_app([make_served(make_annotated())], "127.0.0.1"))
+    one = visit(address)
+    one.press("r")
+    wanted = one.code
+    link = one.page.evaluate("location.hash")
+    one.press("r")
+    own = one.page.evaluate("location.hash") if (one.code != wanted).any() else ""
+    follow = """([link, own]) => {
+        location.hash = link;
+        history.replaceState(null, "", own); // as the page does once the view rests
+    }"""
+    one.page.evaluate(follow, [link, own])
+    one.wait(lambda: (one.code == wanted).all(), "the code of the link")
+    one.rest()
 
 
-def test_two_runs_share_one_scale(visit: Open):
+def test_two_runs_share_one_scale(serve: Serve, visit: Open):
     random = np.random.default_rng(0)
     runs = []
     for size in (1.0, 5.0):
@@ -146,45 +155,45 @@ def test_two_runs_share_one_scale(visit: Open):
         payload, vae = make_small_payload(make_images(60), codes, network__latent_dim=3)
         runs.append(ServedRun(payload, InferenceWorker(vae)))
     unit = "({ map }) => map.toPixels([1, 0])[0] - map.toPixels([0, 0])[0]"
-    with browser.serve(server.make_app(runs, "127.0.0.1")) as address:
-        both = visit(address, viewport={"width": 1500, "height": 1000})
-        first, second = (both.map(i).evaluate(unit) for i in (0, 1))
-        assert first == pytest.approx(second)
-        both.map(0).focus()
-        both.press("+", "+")
-        near, other = (both.map(i).evaluate(unit) for i in (0, 1))
-        assert near == pytest.approx(other)
-        assert near > 1.3 * first
+    address = serve(server.make_app(runs, "127.0.0.1"))
+    both = visit(address, viewport={"width": 1500, "height": 1000})
+    first, second = (both.map(i).evaluate(unit) for i in (0, 1))
+    assert first == pytest.approx(second)
+    both.map(0).focus()
+    both.press("+", "+")
+    near, other = (both.map(i).evaluate(unit) for i in (0, 1))
+    assert near == pytest.approx(other)
+    assert near > 1.3 * first
 
 
-def test_a_page_shows_the_progress_of_loading_and_then_opens(chromium: Any):
+def test_a_page_shows_the_progress_of_loading_and_then_opens(serve: Serve, chromium: Any):
     runs: list[ServedRun] = []
     status: dict[str, Any] = {"label": "encoding", "done": 1234, "total": 60000}
-    with browser.serve(server.make_app(runs, "127.0.0.1", status)) as address:
-        page = chromium.new_page()
-        page.goto(address)
-        page.get_by_text("encoding: 1,234 of 60,000").wait_for()
-        assert page.locator("progress").get_attribute("max") == "60000"
-        runs.append(make_served(make_annotated()))
-        page.locator("canvas.map").wait_for()
-        page.close()
+    address = serve(server.make_app(runs, "127.0.0.1", status))
+    page = chromium.new_page()
+    page.goto(address)
+    page.get_by_text("encoding: 1,234 of 60,000").wait_for()
+    assert page.locator("progress").get_attribute("max") == "60000"
+    runs.append(make_served(make_annotated()))
+    page.locator("canvas.map").wait_for()
+    page.close()
 
 
-def test_the_lattice_is_legible_among_points(visit: Open):
+def test_the_lattice_is_legible_among_points(serve: Serve, visit: Open):
     """Its images have their full contrast, and points show between them."""
     black = Images(np.zeros((60, 9, 8, 1), np.uint8), labels=np.arange(60) % 3)
     payload, vae = make_small_payload(black, make_codes(np.random.default_rng(0).standard_normal((60, 2))))
     served = ServedRun(payload, InferenceWorker(vae))
-    with browser.serve(server.make_app([served], "127.0.0.1")) as address:
-        one = visit(address)
-        code = one.code
-        level = int(served.worker.decode(code[None])[0].mean())
-        one.press("l")
+    address = serve(server.make_app([served], "127.0.0.1"))
+    one = visit(address)
+    code = one.code
+    level = int(served.worker.decode(code[None])[0].mean())
+    one.press("l")
 
-        def share() -> float:
-            pixels = one.pixels(one.map())[..., :3].astype(int)
-            is_grey = np.ptp(pixels, axis=2) == 0
-            return float((is_grey & (np.abs(pixels[..., 0] - level) < 40)).mean())
+    def share() -> float:
+        pixels = one.pixels(one.map())[..., :3].astype(int)
+        is_grey = np.ptp(pixels, axis=2) == 0
+        return float((is_grey & (np.abs(pixels[..., 0] - level) < 40)).mean())
 
-        one.rest()
-        assert 0.1 < share() < 0.75  # images at 32 % opacity on white would give 0
+    one.rest()
+    assert 0.1 < share() < 0.75  # images at 32 % opacity on white would give 0
