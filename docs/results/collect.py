@@ -26,4 +26,4 @@ def collect(run: vaelab.Run) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(collect(vaelab.Run.open(sys.argv[1])), indent=1, ensure_ascii=False))
+    print(json.dumps(collect(vaelab.Run(sys.argv[1])), indent=1, ensure_ascii=False))

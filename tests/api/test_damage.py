@@ -315,7 +315,7 @@ def test_what_is_missing_is_made_again_by_the_same_command(cli: Typed, tmp_path:
     path = tmp_path / "run" / name
     before = json.loads((tmp_path / "run" / "machine.json").read_text())
     path.unlink()
-    assert not Run(tmp_path / "run").is_finished
+    assert not Run.at(tmp_path / "run").is_finished
     code, _, err = cli(*words)
     assert (code, err) == (0, "")
     assert path.stat().st_size > 0

@@ -20,7 +20,7 @@ IMAGES = make_images()
 
 def begun(folder: Path, *, precision: str = "fp32", threads: int = 1, **overrides: object) -> Run:
     """A run on the disk that has just begun."""
-    run = Run(folder)
+    run = Run.at(folder)
     run.begin(make_recipe(**overrides), {"precision": precision, "threads": threads})
     return run
 
@@ -32,19 +32,19 @@ def settings_of(run: Run, **overrides: object) -> Settings:
 @pytest.mark.parametrize("before", ["fp32", "bf16", "tf32"])
 def test_auto_precision_stays_that_of_the_run(tmp_path: Path, before: Precision):
     assert settings_of(begun(tmp_path / "run", precision=before)).precision == before
-    assert settings_of(Run(tmp_path / "new")).precision == resolve_precision("auto", CPU)
-    assert settings_of(Run(tmp_path / "new"), training__precision="bf16").precision == "bf16"
+    assert settings_of(Run.at(tmp_path / "new")).precision == resolve_precision("auto", CPU)
+    assert settings_of(Run.at(tmp_path / "new"), training__precision="bf16").precision == "bf16"
 
 
 def test_auto_threads_stay_those_of_the_run(tmp_path: Path):
     assert settings_of(begun(tmp_path / "run", threads=3), training__threads="auto").threads == 3
-    assert settings_of(Run(tmp_path / "new"), training__threads="auto").threads == default_threads()
+    assert settings_of(Run.at(tmp_path / "new"), training__threads="auto").threads == default_threads()
     assert settings_of(begun(tmp_path / "other", threads=3), training__threads=2).threads == 2
 
 
 def test_auto_shuffle_buffer_stays_that_of_the_run(tmp_path: Path):
-    assert settings_of(Run(tmp_path / "new")).shuffle_buffer == choose_shuffle_buffer(IMAGES.pixels)
-    assert settings_of(Run(tmp_path / "new"), training__shuffle_buffer=7).shuffle_buffer == 7
+    assert settings_of(Run.at(tmp_path / "new")).shuffle_buffer == choose_shuffle_buffer(IMAGES.pixels)
+    assert settings_of(Run.at(tmp_path / "new"), training__shuffle_buffer=7).shuffle_buffer == 7
     run = begun(tmp_path / "run", training__shuffle_buffer=30)
     assert settings_of(run).shuffle_buffer == 30
     recipe, _ = resolve(make_recipe(), RunImages(IMAGES, IMAGES, "test", "none", {}), run, CPU)

@@ -171,7 +171,7 @@ def start(folder: Path, *words: object) -> subprocess.Popen[str]:
 
 def wait_for_checkpoints(folder: Path, names: tuple[str, ...], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
-    while any(Run(folder / "s" / name).checkpoints.newest_step == 0 for name in names):
+    while any(Run.at(folder / "s" / name).checkpoints.newest_step == 0 for name in names):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

@@ -192,7 +192,7 @@ def test_a_full_disk_is_noticed_before_training(cli: Typed, monkeypatch: pytest.
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 5_000_000))
     code, _, err = cli("train", "digits", *TINY_WORDS, "--run", "full")
     assert (code, "5 MB" in one_line(err)) == (1, True)
-    assert not Run("full").is_trained
+    assert not Run.at("full").is_trained
 
 
 # -- plans and presets ------------------------------------------------------------------------------------------------

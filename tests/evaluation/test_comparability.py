@@ -13,7 +13,7 @@ from vaelab.run import Run
 
 def begin_run(path: Path, overrides: dict[str, Any], sha: str = "x") -> Run:
     """A run that has just begun."""
-    run = Run(path)
+    run = Run.at(path)
     run.begin(recipe.load("digits", {**TINY, **overrides}), {"data_sha256": sha, "recipe": "digits"})
     return run
 

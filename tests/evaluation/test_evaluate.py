@@ -63,7 +63,7 @@ def counter(model: VAE) -> Counter:
 def run(tmp_path: Path) -> Run:
     """As much of a run as evaluation reads."""
     (tmp_path / MODEL).write_bytes(b"weights")
-    return Run(tmp_path)
+    return Run.at(tmp_path)
 
 
 def images(count: int = 40, seed: int = 0) -> Images:

@@ -23,7 +23,7 @@ def rows(first: int, last: int) -> list[list[float]]:
 
 
 def begin(path: Path) -> Run:
-    made = Run(path)
+    made = Run.at(path)
     made.path.mkdir(exist_ok=True)
     made.begin(recipe.load("digits"), {"recipe": "digits", "threads": 1})
     return made
@@ -37,7 +37,7 @@ def save(made: Run, step: int, value: float = 0.0, size: int = 3) -> None:
 
 
 def test_tables_read_back_what_was_written(tmp_path: Path):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     values = np.random.default_rng(0).standard_normal(50).astype(np.float32) * np.float32(1e3)
     table = [[i + 1, 1, float(value), 2.0, 3.0] for i, value in enumerate(values)]
     made.append(run.HISTORY, TERMS, table[:20])
@@ -48,7 +48,7 @@ def test_tables_read_back_what_was_written(tmp_path: Path):
 
 
 def test_mend_tables_drops_later_rows_and_half_lines(tmp_path: Path):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 10))
     made.append(run.VALIDATION, [*TERMS, "elbo"], [[4, 1, 3.0, 2.0, 1.0, -1.0], [8, 2, 3.0, 2.0, 1.0, -2.0]])
     timing = [[step, step / 10, 80.0] for step in range(1, 11)]
@@ -67,7 +67,7 @@ def test_mend_tables_drops_later_rows_and_half_lines(tmp_path: Path):
 
 
 def test_mend_tables_drops_a_half_line_with_all_columns(tmp_path: Path):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 3))
     with (tmp_path / run.HISTORY).open("a") as file:
         file.write("4,1,2.5,2.25,0.2")  # its last number is cut off
@@ -79,7 +79,7 @@ def test_mend_tables_drops_a_half_line_with_all_columns(tmp_path: Path):
 
 
 def test_a_checkpoint_ahead_of_the_history_is_set_aside(tmp_path: Path):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 7))
     for step in (5, 10):
         save(made, step)
@@ -90,7 +90,7 @@ def test_a_checkpoint_ahead_of_the_history_is_set_aside(tmp_path: Path):
 
 
 def test_the_two_newest_checkpoints_stay(tmp_path: Path):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     for step in (5, 10, 15):
         save(made, step, step)
     made.append(run.HISTORY, TERMS, rows(1, 15))
@@ -104,7 +104,7 @@ def test_the_two_newest_checkpoints_stay(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path: Path, damage: str):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 12))
     for step in (5, 10):
         save(made, step, step, 300)
@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path: Path, da
 
 
 def test_without_an_intact_checkpoint_the_tables_are_kept_aside(tmp_path: Path, wording: Wording):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 12))
     save(made, 10)
     before = (tmp_path / run.HISTORY).read_bytes()
@@ -153,7 +153,7 @@ def test_a_second_process_is_refused(tmp_path: Path):
     made = begin(tmp_path / "run")
     other = (
         "import sys; from vaelab.run import Run, RunInUse\n"
-        "try:\n    with Run(sys.argv[1]).locked(): print('in')\n"
+        "try:\n    with Run.at(sys.argv[1]).locked(): print('in')\n"
         "except RunInUse: print('refused')"
     )
     command = [sys.executable, "-c", other, made.path]
@@ -163,7 +163,7 @@ def test_a_second_process_is_refused(tmp_path: Path):
 
 
 def test_a_start_that_fails_leaves_no_files(tmp_path: Path):
-    made = Run(tmp_path / "runs" / "new")
+    made = Run.at(tmp_path / "runs" / "new")
     with pytest.raises(ZeroDivisionError), made.locked():
         made.write_json(run.MACHINE, {"recipe": "digits"})
         made.log("warning: it will fail")
@@ -176,7 +176,7 @@ def test_a_start_that_fails_leaves_no_files(tmp_path: Path):
 
 
 def test_a_run_that_was_begun_stays_when_it_fails(tmp_path: Path):
-    made = Run(tmp_path / "new")
+    made = Run.at(tmp_path / "new")
     with pytest.raises(ZeroDivisionError), made.locked():
         made.begin(recipe.load("digits"), {"recipe": "digits"})
         raise ZeroDivisionError
@@ -205,7 +205,7 @@ def test_a_pipe_in_place_of_a_file_is_named(tmp_path: Path, name: str):
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     with pytest.raises(NotAFile) as caught:
-        Run.open(made.path)
+        Run(made.path)
     assert str(path) in str(caught.value)
     with pytest.raises(NotAFile), made.locked():
         pass
@@ -223,7 +223,7 @@ def test_another_recipe_is_refused_with_every_difference(tmp_path: Path, wording
 
 def test_a_missing_run_and_an_untrained_one_are_refused(tmp_path: Path, wording: Wording):
     with pytest.raises(FileNotFoundError) as caught:
-        Run.open(tmp_path)
+        Run(tmp_path / "none")
     wording(caught.value)
     with pytest.raises(FileNotFoundError) as caught:
         _ = begin(tmp_path / "run").model_path
@@ -231,7 +231,7 @@ def test_a_missing_run_and_an_untrained_one_are_refused(tmp_path: Path, wording:
 
 
 def test_measured_are_means_over_epochs(tmp_path: Path):
-    made = Run(tmp_path)
+    made = Run.at(tmp_path)
     made.append(run.HISTORY, TERMS, rows(1, 24))
     found = made.measured()
     assert found["loss_epoch_1"] == pytest.approx(np.mean([10, 5, 10 / 3, 2.5]))
@@ -239,7 +239,7 @@ def test_measured_are_means_over_epochs(tmp_path: Path):
     assert found["loss_last_five_epochs"] == pytest.approx(np.mean([10 / step for step in range(5, 25)]))
     assert found["kl_last_epoch"] == pytest.approx(np.mean([1 / step for step in range(21, 25)]))
     assert "loss_epoch_10" not in found
-    assert Run(tmp_path / "none").measured() == {}
+    assert Run.at(tmp_path / "none").measured() == {}
 
 
 def test_a_json_file_written_again_keeps_its_bytes(tmp_path: Path):

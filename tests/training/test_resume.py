@@ -38,7 +38,7 @@ def finish(run: Path) -> None:
 def wait_for_checkpoint(run: Path, process: subprocess.Popen[str], after: int = 0) -> int:
     """Step of the newest checkpoint once it is past ``after``."""
     deadline = time.monotonic() + 60
-    while (newest := Run(run).checkpoints.newest_step) <= after:
+    while (newest := Run.at(run).checkpoints.newest_step) <= after:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -90,7 +90,7 @@ def compare(
     write into (default: a new one, compare-…). Raises FileNotFoundError for a path that is no run, and for a run that
     is not fully trained.
     """
-    opened = [Run.open(run) for run in check_list(runs, "runs")]
+    opened = [Run(run) for run in check_list(runs, "runs")]
     found = list({run.path.resolve(): run for run in opened}.values())
     for run in found:
         _ = run.model_path  # raises for a run that is not fully trained

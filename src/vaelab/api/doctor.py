@@ -22,7 +22,7 @@ def doctor(run_path: AnyPath, *, data: str | Path | None = None, out: str | Path
 
     ``out``: a directory for both instead of the run's. Raises PartialFailure after the other findings are stored.
     """
-    run, failures = Run.open(run_path, results=out), Failures()
+    run, failures = Run(run_path, results=out), Failures()
     model = load(run.path)
     run.check_writable()
     findings = update_findings(run, model, load_run_images(run, data).valid, failures)

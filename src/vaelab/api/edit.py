@@ -57,7 +57,7 @@ def edit(
     steps = pair_steps(attribute, by)
     if method not in get_args(Method):
         raise registry.unknown("method", method, get_args(Method))
-    run = Run.open(run_path)
+    run = Run(run_path)
     path = choose_file(out, f"{run.name}-edits.png", (".png",), overwrite=overwrite)
     arrays = compute_edits(run, images, steps, method, data=data, strict=strict, condition=condition)
     words = ", ".join(arrays["columns"][1])

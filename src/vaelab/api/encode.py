@@ -39,7 +39,7 @@ def encode(
     each rank encodes its share and the first one writes the same file as a single process; every rank must see the
     output folder.
     """
-    path = choose_file(out, f"{Run(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
+    path = choose_file(out, f"{Run.at(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
     if precision not in get_args(Precision):
         raise registry.unknown("precision", precision, get_args(Precision))
     model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)

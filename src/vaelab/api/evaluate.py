@@ -43,7 +43,7 @@ def evaluate(
     False writes nothing. Raises NotMeasurable for a named metric whose needs are not met, and PartialFailure after the
     other metrics are measured and stored.
     """
-    run = Run.open(run_path, results=out if store else None)
+    run = Run(run_path, results=out if store else None)
     _ = run.evaluation  # a damaged file is reported before minutes of work, not after
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
     options = parse_options(recipes.check_overrides(set), chosen)

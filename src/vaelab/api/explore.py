@@ -29,7 +29,7 @@ def open_runs(run_paths: Sequence[AnyPath]) -> list[Run]:
         raise UsageError(
             f"{len(paths)} runs: the page shows one, or two side by side", subject="runs", value=len(paths)
         )
-    return [Run.open(path) for path in paths]
+    return [Run(path) for path in paths]
 
 
 def explore(

@@ -69,7 +69,7 @@ def export(
     if to == "onnx" and (points is not None or runtime is not None or single_file):
         raise UsageError("--points, --runtime and --single-file belong to --to web", subject="to", value=to)
     points = None if points is None else check_whole(points, "points", 2)
-    run = Run.open(run_path)
+    run = Run(run_path)
     path = _choose_path(run, to, out, single_file=single_file, overwrite=overwrite)
     if to == "onnx":
         return _export_onnx(run, path)

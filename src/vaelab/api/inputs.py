@@ -109,7 +109,7 @@ def load_inputs(
     """
     model, recipe = load_with_recipe(run_path)
     if images is None:
-        loaded = load_run_images(Run.open(run_path), data)
+        loaded = load_run_images(Run(run_path), data)
         valid = _set_condition(model, loaded.valid, condition)
         names = Numbered(loaded.valid_split, len(valid)) if valid.names is None else valid.names
         return model, InputImages(valid, names)

@@ -31,7 +31,7 @@ def load_with_recipe(path: AnyPath) -> tuple[VAE, Recipe]:
     path = check_path(path, "a run or model")
     if path.exists() and not path.is_dir():
         check_file(path)
-    run = None if path.is_file() else Run.open(path)
+    run = None if path.is_file() else Run(path)
     file = path if run is None else run.model_path
     remedy = "" if run is None else REMEDIES[MODEL]
     tensors, metadata = load_tensors(file, remedy=remedy)

@@ -58,7 +58,7 @@ def plan(
     overrides = recipes.check_overrides(set)
     data = recipes.check_place(data)
     recipe = recipes.load(name, overrides)
-    target = Run(run or run_directory(recipe.name, overrides))
+    target = Run.at(run or run_directory(recipe.name, overrides))
     if target.exists:
         target.check_same(recipe)
     target.check_free()

@@ -41,7 +41,7 @@ def reconstruct(
     conditional model: a class or attributes instead of the images' own.
     """
     count = None if count is None else check_whole(count, "count", 1)
-    path, is_sheet = choose_pictures(out, f"{Run(run_path).name}-reconstructions.png", overwrite=overwrite)
+    path, is_sheet = choose_pictures(out, f"{Run.at(run_path).name}-reconstructions.png", overwrite=overwrite)
     model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)
     model.to(resolve_device(device))
     count = min(count or (SHEET_COUNT if is_sheet else len(inputs)), len(inputs))

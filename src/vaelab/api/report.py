@@ -19,7 +19,7 @@ def report(run_path: AnyPath, *, out: str | Path | None = None) -> Path:
     ``out``: a directory for the report instead of the run's. A file that cannot be read is left out; the report and a
     VaelabWarning say so.
     """
-    run = Run.open(run_path, results=out)
+    run = Run(run_path, results=out)
     model = load(run.path)
     run.check_writable()
     for problem in update_report(run, model):

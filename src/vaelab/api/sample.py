@@ -43,7 +43,7 @@ def sample(
     them. A folder takes any number of images. A sheet keeps all of them in memory.
     """
     count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
-    path, is_sheet = choose_pictures(out, f"{Run(run_path).name}-samples.png", overwrite=overwrite)
+    path, is_sheet = choose_pictures(out, f"{Run.at(run_path).name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
     random = generator(seed, "sample", "condition")
@@ -65,7 +65,7 @@ def make_sampler(name: str, model: VAE, run_path: AnyPath, data: str | Path | No
     """
 
     def load_train() -> Images:
-        images = load_run_images(Run.open(run_path), data)
+        images = load_run_images(Run(run_path), data)
         return binarize(images.train, images.binarize)
 
     return samplers.make_sampler(name, model, load_train)

@@ -98,7 +98,7 @@ def score(
     each score separates the images from them goes to a .json beside the table. Pictures that cannot be read are left
     out with a warning; with ``strict``, or if none can be read, InputError is raised.
     """
-    run, samples = Run.open(run_path), check_whole(samples, "samples", 1)
+    run, samples = Run(run_path), check_whole(samples, "samples", 1)
     table = choose_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
     sheet = choose_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
     summary = None if normal is None else choose_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)

@@ -190,7 +190,7 @@ def plan_sweep(
     base = recipes.load(name, given)
     path = Path(out) if out else run_directory(f"{base.name}-sweep-{'-'.join(values)}", given)
     points = [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
-    runs = [(Run(path / _directory(point, seed)), point, seed) for point in points for seed in range(seeds)]
+    runs = [(Run.at(path / _directory(point, seed)), point, seed) for point in points for seed in range(seeds)]
     if len({run.path for run, _, _ in runs}) < len(runs):
         raise UsageError("two values of --over make one directory; leave one of them out", subject="over")
     threads = _choose_threads(base, values, [run for run, _, _ in runs], jobs)

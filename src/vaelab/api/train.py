@@ -50,7 +50,7 @@ def train(
     """
     overrides = recipes.check_overrides(set)
     recipe, place = recipes.load(name, overrides), recipes.check_place(data)
-    target = Run(run or run_directory(recipe.name, overrides))
+    target = Run.at(run or run_directory(recipe.name, overrides))
     if device != "auto":
         resolve_device(device)  # also checked if the run is finished and nothing is computed
     session = None

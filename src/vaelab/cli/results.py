@@ -66,7 +66,7 @@ def evaluate(
     for word in asked:
         if (name := resolve_metrics([word])[0]) != word:
             print_note(f"vaelab: {word} is called {name} here")
-    store = not as_json or out is not None or vaelab.Run.open(run).is_writable
+    store = not as_json or out is not None or vaelab.Run(run).is_writable
     if not store:
         print_note(f"vaelab: {run} cannot be written to, so the numbers are not stored; --out DIR stores them")
     evaluated = vaelab.evaluate(

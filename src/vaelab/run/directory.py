@@ -14,6 +14,7 @@ from vaelab import recipe as recipes
 from vaelab.data.containers import printable
 from vaelab.recipe import Recipe
 from vaelab.run import layout
+from vaelab.run.absence import explain_absence
 from vaelab.run.checkpoints import Checkpoints, Facts, Tensors
 from vaelab.run.lock import RunLock
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
@@ -34,9 +35,25 @@ class Run:
 
     ``results``: a directory for figures, evaluation, findings and report instead of the run's own, which may be
     read-only. Files that are missing there are read from the run.
+
+    Raises FileNotFoundError, which names the run that was probably meant, if there is no run, and NotAFile if one of
+    its files is a pipe or a device.
     """
 
     def __init__(self, path: AnyPath, results: AnyPath | None = None) -> None:
+        self._locate(path, results)
+        self.check_files()
+        if not self.exists:
+            raise FileNotFoundError(explain_absence(self.path))
+
+    @classmethod
+    def at(cls, path: AnyPath) -> "Run":
+        """Return the run at a path where there may be none yet."""
+        run = cls.__new__(cls)
+        run._locate(path)
+        return run
+
+    def _locate(self, path: AnyPath, results: AnyPath | None = None) -> None:
         self.path = check_path(path, "a run")
         self.results = self.path if results is None else check_path(results, "results")
         if self.results.resolve() == self.path.resolve():
@@ -53,18 +70,6 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     # -- state --
-
-    @classmethod
-    def open(cls, path: AnyPath, results: AnyPath | None = None) -> "Run":
-        """Return an existing run; raise FileNotFoundError if there is none, NotAFile if one of its files is a pipe."""
-        run = cls(path, results)
-        run.check_files()
-        if not run.exists:
-            near = Path("runs") / path
-            make = f"make one with vaelab train RECIPE --run {path}"
-            hint = f"did you mean {near}?" if Run(near).exists else make
-            raise FileNotFoundError(f"{path}: no run here (no {layout.RECIPE}); {hint}")
-        return run
 
     @property
     def exists(self) -> bool:

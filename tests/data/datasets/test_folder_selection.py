@@ -198,7 +198,7 @@ def finished(trained: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 def test_a_run_on_own_pictures_is_complete(trained: tuple[Path, Path]) -> None:
-    run = Run.open(trained[0])
+    run = Run(trained[0])
     assert run.is_finished
     assert {"data", "losses", "reconstructions", "samples"} <= set(run.figures)
     assert run.recipe.data["size"] == [16, 16]
@@ -263,7 +263,7 @@ def test_held_out_pictures_without_classes(cli: Typed, tmp_path: Path) -> None:
         name = f"{'test' if i < 6 else 'train/cat' if i % 2 else 'train/dog'}/{i}.png"
         put_picture(tmp_path / "own" / name, colour=7 * i)
     assert cli("train", "folder", *TINY, "--data", "own", "--run", "run")[0] == 0
-    run = Run.open(tmp_path / "run")
+    run = Run(tmp_path / "run")
     assert run.machine["validated_on"] == "test"
     for words in (["evaluate"], ["figures"], ["doctor"], ["report"]):
         assert cli(*words, "run")[0] == 0
@@ -295,7 +295,7 @@ def test_held_out_pictures_are_named_in_tables(cli: Typed, tmp_path: Path) -> No
     assert np.load("codes.npz")["label_names"].tolist() == ["broken", "good"]
     words = ["--data", "own", "--set", "data.test=test/good", "--run", "good"]
     assert cli("train", "folder", *TINY, *words)[0] == 0
-    run = Run.open(tmp_path / "good")
+    run = Run(tmp_path / "good")
     assert run.machine["validated_on"] == "test/good"
     assert run.evaluation["elbo"]["protocol"]["images"] == 10
     assert cli("train", "folder", *TINY, *words)[0] == 0  # it is finished
