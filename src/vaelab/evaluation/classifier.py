@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
     kind: ClassVar = "classifier"
     cannot_see: ClassVar = (
-        f"details that do not help to tell the labels apart, such as slight blur, and those finer than {SIDE} pixels"
+        f"details that do not help to distinguish the labels, such as slight blur, and those finer than {SIDE} pixels"
     )
     name = "untrained"
 
