@@ -90,8 +90,7 @@ def normalise(patches: Float[Tensor, "m c 7 7"], reference: Float[Tensor, "k c 7
 
 def draw_directions(features: int, count: int, generator: torch.Generator) -> Float[Tensor, "feature direction"]:
     """Return ``count`` random unit vectors as columns."""
-    directions = torch.randn(features, count, generator=generator)
-    return directions / directions.norm(dim=0)
+    return F.normalize(torch.randn(features, count, generator=generator), dim=0)
 
 
 def sliced_wasserstein(a: Level, b: Level, directions: Float[Tensor, "feature direction"]) -> float:
@@ -101,7 +100,7 @@ def sliced_wasserstein(a: Level, b: Level, directions: Float[Tensor, "feature di
     the distance is the mean difference of the sorted values.
     """
     total = 0.0
-    for part in directions.T.split(DIRECTIONS_AT_ONCE):
+    for part in torch.split(directions.T, DIRECTIONS_AT_ONCE):
         total += float(np.abs(_sorted(part @ a.T) - _sorted(part @ b.T)).mean(1, dtype=np.float64).sum())
     return total / directions.shape[1]
 
@@ -178,7 +177,7 @@ def measure(
 
 def _level(i: int) -> Quantity:
     """Row of the i-th level, finest 0."""
-    size = f"1/{2**i} of the size" if i else "full size"
+    size = f"1/{2**i} size" if i else "full size"
     return Quantity(f"swd_level_{i + 1}", f"SWD × 1000, {size}", better="lower", digits=1, drawn="never")
 
 
