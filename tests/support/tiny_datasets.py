@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.idx import write_idx
+from vaelab.data.images import Images, split_off
 
 Columns = dict[str, NDArray[Any]]
 
@@ -136,6 +137,9 @@ def make_factor_file(name: str, place: Path) -> Tiny:
     arrays = factor_arrays(name)
     if name == "dsprites":
         return Tiny(place, {"train": {"pixels": arrays["imgs"][..., None] * np.uint8(255)}})
+    if name == "arrays":
+        train, held_out = split_off(Images(arrays["images"]), 1)
+        return Tiny(place, {"train": {"pixels": train.pixels}, "test": {"pixels": held_out.pixels}})
     return Tiny(place, {"train": {"pixels": arrays["images"]}})
 
 

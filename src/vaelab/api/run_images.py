@@ -12,14 +12,14 @@ from vaelab.data.cache import select_earlier, set_aside, verify_entry
 from vaelab.data.datasets import Selections, load_dataset
 from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
 from vaelab.recipe import Recipe
-from vaelab.run import Run
+from vaelab.run import IMAGES, Run
 from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.messages import warn
 
-UNRECORDED_VALUES = {"range": "full", "pages": "first"}
+UNRECORDED_VALUES = {"range": "full", "pages": "first", "size": "auto"}
 """Default values of options added later; a protocol records only other values, so that old results still compare."""
-UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test")
+UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test", "axes")
 """Options of a data set that do not change how an image looks; the protocol names the split itself."""
 
 
@@ -142,6 +142,14 @@ def verify_images(images: Images, load: Callable[[], Images]) -> Images:
     return replace(again, notes=(*again.notes, note))
 
 
+def find_place(run: Run) -> Path | None:
+    """Return the place of a run's images: the copy that it keeps of images from memory, else the recorded one."""
+    kept = run.path / IMAGES
+    if kept.is_dir():
+        return kept
+    return Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+
+
 def load_run_images(
     run: Run, data: str | Path | None, tell: Callable[[str], None] = warn, *, verify: bool = False
 ) -> RunImages:
@@ -151,10 +159,12 @@ def load_run_images(
     ``verify``: as for ``load_images``. Raises InputError if the images cannot be found.
     """
     data = recipes.check_place(data)
-    place = data if data else Path(run.machine["data_dir"]) if run.machine.get("data_dir") else None
+    place = data or find_place(run)
     selections = run.selections
     if place is not None and not place.exists() and (data or not selections):
-        raise FileNotFoundError(f"{place}: the images of {run.path} are no longer here; name their place with --data")
+        remedy = "give the same ones again: vaelab.train(…, images=…)" if place.name == IMAGES else ""
+        remedy = remedy or "name their place with --data"
+        raise FileNotFoundError(f"{place}: the images of {run.path} are no longer here; {remedy}")
     try:
         images: RunImages | None = load_images(run.recipe, place, selections, verify=verify)
         assert images is not None

@@ -3,29 +3,35 @@
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.events import Watch, warn_only
+from vaelab.api.given import GivenImages
 from vaelab.api.plan import command, run_directory
 from vaelab.api.run_images import RunImages, load_images
 from vaelab.api.session import Session, Setup
-from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
 from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
+from vaelab.data.memory import is_in_memory
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.recipe import ResolvedRecipe
-from vaelab.run import Run
+from vaelab.run import IMAGES, Run
+from vaelab.system.arguments import describe
 from vaelab.system.device import deterministic, resolve_device
 from vaelab.system.distributed import current_group, join_group, launched_group
+from vaelab.system.errors import UsageError
 from vaelab.system.signals import Interrupted, stop_signals
 from vaelab.training import loop
 from vaelab.training.checks import Diverged
 from vaelab.training.state import State, create_state
 from vaelab.training.step import measure_memory
+
+PYTHON_COMMAND = "vaelab.train({name!r}, images=…)"
+"""Stands for the command of a run on images from memory."""
 
 
 def train(
@@ -33,17 +39,25 @@ def train(
     set: Mapping[str, Any] | None = None,
     *,
     data: str | Path | None = None,
+    images: Any = None,
+    labels: Any = None,
+    attributes: Any = None,
+    valid: Any = None,
     run: str | Path | None = None,
     device: str = "auto",
     watch: Watch = warn_only,
-    **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
     """Train a recipe into a run directory, or resume it there; evaluate, draw the figures and write the report.
 
-    ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``short``: epochs,
-    steps, batch_size, learning_rate, latents, beta and seed, for the keys that are set most. ``data`` is the place of
-    the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
+    ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``data`` is the place
+    of the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
     each event.
+
+    ``images``, instead of ``data``, are images from memory: an array, a tensor, a list of pictures of Pillow, a
+    ``torch.utils.data.Dataset``, a Hugging Face ``datasets.Dataset`` or ``Images``. ``labels`` and ``attributes``
+    belong to them. ``valid`` is a number of images to set aside, or held-out images, alone or in a tuple with their
+    labels and attributes (default: one image in ten is set aside). The run keeps a copy, so that the other functions
+    work on it; to resume it, give the same images.
 
     Under ``torchrun`` every process trains on its shard of each batch; rank 0 alone writes, and completes the run after
     the training.
@@ -51,15 +65,20 @@ def train(
     Raises UsageError, InputError or TypeError for arguments that cannot be used, OtherRecipe or RunInUse if the
     directory cannot, and Diverged. If it is asked to stop, it saves and raises Interrupted.
     """
-    overrides = merge_short_forms(set, short)
-    recipe, place = recipes.load(name, overrides), recipes.check_place(data)
+    overrides = recipes.check_overrides(set)
+    given = _check_given(images, labels, attributes, valid, data)
+    recipe = recipes.load(name, given.override(overrides) if given else overrides)
     target = Run.at(run or run_directory(recipe.name, overrides))
+    place = target.path / IMAGES if given else recipes.check_place(data)
     if device != "auto":
         resolve_device(device)  # also checked if the run is finished and nothing is computed
     session = None
     if launched_group().is_main:
-        session = Session(target, recipe, place, device, command(name, overrides, data, run, device), watch)
+        typed = PYTHON_COMMAND.format(name=name) if given else command(name, overrides, data, run, device)
+        session = Session(target, recipe, place, device, typed, watch)
     with session.locked() if session else nullcontext():
+        if session and given:
+            given.keep(target, recipe)
         setup = session.prepare() if session else None
         with join_group() as group:
             setup = group.broadcast(setup)
@@ -68,6 +87,20 @@ def train(
         if session:
             session.complete()
     return target
+
+
+def _check_given(images: Any, labels: Any, attributes: Any, valid: Any, data: object) -> GivenImages | None:
+    """Return the images from memory; None if there are none. UsageError for arguments that need or exclude them."""
+    if images is None:
+        given = {"labels": labels, "attributes": attributes, "valid": valid}
+        if alone := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{alone[0]} needs images=…, the images that it belongs to", subject=alone[0])
+        return None
+    if data is not None:
+        raise UsageError("images and data are both given; give one of them", subject="images")
+    if not is_in_memory(images):
+        raise TypeError(f"images must be in memory; for {describe(images)} use data=…")
+    return GivenImages(images, labels, attributes, valid)
 
 
 def _load_same_images(setup: Setup, data: Path | None) -> RunImages:

@@ -1,4 +1,4 @@
-"""Caches arrays of images with factors, written block by block into an entry of the image cache."""
+"""Writes arrays of images into entries of the image cache, block by block; the copy of images that a run keeps."""
 
 import math
 import shutil
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy.typing import NDArray
 
-from vaelab.data.cache import SHARD_BYTES, check_room, find_or_make, finish_entry, part_folder
+from vaelab.data.cache import SHARD_BYTES, check_room, find_or_make, finish_entry, locked, open_entry, part_folder
 from vaelab.data.images import Images
 from vaelab.data.npy import PixelFiles
 from vaelab.system.progress import progress
@@ -65,8 +65,19 @@ def cache_blocks(
 
 
 def _make(folder: Path, title: str, source: PixelBlocks) -> None:
-    making = part_folder(folder, is_new=True)
     columns = {} if source.factors is None else {"factors": source.factors}
+    metadata = {"factor_names": list(source.factor_names), "factor_sizes": list(source.factor_sizes)}
+    _write_entry(folder, title, source, columns, metadata)
+
+
+def _write_entry(
+    folder: Path,
+    title: str,
+    source: PixelBlocks,
+    columns: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, Any],
+) -> None:
+    making = part_folder(folder, is_new=True)
     try:
         files = PixelFiles(making, source.shape, source.shard_bytes)
         check_room(making, math.prod(source.shape) + sum(column.nbytes for column in columns.values()))
@@ -81,8 +92,70 @@ def _make(folder: Path, title: str, source: PixelBlocks) -> None:
     except Exception:
         shutil.rmtree(making)
         raise
-    metadata = {"factor_names": list(source.factor_names), "factor_sizes": list(source.factor_sizes)}
     finish_entry(making, folder, files, columns, title=title, metadata=metadata)
+
+
+COLUMNS_KEPT = ("labels", "attributes", "factors")
+FACTS_KEPT = (
+    "label_names",
+    "attribute_names",
+    "factor_names",
+    "factor_sizes",
+    "source",
+    "notes",
+    "warnings",
+    "split_name",
+)
+
+
+def keep_images(folder: Path, images: Images) -> None:
+    """Write images with all their columns into a folder, in the format of a cache entry; a damaged one is replaced."""
+    columns = {name: np.asarray(column) for name in COLUMNS_KEPT if (column := getattr(images, name)) is not None}
+    if images.names is not None:
+        columns["names"] = np.array(list(images.names))
+    step, shape = rows_per_block(tuple(images.pixels.shape)), tuple(images.pixels.shape)
+    blocks = (np.asarray(images.pixels[start : start + step]) for start in range(0, len(images), step))
+    metadata = {name: _as_json(getattr(images, name)) for name in FACTS_KEPT}
+    metadata |= {"resolved": dict(images.resolved), "annotations": images.annotations_digest()}
+    with locked(folder, folder.name):
+        _write_entry(folder, f"{folder.name} images", PixelBlocks(shape, blocks), columns, metadata)
+
+
+def open_kept(folder: Path) -> Images | None:
+    """Return the images that ``keep_images`` wrote, as memory maps; None if there are none or they are damaged."""
+    found = open_entry(folder)
+    if found is None or not set(FACTS_KEPT) <= set(found.manifest.metadata):
+        return None
+    facts, names = found.manifest.metadata, found.columns.get("names")
+    columns: dict[str, Any] = {name: found.columns.get(name) for name in COLUMNS_KEPT}
+    told: dict[str, Any] = {name: _from_json(facts[name]) for name in FACTS_KEPT}
+    return Images(
+        found.pixels,
+        **columns,
+        **told,
+        names=None if names is None else names.tolist(),
+        digest=found.digest,
+        cache_folder=folder,
+        resolved=facts["resolved"],
+    )
+
+
+def is_same_as_kept(folder: Path, images: Images) -> bool:
+    """Return whether a folder keeps these images with these annotations."""
+    kept = open_entry(folder)
+    return (
+        kept is not None
+        and kept.digest == images.fingerprint()
+        and kept.manifest.metadata.get("annotations") == images.annotations_digest()
+    )
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_json(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def rows_per_block(shape: tuple[int, ...]) -> int:

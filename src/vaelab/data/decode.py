@@ -18,7 +18,15 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaelab.data.containers import ImageRef, UnavailablePicture, UnreadablePicture, page_number, read_head, read_item
+from vaelab.data.containers import (
+    ImageRef,
+    UnavailablePicture,
+    UnreadablePicture,
+    describe_error,
+    page_number,
+    read_head,
+    read_item,
+)
 from vaelab.data.contents import PictureFacts, Tally
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, without_text
@@ -153,6 +161,20 @@ def _read(
             if lean is None:
                 raise
             content = lean
+
+
+def fit_picture(picture: Image.Image, policy: ResizePolicy) -> NDArray[np.uint8]:
+    """Return the pixels ``[H, W, C]`` of a picture that Pillow has opened: upright, on the background, resized.
+
+    Raises UnreadablePicture with the reason.
+    """
+    source = PictureFacts()
+    try:
+        return _frame(_turn_upright(picture, policy, source), policy, source)
+    except UnreadablePicture:
+        raise
+    except Exception as error:  # decoders raise a dozen types
+        raise UnreadablePicture(describe_error(error)) from None
 
 
 def _turn_upright(picture: Image.Image, policy: ResizePolicy, source: PictureFacts) -> Image.Image:

@@ -23,6 +23,8 @@ from vaelab.system.seeds import derive_seed
 Split = Literal["train", "valid", "test"]
 Binarize = Literal["none", "threshold", "dynamic"]
 SMALLEST_SIDE = 8
+CHANNELS = (1, 3)
+"""Numbers of channels that images may have."""
 
 
 class ImagesNotFound(InputError):
@@ -82,7 +84,7 @@ class Images:
             raise ValueError(f"pixels must be uint8 [N, H, W, C]; got {self.pixels.dtype} {list(shape)}")
         if shape[0] == 0:
             raise ValueError(f"no images in {self.source}")
-        if shape[3] not in (1, 3) or min(shape[1:3]) < SMALLEST_SIDE:
+        if shape[3] not in CHANNELS or min(shape[1:3]) < SMALLEST_SIDE:
             raise ValueError(
                 f"images must have 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
                 f"got {shape[1]}×{shape[2]} with {shape[3]} channels"

@@ -26,7 +26,6 @@ SPELLED = {
     "kl": "KL",
     "elbo": "ELBO",
     "nll": "−ln p(x)",
-    "swd": "SWD",
     "held out": "held-out",
     "seconds": "training time",
 }

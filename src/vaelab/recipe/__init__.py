@@ -189,10 +189,7 @@ def _advise_arrays(given: object) -> str:
     """Return how to train on an array that was given as a recipe or a path; empty for anything else."""
     if not hasattr(given, "__len__") or isinstance(given, Mapping):
         return ""
-    return (
-        'To train on an array, save it with numpy.savez("images.npz", images=array); then vaelab.train("folder", '
-        f'{{"data.name": "arrays", "data.valid": {max(1, min(10_000, len(given) // 10))}}}, data="images.npz")'
-    )
+    return 'Images from memory are vaelab.fit(images), or vaelab.train("folder", images=images)'
 
 
 def _choose_latents(image_shape: tuple[int, int, int], num_images: int) -> int:

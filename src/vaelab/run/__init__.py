@@ -1,10 +1,22 @@
 """A run's directory: file names, records, tables, checkpoints, the lock."""
 
 from vaelab.run.directory import OtherRecipe, Run
-from vaelab.run.layout import CACHE, EVALUATION, FINDINGS, HISTORY, MACHINE, MODEL, RECIPE, REPORT, TIMING, VALIDATION
+from vaelab.run.layout import (
+    CACHE,
+    EVALUATION,
+    FINDINGS,
+    HISTORY,
+    IMAGES,
+    MACHINE,
+    MODEL,
+    RECIPE,
+    REPORT,
+    TIMING,
+    VALIDATION,
+)
 from vaelab.run.lock import RunInUse, RunRemoved
 
 __all__ = [
-    "CACHE", "EVALUATION", "FINDINGS", "HISTORY", "MACHINE", "MODEL", "RECIPE", "REPORT", "TIMING", "VALIDATION",
-    "OtherRecipe", "Run", "RunInUse", "RunRemoved",
+    "CACHE", "EVALUATION", "FINDINGS", "HISTORY", "IMAGES", "MACHINE", "MODEL", "RECIPE", "REPORT", "TIMING",
+    "VALIDATION", "OtherRecipe", "Run", "RunInUse", "RunRemoved",
 ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -51,6 +53,14 @@ class Run:
         """Return the run at a path where there may be none yet."""
         run = cls.__new__(cls)
         run._locate(path)
+        return run
+
+    @classmethod
+    def temporary(cls) -> "Run":
+        """Return a run to be trained in a temporary folder, which is removed with this object."""
+        folder = tempfile.mkdtemp(prefix="vaelab-")
+        run = cls.at(Path(folder) / "run")
+        weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
         return run
 
     def _locate(self, path: AnyPath, results: AnyPath | None = None) -> None:

@@ -1,7 +1,7 @@
 """Names of the files in a run's directory."""
 
 RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
-PICTURES = "pictures.json"
+PICTURES, IMAGES = "pictures.json", "images"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
 CHECKPOINTS, MODEL, FIGURES, CACHE = "checkpoints", "model.safetensors", "figures", "cache"
 EVALUATION, FINDINGS, REPORT = "evaluation.json", "doctor.json", "report.html"
@@ -14,8 +14,8 @@ TABLES = {
     VALIDATION: ("step", "epoch", "loss", "reconstruction", "kl", "elbo"),
 }
 """Table → columns that every run has."""
-BEGUN_WITH = (MACHINE, PICTURES, LOG)
-"""Files written before recipe.toml, which makes a directory a run."""
+BEGUN_WITH = (MACHINE, PICTURES, IMAGES, LOG)
+"""Files and folders written before recipe.toml, which makes a directory a run."""
 PATTERNS = (
     RECIPE,
     *BEGUN_WITH,

@@ -1,6 +1,7 @@
 """The lock of a run's directory: one process at a time trains there."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -78,7 +79,7 @@ class RunLock:
         """Remove the files and folders that this process made for a run that was not begun."""
         with suppress(OSError):  # the directory may be gone already
             for name in (*BEGUN_WITH, LOCK):
-                if self._path / name not in before:
-                    (self._path / name).unlink(missing_ok=True)
+                if (path := self._path / name) not in before:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()

@@ -27,6 +27,8 @@ FACTORS = {
     "arrays": (("elevation", "azimuth", "object"), (2, 3, 2)),
 }
 """Names and sizes of the factors in a small file."""
+WHOLE: dict[str, dict[str, Any]] = {"arrays": {"valid": 0}}
+"""Options with which a data set holds nothing out."""
 
 
 @pytest.fixture(params=FACTORS)
@@ -51,7 +53,7 @@ def path(name: str, tmp_path: Path) -> Path:
 
 
 def test_factors_are_those_of_the_file(name: str, dataset: Dataset, path: Path) -> None:
-    images = dataset.load(path.parent, "train")
+    images = dataset.load(path.parent, "train", **WHOLE.get(name, {}))
     assert (images.factor_names, images.factor_sizes) == FACTORS[name]
     assert images.factors is not None
     assert images.factors.dtype == np.int64
@@ -61,11 +63,11 @@ def test_factors_are_those_of_the_file(name: str, dataset: Dataset, path: Path) 
 
 
 def test_a_changed_file_is_read_again(name: str, dataset: Dataset, path: Path) -> None:
-    before = np.array(dataset.load(path, "train").pixels)
+    before = np.array(dataset.load(path, "train", **WHOLE.get(name, {})).pixels)
     key = "imgs" if name == "dsprites" else "images"
     pixels = random_pixels(*before.shape, high=2 if name == "dsprites" else 256)[::-1]
     put_factor_file(name, path, **{key: pixels[..., 0] if name == "dsprites" else pixels})
-    np.testing.assert_array_equal(dataset.load(path, "train").pixels, before[::-1])
+    np.testing.assert_array_equal(dataset.load(path, "train", **WHOLE.get(name, {})).pixels, before[::-1])
 
 
 def test_large_images_are_read_in_blocks(name: str, dataset: Dataset, path: Path) -> None:
@@ -73,7 +75,7 @@ def test_large_images_are_read_in_blocks(name: str, dataset: Dataset, path: Path
     changed = pixels if name == "dsprites" else np.repeat(pixels[..., None], 3, axis=3)
     put_factor_file(name, path, **{"imgs" if name == "dsprites" else "images": changed})
     expected = pixels[..., None] * np.uint8(255) if name == "dsprites" else changed
-    np.testing.assert_array_equal(dataset.load(path, "train").pixels, expected)
+    np.testing.assert_array_equal(dataset.load(path, "train", **WHOLE.get(name, {})).pixels, expected)
 
 
 def test_a_training_sets_images_aside(name: str, path: Path) -> None:
@@ -91,10 +93,10 @@ def test_fewer_images_than_published_are_noted(tmp_path: Path) -> None:
 
 def test_own_arrays_need_no_channels_names_or_factors(tmp_path: Path) -> None:
     load, grey = load_dataset("arrays").load, random_pixels(NUM_IMAGES, 10, 9)
-    images = load(put_factor_file("arrays", tmp_path / "a.npz", images=grey, factor_names=None), "train")
+    images = load(put_factor_file("arrays", tmp_path / "a.npz", images=grey, factor_names=None), "train", valid=0)
     np.testing.assert_array_equal(images.pixels, grey[..., None])
     assert images.factor_names == ("factor 0", "factor 1", "factor 2")
-    images = load(put_factor_file("arrays", tmp_path / "b.npz", factors=None, factor_names=None), "train")
+    images = load(put_factor_file("arrays", tmp_path / "b.npz", factors=None, factor_names=None), "train", valid=0)
     assert (images.factors, images.factor_names, images.factor_sizes) == (None, (), ())
     assert len(images) == NUM_IMAGES
 

@@ -138,7 +138,7 @@ def _summarise_sample(entries: Sequence[Entry], options: ResizeOptions) -> tuple
     seen = [found for found in looks if isinstance(found, Look)] or [_find_first_readable(entries, options)]
     hidden = {colour: sum(colour in found.flat_on for found in seen) for colour in ("white", "black")}
     summary = SampleSummary(
-        size=_choose_size([found.size for found in seen]),
+        size=choose_size([found.size for found in seen]),
         is_grey=all(found.is_grey for found in seen),
         background="black" if hidden["white"] > hidden["black"] else "white",
         num_hidden=max(hidden.values()),
@@ -166,8 +166,11 @@ def look_at(entry: Entry, options: ResizeOptions) -> Look | UnreadablePicture:
         return error
 
 
-def _choose_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """64×64. Smaller pictures keep a size that they share, else get the largest of 32, 16 and 8 below their median."""
+def choose_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return height and width for pictures of these sizes: 64×64, or less if they are smaller.
+
+    Smaller pictures keep a size that they share, else get the largest of 32, 16 and 8 below their median.
+    """
     if len(set(sizes)) == 1 and min(sizes[0]) >= SMALLEST_SIDE and max(sizes[0]) <= DEFAULT_SIDE:
         return sizes[0]
     short = float(np.median([min(size) for size in sizes]))

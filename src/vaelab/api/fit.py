@@ -1,0 +1,40 @@
+"""``vaelab.fit``: train on images from memory, with everything else chosen automatically."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaelab.api.events import Watch, warn_only
+from vaelab.api.train import train
+from vaelab.run import Run
+
+
+def fit(
+    images: Any,
+    labels: Any = None,
+    set: Mapping[str, Any] | None = None,
+    *,
+    attributes: Any = None,
+    valid: Any = None,
+    run: str | Path | None = None,
+    device: str = "auto",
+    watch: Watch = warn_only,
+) -> Run:
+    """Train on images from memory with the recipe ``folder``, which chooses what it can; return the run.
+
+    Without ``run`` everything is in a temporary folder, which is removed with the returned object. The other arguments
+    are those of ``train``.
+    """
+    holder = Run.temporary() if run is None else None
+    trained = train(
+        "folder",
+        set,
+        images=images,
+        labels=labels,
+        attributes=attributes,
+        valid=valid,
+        run=holder.path if holder else run,
+        device=device,
+        watch=watch,
+    )
+    return holder or trained
