@@ -16,7 +16,7 @@ help:
 	@echo "make test-all   run all tests, including slow ones and those that drive a browser"
 	@echo "make torture    kill, starve and fuzz the commands for ten minutes (MINUTES, SEED: docs/explanation/reliability.md)"
 	@echo "make check      format, lint, types, import contract, docs, prose"
-	@echo "make docs       write the generated parts of the docs"
+	@echo "make docs       write the generated parts of the docs, and the site to build/docs"
 	@echo "make messages   record the wording of the messages that tests check"
 	@echo "make bench      measure the speed next to other code (an hour; DATA, FACES, PYTHAE: docs/explanation/performance.md)"
 
@@ -65,6 +65,8 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/check.py --write
+	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs/site docs build/docs
+	@echo "Open build/docs/README.html in a browser."
 
 # DATA: folder with MNIST (default: where vaelab train finds it). FACES: CelebA, or faces drawn in its layout. PYTHAE: a
 # Python with Pythae installed (default: leave Pythae out).

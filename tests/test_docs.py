@@ -1,6 +1,7 @@
 """The docs: examples run, and the checks of docs/check.py and docs/prose.py find mistakes."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -127,3 +128,14 @@ def test_prose_check_finds_sentences_to_decode(sentence: str):
 @pytest.mark.parametrize("sentence", ["Return the loss.", "`train` resumes. What is β?", "Where possible, it is fast."])
 def test_prose_check_accepts_plain_sentences(sentence: str):
     assert list(prose.find_violations(sentence)) == []
+
+
+@pytest.mark.slow
+def test_the_site_has_every_page_and_builds_without_a_warning(tmp_path: Path):
+    docs = ROOT / "docs"
+    arguments = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(docs / "site"), str(docs), str(tmp_path)]
+    built = subprocess.run([sys.executable, "-m", "sphinx", *arguments], capture_output=True, text=True)
+    assert (built.returncode, built.stderr) == (0, "")
+    names = {page.relative_to(tmp_path).with_suffix(".md") for page in tmp_path.rglob("*.html")}
+    assert {page.relative_to(docs) for page in docs.rglob("*.md")} <= names
+    assert not re.findall(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)"', (tmp_path / "README.html").read_text())

@@ -2,7 +2,7 @@
 
 >>> import vaelab
 >>> run = vaelab.train("digits")                      # doctest: +SKIP
->>> model = vaelab.load(run.path)                     # doctest: +SKIP
+>>> model = vaelab.load(run)                          # doctest: +SKIP
 >>> model.encode(images).mean, model.sample(16)       # doctest: +SKIP
 """
 

@@ -17,6 +17,12 @@ MISTAKES = [
     (["train", "digits", "--set", "objective.name=bta"], 2),
     (["train", "digits", "--set", "objective.name=elbo", "--set", "objective.beta=2"], 2),
     (["train", "digits", "--set", "epochs=2"], 2),
+    (["train", "digits", "--epochs", "2", "--set", "training.epochs=3"], 2),
+    (["train", "digits", "--epochs", "2", "--steps", "3"], 2),
+    (["train", "digits", "--epochs", "two"], 2),
+    (["train", "mnist-nll", "--set", "beta=4"], 2),
+    (["train", "mnist-nll", "--beta", "4"], 2),
+    (["train", "digits", "--bet", "4"], 2),
     (["train", "digits", "--set", "training.epochs"], 2),
     (["train", "digits", "--set", "training.figures=[\"loses\"]"], 2),
     (["train", "digits", "--set", "data.binarize=dynamc"], 2),
@@ -25,6 +31,8 @@ MISTAKES = [
     (["train", "mnist", "--data", "."], 1),
     (["train"], 2),
     (["trian"], 2),
+    (["data", "lst"], 2),
+    (["help", "trian"], 2),
     (["sample", "nowhere"], 1),
     (["evaluate", "nowhere"], 1),
     (["data", "get", "mnits"], 2),
@@ -53,7 +61,7 @@ def test_mistakes_are_one_line_with_an_exit_code(
     cli: Typed, words: list[str], code: int, wording: Callable[[object], None]
 ) -> None:
     found, out, err = cli(*words)
-    assert (found, out) == (code, "")
+    assert (found, out) == (code, ""), err
     wording(one_line(err))
 
 
@@ -91,6 +99,21 @@ def test_help_of_every_command_has_an_example(cli: Typed) -> None:
     for words in (*((verb,) for verb in verbs), *(("data", verb) for verb in ("list", "get", "check", "cache"))):
         code, out, _ = cli(*words, "--help")
         assert (code, "Example" in out) == (0, True)
+
+
+def test_help_verb_shows_the_help_of_a_verb(cli: Typed) -> None:
+    assert cli("help", "data", "list") == cli("data", "list", "--help")
+    assert cli("help") == cli("--help")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_fits_the_terminal_and_examples_keep_their_lines(
+    cli: Typed, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = cli("help", "train")[1].splitlines()
+    assert max(map(len, lines)) <= width
+    assert "   vaelab train mnist --beta 4 --epochs 5" in map(str.rstrip, lines)
 
 
 def test_help_keeps_defaults_and_environment_variables(cli: Typed) -> None:

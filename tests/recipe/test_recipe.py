@@ -54,7 +54,6 @@ sections: list[st.SearchStrategy[Tables]] = [
         {},
         optional={
             "training.epochs": counts,
-            "training.steps": st.integers(0, 10**6),
             "training.batch_size": counts,
             "training.learning_rate": positive,
             "training.precision": st.sampled_from(["auto", "fp32", "tf32", "bf16"]),

@@ -1,4 +1,4 @@
-"""What a person reads who names a run that does not exist."""
+"""Suggestions for the path of a run that does not exist."""
 
 import os
 from pathlib import Path

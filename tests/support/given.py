@@ -155,6 +155,7 @@ class FlatPixels:
     """A feature extractor that returns pixels unchanged."""
 
     kind = name = "pixels"
+    cannot_see = "nothing"
 
     def features(self, images: Tensor) -> NDArray[np.float64]:
         """The pixels, float64."""

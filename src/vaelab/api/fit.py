@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from vaelab.api.events import Watch, warn_only
+from vaelab.api.short_forms import ShortFormsAndSeed
 from vaelab.api.train import train
 from vaelab.run import Run
 
@@ -19,6 +20,7 @@ def fit(
     run: str | Path | None = None,
     device: str = "auto",
     watch: Watch = warn_only,
+    **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
     """Train on images from memory with the recipe ``folder``, which chooses what it can; return the run.
 
@@ -36,5 +38,6 @@ def fit(
         run=holder.path if holder else run,
         device=device,
         watch=watch,
+        **short,
     )
     return holder or trained

@@ -4,12 +4,13 @@ import shlex
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
+from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
 from vaelab.build import beta_equivalents, build
 from vaelab.data.datasets import load_dataset
 from vaelab.recipe import Recipe
@@ -48,14 +49,19 @@ def _word(value: Any) -> str:
 
 
 def plan(
-    name: str, set: Mapping[str, Any] | None = None, *, data: str | Path | None = None, run: str | Path | None = None
+    name: str | Path,
+    set: Mapping[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
+    run: str | Path | None = None,
+    **short: Unpack[ShortFormsAndSeed],
 ) -> dict[str, Any]:
     """Return what ``train`` with these arguments would do, without training or downloading anything.
 
     Keys: recipe, run, state ("new", "resumes" or "done"), images of each split, image_shape, steps, parameters of each
     part, equivalents (β in the conventions of other papers).
     """
-    overrides = recipes.check_overrides(set)
+    overrides = merge_short_forms(set, short)
     data = recipes.check_place(data)
     recipe = recipes.load(name, overrides)
     target = Run.at(run or run_directory(recipe.name, overrides))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from vaelab.api.compare import Comparison, compare, draw
 from vaelab.api.events import Event, warn_only
 from vaelab.api.plan import plan, run_directory, run_name
 from vaelab.api.run_images import load_images
+from vaelab.api.short_forms import ShortForms, merge_short_forms
 from vaelab.api.workers import Job, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, short_name
@@ -107,17 +108,19 @@ def sweep(
     jobs: int = 1,
     device: str = "auto",
     watch: Watch = _warn,
+    **short: Unpack[ShortForms],
 ) -> Sweep:
     """Train a recipe at every combination of the values of ``over`` with seeds 0 … ``seeds`` − 1, and compare the runs.
 
     Each run has a directory OUT/KEY=VALUE-seed=K. Finished runs are kept, interrupted ones are resumed, and a run that
     fails does not stop the others. The comparison goes to OUT/comparison.json, .csv and .png, side-by-side.png and
-    rate-distortion.png. ``jobs``: runs trained at a time, in processes of their own if there are several.
+    rate-distortion.png. ``short``: as in ``train``. ``jobs``: runs trained at a time, in processes of their own if
+    there are several.
 
     Raises RecipeError or UsageError before anything starts. If it is asked to stop, all runs save and Interrupted is
     raised.
     """
-    planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs)
+    planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs, **short)
     watch(planned)
     if jobs > 1 and any(member.state == "new" for member in planned.members):
         _load_once(planned, name, data)
@@ -179,9 +182,10 @@ def plan_sweep(
     data: str | Path | None = None,
     out: str | Path | None = None,
     jobs: int = 1,
+    **short: Unpack[ShortForms],
 ) -> SweepPlan:
     """Return what ``sweep`` with these arguments would do; raise an error for every mistake that can be found."""
-    given = recipes.check_overrides(set)
+    given = merge_short_forms(set, short)
     if not isinstance(over, Mapping):
         raise TypeError(f"over must be a mapping of keys to lists; got {describe(over)}")
     values = {key: _check_values(key, choices) for key, choices in over.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -13,6 +13,7 @@ from vaelab.api.given import GivenImages
 from vaelab.api.plan import command, run_directory
 from vaelab.api.run_images import RunImages, load_images
 from vaelab.api.session import Session, Setup
+from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
 from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
@@ -46,11 +47,13 @@ def train(
     run: str | Path | None = None,
     device: str = "auto",
     watch: Watch = warn_only,
+    **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
     """Train a recipe into a run directory, or resume it there; evaluate, draw the figures and write the report.
 
-    ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``data`` is the place
-    of the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
+    ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``short``: epochs,
+    steps, batch_size, learning_rate, latents, beta and seed, for the keys that are set most. ``data`` is the place of
+    the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
     each event.
 
     ``images``, instead of ``data``, are images from memory: an array, a tensor, a list of pictures of Pillow, a
@@ -65,7 +68,7 @@ def train(
     Raises UsageError, InputError or TypeError for arguments that cannot be used, OtherRecipe or RunInUse if the
     directory cannot, and Diverged. If it is asked to stop, it saves and raises Interrupted.
     """
-    overrides = recipes.check_overrides(set)
+    overrides = merge_short_forms(set, short)
     given = _check_given(images, labels, attributes, valid, data)
     recipe = recipes.load(name, given.override(overrides) if given else overrides)
     target = Run.at(run or run_directory(recipe.name, overrides))

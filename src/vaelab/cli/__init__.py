@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from vaelab.cli.layout import Command
 from vaelab.cli.options import DONE, FAILED, INTERRUPTED, app, complain, data_app
 from vaelab.cli.progress import show_task
 from vaelab.cli.terminal import print_warnings
@@ -20,8 +21,10 @@ from vaelab.system.progress import show_progress
 
 __all__ = ["app", "data_app", "main"]
 
-for group in ("runs", "results", "comparisons", "outputs", "explore", "exports", "data"):  # the order of --help
+for group in ("runs", "results", "comparisons", "outputs", "explore", "exports", "data", "help"):  # the order of --help
     import_module(f"vaelab.cli.{group}")
+for verb in (*app.registered_commands, *data_app.registered_commands):
+    verb.cls = Command
 
 
 def _print_version(is_wanted: bool) -> bool:
@@ -77,8 +80,9 @@ def _describe(error: Exception, arguments: list[str]) -> str:
     from vaelab.system.failures import describe_error, is_out_of_memory
 
     if hasattr(error, "format_message"):  # an error of the parser, whose class typer does not export
-        message = error.format_message()
-        return message and f"{message} (see vaelab --help)"
+        message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+        place = context.command_path.removeprefix("vaelab").strip() if context else ""
+        return message and f"{message}{' See' if message.endswith('?') else '; see'} vaelab help {place}".rstrip()
     if is_out_of_memory(error):
         return describe_error(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaelab.api.short_forms import ShortForms
 from vaelab.cli import options
 from vaelab.cli.terminal import count_of, make_console, print_json, print_table, print_warning
 
@@ -33,7 +34,8 @@ def compare(
     minutes (nll, dci …) are shown for runs that were evaluated with them. Runs that differ only in their seed form one
     group; udr says how well they agree.
 
-    Example: vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
+    Example:
+      vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
     """
     import vaelab
 
@@ -41,8 +43,10 @@ def compare(
 
 
 @options.app.command()
+@options.with_short_forms(ShortForms)
 def sweep(
     recipe: options.Recipe,
+    short: dict[str, Any],
     over: Annotated[
         list[str] | None,
         typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a key of the recipe; several keys form a grid."),
@@ -62,7 +66,8 @@ def sweep(
 
     The same command resumes a sweep. If some runs fail, the others are compared and the exit code is 1.
 
-    Example: vaelab sweep digits --over objective.beta=0.5,1,4 --seeds 3
+    Example:
+      vaelab sweep digits --over objective.beta=0.5,1,4 --seeds 3
     """
     import vaelab
     from vaelab.cli.progress import SweepView
@@ -71,11 +76,12 @@ def sweep(
     grid, values = vaelab.parse_over(over or []), options.parse_overrides(overrides)
     resolve_device(device)
     if dry_run:
-        _print_plan(vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs), as_json)
+        plan = vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, **short)
+        _print_plan(plan, as_json)
         return
     with closing(SweepView(to_stderr=as_json)) as view:
         done = vaelab.sweep(
-            recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, device=device, watch=view
+            recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, device=device, watch=view, **short
         )
     if done.comparison is not None:
         _show_comparison(done.comparison, as_json)

@@ -13,7 +13,8 @@ from vaelab.cli.terminal import print_json, print_note, print_table
 def list_(data: options.Data = None, as_json: options.Json = False) -> None:
     """List the data sets and their folders.
 
-    Example: vaelab data list --data /data
+    Example:
+      vaelab data list --data /data
     """
     import vaelab
 
@@ -43,7 +44,8 @@ def get(
 ) -> None:
     """Download a data set; existing files are kept.
 
-    Example: vaelab data get mnist --to data
+    Example:
+      vaelab data get mnist --to data
     """
     import vaelab
     from vaelab.data.datasets import load_dataset
@@ -65,7 +67,9 @@ def check(
     For a folder of your own pictures, also states the splits and classes that a training would use. The exit code is 1
     if a file is damaged.
 
-    Examples: vaelab data check ~/data/mnist · vaelab data check ~/pictures --set data.test=test/good
+    Examples:
+      vaelab data check ~/data/mnist
+      vaelab data check ~/pictures --set data.test=test/good
     """
     import vaelab
 
@@ -105,7 +109,8 @@ def cache(
 ) -> None:
     """Decode pictures into the cache, as the first training on them would.
 
-    Example: vaelab data cache ~/pictures --set data.size=128
+    Example:
+      vaelab data cache ~/pictures --set data.size=128
     """
     import vaelab
 

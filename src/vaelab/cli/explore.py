@@ -31,7 +31,9 @@ def explore(
 ) -> None:
     """Explore the latent space in a browser.
 
-    Examples: vaelab explore runs/digits · vaelab explore runs/beta-1 runs/beta-5
+    Examples:
+      vaelab explore runs/digits
+      vaelab explore runs/beta-1 runs/beta-5
     """
     import vaelab
     from vaelab.api.explore import open_runs

@@ -35,7 +35,9 @@ def export(
 ) -> None:
     """Export a model as ONNX graphs, or as a web page that runs it.
 
-    Examples: vaelab export runs/mnist --to web site/ · vaelab export runs/mnist --to web --single-file mnist.html
+    Examples:
+      vaelab export runs/mnist --to web site/
+      vaelab export runs/mnist --to web --single-file mnist.html
     """
     import vaelab
 

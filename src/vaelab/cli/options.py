@@ -1,24 +1,31 @@
 """The application, its exit codes and the options that several verbs share."""
 
+import inspect
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vaelab.api.short_forms import list_short_forms
+from vaelab.cli.layout import Group
+
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 app = typer.Typer(
+    cls=Group,
     help="Train, measure, explore and share variational autoencoders (VAEs) of images.",
-    epilog="Start with: vaelab train digits. Every command has its own --help with examples. Environment: VAELAB_DATA "
-    "(folder of data sets), XDG_CACHE_HOME (cache), VAELAB_PROGRESS_SECONDS (seconds between two lines of progress if "
-    "the output is not a terminal; 10).",
+    epilog="Start with: vaelab train digits. The help of a verb has examples: vaelab help train.\n\n"
+    "Environment: VAELAB_DATA (folder of data sets), XDG_CACHE_HOME (cache), VAELAB_PROGRESS_SECONDS (seconds between "
+    "two lines of progress if the output is not a terminal; 10).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="List, download, check and cache data sets.", no_args_is_help=True)
+data_app = typer.Typer(cls=Group, help="List, download, check and cache data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")]
@@ -72,13 +79,51 @@ def complain(text: str) -> None:
     print(f"vaelab: {' '.join(text.split())}", file=sys.stderr)
 
 
-def parse_overrides(texts: list[str] | None, seed: int | None = None, *, strict: bool = False) -> dict[str, Any]:
-    """Return values by dotted key, from ``--set``, ``--seed`` and ``--strict``."""
+def with_short_forms(forms: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each short form, in the place of its argument ``short``, a dictionary."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = [
+            inspect.Parameter(
+                word,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    str | None,
+                    typer.Option(
+                        f"--{word.replace('_', '-')}", metavar=form.metavar, help=f"{form.help} ({form.key})."
+                    ),
+                ],
+            )
+            for word, form in list_short_forms(forms).items()
+        ]
+
+        @wraps(command)
+        def call(**given: Any) -> None:
+            from vaelab.recipe import parse_override
+
+            texts = {option.name: given.pop(option.name) for option in options}
+            short = {word: parse_override(f"{word}={text}")[1] for word, text in texts.items() if text is not None}
+            command(**given, short=short)
+
+        own = inspect.signature(command).parameters.values()
+        parameters = [
+            found.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in own
+            for found in (options if parameter.name == "short" else [parameter])
+        ]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call
+
+    return decorate
+
+
+def parse_overrides(texts: list[str] | None, *, strict: bool = False) -> dict[str, Any]:
+    """Return values by dotted key, from ``--set`` and ``--strict``."""
     from vaelab.recipe import parse_override
 
     values = dict(parse_override(text) for text in texts or [])
-    if seed is not None:
-        values["training.seed"] = seed
     if strict:
         values["data.strict"] = True
     return values

@@ -28,7 +28,9 @@ def sample(
 ) -> None:
     """Draw images from a model, onto one .png or into a folder.
 
-    Examples: vaelab sample runs/mnist -n 100 · vaelab sample runs/mnist --sampler gmm --out samples/
+    Examples:
+      vaelab sample runs/mnist -n 100
+      vaelab sample runs/mnist --sampler gmm --out samples/
     """
     import vaelab
 
@@ -68,7 +70,8 @@ def reconstruct(
 
     Writes a .png with images above their reconstructions, or a folder of reconstructions.
 
-    Example: vaelab reconstruct runs/mnist my-digits/ --out rebuilt.png
+    Example:
+      vaelab reconstruct runs/mnist my-digits/ --out rebuilt.png
     """
     import vaelab
 
@@ -107,7 +110,9 @@ def encode(
 
     The format is that of the file name: .parquet, .csv or .npz.
 
-    Examples: vaelab encode runs/mnist my-digits/ --out codes.csv · torchrun -m vaelab encode runs/mnist my-digits.npy
+    Examples:
+      vaelab encode runs/mnist my-digits/ --out codes.csv
+      torchrun -m vaelab encode runs/mnist my-digits.npy
     """
     import vaelab
     from vaelab.system.distributed import launched_group
@@ -148,7 +153,9 @@ def score(
 
     Writes a table of ELBO, reconstruction and KL, the most unusual image first, and a .png with both ends.
 
-    Examples: vaelab score runs/mnist my-digits/ · vaelab score runs/mnist clothes.npy --normal held-out
+    Examples:
+      vaelab score runs/mnist my-digits/
+      vaelab score runs/mnist clothes.npy --normal held-out
     """
     import vaelab
 
@@ -221,7 +228,9 @@ def edit(
 
     Writes a .png with originals, reconstructions and edits of at most 8 images.
 
-    Examples: vaelab edit runs/celeba me.jpg --attribute Smiling --by 2 · vaelab edit runs/mnist --attribute 7
+    Examples:
+      vaelab edit runs/celeba me.jpg --attribute Smiling --by 2
+      vaelab edit runs/mnist --attribute 7
     """
     import vaelab
 

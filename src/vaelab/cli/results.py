@@ -19,7 +19,8 @@ def figures(
 ) -> None:
     """Draw the figures of a run again.
 
-    Example: vaelab figures runs/mnist --only losses,latent
+    Example:
+      vaelab figures runs/mnist --only losses,latent
     """
     import vaelab
 
@@ -31,7 +32,8 @@ def figures(
 def report(run: options.Run, out: options.Results = None) -> None:
     """Write the report of a run again, as one page.
 
-    Example: vaelab report runs/mnist
+    Example:
+      vaelab report runs/mnist
     """
     import vaelab
 
@@ -57,7 +59,9 @@ def evaluate(
     Writes evaluation.json and updates the report. With --json, a run that cannot be written to is measured too, and
     the numbers are only printed.
 
-    Examples: vaelab evaluate runs/mnist --json · vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
+    Examples:
+      vaelab evaluate runs/mnist --json
+      vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
     """
     import vaelab
     from vaelab.evaluation.evaluate import resolve_metrics
@@ -106,7 +110,8 @@ def doctor(
 
     Says what was found, what it means and what to try. The findings are also in the report.
 
-    Example: vaelab doctor runs/mnist
+    Example:
+      vaelab doctor runs/mnist
     """
     import vaelab
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vaelab.api.short_forms import ShortFormsAndSeed
 from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_table
 
@@ -15,7 +16,8 @@ from vaelab.cli.terminal import print_json, print_table
 def recipes(as_json: options.Json = False) -> None:
     """List the presets.
 
-    Example: vaelab recipes --json
+    Example:
+      vaelab recipes --json
     """
     import vaelab
 
@@ -47,15 +49,16 @@ def recipes(as_json: options.Json = False) -> None:
 
 
 @options.app.command()
+@options.with_short_forms(ShortFormsAndSeed)
 def train(
     recipe: options.Recipe,
+    short: dict[str, Any],
     overrides: options.Overrides = None,
     data: options.Data = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Directory of the run (default: runs/RECIPE and the overrides).")
     ] = None,
     strict: options.Strict = False,
-    seed: Annotated[int | None, typer.Option("--seed", help="Short for --set training.seed=N.")] = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -64,25 +67,28 @@ def train(
 
     The same command resumes a run that was interrupted.
 
-    Examples: vaelab train digits · vaelab train mnist --data ~/data --set objective.beta=4 · torchrun --standalone
-    --nproc-per-node 2 -m -- vaelab train mnist
+    Examples:
+      vaelab train digits
+      vaelab train mnist --beta 4 --epochs 5
+      vaelab train folder --data ~/pictures --set data.size=64
+      torchrun --standalone --nproc-per-node 2 -m -- vaelab train mnist
     """
     import vaelab
     from vaelab.cli.progress import TrainingView, print_event_warning
     from vaelab.system.device import resolve_device
     from vaelab.system.distributed import launched_group
 
-    values = options.parse_overrides(overrides, seed, strict=strict)
+    values = options.parse_overrides(overrides, strict=strict)
     if not launched_group().is_main:
         if not dry_run:
-            vaelab.train(recipe, values, data=data, run=run, device=device)
+            vaelab.train(recipe, values, data=data, run=run, device=device, **short)
     elif dry_run:
         resolve_device(device)
-        _print_plan(vaelab.plan(recipe, values, data=data, run=run), as_json)
+        _print_plan(vaelab.plan(recipe, values, data=data, run=run, **short), as_json)
     else:
         with closing(TrainingView()) as view:
             watch = print_event_warning if as_json else view
-            trained = vaelab.train(recipe, values, data=data, run=run, device=device, watch=watch)
+            trained = vaelab.train(recipe, values, data=data, run=run, device=device, watch=watch, **short)
         if as_json:
             print_json({"run": str(trained.path), "measured": trained.measured(), "evaluation": trained.evaluation})
 

@@ -45,6 +45,9 @@ class Classifier(nn.Module):
     """
 
     kind: ClassVar = "classifier"
+    cannot_see: ClassVar = (
+        f"details that do not help to distinguish the labels, such as slight blur, and those finer than {SIDE} pixels"
+    )
     name = "untrained"
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:

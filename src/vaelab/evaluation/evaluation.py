@@ -12,6 +12,7 @@ from torch import Tensor
 from vaelab.data.images import Images
 from vaelab.evaluation.classifier import load_extractor
 from vaelab.evaluation.features import Extractor, FeatureSets
+from vaelab.evaluation.image_sets import ImageSets
 from vaelab.models.codes import Codes, Encode, encode_images
 from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler, make_sampler
@@ -58,6 +59,7 @@ class Evaluation:
         self._train, self._extractor = train, extractor
         self._encode = encode or partial(encode_images, model)
         self._samplers: dict[str, Sampler] = {}
+        self._image_sets: dict[tuple[int, str], ImageSets] = {}
         self._features: dict[tuple[int, str], FeatureSets] = {}
 
     def check_needs(self, needs: frozenset[str], who: str = "") -> None:
@@ -105,25 +107,32 @@ class Evaluation:
             self._samplers[name] = make_sampler(name, self.model, lambda: self.train)
         return self._samplers[name]
 
-    def features(self, count: int, sampler: str = "prior", least: int = 2) -> FeatureSets:
-        """Return features of at most ``count`` images and of as many samples, reconstructions and training images.
+    def image_sets(self, count: int, sampler: str = "prior", least: int = 2) -> ImageSets:
+        """Return at most ``count`` images and as many samples, reconstructions and training images.
 
-        Raises NotMeasurable for fewer than ``least`` images, and if no feature varies.
+        Raises NotMeasurable for fewer than ``least`` images.
         """
         if min(count, len(self.images)) < least:
             raise NotMeasurable(f"needs {least} or more images; there are {min(count, len(self.images))}")
-        if (count, sampler) not in self._features:
+        if (count, sampler) not in self._image_sets:
             random = self.generator("frechet")
             images = self.images.subsample(count, random)
             codes, conditions, source = self._sample(len(images), random, sampler)
             train = self.train.subsample(len(images), random)
-            self._features[count, sampler] = FeatureSets(
-                self.extractor, self.model, images, codes, conditions, source, train, len(self.images)
+            self._image_sets[count, sampler] = ImageSets(
+                self.model, images, codes, conditions, source, train, len(self.images)
             )
-        sets = self._features[count, sampler]
-        if not sets.images.shape[1]:
+        return self._image_sets[count, sampler]
+
+    def features(self, count: int, sampler: str = "prior", least: int = 2) -> FeatureSets:
+        """Return the features of ``image_sets``; raises NotMeasurable as it does, and if no feature varies."""
+        sets = self.image_sets(count, sampler, least)
+        if (count, sampler) not in self._features:
+            self._features[count, sampler] = FeatureSets(self.extractor, sets)
+        features = self._features[count, sampler]
+        if not features.images.shape[1]:
             raise NotMeasurable("needs training images that differ from one another")
-        return sets
+        return features
 
     def _sample(self, count: int, generator: torch.Generator, sampler: str) -> tuple[Tensor, Tensor | None, str]:
         """Return codes from a sampler, conditions drawn from the training set (or None), and a description of both."""

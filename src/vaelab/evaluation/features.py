@@ -1,10 +1,10 @@
-"""Feature extractors, and the sets of images whose features FID, KID, precision and recall compare."""
+"""Feature extractors, and the features of sets of images that FID, KID, precision and recall compare."""
 
 import hashlib
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.images import Images
+from vaelab.evaluation.image_sets import SETS, ImageSets
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.codes import as_finite
-from vaelab.models.vae import VAE
 from vaelab.system.download import DownloadFailed, fetch
 from vaelab.system.errors import InputError
 from vaelab.system.messages import warn
 from vaelab.system.paths import cache_dir, data_roots
-from vaelab.system.progress import progress
 from vaelab.system.seeds import generator as generator_for
 
 COMPONENTS = 64
@@ -50,6 +49,10 @@ class Extractor(Protocol):
     def name(self) -> str:
         """Everything that the features depend on; distances are comparable only for equal names."""
 
+    @property
+    def cannot_see(self) -> str:
+        """Differences between images that hardly change the features, in words."""
+
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
         """Return the features of images in [0, 1], float64."""
 
@@ -62,6 +65,7 @@ class PrincipalComponents:
     """
 
     kind: ClassVar = "pca"
+    cannot_see: ClassVar = "blur and texture: the components are smooth, so that low frequencies decide"
 
     def __init__(
         self, images: Images, description: str, count: int = COMPONENTS, max_values: int = MAX_FITTED_VALUES
@@ -102,6 +106,9 @@ class Inception:
     """
 
     kind: ClassVar = "inception"
+    cannot_see: ClassVar = (
+        "details of images far from photographs, on which it was trained (2203.06026), and copies of training images"
+    )
     name: ClassVar = (
         "Inception v3 pool3-2048 at 299×299, bilinear, TensorFlow's weights of 2015-12-05, by torch-fidelity"
     )
@@ -195,62 +202,39 @@ def find_inception(device: torch.device, weights: WeightsFile = INCEPTION_WEIGHT
 
 @dataclass(frozen=True)
 class FeatureSets:
-    """Features of images and of as many samples, reconstructions and training images, each computed on first use.
-
-    Memory for the features and a chunk of images.
-    """
+    """Features of sets of images, each computed on first use; memory for the features and a chunk of images."""
 
     extractor: Extractor
-    model: VAE
-    held_out: Images
-    codes: Float[Tensor, "n latent"]
-    """Codes drawn from a sampler of the latent space."""
-    conditions: Float[Tensor, "n condition"] | None
-    """Conditions of the codes, drawn from the training set; None for an unconditional model."""
-    source: str
-    """Origin of the codes, for the protocol."""
-    train_images: Images
-    num_available: int
-    """Number of images that ``held_out`` were drawn from."""
+    sets: ImageSets
 
     @cached_property
     def images(self) -> Features:
         """Features of the held-out images."""
-        return self._extract(self.held_out.floats)
+        return self._extract(self.sets.images)
 
     @cached_property
     def samples(self) -> Features:
-        """Features of the expected images of sampled codes."""
-
-        def decode(start: int, stop: int) -> Tensor:
-            conditions = None if self.conditions is None else self.conditions[start:stop]
-            return self.model.decode(self.codes[start:stop], conditions)
-
-        return self._extract(decode)
+        """Features of the samples."""
+        return self._extract(self.sets.samples)
 
     @cached_property
     def reconstructions(self) -> Features:
-        """Features of the expected images of the posterior means of ``images``."""
-
-        def reconstruct(start: int, stop: int) -> Tensor:
-            return torch.from_numpy(self.model.reconstruct(self.held_out.take(np.arange(start, stop))))
-
-        return self._extract(reconstruct)
+        """Features of the reconstructions."""
+        return self._extract(self.sets.reconstructions)
 
     @cached_property
     def train(self) -> Features | None:
         """Features of training images; None if there are fewer than images."""
-        return self._extract(self.train_images.floats) if len(self.train_images) == len(self.held_out) else None
+        return self._extract(self.sets.training) if self.sets.has_train else None
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Extractor and origin of the sets."""
+        """Extractor, with what it cannot see, and origin of the sets."""
         return {
             "extractor": self.extractor.name,
             "features": self.images.shape[1],
-            "images": len(self.held_out),
-            "images_available": self.num_available,
-            "generated": f"{len(self.codes)} expected images of codes from {self.source}",
+            "cannot_see": self.extractor.cannot_see,
+            **self.sets.protocol,
             "resize": "none before the extractor",
             "crop": "none",
         }
@@ -264,22 +248,13 @@ class FeatureSets:
         """
         key = name if self.extractor.kind == "inception" else f"{prefix}_{self.extractor.kind}"
         others = {"": self.samples, "reconstruction_": self.reconstructions, "training_": self.train}
-        sets = {
-            "reconstruction": "expected images of the posterior means of the images",
-            "training": "training images in place of generated ones, if there are as many",
-        }
         return {
             **{f"{which}{key}": distance(self.images, other) for which, other in others.items() if other is not None},
-            "protocol": {**self.protocol, **sets, **protocol},
+            "protocol": {**self.protocol, **SETS, **protocol},
         }
 
-    def _extract(self, floats: Callable[[int, int], Tensor]) -> Features:
-        parts = []
-        with progress("computing features", len(self.held_out)) as bar:
-            for start, stop in chunk_spans(len(self.held_out), self.held_out.image_shape):
-                parts.append(self.extractor.features(floats(start, stop)))
-                bar.advance(stop - start)
-        return np.concatenate(parts)
+    def _extract(self, chunks: Callable[[str], Iterator[Tensor]]) -> Features:
+        return np.concatenate([self.extractor.features(chunk) for chunk in chunks("computing features")])
 
 
 def check_sets(

@@ -26,6 +26,7 @@ SPELLED = {
     "kl": "KL",
     "elbo": "ELBO",
     "nll": "−ln p(x)",
+    "swd": "SWD",
     "held out": "held-out",
     "seconds": "training time",
 }

@@ -18,6 +18,9 @@ SAME_EXPERIMENT = frozenset(
 """Keys that do not make a recipe another experiment: its title and published numbers still apply."""
 
 
+EPOCHS, STEPS = "training.epochs", "training.steps"
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Parse ``objective.beta=4`` as ("objective.beta", 4); a value that is not TOML is a string."""
     key, equals, value = text.partition("=")
@@ -49,8 +52,10 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     """Return the nested ``tables`` of a recipe with dotted overrides.
 
     If an override names another member, keys that only the old member has are dropped, and so are its "auto" values.
+    An override of ``training.epochs`` replaces the recipe's ``training.steps``.
     Overrides that make it another experiment are added to the title, and published numbers are dropped.
     """
+    _check_length(overrides)
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
     changed = []
     names_first = sorted(overrides.items(), key=lambda item: not item[0].endswith(".name"))
@@ -69,8 +74,17 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             common, own = {"name", *SECTIONS[section].common}, member_schema(section, str(value))
             merged[section] = table = {k: v for k, v in table.items() if k in common or (k in own and v != "auto")}
         table[rest] = value
+        if key == EPOCHS and not overrides.get(STEPS):
+            table.pop("steps", None)  # which would be used instead of the epochs
     if changed:
         merged.pop("expected", None)
         if isinstance(title := merged.get("title"), str):
             merged["title"] = f"{title}; here {', '.join(changed)}"
     return merged
+
+
+def _check_length(overrides: Mapping[str, Any]) -> None:
+    """Raise RecipeError if overrides give the length of a training twice."""
+    if EPOCHS in overrides and overrides.get(STEPS):
+        message = f"{EPOCHS} and {STEPS} are both given; give one of them"
+        raise RecipeError(message, subject=STEPS, value=overrides[STEPS])

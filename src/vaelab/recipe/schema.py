@@ -163,19 +163,32 @@ def _unknown_key(section: str, schema: Schema, member: str, key: str) -> Unknown
 
 
 def unknown_section(key: str, tables: Mapping[str, Any], training: Schema) -> UnknownName:
-    """Return the error for a dotted key that begins with no section, with the likely key of one."""
+    """Return the error for a dotted key that begins with no section, with the likely key of one.
+
+    Keys of the recipe's own members come first, then those that another member has.
+    """
+    word = key.rpartition(".")[2]
     known = {name: f"training.{name}" for name in training}
     for section, info in SECTIONS.items():
         table = tables.get(section, {})
         member = table.get("name", info.default) if isinstance(table, Mapping) else info.default
         if member in registry.names(info.folder):
             known |= {name: f"{section}.{name}" for name in (*info.common, *member_schema(section, str(member)))}
-    near = registry.nearest(key.rpartition(".")[2], list(known))
-    guess = f" Did you mean {known[near]!r}?" if near else ""
+    near = registry.nearest(word, list(known))
+    guess = f" Did you mean {known[near]!r}?" if near else _name_other_members(word)
     sections = (*SECTIONS, "training")
     valid = ", ".join(f"{name}.…" for name in sections)
     message = f"unknown recipe key {key!r}.{guess} Valid: {valid}"
     return UnknownName(message, subject="recipe key", value=key, choices=sections)
+
+
+def _name_other_members(word: str) -> str:
+    """Return which members have the key ``word``, for a recipe whose members do not have it; empty if none has."""
+    for section, info in SECTIONS.items():
+        if owners := [name for name in registry.names(info.folder) if word in member_schema(section, name)]:
+            belongs = f"{section}.{word} belongs to {' and '.join(owners)}"
+            return f" {belongs}: --set {section}.name={owners[0]} --set {section}.{word}=VALUE."
+    return ""
 
 
 def toml_value(value: Any) -> str:

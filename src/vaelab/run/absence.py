@@ -1,4 +1,4 @@
-"""What to say about a path where no run is: the run that was probably meant, or how to make one."""
+"""Explanations of a path where no run is: the run that was probably meant, or how to make one."""
 
 import difflib
 import os
@@ -8,7 +8,7 @@ from vaelab import recipe as recipes
 from vaelab.run.layout import RECIPE
 
 RUNS = Path("runs")
-"""The folder in which a training makes its run unless it is told another."""
+"""The folder in which a training makes its run by default."""
 MOST_NAMED = 5
 
 
