@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import socket
 import subprocess
 import sys
 import tomllib
@@ -39,7 +40,13 @@ def test_import_does_not_load_torch_or_numpy():
 
 
 @pytest.mark.slow
-def test_train_and_load_from_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_train_and_load_from_python_without_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A training opens no connection: there is no telemetry."""
+    opened: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: opened.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: opened.append(arguments))
     events: list[object] = []
     run = vaelab.train("digits", set=TINY, run=tmp_path / "run", watch=events.append)
     assert isinstance(run, vaelab.Run)
@@ -56,6 +63,7 @@ def test_train_and_load_from_python(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert torch.equal(model.sample(4, torch.Generator().manual_seed(1)), model.sample(4, 1))
     numbers = vaelab.evaluate(run.path, metrics=["elbo"]).results
     assert numbers["elbo"]["protocol"]["images"] == 359
+    assert opened == []
 
 
 @pytest.mark.slow
@@ -78,14 +86,16 @@ def test_load_refuses_other_files_and_executes_nothing(tmp_path: Path, content: 
     assert path.name in str(error.value)
 
 
-def test_wheel_contains_presets_templates_and_modules(tmp_path: Path):
+def test_wheel_has_the_sources_and_nothing_else_and_is_reproducible(tmp_path: Path):
     pytest.importorskip("hatchling")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    entries = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).infolist()
     source = [path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert {str(path.relative_to(ROOT / "src")) for path in source} <= names
+    names = {entry.filename for entry in entries if ".dist-info/" not in entry.filename}
+    assert {path.relative_to(ROOT / "src").as_posix() for path in source} == names
     assert {"vaelab/recipes/mnist.toml", "vaelab/py.typed"} <= names
+    assert len({entry.date_time for entry in entries}) == 1  # not the times of the files
 
 
 MEMBERS = {
