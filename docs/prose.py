@@ -56,7 +56,7 @@ def _in_markdown(text: str) -> Iterator[tuple[int, str]]:
             yield start, " ".join(held)
             held = []
         if row.startswith("|"):
-            yield from ((number, cell) for cell in row.strip("|").split("|") if cell.strip())
+            yield from ((number, cell) for cell in re.split(r"\||<br>", row.strip("|")) if cell.strip())
         elif row:
             start = start if held else number
             held.append(re.sub(r"^([-*+]|\d+\.|#+|>)\s+", "", row))
