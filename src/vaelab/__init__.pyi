@@ -6,6 +6,7 @@ from .api.data import get_data as get_data
 from .api.data import list_data as list_data
 from .api.doctor import doctor as doctor
 from .api.edit import edit as edit
+from .api.encode import Encoded as Encoded
 from .api.encode import encode as encode
 from .api.evaluate import evaluate as evaluate
 from .api.events import Event as Event

@@ -35,7 +35,7 @@ NUM_TRAIN = 20_000
 
 def edit(
     run_path: AnyPath,
-    images: str | Path | None = None,
+    images: Any = None,
     *,
     attribute: str | Sequence[str],
     by: float | Sequence[float] = 2.0,
@@ -50,8 +50,9 @@ def edit(
 
     ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all. A step of 1 adds
     the difference between the mean codes of training images with and without it to an image's posterior mean.
-    ``images``: a picture, folder or array file, of which at most 8 are used (default: validation images). Pictures
-    that cannot be read are left out with a warning. InputError is raised if none can be read or, with ``strict``, at
+    ``images``: a picture, folder or array file, or images from memory as for ``train``, of which at most 8 are used
+    (default: validation images). Pictures that cannot be read are left out with a warning. InputError is raised if none
+    can be read or, with ``strict``, at
     the first. ``condition``: a class or attributes for a conditional model, instead of the images' own.
     """
     steps = pair_steps(attribute, by)
@@ -68,7 +69,7 @@ def edit(
 
 def compute_edits(
     run: Run,
-    images: str | Path | None,
+    images: Any,
     steps: Sequence[tuple[str, float]],
     method: Method = "means",
     *,

@@ -1,8 +1,12 @@
 """``vaelab encode``: posterior means and log-variances of images."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
 
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_file, get_ending
@@ -21,7 +25,7 @@ Precision = Literal["fp32", "bf16"]
 
 def encode(
     run_path: AnyPath,
-    images: str | Path | None = None,
+    images: Any = None,
     *,
     data: str | Path | None = None,
     out: str | Path | None = None,
@@ -30,16 +34,19 @@ def encode(
     device: str = "auto",
     precision: Precision = "fp32",
     condition: Any = None,
-) -> Path:
-    """Write posterior means and log-variances, names, labels and classes to .parquet, .csv or .npz; return the file.
+) -> "Encoded | Path":
+    """Return posterior means and log-variances, or write them with names and labels to ``out`` and return the file.
 
-    ``images``: a picture, folder or array file of any size (default: the validation images). Pictures that cannot be
-    read have no row, and a warning names them. InputError is raised if none can be read or, with ``strict``, at the
+    ``images``: a picture, folder or array file of any size, or images from memory as for ``train`` (default: the
+    validation images). ``out``: a .parquet, .csv or .npz, which needs little memory. Pictures that cannot be read have
+    no row, and a warning names them. InputError is raised if none can be read or, with ``strict``, at the
     first. ``condition``: a class or attributes for a conditional model, instead of the images' own. Under ``torchrun``
     each rank encodes its share and the first one writes the same file as a single process; every rank must see the
     output folder.
     """
-    path = choose_file(out, f"{Run.at(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
+    path = None
+    if out is not None:
+        path = choose_file(out, f"{Run.at(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
     if precision not in get_args(Precision):
         raise registry.unknown("precision", precision, get_args(Precision))
     model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)
@@ -47,6 +54,11 @@ def encode(
     class_names = inputs.images.label_names if inputs.images.has_class_names else ()
     table = CodeTable(inputs.names, inputs.images.labels, model.spec.latent_dim, class_names)
     spans = chunk_spans(len(inputs), model.spec.image_shape)
+    if path is None:
+        with disable_tf32():
+            found = list(_record_skipped(_encode_pieces(model, inputs, spans, precision), inputs))
+        inputs.warn_skipped()
+        return _collect(table, found)
     with disable_tf32(), join_group() as group:
         shard = group.shard(len(spans))  # whole chunks, so that every rank computes the chunks of a single process
         pieces = _encode_pieces(model, inputs, spans[shard.start : shard.stop], precision)
@@ -67,6 +79,44 @@ def encode(
     if group.is_main:
         inputs.warn_skipped()
     return path
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Posteriors of images, one row for each image that could be read."""
+
+    names: list[str]
+    mean: Float[np.ndarray, "n latent"]
+    log_var: Float[np.ndarray, "n latent"]
+    labels: Int[np.ndarray, " n"] | None = None
+    classes: tuple[str, ...] = ()
+    """Name of each label; empty if labels are numbers only."""
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __repr__(self) -> str:
+        return f"Encoded({len(self):,} images, {self.mean.shape[1]} latents)"
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame with the columns of the .csv: image, label and class if known, mean_1 …, log_var_1 …."""
+        import pandas
+
+        columns: dict[str, Any] = {"image": self.names}
+        if self.labels is not None:
+            columns["label"] = self.labels
+            if self.classes:
+                columns["class"] = [self.classes[label] for label in self.labels.tolist()]
+        for word, values in (("mean", self.mean), ("log_var", self.log_var)):
+            columns |= {f"{word}_{number + 1}": column for number, column in enumerate(values.T)}
+        return pandas.DataFrame(columns)
+
+
+def _collect(table: CodeTable, pieces: Sequence[Piece]) -> Encoded:
+    rows = np.concatenate([piece.rows for piece in pieces])
+    mean, log_var = np.concatenate([piece.codes for piece in pieces], axis=1)
+    labels = None if table.labels is None else table.labels[rows]
+    return Encoded([table.names[row] for row in rows.tolist()], mean, log_var, labels, tuple(table.class_names))
 
 
 def _encode_pieces(

@@ -49,7 +49,7 @@ class GivenImages:
     def keep(self, run: Run, recipe: Recipe) -> None:
         """Write a copy of the images into a run, or check that it was trained on the same ones.
 
-        Raises InputError for images that cannot be used, and for others than those of a run that was begun.
+        Raises InputError for images that cannot be used, or that are not those of a run that was begun.
         """
         given, folder = self._read(recipe), run.path / IMAGES
         if run.exists and all(_is_intact(folder / name) for name in given):

@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vaelab import recipe as recipes
+from vaelab.api.given import options_of
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
 from vaelab.data.datasets import load_dataset
 from vaelab.data.images import Images
+from vaelab.data.memory import is_in_memory, read_memory
 from vaelab.data.pictures import Numbered, Skipped, read_ahead, read_pictures
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of, with_condition
@@ -95,15 +97,16 @@ class InputImages:
 
 def load_inputs(
     run_path: AnyPath,
-    images: str | Path | None,
+    images: Any,
     data: str | Path | None,
     *,
     strict: bool = False,
     condition: Any = None,
 ) -> tuple[VAE, InputImages]:
-    """Return the model of a run and the pictures at ``images`` at its size (None: its validation images).
+    """Return the model of a run and ``images`` at its size (None: its validation images).
 
-    Pictures are resized, and the pages of a file used, as the run's recipe says. Unreadable pictures are recorded when
+    ``images`` is a path or in memory (see ``read_memory``). Pictures are resized, and the pages of a file used, as the
+    run's recipe says. Unreadable pictures are recorded when
     they are read; with ``strict`` the first one raises InputError. ``condition``: a class or attributes for a
     conditional model, instead of the images' own.
     """
@@ -113,7 +116,11 @@ def load_inputs(
         valid = _set_condition(model, loaded.valid, condition)
         names = Numbered(loaded.valid_split, len(valid)) if valid.names is None else valid.names
         return model, InputImages(valid, names)
-    place = check_path(images, "images", advice="For arrays in memory use vaelab.load(run).encode")
+    if is_in_memory(images):
+        given = read_memory(images, options=options_of(recipe), image_shape=model.spec.image_shape)
+        title = Numbered("images", len(given)) if given.names is None else given.names
+        return model, InputImages(_set_condition(model, given, condition), title)
+    place = check_path(images, "images")
     dataset, options = load_dataset(recipe.data["name"]), recipes.load_options(recipe)
     policy = dataset.resize_policy(model.spec.image_shape, **options) if dataset.resize_policy else None
     expand = dataset.expand_pages if options.get("pages") == "all" else None

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaelab.data.containers import PICTURE_SUFFIXES
+from vaelab.run import Run
 from vaelab.system import registry
-from vaelab.system.arguments import check_path
+from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import UsageError
 from vaelab.system.files import split_ending, unique_path
 
@@ -29,6 +30,11 @@ def is_folder(out: str | Path) -> bool:
     if text.endswith(SEPARATORS) and Path(text).is_file():
         raise FileExistsError(f"{Path(text)} is a file; choose another name, or leave out the {text[-1]}")
     return text.endswith(SEPARATORS) or Path(text).is_dir()
+
+
+def default_out(run_path: AnyPath, ending: str) -> Path:
+    """Return an unused name in this folder for what a command writes about a run: ``NAME-ENDING``."""
+    return unique_path(Path(f"{Run.at(run_path).name}-{ending}"))
 
 
 def choose_file(out: str | Path | None, default: str, endings: Sequence[str], *, overwrite: bool) -> Path:

@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.pictures import encode_png, tile
+from vaelab.data.pictures import encode_png, encode_sheet
 from vaelab.system.device import default_threads
 from vaelab.system.files import fit_name, split_ending, write_atomic
 
-THUMBNAIL = 96
-"""Height in pixels to which a sheet enlarges small images, by a whole factor and at most."""
 Pixels = NDArray[np.uint8]
 
 
 def write_sheet(path: Path, pixels: Pixels, columns: int) -> None:
     """Write images ``[N, H, W, C]`` as one .png; small images are enlarged."""
-    scale = max(1, THUMBNAIL // pixels.shape[1])
-    write_atomic(path, encode_png(tile(pixels, columns).repeat(scale, 0).repeat(scale, 1)))
+    write_atomic(path, encode_sheet(pixels, columns))
 
 
 def write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import Pixels, write_folder, write_sheet
-from vaelab.data.images import as_tensor, to_uint8
+from vaelab.data.images import Images, as_tensor, to_uint8
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
@@ -23,7 +23,7 @@ SHEET_COUNT, SHEET_COLUMNS = 16, 8
 
 def reconstruct(
     run_path: AnyPath,
-    images: str | Path | None = None,
+    images: Any = None,
     *,
     count: int | None = None,
     data: str | Path | None = None,
@@ -32,22 +32,29 @@ def reconstruct(
     strict: bool = False,
     device: str = "auto",
     condition: Any = None,
-) -> Path:
-    """Write originals above their reconstructions onto a .png, or the reconstructions into a folder; return its path.
+) -> Images | Path:
+    """Return reconstructions as ``Images``, or write originals above them onto a .png, or them into a folder, ``out``.
 
-    ``images``: a picture, folder or array file (default: the validation images). ``count``: the number of images
-    (default: 16 on a sheet, all in a folder); only these are read. Pictures that cannot be read are left out with a
+    ``images``: a picture, folder or array file, or images from memory as for ``train`` (default: the validation
+    images). ``count``: the number of images (default: 16 on a sheet, else all); only these are read. Pictures that
+    cannot be read are left out with a
     warning. InputError is raised if none can be read or, with ``strict``, at the first. ``condition``, for a
     conditional model: a class or attributes instead of the images' own.
     """
     count = None if count is None else check_whole(count, "count", 1)
-    path, is_sheet = choose_pictures(out, f"{Run.at(run_path).name}-reconstructions.png", overwrite=overwrite)
+    run_name = Run.at(run_path).name
+    path, is_sheet = choose_pictures(out, f"{run_name}-reconstructions.png", overwrite=overwrite)
+    is_sheet &= out is not None
     model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)
     model.to(resolve_device(device))
     count = min(count or (SHEET_COUNT if is_sheet else len(inputs)), len(inputs))
     names: list[str] = []
     with disable_tf32():
         chunks = _reconstruct_chunks(model, inputs, count, names)
+        if out is None:
+            pixels = np.concatenate([rebuilt for _, rebuilt in chunks])
+            inputs.warn_skipped()
+            return Images(pixels, names=names, source=f"reconstructions by {run_name}")
         if is_sheet:
             originals, rebuilt = map(np.concatenate, zip(*chunks, strict=True))
             write_sheet(path, *_pair_rows(originals, rebuilt))

@@ -35,15 +35,16 @@ def sample(
     sampler: str = "prior",
     condition: Any = None,
     data: str | Path | None = None,
-) -> Path:
-    """Write ``count`` samples onto one .png sheet or into a folder, and return its path.
+) -> Images | Path:
+    """Return ``count`` samples as ``Images``, or write them onto a .png or into a folder, ``out``, and return its path.
 
     ``condition``: a class by name or number, or a mapping from attributes to True or False, for a conditional model
     (default: drawn from the training set). ``data``: folder of the training images, for a sampler that is fitted to
     them. A folder takes any number of images. A sheet keeps all of them in memory.
     """
     count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
-    path, is_sheet = choose_pictures(out, f"{Run.at(run_path).name}-samples.png", overwrite=overwrite)
+    run_name = Run.at(run_path).name
+    path, is_sheet = choose_pictures(out, f"{run_name}-samples.png", overwrite=overwrite)
     model = load(run_path)
     model.to(resolve_device(device))
     random = generator(seed, "sample", "condition")
@@ -51,6 +52,8 @@ def sample(
     with disable_tf32():
         codes = make_sampler(sampler, model, run_path, data).sample(count, generator(seed, "sample"))
         chunks = _decode_chunks(model, codes, conditions)
+        if out is None:
+            return Images(np.concatenate(list(chunks)), source=f"samples of {run_name}")
         if is_sheet:
             write_sheet(path, np.concatenate(list(chunks)), columns=int(np.ceil(np.sqrt(count))))
         else:

@@ -1,6 +1,7 @@
 """``vaelab score``: how unusual images are to a model, and how well that separates two sets."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_file
 from vaelab.data.images import Images, binarize, to_uint8
+from vaelab.data.memory import is_in_memory
 from vaelab.evaluation.anomaly import separations
 from vaelab.exporters.tables import ENDINGS, CodeTable, write_columns
 from vaelab.figures import render
@@ -51,13 +53,22 @@ class Scores:
 class Scored:
     """Files and numbers that ``score`` returns."""
 
-    table: Path
-    sheet: Path
+    table: Path | None
+    """The table; None if nothing was written, and so for the other files."""
+    sheet: Path | None
     summary: Path | None
     """``separations`` as JSON; None without normal images."""
     num_images: int
     separations: dict[str, Any] | None
     """Separation of the images from the normal ones by each score; None without normal images."""
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Column → one value for each image, the most unusual first: those of the table."""
+
+    def to_pandas(self) -> Any:
+        """Return the table as a DataFrame, the most unusual image first."""
+        import pandas
+
+        return pandas.DataFrame(dict(self.columns))
 
 
 @torch.no_grad()
@@ -81,9 +92,9 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
 
 def score(
     run_path: AnyPath,
-    images: str | Path | None = None,
+    images: Any = None,
     *,
-    normal: str | Path | None = None,
+    normal: Any = None,
     samples: int = 16,
     data: str | Path | None = None,
     out: str | Path | None = None,
@@ -91,17 +102,16 @@ def score(
     strict: bool = False,
     device: str = "auto",
 ) -> Scored:
-    """Write ELBO, importance-weighted bound, reconstruction and KL of every image to a .csv, .parquet or .npz.
+    """Return ELBO, importance-weighted bound, reconstruction and KL of every image, the most unusual image first.
 
-    The most unusual image comes first; a .png beside the table shows both ends. ``images``: pictures (None: the run's
-    held-out images), binarised as the run's held-out images are. ``normal``: other pictures, or "held-out"; how well
-    each score separates the images from them goes to a .json beside the table. Pictures that cannot be read are left
+    ``images``: pictures or images from memory as for ``train`` (None: the run's held-out images), binarised as the
+    run's held-out images are. ``normal``: other images, or "held-out"; ``separations`` say how well each score
+    separates the images from them. ``out``: a .csv, .parquet or .npz to write the table to, with a .png of both ends
+    and a .json of the separations beside it. Pictures that cannot be read are left
     out with a warning; with ``strict``, or if none can be read, InputError is raised.
     """
     run, samples = Run(run_path), check_whole(samples, "samples", 1)
-    table = choose_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
-    sheet = choose_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
-    summary = None if normal is None else choose_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite)
+    table, sheet, summary = _choose_files(out, run, overwrite=overwrite, has_normal=normal is not None)
     model, given = _load_images(run, images, data, strict)
     model.to(resolve_device(device))
     found = None
@@ -112,22 +122,36 @@ def score(
             found = separations(_score_readable(model, others, samples).unusualness, scores.unusualness)
             others.warn_skipped()
         rows = given.readable_rows()
-        arrays = _ends(model, given.images.take(rows), scores)
+        arrays = None if sheet is None else _ends(model, given.images.take(rows), scores)
     order = np.argsort(scores.elbo, kind="stable")
     class_names = given.images.label_names if given.images.has_class_names else ()
     known = CodeTable(given.names, given.images.labels, model.spec.latent_dim, class_names).columns
     columns = {name: values_of(rows[order]) for name, values_of in known.items()}
-    write_columns(table, {**columns, **{name: values[order] for name, values in vars(scores).items()}})
-    write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
+    columns |= {name: values[order] for name, values in vars(scores).items()}
+    if table is not None and sheet is not None and arrays is not None:
+        write_columns(table, columns)
+        write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
     if summary is not None:
         write_atomic(summary, to_json(found))
     given.warn_skipped()
-    return Scored(table, sheet, summary, len(rows), found)
+    return Scored(table, sheet, summary, len(rows), found, columns)
 
 
-def _load_images(run: Run, place: str | Path | None, data: str | Path | None, strict: bool) -> tuple[VAE, InputImages]:
+def _choose_files(
+    out: str | Path | None, run: Run, *, overwrite: bool, has_normal: bool
+) -> tuple[Path | None, Path | None, Path | None]:
+    """Return the table, the sheet and the summary to write; None for what is not written."""
+    if out is None:
+        return None, None, None
+    table = choose_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
+    sheet = choose_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
+    summary = choose_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite) if has_normal else None
+    return table, sheet, summary
+
+
+def _load_images(run: Run, place: Any, data: str | Path | None, strict: bool) -> tuple[VAE, InputImages]:
     """Return the model of a run, and the images at ``place``, binarised as the run's held-out images are."""
-    is_own = place is None or str(place) == HELD_OUT
+    is_own = place is None or (not is_in_memory(place) and str(place) == HELD_OUT)
     model, given = load_inputs(run.path, None if is_own else place, data, strict=strict)
     images = given.images if is_own else binarize(given.images, run.recipe.data["binarize"])
     return model, replace(given, images=images)

@@ -33,13 +33,14 @@ def sample(
       vaelab sample runs/mnist --sampler gmm --out samples/
     """
     import vaelab
+    from vaelab.api.output_paths import default_out
 
     condition = options.parse_condition(class_name, present, absent)
     path = vaelab.sample(
         run,
         count=count,
         seed=seed,
-        out=out,
+        out=out or default_out(run, "samples.png"),
         overwrite=overwrite,
         device=device,
         sampler=sampler,
@@ -74,6 +75,7 @@ def reconstruct(
       vaelab reconstruct runs/mnist my-digits/ --out rebuilt.png
     """
     import vaelab
+    from vaelab.api.output_paths import default_out
 
     condition = options.parse_condition(class_name, present, absent)
     path = vaelab.reconstruct(
@@ -81,7 +83,7 @@ def reconstruct(
         images,
         count=count,
         data=data,
-        out=out,
+        out=out or default_out(run, "reconstructions.png"),
         overwrite=overwrite,
         strict=strict,
         device=device,
@@ -115,6 +117,7 @@ def encode(
       torchrun -m vaelab encode runs/mnist my-digits.npy
     """
     import vaelab
+    from vaelab.api.output_paths import default_out
     from vaelab.system.distributed import launched_group
 
     condition = options.parse_condition(class_name, present, absent)
@@ -122,7 +125,7 @@ def encode(
         run,
         images,
         data=data,
-        out=out,
+        out=out or default_out(run, "codes.parquet"),
         overwrite=overwrite,
         strict=strict,
         device=device,
@@ -158,6 +161,7 @@ def score(
       vaelab score runs/mnist clothes.npy --normal held-out
     """
     import vaelab
+    from vaelab.api.output_paths import default_out
 
     scored = vaelab.score(
         run,
@@ -165,13 +169,13 @@ def score(
         normal=normal,
         samples=samples,
         data=data,
-        out=out,
+        out=out or default_out(run, "scores.csv"),
         overwrite=overwrite,
         strict=strict,
         device=device,
     )
     if as_json:
-        print_json(vars(scored))
+        print_json({name: value for name, value in vars(scored).items() if name != "columns"})
     else:
         _print_scores(scored)
 

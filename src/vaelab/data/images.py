@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.arrays import ArrayView, PixelArray
+from vaelab.system import html
 from vaelab.system.arguments import describe
 from vaelab.system.errors import InputError, RecipeError
 from vaelab.system.registry import unknown
@@ -25,6 +26,8 @@ Binarize = Literal["none", "threshold", "dynamic"]
 SMALLEST_SIDE = 8
 CHANNELS = (1, 3)
 """Numbers of channels that images may have."""
+MAX_SHOWN, MAX_CLASSES = 24, 10
+"""Images and names of classes that ``Images`` shows of itself."""
 
 
 class ImagesNotFound(InputError):
@@ -41,7 +44,7 @@ class Batch:
     attributes: Bool[Tensor, "batch attribute"] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Images:
     """Images with their labels, attributes, factors and names.
 
@@ -125,6 +128,40 @@ class Images:
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the pixels, uint8 ``[N, H, W, C]``."""
+        return np.asarray(self.pixels[:], dtype)
+
+    def __repr__(self) -> str:
+        return f"Images({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        """Return the first images and what is known about all, for a notebook."""
+        from vaelab.data.pictures import encode_sheet
+
+        rows = np.arange(min(MAX_SHOWN, len(self)))
+        caption = f"the first {len(rows)}" if len(rows) < len(self) else "all"
+        facts = {"source": self.source, **({"labels": self._describe_labels()} if self.labels is not None else {})}
+        sheet = html.picture(encode_sheet(np.asarray(self.pixels[rows])), caption)
+        return html.fragment(f"Images: {self.describe()}", facts, [sheet])
+
+    def describe(self) -> str:
+        """Return number, size, colours and annotations in a few words."""
+        channels, height, width = self.image_shape
+        colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+        words = [f"{len(self):,} of {height}×{width} {colours}"]
+        words += [self._describe_labels()] if self.labels is not None else []
+        words += [f"{self.attributes.shape[1]} attributes"] if self.attributes is not None else []
+        words += [f"{self.factors.shape[1]} factors"] if self.factors is not None else []
+        return ", ".join(words)
+
+    def _describe_labels(self) -> str:
+        assert self.labels is not None
+        numbers, counts = np.unique(self.labels, return_counts=True)
+        most = ", ".join(self.label_name(int(number)) for number in numbers[:MAX_CLASSES])
+        more = f" and {len(numbers) - MAX_CLASSES} more" if len(numbers) > MAX_CLASSES else ""
+        return f"{len(counts)} classes ({most}{more})" if len(counts) > 1 else f"1 class ({most})"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

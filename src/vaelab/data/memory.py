@@ -47,12 +47,14 @@ class ArrayOptions:
 
 @dataclass
 class _Collected:
-    """What was given, as one array, and what was given with it."""
+    """The given images as one array, and facts that come with them."""
 
     array: NDArray[Any]
     source: str
     labels: Any = None
     label_names: tuple[str, ...] = ()
+    are_pictures: bool = False
+    """Pictures of Pillow, whose values go from 0 to 255 regardless of ``range``."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -67,9 +69,11 @@ def read_memory(
 ) -> Images:
     """Return images of a program as ``Images``, uint8 ``[N, H, W, C]``.
 
-    ``given``: an array or tensor ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; a list of pictures of Pillow,
-    arrays or tensors; a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``, whose items are images, or images with
-    labels; or ``Images``. ``labels``: a class for each image, as a whole number or a name, or the column of a hub data
+    ``given`` is an array or tensor ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, or a list of pictures of
+    Pillow, arrays or tensors. It may be a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``, whose items are
+    images, or images with labels. ``Images`` are returned as they are.
+
+    ``labels``: a class for each image, as a whole number or a name, or the column of a hub data
     set. ``attributes``: true or false, ``[N, A]``, or a mapping from names to columns, such as a DataFrame.
 
     ``image_shape``: the shape that a model needs; then one image is enough, and pictures are resized to it.
@@ -84,7 +88,8 @@ def read_memory(
         return _annotate(images, labels, attributes, name)
     found = _collect(given, labels, options, image_shape, name)
     array, axes = _arrange(found.array, options.axes, image_shape, name)
-    pixels, value_range, notes = _to_pixels(array, options.range, name)
+    wanted = "full" if found.are_pictures else options.range
+    pixels, value_range, notes = _to_pixels(array, wanted, name, is_for_model=image_shape is not None)
     count, height, width, channels = pixels.shape
     colours = {1: "grey", 3: "RGB"}.get(channels, f"of {channels} channels")
     layout = f"{name}: {count:,} of {height}×{width} {colours}, from {found.source} read as {axes}"
@@ -191,11 +196,12 @@ def _collect_items(
         raise InputError(f"{name}: {source} is empty", subject=name)
     known = labels if all(label is not None for label in labels) else None
     left_out = ["what its items have besides images is no class and is left out"] if has_other else []
-    if all(isinstance(image, Image.Image) for image in images):
+    if are_pictures := all(isinstance(image, Image.Image) for image in images):
         array, notes = _fit_pictures(images, options, shape, name)
     else:
         array, notes = _stack(images, name), []
-    return _Collected(array, f"{source} of {len(images):,}", known, notes=[*notes, *left_out])
+    title, told = f"{source} of {len(images):,}", [*notes, *left_out]
+    return _Collected(array, title, known, are_pictures=are_pictures, notes=told)
 
 
 def _is_file(picture: Image.Image) -> bool:
@@ -354,7 +360,7 @@ def _explain_axes(shape: tuple[int, ...], axes: Axes, fitting: Sequence[Axes], i
 
 
 def _to_pixels(
-    array: NDArray[Any], wanted: ValueRange, name: str
+    array: NDArray[Any], wanted: ValueRange, name: str, *, is_for_model: bool
 ) -> tuple[UInt8[np.ndarray, "n h w c"], ValueRange, list[str]]:
     """Return numbers as uint8, the range of values that became 0 to 255, and notes about it."""
     if array.dtype == np.uint8 and wanted == "full":
@@ -362,11 +368,13 @@ def _to_pixels(
     spans = _spans(array)
     extremes = [_extremes(array[span], span.start, name) for span in spans]
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    found = _choose_range(array.dtype, low, high) if wanted == "auto" else wanted
-    if found == "full":
-        black, white = 0.0, _white_of(array.dtype)
+    found = _choose_range(array.dtype, low, high) if wanted == "auto" and not is_for_model else wanted
+    if isinstance(found, str):
+        black, white = 0.0, 255.0 if is_for_model and array.dtype.kind in "iu" else _white_of(array.dtype)
         if low < black or high > white:
-            advice = f'say which values are black and white: set={{"data.range": [{low:g}, {high:g}]}}'
+            advice = f'give the values that are black and white: set={{"data.range": [{low:g}, {high:g}]}}'
+            if is_for_model:
+                advice = "needed are whole numbers from 0 to 255, or floating-point numbers from 0 to 1"
             raise InputError(f"{name}: {array.dtype} values from {low:g} to {high:g}; {advice}", subject=name)
     else:
         black, white = (float(value) for value in found)
@@ -378,6 +386,9 @@ def _to_pixels(
         block = array[span].astype(np.float64)
         num_outside += int(np.count_nonzero((block < black) | (block > white)))
         pixels[span] = np.clip(np.rint((block - black) * (255 / (white - black))), 0, 255)
+    if num_outside > array.size // 2 and is_for_model:
+        trained = f"those of the training images go from {black:g} to {white:g} (data.range)"
+        raise InputError(f"{name}: values from {low:g} to {high:g}; {trained}", subject=name)
     notes = []
     if (black, white) != (0.0, 255.0):
         kept = ", kept with 8 bits" if array.dtype.kind == "f" or white - black > 255 else ""

@@ -22,6 +22,8 @@ from vaelab.data.scan import Entry, scan
 from vaelab.system.device import default_threads
 from vaelab.system.errors import InputError
 
+THUMBNAIL = 96
+"""Height in pixels to which small images on a sheet are enlarged, by a whole factor and at most."""
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
@@ -205,6 +207,21 @@ def tile(pixels: NDArray[np.uint8], columns: int, *, gap: int = 2, paper: int = 
         top, left = (gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap))
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def encode_sheet(pixels: NDArray[np.uint8], columns: int = 8) -> bytes:
+    """Return the bytes of a PNG file of a grid of images ``[N, H, W, C]``; small images are enlarged."""
+    scale = max(1, THUMBNAIL // pixels.shape[1])
+    return encode_png(tile(pixels, columns).repeat(scale, 0).repeat(scale, 1))
+
+
+def shrink_png(png: bytes, width: int) -> bytes:
+    """Return a PNG file that is at most ``width`` pixels wide."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
+        picture.thumbnail((width, 4 * width))
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -19,6 +19,7 @@ from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.posteriors import Draw, Gather, Posterior, PosteriorDistribution
 from vaelab.models.priors import Density, Prior
 from vaelab.models.spec import Spec
+from vaelab.system import html
 from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import disable_tf32
 from vaelab.system.errors import InputError
@@ -112,6 +113,21 @@ class VAE(nn.Module):
         self.prior = prior
         rows = torch.empty(0, spec.condition_dim, dtype=torch.uint8)
         self.register_buffer("condition_rows", rows, persistent=False)  # the model file keeps them under another name
+
+    def extra_repr(self) -> str:
+        """Return what the module's representation begins with: shapes and numbers of parameters."""
+        channels, height, width = self.spec.image_shape
+        counts = ", ".join(f"{part} {count:,}" for part, count in self.num_parameters.items() if count)
+        condition = "" if self.spec.condition == "none" else f", given {self.spec.condition}"
+        return f"images {channels}×{height}×{width}, {self.spec.latent_dim} latents{condition}\nparameters: {counts}"
+
+    def _repr_html_(self) -> str:
+        """Return a summary for a notebook, with the modules one click away."""
+        shapes, parameters = self.extra_repr().split("\n")
+        total = sum(self.num_parameters.values())
+        facts = {"parts": parameters.removeprefix("parameters: "), "device": self.device}
+        title = f"VAE: {shapes}, {total:,} parameters"
+        return html.fragment(title, facts, [html.preformatted(repr(self), "modules")])
 
     @property
     def device(self) -> torch.device:

@@ -26,7 +26,7 @@ from vaelab.recipe.schema import (
     toml_value,
 )
 from vaelab.recipe.training import Training
-from vaelab.system import registry
+from vaelab.system import html, registry
 from vaelab.system.arguments import check_path
 from vaelab.system.errors import RecipeError
 from vaelab.system.files import check_file
@@ -39,7 +39,7 @@ __all__ = [
 MAX_LATENTS = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """Everything that is needed to repeat a run, validated, with every default filled in."""
 
@@ -53,6 +53,19 @@ class Recipe:
     objective: Section
     training: Training
     expected: Section
+
+    def __repr__(self) -> str:
+        members = ", ".join(f"{section}={getattr(self, section)['name']}" for section in SECTIONS)
+        return f"{type(self).__name__}({self.name!r}, {members}, latent_dim={self.network['latent_dim']})"
+
+    def __str__(self) -> str:
+        return self.to_toml()
+
+    def _repr_html_(self) -> str:
+        """Return title and members for a notebook, with the whole recipe one click away."""
+        facts = {section: getattr(self, section)["name"] for section in SECTIONS}
+        facts["latents"] = self.network["latent_dim"]
+        return html.fragment(f"Recipe {self.name}: {self.title}", facts, [html.preformatted(str(self), "recipe.toml")])
 
     def sections(self) -> dict[str, Section]:
         """Return the recipe as nested tables."""
@@ -107,7 +120,7 @@ class Recipe:
         return lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResolvedRecipe(Recipe):
     """A recipe for known images; only keys of ``training`` that depend on the machine may still be "auto"."""
 

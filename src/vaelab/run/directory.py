@@ -14,6 +14,7 @@ from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.data.containers import printable
+from vaelab.data.pictures import shrink_png
 from vaelab.recipe import Recipe
 from vaelab.run import layout
 from vaelab.run.absence import explain_absence
@@ -22,10 +23,16 @@ from vaelab.run.lock import RunLock
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
 from vaelab.run.summary import summarise
 from vaelab.run.tables import Table, append_rows, read_table
+from vaelab.system import html
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import DamagedFile, check_file, save_tensors, to_json, unique_path, write_atomic
+
+SHOWN_NUMBERS = {"held_out_elbo": "held-out ELBO", "held_out_reconstruction": "reconstruction", "held_out_kl": "KL"}
+"""Measured number → its name in the representation of a run."""
+SHOWN_FIGURES, FIGURE_WIDTH = ("samples", "reconstructions"), 360
+"""Figures in the representation of a run, and their largest width in pixels."""
 
 
 class OtherRecipe(InputError):
@@ -77,7 +84,28 @@ class Run:
         return str(self.path)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return f"Run({str(self.path)!r}: {self._summarise()})"
+
+    def _summarise(self) -> str:
+        words = {"state": "", "recipe": ""}
+        return ", ".join(f"{words.get(name, name)} {value}".strip() for name, value in self._describe().items())
+
+    def _repr_html_(self) -> str:
+        """Return state, numbers and two figures for a notebook."""
+        figures = {name: file for name in SHOWN_FIGURES if (file := self.figures.get(name))}
+        shown = [html.picture(shrink_png(file.read_bytes(), FIGURE_WIDTH), name) for name, file in figures.items()]
+        return html.fragment(f"Run {self.path}", self._describe(), shown)
+
+    def _describe(self) -> dict[str, str]:
+        """Return what is known about the run in words; a damaged file is left out."""
+        if not self.exists:
+            return {"state": "not begun"}
+        found = {"state": "finished" if self.is_finished else "trained" if self.is_trained else "begun"}
+        with suppress(ValueError, OSError):
+            found["recipe"] = self.recipe.name
+        measured = {} if found["state"] == "begun" else self.measured()
+        found |= {title: f"{measured[key]:,.2f} nats" for key, title in SHOWN_NUMBERS.items() if key in measured}
+        return found
 
     # -- state --
 

@@ -65,7 +65,7 @@ _FILE = FactorFile(
     notes=(FACTORS_ARE_CLASSES,),
 )
 HELD_OUT_SHARE, MAX_HELD_OUT = 10, 10_000
-"""One image in so many is held out, at most so many."""
+"""One image in ten is held out, but at most 10,000."""
 
 
 def load(
