@@ -38,7 +38,7 @@ def test_train_writes_a_complete_run_once(cli: Typed, tmp_path: Path) -> None:
     words = ("train", "digits", *TINY_WORDS, "--set", "training.figures=all", "--run", "out")
     code, out, err = cli(*words)
     assert (code, err) == (0, "")
-    assert re.search(r"epoch +2 +held-out images: loss \d+\.\d\d", out)
+    assert re.search(r"epoch +2 +held-out: loss \d+\.\d\d", out)
     run = tmp_path / "out"
     assert FILES <= {path.name for path in run.iterdir()} <= FILES | {"cache", ".lock"}
     history = (run / "history.csv").read_text().splitlines()
@@ -235,4 +235,4 @@ def test_presets_are_listed(cli: Typed) -> None:
     rows = {row["name"]: row for row in json.loads(out)}
     assert (code, rows["mnist"]["parameters"]) == (0, 207_237)
     assert rows["mnist"]["expected"]["loss_last_five_epochs"] == 37.4
-    assert "mnist\tmnist\t28×28×1\tconv\t2\tbeta\t207,237\t20" in cli("recipes")[1]
+    assert "mnist\t28×28×1\t2\tbeta\t207,237\t20 epochs\t38.7" in cli("recipes")[1]

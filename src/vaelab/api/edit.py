@@ -25,6 +25,7 @@ from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_list, check_names, describe
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import write_atomic
+from vaelab.system.messages import count_of
 from vaelab.system.seeds import generator
 
 MAX_IMAGES = 8
@@ -136,7 +137,8 @@ def pair_steps(attribute: str | Sequence[str], by: float | Sequence[float]) -> l
     if not all(math.isfinite(step) for step in steps):
         raise UsageError("--by must be a finite number, such as 2 or -1.5", subject="by", value=by)
     if len(steps) not in (1, len(names)):
-        message = f"{len(names)} attributes and {len(steps)} steps: give one --by for all, or one each"
+        counts = f"{count_of(len(names), 'attribute')} and {count_of(len(steps), 'step')}"
+        message = f"{counts}: give one --by for all, or one each"
         raise UsageError(message, subject="by", value=by)
     return list(zip(names, map(float, steps if len(steps) > 1 else steps * len(names)), strict=True))
 

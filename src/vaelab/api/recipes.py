@@ -36,6 +36,7 @@ def list_recipes() -> list[dict[str, Any]]:
                 "latent_dim": recipe.network["latent_dim"],
                 "parameters": parameters,
                 "epochs": recipe.training.epochs,
+                "steps": recipe.training.steps,
                 "expected": recipe.expected,
             }
         )

@@ -12,6 +12,7 @@ from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import Run
 from vaelab.system.device import default_threads, resolve_device, resolve_precision
 from vaelab.system.distributed import launched_group
+from vaelab.system.messages import count_of
 from vaelab.training.settings import Settings, make_settings
 
 
@@ -56,5 +57,6 @@ def compare_machines(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         what = ", ".join(f"{key} {before.get(key)} then, {now[key]} now" for key in changed)
         warnings.append(f"{what}: the rest of the run may differ in its bits from an uninterrupted one")
     if now["threads"] > default_threads():
-        warnings.append(f"{now['threads']} threads as before, on {default_threads()} processors now: this is slow")
+        threads, processors = count_of(now["threads"], "thread"), count_of(default_threads(), "processor")
+        warnings.append(f"{threads} as before, on {processors} now: this is slow")
     return warnings

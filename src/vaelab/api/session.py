@@ -27,6 +27,7 @@ from vaelab.run.resume import load_checkpoint, mend_tables
 from vaelab.system.device import describe_machine, deterministic
 from vaelab.system.distributed import launched_group
 from vaelab.system.files import DamagedFile, check_free_space
+from vaelab.system.messages import count_of
 from vaelab.system.seeds import generator
 from vaelab.training.checks import COLLAPSE, Diverged
 from vaelab.training.loop import ProgressRecord
@@ -174,7 +175,7 @@ class Session:
         if step:
             self._tell(f"resumes after step {step} of {settings.num_steps}")
         else:
-            run.log(f"starts: {settings.num_steps} steps")
+            run.log(f"starts: {count_of(settings.num_steps, 'step')}")
         self._warn_of_recipe(vae, state.objective.warmup_steps)
         timing = run.table(TIMING)
         return step, tensors, float(timing["seconds"][-1]) if timing else 0.0
@@ -183,7 +184,8 @@ class Session:
         """Warn of settings that a user would hardly want."""
         recipe, num_steps = self._setup.recipe, self._setup.settings.num_steps
         if warmup_steps > num_steps:
-            self._tell(f"the warm-up ({warmup_steps} steps) is longer than the run ({num_steps} steps)", warning=True)
+            lengths = count_of(warmup_steps, "step"), count_of(num_steps, "step")
+            self._tell(f"the warm-up ({lengths[0]}) is longer than the run ({lengths[1]})", warning=True)
         if not vae.likelihood.wants_binary or recipe.data["binarize"] != "none":
             return
         if not np.isin(self.images.train.pixels[:NUM_INSPECTED], (0, 255)).all():
@@ -259,7 +261,7 @@ class Session:
             "step": state.step,
         }
         run.save_model({**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, facts)
-        run.log(f"trained {settings.num_steps} steps")
+        run.log(f"trained {count_of(settings.num_steps, 'step')}")
 
     def complete(self) -> None:
         """Make what the run still lacks: evaluation, figures, findings, report."""

@@ -12,7 +12,9 @@ import typer
 
 from vaelab.api.short_forms import ShortForms
 from vaelab.cli import options
-from vaelab.cli.terminal import count_of, make_console, print_json, print_table, print_warning
+from vaelab.cli.terminal import print_json, print_table, print_warning
+from vaelab.system.messages import count_of
+from vaelab.system.terminal import make_console, print_text
 
 if TYPE_CHECKING:
     import vaelab
@@ -100,7 +102,7 @@ def _print_plan(plan: "vaelab.SweepPlan", as_json: bool) -> None:
         runs = [{"run": str(m.run.path), **m.point, "seed": m.seed, "state": m.state} for m in plan.members]
         print_json({"out": str(plan.path), "jobs": plan.jobs, "threads": plan.threads, "runs": runs})
         return
-    print(describe_sweep(plan))
+    print_text(describe_sweep(plan))
     print_table(("run", "state"), [(str(member.run.path), member.state) for member in plan.members])
 
 
@@ -142,7 +144,7 @@ def print_comparison(comparison: "vaelab.Comparison") -> None:
         print_table(headers, lines)
     over = "the seeds of a recipe" if has_seeds else "images, or over samples for the parts of the KL"
     remarks = "".join(f"; {remark}" for remark in comparison.remarks)
-    print(f"nats per held-out image; ±: standard error over {over}{remarks}")
+    print_text(f"nats per held-out image; ±: standard error over {over}{remarks}")
 
 
 def _count_members(rows: Sequence[Mapping[str, Any]]) -> str:

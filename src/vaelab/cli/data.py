@@ -7,6 +7,8 @@ import typer
 
 from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_note, print_table
+from vaelab.system.messages import count_of
+from vaelab.system.terminal import print_text
 
 
 @options.data_app.command("list")
@@ -91,9 +93,9 @@ def check(
         for check in checks:
             print(f"{check.name} in {check.folder}:")
             for file, verdict in check.files:
-                print(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
+                print_text(f"  {file}: {verdict.removeprefix(f'{file}: ')}")
             for note in (*check.notes, *(f"warning: {warning}" for warning in check.warnings)):
-                print(f"  {note}")
+                print_text(f"  {note}")
     if not all(check.is_ok for check in checks):
         raise typer.Exit(options.FAILED)
 
@@ -118,6 +120,6 @@ def cache(
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")
-        print(f"{split}: {len(part):,} images, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
+        print(f"{split}: {count_of(len(part), 'image')}, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
     for note in (*images.train.notes, *(f"warning: {warning}" for warning in images.train.warnings)):
-        print(note)
+        print_text(note)

@@ -12,6 +12,7 @@ import typer
 
 from vaelab.cli import options
 from vaelab.cli.terminal import print_note
+from vaelab.system.messages import count_of
 
 HOST, PORT = "127.0.0.1", 8765
 
@@ -64,7 +65,8 @@ def explore(
 def _describe(manifest: dict[str, Any]) -> str:
     """Return name, images and latents of a run in one line."""
     of = f" of {manifest['total']:,}" if manifest["total"] > manifest["count"] else ""
-    return f"{manifest['run']}: {manifest['count']:,}{of} training images, {manifest['latent_dim']} latents"
+    images = count_of(manifest["count"], "training image") if not of else f"{manifest['count']:,}{of} training images"
+    return f"{manifest['run']}: {images}, {count_of(manifest['latent_dim'], 'latent')}"
 
 
 def _open_browser(address: str) -> None:

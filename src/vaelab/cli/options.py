@@ -1,7 +1,6 @@
 """The application, its exit codes and the options that several verbs share."""
 
 import inspect
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from vaelab.api.short_forms import list_short_forms
 from vaelab.cli.layout import Group
+from vaelab.system.terminal import print_text
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -76,7 +76,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def complain(text: str) -> None:
     """Print an error as one line on stderr."""
-    print(f"vaelab: {' '.join(text.split())}", file=sys.stderr)
+    print_text(f"vaelab: {' '.join(text.split())}", to_stderr=True)
 
 
 def with_short_forms(forms: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -7,6 +7,7 @@ import typer
 
 from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_table
+from vaelab.system.terminal import print_text
 
 if TYPE_CHECKING:
     import vaelab
@@ -193,7 +194,7 @@ def _print_scores(scored: "vaelab.Scored") -> None:
     for columns in ([name for name in names if name not in thresholds], thresholds):
         headers = ("score", *(column.replace("_", " ") for column in columns))
         print_table(headers, [(name, *(_format(row[c]) for c in columns)) for name, row in separations.items()])
-    print("; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in scored.separations["protocol"].items()))
+    print_text("; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in scored.separations["protocol"].items()))
 
 
 def _format(number: float | None) -> str:

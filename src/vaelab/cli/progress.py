@@ -1,101 +1,20 @@
-"""Progress of long tasks, trainings and sweeps: bars on a terminal, lines elsewhere."""
+"""Progress of trainings and sweeps: bars on a terminal, lines elsewhere."""
 
-import os
 import shlex
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vaelab.cli.terminal import count_of, make_console, print_warning
-from vaelab.system.errors import UsageError
+from vaelab.cli.terminal import print_warning
+from vaelab.system.bars import ProgressDisplay, format_duration
+from vaelab.system.messages import count_of
 from vaelab.system.progress import Task
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     import vaelab
     from vaelab.training.loop import ProgressRecord
 
-SECONDS = "VAELAB_PROGRESS_SECONDS"
 MAX_VALIDATION_LINES = 20
 """Validations that are printed; if there are more, they are printed at equal intervals."""
-
-
-class ProgressDisplay:
-    """Shows tasks as bars on a terminal; elsewhere a line every $VAELAB_PROGRESS_SECONDS, 10 by default."""
-
-    def __init__(self, *, to_stderr: bool) -> None:
-        self.console = make_console(to_stderr=to_stderr)
-        self._bars: Progress | None = None
-        self._shown: dict[Task, TaskID] = {}
-        self._current: Task | None = None
-        self._last_line = time.monotonic()
-        try:
-            self._seconds = float(os.environ.get(SECONDS, "10"))
-        except ValueError:
-            raise UsageError(f"${SECONDS} must be a number", subject=SECONDS, value=os.environ[SECONDS]) from None
-
-    def __call__(self, task: Task) -> None:
-        """Show the state of a task."""
-        if self.console.is_terminal:
-            self._update_bar(task)
-        elif not task.done or task.is_over:
-            self._last_line = time.monotonic()
-        elif time.monotonic() - self._last_line > self._seconds:
-            total = f" of {task.total:,}" if task.total else ""
-            self.print_line(f"{task.label}: {task.done:,}{total}  {task.status}".rstrip())
-
-    def begin(self, label: str, total: int, done: int = 0) -> None:
-        """Begin the one task that ``update`` and ``end`` are about."""
-        self._current = Task(label, total, done)
-        self(self._current)
-
-    def update(self, done: int, status: str = "") -> None:
-        """Show how much of the current task is done."""
-        if self._current is not None:
-            self._current.done, self._current.status = done, status
-            self(self._current)
-
-    def end(self) -> None:
-        """End the current task, if there is one, and remove its bar."""
-        if self._current is not None:
-            self._current.is_over = True
-            self(self._current)
-            self._current = None
-
-    def print_line(self, text: str) -> None:
-        """Print a line above the bars; the next line of progress waits."""
-        self.console.print(text)
-        self._last_line = time.monotonic()
-
-    def _update_bar(self, task: Task) -> None:
-        if task.is_over:
-            if self._bars is not None and task in self._shown:
-                self._bars.remove_task(self._shown.pop(task))
-                if not self._shown:
-                    self._bars.stop()
-                    self._bars = None
-            return
-        if self._bars is None:
-            self._bars = _make_bars(self.console)
-            self._bars.start()
-        if task not in self._shown:
-            self._shown[task] = self._bars.add_task("")
-        text = f"{task.label} {task.status}".strip()
-        self._bars.update(self._shown[task], description=text, total=task.total, completed=task.done)
-
-
-def _make_bars(console: Any) -> "Progress":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=12),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-    )
 
 
 def show_task(task: Task) -> None:
@@ -127,7 +46,7 @@ class TrainingView:
         if isinstance(event, vaelab.Started):
             self._started, self._loss_terms = event, loss_terms(event.recipe)
             self._print_start(event)
-            is_bar = self._display.console.is_terminal  # which has no room for a name beside the status
+            is_bar = self._display.has_bars  # which has no room for a name beside the status
             self._display.begin("" if is_bar else event.run.name, event.num_steps, event.first_step)
         elif isinstance(event, vaelab.Note):
             self._display.print_line(describe_note(event))
@@ -144,9 +63,10 @@ class TrainingView:
         counts, machine = event.num_parameters, event.machine
         self._display.print_line(
             f"{event.run.path}: {event.recipe.title}\n"
-            f"{event.num_images:,} images, {event.num_steps:,} steps of {event.recipe.training.batch_size}, "
-            f"{sum(counts.values()):,} parameters (encoder {counts['encoder']:,}, decoder {counts['decoder']:,}), "
-            f"{machine['device']} {machine['precision']}, {machine['threads']} threads"
+            f"{count_of(event.num_images, 'image')}, {count_of(event.num_steps, 'step')} of "
+            f"{event.recipe.training.batch_size}, {sum(counts.values()):,} parameters "
+            f"(encoder {counts['encoder']:,}, decoder {counts['decoder']:,}), "
+            f"{machine['device']} {machine['precision']}, {count_of(machine['threads'], 'thread')}"
         )
 
     def _print_record(self, record: "ProgressRecord") -> None:
@@ -157,10 +77,10 @@ class TrainingView:
             self._last_validation = record.step
             means = record.validation.terms
             line = (
-                f"epoch {record.epoch:>3}  held-out images: loss {means['loss']:.2f}  reconstruction "
+                f"epoch {record.epoch:>3}  held-out: loss {means['loss']:.2f}  reconstruction "
                 f"{means['reconstruction']:.2f}  KL {means['kl']:.2f}  ELBO {means['elbo']:.2f}"
             )
-            self._display.print_line(line if self._display.console.is_terminal else f"{line}  |  {status}")
+            self._display.print_line(line if self._display.has_bars else f"{line}  |  {status}")
         self._display.update(record.step, status)
         if record.step == num_steps or record.stopped:
             self.close()
@@ -173,7 +93,7 @@ class TrainingView:
         self._rate = 0.8 * (self._rate or record.images_per_second) + 0.2 * record.images_per_second
         epoch = f"epoch {record.epoch}/{-(-started.num_steps // started.steps_per_epoch)}"
         rate = f"{record.images_per_second:,.0f} images/s"
-        if self._display.console.is_terminal:
+        if self._display.has_bars:
             return f"{epoch} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
         images_left = (started.num_steps - record.step) * started.recipe.training.batch_size
         left = format_duration(images_left / max(self._rate, 1e-9))
@@ -243,7 +163,7 @@ def describe_sweep(plan: "vaelab.SweepPlan") -> str:
     """Return the runs, threads and jobs of a sweep in one line."""
     seeds = len({member.seed for member in plan.members})
     done = sum(member.state == "done" for member in plan.members)
-    grid = ", ".join(f"{len(values)} values of {key}" for key, values in plan.over.items())
+    grid = ", ".join(f"{count_of(len(values), 'value')} of {key}" for key, values in plan.over.items())
     return (
         f"{plan.path}: {plan.recipe.name}, {grid}, {count_of(seeds, 'seed')}: {count_of(len(plan.members), 'run')}, "
         f"{done} of them done; {plan.jobs} at a time, {count_of(plan.threads, 'thread')} each"
@@ -275,10 +195,3 @@ def format_loss(means: Mapping[str, float], loss_terms: Mapping[str, str]) -> st
         return "  ".join(f"{word} {means[word.lower()]:.2f}" for word in ("loss", "reconstruction", "KL"))
     total = " + ".join(f"{title} {means[name]:.2f}" for name, title in loss_terms.items())
     return f"loss {means['loss']:.2f} = {total}" + ("" if "kl" in loss_terms else f" (KL {means['kl']:.2f})")
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as minutes:seconds or hours:minutes:seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -6,6 +6,7 @@ import typer
 
 from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_note, print_table
+from vaelab.system.terminal import print_text
 
 SIGNS = {"problem": "✗", "notice": "!", "fine": "✓"}
 
@@ -96,10 +97,10 @@ def _print_results(results: dict[str, dict[str, Any]]) -> None:
         if isinstance(value, int | float)
     ]
     print_table(("metric", "number", "value"), rows)
-    print("(nats per image, except for counts, shares and scores; PSNR in dB)")
+    print_text("(nats per image, except for counts, shares and scores; PSNR in dB)")
     for metric, result in results.items():
         protocol = {**result["protocol"], **result["measured_on"]}
-        print(f"{metric}: {', '.join(f'{key} {v}' for key, v in protocol.items() if not key.endswith('sha256'))}")
+        print_text(f"{metric}: {', '.join(f'{key} {v}' for key, v in protocol.items() if not key.endswith('sha256'))}")
 
 
 @options.app.command()
@@ -120,7 +121,7 @@ def doctor(
         print_json([vars(finding) for finding in findings])
         return
     for finding in findings:
-        print(f"{SIGNS[finding.level]} {finding.name.replace('_', ' ')}: {finding.found}")
+        print_text(f"{SIGNS[finding.level]} {finding.name.replace('_', ' ')}: {finding.found}")
         if finding.meaning:
-            print(f"    {finding.meaning}")
-            print(f"    try {finding.advice}")
+            print_text(f"    {finding.meaning}")
+            print_text(f"    try {finding.advice}")

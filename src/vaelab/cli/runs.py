@@ -10,6 +10,7 @@ import typer
 from vaelab.api.short_forms import ShortFormsAndSeed
 from vaelab.cli import options
 from vaelab.cli.terminal import print_json, print_table
+from vaelab.system.messages import count_of
 
 
 @options.app.command()
@@ -26,26 +27,27 @@ def recipes(as_json: options.Json = False) -> None:
         print_json(rows)
         return
     print_table(
-        ("recipe", "data", "image", "network", "latents", "objective", "parameters", "epochs", "published"),
+        ("recipe", "image", "latents", "objective", "parameters", "length", "published loss"),
         [
             (
                 row["name"],
-                row["data"],
                 options.format_shape(row["image_shape"]),
-                row["network"],
                 str(row["latent_dim"]),
                 row["objective"],
                 "auto" if row["parameters"] is None else f"{row['parameters']:,}",
-                str(row["epochs"]),
-                ", ".join(
-                    f"{name.replace('_', ' ')} {value:g}"
-                    for name, value in row["expected"].items()
-                    if name.startswith("loss_last")
-                ),
+                _describe_length(row),
+                f"{row['expected']['loss_last_epoch']:g}" if "loss_last_epoch" in row["expected"] else "",
             )
             for row in rows
         ],
     )
+
+
+def _describe_length(row: Mapping[str, Any]) -> str:
+    """Return the steps or epochs of a recipe with their noun."""
+    if row["steps"]:
+        return count_of(row["steps"], "step")
+    return "auto" if row["epochs"] == "auto" else count_of(row["epochs"], "epoch")
 
 
 @options.app.command()

@@ -1,6 +1,7 @@
-"""Text on the terminal: consoles, tables, JSON, notes and warnings."""
+"""Results on the terminal: tables, JSON, notes and warnings."""
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,16 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vaelab.system.messages import VaelabWarning
+from vaelab.system.terminal import make_console, print_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def make_console(*, to_stderr: bool = False) -> "Console":
-    """Return a console that prints text as it is: names may contain what rich reads as markup."""
-    from rich.console import Console
-
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+GAP = 2
+"""Spaces between two columns of a table."""
 
 
 def print_json(content: Any) -> None:
@@ -31,8 +29,8 @@ def print_json(content: Any) -> None:
 
 
 def print_note(text: str) -> None:
-    """Print a note as one line on stderr."""
-    print(text, file=sys.stderr)
+    """Print a note on stderr: one line, wrapped between words on a terminal."""
+    print_text(text, to_stderr=True)
 
 
 def print_warning(text: str) -> None:
@@ -57,23 +55,52 @@ def print_warnings() -> Iterator[None]:
         yield
 
 
+NUMBER = re.compile(r"[-−]?[\d.,]+( ± [\d.,]+)?|auto|–|")
+"""A cell in a column of numbers."""
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on a terminal, tab-separated lines elsewhere."""
+    """Print a table on a terminal, tab-separated lines elsewhere.
+
+    Cells are wrapped between words. If the words do not fit side by side, there are several tables, one below the
+    other, which all have the first column.
+    """
     console = make_console()
     if not console.is_terminal:
         for row in (headers, *rows):
             print("\t".join(row))
         return
+    columns = list(zip(headers, *rows, strict=True))
+    rest = list(range(1, len(columns)))
+    while True:
+        shown, room = [columns[0]], console.width - _min_width(columns[0])
+        while rest and (len(shown) == 1 or room >= _min_width(columns[rest[0]]) + GAP):
+            room -= _min_width(columns[rest[0]]) + GAP
+            shown.append(columns[rest.pop(0)])
+        _print_columns(console, shown)
+        if not rest:
+            return
+        print()
+
+
+def _min_width(column: Sequence[str]) -> int:
+    """Return the length of the longest word of a column."""
+    return max(len(word) for cell in column for word in cell.split() or [""])
+
+
+def _print_columns(console: "Console", columns: Sequence[Sequence[str]]) -> None:
+    """Print columns side by side; the widest give way until all fit, but no word is broken for that."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    for row in rows:
+    widths = [max(map(len, column)) for column in columns]
+    least = [_min_width(column) for column in columns]
+    while sum(widths) + GAP * (len(columns) - 1) > console.width and widths != least:
+        widest = max((i for i in range(len(columns)) if widths[i] > least[i]), key=widths.__getitem__)
+        widths[widest] -= 1
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for (header, *cells), width in zip(columns, widths, strict=True):
+        is_numeric = all(map(NUMBER.fullmatch, cells))
+        table.add_column(header, overflow="fold", width=width, justify="right" if is_numeric else "left")
+    for row in list(zip(*columns, strict=True))[1:]:
         table.add_row(*row)
     console.print(table)
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless it is 1."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

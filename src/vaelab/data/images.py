@@ -18,6 +18,7 @@ from vaelab.data.arrays import ArrayView, PixelArray
 from vaelab.system import html
 from vaelab.system.arguments import describe
 from vaelab.system.errors import InputError, RecipeError
+from vaelab.system.messages import count_of
 from vaelab.system.registry import unknown
 from vaelab.system.seeds import derive_seed
 
@@ -90,16 +91,16 @@ class Images:
         if shape[3] not in CHANNELS or min(shape[1:3]) < SMALLEST_SIDE:
             raise ValueError(
                 f"images must have 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
-                f"got {shape[1]}×{shape[2]} with {shape[3]} channels"
+                f"got {shape[1]}×{shape[2]} with {count_of(shape[3], 'channel')}"
             )
         for name in ("labels", "attributes", "factors"):
             column = getattr(self, name)
             if column is not None and not isinstance(column, np.ndarray):
                 raise TypeError(f"{name} must be an array; got {describe(column)}")
             if column is not None and len(column) != shape[0]:
-                raise ValueError(f"{len(column)} {name} for {shape[0]} images")
+                raise ValueError(f"{len(column)} {name} for {count_of(shape[0], 'image')}")
         if self.names is not None and len(self.names) != shape[0]:
-            raise ValueError(f"{len(self.names)} names for {shape[0]} images")
+            raise ValueError(f"{len(self.names)} names for {count_of(shape[0], 'image')}")
         if self.labels is not None:
             self._check_labels(self.labels)
         if self.attributes is not None and (self.attributes.ndim != 2 or self.attributes.dtype != np.bool_):

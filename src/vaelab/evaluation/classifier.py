@@ -26,6 +26,7 @@ from vaelab.models.networks.conv import Encoder, choose_channels, choose_strides
 from vaelab.models.spec import Spec
 from vaelab.system.device import default_threads, deterministic
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
+from vaelab.system.messages import count_of
 from vaelab.system.paths import cache_dir
 from vaelab.system.progress import progress
 from vaelab.system.seeds import generator
@@ -101,7 +102,7 @@ def load_classifier(images: Images, *, steps: int = 1000, max_images: int = 30_0
     except (OSError, DamagedFile, KeyError, RuntimeError):
         rows = subsample(len(images), max_images, generator(0, "features", "images"))
         explained = _train(classifier, images.take(rows), has[rows], steps)
-        what = f"{has.shape[1]} attributes of the training images"
+        what = f"{count_of(has.shape[1], 'attribute')} of the training images"
         classifier.name = f"classifier-{VERSION} of {what}, R² {explained:.3f}, weights {_digest(classifier)[:8]}"
         with suppress(OSError):  # on a full or read-only disk it is trained again next time
             save_tensors(path, classifier.state_dict(), {"name": classifier.name})

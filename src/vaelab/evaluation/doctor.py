@@ -16,6 +16,7 @@ from vaelab.recipe import Recipe
 from vaelab.system import registry
 from vaelab.system.failures import OnFailure
 from vaelab.system.files import DamagedFile
+from vaelab.system.messages import count_of
 from vaelab.training.objectives import Objective
 
 Level = Literal["problem", "notice", "fine"]
@@ -160,8 +161,9 @@ def latents(evidence: Evidence) -> Finding:
     kl = evidence.codes.latent_kl
     active, count = int(evidence.codes.is_active.sum()), len(kl)
     larger_kl = evidence.objective.advise_kl(larger=True)
+    carry = f"{active} of {count_of(count, 'latent')} {'carries' if active == 1 else 'carry'}"
     top = ", ".join(f"z{j + 1} {kl[j]:.2f}" for j in np.argsort(kl)[::-1][:5])
-    found = f"{active} of {count} latents carry more than {ACTIVE_KL:g} nats (most: {top}; {kl.sum():.2f} in all)"
+    found = f"{carry} more than {ACTIVE_KL:g} nats (most: {top}; {kl.sum():.2f} in all)"
     if active == 0:
         return _problem(
             found,
@@ -231,7 +233,8 @@ def overfitting(evidence: Evidence) -> Finding:
     train, held_out = float(evidence.history["loss"][-last:].mean()), float(losses[-1])
     best = int(np.argmin(np.where(counts, losses, np.inf)))
     size = max(abs(train), 1.0)
-    found = f"loss {train:.2f} on the last {last:,} batches, {held_out:.2f} on held-out images"
+    batches = "batch" if last == 1 else f"{last:,} batches"
+    found = f"loss {train:.2f} on the last {batches}, {held_out:.2f} on held-out images"
     if held_out - train <= OVERFIT_SHARE * size:
         return _fine(found)
     if held_out - losses[best] > RISE_SHARE * size:
@@ -354,7 +357,7 @@ def gradients(evidence: Evidence) -> Finding:
     """Compare the last gradient norm with the median over all validations."""
     norms = evidence.validation["gradient_norm"]
     last, median = float(norms[-1]), float(np.median(norms))
-    found = f"gradient norm {last:.3g} at the end, median {median:.3g} over {len(norms)} validations"
+    found = f"gradient norm {last:.3g} at the end, median {median:.3g} over {count_of(len(norms), 'validation')}"
     if last > GRADIENT_GROWTH * median:
         return _problem(
             found, "steps have become erratic: the training is about to diverge", "a lower training.learning_rate"

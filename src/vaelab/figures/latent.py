@@ -12,6 +12,7 @@ from vaelab.data.images import Images
 from vaelab.figures import BLUE, FAINT, INK, Arrays, class_colormap, clean_text, house_style, latent_name
 from vaelab.models.codes import encode_images, principal_axes
 from vaelab.models.vae import VAE
+from vaelab.system.messages import count_of
 
 TITLE = "Latent space"
 ORDER = 20
@@ -121,4 +122,5 @@ def _frame(axes: Axes, arrays: Arrays) -> None:
         axes.set_title(f"Codes of the training set (posterior means, {arrays['latent_dim']} latents)")
     outside = int((np.abs(arrays["points"]) > reach).any(1).sum())
     if outside:
-        axes.annotate(f"{outside} points outside", (0.01, 0.01), xycoords="axes fraction", fontsize=9, color=FAINT)
+        text = f"{count_of(outside, 'point')} outside"
+        axes.annotate(text, (0.01, 0.01), xycoords="axes fraction", fontsize=9, color=FAINT)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vaelab.figures import BLUE, CLASS_COLOURS, FAINT, GREEN, INK, ORANGE, Arrays, house_style
 from vaelab.models.terms import Term
+from vaelab.system.messages import count_of
 
 TITLE = "Losses"
 ORDER = 10
@@ -71,7 +72,7 @@ def caption(arrays: Arrays) -> str:
     every = _every(arrays)
     return (
         f"Thin lines: {'every batch' if every == 1 else f'every {every}th batch'}. Thick lines: running means over "
-        f"{arrays['window']} batches. Marks: held-out images."
+        f"{count_of(arrays['window'], 'batch', 'batches')}. Marks: held-out images."
     )
 
 

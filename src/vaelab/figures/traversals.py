@@ -55,10 +55,14 @@ def draw(arrays: Arrays) -> Figure:
     return figure
 
 
+def _count_rows(number: int) -> str:
+    return "" if number == 1 else f"Shown are the {number} latents with the largest KL, largest first."
+
+
 def caption(arrays: Arrays) -> str:
     """Explain the rows."""
     return (
         f"Each row moves one latent from −{REACH:g} to {REACH:g}; the others stay at 0. "
-        f"Shown are the {len(arrays['latents'])} latents with the largest KL, largest first."
+        + _count_rows(len(arrays["latents"]))
         + (f" All are conditioned on {arrays['condition']}." if arrays["condition"] else "")
     )

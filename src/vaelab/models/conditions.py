@@ -12,6 +12,7 @@ from torch import Tensor
 from vaelab.data.images import Images, spread_rows
 from vaelab.models.spec import Spec
 from vaelab.system.errors import InputError, RecipeError
+from vaelab.system.messages import count_of
 from vaelab.system.registry import unknown
 
 MAX_ROWS = 10_000
@@ -123,7 +124,7 @@ def parse_condition(
         raise InputError(f"condition {given!r}: give a class by name or number, or one per code", value=given)
     classes = [given] * count if isinstance(given, str | int | np.integer) else list(given)
     if len(classes) != count:
-        raise InputError(f"{len(classes)} classes for {count} codes", value=classes)
+        raise InputError(f"{count_of(len(classes), 'class', 'classes')} for {count_of(count, 'code')}", value=classes)
     numbers = torch.tensor([_class_number(spec, each) for each in classes], dtype=torch.int64)
     return torch.nn.functional.one_hot(numbers, spec.condition_dim).float()
 

@@ -1,4 +1,4 @@
-"""Warnings about results, for people."""
+"""Warnings about results and counts with their nouns, for people."""
 
 import sys
 import warnings
@@ -18,3 +18,8 @@ def warn(text: str) -> None:
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("vaelab."):
         level, frame = level + 1, frame.f_back
     warnings.warn(text, VaelabWarning, stacklevel=level)
+
+
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 image``, ``60,000 images``; ``plural`` if it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

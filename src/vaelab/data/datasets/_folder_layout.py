@@ -22,6 +22,7 @@ from vaelab.data.datasets._folder_splits import (
 )
 from vaelab.data.scan import is_program_folder
 from vaelab.system.errors import UnknownName, UsageError
+from vaelab.system.messages import count_of
 
 MAX_NAMES = 10
 """Classes or folders listed in one message."""
@@ -239,7 +240,7 @@ def _find_classes(splits: Sequence[Split], paths: Sequence[str]) -> tuple[list[s
     elif counts and all(map(role_of, counts)):
         notes.append(f"no classes: the subfolders have names of splits, {list_names(counts)}")
     elif counts.total() < 2 * len(counts):
-        notes.append(f"no classes: {len(counts):,} subfolders have only {counts.total():,} pictures")
+        notes.append(f"no classes: {len(counts):,} subfolders have only {count_of(counts.total(), 'picture')}")
     elif counts:
         plain = "".join(f"; {split.shown} has no classes" for split in splits if split not in named)
         for split in named:

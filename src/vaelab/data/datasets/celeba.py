@@ -21,6 +21,7 @@ from vaelab.data.decode import ResizePolicy
 from vaelab.data.images import Images
 from vaelab.data.picture_cache import PictureFiles, cache_pictures, check_items
 from vaelab.system.download import DownloadFailed
+from vaelab.system.messages import count_of
 from vaelab.system.paths import cache_dir, data_roots
 from vaelab.system.registry import unknown
 
@@ -150,7 +151,9 @@ def _describe(crop: str) -> str:
 def _read(files: ImageFiles | ParquetFiles, split: str, policy: ResizePolicy, strict: bool) -> PictureFiles:
     content, missing = files.read(split), ""
     if content.missing:
-        missing = f"{len(content.missing):,} images of the {split} split are missing (first: {content.missing[0]})"
+        verb = "is" if len(content.missing) == 1 else "are"
+        images = count_of(len(content.missing), "image")
+        missing = f"{images} of the {split} split {verb} missing (first: {content.missing[0]})"
         if strict:
             raise UnusableFile(files.place, f"{missing}. {REMEDY}")
     columns = {} if content.attributes is None else {"attributes": content.attributes}
@@ -189,7 +192,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _judge(content: SplitContent, num_broken: int, num_published: int) -> str:
     count = len(content.items) - num_broken
-    facts = f"{count:,} images, {len(content.attribute_names)} attributes"
+    facts = f"{count_of(count, 'image')}, {count_of(len(content.attribute_names), 'attribute')}"
     if num_broken or content.missing:
         return f"{facts}; {num_broken:,} cannot be read, {len(content.missing):,} are missing"
     return "ok" if count == num_published else f"ok ({facts}; CelebA as published has {num_published:,} images)"

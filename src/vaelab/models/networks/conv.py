@@ -13,6 +13,7 @@ from vaelab.models import networks
 from vaelab.models.networks import append_condition
 from vaelab.models.spec import Auto, Spec
 from vaelab.system.errors import RecipeError
+from vaelab.system.messages import count_of
 
 Positive = Annotated[int, Ge(1)]
 Layers = Annotated[list[Positive], Len(1)]
@@ -88,9 +89,8 @@ class UpConvolution(nn.Module):
 
 def _check_layers(channels: list[int], strides: list[int]) -> None:
     if len(channels) != len(strides):
-        message = (
-            f"network.channels has {len(channels)} layers and network.strides {len(strides)}; give as many of each"
-        )
+        counts = f"network.channels has {count_of(len(channels), 'layer')} and network.strides {len(strides)}"
+        message = f"{counts}; give as many of each"
         raise RecipeError(message, subject="network.channels", value=channels)
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from vaelab.cli.progress import ProgressDisplay
+from vaelab.system.bars import ProgressDisplay
 from vaelab.system.progress import progress, show_progress
 
 
