@@ -16,10 +16,11 @@ from small import CPU
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from vaelab.models.flows import AutoregressiveFlow
 from vaelab.models.initialisation import initialise
 from vaelab.models.posteriors import Posterior
 from vaelab.models.posteriors.diagonal import DiagonalNormal
-from vaelab.models.priors import Density, Prior, mixture, normal, vamp
+from vaelab.models.priors import Density, Prior, flow, mixture, normal, vamp
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS
 from vaelab.recipe import signature_schema
@@ -40,6 +41,7 @@ continuous = pytest.mark.parametrize(
 )
 dimensions = pytest.mark.parametrize("latent_dim", [1, 2])
 SHAPE = (1, 8, 8)
+FEW = {"components": 7, "transforms": 2, "hidden": [4]}
 
 
 class Inference(nn.Module):
@@ -59,7 +61,7 @@ def make(name: str, latent_dim: int = 3, dtype: torch.dtype = torch.float64) -> 
     """A prior as after some training, every parameter moved a little, and a model with a posterior that it fits."""
     generator, spec = torch.Generator().manual_seed(0), Spec(SHAPE, latent_dim, 100)
     kind = MODULES[name].Prior
-    few = {"components": 7} if "components" in signature_schema(kind) else {}
+    few = {key: value for key, value in FEW.items() if key in signature_schema(kind)}
     prior: Prior = kind(spec, **few).to(dtype)
     fitting = [module for module in POSTERIORS.values() if prior.needs <= module.Posterior.provides]
     inference = Inference(fitting[0].Posterior(spec)).to(dtype)
@@ -254,6 +256,35 @@ def test_a_mixture_begins_near_the_normal_prior_from_the_seed() -> None:
     density = mixture.Mixture(first.logits, first.mean, first.log_var)
     gap = normal.StandardNormal(4).log_prob(z) - density.log_prob(z)
     assert 0 < float(gap.mean()) < 1.5
+
+
+# -- flow -------------------------------------------------------------------------------------------------------------
+
+
+@dimensions
+@pytest.mark.parametrize("univariate", ["affine", "spline"])
+def test_a_flow_starts_as_the_normal_prior(latent_dim: int, univariate: Any) -> None:
+    prior = flow.Prior(Spec(SHAPE, latent_dim, 100), univariate=univariate).requires_grad_(False)
+    initialise(prior, torch.Generator().manual_seed(0))
+    _, inference = make("flow")
+    z = 3 * torch.randn(200, latent_dim)
+    found, expected = prior(inference).log_prob(z), normal.StandardNormal(latent_dim).log_prob(z)
+    if univariate == "affine":
+        assert torch.equal(found, expected)
+        assert torch.equal(prior(inference).sample(50, noise()), normal.StandardNormal(latent_dim).sample(50, noise()))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("univariate", ["affine", "spline"])
+def test_samples_of_a_flow_are_the_inverse_of_its_noise(univariate: Any) -> None:
+    transform = AutoregressiveFlow(3, 2, transforms=3, hidden=[8], univariate=univariate).double().requires_grad_(False)
+    for parameter in transform.parameters():
+        parameter.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    x, context = torch.randn(2, 20, 3).double(), torch.randn(20, 2).double()
+    y, log_determinant = transform(x, context)
+    torch.testing.assert_close(transform.inverse(y, context), x, rtol=1e-6, atol=1e-6)
+    jacobian = torch.autograd.functional.jacobian(lambda z: transform(z, context[:1])[0], x[0, :1])[0, :, 0]
+    assert float(log_determinant[0, 0]) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-9)
 
 
 # -- VampPrior --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Each stands for a kind of member. ``iaf``: a flow posterior. ``vq``: a quantised posterior whose codebook is updated
 outside of the gradient; ``uniform``: its prior. ``spatial``: a network with spatial latents. ``adversarial``: an
-objective with a frozen and an adversarial network. ``two_stage``: a sampler with a network of its own.
+objective with a frozen and an adversarial network.
 """
 
 import sys
@@ -15,7 +15,6 @@ FOLDERS = {
     "priors": ("uniform",),
     "networks": ("spatial",),
     "objectives": ("adversarial",),
-    "samplers": ("two_stage",),
 }
 
 

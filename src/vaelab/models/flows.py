@@ -1,0 +1,80 @@
+"""Autoregressive normalizing flows of codes, by zuko."""
+
+import importlib
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vaelab.system.device import disable_tf32, no_autocast
+from vaelab.system.errors import InputError
+
+Univariate = Literal["affine", "spline"]
+"""How one latent is transformed, given those before it."""
+BINS = 8
+"""Bins of a rational-quadratic spline (Durkan et al. 2019, 1906.04032)."""
+
+
+class AutoregressiveFlow(nn.Module):
+    """A composition of masked autoregressive transforms, which starts as the identity.
+
+    y_i = f(x_i; g(x_1 … x_{i−1}, context)) with a masked network g (Papamakarios et al. 2017, 1705.07057), the order of
+    the latents reversed from one transform to the next. ``forward`` takes one pass and ``inverse`` one for each latent.
+    Raises InputError if zuko is missing.
+    """
+
+    def __init__(
+        self, latent_dim: int, context_dim: int = 0, *, transforms: int, hidden: list[int], univariate: Univariate
+    ) -> None:
+        super().__init__()
+        zuko = _import_zuko()
+        kinds = {
+            "affine": (zuko.transforms.MonotonicAffineTransform, ((), ())),
+            "spline": (zuko.transforms.MonotonicRQSTransform, ((BINS,), (BINS,), (BINS - 1,))),
+        }
+        function, shapes = kinds[univariate]
+        order = torch.arange(latent_dim)
+        options = {"univariate": function, "shapes": shapes, "hidden_features": hidden, "activation": nn.Tanh}
+        self.transforms = nn.ModuleList(
+            zuko.flows.MaskedAutoregressiveTransform(
+                latent_dim, context_dim, order=order.flip(0) if i % 2 else order, **options
+            )
+            for i in range(transforms)
+        )
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Set every transform to the identity: the last layers are 0."""
+        for transform in self.transforms:
+            layers = [part for part in transform.modules() if isinstance(part, nn.Linear)]
+            for parameter in (layers[-1] if layers else transform).parameters():
+                parameter.zero_()
+
+    def forward(
+        self, x: Float[Tensor, "*batch latent"], context: Float[Tensor, "*rows context"] | None = None
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+        """Return y = f(x) and ln |det dy/dx|; the leading axes of ``context`` broadcast."""
+        log_determinant: Tensor = torch.zeros_like(x[..., 0])
+        with no_autocast(x.device), disable_tf32():
+            for transform in self.transforms if x.numel() else ():  # zuko cannot reshape an empty batch
+                x, part = transform(context).call_and_ladj(x)
+                log_determinant = log_determinant + part
+        return x, log_determinant
+
+    def inverse(
+        self, y: Float[Tensor, "*batch latent"], context: Float[Tensor, "*rows context"] | None = None
+    ) -> Float[Tensor, "*batch latent"]:
+        """Return the x with f(x) = y."""
+        with no_autocast(y.device), disable_tf32():
+            for transform in reversed(self.transforms) if y.numel() else ():
+                y = transform(context).inv(y)
+        return y
+
+
+def _import_zuko() -> Any:
+    try:
+        importlib.import_module("zuko.flows")
+        return importlib.import_module("zuko")
+    except ImportError as error:
+        raise InputError(f"flows need the extra flows: pip install 'vaelab[flows]' ({error})") from None
