@@ -135,7 +135,7 @@ def test_the_density_integrates_to_one_and_samples_follow_it(name: str) -> None:
     axis = torch.linspace(-12, 12, 201)
     codes = torch.cartesian_prod(axis, axis)
     mass = sampler.log_prob(codes).double().exp() * float(axis[1] - axis[0]) ** 2
-    assert float(mass.sum()) == pytest.approx(1, abs=1e-4)
+    assert float(mass.sum()) == pytest.approx(1, abs=1e-3)
     z = sampler.sample(count, seeded())
 
     def moments(codes: Tensor) -> Tensor:

@@ -34,14 +34,15 @@ class AutoregressiveFlow(nn.Module):
             "spline": (zuko.transforms.MonotonicRQSTransform, ((BINS,), (BINS,), (BINS - 1,))),
         }
         function, shapes = kinds[univariate]
-        order = torch.arange(latent_dim)
         options = {"univariate": function, "shapes": shapes, "hidden_features": hidden, "activation": nn.Tanh}
-        self.transforms = nn.ModuleList(
-            zuko.flows.MaskedAutoregressiveTransform(
-                latent_dim, context_dim, order=order.flip(0) if i % 2 else order, **options
+        with torch.device("cpu"):  # zuko reads its masks, which the meta device does not have
+            order = torch.arange(latent_dim)
+            self.transforms = nn.ModuleList(
+                zuko.flows.MaskedAutoregressiveTransform(
+                    latent_dim, context_dim, order=order.flip(0) if i % 2 else order, **options
+                )
+                for i in range(transforms)
             )
-            for i in range(transforms)
-        )
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
