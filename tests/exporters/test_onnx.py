@@ -68,6 +68,21 @@ def test_the_kl_of_every_posterior_and_prior_is_exported(make_model: MakeModel, 
         assert onnx.compare_graphs(model, graphs, x) <= 1e-5
 
 
+def test_a_second_runtime_returns_the_same(make_model: MakeModel) -> None:
+    """ONNX's own reference implementation, which is written in NumPy."""
+    from onnx.reference import ReferenceEvaluator
+
+    model, _ = make_model((1, 11, 8), {"network.name": "conv", "network.channels": [4, 6], "network.strides": [2, 2]})
+    graphs = onnx.make_graphs(model, {})
+    x = torch.rand(2, 1, 11, 8, generator=torch.Generator().manual_seed(0)).numpy()
+    wanted = onnx.run_graph(graphs["encoder.onnx"], x=x)
+    for name, inputs in (("encoder", {"x": x}), ("decoder", {"z": wanted["mean"]})):
+        evaluator = ReferenceEvaluator(graphs[f"{name}.onnx"])
+        found = dict(zip(evaluator.output_names, evaluator.run(None, inputs), strict=True))
+        for key, value in onnx.run_graph(graphs[f"{name}.onnx"], **inputs).items():
+            np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5)
+
+
 def test_a_missing_extra_is_one_line(
     cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:

@@ -1,10 +1,10 @@
-"""``vaelab export``: a model as ONNX graphs, or as a page without a server."""
+"""``vaelab export``: a model as ONNX graphs, as PyTorch programs, or as a page without a server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
@@ -15,7 +15,16 @@ from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.onnxruntime_web import Runtime, find_runtime
 from vaelab.exporters.points import IMAGE_BYTES, NUM_POINTS, choose_count, subsample_points
 from vaelab.exporters.single_file import join_files
-from vaelab.exporters.target import MANIFEST, check_file, check_folder, make_manifest, read_template, write_folder
+from vaelab.exporters.target import (
+    MANIFEST,
+    Kind,
+    check_file,
+    check_folder,
+    make_manifest,
+    read_template,
+    write_folder,
+)
+from vaelab.exporters.torch_program import compare_programs, make_programs
 from vaelab.exporters.web import MARK, make_folder, sum_parts
 from vaelab.models.vae import VAE
 from vaelab.run import Run
@@ -26,11 +35,10 @@ from vaelab.system.files import unique_path, write_atomic
 from vaelab.system.registry import unknown
 from vaelab.system.seeds import generator
 
-Kind = Literal["onnx", "web"]
 TOLERANCE = 1e-3
-"""Largest allowed difference between graphs and model, far above rounding and far below any mistake."""
+"""Largest allowed difference between an export and the model, far above rounding and far below any mistake."""
 NUM_COMPARED = 4
-"""Number of random images on which graphs and model are compared."""
+"""Number of random images on which an export and the model are compared."""
 PAGES = (".html", ".htm")
 
 
@@ -42,7 +50,7 @@ class Exported:
     sizes: dict[str, int]
     """Part → bytes."""
     difference: float
-    """Largest difference between graphs and model in means and images, and relative one in reconstruction losses."""
+    """Largest difference from the model in means and images, and relative one in reconstruction losses."""
     notes: tuple[str, ...] = ()
 
 
@@ -57,7 +65,7 @@ def export(
     overwrite: bool = False,
     data: str | Path | None = None,
 ) -> Exported:
-    """Export the model of a run as ONNX graphs (``to="onnx"``) or as the explorer's page (``to="web"``).
+    """Export the model of a run as ONNX graphs ("onnx"), PyTorch programs ("torch") or the explorer's page ("web").
 
     ``out``: a new folder, or with ``single_file`` a new .html (default: a new name). With ``overwrite`` the files of an
     earlier export are replaced; other files are never replaced. The page contains ``points`` training images (default:
@@ -66,13 +74,13 @@ def export(
     """
     if to not in get_args(Kind):
         raise unknown("export", to, get_args(Kind))
-    if to == "onnx" and (points is not None or runtime is not None or single_file):
+    if to != "web" and (points is not None or runtime is not None or single_file):
         raise UsageError("--points, --runtime and --single-file belong to --to web", subject="to", value=to)
     points = None if points is None else check_whole(points, "points", 2)
     run = Run(run_path)
     path = _choose_path(run, to, out, single_file=single_file, overwrite=overwrite)
-    if to == "onnx":
-        return _export_onnx(run, path)
+    if to != "web":
+        return _export_networks(run, path, to)
     found = find_runtime(Path(runtime) if runtime is not None else None)
     if single_file and found.files is None:
         message = f"a single file needs onnxruntime-web, which is not here ({found.origin}); name it: --runtime"
@@ -82,7 +90,7 @@ def export(
 
 def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: bool, overwrite: bool) -> Path:
     """Return the folder or page to write; UsageError for the wrong ending, FileExistsError if it is in use."""
-    ending = "-onnx" if to == "onnx" else ".html" if single_file else "-web"
+    ending = ".html" if single_file else f"-{to}"
     path = Path(out) if out is not None else unique_path(Path(f"{run.name}{ending}"))
     check_parents(path)
     into_folder = out is not None and is_folder(out)
@@ -99,21 +107,22 @@ def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: boo
     return path
 
 
-def _export_onnx(run: Run, path: Path) -> Exported:
+def _export_networks(run: Run, path: Path, to: Kind) -> Exported:
     model = load(run.path)
-    graphs, about, difference = _graphs(run, model)
+    networks, about, difference = _convert(run, model, to)
     channels, height, width = model.spec.image_shape
-    readme = read_template("onnx_readme.md").format(**about, channels=channels, height=height, width=width)
-    files = {**graphs, "README.md": readme.encode()}
-    write_folder(path, {**files, MANIFEST: make_manifest("onnx", run.name, {"about": about}, files)})
-    return Exported(path, {name: len(content) for name, content in graphs.items()}, difference)
+    template = read_template(f"{to}_readme.md")
+    readme = template.format(**about, channels=channels, height=height, width=width, torch=torch.__version__)
+    files = {**networks, "README.md": readme.encode()}
+    write_folder(path, {**files, MANIFEST: make_manifest(to, run.name, {"about": about}, files)})
+    return Exported(path, {name: len(content) for name, content in networks.items()}, difference)
 
 
 def _export_web(
     run: Run, path: Path, runtime: Runtime, points: int | None, *, single_file: bool, data: str | Path | None
 ) -> Exported:
     payload, model = open_payload(run, data=data, device="cpu")
-    graphs, _, difference = _graphs(run, model)
+    graphs, _, difference = _convert(run, model, "onnx")
     count = min(points or choose_count(payload), len(payload.means))
     files = make_folder(subsample_points(payload, count), graphs, runtime)
     notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, visible to everyone who opens it"]
@@ -130,8 +139,8 @@ def _export_web(
     return Exported(path, sizes, difference, tuple(notes))
 
 
-def _graphs(run: Run, model: VAE) -> tuple[dict[str, bytes], Mapping[str, str], float]:
-    """Return the graphs of a model, their metadata, and their difference from it; RuntimeError if it is large."""
+def _convert(run: Run, model: VAE, to: Kind) -> tuple[dict[str, bytes], Mapping[str, str], float]:
+    """Return the files of a model, their facts, and their difference from it; RuntimeError if that is large."""
     channels, height, width = model.spec.image_shape
     about = {
         "vaelab": version("vaelab"),
@@ -140,12 +149,11 @@ def _graphs(run: Run, model: VAE) -> tuple[dict[str, bytes], Mapping[str, str], 
         "latent_dim": str(model.spec.latent_dim),
         "likelihood": str(run.recipe.likelihood["name"]),
     }
-    graphs = make_graphs(model, about)
+    make, compare = (make_programs, compare_programs) if to == "torch" else (make_graphs, compare_graphs)
+    files = make(model, about)
     levels = torch.randint(256, (NUM_COMPARED, *model.spec.image_shape), generator=generator(0, "export"))
     with disable_tf32():
-        difference = compare_graphs(model, graphs, levels.float().div_(255))
+        difference = compare(model, files, levels.float().div_(255))
     if not difference <= TOLERANCE:
-        raise RuntimeError(
-            f"the graphs of {run.path} differ from its model by {difference:.1g}, so nothing was written"
-        )
-    return graphs, about, difference
+        raise RuntimeError(f"the export of {run.path} differs from its model by {difference:.1g}: nothing was written")
+    return files, about, difference

@@ -13,8 +13,8 @@ from vaelab.cli.terminal import print_note, print_table
 def export(
     run: options.Run,
     to: Annotated[
-        Literal["onnx", "web"],
-        typer.Option("--to", help="onnx: graphs for other programs; web: the explorer as a page without a server."),
+        Literal["onnx", "torch", "web"],
+        typer.Option("--to", help="onnx: graphs; torch: programs for PyTorch alone; web: the explorer as a page."),
     ],
     out: Annotated[
         str | None, typer.Argument(metavar="OUT", help="A new folder or file (default: a new name in this folder).")
@@ -33,9 +33,10 @@ def export(
     data: options.Data = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an export at OUT.")] = False,
 ) -> None:
-    """Export a model as ONNX graphs, or as a web page that runs it.
+    """Export a model as ONNX graphs, as PyTorch programs, or as a web page.
 
     Examples:
+      vaelab export runs/mnist --to onnx mnist-onnx/
       vaelab export runs/mnist --to web site/
       vaelab export runs/mnist --to web --single-file mnist.html
     """

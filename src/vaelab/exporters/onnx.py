@@ -205,7 +205,7 @@ def _describe(graph: "ModelProto", facts: Mapping[str, str]) -> "ModelProto":
     graph.graph.ClearField("value_info")
     graph.producer_name, graph.producer_version = "vaelab", facts.get("vaelab", "")
     onnx.helper.set_model_props(graph, dict(facts))
-    onnx.checker.check_model(graph)
+    onnx.checker.check_model(graph, full_check=True)
     return graph
 
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, get_args
 
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
 from vaelab.system.partials import PARTIAL_ENDING, partial_folder
 
+Kind = Literal["onnx", "torch", "web"]
 MANIFEST, FORMAT = "manifest.json", 1
 HEAD_BYTES = 4096
 """Length of the start of a page in which the mark of an export is searched."""
@@ -85,7 +86,7 @@ def _find_earlier_files(path: Path) -> set[str] | None:
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         names = {MANIFEST, *manifest["files"]}
-        is_export = "vaelab" in manifest and manifest["kind"] in ("onnx", "web")
+        is_export = "vaelab" in manifest and manifest["kind"] in get_args(Kind)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return names if is_export and all(_is_inside(path, name) for name in names) else None
