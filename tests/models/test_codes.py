@@ -80,6 +80,15 @@ def test_principal_axes_of_one_latent() -> None:
     assert share.tolist() == [1]
 
 
+def test_a_latent_is_active_above_a_hundredth_of_a_nat() -> None:
+    """With unit variance and mean ±m the KL to N(0, 1) is m²/2."""
+    kl = np.array([0.0, 0.0099, 0.0101, 0.05])
+    means = (np.array([[1.0], [-1.0]]) * np.sqrt(2 * kl)).astype(np.float32)
+    codes = latent.Codes(means, np.zeros_like(means))
+    np.testing.assert_allclose(codes.latent_kl, kl, rtol=1e-5, atol=1e-9)
+    assert codes.is_active.tolist() == [False, False, True, True]
+
+
 @pytest.mark.parametrize("count", [1, EVAL_BATCH_SIZE, EVAL_BATCH_SIZE + 1])
 def test_codes_of_many_images_match_encode(make_model: MakeModel, count: int) -> None:
     vae, _ = make_model((3, 9, 8))
