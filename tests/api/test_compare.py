@@ -126,7 +126,7 @@ def test_the_table_shows_errors_and_stored_results_are_not_measured_again(
     assert float(its_error) == pytest.approx(entry["elbo_standard_error"], rel=0.5)
     assert [(path / "evaluation.json").stat().st_mtime_ns for path in runs.values()] == stored
     first = compared.paths["comparison.json"].parent
-    (second,) = Path().glob("compare-*")
+    (second,) = runs["one"].parent.glob("compare-*")
     same = {path.name for path in second.iterdir() if path.read_bytes() == (first / path.name).read_bytes()}
     assert same == {path.name for path in first.iterdir()}
 
@@ -170,7 +170,7 @@ def test_runs_that_cannot_be_compared_are_named(cli: Typed, runs: dict[str, Path
         code, _, err = cli("compare", runs["four"], path)
         assert (code, err.count("\n")) == (1, 1)
         assert path.name in err
-    assert not list(tmp_path.glob("compare-*"))
+    assert not list(runs["four"].parent.glob("compare-*four*nowhere*"))
 
 
 # -- skipped metrics and obstacles ------------------------------------------------------------------------------------

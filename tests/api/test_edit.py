@@ -90,7 +90,8 @@ def test_held_out_images_are_edited_by_default(latent_run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_sheet_is_written_and_never_replaced(cli: Typed, latent_run: Run, tmp_path: Path) -> None:
-    words = ("edit", latent_run.path, "--attribute", "3", "--by", "1.5", "--attribute", "0", "--by", "-2")
+    (tmp_path / "digits").symlink_to(latent_run.path)
+    words = ("edit", "digits", "--attribute", "3", "--by", "1.5", "--attribute", "0", "--by", "-2")
     assert cli(*words) == (0, "digits-edits.png\n", "")
     with Image.open(tmp_path / "digits-edits.png") as picture:
         assert picture.info["Description"] == "digits: 3 +1.5, 0 −2; directions by means"

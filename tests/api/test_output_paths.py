@@ -1,5 +1,7 @@
 """Files and folders named by ``--out``."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,12 @@ import pytest
 from inputs import list_names, make_pixels
 from typed import Typed, one_line
 
+from vaelab.api.output_paths import default_out
 from vaelab.api.plan import run_directory
 from vaelab.system.files import unique_path
 
 
-@pytest.mark.parametrize("out", ["out.v2", "samples.2026-11-28/", "new.d/sub.png/", "plain", "of.v3"])
+@pytest.mark.parametrize("out", ["out.v2", "samples.2026-11-28/", "sub.png/", "plain", "of.v3"])
 def test_folders_may_have_dots_in_their_names(cli: Typed, model_file: Path, out: str) -> None:
     if out == "out.v2":
         Path(out).mkdir()
@@ -73,3 +76,23 @@ def test_names_fit_the_file_system(tmp_path: Path) -> None:
     second = unique_path(longest)
     second.touch()
     assert len({longest, second, unique_path(longest)}) == 3
+
+
+def test_outputs_lie_next_to_the_run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(trained, tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert default_out("runs/mine", "-web") == Path("runs/mine-web")
+    assert default_out("runs/mine/model.safetensors", ".png") == Path("runs/mine.png")
+    monkeypatch.chdir(tmp_path / "runs" / "mine")
+    assert default_out(".", ".png") == tmp_path / "runs" / "mine.png"
+
+
+def test_folders_that_do_not_exist_are_not_made(
+    cli: Typed, trained: Path, tmp_path: Path, wording: Callable[[object], None]
+) -> None:
+    for words in (("sample", "--out", "new/a.png"), ("export", "--to", "onnx", "new/a"), ("doctor", "--out", "new/a")):
+        code, _, err = cli(words[0], trained, *words[1:])
+        assert code == 1
+        wording(one_line(err))
+    assert not (tmp_path / "new").exists()

@@ -21,14 +21,21 @@ def read(path: Path) -> np.ndarray:
 def test_samples_get_new_names_and_replace_nothing(
     cli: Typed, trained: Path, tmp_path: Path, wording: Callable[[object], None]
 ) -> None:
-    names = [cli("sample", trained, "-n", 9)[1].rstrip() for _ in range(2)]
-    assert names == ["digits-samples.png", "digits-samples-2.png"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "digits").symlink_to(trained)
+    names = [cli("sample", "runs/digits", "-n", 9)[1].rstrip() for _ in range(2)]
+    assert names == ["runs/digits-samples.png", "runs/digits-samples-2.png"]
     first, second = ((tmp_path / name).read_bytes() for name in names)
     assert first == second
     assert read(tmp_path / names[0]).shape == (3 * (3 * 30 + 2), 3 * (3 * 30 + 2))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").write_text("mine")
-    for words, code in ((("--out", names[0]), 1), (("--out", "mine", "--overwrite"), 1), (("--out", "a.jpeg"), 2)):
+    for words, code in (
+        (("--out", names[0]), 1),
+        (("--out", "mine", "--overwrite"), 1),
+        (("--out", "a.jpeg"), 2),
+        (("--out", "new/folder/a.png"), 1),
+    ):
         found, out, err = cli("sample", trained, *words)
         assert (found, out) == (code, "")
         wording(one_line(err))

@@ -106,7 +106,7 @@ def test_closed_streams_lose_only_output(run: Path, tmp_path: Path, before: str)
     assert codes == [0, 0, 0, 0, 2]
     assert done.stdout == b""
     assert b"Traceback" not in done.stderr
-    sheet = tmp_path / f"{Run(run).name}-samples.png"
+    sheet = run.with_name(f"{run.name}-samples.png")
     assert sheet.read_bytes().startswith(b"\x89PNG")  # and nothing that was printed
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vaelab.api.load import load
-from vaelab.api.output_paths import check_parents
+from vaelab.api.output_paths import find_folder
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import declared_objective
@@ -30,7 +30,7 @@ from vaelab.run.records import REMEDIES
 from vaelab.system.arguments import AnyPath, check_list, check_path
 from vaelab.system.errors import UsageError
 from vaelab.system.failures import describe_error
-from vaelab.system.files import DamagedFile, fit_name, to_json, unique_path, write_atomic
+from vaelab.system.files import DamagedFile, check_parents, fit_name, to_json, unique_path, write_atomic
 from vaelab.system.seeds import derive_seed, generator
 
 FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
@@ -190,7 +190,7 @@ def _choose_directory(out: str | Path | None, runs: Sequence[Run], overwrite: bo
     if out is None:
         first = runs[0].name.replace(".", "_")
         others = f"-and-{len(runs) - 1}-more" if len(runs) > 2 else "".join(f"-{run.name}" for run in runs[1:])
-        return unique_path(Path(fit_name(f"compare-{first}{others.replace('.', '_')}", 100)))
+        return unique_path(find_folder(runs[0]) / fit_name(f"compare-{first}{others.replace('.', '_')}", 100))
     path = check_path(out, "out")
     check_parents(path)
     if path.exists() and not path.is_dir():

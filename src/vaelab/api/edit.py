@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaelab.api.inputs import load_inputs
 from vaelab.api.load import load
-from vaelab.api.output_paths import choose_file
+from vaelab.api.output_paths import choose_file, default_out
 from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.data.images import binarize, to_uint8
 from vaelab.evaluation.evaluate import load_codes
@@ -60,7 +60,9 @@ def edit(
     if method not in get_args(Method):
         raise registry.unknown("method", method, get_args(Method))
     run = Run(run_path)
-    path = choose_file(out, f"{run.name}-edits.png", (".png",), overwrite=overwrite)
+    path = choose_file(
+        out or default_out(run_path, "-edits.png"), f"{run.name}-edits.png", (".png",), overwrite=overwrite
+    )
     arrays = compute_edits(run, images, steps, method, data=data, strict=strict, condition=condition)
     words = ", ".join(arrays["columns"][1])
     texts = {"Title": figure.TITLE, "Description": f"{run.name}: {words}; directions by {method}"}

@@ -10,7 +10,7 @@ import torch
 
 from vaelab.api.explore import open_payload
 from vaelab.api.load import load
-from vaelab.api.output_paths import check_parents, get_ending, is_folder
+from vaelab.api.output_paths import default_out, get_ending, is_folder
 from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.onnxruntime_web import Runtime, find_runtime
 from vaelab.exporters.points import IMAGE_BYTES, NUM_POINTS, choose_count, subsample_points
@@ -31,7 +31,7 @@ from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32
 from vaelab.system.errors import UsageError
-from vaelab.system.files import unique_path, write_atomic
+from vaelab.system.files import check_parents, write_atomic
 from vaelab.system.registry import unknown
 from vaelab.system.seeds import generator
 
@@ -91,7 +91,7 @@ def export(
 def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: bool, overwrite: bool) -> Path:
     """Return the folder or page to write; UsageError for the wrong ending, FileExistsError if it is in use."""
     ending = ".html" if single_file else f"-{to}"
-    path = Path(out) if out is not None else unique_path(Path(f"{run.name}{ending}"))
+    path = Path(out) if out is not None else default_out(run, ending)
     check_parents(path)
     into_folder = out is not None and is_folder(out)
     if single_file:

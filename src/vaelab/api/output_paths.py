@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaelab.data.containers import PICTURE_SUFFIXES
-from vaelab.run import Run
+from vaelab.run import RECIPE, Run
 from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import UsageError
-from vaelab.system.files import split_ending, unique_path
+from vaelab.system.files import check_parents, split_ending, unique_path
 
 SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 FILE_ENDINGS = PICTURE_SUFFIXES | {
@@ -33,17 +33,31 @@ def is_folder(out: str | Path) -> bool:
 
 
 def default_out(run_path: AnyPath, ending: str) -> Path:
-    """Return an unused name in this folder for what a command writes about a run: ``NAME-ENDING``."""
-    return unique_path(Path(f"{Run.at(run_path).name}-{ending}"))
+    """Return an unused name next to a run for what is written about it: its own name and ``ending``."""
+    path = _find_run(run_path)
+    return unique_path(find_folder(path) / f"{Run.at(path).name}{ending}")
 
 
-def choose_file(out: str | Path | None, default: str, endings: Sequence[str], *, overwrite: bool) -> Path:
-    """Return the file to write: ``out``, or an unused name like ``default`` in the folder ``out`` or in this folder.
+def find_folder(run_path: AnyPath) -> Path:
+    """Return the folder in which a run lies; PermissionError if nothing can be written there."""
+    path = _find_run(run_path)
+    folder = path.parent if path.name not in ("", "..") else path.resolve().parent
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to; name another place with --out")
+    return folder
+
+
+def _find_run(run_path: AnyPath) -> Path:
+    """Return the path of a run, also for the file of its model."""
+    path = check_path(run_path, "a run")
+    return path.parent if path.is_file() and (path.parent / RECIPE).is_file() else path
+
+
+def choose_file(out: str | Path, default: str, endings: Sequence[str], *, overwrite: bool) -> Path:
+    """Return the file to write: ``out``, or an unused name like ``default`` in the folder ``out``.
 
     Raises FileExistsError if the file exists, unless ``overwrite``, and UnknownName unless it has one of ``endings``.
     """
-    if out is None:
-        return unique_path(Path(default))
     path = check_path(out, "out")
     check_parents(path)
     if is_folder(out):
@@ -79,15 +93,6 @@ def choose_pictures(out: str | Path | None, default: str, *, overwrite: bool) ->
     if os.path.lexists(path):
         raise FileExistsError(f"{path} is a file; choose another --out: a .png or a folder")
     return path, False
-
-
-def check_parents(path: Path) -> None:
-    """Raise NotADirectoryError if a parent of ``path`` is a file."""
-    for parent in path.parents:
-        if parent.is_dir():
-            return
-        if os.path.lexists(parent):
-            raise NotADirectoryError(f"{parent} is a file, so {path} cannot lie below it; choose another --out")
 
 
 def _check_unused(path: Path, *, overwrite: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of trained runs.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory to write into (default: a new directory compare-…).")
+        Path | None, typer.Option("--out", help="Directory to write into (default: a new one next to the first run).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison at --out.")] = False,
     data: options.Data = None,

@@ -17,7 +17,7 @@ def export(
         typer.Option("--to", help="onnx: graphs; torch: programs for PyTorch alone; web: the explorer as a page."),
     ],
     out: Annotated[
-        str | None, typer.Argument(metavar="OUT", help="A new folder or file (default: a new name in this folder).")
+        str | None, typer.Argument(metavar="OUT", help="A new folder or file (default: a new name next to the run).")
     ] = None,
     points: Annotated[
         int | None,

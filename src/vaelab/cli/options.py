@@ -40,7 +40,9 @@ Data = Annotated[
 Out = Annotated[
     str | None,
     typer.Option(
-        "--out", metavar="PATH", help="File to write, or a folder if it exists or ends with / (default: a new name)."
+        "--out",
+        metavar="PATH",
+        help="File to write, or a folder if it exists or ends with / (default: a new name next to the run).",
     ),
 ]
 Results = Annotated[

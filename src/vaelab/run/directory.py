@@ -27,7 +27,7 @@ from vaelab.system import html
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
 from vaelab.system.errors import InputError, UsageError
-from vaelab.system.files import DamagedFile, check_file, save_tensors, to_json, unique_path, write_atomic
+from vaelab.system.files import DamagedFile, check_file, check_parents, save_tensors, to_json, unique_path, write_atomic
 
 SHOWN_NUMBERS = {"held_out_elbo": "held-out ELBO", "held_out_reconstruction": "reconstruction", "held_out_kl": "KL"}
 """Measured number → its name in the representation of a run."""
@@ -306,6 +306,7 @@ class Run:
         source = {"run": str(self.path.resolve()), "weights_sha256": self.weights_sha256}
         if self.results.exists() and not self.results.is_dir():
             raise FileExistsError(f"{self.results} is a file; --out names a directory")
+        check_parents(self.results)
         known = read_record(self.results / layout.SOURCE, ResultsOrigin)
         if known and known["weights_sha256"] != source["weights_sha256"]:
             raise FileExistsError(f"{self.results} holds results of another run, {known['run']}; choose another --out")

@@ -62,6 +62,17 @@ def check_file(path: Path) -> os.stat_result:
     return state
 
 
+def check_parents(path: Path) -> None:
+    """Raise FileNotFoundError if the folder of ``path`` does not exist, NotADirectoryError if a parent is a file."""
+    for parent in path.parents:
+        if parent.is_dir():
+            break
+        if os.path.lexists(parent):
+            raise NotADirectoryError(f"{parent} is a file, so {path} cannot lie below it; choose another --out")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it first, or choose another --out")
+
+
 class DiskFull(OSError):
     """The disk of ``folder`` has ``free`` bytes, fewer than the ``needed`` ones."""
 
