@@ -13,7 +13,7 @@ from wording import Wording
 from vaelab import recipe, run
 from vaelab.run import OtherRecipe, Run, RunRemoved
 from vaelab.run.resume import load_checkpoint, mend_tables
-from vaelab.system.files import NotAFile
+from vaelab.system.files import NotAFile, save_tensors
 
 TERMS = ["step", "epoch", "loss", "reconstruction", "kl"]
 
@@ -87,6 +87,18 @@ def test_a_checkpoint_ahead_of_the_history_is_set_aside(tmp_path: Path):
     assert step == 5
     assert "step-000000010" in notes[0]
     assert "history.csv" in notes[0]
+
+
+@pytest.mark.parametrize("facts", [{"step": -1}, {"step": 10.5}, {"step": "10"}, {}])
+def test_a_checkpoint_without_a_proper_step_is_set_aside(tmp_path: Path, facts: dict[str, object]):
+    made = Run.at(tmp_path)
+    made.append(run.HISTORY, TERMS, rows(1, 10))
+    save(made, 5)
+    save_tensors(made.checkpoints.folder / "step-000000010.safetensors", {"w": torch.zeros(3)}, facts)
+    step, _, notes = load_checkpoint(made)
+    assert step == 5
+    assert "step-000000010" in notes[0]
+    assert [path.name for path in made.checkpoints.paths] == ["step-000000005.safetensors"]
 
 
 def test_the_two_newest_checkpoints_stay(tmp_path: Path):

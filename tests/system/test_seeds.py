@@ -16,6 +16,8 @@ def test_noise_is_a_function_of_seed_and_step():
     first = one.normal(10_000)
     assert torch.equal(first, other.normal(10_000))
     assert not torch.equal(first, shifted.normal(10_000))
+    one.seek(8)
+    assert not torch.equal(first, one.normal(10_000))
     assert abs(float(first.mean())) < 0.05
     assert abs(float(first.std()) - 1) < 0.03
 
