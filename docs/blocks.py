@@ -3,7 +3,6 @@
 A page marks such a part with ``<!-- generated: NAME ARGUMENTS -->`` and ``<!-- end -->``. NAME is one of ``BLOCKS``.
 """
 
-import ast
 import inspect
 import json
 import os
@@ -12,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from operator import attrgetter
 from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -239,13 +237,9 @@ def common_keys() -> str:
 def training_keys() -> str:
     """The keys of ``[training]`` with their docstrings."""
     from vaelab.recipe import Training, signature_schema
+    from vaelab.recipe.json_schema import read_field_docs
 
-    tree = ast.parse(inspect.getsource(Training))
-    meanings: dict[str, str] = {}
-    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-    for field, after in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(field.target, ast.Name):
-            meanings[field.target.id] = first_sentence(ast.literal_eval(after.value))
+    meanings = {key: first_sentence(text) for key, text in read_field_docs(Training).items()}
     rows = [
         (f"`{key}`", describe_type(hint), describe_default(value), meanings.get(key, ""))
         for key, (hint, value) in signature_schema(Training).items()

@@ -21,6 +21,8 @@ from .api.fit import fit as fit
 from .api.load import load as load
 from .api.plan import plan as plan
 from .api.recipes import list_recipes as list_recipes
+from .api.recipes import read_recipe as read_recipe
+from .api.recipes import recipe_schema as recipe_schema
 from .api.reconstruct import reconstruct as reconstruct
 from .api.report import report as report
 from .api.sample import sample as sample
@@ -34,6 +36,7 @@ from .api.sweep import parse_over as parse_over
 from .api.sweep import plan_sweep as plan_sweep
 from .api.sweep import sweep as sweep
 from .api.train import train as train
+from .api.versions import versions as versions
 from .data.images import Images as Images
 from .models.vae import VAE as VAE
 from .recipe import Recipe as Recipe

@@ -1,5 +1,6 @@
 """Errors, exit codes, options of all commands and help."""
 
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +124,32 @@ def test_help_keeps_defaults_and_environment_variables(cli: Typed) -> None:
 
 def test_version_is_printed(cli: Typed) -> None:
     assert cli("--version") == (0, "0.1.0\n", "")
+
+
+def test_a_bug_report_gets_versions_and_devices(cli: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VAELAB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, out, _ = cli("--version", "--verbose")
+    found = dict(line.split(": ", 1) for line in out.splitlines())
+    assert (code, found["vaelab"], found["python"]) == (0, "0.1.0", platform.python_version())
+    assert {"torch", "numpy", "devices", "CUDA of torch", "onnx"} <= found.keys()
+    assert (found["VAELAB_DATA"], "pytest" in found) == (str(Path("~/data")), False)
+    assert cli("--verbose")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("tr", {"train"}), ("train dig", {"digits"}), ("train --ep", {"--epochs"}), ("doctor ru", {"runs/one"})],
+)
+def test_the_shell_completes_verbs_options_recipes_and_runs(
+    cli: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str, expected: set[str]
+) -> None:
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "recipe.toml").touch()
+    words = f"vaelab {typed}"
+    for name, value in (("", "complete_bash"), ("COMP_WORDS", words), ("COMP_CWORD", str(words.count(" ")))):
+        monkeypatch.setenv(name or "_VAELAB_COMPLETE", value)
+    assert set(cli()[1].split()) == expected
 
 
 def test_the_command_line_starts_without_large_imports() -> None:

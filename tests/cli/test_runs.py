@@ -230,6 +230,14 @@ def test_published_numbers_belong_to_their_experiment(cli: Typed) -> None:
     assert plan(cli, "mnist", "--set", "objective.beta=4")["recipe"]["expected"] == {}
 
 
+def test_a_preset_is_printed_to_start_from(cli: Typed, tmp_path: Path, wording: Callable[[object], None]) -> None:
+    (tmp_path / "mine.toml").write_text(cli("recipes", "mnist")[1])
+    assert plan(cli, "mine.toml")["recipe"] == plan(cli, "mnist")["recipe"]
+    code, _, err = cli("recipes", "mnits")
+    assert code == 2
+    wording(one_line(err))
+
+
 def test_presets_are_listed(cli: Typed) -> None:
     code, out, _ = cli("recipes", "--json")
     rows = {row["name"]: row for row in json.loads(out)}

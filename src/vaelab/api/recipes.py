@@ -1,5 +1,6 @@
-"""``vaelab recipes``: the presets."""
+"""``vaelab recipes``: the presets, their text and the schema of recipes."""
 
+from importlib import resources
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ import torch
 from vaelab import recipe as recipes
 from vaelab.api.run_images import published_sizes
 from vaelab.build import build
+from vaelab.recipe.json_schema import make_json_schema
+from vaelab.system import registry
 
 
 def list_recipes() -> list[dict[str, Any]]:
@@ -41,3 +44,15 @@ def list_recipes() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def read_recipe(name: str) -> str:
+    """Return the text of a preset, to start a recipe of your own from; UnknownName for another name."""
+    if name not in recipes.presets():
+        raise registry.unknown("recipe", name, recipes.presets())
+    return resources.files("vaelab.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of recipes, by which editors complete and check ``.toml`` files."""
+    return make_json_schema()

@@ -27,23 +27,28 @@ for verb in (*app.registered_commands, *data_app.registered_commands):
     verb.cls = Command
 
 
-def _print_version(is_wanted: bool) -> bool:
-    if is_wanted:
-        print(version("vaelab"))
-        raise typer.Exit
-    return is_wanted
-
-
-@app.callback()
-def _declare_options(
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+@app.callback(invoke_without_command=True)
+def _show_version(
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --version: what a bug report needs, such as versions and devices.")
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show a traceback if a command fails; may stand anywhere.")
     ] = False,
 ) -> None:
-    """Declare the options of all commands; ``main`` reads --debug."""
+    """Show the version; ``main`` reads --debug."""
+    if verbose and not show_version:
+        raise typer.BadParameter("it belongs to --version", param_hint="--verbose")
+    if verbose:
+        import vaelab
+
+        for name, found in vaelab.versions().items():
+            print(f"{name}: {found}")
+    elif show_version:
+        print(version("vaelab"))
+    if show_version:
+        raise typer.Exit
 
 
 def main() -> NoReturn:

@@ -21,15 +21,45 @@ app = typer.Typer(
     "Environment: VAELAB_DATA (folder of data sets), XDG_CACHE_HOME (cache), VAELAB_PROGRESS_SECONDS (seconds between "
     "two lines of progress if the output is not a terminal; 10).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(cls=Group, help="List, download, check and cache data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/digits.")]
+
+def complete_recipe(typed: str) -> list[str]:
+    """Return the presets and the recipe files that begin with what was typed."""
+    from importlib import resources
+
+    files = (file.name for file in resources.files("vaelab.recipes").iterdir())
+    presets = (name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+    own = map(str, _find_folder(typed).glob("*.toml"))
+    return sorted({name for name in (*presets, *own) if name.startswith(typed)})
+
+
+def complete_run(typed: str) -> list[str]:
+    """Return the runs that begin with what was typed, in the folder runs and in that of the word."""
+    folders = (Path("runs"), _find_folder(typed))
+    found = (str(file.parent) for folder in folders for file in folder.glob("*/recipe.toml"))
+    return sorted({run for run in found if run.startswith(typed)})
+
+
+def _find_folder(typed: str) -> Path:
+    """Return the folder that a path is being typed in."""
+    return Path(typed) if typed.endswith("/") else Path(typed).parent
+
+
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A preset (see vaelab recipes) or a .toml file.", autocompletion=complete_recipe
+    ),
+]
+Run = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Directory of a run, such as runs/digits.", autocompletion=complete_run),
+]
 Images = Annotated[
     Path | None,
     typer.Argument(metavar="IMAGES", help="A picture, a folder or .zip, .npy or .npz (default: the held-out images)."),

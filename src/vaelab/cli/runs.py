@@ -14,14 +14,31 @@ from vaelab.system.messages import count_of
 
 
 @options.app.command()
-def recipes(as_json: options.Json = False) -> None:
-    """List the presets.
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Print this preset.", autocompletion=options.complete_recipe),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors of .toml files.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the presets, or print one to start a recipe of your own from.
 
-    Example:
-      vaelab recipes --json
+    Examples:
+      vaelab recipes
+      vaelab recipes mnist > mine.toml
+      vaelab recipes --schema > recipe.schema.json
     """
     import vaelab
 
+    if schema:
+        print_json(vaelab.recipe_schema())
+        return
+    if name is not None:
+        print(vaelab.read_recipe(name), end="")
+        return
     rows = vaelab.list_recipes()
     if as_json:
         print_json(rows)

@@ -1,0 +1,48 @@
+"""``vaelab --version --verbose``: what a bug report needs."""
+
+import os
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import torch
+
+from vaelab.system.device import describe_machine, find_devices, resolve_device
+from vaelab.system.paths import cache_dir
+
+NAME = re.compile(r"[\w.-]+")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of vaelab, Python and every package that vaelab uses, and facts about this machine.
+
+    Paths in the home folder begin with ``~``; nothing else in it is personal.
+    """
+    facts = {key: str(value) for key, value in describe_machine(resolve_device("auto")).items()}
+    names = dict.fromkeys(
+        NAME.findall(line)[0] for line in requires("vaelab") or [] if "dev" not in line.partition(";")[2]
+    )
+    packages = {name: _find_version(name) for name in names if name not in ("vaelab", *facts)}
+    return {
+        "vaelab": facts.pop("vaelab"),
+        **facts,
+        "devices": ", ".join(find_devices()),
+        "CUDA of torch": str(torch.version.cuda or "none"),
+        "installed in": _shorten(Path(__file__).parents[1]),
+        "cache": _shorten(cache_dir()),
+        "VAELAB_DATA": _shorten(Path(given)) if (given := os.environ.get("VAELAB_DATA")) else "not set",
+        **packages,
+    }
+
+
+def _find_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _shorten(path: Path) -> str:
+    """Return a path with ``~`` for the home folder."""
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
