@@ -1,4 +1,4 @@
-"""Posteriors on probabilistic PCA: the best diagonal one leaves a known gap, the best full-covariance one none.
+"""Posteriors on probabilistic PCA: the best diagonal one leaves a known gap, full covariance and a flow leave none.
 
 Model: x = W z + b + ε, ε ~ N(0, σ² I), with W's columns not orthogonal. M = Wᵀ W + σ² I; the exact posterior is
 N(M⁻¹ Wᵀ (x − b), σ² M⁻¹) (Tipping & Bishop 1999).
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vectors import Case
 
 from vaelab.models import networks
+from vaelab.models.initialisation import initialise
 from vaelab.models.likelihoods.gaussian import NormalPixels
 from vaelab.models.posteriors import Posterior
 from vaelab.models.priors import normal
@@ -24,7 +25,7 @@ from vaelab.system import registry
 from vaelab.training.objectives.elbo import Objective
 
 PIXELS, LATENTS, IMAGES, SIGMA2 = 8, 3, 20, 0.3
-BOTH = pytest.mark.parametrize("name", ["diagonal", "full_covariance"])
+ALL = pytest.mark.parametrize("name", ["diagonal", "full_covariance", "iaf"])
 
 
 class LinearEncoder(networks.Encoder):
@@ -56,7 +57,9 @@ class ProbabilisticPCA:
 
     def vae(self, name: str) -> VAE:
         spec = Spec((1, 1, len(self.W)), self.latents, len(self.x))
-        posterior: Posterior = registry.load("posteriors", name).Posterior(spec)
+        options = {"transforms": 1, "hidden": []} if name == "iaf" else {}
+        posterior: Posterior = registry.load("posteriors", name).Posterior(spec, **options)
+        initialise(posterior, torch.Generator().manual_seed(0))
         spec = replace(spec, posterior_parameters=posterior.num_parameters)
         decoder = GivenDecoder(lambda z: (z @ self.W.T + self.b)[:, None, None])
         likelihood = GivenLikelihood(lambda mean: NormalPixels(mean, self.sigma2))
@@ -94,6 +97,13 @@ class ProbabilisticPCA:
                 return
             scale = torch.linalg.cholesky(self.covariance)
             head.bias[d : 2 * d] = 2 * scale.diagonal().log()
+            if name == "iaf":
+                # z = y + A (y − μ) with y = μ + diag(L) ε and I + A = L diag(L)⁻¹; the context is −A μ
+                below = scale / scale.diagonal() - torch.eye(d).double()
+                (layer,) = vae.posterior.flow.transforms[0].hyper
+                layer.weight[0::2] = torch.cat([below, torch.eye(d).double()], 1)
+                head.weight[2 * d :], head.bias[2 * d :] = -below @ head.weight[:d], -below @ head.bias[:d]
+                return
             order = torch.arange(1.0, 1 + d * (d - 1) // 2).double()
             probe = torch.cat([torch.zeros(2 * d).double(), order])[None]
             places = vae.posterior(probe).scale[0].tril(-1).round().long()  # which parameter stands where in L
@@ -115,7 +125,7 @@ def test_the_gap_of_the_example_is_large(pca: ProbabilisticPCA) -> None:
     assert 0.3 < pca.gap < 3
 
 
-@BOTH
+@ALL
 def test_the_best_posterior_leaves_the_known_gap(pca: ProbabilisticPCA, name: str) -> None:
     vae = pca.vae(name)
     pca.set_best(vae, name)
@@ -124,15 +134,16 @@ def test_the_best_posterior_leaves_the_known_gap(pca: ProbabilisticPCA, name: st
     torch.testing.assert_close(gap, expected, rtol=0, atol=1e-9)
 
 
-def test_every_importance_weight_of_the_exact_posterior_is_the_marginal(pca: ProbabilisticPCA) -> None:
-    vae = pca.vae("full_covariance")
-    pca.set_best(vae, "full_covariance")
+@pytest.mark.parametrize("name", ["full_covariance", "iaf"])
+def test_every_importance_weight_of_the_exact_posterior_is_the_marginal(pca: ProbabilisticPCA, name: str) -> None:
+    vae = pca.vae(name)
+    pca.set_best(vae, name)
     out = pca.output(vae)
     log_weights = out.p_x.log_prob(pca.images) + out.log_p - out.log_q
     torch.testing.assert_close(log_weights, pca.log_px.expand_as(log_weights), rtol=0, atol=1e-9)
 
 
-@BOTH
+@ALL
 def test_training_the_encoder_finds_the_best_posterior(pca: ProbabilisticPCA, name: str) -> None:
     vae = pca.vae(name)
     nn.init.zeros_(vae.encoder.head.weight)
@@ -140,7 +151,11 @@ def test_training_the_encoder_finds_the_best_posterior(pca: ProbabilisticPCA, na
     objective = Objective(vae.spec)
     objective.samples = 2 * LATENTS
     optimizer = torch.optim.LBFGS(
-        vae.encoder.parameters(), max_iter=200, history_size=100, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [*vae.encoder.parameters(), *vae.posterior.parameters()],
+        max_iter=200,
+        history_size=100,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
@@ -155,7 +170,7 @@ def test_training_the_encoder_finds_the_best_posterior(pca: ProbabilisticPCA, na
     torch.testing.assert_close(vae.encode_batch(pca.images).mean.detach(), pca.mean, rtol=0, atol=1e-2)
 
 
-@BOTH
+@ALL
 def test_orthogonal_columns_leave_no_gap(pca: ProbabilisticPCA, name: str) -> None:
     W, _ = torch.linalg.qr(pca.W)
     orthogonal = ProbabilisticPCA(W, pca.b, SIGMA2, pca.x)
@@ -166,7 +181,7 @@ def test_orthogonal_columns_leave_no_gap(pca: ProbabilisticPCA, name: str) -> No
 
 
 @pytest.mark.parametrize("which", ["orthogonal_W", "general_W"])
-@BOTH
+@ALL
 def test_marginals_match_the_reference_vectors(which: str, name: str) -> None:
     case = Case(f"ppca/{which}/log_marginal")
     model = ProbabilisticPCA(case.W, case.b, case.params["sigma2"], case.x)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from members import uniform, vq
 from scipy.special import logsumexp
 from scipy.stats import norm
 from small import CPU
@@ -27,14 +26,8 @@ from vaelab.recipe import signature_schema
 from vaelab.system import registry
 from vaelab.system.seeds import GeneratorNoise, StepNoise
 
-MODULES: dict[str, ModuleType] = {
-    **{name: registry.load("priors", name) for name in registry.names("priors")},
-    "members.uniform (test)": uniform,
-}
-POSTERIORS: dict[str, ModuleType] = {
-    **{name: registry.load("posteriors", name) for name in registry.names("posteriors")},
-    "members.vq (test)": vq,
-}
+MODULES: dict[str, ModuleType] = {name: registry.load("priors", name) for name in registry.names("priors")}
+POSTERIORS = {name: registry.load("posteriors", name) for name in registry.names("posteriors")}
 every_prior = pytest.mark.parametrize("name", MODULES)
 continuous = pytest.mark.parametrize(
     "name", [name for name, module in MODULES.items() if "continuous_posterior" in module.Prior.needs]

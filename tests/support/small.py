@@ -13,6 +13,7 @@ from vaelab.data.loader import Batches
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.models.vae import VAE, VAEOutput
 from vaelab.recipe import ResolvedRecipe
+from vaelab.system import registry
 from vaelab.system.device import Precision
 from vaelab.system.distributed import current_group
 from vaelab.system.seeds import Noise, StepNoise
@@ -23,6 +24,13 @@ from vaelab.training.state import State, create_state
 from vaelab.training.step import EagerSteps, Steps
 
 CPU = torch.device("cpu")
+FITTING_PAIRS = [
+    (posterior, prior)
+    for posterior in registry.names("posteriors")
+    for prior in registry.names("priors")
+    if registry.load("priors", prior).Prior.needs <= registry.load("posteriors", posterior).Posterior.provides
+]
+"""Every posterior with every prior that it fits."""
 NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}
 OBJECTIVES = {"factor": {"hidden": 12, "layers": 2}}
 

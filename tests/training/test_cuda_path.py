@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import CPU, make_labelled, make_recipe, make_settings, make_state
+from small import CPU, FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -103,8 +103,7 @@ def test_a_step_of_every_objective(objective: str, network: str) -> None:
     compute_steps(objective__name=objective, network__name=network)
 
 
-@pytest.mark.parametrize("posterior", registry.names("posteriors"))
-@pytest.mark.parametrize("prior", registry.names("priors"))
+@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
 @pytest.mark.parametrize("objective", ["elbo", "iwae", "info"])
 def test_a_step_of_every_posterior_and_prior(posterior: str, prior: str, objective: str) -> None:
     compute_steps(posterior__name=posterior, prior__name=prior, objective__name=objective)
@@ -122,8 +121,7 @@ def test_a_step_of_a_conditional_model(condition: str, resident: bool) -> None:
     compute_steps(resident, network__condition=condition)
 
 
-@pytest.mark.parametrize("posterior", registry.names("posteriors"))
-@pytest.mark.parametrize("prior", registry.names("priors"))
+@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
 @pytest.mark.parametrize("condition", ["none", "label"])
 def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
     posterior: str, prior: str, condition: str

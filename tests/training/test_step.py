@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import CPU, make_images, make_labelled, make_recipe, make_state, make_steps, run_steps
+from small import CPU, FITTING_PAIRS, make_images, make_labelled, make_recipe, make_state, make_steps, run_steps
 
 from vaelab.data.images import Batch, Images, as_tensor, to_float
 from vaelab.models.vae import VAEOutput
@@ -67,8 +67,7 @@ def test_captured_steps_of_a_conditional_model(network: str, condition: str, res
     assert_same(make_recipe(network__name=network, network__condition=condition), make_labelled(), resident=resident)
 
 
-@pytest.mark.parametrize("posterior", registry.names("posteriors"))
-@pytest.mark.parametrize("prior", registry.names("priors"))
+@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
 @pytest.mark.parametrize("objective", ["elbo", "iwae", "info"])
 @places
 def test_captured_steps_of_any_posterior_and_prior(posterior: str, prior: str, objective: str, resident: bool):

@@ -48,29 +48,41 @@ class AutoregressiveFlow(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Set every transform to the identity: the last layers are 0."""
         for transform in self.transforms:
-            layers = [part for part in transform.modules() if isinstance(part, nn.Linear)]
-            for parameter in (layers[-1] if layers else transform).parameters():
+            *_, last = (part for part in transform.modules() if list(part.parameters(recurse=False)))
+            for parameter in last.parameters():
                 parameter.zero_()
 
     def forward(
         self, x: Float[Tensor, "*batch latent"], context: Float[Tensor, "*rows context"] | None = None
     ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
-        """Return y = f(x) and ln |det dy/dx|; the leading axes of ``context`` broadcast."""
-        log_determinant: Tensor = torch.zeros_like(x[..., 0])
+        """Return y = f(x) and ln |det dy/dx|; the leading axes of ``context`` broadcast.
+
+        Computed in the type of the weights.
+        """
+        y, context = self._as_weights(x), self._as_weights(context)
+        log_determinant: Tensor = torch.zeros_like(y[..., 0])
         with no_autocast(x.device), disable_tf32():
-            for transform in self.transforms if x.numel() else ():  # zuko cannot reshape an empty batch
-                x, part = transform(context).call_and_ladj(x)
+            for transform in self._transforms(y):
+                y, part = transform(context).call_and_ladj(y)
                 log_determinant = log_determinant + part
-        return x, log_determinant
+        return y.to(x.dtype), log_determinant.to(x.dtype)
 
     def inverse(
         self, y: Float[Tensor, "*batch latent"], context: Float[Tensor, "*rows context"] | None = None
     ) -> Float[Tensor, "*batch latent"]:
         """Return the x with f(x) = y."""
+        x, context = self._as_weights(y), self._as_weights(context)
         with no_autocast(y.device), disable_tf32():
-            for transform in reversed(self.transforms) if y.numel() else ():
-                y = transform(context).inv(y)
-        return y
+            for transform in reversed(self._transforms(y)):
+                x = transform(context).inv(x)
+        inverse: Tensor = x.to(y.dtype)
+        return inverse
+
+    def _transforms(self, x: Tensor) -> list[nn.Module]:
+        return list(self.transforms) if x.numel() else []  # zuko cannot reshape an empty batch
+
+    def _as_weights(self, x: Any) -> Any:
+        return None if x is None else x.to(next(self.parameters()).dtype)
 
 
 def _import_zuko() -> Any:

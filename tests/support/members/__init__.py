@@ -1,8 +1,7 @@
 """Small members of open folders that need everything an interface carries; ``registered`` adds them by entry point.
 
-Each stands for a kind of member. ``iaf``: a flow posterior. ``vq``: a quantised posterior whose codebook is updated
-outside of the gradient; ``uniform``: its prior. ``spatial``: a network with spatial latents. ``adversarial``: an
-objective with a frozen and an adversarial network.
+Each stands for a kind of member. ``spatial``: a network with spatial latents. ``adversarial``: an objective with a
+frozen and an adversarial network.
 """
 
 import sys
@@ -11,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDERS = {
-    "posteriors": ("iaf", "vq"),
-    "priors": ("uniform",),
     "networks": ("spatial",),
     "objectives": ("adversarial",),
 }

@@ -27,8 +27,7 @@ class FlowDensity(priors.Density):
 
     def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
         """Return f⁻¹ of standard normal noise, one latent after the other."""
-        dtype = next(self.flow.parameters()).dtype
-        return self.flow.inverse(self.base.sample(count, noise).to(dtype))
+        return self.flow.inverse(self.base.sample(count, noise))
 
 
 class Prior(priors.Prior):

@@ -1,8 +1,10 @@
-"""The uniform distribution over the codes of a quantised posterior."""
+"""The uniform prior of quantised codes."""
 
 import math
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.models import priors
@@ -17,20 +19,24 @@ class UniformCodes(priors.Density):
     def __init__(self, codebook: QuantisedPosterior) -> None:
         self.codebook = codebook
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
         """−P ln K for every code, nats; P positions, K codes."""
         return torch.full_like(z[..., 0], -self.codebook.num_positions * math.log(self.codebook.num_codes))
 
-    def sample(self, count: int, noise: Noise) -> Tensor:
+    def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
         """Draw a code for each position."""
         uniform = noise.uniform(count, self.codebook.num_positions)
         return self.codebook.lookup((uniform * self.codebook.num_codes).long())
 
 
 class Prior(priors.Prior):
-    """p(z) = K^−P."""
+    """p(z) = K^−P, uniform over K codes at each of P positions (van den Oord et al. 2017, 1711.00937).
 
-    needs = frozenset({"quantised_posterior"})
+    The KL is the constant P ln K, which trains nothing. Samples of independent codes look like noise unless positions
+    are few: their joint distribution has to be learned.
+    """
+
+    needs: ClassVar = frozenset({"quantised_posterior"})
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
