@@ -54,7 +54,7 @@ def test_pixels_of_another_type(monkeypatch: pytest.MonkeyPatch, wording: Callab
     """The check holds without the type checker of the tests."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError) as raised:
-        Images(np.zeros((5, 9, 8, 1), np.float32))
+        Images(np.zeros((5, 9, 8, 1), np.float64))
     wording(raised.value)
 
 

@@ -50,7 +50,11 @@ class Images:
     """Images with their labels, attributes, factors and names.
 
     ``pixels`` is uint8 ``[N, H, W, C]``: an array or anything with shape, dtype and integer-array indexing, such as a
-    read-only memory map. Raises TypeError or ValueError if the arrays do not fit each other.
+    read-only memory map.
+
+    Pixels of type float32 in [0, 1], of any shape, can be trained on and encoded, but not drawn.
+
+    Raises TypeError or ValueError if the arrays do not fit each other.
     """
 
     pixels: PixelArray
@@ -84,11 +88,12 @@ class Images:
         if not hasattr(self.pixels, "dtype") or not hasattr(self.pixels, "shape"):
             raise TypeError(f"pixels must be a uint8 array [N, H, W, C]; got {describe(self.pixels)}")
         shape = tuple(self.pixels.shape)
-        if self.pixels.dtype != np.uint8 or len(shape) != 4:
+        is_drawable = self.pixels.dtype == np.uint8
+        if not (is_drawable or self.pixels.dtype == np.float32) or len(shape) != 4:
             raise ValueError(f"pixels must be uint8 [N, H, W, C]; got {self.pixels.dtype} {list(shape)}")
         if shape[0] == 0:
             raise ValueError(f"no images in {self.source}")
-        if shape[3] not in CHANNELS or min(shape[1:3]) < SMALLEST_SIDE:
+        if is_drawable and (shape[3] not in CHANNELS or min(shape[1:3]) < SMALLEST_SIDE):
             raise ValueError(
                 f"images must have 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
                 f"got {shape[1]}×{shape[2]} with {count_of(shape[3], 'channel')}"
@@ -275,9 +280,12 @@ def as_tensor(array: Any) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable and not backwards else array.copy())
 
 
-def to_float(pixels: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
-    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory."""
-    return pixels.permute(0, 3, 1, 2).float().div_(255)
+def to_float(
+    pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"],
+) -> Float[Tensor, "batch channel height width"]:
+    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory; uint8 is divided by 255."""
+    x = pixels.permute(0, 3, 1, 2)
+    return x if x.is_floating_point() else x.float().div_(255)
 
 
 def to_uint8(images: Float[Tensor, "batch channel height width"]) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ class Shuffle:
 class RawBatch:
     """Pixels of a batch as they are stored, and the rows of the training set that they come from."""
 
-    pixels: UInt8[Tensor, "batch height width channel"]
+    pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"]
     index: Int[Tensor, " batch"]
 
     def to(self, device: torch.device) -> "RawBatch":
@@ -129,7 +129,7 @@ class Batches:
         if self._order.num_buffers > 1:
             reader = BlockReader(images.pixels, keep_cached=group.world_size > 1)
             self._buffers = _ShuffleBuffers(reader, self._order, self._is_own)
-        size = math.prod(images.pixels.shape)
+        size = math.prod(images.pixels.shape) * images.pixels.dtype.itemsize
         fits = device.type == "cuda" and size + reserve < torch.cuda.mem_get_info(device)[0]
         self.resident = _copy_to(device, images.pixels) if fits else None
         """All pixels on the device; None if they do not fit."""
@@ -198,7 +198,8 @@ class Batches:
         start, stop = self._positions(step)
         if start == stop:
             return RawBatch(
-                torch.zeros(1, *self._array.shape[1:], dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
+                torch.zeros(1, *self._array.shape[1:], dtype=as_tensor(self._array[:0]).dtype),
+                torch.zeros(1, dtype=torch.int64),
             )
         if self._buffers is not None:
             rows, pixels = self._buffers.read(self.epoch(step), start, stop)
@@ -301,7 +302,7 @@ def choose_shuffle_buffer(pixels: PixelArray, free_bytes: int | None = None) -> 
 
 def _copy_to(device: torch.device, pixels: PixelArray) -> Tensor:
     """Copy all pixels to a device piece by piece, since a map may be larger than the memory of the host."""
-    copied = torch.empty(tuple(pixels.shape), dtype=torch.uint8, device=device)
+    copied = torch.empty(tuple(pixels.shape), dtype=as_tensor(pixels[:0]).dtype, device=device)
     step = max(1, COPY_BYTES // math.prod(pixels.shape[1:]))
     for start in range(0, len(pixels), step):
         copied[start : start + step] = as_tensor(pixels[start : start + step])

@@ -87,7 +87,7 @@ def read_memory(
         images = given if image_shape is None else _check_shape(given, image_shape, name)
         return _annotate(images, labels, attributes, name)
     found = _collect(given, labels, options, image_shape, name)
-    array, axes = _arrange(found.array, options.axes, image_shape, name)
+    array, axes = arrange(found.array, options.axes, image_shape, name)
     wanted = "full" if found.are_pictures else options.range
     pixels, value_range, notes = _to_pixels(array, wanted, name, is_for_model=image_shape is not None)
     count, height, width, channels = pixels.shape
@@ -304,7 +304,7 @@ def _collect_hub(given: Any, labels: Any, options: ArrayOptions, shape: Shape | 
 # -- axes and values --------------------------------------------------------------------------------------------------
 
 
-def _arrange(array: NDArray[Any], axes: Axes, image_shape: Shape | None, name: str) -> tuple[NDArray[Any], Axes]:
+def arrange(array: NDArray[Any], axes: Axes, image_shape: Shape | None, name: str) -> tuple[NDArray[Any], Axes]:
     """Return an array as ``[N, H, W, C]`` and the order of its axes; InputError unless exactly one order fits."""
     if image_shape is not None and _is_one_image(array.shape, image_shape):
         array = array[None]
@@ -316,6 +316,13 @@ def _arrange(array: NDArray[Any], axes: Axes, image_shape: Shape | None, name: s
     if fitting[0] == "NHW":
         array = array[..., None]
     return (array.transpose(0, 2, 3, 1) if fitting[0] == "NCHW" else array), fitting[0]
+
+
+def image_axes(images: NDArray[Any], axes: Axes) -> NDArray[Any]:
+    """Return images ``[N, H, W, C]`` in another order of axes."""
+    if axes == "NHW":
+        return images[..., 0]
+    return images.transpose(0, 3, 1, 2) if axes == "NCHW" else images
 
 
 def _is_one_image(shape: tuple[int, ...], image_shape: Shape) -> bool:

@@ -23,7 +23,9 @@ RESERVED_BYTES = 1 << 29
 
 
 def as_floats(
-    pixels: UInt8[Tensor, "batch height width channel"], binarize: Binarize, noise: Noise
+    pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"],
+    binarize: Binarize,
+    noise: Noise,
 ) -> Float[Tensor, "batch channel height width"]:
     """Return a batch in [0, 1]; "dynamic" binarisation draws every pixel anew."""
     x = to_float(pixels)
