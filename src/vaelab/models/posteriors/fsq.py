@@ -24,6 +24,9 @@ class Posterior(posteriors.QuantisedPosterior):
     Latents take the numbers in ``levels`` in turn, so that a position has as many latents as there are numbers, and the
     codebook all combinations of their levels. There is no codebook to learn and no extra loss; gradients pass straight
     through the rounding. Codes are in [−1, 1].
+
+    Before the bound, an image's outputs are divided by √(1 + their mean square), which the paper does not do. Without
+    it the first steps drive all outputs so far out that tanh has no gradient, and every image gets the same code.
     """
 
     terms: ClassVar = (Term("perplexity", "levels in use, of a latent", unit=""),)
@@ -49,6 +52,7 @@ class Posterior(posteriors.QuantisedPosterior):
         half = self._half(h.dtype)
         offset = (self.levels % 2 == 0).to(h.dtype) / 2  # an even number of levels is not symmetric about 0
         width = (self.levels - 1).to(h.dtype) * (1 + MARGIN) / 2
+        h = h / (1 + h.square().mean(1, keepdim=True)).sqrt()
         bounded = torch.tanh(h + torch.atanh(offset / width)) * width - offset
         rounded = bounded.detach().round()
         usage = F.one_hot((rounded + half).long(), self.max_levels).to(h.dtype)
