@@ -368,7 +368,7 @@ def test_vq_starts_with_vectors_of_the_first_batch_and_finds_clusters() -> None:
 
 
 def codes_of(values: Tensor, levels: int) -> tuple[fsq.Posterior, Tensor]:
-    """A posterior, and the codes of ``values`` as normalised outputs of the encoder, with as many zeros as that takes."""
+    """A posterior, and the codes of ``values`` as normalised outputs of the encoder, beside zeros."""
     padded = torch.cat([values, torch.zeros(int(values.square().sum()) + 1)])
     outputs = padded / (1 - padded.square().mean()).sqrt()
     posterior = fsq.Posterior(Spec((1, 8, 8), len(padded), 100), levels=[levels])

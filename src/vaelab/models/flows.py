@@ -1,4 +1,4 @@
-"""Autoregressive normalizing flows of codes, by zuko."""
+"""Autoregressive normalising flows of codes, by zuko."""
 
 import importlib
 from typing import Any, Literal

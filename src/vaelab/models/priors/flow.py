@@ -1,4 +1,4 @@
-"""A normalizing flow as prior."""
+"""A normalising flow as prior."""
 
 from typing import Annotated
 

@@ -15,9 +15,9 @@ from vaelab.system.progress import progress
 
 BATCH_SIZE, LEARNING_RATE = 256, 5e-3
 CHECKS = 20
-"""How often the held-out loss is measured."""
+"""Number of times that the held-out loss is measured."""
 HELD_OUT = 10
-"""One in so many codes is held out to choose the step with the best weights."""
+"""One code in ten is held out to choose the step with the best weights."""
 
 
 class Standardiser(nn.Module):

@@ -1,4 +1,4 @@
-"""A normalizing flow fitted to the codes of a trained model."""
+"""A normalising flow fitted to the codes of a trained model."""
 
 from typing import Annotated, Any, ClassVar
 
