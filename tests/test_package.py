@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -140,10 +141,14 @@ def test_public_functions_and_classes_have_docstrings():
     assert silent == []
 
 
+def test_the_version_is_that_of_the_distribution():
+    assert vaelab.__version__ == version("vaelab")
+
+
 def test_version_is_the_same_everywhere():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
-    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## {declared}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {declared}" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_every_recorded_message_belongs_to_a_test() -> None:

@@ -9,4 +9,12 @@
 import lazy_loader
 
 # Names are imported from the modules in __init__.pyi on first use, so that ``import vaelab`` is fast (SPEC 1).
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_find_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vaelab")
+    return _find_name(name)

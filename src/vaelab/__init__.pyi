@@ -41,3 +41,5 @@ from .data.images import Images as Images
 from .models.vae import VAE as VAE
 from .recipe import Recipe as Recipe
 from .run import Run as Run
+
+__version__: str

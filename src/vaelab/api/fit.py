@@ -20,6 +20,7 @@ def fit(
     run: str | Path | None = None,
     device: str = "auto",
     watch: Watch = warn_only,
+    progress: bool = True,
     **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
     """Train on images from memory with the recipe ``folder``, which chooses what it can; return the run.
@@ -38,6 +39,7 @@ def fit(
         run=holder.path if holder else run,
         device=device,
         watch=watch,
+        progress=progress,
         **short,
     )
     return holder or trained

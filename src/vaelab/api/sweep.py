@@ -17,6 +17,7 @@ from vaelab.api.events import Event, warn_only
 from vaelab.api.plan import plan, run_directory, run_name
 from vaelab.api.run_images import load_images
 from vaelab.api.short_forms import ShortForms, merge_short_forms
+from vaelab.api.training_bar import showing_bar
 from vaelab.api.workers import Job, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, short_name
@@ -108,6 +109,7 @@ def sweep(
     jobs: int = 1,
     device: str = "auto",
     watch: Watch = _warn,
+    progress: bool = True,
     **short: Unpack[ShortForms],
 ) -> Sweep:
     """Train a recipe at every combination of the values of ``over`` with seeds 0 … ``seeds`` − 1, and compare the runs.
@@ -121,8 +123,14 @@ def sweep(
     raised.
     """
     planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs, **short)
+    with showing_bar(watch, is_wanted=progress) as shown:
+        return _run_sweep(planned, name, data, device, shown)
+
+
+def _run_sweep(planned: SweepPlan, name: str | Path, data: str | Path | None, device: str, watch: Watch) -> Sweep:
+    """Train the runs of a sweep and compare them."""
     watch(planned)
-    if jobs > 1 and any(member.state == "new" for member in planned.members):
+    if planned.jobs > 1 and any(member.state == "new" for member in planned.members):
         _load_once(planned, name, data)
     failed: dict[str, str] = {}
     members = {member.run.path: member for member in planned.members}

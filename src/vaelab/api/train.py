@@ -14,12 +14,13 @@ from vaelab.api.plan import command, run_directory
 from vaelab.api.run_images import RunImages, load_images
 from vaelab.api.session import Session, Setup
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
+from vaelab.api.training_bar import showing_bar
 from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.data.memory import is_in_memory
 from vaelab.models.conditions import condition_names, training_rows
-from vaelab.recipe import ResolvedRecipe
+from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import IMAGES, Run
 from vaelab.system.arguments import describe
 from vaelab.system.device import deterministic, resolve_device
@@ -47,6 +48,7 @@ def train(
     run: str | Path | None = None,
     device: str = "auto",
     watch: Watch = warn_only,
+    progress: bool = True,
     **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
     """Train a recipe into a run directory, or resume it there; evaluate, draw the figures and write the report.
@@ -54,7 +56,7 @@ def train(
     ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``short``: epochs,
     steps, batch_size, learning_rate, latents, beta and seed, for the keys that are set most. ``data`` is the place of
     the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
-    each event.
+    each event. ``progress`` shows a bar on a terminal or in a notebook.
 
     ``images``, instead of ``data``, are images from memory: an array, a tensor, a list of pictures of Pillow, a
     ``torch.utils.data.Dataset``, a Hugging Face ``datasets.Dataset`` or ``Images``. ``labels`` and ``attributes``
@@ -75,10 +77,17 @@ def train(
     place = target.path / IMAGES if given else recipes.check_place(data)
     if device != "auto":
         resolve_device(device)  # also checked if the run is finished and nothing is computed
-    session = None
-    if launched_group().is_main:
-        typed = PYTHON_COMMAND.format(name=name) if given else command(name, overrides, data, run, device)
-        session = Session(target, recipe, place, device, typed, watch)
+    typed = PYTHON_COMMAND.format(name=name) if given else command(name, overrides, data, run, device)
+    with showing_bar(watch, is_wanted=progress) as shown:
+        session = Session(target, recipe, place, device, typed, shown) if launched_group().is_main else None
+        _train_run(target, recipe, place, given, session)
+    return target
+
+
+def _train_run(
+    target: Run, recipe: Recipe, place: Path | None, given: GivenImages | None, session: Session | None
+) -> None:
+    """Train a run to its end and complete it, on every rank; rank 0 alone has a session."""
     with session.locked() if session else nullcontext():
         if session and given:
             given.keep(target, recipe)
@@ -89,7 +98,6 @@ def train(
                 _train_model(setup, session.images if session else _load_same_images(setup, place), session)
         if session:
             session.complete()
-    return target
 
 
 def _check_given(images: Any, labels: Any, attributes: Any, valid: Any, data: object) -> GivenImages | None:

@@ -88,7 +88,15 @@ class _ThisProcess:
     def start(self, job: Job) -> None:
         """Train a job to its end."""
         try:
-            train(self._name, job.overrides, data=self._data, run=job.run.path, device=self._device, watch=self._watch)
+            train(
+                self._name,
+                job.overrides,
+                data=self._data,
+                run=job.run.path,
+                device=self._device,
+                watch=self._watch,
+                progress=False,
+            )
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self._ended.append((job, "failed", describe_error(error)))
         else:

@@ -83,7 +83,17 @@ def sweep(
         return
     with closing(SweepView(to_stderr=as_json)) as view:
         done = vaelab.sweep(
-            recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, device=device, watch=view, **short
+            recipe,
+            grid,
+            seeds=seeds,
+            set=values,
+            data=data,
+            out=out,
+            jobs=jobs,
+            device=device,
+            watch=view,
+            progress=False,
+            **short,
         )
     if done.comparison is not None:
         _show_comparison(done.comparison, as_json)

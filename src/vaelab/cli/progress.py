@@ -87,14 +87,14 @@ class TrainingView:
 
     def _describe(self, record: "ProgressRecord") -> str:
         """Return epoch, loss and speed; a short text if it stands beside a bar in 80 columns."""
-        if not len(record.terms["loss"]):
-            return ""
+        from vaelab.api.training_bar import describe_progress
+
+        if self._display.has_bars or not len(record.terms["loss"]):
+            return describe_progress(self._started, record)
         started, means = self._started, {name: float(values.mean()) for name, values in record.terms.items()}
         self._rate = 0.8 * (self._rate or record.images_per_second) + 0.2 * record.images_per_second
         epoch = f"epoch {record.epoch}/{-(-started.num_steps // started.steps_per_epoch)}"
         rate = f"{record.images_per_second:,.0f} images/s"
-        if self._display.has_bars:
-            return f"{epoch} loss {means['loss']:.2f} KL {means['kl']:.2f} {rate}"
         images_left = (started.num_steps - record.step) * started.recipe.training.batch_size
         left = format_duration(images_left / max(self._rate, 1e-9))
         return f"{epoch}  {format_loss(means, self._loss_terms)}  {rate}  {left} left"

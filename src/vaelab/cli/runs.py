@@ -100,14 +100,16 @@ def train(
     values = options.parse_overrides(overrides, strict=strict)
     if not launched_group().is_main:
         if not dry_run:
-            vaelab.train(recipe, values, data=data, run=run, device=device, **short)
+            vaelab.train(recipe, values, data=data, run=run, device=device, progress=False, **short)
     elif dry_run:
         resolve_device(device)
         _print_plan(vaelab.plan(recipe, values, data=data, run=run, **short), as_json)
     else:
         with closing(TrainingView()) as view:
             watch = print_event_warning if as_json else view
-            trained = vaelab.train(recipe, values, data=data, run=run, device=device, watch=watch, **short)
+            trained = vaelab.train(
+                recipe, values, data=data, run=run, device=device, watch=watch, progress=False, **short
+            )
         if as_json:
             print_json({"run": str(trained.path), "measured": trained.measured(), "evaluation": trained.evaluation})
 

@@ -61,6 +61,12 @@ class ProgressDisplay:
             self(self._current)
             self._current = None
 
+    def close(self) -> None:
+        """Remove what is left of the bars."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars, self._shown = None, {}
+
     def print_line(self, text: str) -> None:
         """Print a line above the bars, wrapped between words on a terminal; the next line of progress waits."""
         self.console.print(wrap(text, self.console.width) if self.console.is_terminal else text)
@@ -70,16 +76,15 @@ class ProgressDisplay:
         if task.is_over:
             if self._bars is not None and task in self._shown:
                 self._bars.remove_task(self._shown.pop(task))
-                if not self._shown:
-                    self._bars.stop()
-                    self._bars = None
+                if not self._shown and not self.console.is_jupyter:  # where every bar that ends leaves an empty line
+                    self.close()
             return
         if self._bars is None:
             self._bars = _make_bars(self.console)
             self._bars.start()
-        if task not in self._shown:
-            self._shown[task] = self._bars.add_task("")
         text = f"{task.label} {task.status}".strip()
+        if task not in self._shown:
+            self._shown[task] = self._bars.add_task(text, total=task.total)
         self._bars.update(self._shown[task], description=text, total=task.total, completed=task.done)
 
 
