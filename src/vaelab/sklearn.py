@@ -52,29 +52,29 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     Parameters:
 
-    - ``latent_dim``: number of latents.
-    - ``epochs``: passes over the training set.
-    - ``beta``: weight of the KL in the loss (Higgins et al., ICLR 2017, equation 4). With 1 it is the negative ELBO.
-    - ``batch_size``: rows per step.
-    - ``learning_rate``: that of Adam.
-    - ``network``: "mlp", or "conv" for images. "auto" is conv for images.
-    - ``hidden``: width of each hidden layer of an mlp.
-    - ``likelihood``: one of vaelab's. "optimal_gaussian" has the standard deviation that maximises it (2006.13202).
-    - ``image_shape``: of images that are given as flat rows, (height, width) or (height, width, channels).
-    - ``set``: other values of a recipe by dotted key. {"objective.name": "tc"} is one.
-    - ``num_samples``: codes per row from which ``score_samples`` estimates the ELBO.
-    - ``device``: "cpu", "cuda" or "auto".
-    - ``n_jobs``: CPU threads. None is 1, −1 all.
-    - ``random_state``: seed of weights, order and noise. With an int, ``fit`` is repeatable to the last bit.
+    ``latent_dim``: number of latents.
+    ``epochs``: passes over the training set.
+    ``beta``: weight of the KL in the loss (Higgins et al., ICLR 2017, equation 4). With 1 it is the negative ELBO.
+    ``batch_size``: rows per step.
+    ``learning_rate``: that of Adam.
+    ``network``: "mlp", or "conv" for images. "auto" is conv for images.
+    ``hidden``: width of each hidden layer of an mlp.
+    ``likelihood``: one of vaelab's. "optimal_gaussian" has the standard deviation that maximises it (2006.13202).
+    ``image_shape``: of images that are given as flat rows, (height, width) or (height, width, channels).
+    ``set``: other values of a recipe by dotted key. {"objective.name": "tc"} is one.
+    ``num_samples``: codes per row from which ``score_samples`` estimates the ELBO.
+    ``device``: "cpu", "cuda" or "auto".
+    ``n_jobs``: CPU threads. None is 1, −1 all.
+    ``random_state``: seed of weights, order and noise. With an int, ``fit`` is repeatable to the last bit.
 
     Attributes:
 
-    - ``vae_``: the trained ``vaelab.VAE``, for images in [0, 1].
-    - ``recipe_``: the recipe that it was trained with.
-    - ``image_shape_``: channels, height and width that the model sees. Rows are images of shape (1, 1, features).
-    - ``data_min_``, ``data_range_``: the scaling (X − data_min_) / data_range_. Constant features have range 1.
-    - ``history_``: term of the loss → its value at each step, nats per row in scaled units.
-    - ``n_features_in_``, ``feature_names_in_``: as in every estimator. Images have H·W·C features.
+    ``vae_``: the trained ``vaelab.VAE``, for images in [0, 1].
+    ``recipe_``: the recipe that it was trained with.
+    ``image_shape_``: channels, height and width that the model sees. Rows are images of shape (1, 1, features).
+    ``data_min_``, ``data_range_``: the scaling (X − data_min_) / data_range_. Constant features have range 1.
+    ``history_``: term of the loss → its value at each step, nats per row in scaled units.
+    ``n_features_in_``, ``feature_names_in_``: as in every estimator. Images have H·W·C features.
 
     ``score_samples`` is the ELBO of each row in nats, for the density of X in its own units. That is the density of the
     scaled row divided by the product of ``data_range_``, the Jacobian of the scaling. For β ≠ 1 the loss is not the

@@ -57,7 +57,6 @@ def test_arrays_are_cached_and_trained_on(cli: Typed, wording: Callable[[object]
     for expected, words in (
         (1, ("folder", "--data", "x.npy")),
         (1, ("folder", "--data", "x.npz")),
-        (1, ("folder", "--set", "data.name=arrays", "--data", "x.npy")),
     ):
         code, out, err = cli("train", *words)
         assert (code, out) == (expected, "")

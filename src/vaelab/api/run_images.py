@@ -19,7 +19,7 @@ from vaelab.system.messages import warn
 
 UNRECORDED_VALUES = {"range": "full", "pages": "first", "size": "auto"}
 """Default values of options added later; a protocol records only other values, so that old results still compare."""
-UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test", "axes")
+UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test", "axes", "images", "labels")
 """Options of a data set that do not change how an image looks; the protocol names the split itself."""
 
 

@@ -110,6 +110,19 @@ FACTS_KEPT = (
 
 def keep_images(folder: Path, images: Images) -> None:
     """Write images with all their columns into a folder, in the format of a cache entry; a damaged one is replaced."""
+    with locked(folder, folder.name):
+        _write_images(folder, f"{folder.name} images", images)
+
+
+def cache_images(title: str, key: Mapping[str, Any], read: Callable[[], Images]) -> Images:
+    """Return the images of a key as memory maps, read and written to the cache first if they are not there."""
+    found = find_or_make(title, key, lambda folder: _write_images(folder, title, read()))
+    images = open_kept(found.folder)
+    assert images is not None
+    return images
+
+
+def _write_images(folder: Path, title: str, images: Images) -> None:
     columns = {name: np.asarray(column) for name in COLUMNS_KEPT if (column := getattr(images, name)) is not None}
     if images.names is not None:
         columns["names"] = np.array(list(images.names))
@@ -117,8 +130,7 @@ def keep_images(folder: Path, images: Images) -> None:
     blocks = (np.asarray(images.pixels[start : start + step]) for start in range(0, len(images), step))
     metadata = {name: _as_json(getattr(images, name)) for name in FACTS_KEPT}
     metadata |= {"resolved": dict(images.resolved), "annotations": images.annotations_digest()}
-    with locked(folder, folder.name):
-        _write_entry(folder, f"{folder.name} images", PixelBlocks(shape, blocks), columns, metadata)
+    _write_entry(folder, title, PixelBlocks(shape, blocks), columns, metadata)
 
 
 def open_kept(folder: Path) -> Images | None:

@@ -226,8 +226,8 @@ def names_in_npz(path: Path) -> set[str]:
 # -- memory maps ------------------------------------------------------------------------------------------------------
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """Map the array of a ``.npy``, or the first of an ``.npz``, read-only; DamagedFile if it is damaged.
+def map_array(path: Path, name: str | None = None) -> NDArray[Any]:
+    """Map the array of a ``.npy``, or one of an ``.npz`` (None: the first), read-only; DamagedFile if it is damaged.
 
     An array of an ``.npz`` is unpacked to a temporary file, which the system removes with the array.
     """
@@ -238,7 +238,7 @@ def map_array(path: Path) -> NDArray[Any]:
             if header.offset + header.num_bytes > size:
                 raise ValueError(f"{header.num_bytes:,} bytes of values are declared, it has {size - header.offset:,}")
             return _map(file, header, header.offset)
-    with open_npz(path) as (header, member), tempfile.TemporaryFile() as unpacked:
+    with open_npz(path, name) as (header, member), tempfile.TemporaryFile() as unpacked:
         check_free_space(Path(tempfile.gettempdir()), header.num_bytes, f"unpacking {path}", "set $TMPDIR")
         with damage_named(path):
             copy_values(member, header, unpacked)

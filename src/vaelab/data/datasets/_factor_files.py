@@ -24,10 +24,7 @@ SYMMETRY = (
 )
 """Note about sprites and dSprites."""
 FACTORS_ARE_CLASSES = "factors are classes: the distinct values of each, in ascending order, are 0, 1, 2 …"
-ARRAY_ADVICE = (
-    "the data set arrays (--set data.name=arrays) reads an .npz with images, uint8 [N, H, W] or [N, H, W, C], such as "
-    'numpy.savez("arrays.npz", images=array) writes'
-)
+ARRAY_ADVICE = "the data set arrays (--set data.name=arrays) reads .npz and .npy files of images, such as [N, H, W, C]"
 MAX_FACTOR_BYTES = 1 << 30
 
 

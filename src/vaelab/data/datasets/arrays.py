@@ -1,68 +1,35 @@
-"""The user's own images as arrays: given to a Python function, or in one ``.npz``.
+"""The user's own images as arrays: given to a Python function, or in one ``.npz`` or ``.npy``.
 
-Those of a program are in a folder that a run keeps (``api.given``). In an ``.npz``, ``images``: uint8 ``[N, H, W]``
-or ``[N, H, W, C]``, C 1 or 3. ``factors`` (optional): whole numbers ``[N, F]``.
-``factor_names`` (optional): strings ``[F]``. Nothing is unpickled.
+Those of a program are in a folder that a run keeps (``api.given``). An ``.npz`` may also have ``factors``, whole
+numbers ``[N, F]``, and ``factor_names``, strings ``[F]``.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from vaelab.data.array_cache import PixelBlocks, as_classes, open_kept
+from vaelab.data.array_cache import open_kept
 from vaelab.data.cache import MANIFEST
 from vaelab.data.datasets import Dataset, DatasetInfo, UnusableFile
-from vaelab.data.datasets._factor_files import (
-    FACTORS_ARE_CLASSES,
-    FactorFile,
-    is_npz_with,
-    open_pixels,
-    read_factors,
-)
+from vaelab.data.datasets._array_files import ENDINGS, Part, check_parts, find_parts, load_part
+from vaelab.data.datasets._factor_files import is_npz_with
 from vaelab.data.datasets._folder_resize import Size
 from vaelab.data.images import Images, split_off
-from vaelab.data.memory import Axes, ValueRange
-from vaelab.data.npy import names_in_npz, read_npz
+from vaelab.data.memory import ArrayOptions, Axes, ValueRange
+from vaelab.system.paths import data_roots
 
 INFO = DatasetInfo(
     title="Your own arrays of images",
     image_shape=None,
     splits={"train": None, "test": None},
     licence="yours",
-    source="the .npz that --data names, or images=… in Python",
+    source="the .npz or .npy that --data names, or images=… in Python",
     files=("arrays.npz",),
-    instructions='Save them with numpy.savez("arrays.npz", images=images), uint8 [N, H, W] or [N, H, W, C], optionally '
-    "with factors, whole numbers [N, F], and factor_names, strings [F]. Name the file with --data",
-)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[PixelBlocks]:
-    present = names_in_npz(path)
-    factors, names = None, tuple[str, ...]()
-    if "factors" in present:
-        factors = as_classes(read_factors(path, "factors"))
-        names = tuple(f"factor {k}" for k in range(factors.shape[1]))
-    if "factor_names" in present:
-        given = read_npz(path, "factor_names", max_bytes=1 << 20)["factor_names"]
-        names = tuple(map(str, given.ravel()))
-    with open_pixels(path, "images") as (shape, blocks):
-        if len(shape) == 3:
-            shape, blocks = (*shape, 1), (block[..., None] for block in blocks)
-        yield PixelBlocks(shape, blocks, factors, names)
-
-
-_FILE = FactorFile(
-    name="arrays",
-    info=INFO,
-    folders=(),
-    is_one=lambda path: is_npz_with(path, "images"),
-    open=_open,
-    notes=(FACTORS_ARE_CLASSES,),
+    instructions='Save them with numpy.savez("arrays.npz", images=images, labels=labels) or numpy.save, and name the '
+    "file with --data",
 )
 HELD_OUT_SHARE, MAX_HELD_OUT = 10, 10_000
 """One image in ten is held out, but at most 10,000."""
@@ -72,6 +39,8 @@ def load(
     data_dir: Path | None,
     split: str,
     *,
+    images: str = "auto",
+    labels: str = "auto",
     valid: Annotated[int, Ge(0)] | Literal["auto"] = "auto",
     axes: Axes = "auto",
     range: ValueRange = "auto",
@@ -79,15 +48,24 @@ def load(
 ) -> Images:
     """Load the images of a split, "train" or "test" (the held-out images).
 
-    ``valid``: the number of training images to set aside; "auto": the held-out images that were given, else one image
-    in ten, at most 10,000, chosen by a fixed seed. The other options say how images of a program are read; see
-    ``read_memory``. They are kept as they were read.
+    ``images`` and ``labels``: names of arrays in an ``.npz``; "auto" knows the usual ones, such as those of MedMNIST.
+    ``valid`` is the number of training images to set aside. "auto" takes the held-out images of the file or the
+    program, else one image in ten, at most 10,000, chosen by a fixed seed. ``axes``, ``range`` and ``size`` say how
+    arrays are read; see ``read_memory``.
     """
     INFO.check_split(split)
-    has_held_out = data_dir is not None and (data_dir / "test").is_dir()
+    options, file, parts = ArrayOptions(axes, range, size), None, dict[str, Part]()
+    if not is_kept(data_dir):
+        file = _find_file(data_dir)
+        parts = find_parts(file, images, labels)
+
+    def load_whole(name: str) -> Images:
+        return _open_kept(data_dir, name) if file is None else load_part(file, name, parts, options)
+
+    has_held_out = "test" in parts or (data_dir is not None and (data_dir / "test").is_dir())
     if split == "test" and has_held_out:
-        return _open_kept(data_dir, "test")
-    whole = _open_kept(data_dir, "train") if is_kept(data_dir) else _FILE.load(data_dir, "train")
+        return load_whole("test")
+    whole = load_whole("train")
     whole = replace(whole, resolved={"axes": "NHWC", "range": "full", **whole.resolved})
     if valid != "auto" and split == "train":
         return whole
@@ -117,7 +95,31 @@ def _open_kept(data_dir: Path | None, split: str) -> Images:
 
 def find(data_dir: Path | None) -> Path | None:
     """Return the file or the folder of the images; None if there is none."""
-    return data_dir if is_kept(data_dir) else _FILE.find(data_dir)
+    return data_dir if is_kept(data_dir) else next(filter(None, map(_search, data_roots(data_dir))), None)
 
 
-DATASET = Dataset(INFO, load, find=find, check=_FILE.check)
+def _search(root: Path) -> Path | None:
+    """Return a file at a data root that is known by its arrays or its name."""
+    if root.is_file():
+        is_known = root.suffix.lower() == ".npz" and any(is_npz_with(root, key) for key in ("images", "train_images"))
+        return root if is_known else None
+    path = root / INFO.files[0]
+    return path if path.is_file() else None
+
+
+def _find_file(data_dir: Path | None) -> Path:
+    if data_dir is not None and data_dir.is_file() and data_dir.suffix.lower() in ENDINGS:
+        return data_dir
+    path = find(data_dir)
+    if path is None:
+        place = "" if data_dir is None else f"{data_dir}: "
+        raise FileNotFoundError(f"{place}no file of arrays. {INFO.instructions}")
+    return path
+
+
+def check(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield (array, verdict) after reading all images of a file."""
+    yield from check_parts(_find_file(folder))
+
+
+DATASET = Dataset(INFO, load, find=find, check=check)

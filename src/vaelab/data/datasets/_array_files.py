@@ -1,0 +1,160 @@
+"""Arrays in an ``.npz`` or ``.npy``: which of them are the images and labels of which split. Nothing is unpickled."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaelab.data.array_cache import as_classes, cache_images
+from vaelab.data.cache import file_signature
+from vaelab.data.datasets import UnusableFile
+from vaelab.data.datasets._factor_files import FACTORS_ARE_CLASSES, MAX_FACTOR_BYTES, is_npz_with, read_factors
+from vaelab.data.images import Images
+from vaelab.data.memory import ArrayOptions, read_memory
+from vaelab.data.npy import NpyHeader, map_array, names_in_npz, open_npz, read_npz
+from vaelab.system.errors import InputError
+
+ENDINGS = (".npz", ".npy")
+TRAIN_KEYS = ("images", "train_images", "x_train", "X_train", "x", "X", "pixels", "data")
+"""Names of training images, the most specific first; those of MedMNIST and Keras are among them."""
+HELD_OUT = ("val", "valid", "validation", "test")
+"""Words in the names of held-out arrays in place of "train", the first that is there."""
+LABEL_WORDS = (("images", "labels"), ("x", "y"), ("X", "y"), ("pixels", "labels"), ("data", "labels"))
+"""Word in the name of an array of images → the word in the name of their labels."""
+OTHER_LABELS = ("labels", "y", "targets")
+MAX_LABEL_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Part:
+    """The arrays of one split of a file; None for what it does not have."""
+
+    images: str
+    """Empty for the array of an ``.npy``."""
+    labels: str | None
+    split_name: str = ""
+
+
+def find_parts(path: Path, images: str, labels: str) -> dict[str, Part]:
+    """Return the parts of a file: "train", and "test" if it has held-out images.
+
+    ``images`` and ``labels`` are names of arrays or "auto". InputError lists the arrays if the choice is not clear.
+    """
+    if path.suffix.lower() == ".npy":
+        return {"train": Part("", None)}
+    present = names_in_npz(path)
+    train = _choose_images(path, present, images)
+    if labels != "auto" and labels not in present:
+        raise _no_such_array(path, "data.labels", labels, present)
+    part = Part(train, _find_labels(train, present) if labels == "auto" else labels)
+    for word in HELD_OUT if "train" in train else ():
+        held_out = train.replace("train", word)
+        if held_out in present:
+            own = _find_labels(held_out, present) if part.labels is None else part.labels.replace("train", word)
+            return {"train": part, "test": Part(held_out, own if own in present else None, word)}
+    return {"train": part}
+
+
+def _choose_images(path: Path, present: set[str], wanted: str) -> str:
+    if wanted != "auto":
+        if wanted not in present:
+            raise _no_such_array(path, "data.images", wanted, present)
+        return wanted
+    if known := [name for name in TRAIN_KEYS if name in present]:
+        return known[0]
+    headers = {name: _read_header(path, name) for name in sorted(present)}
+    fitting = [name for name, header in headers.items() if len(header.shape) in (3, 4)]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(f"{name} {list(header.shape)}" for name, header in headers.items())
+    how_many = "several arrays may be images" if fitting else "no array can be images"
+    raise InputError(
+        f"{path}: {how_many}: {listed or 'it is empty'}. Name one: --set data.images=KEY",
+        subject="data.images",
+        choices=sorted(present),
+    )
+
+
+def _read_header(path: Path, name: str) -> NpyHeader:
+    with open_npz(path, name) as (header, _):
+        return header
+
+
+def _find_labels(images: str, present: set[str]) -> str | None:
+    """Return the array that has the labels of an array of images, by its name."""
+    names = [images.replace(word, other) for word, other in LABEL_WORDS if word in images]
+    others = () if any(word in images for word in ("train", *HELD_OUT)) else OTHER_LABELS
+    return next((name for name in (*names, *others) if name in present and name != images), None)
+
+
+def _no_such_array(path: Path, key: str, name: str, present: set[str]) -> InputError:
+    arrays = ", ".join(sorted(present))
+    return InputError(f"{path}: {key} = {name}: no such array; it has {arrays}", subject=key, choices=sorted(present))
+
+
+def load_part(path: Path, split: str, parts: Mapping[str, Part], options: ArrayOptions) -> Images:
+    """Return the images of a part through the cache; held-out images have the values and the shape of the others."""
+    part = parts[split]
+    train = None if split == "train" else load_part(path, "train", parts, options)
+    wanted = options if train is None else replace(options, range=train.resolved["range"])
+    key = {"data": "arrays", "file": file_signature(path), "part": asdict(part), "options": asdict(wanted)}
+    images = cache_images(f"arrays {split}", key, lambda: read_part(path, part, wanted, train))
+    return replace(images, source=str(path.resolve()), split_name=part.split_name)
+
+
+def read_part(path: Path, part: Part, options: ArrayOptions, train: Images | None = None) -> Images:
+    """Read the images of a part; InputError, which names the file, if they cannot be used."""
+    title = f"{path}: {part.images}" if part.images else str(path)
+    shape, names = (None, ()) if train is None else (train.image_shape, train.label_names)
+    pixels = map_array(path, part.images or None)
+    labels = _read_labels(path, part.labels) if part.labels else None
+    names = names or _label_names(path, part)
+    try:
+        images = read_memory(pixels, labels, None, options, shape, title, label_names=names)
+    except InputError as error:
+        raise error if str(error).startswith(str(path)) else UnusableFile(path, str(error)) from None
+    found = [f"labels: the array {part.labels}"] if part.labels else []
+    images = replace(images, notes=(*images.notes, *found))
+    return images if train is not None or not part.images else _add_factors(path, images)
+
+
+def _read_labels(path: Path, name: str) -> NDArray[Any]:
+    return read_npz(path, name, max_bytes=MAX_LABEL_BYTES)[name]
+
+
+def _label_names(path: Path, part: Part) -> tuple[str, ...]:
+    if not part.images or not is_npz_with(path, "label_names"):
+        return ()
+    return tuple(map(str, read_npz(path, "label_names", max_bytes=1 << 20)["label_names"].ravel()))
+
+
+def _add_factors(path: Path, images: Images) -> Images:
+    """Return images with the factors of an ``.npz``, if it has any."""
+    if not is_npz_with(path, "factors"):
+        return images
+    factors = as_classes(read_factors(path, "factors"))
+    names = tuple(f"factor {k}" for k in range(factors.shape[1]))
+    if is_npz_with(path, "factor_names"):
+        names = tuple(map(str, read_npz(path, "factor_names", max_bytes=MAX_FACTOR_BYTES)["factor_names"].ravel()))
+    sizes = tuple((factors.max(0) + 1).tolist())
+    notes = (*images.notes, FACTORS_ARE_CLASSES)
+    try:
+        return replace(images, factors=factors, factor_names=names, factor_sizes=sizes, notes=notes)
+    except ValueError as error:
+        raise UnusableFile(path, f"{error}") from None
+
+
+def check_parts(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (array, verdict) for the images of each part of a file, after reading all of them."""
+    try:
+        parts, train = find_parts(path, "auto", "auto"), None
+        for part in parts.values():
+            images = read_part(path, part, ArrayOptions(), train)
+            train = train or images
+            np.asarray(images.pixels[-1:])
+            yield f"{path}{part.images and f': {part.images}'}", f"ok, {images.describe()}"
+    except ValueError as error:
+        yield str(path), str(error)
