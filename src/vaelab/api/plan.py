@@ -9,6 +9,8 @@ from typing import Any, Unpack
 import torch
 
 from vaelab import recipe as recipes
+from vaelab.api.estimate import measure_step
+from vaelab.api.resolve import find_device
 from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
 from vaelab.build import beta_equivalents, build
@@ -54,12 +56,15 @@ def plan(
     *,
     data: str | Path | None = None,
     run: str | Path | None = None,
+    device: str = "auto",
+    timed: bool = False,
     **short: Unpack[ShortFormsAndSeed],
 ) -> dict[str, Any]:
     """Return what ``train`` with these arguments would do, without training or downloading anything.
 
     Keys: recipe, run, state ("new", "resumes" or "done"), images of each split, image_shape, steps, parameters of each
-    part, equivalents (β in the conventions of other papers).
+    part, equivalents (β in the conventions of other papers). ``timed`` adds seconds: an estimate of the time that the
+    steps that are left take on ``device``, from a few of them on noise.
     """
     overrides = merge_short_forms(set, short)
     data = recipes.check_place(data)
@@ -72,15 +77,22 @@ def plan(
     recipe = recipe.resolve(shape, counts["train"], resolved)
     with torch.device("meta"):
         vae, _ = build(recipe)
+    state = "done" if target.is_finished else "resumes" if target.exists else "new"
+    place = find_device(device, target)
+    timing: dict[str, Any] = {}
+    if timed:
+        left = 0 if target.is_trained else recipe.num_steps - target.checkpoints.newest_step
+        timing = {"seconds": left and left * measure_step(recipe, place), "device": str(place)}
     return {
         "recipe": recipe,
         "run": target,
-        "state": "done" if target.is_finished else "resumes" if target.exists else "new",
+        "state": state,
         "images": counts,
         "image_shape": shape,
         "steps": recipe.num_steps,
         "parameters": vae.num_parameters,
         "equivalents": beta_equivalents(recipe, vae.spec),
+        **timing,
     }
 
 

@@ -13,6 +13,7 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.compare import Comparison, compare, draw
+from vaelab.api.estimate import measure_step
 from vaelab.api.events import Event, warn_only
 from vaelab.api.plan import plan, run_directory, run_name
 from vaelab.api.run_images import load_images
@@ -22,10 +23,10 @@ from vaelab.api.workers import Job, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, short_name
 from vaelab.figures import rate_distortion
-from vaelab.recipe import Recipe
+from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import OtherRecipe, Run
 from vaelab.system.arguments import check_whole, describe
-from vaelab.system.device import default_threads
+from vaelab.system.device import default_threads, resolve_device
 from vaelab.system.errors import RecipeError, UsageError
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
 from vaelab.system.messages import warn
@@ -48,6 +49,7 @@ class Member:
     overrides: dict[str, Any]
     state: str
     """"new", "resumes" or "done", when the sweep was planned."""
+    recipe: ResolvedRecipe
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class SweepPlan:
     jobs: int
     threads: int
     """Threads of each run: the recipe's, else those of the sweep's first start, else processors divided by jobs."""
+
+    def estimate_seconds(self, device: str = "auto") -> float:
+        """Return the seconds that the steps that are left take on a device, from a few steps of one of the runs."""
+        left = [member for member in self.members if not member.run.is_trained]
+        if not left:
+            return 0.0
+        num_steps = sum(member.recipe.num_steps - member.run.checkpoints.newest_step for member in left)
+        return num_steps * measure_step(left[0].recipe, resolve_device(device)) / min(self.jobs, len(left))
 
 
 @dataclass(frozen=True)
@@ -215,10 +225,11 @@ def plan_sweep(
         if key not in sizes:
             facts = plan(str(name), overrides, data=data, run=run.path)
             sizes[key] = facts["image_shape"], facts["images"]["train"]
+        resolved = recipe.resolve(*sizes[key])
         with torch.device("meta"):
-            build(recipe.resolve(*sizes[key]))
+            build(resolved)
         state = "done" if run.is_finished else "resumes" if run.exists else "new"
-        members.append(Member(run, point, seed, overrides, state))
+        members.append(Member(run, point, seed, overrides, state, resolved))
     return SweepPlan(path, base, values, members, jobs, threads)
 
 

@@ -79,7 +79,7 @@ def sweep(
     resolve_device(device)
     if dry_run:
         plan = vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, **short)
-        _print_plan(plan, as_json)
+        _print_plan(plan, plan.estimate_seconds(device), as_json)
         return
     with closing(SweepView(to_stderr=as_json)) as view:
         done = vaelab.sweep(
@@ -104,15 +104,18 @@ def sweep(
         raise typer.Exit(options.FAILED)
 
 
-def _print_plan(plan: "vaelab.SweepPlan", as_json: bool) -> None:
-    """Print every run of a sweep and its state."""
+def _print_plan(plan: "vaelab.SweepPlan", seconds: float, as_json: bool) -> None:
+    """Print the time that a sweep takes, every run and its state."""
     from vaelab.cli.progress import describe_sweep
+    from vaelab.system.bars import describe_duration
 
     if as_json:
         runs = [{"run": str(m.run.path), **m.point, "seed": m.seed, "state": m.state} for m in plan.members]
-        print_json({"out": str(plan.path), "jobs": plan.jobs, "threads": plan.threads, "runs": runs})
+        facts = {"out": str(plan.path), "jobs": plan.jobs, "threads": plan.threads, "seconds": seconds}
+        print_json({**facts, "runs": runs})
         return
     print_text(describe_sweep(plan))
+    print(f"training takes {describe_duration(seconds)} here" if seconds else "nothing is left to train")
     print_table(("run", "state"), [(str(member.run.path), member.state) for member in plan.members])
 
 

@@ -1,7 +1,7 @@
 """The application, its exit codes and the options that several verbs share."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -178,6 +178,6 @@ def split_names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
-def format_shape(shape: list[int] | None) -> str:
+def format_shape(shape: Sequence[int] | None) -> str:
     """Return height×width×channels of an image shape (channels first)."""
     return "×".join(str(side) for side in (*shape[1:], shape[0])) if shape else "yours"

@@ -94,7 +94,6 @@ def train(
     """
     import vaelab
     from vaelab.cli.progress import TrainingView, print_event_warning
-    from vaelab.system.device import resolve_device
     from vaelab.system.distributed import launched_group
 
     values = options.parse_overrides(overrides, strict=strict)
@@ -102,8 +101,8 @@ def train(
         if not dry_run:
             vaelab.train(recipe, values, data=data, run=run, device=device, progress=False, **short)
     elif dry_run:
-        resolve_device(device)
-        _print_plan(vaelab.plan(recipe, values, data=data, run=run, **short), as_json)
+        plan = vaelab.plan(recipe, values, data=data, run=run, device=device, timed=True, **short)
+        _print_plan(plan, as_json)
     else:
         with closing(TrainingView()) as view:
             watch = print_event_warning if as_json else view
@@ -115,18 +114,34 @@ def train(
 
 
 def _print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
-    """Print the resolved recipe, and images, steps, parameters and directory of the run."""
-    recipe, parameters, run = plan["recipe"], plan["parameters"], plan["run"]
+    """Print what would be done in a few lines, as comments, then the resolved recipe."""
+    recipe, run = plan["recipe"], plan["run"]
     if as_json:
         facts = {key: value for key, value in plan.items() if key not in ("recipe", "run")}
         print_json({"run": str(run.path), "recipe": recipe.sections(), **facts})
         return
-    images = ", ".join(f"{count:,} {split.removeprefix(f'{count} images ')}" for split, count in plan["images"].items())
-    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items())
-    print(recipe.to_toml())
-    print(f"# images: {images}; {plan['steps']:,} steps")
-    print(f"# parameters: {sum(parameters.values()):,} ({parts})")
+    for line in _describe_plan(plan):
+        print(f"# {line}")
+    print(f"\n{recipe.to_toml()}", end="")
+
+
+def _describe_plan(plan: Mapping[str, Any]) -> list[str]:
+    """Return what a training would do, in four lines, and β in the conventions of other papers."""
+    from vaelab.system.bars import describe_duration
+
+    recipe, parameters, shape = plan["recipe"], plan["parameters"], options.format_shape(plan["image_shape"])
+    images = " + ".join(
+        f"{count:,} {split.removeprefix(f'{count} images ')}" for split, count in plan["images"].items()
+    )
+    time = f"{describe_duration(plan['seconds'])} on {plan['device']}, then metrics and figures"
+    lines = [
+        f"run: {plan['run'].path} ({plan['state']})",
+        f"images: {images}, {shape}; {count_of(plan['steps'], 'step')} of {recipe.training.batch_size}",
+        f"model: {sum(parameters.values()):,} parameters (encoder {parameters['encoder']:,}, "
+        f"decoder {parameters['decoder']:,}), {count_of(recipe.latent_dim, 'latent')}",
+        f"time: {time if plan['seconds'] else 'nothing is left to train'}",
+    ]
     if plan["equivalents"]:
         equivalents = ", ".join(f"{name} {value:.4g}" for name, value in plan["equivalents"].items())
-        print(f"# in the conventions of other papers: {equivalents}")
-    print(f"# run: {run.path} ({plan['state']})")
+        lines.append(f"in the conventions of other papers: {equivalents}")
+    return lines

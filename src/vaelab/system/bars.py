@@ -113,6 +113,17 @@ def _make_bars(console: "Console") -> "Progress":
     )
 
 
+def describe_duration(seconds: float) -> str:
+    """Return a duration in words, as exact as an estimate is: "about 40 s", "about 3 min", "about 2 h 10 min"."""
+    if seconds < 90:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"about {minutes} min"
+    hours, minutes = divmod(10 * round(minutes / 10), 60)
+    return f"about {hours} h {minutes} min" if minutes and hours < 10 else f"about {round(seconds / 3600)} h"
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration as minutes:seconds or hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
