@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaelab.data.datasets import load_dataset
 from vaelab.data.idx import write_idx
 from vaelab.data.images import Images, split_off
 
@@ -215,10 +216,32 @@ def make_celeba(place: Path) -> Tiny:
     return Tiny(place, expected)
 
 
+# -- black or white ---------------------------------------------------------------------------------------------------
+
+
+def make_binary(name: str, place: Path) -> Tiny:
+    """An ``.npz`` with three splits, and classes from 1 if the data set has labels."""
+    place.mkdir(parents=True)
+    info, has_labels = load_dataset(name).info, name == "caltech101"
+    arrays: Columns = {}
+    expected: dict[str, Columns] = {}
+    for i, split in enumerate(info.splits):
+        pixels = random_pixels(7 - i, 28, 28, high=2)
+        arrays[split] = pixels
+        expected[split] = {"pixels": pixels[..., None] * np.uint8(255)}
+        if has_labels:
+            expected[split]["labels"] = random_pixels(7 - i, high=101).astype(np.int64)
+            arrays[f"{split}_labels"] = expected[split]["labels"] + 1
+    file = "caltech101_silhouettes.npz" if has_labels else "static_mnist.npz"
+    np.savez(place / file, **arrays)
+    return Tiny(place, expected)
+
+
 # -- all --------------------------------------------------------------------------------------------------------------
 
 MAKERS: dict[str, Callable[[Path], Tiny]] = {
     "arrays": lambda place: make_factor_file("arrays", place),
+    "caltech101": lambda place: make_binary("caltech101", place),
     "celeba": make_celeba,
     "digits": lambda _place: Tiny(None, {"train": {}, "test": {}}),
     "dsprites": lambda place: make_factor_file("dsprites", place),
@@ -226,6 +249,7 @@ MAKERS: dict[str, Callable[[Path], Tiny]] = {
     "folder": make_folder,
     "mnist": make_idx,
     "shapes3d": lambda place: make_factor_file("shapes3d", place),
+    "static_mnist": lambda place: make_binary("static_mnist", place),
     "sprites": lambda _place: Tiny(None, {"train": {}}, {"orientations": 3, "positions": 2}),
 }
 """Data set → writer of a small instance into a new folder."""
