@@ -25,8 +25,10 @@ def doctor(run_path: AnyPath, *, data: str | Path | None = None, out: str | Path
     run, failures = Run(run_path, results=out), Failures()
     model = load(run.path)
     run.check_writable()
+    before = [] if any(error.path.name == FINDINGS for error in run.find_damage()) else run.findings
     findings = update_findings(run, model, load_run_images(run, data).valid, failures)
-    update_report(run, model)
+    if run.findings != before or run.is_report_stale:
+        update_report(run, model)
     failures.raise_any("checks that failed")
     return findings
 

@@ -44,7 +44,7 @@ def evaluate(
     other metrics are measured and stored.
     """
     run = Run(run_path, results=out if store else None)
-    _ = run.evaluation  # a damaged file is reported before minutes of work, not after
+    before = run.evaluation  # a damaged file is reported before minutes of work, not after
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
     options = parse_options(recipes.check_overrides(set), chosen)
     needs = {name: load_metric(name).needs for name in chosen}
@@ -56,7 +56,7 @@ def evaluate(
     for name in needs if metrics else ():
         evaluation.check_needs(needs[name], name)
     evaluated = measure_run(run, evaluation, images.protocol, chosen, options, failures, store)
-    if store:
+    if store and (run.evaluation != before or run.is_report_stale):
         update_report(run, model)
     failures.raise_any("metrics that could not be measured")
     return evaluated

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -58,6 +59,7 @@ class Expected(BaseModel):
     source: str
 
 
+@cache
 def signature_schema(maker: Callable[..., Any]) -> Schema:
     """Return types and defaults of the keyword-only arguments of a class or function."""
     hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker, include_extras=True)
@@ -113,8 +115,18 @@ def check_values(section: str, schema: Schema, given: Section, member: str = "")
     for key in given:
         if key not in schema:
             raise _unknown_key(section, schema, member, key)
-    model = create_model(section, __config__=CONFIG, **schema)  # type: ignore[call-overload]
-    return _validate(section, model, given)
+    return _validate(section, _make_model(section, schema), given)
+
+
+_models: dict[object, type[BaseModel]] = {}
+
+
+def _make_model(section: str, schema: Schema) -> type[BaseModel]:
+    """Return the pydantic model of a schema; each is made once, since that takes milliseconds."""
+    key = section, tuple((name, id(hint), repr(default)) for name, (hint, default) in schema.items())
+    if key not in _models:  # a model keeps its types, so their ids stay unique
+        _models[key] = create_model(section, __config__=CONFIG, **schema)  # type: ignore[call-overload]
+    return _models[key]
 
 
 def check_expected(given: Section) -> Section:

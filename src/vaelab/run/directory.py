@@ -136,9 +136,11 @@ class Run:
 
     @property
     def is_report_stale(self) -> bool:
-        """Whether the run was evaluated after its report was written."""
-        evaluation, report = self._find(layout.EVALUATION), self._find(layout.REPORT)
-        return evaluation.is_file() and report.is_file() and report.stat().st_mtime_ns < evaluation.stat().st_mtime_ns
+        """Whether there is no report among the results, or the run was evaluated after it was written."""
+        evaluation, report = self._find(layout.EVALUATION), self.results / layout.REPORT
+        if not report.is_file():
+            return True
+        return evaluation.is_file() and report.stat().st_mtime_ns < evaluation.stat().st_mtime_ns
 
     @property
     def is_writable(self) -> bool:

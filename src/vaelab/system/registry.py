@@ -77,8 +77,9 @@ def nearest(given: str, names: Sequence[str]) -> str:
 
 def names(folder: str) -> tuple[str, ...]:
     """Return the sorted names of the members of ``folder``, including those of other packages."""
-    package = importlib.import_module(PACKAGES[folder])
-    return _find_names(folder, tuple(package.__path__), tuple(sys.path))
+    spec = importlib.util.find_spec(PACKAGES[folder])  # does not import the package, which may need matplotlib
+    assert spec is not None
+    return _find_names(folder, tuple(spec.submodule_search_locations or ()), tuple(sys.path))
 
 
 @cache

@@ -25,9 +25,8 @@ def load(data_dir: Path | None, split: str) -> Images:
     small, labels = _read()
     is_test = np.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1
     chosen = is_test if split == "test" else ~is_test
-    pixels = np.stack([_lay_out(image.reshape(8, 8)) for image in small[chosen]])
     return Images(
-        pixels[..., None],
+        _lay_out(small[chosen])[..., None],
         labels[chosen],
         tuple("0123456789"),
         source="scikit-learn",
@@ -51,15 +50,17 @@ def _read() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def _lay_out(small: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A digit in the layout of MNIST: 20×20 pixels, with the centre of mass in the middle of 28×28."""
+    """Return digits in the layout of MNIST: 20×20 pixels, with the centre of mass in the middle of 28×28."""
     from PIL import Image
 
-    grey = Image.fromarray((small * (255 / 16)).round().astype(np.uint8))
-    digit = np.asarray(grey.resize((20, 20), Image.Resampling.BICUBIC), np.float64)
-    centre = [(digit.sum(1 - axis) @ np.arange(20)) / digit.sum() for axis in (0, 1)]
-    top, left = (int(np.clip(round(13.5 - position), 0, 8)) for position in centre)
-    canvas = np.zeros((28, 28), np.uint8)
-    canvas[top : top + 20, left : left + 20] = digit.round().astype(np.uint8)
+    grey = (small * (255 / 16)).round().astype(np.uint8).reshape(-1, 8, 8)
+    digits = np.stack([np.asarray(Image.fromarray(digit).resize((20, 20), Image.Resampling.BICUBIC)) for digit in grey])
+    mass = digits.sum((1, 2))
+    centres = (digits.sum(axis) @ np.arange(20) / mass for axis in (2, 1))
+    tops, lefts = (np.clip(np.rint(13.5 - centre), 0, 8).astype(int) for centre in centres)
+    canvas = np.zeros((len(digits), 28, 28), np.uint8)
+    for image, digit, top, left in zip(canvas, digits, tops, lefts, strict=True):
+        image[top : top + 20, left : left + 20] = digit
     return canvas
 
 
