@@ -19,7 +19,19 @@ from vaelab.system.messages import warn
 
 UNRECORDED_VALUES = {"range": "full", "pages": "first", "size": "auto"}
 """Default values of options added later; a protocol records only other values, so that old results still compare."""
-UNRECORDED_OPTIONS = ("strict", "max_pixels", "train", "valid", "test", "axes", "images", "labels")
+UNRECORDED_OPTIONS = (
+    "strict",
+    "max_pixels",
+    "train",
+    "valid",
+    "test",
+    "axes",
+    "images",
+    "labels",
+    "table",
+    "file_name",
+    "label",
+)
 """Options of a data set that do not change how an image looks; the protocol names the split itself."""
 
 

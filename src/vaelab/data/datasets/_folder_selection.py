@@ -1,7 +1,7 @@
 """The pictures of a run: recorded by name, so that they are found again after others were added or removed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,29 @@ class Selection:
     """Pictures that could not be read."""
     classes: list[str]
     labels: dict[str, int] | None
-    """Folder → number of its class."""
+    """Folder, or name of a picture with a row in a table → number of its class."""
     split_name: str
+    attribute_names: list[str] = field(default_factory=list)
+    attributes: dict[str, str] | None = None
+    """Name of a picture → one digit for each attribute, 1 or 0."""
 
     def label_column(self) -> NDArray[np.int64] | None:
         """The class of each picture; KeyError if a folder has none."""
         if self.labels is None:
             return None
-        folders = (Entry((self.place, name), 0, 0).folder for name in self.names)
-        return np.array([self.labels[folder] for folder in folders], np.int64)
+        folders = {name: Entry((self.place, name), 0, 0).folder for name in self.names}
+        return np.array([self.labels[name if name in self.labels else folders[name]] for name in self.names], np.int64)
+
+    def attribute_column(self) -> NDArray[np.bool_] | None:
+        """The attributes of each picture ``[N, A]``; KeyError if a picture has none."""
+        if self.attributes is None:
+            return None
+        return np.array([[digit == "1" for digit in self.attributes[name]] for name in self.names], bool)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Labels and attributes, if there are any."""
+        found = {"labels": self.label_column(), "attributes": self.attribute_column()}
+        return {name: column for name, column in found.items() if column is not None}
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ def parse_selections(given: Mapping[str, Mapping[str, Any]], split: str) -> dict
     try:
         selections = TypeAdapter(dict[str, Selection]).validate_python(given)
         for selection in selections.values():
-            selection.label_column()
+            selection.columns()
         _ = selections[split]
     except (ValidationError, KeyError):
         message = "pictures.json of the run is damaged; remove it to load the pictures as for a new run"

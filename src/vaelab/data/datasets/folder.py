@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge
+from numpy.typing import NDArray
 
 from vaelab.data.cache import CachedImages, find_entry
 from vaelab.data.containers import UnreadablePictures, printable, read_head, shown
@@ -36,6 +37,7 @@ from vaelab.data.datasets._folder_resize import (
     resolve,
 )
 from vaelab.data.datasets._folder_selection import CurrentPictures, Selection, describe_change, parse_selections
+from vaelab.data.datasets._folder_tables import TableOptions, find_annotations
 from vaelab.data.decode import Fit, ResizePolicy
 from vaelab.data.formats import HEAD_BYTES, identify
 from vaelab.data.images import Images, ImagesNotFound
@@ -83,10 +85,14 @@ def load(
     train: Folders = "auto",
     valid: Annotated[int, Ge(0)] | Folders = "auto",
     test: Folders = "auto",
+    table: str = "auto",
+    file_name: str = "auto",
+    label: str = "auto",
 ) -> Images:
     """Load the pictures of a split, "train" or "test" (the held-out pictures), at one size through the cache.
 
-    Subfolders are classes. UsageError if a folder that is named has no pictures, InputError if there are none to load.
+    Subfolders are classes, unless a table has labels. UsageError if a folder that is named has no pictures, InputError
+    if there are none to load.
 
     ``size`` is height and width, or one number for both; "auto" is 64, or the pictures' own size if it is smaller.
     ``channels="auto"`` is grey if all pictures of a sample are. ``fit`` crops the longer side or pads the shorter one.
@@ -99,6 +105,11 @@ def load(
     ``train``, ``valid`` and ``test`` name folders below ``data_dir``; ``valid`` is held out, else ``test``. "auto"
     finds folders named like splits (train2017, X_valid_HR). Without them one picture in ten is held out, chosen by its
     name. A number for ``valid`` means that this many training pictures will be set aside.
+
+    ``table`` is a .csv, .tsv, .jsonl or .parquet, from the folder on, with a row for each picture. "auto" finds it in
+    the folder or beside it, "" uses none. ``file_name`` is its column of file names, found by itself if "auto".
+    ``label`` is its column of classes. "auto" takes the one called label or class, or the only one whose text repeats.
+    Columns of two values, 0 and 1 or −1 and 1, are attributes.
     """
     INFO.check_split(split)
     if data_dir is None:
@@ -107,10 +118,17 @@ def load(
     index = _index(data_dir, split, _split_options(train, valid, test), pages)
     if strict and index.scan.closed:
         raise UnusableFile(data_dir, f"{describe_closed(index.scan)}; {LENIENT}")
-    entries, labels = index.splits[split], index.labels.get(split)
+    told = find_annotations(data_dir, index.entries, index.scan.others, TableOptions(table, file_name, label))
+    entries, labels, classes = index.splits[split], index.labels.get(split), index.classes
+    if told.labels is not None:
+        labels, classes = {entry.name: told.labels[entry.path] for entry in entries}, told.classes
+    attributes = None
+    if told.attributes is not None:
+        attributes = {entry.name: "".join(str(int(has)) for has in told.attributes[entry.path]) for entry in entries}
     try:
         policy, resolved, resize_notes = resolve(index.entries, options)
-        cached = _cache(data_dir, split, entries, index.classes, labels, policy, strict)
+        columns = _columns(entries, labels, attributes)
+        cached = _cache(data_dir, split, entries, classes, columns, policy, strict)
         if strict and cached.num_skipped:
             raise UnusableFile(data_dir, f"{split} split: {cached.describe_skipped()}; {LENIENT}")
     except UnreadablePictures as error:
@@ -124,19 +142,23 @@ def load(
         files=digest(used),
         names=[entry.name for entry in used],
         left_out=sorted({entry.name for entry in entries} - {entry.name for entry in used}),
-        classes=list(index.classes),
+        classes=list(classes),
         labels=None if labels is None else dict(labels),
         split_name=index.split_name if split == "test" else "",
+        attribute_names=list(told.attribute_names),
+        attributes=attributes,
     )
     given = {"train": train, "valid": valid, "test": test}
     found = {"train": "", "valid": 0, "test": "", **index.resolved}  # "" and 0: no folder was found
     return Images(
         cached.pixels,
         cached.columns.get("labels"),
-        index.classes,
+        classes,
+        cached.columns.get("attributes"),
+        told.attribute_names,
         source=selection.place,
-        notes=(*index.notes, *resize_notes, *_describe(cached, entries, policy, split, pages)),
-        warnings=index.warnings,
+        notes=(*index.notes, *told.notes, *resize_notes, *_describe(cached, entries, policy, split, pages)),
+        warnings=(*index.warnings, *told.warnings),
         names=[shown(entry.item) for entry in used],
         split_name=selection.split_name,
         digest=cached.digest,
@@ -169,18 +191,28 @@ def _index(place: Path, split: str, options: SplitOptions, pages: PageChoice) ->
     return index
 
 
+def _columns(
+    entries: Sequence[Entry], labels: Mapping[str, int] | None, attributes: Mapping[str, str] | None
+) -> dict[str, NDArray[Any]]:
+    """The labels of pictures, by name or folder, and their attributes."""
+    columns: dict[str, NDArray[Any]] = {}
+    if labels is not None:
+        numbers = [labels[entry.name if entry.name in labels else entry.folder] for entry in entries]
+        columns["labels"] = np.array(numbers, np.int64)
+    if attributes is not None:
+        columns["attributes"] = np.array([[digit == "1" for digit in attributes[e.name]] for e in entries], bool)
+    return columns
+
+
 def _cache(
     place: Path,
     split: str,
     entries: list[Entry],
     classes: Sequence[str],
-    labels: Mapping[str, int] | None,
+    columns: Mapping[str, NDArray[Any]],
     policy: ResizePolicy,
     strict: bool,
 ) -> CachedImages:
-    columns = {}
-    if labels is not None:
-        columns["labels"] = np.array([labels[entry.folder] for entry in entries], np.int64)
     key = {
         "data": "folder",
         "place": str(place.resolve()),
@@ -231,6 +263,8 @@ def reload(data_dir: Path | None, split: str, selections: Mapping[str, Mapping[s
         cached.pixels,
         wanted.label_column(),
         tuple(wanted.classes),
+        wanted.attribute_column(),
+        tuple(wanted.attribute_names),
         source=wanted.place,
         warnings=tuple(describe_change(place, recorded, now, is_same_place=is_same_place)),
         names=[printable(name) for name in wanted.names],
@@ -271,7 +305,8 @@ def _select(
         )
     try:
         policy, _, _ = resolve(entries, ResizeOptions(**_pick(options, RESIZE)))
-        cached = _cache(place, split, entries, wanted.classes, wanted.labels, policy, strict=False)
+        columns = _columns(entries, wanted.labels, wanted.attributes)
+        cached = _cache(place, split, entries, wanted.classes, columns, policy, strict=False)
     except UnreadablePictures as error:
         raise ImagesNotFound(f"{place}: {error}; {advice}") from None
     if cached.digest != wanted.sha256:
@@ -282,6 +317,7 @@ def _select(
 
 
 SPLITS = ("train", "valid", "test")
+TABLES = tuple(field.name for field in fields(TableOptions))
 RESIZE = tuple(field.name for field in fields(ResizeOptions))
 
 
@@ -352,7 +388,8 @@ def describe_layout(data_dir: Path, **options: Any) -> tuple[list[str], list[str
     """Notes and warnings about the splits and classes that a run would use."""
     split_options = _split_options(**_pick(options, SPLITS))
     index = index_folder(data_dir, split_options, options.get("pages", "first"))
-    return list(index.notes), list(index.warnings)
+    told = find_annotations(data_dir, index.entries, index.scan.others, TableOptions(**_pick(options, TABLES)))
+    return [*index.notes, *told.notes], [*index.warnings, *told.warnings]
 
 
 DATASET = Dataset(
