@@ -507,4 +507,4 @@ def test_wrong_usage_gets_one_line(cli: Typed, tmp_path: Path, command: str, cod
 def test_a_dry_run_needs_no_files(cli: Typed) -> None:
     code, out, _ = cli("train", "celeba", "--dry-run")
     assert code == 0
-    assert "162,770 train, 19,867 valid" in out
+    assert "162,770 train + 19,867 valid" in out
