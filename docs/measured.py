@@ -30,11 +30,11 @@ QUANTITIES = {
     "loss_epoch_1": "training loss, epoch 1",
     "loss_epoch_5": "epoch 5",
     "loss_epoch_10": "epoch 10",
-    "loss_last_epoch": "last epoch",
+    "loss_at_end": "at the end",
     "loss_last_five_epochs": "last five epochs",
-    "reconstruction_last_epoch": "reconstruction, last epoch",
-    "kl_last_epoch": "KL, last epoch",
-    "beta_kl_last_epoch": "β·KL, last epoch",
+    "reconstruction_at_end": "reconstruction, at the end",
+    "kl_at_end": "KL, at the end",
+    "beta_kl_at_end": "β·KL, at the end",
     "nll": "−ln p(x)",
 }
 """Number in a run's ``measured`` → its row."""
@@ -178,8 +178,8 @@ def claims() -> list[tuple[str, str]]:
         ("README.md", f"mean loss of the last five epochs is {mnist['loss_last_five_epochs']:.2f}"),
         (
             "docs/tutorials/first-steps.md",
-            f"loss {digits['loss_last_epoch']:.2f} = reconstruction {digits['reconstruction_last_epoch']:.2f} "
-            f"+ KL {digits['kl_last_epoch']:.2f}",
+            f"loss {digits['loss_at_end']:.2f} = reconstruction {digits['reconstruction_at_end']:.2f} "
+            f"+ KL {digits['kl_at_end']:.2f}",
         ),
         (performance, f"changes the ratio of {plain['celeba']:.2f} to"),
         (performance, f"`vaelab --help` takes {workloads()['help']['costs']['vaelab']['median']:.2f} s"),

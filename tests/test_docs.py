@@ -106,7 +106,7 @@ def test_generated_parts_keep_the_rest_of_the_page():
     filled = blocks.fill(page)
     assert filled.startswith("before\n<!-- generated: run mnist -->\n| quantity |")
     assert filled.endswith("|\n<!-- end -->\nafter\n")
-    assert f"{measured.read('mnist')['measured']['loss_last_epoch']:.2f}" in filled
+    assert f"{measured.read('mnist')['measured']['loss_at_end']:.2f}" in filled
 
 
 @pytest.mark.parametrize(

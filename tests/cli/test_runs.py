@@ -228,7 +228,7 @@ def test_the_plan_for_people_is_a_recipe(cli: Typed, tmp_path: Path, wording: Ca
 
 
 def test_published_numbers_belong_to_their_experiment(cli: Typed) -> None:
-    assert plan(cli, "mnist", "--seed", 1)["recipe"]["expected"]["loss_last_epoch"] == 38.7
+    assert plan(cli, "mnist", "--seed", 1)["recipe"]["expected"]["loss_at_end"] == 38.7
     assert plan(cli, "mnist", "--set", "objective.beta=4")["recipe"]["expected"] == {}
 
 

@@ -41,7 +41,7 @@ def test_presets_are_valid(name: str) -> None:
         {"objective": {"name": "beta", "bet": 4}},
         {"training": {"epochs": 0}},
         {"training": {"epoch": 2}},
-        {"expected": {"loss_last_epoch": 3.0}},
+        {"expected": {"loss_at_end": 3.0}},
         {"likelihoods": {}},
     ],
 )

@@ -145,11 +145,11 @@ def test_choices_are_listed() -> None:
         ({"data": {"name": ["digits"]}}, "data set"),
         ({**minimal(), "title": 5}, "title"),
         (minimal(training={"figures": ["loses"]}), "figure"),
-        (minimal(expected={"loss_last_epoch": 3.0}), "expected.source"),
-        (minimal(expected={"loss_last_epoch": 3.0, "source": 5}), "expected.source"),
-        (minimal(expected={"loss_last_epoch": "3", "source": "x"}), "expected.loss_last_epoch"),
-        (minimal(expected={"loss_last_epoch": True, "source": "x"}), "expected.loss_last_epoch"),
-        (minimal(expected={"loss_last_epoch": math.nan, "source": "x"}), "expected.loss_last_epoch"),
+        (minimal(expected={"loss_at_end": 3.0}), "expected.source"),
+        (minimal(expected={"loss_at_end": 3.0, "source": 5}), "expected.source"),
+        (minimal(expected={"loss_at_end": "3", "source": "x"}), "expected.loss_at_end"),
+        (minimal(expected={"loss_at_end": True, "source": "x"}), "expected.loss_at_end"),
+        (minimal(expected={"loss_at_end": math.nan, "source": "x"}), "expected.loss_at_end"),
     ],
 )
 def test_wrong_tables_are_refused(tables: Tables, subject: str, wording: Callable[[object], None]) -> None:

@@ -249,9 +249,39 @@ def test_measured_are_means_over_epochs(tmp_path: Path):
     assert found["loss_epoch_1"] == pytest.approx(np.mean([10, 5, 10 / 3, 2.5]))
     assert found["loss_epoch_5"] == pytest.approx(np.mean([10 / step for step in range(17, 21)]))
     assert found["loss_last_five_epochs"] == pytest.approx(np.mean([10 / step for step in range(5, 25)]))
-    assert found["kl_last_epoch"] == pytest.approx(np.mean([1 / step for step in range(21, 25)]))
+    assert found["kl_at_end"] == pytest.approx(np.mean([1 / step for step in range(22, 25)]))
     assert "loss_epoch_10" not in found
     assert Run.at(tmp_path / "none").measured() == {}
+
+
+@pytest.mark.parametrize(
+    ("steps", "per_epoch", "length", "words"),
+    [
+        (24, 4, 3, "the last 3 batches"),  # a tenth
+        (48, 4, 4, "the last epoch"),
+        (49, 4, 4, "the last 4 batches"),  # the last epoch has one batch
+        (600, 1875, 60, "the last 60 batches"),  # less than an epoch
+        (5, 1, 1, "the last epoch"),
+    ],
+)
+def test_closing_figures_are_means_over_an_epoch_or_a_tenth(
+    tmp_path: Path, steps: int, per_epoch: int, length: int, words: str
+):
+    made = Run.at(tmp_path)
+    made.append(run.HISTORY, TERMS, [[s, (s - 1) // per_epoch + 1, 1 / s, 2 / s, 3 / s] for s in range(1, steps + 1)])
+    assert made.measured()["loss_at_end"] == pytest.approx(
+        np.mean([1 / s for s in range(steps - length + 1, steps + 1)])
+    )
+    assert made.describe_closing() == words
+
+
+def test_an_incomplete_epoch_has_no_mean(tmp_path: Path):
+    made = Run.at(tmp_path)
+    made.append(run.HISTORY, TERMS, [[step, 1, 1, 1, 1] for step in range(1, 601)])
+    made.write_json(run.MACHINE, {"steps_per_epoch": 1875})
+    assert "loss_epoch_1" not in made.measured()
+    made.write_json(run.MACHINE, {"steps_per_epoch": 600})
+    assert made.measured()["loss_epoch_1"] == 1
 
 
 def test_a_json_file_written_again_keeps_its_bytes(tmp_path: Path):

@@ -129,6 +129,8 @@ class Session:
             "torch_device": str(self._device),
             "precision": setup.settings.precision,
             "ranks": launched_group().world_size,
+            "steps": setup.settings.num_steps,
+            "steps_per_epoch": -(-len(images.train) // setup.settings.batch_size),
             "data_dir": setup.data_dir,
             "data": images.train.source,
             "data_sha256": setup.fingerprints[0],

@@ -106,8 +106,8 @@ class TrainingView:
         run, print_line = event.run, self._display.print_line
         if event.already:
             print_line(f"{run.path} is done already; for another run use --run or --set")
-        if loss := describe_last_epoch(run, run.measured()):
-            print_line(f"{loss}, mean of the last epoch, nats per image")
+        if loss := describe_closing_loss(run, run.measured()):
+            print_line(f"{loss}, mean over {run.describe_closing()}, nats per image")
         known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
         elbo = known.get("elbo", {}).get("elbo")
         if isinstance(elbo, int | float):
@@ -177,14 +177,14 @@ def _describe_end(event: "vaelab.MemberEnded") -> str:
     measured = event.member.run.measured()
     duration = f"  {format_duration(measured['seconds'])}" if "seconds" in measured else ""
     done = "  (done already)" if event.state == "done" else ""
-    return f"{words}  {describe_last_epoch(event.member.run, measured) or 'trained'}{duration}{done}"
+    return f"{words}  {describe_closing_loss(event.member.run, measured) or 'trained'}{duration}{done}"
 
 
-def describe_last_epoch(run: "vaelab.Run", measured: Mapping[str, float]) -> str:
-    """Return the mean loss of a run's last epoch and its terms; empty if they are unknown."""
+def describe_closing_loss(run: "vaelab.Run", measured: Mapping[str, float]) -> str:
+    """Return the mean loss at the end of a run and its terms; empty if they are unknown."""
     from vaelab.build import loss_terms
 
-    means = {name.removesuffix("_last_epoch"): value for name, value in measured.items() if "_last_epoch" in name}
+    means = {name.removesuffix("_at_end"): value for name, value in measured.items() if name.endswith("_at_end")}
     is_known = {"loss", "reconstruction", "kl"} <= means.keys()
     return format_loss(means, loss_terms(run.recipe)) if is_known else ""
 

@@ -53,7 +53,7 @@ def recipes(
                 row["objective"],
                 "auto" if row["parameters"] is None else f"{row['parameters']:,}",
                 _describe_length(row),
-                f"{row['expected']['loss_last_epoch']:g}" if "loss_last_epoch" in row["expected"] else "",
+                f"{row['expected']['loss_at_end']:g}" if "loss_at_end" in row["expected"] else "",
             )
             for row in rows
         ],

@@ -250,11 +250,11 @@ def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
         active = sum(kl > ACTIVE_KL for kl in per_latent)
         meaning = f"Latents that carry more than {ACTIVE_KL:g} nats about an image; the others follow the prior."
         yield Number("Active latents", f"{active} of {len(per_latent)}", meaning=meaning)
-    if "loss_last_epoch" in measured:
-        published = expected.get("loss_last_epoch")
+    if "loss_at_end" in measured:
+        published = expected.get("loss_at_end")
         beside = f" Published: {published:g}." if published is not None else ""
-        meaning = f"Mean over the batches of the last epoch.{beside}"
-        yield Number("Training loss", format_number(measured["loss_last_epoch"]), unit="nats", meaning=meaning)
+        meaning = f"Mean over {run.describe_closing()}.{beside}"
+        yield Number("Training loss", format_number(measured["loss_at_end"]), unit="nats", meaning=meaning)
 
 
 def _sections(evaluation: Mapping[str, Any], placed: Mapping[str, Sequence[Picture]]) -> list[Section]:

@@ -21,7 +21,7 @@ from vaelab.run.absence import explain_absence
 from vaelab.run.checkpoints import Checkpoints, Facts, Tensors
 from vaelab.run.lock import RunLock
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
-from vaelab.run.summary import summarise
+from vaelab.run.summary import describe_closing, summarise
 from vaelab.run.tables import Table, append_rows, read_table
 from vaelab.system import html
 from vaelab.system.arguments import AnyPath, check_path
@@ -235,7 +235,12 @@ class Run:
         """Return the numbers that ``[expected]`` of a recipe may name; those of a damaged file are left out."""
         content, _ = self._read_all()
         names = (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION)
-        return summarise(*(content.get(name, {}) for name in names))
+        steps_per_epoch = content.get(layout.MACHINE, {}).get("steps_per_epoch", 0)
+        return summarise(*(content.get(name, {}) for name in names), steps_per_epoch)
+
+    def describe_closing(self) -> str:
+        """Return the part of the training over which its closing figures, ``loss_at_end`` …, are means."""
+        return describe_closing(self.history["epoch"], self.machine.get("steps_per_epoch", 0))
 
     def find_damage(self) -> list[DamagedFile]:
         """Return an error for each damaged table and JSON file."""

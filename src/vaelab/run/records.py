@@ -24,6 +24,9 @@ class Machine(_Record):
     precision: Precision | None = None
     threads: int = Field(1, ge=1)
     ranks: int = Field(1, ge=1)
+    steps: int = Field(0, ge=0)
+    """Length of the training that was asked for."""
+    steps_per_epoch: int = Field(0, ge=0)
     data_dir: str | None = None
     data: str = ""
     data_sha256: str = ""

@@ -14,7 +14,7 @@ from vectors import Case
 from vaelab.data.images import Images, subsample
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import probe
-from vaelab.evaluation.metrics.probe import probe_attribute
+from vaelab.evaluation.metrics.probe import probe_attribute, probe_classes
 from vaelab.models.codes import Codes, fit_probe
 
 SCORES = ("accuracy", "majority_accuracy", "balanced_accuracy", "roc_auc", "average_precision")
@@ -36,6 +36,28 @@ def draw(count: int, seed: int) -> tuple[Codes, dict[str, NDArray[np.bool_]]]:
     random = np.random.default_rng(seed)
     means = random.standard_normal((count, 4)) * [1, 5, 0.01, 1]
     return codes_of(means), {"coded": means[:, 2] > 0, "uncoded": random.random(count) < 0.3}
+
+
+# -- all classes at once ----------------------------------------------------------------------------------------------
+
+
+def test_classes_are_predicted_among_all_of_them() -> None:
+    random = np.random.default_rng(0)
+    angles = np.arange(400) % 5  # five groups on a circle: each against the rest is no half-plane's matter of luck
+    centres = 10 * np.stack([np.cos(angles * 2 * np.pi / 5), np.sin(angles * 2 * np.pi / 5)], 1)
+    codes = centres + random.standard_normal(centres.shape)
+    found = probe_classes(codes[:200], angles[:200], codes[200:], angles[200:])
+    assert found == {"class_accuracy": 1.0, "majority_class_accuracy": 0.2}
+    shuffled = probe_classes(codes[:200], angles[:200], codes[200:], (angles[200:] + 1) % 5)
+    assert shuffled["class_accuracy"] == 0
+
+
+def test_classes_in_the_middle_of_others_are_no_worse_for_it() -> None:
+    """One against the rest cannot find the middle class on a line; the multi-class rule can."""
+    labels = np.arange(600) % 3
+    codes = labels[:, None] * 10.0 + np.random.default_rng(1).standard_normal((600, 1))
+    assert probe_classes(codes, labels, codes, labels)["class_accuracy"] == 1
+    assert probe_attribute(codes, labels == 1, codes, labels == 1)["balanced_accuracy"] == 0.5
 
 
 # -- scores of one attribute ------------------------------------------------------------------------------------------

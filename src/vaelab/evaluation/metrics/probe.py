@@ -1,7 +1,7 @@
 """Linear probe: how well a linear rule predicts attributes and classes from the codes."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
@@ -36,11 +36,37 @@ def probe_attribute(
     }
 
 
+def probe_classes(
+    train_codes: Float[np.ndarray, "n latent"],
+    train_labels: Int[np.ndarray, " n"],
+    codes: Float[np.ndarray, "m latent"],
+    labels: Int[np.ndarray, " m"],
+    C: float = 1.0,
+) -> dict[str, float]:
+    """Return the share of ``codes`` whose class a linear probe fitted to ``train_codes`` predicts, of all classes.
+
+    The probe is multinomial logistic regression. "majority_class_accuracy" is the share of the most frequent class of
+    the training images. ValueError if they have only one class.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-6, max_iter=1000))
+    classifier.fit(train_codes.astype(np.float64), train_labels)
+    values, counts = np.unique(train_labels, return_counts=True)
+    return {
+        "class_accuracy": float((classifier.predict(codes.astype(np.float64)) == labels).mean()),
+        "majority_class_accuracy": float((labels == values[np.argmax(counts)]).mean()),
+    }
+
+
 def measure(evaluation: Evaluation, *, C: PositiveFloat = 1.0, max_train_images: AtLeastTwo = 20_000) -> Result:
     """Means over attributes of ``probe_attribute`` on posterior means; each class against the rest is an attribute.
 
-    The probe is trained on ``max_train_images`` random training images and tested on the images measured. Attributes
-    that all or none have in either set are left out.
+    "class_accuracy" is the share of images whose class one probe of all classes predicts (``probe_classes``). The
+    probes are trained on ``max_train_images`` random training images and tested on the images measured. Attributes that
+    all or none have in either set are left out.
     """
     train, random = evaluation.train, evaluation.generator("probe")
     rows = subsample(len(train), max_train_images, random)
@@ -55,7 +81,12 @@ def measure(evaluation: Evaluation, *, C: PositiveFloat = 1.0, max_train_images:
             scores[name] = probe_attribute(train_codes, train_has, codes, has, C)
             bar.advance(1)
     every = list(scores.values())
+    labels = (None if train.labels is None else train.labels[rows], evaluation.images.labels)
+    classes = {}
+    if labels[0] is not None and labels[1] is not None and len(np.unique(labels[0])) > 1:
+        classes = probe_classes(train_codes, labels[0], codes, labels[1], C)
     return {
+        **classes,
         **{key: float(np.mean([score[key] for score in every])) for key in every[0]},
         "attributes": len(used),
         "attributes_left_out": len(train_columns | columns) - len(used),
@@ -86,9 +117,25 @@ METRIC = Metric(
     question="prediction",
     needs=frozenset({"train_labels", "labels"}),
     quantities=(
-        Quantity("accuracy", "probe accuracy", "share", "higher", digits=3, baseline="majority_accuracy"),
+        Quantity(
+            "class_accuracy",
+            "probe accuracy of classes",
+            "share",
+            "higher",
+            digits=3,
+            baseline="majority_class_accuracy",
+        ),
+        Quantity("majority_class_accuracy", "share of the most frequent class", "share", digits=3, drawn="never"),
+        Quantity(
+            "accuracy",
+            "probe accuracy, mean over attributes",
+            "share",
+            "higher",
+            digits=3,
+            baseline="majority_accuracy",
+        ),
         Quantity("majority_accuracy", "accuracy of the majority's answer", "share", digits=3, drawn="never"),
-        Quantity("balanced_accuracy", "probe balanced accuracy", "share", "higher", digits=3),
+        Quantity("balanced_accuracy", "probe balanced accuracy, mean over attributes", "share", "higher", digits=3),
     ),
     order=50,
     synonyms=("linear_probe",),
