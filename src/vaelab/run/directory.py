@@ -236,7 +236,7 @@ class Run:
         content, _ = self._read_all()
         names = (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION)
         steps_per_epoch = content.get(layout.MACHINE, {}).get("steps_per_epoch", 0)
-        return summarise(*(content.get(name, {}) for name in names), steps_per_epoch)
+        return summarise(*(content.get(name, {}) for name in names), steps_per_epoch=steps_per_epoch)
 
     def describe_closing(self) -> str:
         """Return the part of the training over which its closing figures, ``loss_at_end`` …, are means."""
