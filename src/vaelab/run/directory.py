@@ -234,9 +234,11 @@ class Run:
     def measured(self) -> dict[str, float]:
         """Return the numbers that ``[expected]`` of a recipe may name; those of a damaged file are left out."""
         content, _ = self._read_all()
-        names = (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION)
-        steps_per_epoch = content.get(layout.MACHINE, {}).get("steps_per_epoch", 0)
-        return summarise(*(content.get(name, {}) for name in names), steps_per_epoch=steps_per_epoch)
+        history, validation, timing, evaluation, machine = (
+            content.get(name, {})
+            for name in (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION, layout.MACHINE)
+        )
+        return summarise(history, validation, timing, evaluation, machine.get("steps_per_epoch", 0))
 
     def describe_closing(self) -> str:
         """Return the part of the training over which its closing figures, ``loss_at_end`` …, are means."""
