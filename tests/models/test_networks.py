@@ -381,13 +381,17 @@ def test_first_weights_are_bounded_by_the_fan_in_and_come_from_the_generator(nam
         initialise(other, torch.Generator().manual_seed(1))
         for layer in one.modules():
             weight = getattr(layer, "weight", None)
-            if isinstance(weight, Tensor):
+            if isinstance(layer, nn.GroupNorm):
+                assert bool((weight == 1).all())
+                assert bool((layer.bias == 0).all())
+            elif isinstance(weight, Tensor):
                 fan_in, _ = nn.init._calculate_fan_in_and_fan_out(weight)
                 assert float(weight.detach().abs().max()) <= 1 / math.sqrt(fan_in)
                 assert float(layer.bias.detach().abs().max()) <= 1 / math.sqrt(fan_in)
         for a, b, c in zip(one.parameters(), same.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
-            assert not torch.equal(a, c)
+            is_drawn = bool((a != 0).any()) and bool((a != 1).any())  # a normalisation starts at 1 and 0
+            assert torch.equal(a, c) != is_drawn
 
 
 def test_frozen_weights_keep_their_values() -> None:
@@ -396,3 +400,57 @@ def test_frozen_weights_keep_their_values() -> None:
     initialise(nn.ModuleList([frozen, free]), generator())
     kept = [torch.equal(a, b) for a, b in zip(before, (*frozen.parameters(), *free.parameters()), strict=True)]
     assert kept == [True, True, False, False]
+
+
+# -- residual networks ------------------------------------------------------------------------------------------------
+
+SPATIAL = {"channels": [8, 8], "strides": [2, 2], "latents": "spatial"}
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 8), (3, 13, 16)])
+@pytest.mark.parametrize("condition", [0, 3])
+def test_spatial_latents_of_any_size(shape: tuple[int, int, int], condition: int) -> None:
+    positions = -(-shape[1] // 4) * -(-shape[2] // 4)
+    assert_contract("residual", make_spec(shape, 5 * positions, channels=6, condition=condition), **SPATIAL)
+
+
+def test_a_spatial_latent_changes_pixels_near_its_position_only() -> None:
+    """The latents of a position are adjacent, row by row."""
+    _, decoder = make_pair("residual", make_spec((1, 64, 64), 2 * 16 * 16), **SPATIAL)
+    for part in decoder.modules():  # a normalisation over the image would spread the change
+        if isinstance(part, nn.GroupNorm):
+            part.forward = lambda x: x  # type: ignore[method-assign]
+    z = torch.zeros(1, 2 * 16 * 16)
+    moved = z.clone()
+    moved[0, 2 * (16 * 12 + 3) + 1] = 1  # row 12, column 3
+    changed = (decoder(moved) - decoder(z))[0, 0].abs() > 0
+    rows, columns = changed.nonzero().unbind(1)
+    assert 30 < int(rows.min()) < int(rows.max()) < 64
+    assert 0 <= int(columns.min()) < int(columns.max()) < 34
+
+
+def test_parameters_of_a_latent_keep_its_place() -> None:
+    """Means come before log-variances, both with the channels of a position last."""
+    spec = make_spec((1, 16, 16), 3 * 16)
+    encoder, _ = make_pair("residual", spec, **SPATIAL)
+    with torch.no_grad():
+        encoder.head.weight.zero_()
+        encoder.head.bias.copy_(torch.arange(6.0))
+    h = encoder(torch.rand(2, 1, 16, 16))
+    assert h[0, :48].tolist() == [0.0, 1.0, 2.0] * 16
+    assert h[0, 48:].tolist() == [3.0, 4.0, 5.0] * 16
+
+
+@pytest.mark.parametrize("latent_dim", [15, 40])
+def test_a_grid_that_does_not_divide_the_latents_is_refused(latent_dim: int, wording: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_pair("residual", make_spec((1, 16, 16), latent_dim), **SPATIAL)
+    assert (caught.value.subject, caught.value.value) == ("network.latent_dim", latent_dim)
+    wording(caught.value)
+
+
+def test_full_covariance_has_no_spatial_latents(wording: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_pair("residual", replace(make_spec((1, 16, 16), 16), posterior_parameters=16 * 19 // 2 + 1), **SPATIAL)
+    assert caught.value.subject == "network.latents"
+    wording(caught.value)

@@ -31,7 +31,11 @@ FITTING_PAIRS = [
     if registry.load("priors", prior).Prior.needs <= registry.load("posteriors", posterior).Posterior.provides
 ]
 """Every posterior with every prior that it fits."""
-NETWORKS = {"conv": {"channels": [4, 6], "strides": [2, 1]}, "mlp": {"hidden": [16]}}
+NETWORKS = {
+    "conv": {"channels": [4, 6], "strides": [2, 1]},
+    "mlp": {"hidden": [16]},
+    "residual": {"channels": [4, 6], "strides": [2, 1]},
+}
 OBJECTIVES = {"factor": {"hidden": 12, "layers": 2}}
 
 
