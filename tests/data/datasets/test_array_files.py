@@ -97,6 +97,25 @@ def test_an_npy_is_trained_on(cli: Typed, tmp_path: Path) -> None:
     assert cli("data", "check", "a.npy")[0] == 1, "an .npy is not known by its content"
 
 
+def test_hdf5_files_are_read(tmp_path: Path, wording: Callable[[object], None]) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "galaxies.h5"
+    with h5py.File(path, "w") as file:
+        file["group/images"] = TRAIN
+        file["ans"] = ["ab"[label % 2] for label in LABELS]
+    images = load(path, labels="ans")
+    np.testing.assert_array_equal(images.pixels, TRAIN)
+    assert images.label_names == ("a", "b")
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    (tmp_path / "a.txt").write_text("no arrays")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "a.txt")
+    wording(caught.value)
+
+
 @pytest.mark.parametrize("options", [{"images": "c"}, {"labels": "c"}])
 def test_missing_arrays_are_named(tmp_path: Path, options: Any, wording: Callable[[object], None]) -> None:
     path = save(tmp_path / "a.npz", images=TRAIN, labels=LABELS)

@@ -17,8 +17,9 @@ from wording import Wording
 
 import vaelab
 from vaelab.data.array_cache import as_classes
-from vaelab.data.datasets import Dataset, UnusableFile, load_dataset
+from vaelab.data.datasets import Dataset, load_dataset
 from vaelab.data.images import Images
+from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile
 
 FACTORS = {
@@ -212,7 +213,7 @@ def test_an_array_of_another_length_than_its_header_says(extra: int, tmp_path: P
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording) -> None:
     (tmp_path / FACTOR_FILES["shapes3d"]).touch()
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(UnusableFile) as caught:
+    with pytest.raises(InputError) as caught:
         load_dataset("shapes3d").load(tmp_path, "train")
     assert caught.value.subject == tmp_path / FACTOR_FILES["shapes3d"]
     wording(caught.value)

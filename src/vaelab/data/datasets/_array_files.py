@@ -1,4 +1,7 @@
-"""Arrays in an ``.npz`` or ``.npy``: which of them are the images and labels of which split. Nothing is unpickled."""
+"""Arrays in an ``.npz``, ``.npy`` or HDF5 file: which are the images and labels of which split.
+
+Nothing is unpickled.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,12 +15,13 @@ from vaelab.data.array_cache import as_classes, cache_images
 from vaelab.data.cache import file_signature
 from vaelab.data.datasets import UnusableFile
 from vaelab.data.datasets._factor_files import FACTORS_ARE_CLASSES, MAX_FACTOR_BYTES, is_npz_with, read_factors
+from vaelab.data.hdf5 import HDF5_SUFFIXES, list_hdf5, read_hdf5
 from vaelab.data.images import Images
 from vaelab.data.memory import ArrayOptions, read_memory
-from vaelab.data.npy import NpyHeader, map_array, names_in_npz, open_npz, read_npz
+from vaelab.data.npy import map_array, names_in_npz, open_npz, read_npz
 from vaelab.system.errors import InputError
 
-ENDINGS = (".npz", ".npy")
+ENDINGS = (".npz", ".npy", *HDF5_SUFFIXES)
 TRAIN_KEYS = ("images", "train_images", "x_train", "X_train", "x", "X", "pixels", "data")
 """Names of training images, the most specific first; those of MedMNIST and Keras are among them."""
 HELD_OUT = ("val", "valid", "validation", "test")
@@ -45,7 +49,7 @@ def find_parts(path: Path, images: str, labels: str) -> dict[str, Part]:
     """
     if path.suffix.lower() == ".npy":
         return {"train": Part("", None)}
-    present = names_in_npz(path)
+    present = set(list_hdf5(path)) if _is_hdf5(path) else names_in_npz(path)
     train = _choose_images(path, present, images)
     if labels != "auto" and labels not in present:
         raise _no_such_array(path, "data.labels", labels, present)
@@ -65,11 +69,11 @@ def _choose_images(path: Path, present: set[str], wanted: str) -> str:
         return wanted
     if known := [name for name in TRAIN_KEYS if name in present]:
         return known[0]
-    headers = {name: _read_header(path, name) for name in sorted(present)}
-    fitting = [name for name, header in headers.items() if len(header.shape) in (3, 4)]
+    shapes = list_hdf5(path) if _is_hdf5(path) else {name: _read_shape(path, name) for name in sorted(present)}
+    fitting = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
     if len(fitting) == 1:
         return fitting[0]
-    listed = ", ".join(f"{name} {list(header.shape)}" for name, header in headers.items())
+    listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
     how_many = "several arrays may be images" if fitting else "no array can be images"
     raise InputError(
         f"{path}: {how_many}: {listed or 'it is empty'}. Name one: --set data.images=KEY",
@@ -78,9 +82,13 @@ def _choose_images(path: Path, present: set[str], wanted: str) -> str:
     )
 
 
-def _read_header(path: Path, name: str) -> NpyHeader:
+def _is_hdf5(path: Path) -> bool:
+    return path.suffix.lower() in HDF5_SUFFIXES
+
+
+def _read_shape(path: Path, name: str) -> tuple[int, ...]:
     with open_npz(path, name) as (header, _):
-        return header
+        return header.shape
 
 
 def _find_labels(images: str, present: set[str]) -> str | None:
@@ -109,24 +117,25 @@ def read_part(path: Path, part: Part, options: ArrayOptions, train: Images | Non
     """Read the images of a part; InputError, which names the file, if they cannot be used."""
     title = f"{path}: {part.images}" if part.images else str(path)
     shape, names = (None, ()) if train is None else (train.image_shape, train.label_names)
-    pixels = map_array(path, part.images or None)
+    pixels = read_hdf5(path, part.images) if _is_hdf5(path) else map_array(path, part.images or None)
     labels = _read_labels(path, part.labels) if part.labels else None
-    names = names or _label_names(path, part)
+    names = names or _label_names(path)
     try:
         images = read_memory(pixels, labels, None, options, shape, title, label_names=names)
     except InputError as error:
         raise error if str(error).startswith(str(path)) else UnusableFile(path, str(error)) from None
     found = [f"labels: the array {part.labels}"] if part.labels else []
     images = replace(images, notes=(*images.notes, *found))
-    return images if train is not None or not part.images else _add_factors(path, images)
+    has_factors = train is None and path.suffix.lower() == ".npz"
+    return _add_factors(path, images) if has_factors else images
 
 
 def _read_labels(path: Path, name: str) -> NDArray[Any]:
-    return read_npz(path, name, max_bytes=MAX_LABEL_BYTES)[name]
+    return read_hdf5(path, name) if _is_hdf5(path) else read_npz(path, name, max_bytes=MAX_LABEL_BYTES)[name]
 
 
-def _label_names(path: Path, part: Part) -> tuple[str, ...]:
-    if not part.images or not is_npz_with(path, "label_names"):
+def _label_names(path: Path) -> tuple[str, ...]:
+    if not is_npz_with(path, "label_names"):
         return ()
     return tuple(map(str, read_npz(path, "label_names", max_bytes=1 << 20)["label_names"].ravel()))
 

@@ -1,9 +1,10 @@
-"""The user's own images as arrays: given to a Python function, or in one ``.npz`` or ``.npy``.
+"""The user's own images as arrays: given to a Python function, or in one ``.npz``, ``.npy`` or HDF5 file.
 
 Those of a program are in a folder that a run keeps (``api.given``). An ``.npz`` may also have ``factors``, whole
 numbers ``[N, F]``, and ``factor_names``, strings ``[F]``.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ INFO = DatasetInfo(
     image_shape=None,
     splits={"train": None, "test": None},
     licence="yours",
-    source="the .npz or .npy that --data names, or images=… in Python",
+    source="the .npz, .npy or .h5 that --data names, or images=… in Python",
     files=("arrays.npz",),
     instructions='Save them with numpy.savez("arrays.npz", images=images, labels=labels) or numpy.save, and name the '
     "file with --data",
@@ -48,7 +49,7 @@ def load(
 ) -> Images:
     """Load the images of a split, "train" or "test" (the held-out images).
 
-    ``images`` and ``labels``: names of arrays in an ``.npz``; "auto" knows the usual ones, such as those of MedMNIST.
+    ``images`` and ``labels``: names of arrays in the file; "auto" knows the usual ones, such as those of MedMNIST.
     ``valid`` is the number of training images to set aside. "auto" takes the held-out images of the file or the
     program, else one image in ten, at most 10,000, chosen by a fixed seed. ``axes``, ``range`` and ``size`` say how
     arrays are read; see ``read_memory``.
@@ -66,6 +67,9 @@ def load(
     if split == "test" and has_held_out:
         return load_whole("test")
     whole = load_whole("train")
+    if file is None:
+        megabytes = math.prod(whole.pixels.shape) / 1e6
+        whole = replace(whole, notes=(*whole.notes, f"the run keeps a copy of the images ({megabytes:,.1f} MB)"))
     whole = replace(whole, resolved={"axes": "NHWC", "range": "full", **whole.resolved})
     if valid != "auto" and split == "train":
         return whole
@@ -112,6 +116,8 @@ def _find_file(data_dir: Path | None) -> Path:
         return data_dir
     path = find(data_dir)
     if path is None:
+        if data_dir is not None and data_dir.is_file():
+            raise UnusableFile(data_dir, f"not a file of arrays ({', '.join(ENDINGS)})")
         place = "" if data_dir is None else f"{data_dir}: "
         raise FileNotFoundError(f"{place}no file of arrays. {INFO.instructions}")
     return path

@@ -1,6 +1,5 @@
 """3D Shapes: 480,000 renderings of an object in a room, 64×64 RGB, from the HDF5 file that its authors publish."""
 
-import importlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from vaelab.data.array_cache import PixelBlocks, as_classes, rows_per_block
 from vaelab.data.datasets import DatasetInfo, UnusableFile
 from vaelab.data.datasets._factor_files import FACTORS_ARE_CLASSES, MAX_FACTOR_BYTES, FactorFile, check_factors
-from vaelab.system.files import check_file
+from vaelab.data.hdf5 import HDF5_SUFFIXES, damage_named, open_hdf5
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 PIXELS, VALUES = "images", "labels"
@@ -34,15 +33,8 @@ INFO = DatasetInfo(
 
 @contextmanager
 def _open(path: Path) -> Iterator[PixelBlocks]:
-    try:
-        h5py = importlib.import_module("h5py")
-    except ImportError:
-        raise UnusableFile(path, "HDF5 files need the extra h5: pip install 'vaelab[h5]'") from None
-    check_file(path)
-    with _damage_named(path):
-        file = h5py.File(path, "r")
-    with file:
-        missing = [name for name in (PIXELS, VALUES) if not isinstance(file.get(name), h5py.Dataset)]
+    with open_hdf5(path) as file:
+        missing = [name for name in (PIXELS, VALUES) if not hasattr(file.get(name), "shape")]
         if missing:
             raise UnusableFile(path, f"no {' and no '.join(missing)}; 3D Shapes has {PIXELS} and {VALUES}")
         pixels, factors = file[PIXELS], file[VALUES]
@@ -53,7 +45,7 @@ def _open(path: Path) -> Iterator[PixelBlocks]:
         check_factors(path, VALUES, factors.dtype, factors.shape, kinds="fiu")
         if factors.shape[1] != len(FACTORS):
             raise UnusableFile(path, f"{VALUES} has {factors.shape[1]} columns; 3D Shapes has {', '.join(FACTORS)}")
-        with _damage_named(path):
+        with damage_named(path):
             values = np.asarray(factors)
         if not np.isfinite(values).all():
             raise UnusableFile(path, f"{VALUES} must be finite")
@@ -74,25 +66,16 @@ def _read_blocks(path: Path, pixels: Any) -> Iterator[NDArray[np.uint8]]:
     chunk = pixels.chunks[0] if pixels.chunks else 1
     step = -(-rows_per_block(pixels.shape) // chunk) * chunk
     step = min(step, max(1, MAX_BLOCK_BYTES // math.prod(pixels.shape[1:])))
-    with _damage_named(path):
+    with damage_named(path):
         for start in range(0, len(pixels), step):
             yield pixels[start : start + step]
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Raise h5py's OSError about a damaged file as an InputError that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise UnusableFile(path, f"not an HDF5 file, or damaged ({' '.join(str(error).split())})") from None
 
 
 DATASET = FactorFile(
     name="shapes3d",
     info=INFO,
     folders=("3dshapes", "3d-shapes", "shapes3d"),
-    is_one=lambda path: path.suffix.lower() in (".h5", ".hdf5"),
+    is_one=lambda path: path.suffix.lower() in HDF5_SUFFIXES,
     open=_open,
     notes=(FACTORS_ARE_CLASSES,),
 ).dataset()
