@@ -94,7 +94,7 @@ def test_different_images_labels_and_settings_give_different_classifiers(cache: 
     found += [load_classifier(train, steps=3), load_classifier(train, steps=2, max_images=150)]
     names = [classifier.name for classifier in found if classifier is not None]
     assert len(set(names)) == len(list(cache.iterdir())) == 6
-    assert "of 1 attributes" in names[3]  # nothing is huge
+    assert "of 1 attribute " in names[3]  # nothing is huge
 
 
 def test_large_images_are_reduced_to_64_pixels() -> None:

@@ -30,6 +30,7 @@ from vaelab.system.messages import count_of
 from vaelab.system.paths import cache_dir
 from vaelab.system.progress import progress
 from vaelab.system.seeds import generator
+from vaelab.training.adam import Adam
 
 VERSION = 2
 """Version of everything in this file that shapes the features."""
@@ -119,7 +120,7 @@ def _train(network: Classifier, images: Images, has: NDArray[np.bool_], steps: i
     targets = torch.from_numpy(has.astype(np.float32))
     head = nn.Linear(FEATURES, has.shape[1])
     initialise(head, generator(0, "features", "objective"))
-    adam = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=LEARNING_RATE, fused=True)
+    adam = Adam([{"params": [*network.parameters(), *head.parameters()]}], LEARNING_RATE)
     batches = Batches(Images(pixels), BATCH_SIZE, 0, CPU)
     losses: list[float] = []
     with (

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vaelab.data.images import Batch
 from vaelab.models.vae import VAE
+from vaelab.training.adam import Adam
 from vaelab.training.objectives import Objective
 
 ALIGNMENT = 64
@@ -22,7 +23,7 @@ class State:
 
     vae: VAE
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam | torch.optim.Optimizer
     step: int = 0
     has_collapsed: bool = False
     """Whether the user was warned of a posterior collapse that is not over yet."""
@@ -98,5 +99,5 @@ def create_state(vae: VAE, objective: Objective, learning_rate: float, device: t
     groups = [{**group, "params": list(group["params"])} for group in objective.parameter_groups()]
     groups = [{"params": list(vae.parameters())}, *(group for group in groups if group["params"])]
     # capturable: a replayed graph must count the steps on the device
-    adam = torch.optim.Adam(groups, lr=learning_rate, fused=True, capturable=device.type == "cuda")
+    adam = Adam(groups, learning_rate, capturable=device.type == "cuda")
     return State(vae, objective, adam)
