@@ -54,7 +54,7 @@ class Objective(objectives.Objective):
     """reconstruction + KL + λ·features + γ·adversarial, with a discriminator (Larsen et al. 2016, 1512.09300).
 
     The discriminator learns to distinguish images of the batch from reconstructions and from decoded draws of the
-    prior. ``adversarial`` is the loss of the decoder against it, "non-saturating", and ``features`` the squared
+    prior. ``adversarial`` is the loss of the decoder against it, in its non-saturating form. ``features`` is the squared
     distance between images and reconstructions in the discriminator's last features (equation 7). λ is
     ``feature_weight``, γ is ``gamma``. The paper has the features instead of the pixels; here both count.
 
@@ -90,7 +90,7 @@ class Objective(objectives.Objective):
         return [{"params": self.discriminator.parameters(), "lr": self.learning_rate, "betas": tuple(self.betas)}]
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Return the loss and its terms; ``discriminator`` is 2 ln 2 ≈ 1.386 if it cannot tell images apart."""
+        """Return the loss and its terms; ``discriminator`` is 2 ln 2 ≈ 1.386 if it has to guess."""
         reconstruction, kl, count = out.mean_reconstruction, out.mean_kl, len(batch.x)
         condition = condition_columns(self.spec, batch.labels, batch.attributes)
         drawn = out.prior.sample(count, context.noise).to(out.z.dtype)
