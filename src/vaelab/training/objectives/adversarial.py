@@ -54,8 +54,8 @@ class Objective(objectives.Objective):
     """reconstruction + KL + λ·features + γ·adversarial, with a discriminator (Larsen et al. 2016, 1512.09300).
 
     The discriminator learns to distinguish images of the batch from reconstructions and from decoded draws of the
-    prior. ``adversarial`` is the loss of the decoder against it, in its non-saturating form. ``features`` is the squared
-    distance between images and reconstructions in the discriminator's last features (equation 7). λ is
+    prior. ``adversarial`` is the loss of the decoder against it, in its non-saturating form. ``features`` is the
+    squared distance between images and reconstructions in the discriminator's last features (equation 7). λ is
     ``feature_weight``, γ is ``gamma``. The paper has the features instead of the pixels; here both count.
 
     The loss is the sum of the losses of model and discriminator, and each has gradients for its own part only, as in
