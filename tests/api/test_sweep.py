@@ -198,7 +198,7 @@ def test_a_killed_sweep_resumes_its_runs(cli: Typed, tmp_path: Path):
     wait_for_checkpoints(tmp_path, NAMES[:1], process)
     process.kill()
     process.communicate()
-    first, second = (Run(tmp_path / "s" / name) for name in NAMES)
+    first, second = (Run.at(tmp_path / "s" / name) for name in NAMES)
     reached = first.checkpoints.newest_step
     assert not first.is_trained
     assert not second.exists

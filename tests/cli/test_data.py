@@ -9,6 +9,7 @@ import pytest
 from idx_files import write_idx_set
 from typed import TINY_WORDS, Typed, one_line
 
+import vaelab
 from vaelab.system.paths import cache_dir
 
 
@@ -54,18 +55,16 @@ def test_arrays_are_cached_and_trained_on(cli: Typed, wording: Callable[[object]
     pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
     np.save("x.npy", pixels)
     np.savez("x.npz", images=pixels)
-    for expected, words in (
-        (1, ("folder", "--data", "x.npy")),
-        (1, ("folder", "--data", "x.npz")),
-    ):
-        code, out, err = cli("train", *words)
-        assert (code, out) == (expected, "")
-        wording(one_line(err))
+    code, out, err = cli("train", "folder", "--set", "data.name=folder", "--data", "x.npy")
+    assert (code, out) == (1, "")
+    wording(one_line(err))
     assert not (cache_dir() / "images").exists(), "refused before anything is decoded"
     arrays = ("--set", "data.valid=4")
     assert cli("data", "cache", "x.npz", "--as", "arrays", *arrays)[1].splitlines()[:2] == [
         "train: 36 images, 16×16 grey",
         "set aside from train: 4 images, 16×16 grey",
     ]
-    words = (*TINY_WORDS, "--set", "data.name=arrays", *arrays, "--data", "x.npz", "--run", "run")
-    assert cli("train", "folder", *words)[0] == 0
+    for number, file in enumerate(("x.npz", "x.npy")):
+        words = (*TINY_WORDS, *arrays, "--data", file, "--run", f"run{number}")
+        assert cli("train", "folder", *words)[0] == 0
+        assert vaelab.Run(f"run{number}").recipe.data["name"] == "arrays"

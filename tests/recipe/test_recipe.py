@@ -227,11 +227,9 @@ def test_automatic_epochs_give_five_thousand_steps_within_bounds() -> None:
 def test_auto_depends_on_the_images(
     shape: tuple[int, int, int], num_images: int, latents: int, channels: list[int]
 ) -> None:
-    resolved = recipe.load("folder").resolve(
-        shape,
-        num_images,
-        {"size": list(shape[1:]), "channels": "rgb", "background": "white", "train": "", "valid": 0, "test": ""},
-    )
+    data = {"size": list(shape[1:]), "channels": "rgb", "background": "white", "train": "", "valid": 0, "test": ""}
+    table = {"table": "", "file_name": "", "label": ""}
+    resolved = recipe.load("folder").resolve(shape, num_images, {**data, **table})
     assert resolved.network["latent_dim"] == resolved.latent_dim == latents
     assert resolved.network["channels"] == channels
     assert resolved.network["strides"] == [2] * len(channels)

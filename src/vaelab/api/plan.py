@@ -68,7 +68,7 @@ def plan(
     """
     overrides = merge_short_forms(set, short)
     data = recipes.check_place(data)
-    recipe = recipes.load(name, overrides)
+    recipe = recipes.load(name, overrides, data)
     target = Run.at(run or run_directory(recipe.name, overrides))
     if target.exists:
         target.check_same(recipe)

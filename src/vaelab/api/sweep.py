@@ -182,7 +182,7 @@ def _load_once(planned: SweepPlan, name: str | Path, data: str | Path | None) ->
     """Download and cache all data once, instead of in every process."""
     loaded: list[dict[str, Any]] = []
     for member in planned.members:
-        recipe = recipes.load(name, member.overrides)
+        recipe = recipes.load(name, member.overrides, data)
         if recipe.data not in loaded:
             load_images(recipe, Path(data) if data else None)
             loaded.append(recipe.data)
@@ -209,7 +209,7 @@ def plan_sweep(
     values = {key: _check_values(key, choices) for key, choices in over.items()}
     seeds, jobs = check_whole(seeds, "seeds", 1), check_whole(jobs, "jobs", 1)
     _check_keys(values, given)
-    base = recipes.load(name, given)
+    base = recipes.load(name, given, data)
     path = Path(out) if out else run_directory(f"{base.name}-sweep-{'-'.join(values)}", given)
     points = [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
     runs = [(Run.at(path / _directory(point, seed)), point, seed) for point in points for seed in range(seeds)]
@@ -219,7 +219,7 @@ def plan_sweep(
     members, sizes = [], {}
     for run, point, seed in runs:
         overrides = {**given, "training.threads": threads, **point, "training.seed": seed}
-        recipe = recipes.load(name, overrides)
+        recipe = recipes.load(name, overrides, data)
         _check_run(run, recipe)
         key = str(sorted(recipe.data.items()))
         if key not in sizes:

@@ -71,10 +71,10 @@ def train(
     directory cannot, and Diverged. If it is asked to stop, it saves and raises Interrupted.
     """
     overrides = merge_short_forms(set, short)
-    given = _check_given(images, labels, attributes, valid, data)
-    recipe = recipes.load(name, given.override(overrides) if given else overrides)
+    given, place = _check_given(images, labels, attributes, valid, data), recipes.check_place(data)
+    recipe = recipes.load(name, given.override(overrides) if given else overrides, place)
     target = Run.at(run or run_directory(recipe.name, overrides))
-    place = target.path / IMAGES if given else recipes.check_place(data)
+    place = target.path / IMAGES if given else place
     if device != "auto":
         resolve_device(device)  # also checked if the run is finished and nothing is computed
     typed = PYTHON_COMMAND.format(name=name) if given else command(name, overrides, data, run, device)

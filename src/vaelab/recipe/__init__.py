@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from vaelab.data.containers import printable
+from vaelab.data.datasets.arrays import is_array_file
 from vaelab.models.spec import Spec
 from vaelab.recipe.overrides import SAME_EXPERIMENT, check_overrides, merge, parse_override
 from vaelab.recipe.schema import (
@@ -139,8 +140,12 @@ def presets() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load(
+    name_or_path: str | Path, overrides: Mapping[str, Any] | None = None, place: str | Path | None = None
+) -> Recipe:
     """Load a preset by name or a recipe file, with dotted ``overrides`` such as {"objective.beta": 4}.
+
+    If ``place``, the place of the images, is a file of arrays, a recipe for a folder of pictures is one for arrays.
 
     Raises UnknownName or RecipeError for a wrong key or value, and TypeError for arguments of another type.
     """
@@ -163,6 +168,9 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         tables = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{text}: not valid TOML ({error})", subject=text) from None
+    is_for_pictures = isinstance(tables.get("data"), dict) and tables["data"].get("name") == "folder"
+    if place and is_for_pictures and "data.name" not in overrides and is_array_file(Path(place)):
+        overrides = {"data.name": "arrays", **overrides}
     return validate(merge(tables, overrides), name)
 
 

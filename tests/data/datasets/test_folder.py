@@ -26,6 +26,7 @@ from vaelab.system.errors import InputError
 from vaelab.system.paths import cache_dir
 
 NO_FOLDERS = {"train": "", "valid": 0, "test": ""}
+NO_TABLE = {"table": "", "file_name": "", "label": ""}
 """Resolved options if no folder is a split."""
 HELD_OUT = (1 << 64) // 10
 """Pictures whose names hash to less are held out."""
@@ -133,7 +134,7 @@ def test_automatic_size(tmp_path: Path, sizes: list[tuple[int, int]], shape: tup
         put_picture(tmp_path / "own" / f"{i}.png", size)
     train = load(tmp_path / "own", "train")
     assert train.image_shape == (1, *shape)
-    assert train.resolved == {"size": list(shape), "channels": "grey", "background": "white", **NO_FOLDERS}
+    assert train.resolved == {"size": list(shape), "channels": "grey", "background": "white", **NO_FOLDERS, **NO_TABLE}
 
 
 def test_given_options_are_kept(tmp_path: Path) -> None:
@@ -142,9 +143,12 @@ def test_given_options_are_kept(tmp_path: Path) -> None:
         put_picture(root / f"{name}.png", (40, 20), (200, 100, 50))
     assert load(root, "train").image_shape == (3, 20, 40)
     assert load(root, "train", size=24).image_shape == (3, 24, 24)
-    assert load(root, "train", size=24).resolved == {"channels": "rgb", "background": "white", **NO_FOLDERS}
+    assert load(root, "train", size=24).resolved == {"channels": "rgb", "background": "white", **NO_FOLDERS, **NO_TABLE}
     assert load(root, "train", size=[20, 33], channels="grey").image_shape == (1, 20, 33)
-    assert load(root, "train", size=[20, 33], channels="grey", background="black").resolved == NO_FOLDERS
+    assert load(root, "train", size=[20, 33], channels="grey", background="black").resolved == {
+        **NO_FOLDERS,
+        **NO_TABLE,
+    }
     padded = np.asarray(load(root, "train", size=16, fit="pad", background="black").pixels)
     assert padded[0, :, 8, 0].tolist() == [0] * 4 + [200] * 8 + [0] * 4
 

@@ -117,6 +117,10 @@ def test_a_run_keeps_its_labels(place: Path, tmp_path: Path) -> None:
     overrides = {"network.condition": "attributes", "training.steps": 2, "training.validate_every": 0}
     run = train_small(tmp_path / "run", overrides, name="folder", data=place)
     before = load_run_images(run, None)
+    assert [run.recipe.data[key] for key in ("table", "file_name", "label")] == ["a.csv", "file_name", "label"]
+    (tmp_path / "run" / "pictures.json").rename(tmp_path / "aside")
+    assert load_run_images(run, None).train.annotations_digest() == before.train.annotations_digest()
+    (tmp_path / "aside").rename(tmp_path / "run" / "pictures.json")
     write(table, {**COLUMNS, "label": ["emu"] * 12, "fed": [1] * 11 + [0]})
     after = load_run_images(run, None)
     assert before.train.annotations_digest() == after.train.annotations_digest() is not None

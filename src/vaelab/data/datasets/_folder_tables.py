@@ -1,7 +1,8 @@
 """Labels and attributes of a user's pictures from a table in their folder or beside it."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Annotations:
     attributes: Mapping[str, Sequence[bool]] | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    resolved: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(("table", "file_name", "label"), ""))
+    """Values of the options, without "auto"."""
 
 
 NO_ANNOTATIONS = Annotations()
@@ -61,7 +64,8 @@ def find_annotations(
         path = place / options.table if place.is_dir() else place.parent / options.table
         if not path.exists():
             raise InputError(f"{path}: no such table (data.table)", subject="data.table", value=options.table)
-        return _read(path, entries, options)
+        return _read(path, options.table, entries, options)
+    base = place if place.is_dir() else place.parent
     for path in _candidates(place, others):
         try:
             columns = read_table(path)
@@ -69,7 +73,7 @@ def find_annotations(
             return Annotations(warnings=(f"left out: {printable(str(error))}",))
         if _find_file_column(columns, entries)[1] >= NEEDED_SHARE * len(entries):
             try:
-                return _read(path, entries, options)
+                return _read(path, os.path.relpath(path, base), entries, options)
             except InputError as error:
                 return Annotations(warnings=(f"labels are left out: {printable(str(error))}",))
     return NO_ANNOTATIONS
@@ -83,7 +87,8 @@ def _candidates(place: Path, others: Sequence[str]) -> list[Path]:
     return [path for path in (*inside, *beside) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
 
 
-def _read(path: Path, entries: Sequence[Entry], options: TableOptions) -> Annotations:
+def _read(path: Path, table: str, entries: Sequence[Entry], options: TableOptions) -> Annotations:
+    """Return the annotations in a table; ``table`` is its path as the option gives it."""
     columns = read_table(path)
     for key, name in (("data.file_name", options.file_name), ("data.label", options.label)):
         if name not in ("auto", "") and name not in columns:
@@ -91,7 +96,8 @@ def _read(path: Path, entries: Sequence[Entry], options: TableOptions) -> Annota
                 f"{path}: {key} = {name}: no such column; it has {', '.join(columns)}",
                 subject=key, value=name, choices=columns,
             )  # fmt: skip
-    name_column = options.file_name if options.file_name != "auto" else _find_file_column(columns, entries)[0]
+    is_named = options.file_name not in ("auto", "")
+    name_column = options.file_name if is_named else _find_file_column(columns, entries)[0]
     if name_column is None:
         raise InputError(
             f"{path}: no column names the pictures; it has {', '.join(columns)}", subject=path, choices=columns
@@ -119,6 +125,7 @@ def _read(path: Path, entries: Sequence[Entry], options: TableOptions) -> Annota
         attributes=dict(zip(chosen, attributes.tolist(), strict=True)) if names else None,
         notes=(told,),
         warnings=tuple(warnings) if missing else (),
+        resolved={"table": table, "file_name": name_column, "label": label or ""},
     )
 
 

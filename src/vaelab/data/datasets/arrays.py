@@ -111,8 +111,13 @@ def _search(root: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def is_array_file(path: Path) -> bool:
+    """Return whether a path is a file of arrays, by its ending."""
+    return path.suffix.lower() in ENDINGS and path.is_file()
+
+
 def _find_file(data_dir: Path | None) -> Path:
-    if data_dir is not None and data_dir.is_file() and data_dir.suffix.lower() in ENDINGS:
+    if data_dir is not None and is_array_file(data_dir):
         return data_dir
     path = find(data_dir)
     if path is None:

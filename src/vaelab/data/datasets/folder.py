@@ -148,8 +148,8 @@ def load(
         attribute_names=list(told.attribute_names),
         attributes=attributes,
     )
-    given = {"train": train, "valid": valid, "test": test}
-    found = {"train": "", "valid": 0, "test": "", **index.resolved}  # "" and 0: no folder was found
+    given = {"train": train, "valid": valid, "test": test, "table": table, "file_name": file_name, "label": label}
+    found = {"train": "", "valid": 0, "test": "", **index.resolved, **told.resolved}  # "" and 0: none was found
     return Images(
         cached.pixels,
         cached.columns.get("labels"),
