@@ -35,6 +35,7 @@ def complain_about(path: str) -> str:
         ("runs/digts", "runs/digits"),
         ("digits", "runs/digits"),
         ("rnus/digits", "runs/digits"),
+        ("runs/mnst", "runs/mnist-objective.beta=4"),
         ("elsewhere/first-fase", "elsewhere/first-face"),
         ("runs/mnist-objective.bta=4", "runs/mnist-objective.beta=4"),
     ],

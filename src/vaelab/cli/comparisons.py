@@ -116,7 +116,7 @@ def _print_plan(plan: "vaelab.SweepPlan", seconds: float, as_json: bool) -> None
         return
     print_text(describe_sweep(plan))
     print(f"training takes {describe_duration(seconds)} here" if seconds else "nothing is left to train")
-    print_table(("run", "state"), [(str(member.run.path), member.state) for member in plan.members])
+    print_table(("run", "state"), [(member.run.name, member.state) for member in plan.members])
 
 
 def _show_comparison(comparison: "vaelab.Comparison", as_json: bool) -> None:

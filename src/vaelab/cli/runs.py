@@ -143,5 +143,5 @@ def _describe_plan(plan: Mapping[str, Any]) -> list[str]:
     ]
     if plan["equivalents"]:
         equivalents = ", ".join(f"{name} {value:.4g}" for name, value in plan["equivalents"].items())
-        lines.append(f"in the conventions of other papers: {equivalents}")
+        lines.append(f"conventions of other papers: {equivalents}")
     return lines

@@ -89,14 +89,14 @@ def _min_width(column: Sequence[str]) -> int:
 
 
 def _print_columns(console: "Console", columns: Sequence[Sequence[str]]) -> None:
-    """Print columns side by side; the widest give way until all fit, but no word is broken for that."""
+    """Print columns side by side; the widest give way until all fit, and break a word only if nothing else helps."""
     from rich.table import Table
 
     widths = [max(map(len, column)) for column in columns]
     least = [_min_width(column) for column in columns]
-    while sum(widths) + GAP * (len(columns) - 1) > console.width and widths != least:
-        widest = max((i for i in range(len(columns)) if widths[i] > least[i]), key=widths.__getitem__)
-        widths[widest] -= 1
+    while sum(widths) + GAP * (len(columns) - 1) > max(console.width, 2 * len(columns) * GAP):
+        may_shrink = [i for i in range(len(columns)) if widths[i] > least[i]] or range(len(columns))
+        widths[max(may_shrink, key=widths.__getitem__)] -= 1
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for (header, *cells), width in zip(columns, widths, strict=True):
         is_numeric = all(map(NUMBER.fullmatch, cells))

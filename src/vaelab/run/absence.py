@@ -18,7 +18,8 @@ def explain_absence(path: Path) -> str:
         return f"{path} is a folder of runs, not a run; name one of them: {_join(inside)}"
     what = f"{path}: no run here (a run is a directory with {RECIPE}, which vaelab train makes)"
     known = [run for folder in dict.fromkeys((path.parent, RUNS)) for run in _list_runs(folder)]
-    names = {run.name: run for run in reversed(known)}
+    stems = {run.name.partition("-")[0]: run for run in reversed(known)}  # the recipe, and the newest run of it
+    names = {**stems, **{run.name: run for run in reversed(known)}}
     near = difflib.get_close_matches(path.name, list(names), n=1, cutoff=0.7)
     if path.name in names or near:
         return f"{what}; did you mean {names[path.name if path.name in names else near[0]]}?"
