@@ -17,6 +17,7 @@ from .api.explore import explore as explore
 from .api.export import Exported as Exported
 from .api.export import export as export
 from .api.figures import draw_figures as draw_figures
+from .api.finish import finish as finish
 from .api.fit import fit as fit
 from .api.load import load as load
 from .api.plan import plan as plan

@@ -85,10 +85,8 @@ PROVOKED = {
     "validation rises": ("overfitting", "problem", {"validation": validation(loss=RISING)}),
     "training far below": ("overfitting", "notice", {"validation": validation(loss=[55] * 10)}),
     "too short": ("learning", "notice", {"history": history(last=45, before=50)}),
-    "too noisy a decoder": ("noise", "notice", pictures(0.1)),
+    "too noisy a decoder": ("noise", "notice", {**pictures(0.1), "codes": codes(used=1)}),
     "too sure a decoder": ("noise", "notice", {"recipe": make_recipe(likelihood__variance=0.01)}),
-    "another β": ("bound", "notice", {"recipe": make_recipe(objective__name="beta", objective__beta=4.0)}),
-    "another objective": ("bound", "notice", {"recipe": make_recipe(objective__name="tc")}),
     "grey under Bernoulli": ("bound", "notice", {"recipe": make_recipe(likelihood__name="bernoulli")}),
     "warm-up without end": ("warmup", "problem", warming_up(2000)),
     "long warm-up": ("warmup", "notice", warming_up(600)),
@@ -188,3 +186,12 @@ def test_findings_are_printed_stored_and_reported(cli: Typed, tmp_path: Path) ->
     (warmup,) = [entry for entry in found if entry["name"] == "warmup"]
     assert (warmup["level"], warmup["advice"].split(",")[0]) == ("problem", "objective.warmup_steps=3")
     assert warmup["meaning"].split(":")[0][1:] in (run / "report.html").read_text()  # it starts a sentence there
+
+
+def test_a_noisy_decoder_whose_latents_are_used_and_another_objective_are_choices():
+    noisy = {finding.name: finding for finding in examine(evidence(**pictures(0.1)))}["noise"]
+    assert noisy.level == "fine"
+    for objective in ({"objective__name": "beta", "objective__beta": 4.0}, {"objective__name": "tc"}):
+        found = {finding.name: finding for finding in examine(evidence(recipe=make_recipe(**objective)))}["bound"]
+        assert found.level == "fine"
+        assert "not −ELBO" in found.found

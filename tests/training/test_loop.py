@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vaelab.recipe import ResolvedRecipe
 from vaelab.system import files, registry
 from vaelab.system.device import Precision
 from vaelab.system.seeds import StepNoise
+from vaelab.system.signals import Request
 from vaelab.training import loop
 from vaelab.training.checks import Diverged
 from vaelab.training.loop import ProgressRecord
@@ -242,6 +244,31 @@ def test_stopping_ends_the_record_and_asks_for_a_checkpoint():
         (1, False, False),
         (3, True, True),
     ]
+
+
+def test_a_request_to_finish_is_a_last_record_with_checkpoint_and_validation():
+    data, made = make_images(), make_recipe()
+    answers = iter([Request.NONE, Request.NONE, Request.FINISH])
+    state = make_state(made, data)
+    *_, last = run(made, data, state, valid=make_images(11), stop=lambda: next(answers))
+    assert (last.step, last.stopped, last.finished_early, last.checkpoint_due) == (3, False, True, True)
+    assert last.validation is not None
+    (again,) = run(made, data, state, valid=make_images(11), finish=True, seconds_before=7.0)
+    assert (again.step, again.finished_early, again.seconds) == (3, True, 7.0)
+    assert again.validation is not None
+    assert again.validation.terms["elbo"] == last.validation.terms["elbo"]
+
+
+def test_the_first_checkpoint_does_not_wait_for_its_step():
+    data, made = make_images(), make_recipe(training__checkpoint_every=1000)
+    settings = replace(make_settings(made, "fp32"), checkpoint_seconds=1e-9)
+    batches = Batches(data, settings.batch_size, settings.seed, CPU)
+    due = [
+        record.step
+        for record in loop.train(make_state(made, data), batches, settings, valid=None)
+        if record.checkpoint_due
+    ]
+    assert due[0] == 1
 
 
 def test_parameter_groups_of_an_objective_get_their_own_rate(make_model: Callable[..., Any]):

@@ -23,7 +23,7 @@ def doctor(run_path: AnyPath, *, data: str | Path | None = None, out: str | Path
     ``out``: a directory for both instead of the run's. Raises PartialFailure after the other findings are stored.
     """
     run, failures = Run(run_path, results=out), Failures()
-    model = load(run.path)
+    model = load(run)
     run.check_writable()
     before = [] if any(error.path.name == FINDINGS for error in run.find_damage()) else run.findings
     findings = update_findings(run, model, load_run_images(run, data).valid, failures)

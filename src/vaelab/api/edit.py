@@ -84,7 +84,7 @@ def compute_edits(
     known = load_run_images(run, data)
     names: list[str] = []
     if images is None:
-        model, some = load(run.path), known.valid.subsample(MAX_IMAGES, generator(0, "edits"))
+        model, some = load(run), known.valid.subsample(MAX_IMAGES, generator(0, "edits"))
         pixels, conditions = np.asarray(some.pixels[:]), condition_of(model.spec, some)
     else:
         model, inputs = load_inputs(run.path, images, data, strict=strict, condition=condition)

@@ -48,7 +48,7 @@ def evaluate(
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
     options = parse_options(recipes.check_overrides(set), chosen)
     needs = {name: load_metric(name).needs for name in chosen}
-    model, failures = load(run.path), Failures()
+    model, failures = load(run), Failures()
     if store:
         run.check_writable()
     images = load_run_images(run, data)

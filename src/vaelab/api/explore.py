@@ -69,7 +69,7 @@ def open_payload(
 
     ``name`` is shown on the page (default: the run's name). Codes are kept in the run's cache.
     """
-    model, images = load(run.path), load_run_images(run, data)
+    model, images = load(run), load_run_images(run, data)
     model.to(resolve_device(device))
     rows = subsample(len(images.train), points, generator(0, "explore"))
     train = images.train.take(rows)

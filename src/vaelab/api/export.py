@@ -108,7 +108,7 @@ def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: boo
 
 
 def _export_networks(run: Run, path: Path, to: Kind) -> Exported:
-    model = load(run.path)
+    model = load(run)
     networks, about, difference = _convert(run, model, to)
     channels, height, width = model.spec.image_shape
     template = read_template(f"{to}_readme.md")

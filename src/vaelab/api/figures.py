@@ -36,7 +36,7 @@ def draw_figures(
         if name not in valid:
             raise registry.unknown("figure of a run", name, valid)
     run, failures = Run(run_path, results=out), Failures()
-    model, images = load(run.path), load_run_images(run, data)
+    model, images = load(run), load_run_images(run, data)
     run.check_writable()
     drawn = update_figures(run, model, images, failures, "all" if names is None else names)
     update_report(run, model)

@@ -8,17 +8,19 @@ from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
 from vaelab.run import MODEL, OtherRecipe, Run
 from vaelab.run.records import REMEDIES, ModelFacts
+from vaelab.run.weights import CONDITION_ROWS, Weights, describe_step, read_weights
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_file, check_shape, load_tensors
+from vaelab.system.messages import warn
 
 MODEL_FORMAT = 2
-CONDITION_ROWS = "condition_rows"
-"""Name in a model file of the training images' conditions, which are no weights (``conditions.training_rows``)."""
 
 
 def load(path: AnyPath) -> VAE:
     """Return the model of a run directory or a ``model.safetensors``, on the CPU. Nothing in the file is executed.
+
+    While a run is being trained, or after it was stopped, its newest checkpoint is used, and a VaelabWarning says so.
 
     Raises DamagedFile if the file is incomplete, OtherRecipe if a run holds the model of another recipe, and
     FileNotFoundError if there is no model.
@@ -28,18 +30,20 @@ def load(path: AnyPath) -> VAE:
 
 def load_with_recipe(path: AnyPath) -> tuple[VAE, Recipe]:
     """Return a model and the recipe it was trained with; raises as ``load`` does."""
+    run = path if isinstance(path, Run) else None
     path = check_path(path, "a run or model")
     if path.exists() and not path.is_dir():
         check_file(path)
-    run = None if path.is_file() else Run(path)
-    file = path if run is None else run.model_path
-    remedy = "" if run is None else REMEDIES[MODEL]
-    tensors, metadata = load_tensors(file, remedy=remedy)
+    if run is None and not path.is_file():
+        run = Run(path)
+    weights = read_weights(run) if run else Weights(path, *load_tensors(path))
+    file, tensors, metadata = weights.path, dict(weights.tensors), weights.facts
+    remedy = REMEDIES[MODEL] if run and weights.step is None else ""
     if metadata.get("format") != MODEL_FORMAT:
         found = f"format {metadata.get('format')}, not {MODEL_FORMAT}"
         raise InputError(f"{file}: not a vaelab model of this version ({found})", subject=file, value=metadata)
     facts = check_shape(file, metadata, ModelFacts, remedy)
-    if run is not None and (reason := run.find_mismatch(metadata)):
+    if run is not None and (reason := run.find_mismatch(metadata, any_length=weights.step is not None)):
         raise OtherRecipe(f"{file} does not belong to this run: {reason}; {remedy}")
     recipe = recipes.validate(facts.recipe, facts.name)
     channels, height, width = facts.image_shape
@@ -50,5 +54,7 @@ def load_with_recipe(path: AnyPath) -> tuple[VAE, Recipe]:
         vae.load_state_dict(tensors)
     except (KeyError, RuntimeError):
         raise DamagedFile(file, "its weights do not fit its recipe", remedy) from None
+    if run and weights.step is not None:
+        warn(f"{run.path}: {describe_step(run, weights.step)}")
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return vae.eval(), recipe

@@ -10,6 +10,7 @@ import torch
 
 from vaelab import recipe as recipes
 from vaelab.api.estimate import measure_step
+from vaelab.api.extend import lengthen
 from vaelab.api.resolve import find_device
 from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
@@ -58,30 +59,42 @@ def plan(
     run: str | Path | None = None,
     device: str = "auto",
     timed: bool = False,
+    extend: bool = False,
     **short: Unpack[ShortFormsAndSeed],
 ) -> dict[str, Any]:
     """Return what ``train`` with these arguments would do, without training or downloading anything.
 
-    Keys: recipe, run, state ("new", "resumes" or "done"), images of each split, image_shape, steps, parameters of each
-    part, equivalents (β in the conventions of other papers). ``timed`` adds seconds: an estimate of the time that the
-    steps that are left take on ``device``, from a few of them on noise.
+    Keys: recipe, run, state ("new", "resumes", "extends" or "done"), images of each split, image_shape, steps,
+    parameters of each part, equivalents (β in the conventions of other papers). ``timed`` adds seconds: an estimate of
+    the time that the steps that are left take on ``device``, from a few of them on noise.
     """
     overrides = merge_short_forms(set, short)
     data = recipes.check_place(data)
     recipe = recipes.load(name, overrides, data)
     target = Run.at(run or run_directory(recipe.name, overrides))
-    if target.exists:
+    if target.exists and extend:
+        recipe = lengthen(target, recipe)
+        extend = "ended_at" in target.machine or bool(target.recipe.differences(recipe))
+    elif target.exists:
         target.check_same(recipe)
     target.check_free()
     shape, counts, resolved = _sizes(recipe, data)
     recipe = recipe.resolve(shape, counts["train"], resolved)
     with torch.device("meta"):
         vae, _ = build(recipe)
-    state = "done" if target.is_finished else "resumes" if target.exists else "new"
+    state = (
+        "extends"
+        if target.exists and extend
+        else "done"
+        if target.is_finished
+        else "resumes"
+        if target.exists
+        else "new"
+    )
     place = find_device(device, target)
     timing: dict[str, Any] = {}
     if timed:
-        left = 0 if target.is_trained else recipe.num_steps - target.checkpoints.newest_step
+        left = 0 if state == "done" else recipe.num_steps - target.checkpoints.newest_step
         timing = {"seconds": left and left * measure_step(recipe, place), "device": str(place)}
     return {
         "recipe": recipe,

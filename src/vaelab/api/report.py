@@ -20,7 +20,7 @@ def report(run_path: AnyPath, *, out: str | Path | None = None) -> Path:
     VaelabWarning say so.
     """
     run = Run(run_path, results=out)
-    model = load(run.path)
+    model = load(run)
     run.check_writable()
     for problem in update_report(run, model):
         warn(problem)

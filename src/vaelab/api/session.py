@@ -1,8 +1,9 @@
 """Rank 0's side of a training: it prepares the run, stores the records, and completes the run afterwards."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from vaelab.api.completion import complete_run
 from vaelab.api.doctor import NUM_INSPECTED
 from vaelab.api.events import Finished, Note, Started, Watch
-from vaelab.api.load import CONDITION_ROWS, MODEL_FORMAT, load
+from vaelab.api.extend import extend, lengthen
+from vaelab.api.load import MODEL_FORMAT, load
 from vaelab.api.report import update_report
 from vaelab.api.resolve import compare_machines, find_device, resolve
 from vaelab.api.run_images import RunImages, load_images, load_run_images
@@ -24,15 +26,23 @@ from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import HISTORY, MACHINE, MODEL, REPORT, TIMING, VALIDATION, OtherRecipe, Run
 from vaelab.run.checkpoints import Facts, Tensors
 from vaelab.run.resume import load_checkpoint, mend_tables
+from vaelab.run.weights import CONDITION_ROWS
 from vaelab.system.device import describe_machine, deterministic
 from vaelab.system.distributed import launched_group
+from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_free_space
 from vaelab.system.messages import count_of
 from vaelab.system.seeds import generator
+from vaelab.system.signals import Ask, Request, Signals
 from vaelab.training.checks import COLLAPSE, Diverged
 from vaelab.training.loop import ProgressRecord
 from vaelab.training.settings import Settings
 from vaelab.training.state import State
+
+LOOK_SECONDS = 0.5
+"""Time between two looks for a request to finish."""
+GRACE_SECONDS = 3
+"""Time that a user has to press Ctrl-C again."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +58,36 @@ class Setup:
     """Split → arguments that find rank 0's pictures."""
     fingerprints: tuple[str, str]
     """Fingerprints of the training and the validation images."""
+    finish: bool = False
+    """Whether to finish at the step of the checkpoint."""
 
 
 class Session:
     """One call of ``train`` on rank 0, which alone writes files and reports events."""
 
-    def __init__(self, run: Run, recipe: Recipe, data: Path | None, device: str, typed: str, watch: Watch) -> None:
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        data: Path | None,
+        device: str,
+        typed: str,
+        watch: Watch,
+        *,
+        extend: bool = False,
+        finish: bool = False,
+    ) -> None:
         self._run, self._recipe, self._data, self._device_name = run, recipe, data, device
         self._typed, self._watch = typed, watch
         self._images: RunImages | None = None
         run.check_free()
-        if run.exists:
+        self._finish, self._extends = finish, False
+        if run.exists and extend:
+            self._recipe = lengthen(run, recipe)
+            self._extends = "ended_at" in run.machine or bool(run.recipe.differences(self._recipe))
+        elif run.exists:
             run.check_same(recipe)
-        self._is_done = run.exists and run.is_finished and not _find_wrong_model(run)
+        self._is_done = not self._extends and run.exists and run.is_finished and not _find_wrong_model(run)
 
     @property
     def images(self) -> RunImages:
@@ -90,7 +117,8 @@ class Session:
             if self._data and str(self._data.resolve()) != run.machine.get("data_dir"):
                 load_run_images(run, self._data)  # raises an error if they differ from the run's
             return None
-        if run.is_trained and "finished" in run.machine and run.missing == [REPORT] and not _find_wrong_model(run):
+        is_complete = run.is_trained and not self._extends and "finished" in run.machine
+        if is_complete and run.missing == [REPORT] and not _find_wrong_model(run):
             return None
         changes: list[str] = []
         if run.exists:
@@ -99,6 +127,8 @@ class Session:
             images = load_images(self._recipe, self._data, verify=True)
         self._images, self._device = images, find_device(self._device_name, run)
         recipe, settings = resolve(self._recipe, images, run, self._device)
+        if not self._extends and (ended_at := run.machine.get("ended_at")):
+            settings = replace(settings, num_steps=ended_at)
         for sentence in changes:
             self._tell(sentence, warning=True)
         place = self._data or Path(images.train.source)
@@ -109,10 +139,13 @@ class Session:
             data_dir=str(place.resolve()) if place.exists() else None,
             selections=images.selections,
             fingerprints=(images.train.fingerprint(), images.valid.fingerprint()),
+            finish=self._finish,
         )
         self._setup, self._machine = setup, self._describe(setup, changes)
         if run.exists:
             self._check_records()
+        if self._extends:
+            self._extend(recipe, settings)
         return None if run.is_trained else setup
 
     def _describe(self, setup: Setup, changes: list[str]) -> dict[str, Any]:
@@ -137,6 +170,27 @@ class Session:
             "validated_on": images.valid_split,
             "notes": [note for note in notes if note not in changes],
         }
+
+    def _extend(self, recipe: ResolvedRecipe, settings: Settings) -> None:
+        """Let the run be one of the new length that is not finished; the shorter run is kept as a copy."""
+        run, before = self._run, self._run.recipe.resolve(recipe.image_shape, recipe.num_images).num_steps
+        present = run.machine.get("ended_at") or (before if run.is_trained else run.checkpoints.newest_step)
+        if settings.num_steps < present or (settings.num_steps == present and run.is_trained):
+            what = f"{run.path} was trained for {count_of(present, 'step')} already"
+            raise InputError(
+                f"{what}; {settings.num_steps:,} are not more, so there is nothing to extend",
+                subject="training.steps", value=settings.num_steps,
+            )  # fmt: skip
+        changes = {key: self._machine[key] for key in ("command", "steps", "steps_per_epoch")}
+        kept = extend(run, recipe, changes, settings.validation_steps)
+        where = f"; the run of {count_of(present, 'step')} is kept in {kept}" if kept else ""
+        self._tell(f"extended to {count_of(settings.num_steps, 'step')}{where}")
+        if settings.decay != "none" and settings.num_steps != before:
+            self._tell(
+                f"training.decay={settings.decay}: the learning rate fell towards the end of {before:,} steps and "
+                f"continues as in a training of {settings.num_steps:,}; the result is not that of such a training",
+                warning=True,
+            )
 
     def _check_records(self) -> None:
         """Write machine.json again if it is missing, and set aside a model that is damaged or another run's."""
@@ -163,7 +217,8 @@ class Session:
 
         def find_fault(step: int, facts: Facts, tensors: Tensors) -> str | None:
             is_past_end = "it is past the end" if step > settings.num_steps else None
-            return run.find_mismatch(facts) or is_past_end or state.find_misfit(tensors)
+            own = {name: tensor for name, tensor in tensors.items() if name != CONDITION_ROWS}
+            return run.find_mismatch(facts, any_length=True) or is_past_end or state.find_misfit(own)
 
         validated = settings.validation_steps
         step, tensors, notes = load_checkpoint(run, validated, find_fault, settings.checkpoint_every)
@@ -180,6 +235,7 @@ class Session:
             run.log(f"starts: {count_of(settings.num_steps, 'step')}")
         self._warn_of_recipe(vae, state.objective.warmup_steps)
         timing = run.table(TIMING)
+        tensors.pop(CONDITION_ROWS, None)
         return step, tensors, float(timing["seconds"][-1]) if timing else 0.0
 
     def _warn_of_recipe(self, vae: VAE, warmup_steps: int) -> None:
@@ -199,11 +255,40 @@ class Session:
 
     # -- during the training --
 
-    @property
-    def _identity(self) -> dict[str, Any]:
-        """Facts in every file of weights that say which run it belongs to."""
+    def _facts(self, state: State) -> dict[str, Any]:
+        """Return what every file of weights tells: which run it belongs to, and what ``load`` needs."""
         recipe = self._setup.recipe
-        return {"recipe": {"title": recipe.title, **recipe.sections()}, "data_sha256": self._setup.fingerprints[0]}
+        return {
+            "recipe": {"title": recipe.title, **recipe.sections()},
+            "data_sha256": self._setup.fingerprints[0],
+            "format": MODEL_FORMAT,
+            "name": recipe.name,
+            "image_shape": list(recipe.image_shape),
+            "num_images": recipe.num_images,
+            "condition_names": list(state.vae.spec.condition_names),
+            "step": state.step,
+        }
+
+    def listen(self, signals: Ask) -> Ask:
+        """Return what asks the training to stop or to finish: a signal, or ``vaelab finish`` in another process."""
+        looked, is_asked = time.monotonic(), False
+
+        def ask() -> int:
+            nonlocal looked, is_asked
+            if not is_asked and time.monotonic() - looked > LOOK_SECONDS:
+                looked, is_asked = time.monotonic(), self._run.is_asked_to_finish()
+            return Request.FINISH if is_asked else signals()
+
+        return ask
+
+    def offers_finish(self, signals: Signals, step: int) -> bool:
+        """Return whether the user, who has stopped the training, presses Ctrl-C again in order to finish it."""
+        if not signals.can_repeat or launched_group().world_size > 1:
+            return False
+        self._watch(
+            Note(f"saved at step {step:,}; Ctrl-C again within {GRACE_SECONDS} s finishes the run at this step")
+        )
+        return signals.wait_for_another(GRACE_SECONDS)
 
     def store(self, record: ProgressRecord, state: State, batches: Batches) -> None:
         """Write a progress record to the tables and the log, then a checkpoint if one is due; report the record."""
@@ -224,7 +309,12 @@ class Session:
             shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("loss", "reconstruction", "kl", "elbo"))
             run.log(f"step {record.step}, epoch {record.epoch}, held-out images: {shown}")
         if record.checkpoint_due:
-            run.save_checkpoint(record.step, state.tensors(), self._identity)
+            tensors = {**state.tensors(), CONDITION_ROWS: state.vae.condition_rows}
+            run.save_checkpoint(record.step, tensors, self._facts(state))
+        if record.finished_early:
+            run.write_json(MACHINE, {**run.machine, "ended_at": record.step})
+            run.withdraw_request()
+            self._tell(f"finished at step {record.step:,} of {self._setup.settings.num_steps:,}, before its end")
         for warning in record.warnings:
             self._tell(warning, warning=True)
         for text in record.withdrawn:
@@ -247,22 +337,14 @@ class Session:
 
     def save_model(self, state: State) -> None:
         """Write the trained weights, which completes the training."""
-        run, setup, settings, vae = self._run, self._setup, self._setup.settings, state.vae
+        run, vae = self._run, state.vae
+        settings = replace(self._setup.settings, num_steps=state.step)
         if isinstance(vae.likelihood, Calibrated):
             train = binarize(self.images.train, self.images.binarize)
             vae.calibrate_likelihood(train, generator(settings.seed, "likelihood"))
         for note in mend_tables(run, settings.num_steps, settings.validation_steps):
             self._tell(note, warning=True)
-        facts = {
-            **self._identity,
-            "format": MODEL_FORMAT,
-            "name": setup.recipe.name,
-            "image_shape": list(setup.recipe.image_shape),
-            "num_images": setup.recipe.num_images,
-            "condition_names": list(vae.spec.condition_names),
-            "step": state.step,
-        }
-        run.save_model({**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, facts)
+        run.save_model({**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, self._facts(state))
         run.log(f"trained {count_of(settings.num_steps, 'step')}")
 
     def complete(self) -> None:

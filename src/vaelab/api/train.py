@@ -1,7 +1,8 @@
 """``vaelab train``: train a run to its end, or resume it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,15 +21,16 @@ from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.data.memory import is_in_memory
 from vaelab.models.conditions import condition_names, training_rows
-from vaelab.recipe import Recipe, ResolvedRecipe
+from vaelab.recipe import ResolvedRecipe
 from vaelab.run import IMAGES, Run
 from vaelab.system.arguments import describe
 from vaelab.system.device import deterministic, resolve_device
 from vaelab.system.distributed import current_group, join_group, launched_group
 from vaelab.system.errors import UsageError
-from vaelab.system.signals import Interrupted, stop_signals
+from vaelab.system.signals import Ask, Interrupted, stop_signals
 from vaelab.training import loop
 from vaelab.training.checks import Diverged
+from vaelab.training.loop import ProgressRecord
 from vaelab.training.state import State, create_state
 from vaelab.training.step import measure_memory
 
@@ -49,6 +51,7 @@ def train(
     device: str = "auto",
     watch: Watch = warn_only,
     progress: bool = True,
+    extend: bool = False,
     **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
     """Train a recipe into a run directory, or resume it there; evaluate, draw the figures and write the report.
@@ -63,6 +66,10 @@ def train(
     belong to them. ``valid`` is a number of images to set aside, or held-out images, alone or in a tuple with their
     labels and attributes (default: one image in ten is set aside). The run keeps a copy, so that the other functions
     work on it; to resume it, give the same images.
+
+    ``extend``: train an existing run to the length given, which may be the only difference to its recipe. With a
+    constant learning rate the result is that of a training of this length from the start. The shorter run is kept below
+    ``earlier``.
 
     Under ``torchrun`` every process trains on its shard of each batch; rank 0 alone writes, and completes the run after
     the training.
@@ -79,18 +86,23 @@ def train(
         resolve_device(device)  # also checked if the run is finished and nothing is computed
     typed = PYTHON_COMMAND.format(name=name) if given else command(name, overrides, data, run, device)
     with showing_bar(watch, is_wanted=progress) as shown:
-        session = Session(target, recipe, place, device, typed, shown) if launched_group().is_main else None
-        _train_run(target, recipe, place, given, session)
+        session = (
+            Session(target, recipe, place, device, typed, shown, extend=extend) if launched_group().is_main else None
+        )
+        train_run(target, place, session, keep=partial(given.keep, target, recipe) if given else None)
     return target
 
 
-def _train_run(
-    target: Run, recipe: Recipe, place: Path | None, given: GivenImages | None, session: Session | None
+def train_run(
+    target: Run, place: Path | None, session: Session | None, keep: Callable[[], object] | None = None
 ) -> None:
-    """Train a run to its end and complete it, on every rank; rank 0 alone has a session."""
+    """Train a run to its end and complete it, on every rank; rank 0 alone has a session.
+
+    ``keep`` copies images from memory into the locked run.
+    """
     with session.locked() if session else nullcontext():
-        if session and given:
-            given.keep(target, recipe)
+        if session and keep:
+            keep()
         setup = session.prepare() if session else None
         with join_group() as group:
             setup = group.broadcast(setup)
@@ -141,14 +153,25 @@ def _train_model(setup: Setup, images: RunImages, session: Session | None) -> No
         step, tensors, seconds = session.start(state, batches) if session else (0, {}, 0.0)
         if step := group.broadcast(step):  # at step 0 the ranks agree already
             state.restore(step, group.broadcast_tensors(tensors))
-        with closing(batches), stop_signals() as stop:
-            records = loop.train(state, batches, settings, valid=images.valid, stop=stop, seconds_before=seconds)
-            try:
-                for record in records:
+        with closing(batches), stop_signals() as signals:
+            ask: Ask = session.listen(signals) if session else signals
+
+            def train_on(seconds: float, *, finish: bool) -> ProgressRecord | None:
+                """Train and store until the training ends or is stopped; return the last record."""
+                record = None
+                for record in loop.train(
+                    state, batches, settings, valid=images.valid, stop=ask, finish=finish, seconds_before=seconds
+                ):
                     if session:
                         session.store(record, state, batches)
-                    if record.stopped:
-                        raise Interrupted(f"stopped at step {record.step} of {settings.num_steps} and saved")
+                return record
+
+            try:
+                record = train_on(seconds, finish=setup.finish)
+                if record and record.stopped and session and session.offers_finish(signals, record.step):
+                    record = train_on(record.seconds, finish=True)
+                if record and record.stopped:
+                    raise Interrupted(f"stopped at step {record.step} of {settings.num_steps} and saved")
             except (Diverged, Interrupted) as error:
                 error.args = (session.explain(error) if session else f"rank {group.rank}: {error}",)
                 raise

@@ -24,7 +24,7 @@ class TrainingBar:
             self._display.begin(event.run.name, event.num_steps, event.first_step)
         elif isinstance(event, ProgressRecord):
             self._display.update(event.step, describe_progress(self._started, event))
-            if event.step == self._started.num_steps:
+            if event.step == self._started.num_steps or event.finished_early:
                 self.close()  # metrics and figures have bars of their own
         elif isinstance(event, Finished):
             self.close()

@@ -73,16 +73,18 @@ class TrainingView:
         num_steps = self._started.num_steps
         status = self._describe(record)
         share = (record.step - self._last_validation) / num_steps
-        if record.validation and (share >= 1 / MAX_VALIDATION_LINES or record.step == num_steps):
+        if record.validation and (
+            share >= 1 / MAX_VALIDATION_LINES or record.step == num_steps or record.finished_early
+        ):
             self._last_validation = record.step
             means = record.validation.terms
             line = (
                 f"epoch {record.epoch:>3}  held-out: loss {means['loss']:.2f}  reconstruction "
                 f"{means['reconstruction']:.2f}  KL {means['kl']:.2f}  ELBO {means['elbo']:.2f}"
             )
-            self._display.print_line(line if self._display.has_bars else f"{line}  |  {status}")
+            self._display.print_line(line if self._display.has_bars or not status else f"{line}  |  {status}")
         self._display.update(record.step, status)
-        if record.step == num_steps or record.stopped:
+        if record.step == num_steps or record.stopped or record.finished_early:
             self.close()
 
     def _describe(self, record: "ProgressRecord") -> str:
@@ -105,7 +107,9 @@ class TrainingView:
         self.close()
         run, print_line = event.run, self._display.print_line
         if event.already:
-            print_line(f"{run.path} is done already; for another run use --run or --set")
+            early = f" (finished early, at step {ended_at:,})" if (ended_at := run.machine.get("ended_at")) else ""
+            longer = ", to train it longer --extend" if early else ""
+            print_line(f"{run.path} is done already{early}; for another run use --run or --set{longer}")
         if loss := describe_closing_loss(run, run.measured()):
             print_line(f"{loss}, mean over {run.describe_closing()}, nats per image")
         known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
@@ -115,7 +119,7 @@ class TrainingView:
             images = split if "images" in split else f"{split} images"
             print_line(f"ELBO of {images}: {elbo:.2f} nats (with the likelihood's constant)")
         print_line(f"report: {run.path / 'report.html'}")
-        print_line(f"next: vaelab sample {shlex.quote(str(run.path))}")
+        print_line(f"next: vaelab explore {shlex.quote(str(run.path))}, or vaelab sample")
 
 
 class SweepView:

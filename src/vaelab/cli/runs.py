@@ -79,17 +79,22 @@ def train(
     ] = None,
     strict: options.Strict = False,
     device: options.Device = "auto",
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Train a run of the same recipe to the new --steps or --epochs.")
+    ] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a model, draw its figures and write its report.
 
-    The same command resumes a run that was interrupted.
+    The same command resumes a run that was interrupted. Ctrl-C saves and stops; pressed twice, it finishes the run at
+    its present step.
 
     Examples:
       vaelab train digits
       vaelab train mnist --beta 4 --epochs 5
       vaelab train folder --data ~/pictures --set data.size=64
+      vaelab train digits --epochs 120 --extend --run runs/digits
       torchrun --standalone --nproc-per-node 2 -m -- vaelab train mnist
     """
     import vaelab
@@ -99,18 +104,41 @@ def train(
     values = options.parse_overrides(overrides, strict=strict)
     if not launched_group().is_main:
         if not dry_run:
-            vaelab.train(recipe, values, data=data, run=run, device=device, progress=False, **short)
+            vaelab.train(recipe, values, data=data, run=run, device=device, progress=False, extend=extend, **short)
     elif dry_run:
-        plan = vaelab.plan(recipe, values, data=data, run=run, device=device, timed=True, **short)
+        plan = vaelab.plan(recipe, values, data=data, run=run, device=device, timed=True, extend=extend, **short)
         _print_plan(plan, as_json)
     else:
         with closing(TrainingView()) as view:
             watch = print_event_warning if as_json else view
             trained = vaelab.train(
-                recipe, values, data=data, run=run, device=device, watch=watch, progress=False, **short
+                recipe, values, data=data, run=run, device=device, watch=watch, progress=False, extend=extend, **short
             )
         if as_json:
             print_json({"run": str(trained.path), "measured": trained.measured(), "evaluation": trained.evaluation})
+
+
+@options.app.command()
+def finish(
+    run: options.Run, data: options.Data = None, device: options.Device = "auto", as_json: options.Json = False
+) -> None:
+    """Complete a run at its present step.
+
+    A run that is being trained elsewhere is asked to finish there. A stopped one is completed from its newest
+    checkpoint: evaluation, figures and report are made as at the end of a training.
+
+    Example:
+      vaelab finish runs/mnist
+    """
+    import vaelab
+    from vaelab.cli.progress import TrainingView, print_event_warning
+
+    with closing(TrainingView()) as view:
+        watch = print_event_warning if as_json else view
+        finished = vaelab.finish(run, data=data, device=device, watch=watch, progress=False)
+    if as_json:
+        steps = len(finished.history["step"])
+        print_json({"run": str(finished.path), "steps": steps, "measured": finished.measured()})
 
 
 def _print_plan(plan: Mapping[str, Any], as_json: bool) -> None:

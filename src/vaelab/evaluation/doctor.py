@@ -13,6 +13,7 @@ from vaelab.build import beta_equivalents, declared_objective
 from vaelab.models.codes import ACTIVE_KL, Codes
 from vaelab.models.spec import Spec
 from vaelab.recipe import Recipe
+from vaelab.run.summary import closing_length
 from vaelab.system import registry
 from vaelab.system.failures import OnFailure
 from vaelab.system.files import DamagedFile
@@ -34,6 +35,8 @@ OVERFIT_SHARE, RISE_SHARE = 0.05, 0.01
 """Shares of the loss by which held-out images may exceed training images, and the last validation the best one."""
 NOISE_RATIO = 2.0
 """Factor by which the decoder's noise may differ from its errors."""
+ENOUGH_ACTIVE = 0.5
+"""Share of active latents from which the codes are not starved."""
 STILL_FALLING = 0.005
 """Share of the loss by which the last tenth of a training may be lower than the tenth before it."""
 
@@ -170,7 +173,7 @@ def latents(evidence: Evidence) -> Finding:
             "posterior collapse: the code carries no information about the image, so all samples are average images",
             f"{larger_kl}, or a smaller decoder",
         )
-    if active < count / 2:
+    if active < ENOUGH_ACTIVE * count:
         return _notice(
             found,
             "most latents follow the prior and carry nothing, which harms neither samples nor reconstructions",
@@ -229,7 +232,7 @@ def overfitting(evidence: Evidence) -> Finding:
     warmup_steps = evidence.objective.warmup_steps
     counts = epochs > (epoch[min(warmup_steps, len(epoch)) - 1] if warmup_steps else 0)
     counts[-1] = True
-    last = max(1, min(int((epoch == epoch[-1]).sum()), len(epoch) // 10))
+    last = closing_length(epoch)
     train, held_out = float(evidence.history["loss"][-last:].mean()), float(losses[-1])
     best = int(np.argmin(np.where(counts, losses, np.inf)))
     size = max(abs(train), 1.0)
@@ -283,10 +286,13 @@ def noise(evidence: Evidence) -> Finding:
     error = float(np.sqrt(((evidence.originals - evidence.reconstructions) ** 2).mean()))
     found = f"the loss weighs errors as if pixels had noise of σ = {sigma:.3g}; the errors are {error:.3g}"
     if sigma > NOISE_RATIO * error:
+        # a larger σ is a choice: it costs details of reconstructions, and makes samples better (docs/log.md)
+        if evidence.codes.is_active.mean() >= ENOUGH_ACTIVE:
+            return _fine(f"{found}: reconstructions are smoother for it, and codes stay closer to the prior")
         return _notice(
             found,
-            "the KL weighs more than the likelihood of these images implies: codes hold less, and images are smoother",
-            f"likelihood.name=optimal_gaussian (measures σ), {advise_kl(larger=True)}, a smaller likelihood.variance",
+            "the KL weighs more than the likelihood of these images implies, and most latents carry nothing",
+            f"{advise_kl(larger=True)} or a smaller likelihood.variance for more detail; samples may become worse",
         )
     if sigma * NOISE_RATIO < error:
         return _notice(
@@ -312,11 +318,7 @@ def bound(evidence: Evidence) -> Finding:
             "data.binarize=dynamic, or another likelihood",
         )
     if beta.get("beta") != 1:
-        return _notice(
-            found,
-            "the loss is not −ELBO",
-            "comparing runs by the ELBO, in which the KL has weight 1, and by what the objective is for",
-        )
+        return _fine(f"{found}; the loss is not −ELBO, so compare runs by the ELBO and by what the objective is for")
     return _fine(found)
 
 

@@ -217,6 +217,11 @@ def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, s
         epochs, steps = int(history["epoch"][-1]), len(history["epoch"])
         plural = "" if epochs == 1 else "s"
         words += f" for {epochs} epoch{plural}, {steps:,} steps of {recipe.training.batch_size} images"
+        asked = machine.get("steps", 0)
+        if not run.is_trained:
+            words += f" so far (of {asked:,}; the training is not finished)" if asked else " so far"
+        elif "ended_at" in machine:
+            words += f" (finished early, of {asked:,} that were asked for)"
     if seconds := run.measured().get("seconds"):
         words += f", in {_duration(seconds)} on {str(machine.get('device', 'this machine')).replace('cpu', 'the CPU')}"
     return f"{words}."

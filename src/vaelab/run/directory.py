@@ -35,6 +35,10 @@ SHOWN_FIGURES, FIGURE_WIDTH = ("samples", "reconstructions"), 360
 """Figures in the representation of a run, and their largest width in pixels."""
 
 
+LENGTH = ("training.epochs:", "training.steps:")
+"""Beginnings of the differences of two recipes that concern the length of the training only."""
+
+
 class OtherRecipe(InputError):
     """A run, or a file of a run, belongs to another recipe; ``value`` lists the differences."""
 
@@ -78,6 +82,7 @@ class Run:
         self.name = printable(self.path.resolve().name)
         self.checkpoints = Checkpoints(self.path / layout.CHECKPOINTS)
         self._lock = RunLock(self.path)
+        self._checkpoint_sha256 = ""
 
     def __fspath__(self) -> str:
         """Return the directory, so that functions accept a run in place of its path."""
@@ -149,6 +154,15 @@ class Run:
             return True
         return False
 
+    def use_checkpoint(self, step: int, sha256: str) -> None:
+        """Let results of this object belong to a checkpoint: they get a directory of their own.
+
+        So nothing that a running training writes is touched, and nothing is taken for a result of the finished run.
+        """
+        self._checkpoint_sha256 = sha256
+        if self.results == self.path:
+            self.results = self.path / layout.UNFINISHED / f"step-{step:09d}"
+
     # -- content --
 
     @property
@@ -182,8 +196,8 @@ class Run:
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the file of the trained weights."""
-        return hashlib.sha256(self.model_path.read_bytes()).hexdigest()
+        """SHA-256 of the file of the weights that are used."""
+        return self._checkpoint_sha256 or hashlib.sha256(self.model_path.read_bytes()).hexdigest()
 
     @property
     def figures(self) -> dict[str, Path]:
@@ -193,7 +207,7 @@ class Run:
 
     def table(self, name: str) -> Table:
         """Return column → values of a table; empty if there is no file. Raises DamagedFile."""
-        return read_table(self.path / name, layout.TABLES[name])
+        return read_table(self.path / name, layout.TABLES[name], is_growing=not self.is_trained)
 
     @property
     def history(self) -> Table:
@@ -286,17 +300,26 @@ class Run:
     def check_same(self, recipe: Recipe) -> None:
         """Raise OtherRecipe with every difference if ``recipe`` is not that of the run."""
         if differences := self.recipe.differences(recipe):
-            what = f"{self.path} holds a run of another recipe ({'; '.join(differences)}); choose another --run"
+            advice = "choose another --run"
+            if all(difference.startswith(LENGTH) for difference in differences):
+                advice += ", or train this one to the new length with --extend"
+            what = f"{self.path} holds a run of another recipe ({'; '.join(differences)}); {advice}"
             raise OtherRecipe(what, subject=self.path, value=differences)
 
-    def find_mismatch(self, facts: Facts) -> str | None:
-        """Return how recipe and data in a file of weights differ from the run's; None if they agree."""
+    def find_mismatch(self, facts: Facts, *, any_length: bool = False) -> str | None:
+        """Return how recipe and data in a file of weights differ from the run's; None if they agree.
+
+        ``any_length``: the training may have another length, as in a checkpoint of a run that was extended since.
+        """
         if isinstance(told := facts.get("recipe"), Mapping):
             try:
                 other = recipes.validate(told, self.name)
             except UsageError as error:
                 return f"its recipe cannot be read: {error}"
-            if differences := self.recipe.differences(other, (f"in {layout.RECIPE}", "in this file")):
+            differences = self.recipe.differences(other, (f"in {layout.RECIPE}", "in this file"))
+            if any_length:
+                differences = [difference for difference in differences if not difference.startswith(LENGTH)]
+            if differences:
                 return f"it is of another run: {'; '.join(differences)}"
         here, there = self.machine.get("data_sha256"), facts.get("data_sha256")
         if here and there and here != there:
@@ -315,11 +338,13 @@ class Run:
         source = {"run": str(self.path.resolve()), "weights_sha256": self.weights_sha256}
         if self.results.exists() and not self.results.is_dir():
             raise FileExistsError(f"{self.results} is a file; --out names a directory")
+        if self.results.is_relative_to(self.path / layout.UNFINISHED):
+            self.results.mkdir(parents=True, exist_ok=True)
         check_parents(self.results)
         known = read_record(self.results / layout.SOURCE, ResultsOrigin)
         if known and known["weights_sha256"] != source["weights_sha256"]:
             raise FileExistsError(f"{self.results} holds results of another run, {known['run']}; choose another --out")
-        if not known and (others := _list_others(self.results)):
+        if not known and (others := _list_others(self.results, [layout.CACHE])):
             raise FileExistsError(f"{self.results} holds other things ({others[0]} …); choose another --out")
         write_atomic(self.results / layout.SOURCE, to_json(source))
 
@@ -331,6 +356,19 @@ class Run:
         self.check_files()
         with self._lock.hold():
             yield
+
+    def ask_to_finish(self) -> None:
+        """Ask the process that trains this run to finish it."""
+        (self.path / layout.FINISH).touch()
+
+    def is_asked_to_finish(self) -> bool:
+        """Whether the process that trains this run is asked to finish it."""
+        return (self.path / layout.FINISH).exists()
+
+    def withdraw_request(self) -> None:
+        """Remove a request to finish."""
+        with suppress(OSError):
+            (self.path / layout.FINISH).unlink()
 
     def check_there(self) -> None:
         """Raise RunRemoved if the directory that this process holds was removed or replaced."""

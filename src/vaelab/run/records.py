@@ -32,6 +32,8 @@ class Machine(_Record):
     data_sha256: str = ""
     validated_on: str = ""
     notes: list[str] = []
+    ended_at: int | None = Field(None, ge=1)
+    """Step at which the training was finished before its end (``vaelab finish``)."""
     finished: str = ""
     figures: list[str] = []
     """Names of the figures that the finished run had."""

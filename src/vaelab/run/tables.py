@@ -35,15 +35,20 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[floa
     return note
 
 
-def read_table(path: Path, needed: Sequence[str] = ()) -> Table:
+def read_table(path: Path, needed: Sequence[str] = (), *, is_growing: bool = False) -> Table:
     """Return column → values in float64; empty if there is no file.
 
     Raises DamagedFile if a row and the header differ in length, a cell is not a number, there is no row, or a
-    ``needed`` column is missing.
+    ``needed`` column is missing. ``is_growing``: a training may be writing the last line, which is left out if it is
+    incomplete; a table without rows is empty then.
     """
     if not path.exists():
         return {}
     lines = _read_lines(path)
+    if is_growing and lines and not lines[-1].endswith("\n"):
+        lines = lines[:-1]
+    if is_growing and len(lines) < 2:
+        return {}
     columns = lines[0].removesuffix("\n").split(",") if lines else []
     if not lines or not lines[0].endswith("\n") or len(lines) < 2:
         raise DamagedFile(path, "it has no rows", REMEDY)
@@ -118,6 +123,16 @@ def mend_table(rows: TableLines, step: int, wanted: Sequence[int] | None = None)
     elif len(kept) < len(rows.lines):
         write_atomic(rows.path, rows.header + "".join(rows.lines[i] for i in kept))
     return note
+
+
+def keep_rows(path: Path, steps: Sequence[int]) -> None:
+    """Keep those rows of a table that belong to one of these steps; without any, remove the table."""
+    rows = scan_rows(path)
+    kept = [line for line, step in zip(rows.lines, rows.steps.tolist(), strict=True) if step in set(steps)]
+    if rows.header and kept:
+        write_atomic(path, rows.header + "".join(kept))
+    elif rows.header:
+        path.unlink()
 
 
 def _describe_loss(rows: TableLines, step: int, missing: Sequence[int], bad: int, wanted: int) -> str:

@@ -1,9 +1,15 @@
-"""Requests to stop: SIGINT and SIGTERM."""
+"""Requests to stop or to finish: SIGINT and SIGTERM."""
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
+
+Ask = Callable[[], int]
+"""Returns the present Request."""
 
 
 class Interrupted(Exception):
@@ -12,18 +18,53 @@ class Interrupted(Exception):
     exit_code = 130
 
 
+class Request(IntEnum):
+    """A request to a training, for the time after the current batch."""
+
+    NONE = 0
+    STOP = 1
+    """Save and stop; to be resumed."""
+    FINISH = 2
+    """End here, as if the training had been asked for at this length."""
+
+
+class Signals:
+    """The signals that arrived; the first one asks to stop, a second SIGINT (Ctrl-C) to finish."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+
+    def __call__(self) -> Request:
+        """Return what the signals ask for."""
+        if self.received.count(signal.SIGINT) > 1:
+            return Request.FINISH
+        return Request.STOP if self.received else Request.NONE
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether a person at a terminal pressed Ctrl-C once, and may press it again."""
+        return self.received == [signal.SIGINT] and sys.stdin is not None and sys.stdin.isatty()
+
+    def wait_for_another(self, seconds: float) -> bool:
+        """Return whether the signals ask to finish within this time."""
+        end = time.monotonic() + seconds
+        while self() != Request.FINISH and time.monotonic() < end:
+            time.sleep(0.05)
+        return self() == Request.FINISH
+
+
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether SIGINT or SIGTERM arrived; inside this context they do nothing else."""
-    received: list[int] = []
+def stop_signals() -> Iterator[Signals]:
+    """Yield the SIGINT and SIGTERM that arrive; inside this context they do nothing else."""
+    signals = Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield signals
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda number, _frame: received.append(number))
+        signal.signal(number, lambda number, _frame: signals.received.append(number))
     try:
-        yield lambda: bool(received)
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

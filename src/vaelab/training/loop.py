@@ -1,7 +1,7 @@
 """The training loop: yields a progress record about twice a second."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.models.conditions import check_condition
 from vaelab.system.distributed import current_group
+from vaelab.system.signals import Ask, Request
 from vaelab.training.checks import check_terms, check_weights, find_collapse
 from vaelab.training.settings import Settings
 from vaelab.training.state import State
@@ -40,6 +41,8 @@ class ProgressRecord:
     checkpoint_due: bool = False
     stopped: bool = False
     """Whether training was asked to stop before its end."""
+    finished_early: bool = False
+    """Whether training was asked to finish before its end, and has."""
     warnings: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     """Sentences that withdraw an earlier warning; each starts with the words of that warning up to the colon."""
@@ -51,32 +54,42 @@ def train(
     settings: Settings,
     *,
     valid: Images | None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Ask = lambda: Request.NONE,
+    finish: bool = False,
     seconds_before: float = 0.0,
 ) -> Iterator[ProgressRecord]:
     """Train ``state`` to the end of the run; yield progress records, at which the caller may store the state.
 
     Every rank runs this function and gets the same records. ``valid``: held-out images, already binarised. ``stop``
-    returns whether to stop after the current batch. Raises Diverged after the record that holds the last good batches.
+    returns whether to stop or finish after the current batch; ``finish``: finish without a further one. Raises Diverged
+    after the record that holds the last good batches.
     """
     if valid is not None:
         check_condition(state.vae.spec, valid)
+    if finish and 0 < state.step < settings.num_steps:
+        yield _end_here(state, batches, settings, valid, seconds_before)
+        return
     group, steps, num_steps = current_group(), make_steps(state, batches, settings), settings.num_steps
     pauses = [every for every in (settings.validate_every, settings.checkpoint_every) if every]
     started, length = time.perf_counter(), 1
+    saved, patience = started, settings.checkpoint_seconds
     while state.step < num_steps:
         first, record_started = state.step, time.perf_counter()
         last = min(first + length, num_steps, *((first // every + 1) * every for every in pauses))
-        rows, wants_stop = [], False
-        while state.step < last and not wants_stop:
+        rows, request = [], int(Request.NONE)
+        while state.step < last and not request:
             rows.append(steps.take(state.step))
             state.step += 1
-            wants_stop = stop() and (group.world_size == 1 or state.step == last)  # ranks stop after the same batch
+            if group.world_size == 1 or state.step == last:  # ranks stop after the same batch
+                request = stop()
         values = group.all_reduce_(torch.stack(rows)).cpu().numpy()  # the only wait for the device
         elapsed = time.perf_counter() - record_started
-        length, stopped = _agree(_choose_length(length, elapsed), wants_stop)
-        is_last = state.step == num_steps
-        due = is_last or state.step % settings.checkpoint_every == 0 or stopped
+        is_time = time.perf_counter() - saved >= patience
+        length, request, is_time = _agree(_choose_length(length, elapsed), request, is_time)
+        is_last = state.step == num_steps or request == Request.FINISH
+        due = is_last or state.step % settings.checkpoint_every == 0 or request > 0 or is_time
+        if due:
+            saved, patience = time.perf_counter(), 10 * settings.checkpoint_seconds
         num_good, problem = check_terms(steps.names, values, first, settings)
         problem = problem or (check_weights(state, settings) if due else None)
         validates = settings.validate_every and (state.step % settings.validate_every == 0 or is_last)
@@ -90,15 +103,32 @@ def train(
             images_per_second=sum(batches.shard(step).total for step in range(first, state.step)) / elapsed,
             validation=validation,
             checkpoint_due=due and not problem,
-            stopped=stopped and not is_last,
+            stopped=request > 0 and not is_last,
+            finished_early=is_last and state.step < num_steps,
             warnings=(*steps.notes, *warnings),
             withdrawn=withdrawn,
         )
         steps.notes.clear()
         if problem:
             raise problem
-        if stopped:
+        if request:
             return
+
+
+def _end_here(
+    state: State, batches: Batches, settings: Settings, valid: Images | None, seconds: float
+) -> ProgressRecord:
+    """Return the last record of a training that ends at the step of its checkpoint."""
+    is_validated = not settings.validate_every or state.step % settings.validate_every == 0
+    return ProgressRecord(
+        step=state.step,
+        epoch=batches.epoch(state.step - 1) + 1,
+        terms={"loss": np.empty(0, np.float32)},
+        seconds=seconds,
+        images_per_second=0.0,
+        validation=None if is_validated or valid is None else validate(state, valid, settings),
+        finished_early=True,
+    )
 
 
 def _choose_length(length: int, elapsed: float) -> int:
@@ -107,8 +137,10 @@ def _choose_length(length: int, elapsed: float) -> int:
     return min(wanted, MAX_STEPS_PER_RECORD)
 
 
-def _agree(length: int, wants_stop: bool) -> tuple[int, bool]:
-    """Return rank 0's ``length``, and whether any rank wants to stop."""
+def _agree(length: int, request: int, is_time: bool) -> tuple[int, int, bool]:
+    """Return rank 0's ``length`` and ``is_time``, and the strongest request of all ranks."""
     group = current_group()
-    length, num_stopping = group.all_reduce_(torch.tensor([length if group.is_main else 0, int(wants_stop)])).tolist()
-    return length, num_stopping > 0
+    of_main = [length, int(is_time)] if group.is_main else [0, 0]
+    given = [*of_main, int(request == Request.STOP), int(request == Request.FINISH)]
+    length, is_due, stopping, finishing = group.all_reduce_(torch.tensor(given)).tolist()
+    return length, Request.FINISH if finishing else Request.STOP if stopping else Request.NONE, is_due > 0

@@ -14,6 +14,8 @@ class Settings:
 
     num_steps: int
     batch_size: int
+    shuffle_buffer: int
+    """Images shuffled at a time; 0: all."""
     learning_rate: float
     decay: Decay
     seed: int
@@ -23,8 +25,9 @@ class Settings:
     validate_every: int
     """Steps between validations; 0: never."""
     checkpoint_every: int
-    shuffle_buffer: int
-    """Images shuffled at a time; 0: all."""
+    """Steps between checkpoints."""
+    checkpoint_seconds: float = 60.0
+    """Seconds after which the first checkpoint comes at the latest; later ones come after ten times as many."""
 
     @property
     def validation_steps(self) -> list[int]:
