@@ -28,10 +28,15 @@ def accepts(schema: dict[str, Any], value: Any) -> bool:
     return value >= schema.get("minimum", value) if isinstance(value, int | float) else True
 
 
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return vaelab.recipe_schema()
+
+
 @pytest.mark.parametrize("name", recipe.presets())
-def test_presets_are_valid(name: str) -> None:
+def test_presets_are_valid(schema: dict[str, Any], name: str) -> None:
     loaded = recipe.load(name)
-    assert accepts(vaelab.recipe_schema(), {"title": loaded.title, **{k: v for k, v in loaded.sections().items() if v}})
+    assert accepts(schema, {"title": loaded.title, **{k: v for k, v in loaded.sections().items() if v}})
 
 
 @pytest.mark.parametrize(
@@ -45,12 +50,12 @@ def test_presets_are_valid(name: str) -> None:
         {"likelihoods": {}},
     ],
 )
-def test_mistakes_are_not(overrides: dict[str, Any]) -> None:
-    assert not accepts(vaelab.recipe_schema(), {"data": {"name": "digits"}, **overrides})
+def test_mistakes_are_not(schema: dict[str, Any], overrides: dict[str, Any]) -> None:
+    assert not accepts(schema, {"data": {"name": "digits"}, **overrides})
 
 
-def test_every_member_and_every_key_of_the_training_is_described() -> None:
-    sections = vaelab.recipe_schema()["properties"]
+def test_every_member_and_every_key_of_the_training_is_described(schema: dict[str, Any]) -> None:
+    sections = schema["properties"]
     for section, info in SECTIONS.items():
         members = {choice["title"]: choice for choice in sections[section]["oneOf"]}
         assert tuple(sorted(members)) == registry.names(info.folder)

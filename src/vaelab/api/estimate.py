@@ -16,7 +16,7 @@ from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state
 from vaelab.training.step import make_steps
 
-MAX_SECONDS, MAX_STEPS = 0.5, 20
+MAX_SECONDS, MAX_STEPS = 0.3, 20
 """The measurement ends after one of them, but not before its second step; the first one is left out."""
 
 

@@ -18,6 +18,8 @@ class Adam:
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float, *, capturable: bool = False) -> None:
+        groups = list(groups)
+        assert all(group.keys() <= {"params", "lr", "betas"} for group in groups)
         self.param_groups: list[dict[str, Any]] = [{"lr": lr, "betas": (0.9, 0.999), **group} for group in groups]
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self._capturable = capturable
