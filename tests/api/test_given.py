@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_datasets import random_pixels
 from typed import TINY, train_small
 
@@ -89,6 +90,14 @@ def test_held_out_images_may_be_given(tmp_path: Path) -> None:
 def test_a_number_of_images_is_set_aside(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", name="folder", images=PIXELS, valid=7)
     assert len(load_run_images(run, None).valid) == 7
+
+
+def test_options_are_kept_as_given(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(image).resize((20 + number % 2, 20)) for number, image in enumerate(PIXELS)]
+    for _ in range(2):  # and the second call finds the same recipe
+        run = train_small(tmp_path / "run", {"data.size": 12}, name="folder", images=pictures)
+    assert (run.recipe.data["size"], vaelab.load(run).spec.image_shape) == (12, (1, 12, 12))
+    assert "auto" not in map(str, run.recipe.data.values())
 
 
 def test_attributes_condition_a_model(tmp_path: Path) -> None:

@@ -45,19 +45,20 @@ class Part:
 def find_parts(path: Path, images: str, labels: str) -> dict[str, Part]:
     """Return the parts of a file: "train", and "test" if it has held-out images.
 
-    ``images`` and ``labels`` are names of arrays or "auto". InputError lists the arrays if the choice is not clear.
+    ``images`` and ``labels`` are names of arrays or "auto"; no labels are "". InputError lists the arrays if the choice
+    is not clear.
     """
     if path.suffix.lower() == ".npy":
         return {"train": Part("", None)}
     present = set(list_hdf5(path)) if _is_hdf5(path) else names_in_npz(path)
     train = _choose_images(path, present, images)
-    if labels != "auto" and labels not in present:
+    if labels not in ("auto", "", *present):
         raise _no_such_array(path, "data.labels", labels, present)
-    part = Part(train, _find_labels(train, present) if labels == "auto" else labels)
+    part = Part(train, _find_labels(train, present) if labels == "auto" else labels or None)
     for word in HELD_OUT if "train" in train else ():
         held_out = train.replace("train", word)
         if held_out in present:
-            own = _find_labels(held_out, present) if part.labels is None else part.labels.replace("train", word)
+            own = (part.labels or "").replace("train", word)
             return {"train": part, "test": Part(held_out, own if own in present else None, word)}
     return {"train": part}
 

@@ -26,7 +26,9 @@ from vaelab.data.scan import Entry, digest
 from vaelab.system.errors import UsageError
 from vaelab.system.progress import progress
 
-Side = Annotated[int, Ge(SMALLEST_SIDE), Le(1024)]
+MAX_SIDE = 1024
+"""Largest side to which pictures are resized."""
+Side = Annotated[int, Ge(SMALLEST_SIDE), Le(MAX_SIDE)]
 Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
 Channels = Literal["auto", "grey", "rgb"]
 BackgroundChoice = Literal["auto", "white", "black"]

@@ -8,16 +8,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
 from vaelab.data.array_cache import open_kept
 from vaelab.data.cache import MANIFEST
 from vaelab.data.datasets import Dataset, DatasetInfo, UnusableFile
-from vaelab.data.datasets._array_files import ENDINGS, Part, check_parts, find_parts, load_part
+from vaelab.data.datasets._array_files import ENDINGS, TRAIN_KEYS, Part, check_parts, find_parts, load_part
 from vaelab.data.datasets._factor_files import is_npz_with
-from vaelab.data.datasets._folder_resize import Size
+from vaelab.data.datasets._folder_resize import MAX_SIDE, Size
 from vaelab.data.images import Images, split_off
 from vaelab.data.memory import ArrayOptions, Axes, ValueRange
 from vaelab.system.paths import data_roots
@@ -70,7 +70,9 @@ def load(
     if file is None:
         megabytes = math.prod(whole.pixels.shape) / 1e6
         whole = replace(whole, notes=(*whole.notes, f"the run keeps a copy of the images ({megabytes:,.1f} MB)"))
-    whole = replace(whole, resolved={"axes": "NHWC", "range": "full", **whole.resolved})
+    given = {"images": images, "labels": labels, "axes": axes, "range": range, "size": size}
+    found = _resolve(whole, parts.get("train"))
+    whole = replace(whole, resolved={key: value for key, value in found.items() if given.get(key) == "auto"})
     if valid != "auto" and split == "train":
         return whole
     if has_held_out:
@@ -82,6 +84,14 @@ def load(
     if split == "test":
         return replace(held_out, split_name=title)
     return replace(train, notes=(*whole.notes, note), resolved={**whole.resolved, "valid": count})
+
+
+def _resolve(whole: Images, part: Part | None) -> dict[str, Any]:
+    """Return the values of the options that may be "auto"; ``part`` is None for images from memory."""
+    names = {"images": part.images if part else "", "labels": (part.labels if part else None) or ""}
+    height, width = whole.image_shape[1:]
+    size = {"size": [height, width]} if max(height, width) <= MAX_SIDE else {}  # larger ones cannot be an option
+    return {"axes": "NHWC", "range": "full", **names, **size, **whole.resolved}
 
 
 def is_kept(data_dir: Path | None) -> bool:
@@ -105,8 +115,8 @@ def find(data_dir: Path | None) -> Path | None:
 def _search(root: Path) -> Path | None:
     """Return a file at a data root that is known by its arrays or its name."""
     if root.is_file():
-        is_known = root.suffix.lower() == ".npz" and any(is_npz_with(root, key) for key in ("images", "train_images"))
-        return root if is_known else None
+        is_npz = root.suffix.lower() == ".npz" and any(is_npz_with(root, key) for key in TRAIN_KEYS)
+        return root if is_npz or root.suffix.lower() == ".npy" else None
     path = root / INFO.files[0]
     return path if path.is_file() else None
 

@@ -59,6 +59,8 @@ INFO = DatasetInfo(
     instructions="Train on your own pictures with vaelab train folder --data PATH (a folder or a .zip)",
 )
 LENIENT = "without data.strict (--strict) they are left out"
+ARRAY_SUFFIXES = (".npz", ".npy")
+"""Files of the data set ``arrays``."""
 FRESH_SECONDS = 2.0
 """Time for which the index made for one split also serves the other: listing 200,000 files takes a second."""
 MAX_HIDDEN = 10
@@ -67,7 +69,8 @@ MAX_HIDDEN = 10
 
 def find(data_dir: Path | None) -> Path | None:
     """The given folder, if there are pictures in it."""
-    return data_dir if data_dir is not None and holds_picture(data_dir) else None
+    is_array = data_dir is not None and data_dir.suffix.lower() in ARRAY_SUFFIXES and data_dir.is_file()
+    return data_dir if data_dir is not None and not is_array and holds_picture(data_dir) else None
 
 
 def load(
