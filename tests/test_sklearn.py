@@ -91,6 +91,12 @@ def test_the_score_is_a_lower_bound_of_the_density() -> None:
     assert -entropy - 0.5 < score < -entropy + 0.1
 
 
+def test_probabilities_are_not_scaled() -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (200, 5))
+    scores = [VAE(likelihood="bernoulli", **TINY).fit(values).score(values) for values in (rows, 10 * rows)]
+    assert scores[0] == scores[1] < -5 * np.log(2) * 0.95
+
+
 def test_the_score_of_a_row_does_not_depend_on_the_others(fitted: VAE) -> None:
     whole = fitted.score_samples(DIGITS[:40])
     np.testing.assert_allclose(fitted.score_samples(DIGITS[39::-1])[::-1], whole)

@@ -78,7 +78,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     ``score_samples`` is the ELBO of each row in nats, for the density of X in its own units. That is the density of the
     scaled row divided by the product of ``data_range_``, the Jacobian of the scaling. For β ≠ 1 the loss is not the
-    ELBO, but the score is. The noise of a row is a function of its values, so its score does not depend on other rows.
+    ELBO, but the score is. Likelihoods of grey levels or binary pixels give probabilities, which the scaling does not
+    change. The noise of a row is a function of its values, so its score does not depend on other rows.
     """
 
     @_unchecked
@@ -194,7 +195,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """Return the ELBO of each row: a lower bound of ln p(x) in nats, in the units of X (see Notes)."""
         X = self._check(X)
         model, density = self._double(), []
-        jacobian = float(np.log(self.data_range_).sum())
+        is_density = not (model.likelihood.is_discrete or model.likelihood.wants_binary)
+        jacobian = float(np.log(self.data_range_).sum()) if is_density else 0.0
         with torch.no_grad():
             prior = model.density()
             for x in self._chunks(X):
