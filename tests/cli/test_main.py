@@ -23,7 +23,7 @@ MISTAKES = [
     (["train", "digits", "--epochs", "two"], 2),
     (["train", "mnist-nll", "--set", "beta=4"], 2),
     (["train", "mnist-nll", "--beta", "4"], 2),
-    (["train", "digits", "--bet", "4"], 2),
+    (["train", "digits", "--learning_rate", "4"], 2),
     (["train", "digits", "--set", "training.epochs"], 2),
     (["train", "digits", "--set", "training.figures=[\"loses\"]"], 2),
     (["train", "digits", "--set", "data.binarize=dynamc"], 2),
