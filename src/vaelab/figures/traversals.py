@@ -55,14 +55,12 @@ def draw(arrays: Arrays) -> Figure:
     return figure
 
 
-def _count_rows(number: int) -> str:
-    return "" if number == 1 else f"Shown are the {number} latents with the largest KL, largest first."
-
-
 def caption(arrays: Arrays) -> str:
     """Explain the rows."""
-    return (
-        f"Each row moves one latent from −{REACH:g} to {REACH:g}; the others stay at 0. "
-        + _count_rows(len(arrays["latents"]))
-        + (f" All are conditioned on {arrays['condition']}." if arrays["condition"] else "")
+    count, condition = len(arrays["latents"]), arrays["condition"]
+    sentences = (
+        f"Each row moves one latent from −{REACH:g} to {REACH:g}; the others stay at 0.",
+        f"Shown are the {count} latents with the largest KL, largest first." if count > 1 else "",
+        f"All are conditioned on {condition}." if condition else "",
     )
+    return " ".join(filter(None, sentences))
