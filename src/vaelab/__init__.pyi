@@ -38,6 +38,8 @@ from .api.sweep import plan_sweep as plan_sweep
 from .api.sweep import sweep as sweep
 from .api.train import train as train
 from .api.versions import versions as versions
+from .api.watch import Watched as Watched
+from .api.watch import watch as watch
 from .data.images import Images as Images
 from .models.vae import VAE as VAE
 from .recipe import Recipe as Recipe

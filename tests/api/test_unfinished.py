@@ -114,18 +114,18 @@ def test_ctrl_c_twice_finishes_the_run(tmp_path: Path):
 
 
 def test_a_stopped_run_is_finished_where_it_is_and_can_go_on(cli: Typed, tmp_path: Path):
-    run = stop(tmp_path / "run", {"training.steps": 300})
+    run = stop(tmp_path / "run", {"training.steps": 150})
     step = run.checkpoints.newest_step
     code, out, err = cli("finish", run.path)
     assert (code, err) == (0, "")
-    assert f"finished at step {step} of 300" in out
+    assert f"finished at step {step} of 150" in out
     assert run.is_finished
     assert len(run.history["step"]) == step
     assert "is done already (finished early" in cli("finish", run.path)[1]
-    words = [word.replace("training.steps=60", "training.steps=300") for word in TINY_WORDS]
+    words = [word.replace("training.steps=60", "training.steps=150") for word in TINY_WORDS]
     code, _, err = cli("train", "digits", *words, "--run", run.path, "--extend")
     assert (code, err) == (0, "")
-    whole = train_small(tmp_path / "whole", {"training.steps": 300})
+    whole = train_small(tmp_path / "whole", {"training.steps": 150})
     for name in SAME_BITS:
         assert (run.path / name).read_bytes() == (whole.path / name).read_bytes(), name
     assert Run(run.path / "earlier" / f"step-{step:09d}").is_finished
@@ -157,6 +157,17 @@ def test_an_extended_run_equals_one_of_that_length(tmp_path: Path):
     assert kept.is_finished
     assert (kept.path / "model.safetensors").read_bytes() == model
     assert len(kept.history["step"]) == 60
+
+
+def test_without_a_name_the_run_of_the_recipe_is_extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    short = {key: value for key, value in TINY.items() if key != "training.steps"}
+    with pytest.raises(FileNotFoundError):
+        vaelab.train("digits", short, steps=70, extend=True)
+    plain = vaelab.train("digits", short, steps=60, run=vaelab.plan("digits", short)["run"].path)
+    longer = vaelab.train("digits", short, steps=70, extend=True)
+    assert longer.path == plain.path
+    assert len(longer.history["step"]) == 70
 
 
 def test_an_interrupted_extension_loses_nothing(tmp_path: Path):

@@ -1,5 +1,7 @@
 """``vaelab.load``: the model of a run or of a model file."""
 
+from collections.abc import Callable
+
 import torch
 
 from vaelab import recipe as recipes
@@ -28,8 +30,11 @@ def load(path: AnyPath) -> VAE:
     return load_with_recipe(path)[0]
 
 
-def load_with_recipe(path: AnyPath) -> tuple[VAE, Recipe]:
-    """Return a model and the recipe it was trained with; raises as ``load`` does."""
+def load_with_recipe(path: AnyPath, tell: Callable[[str], None] = warn) -> tuple[VAE, Recipe]:
+    """Return a model and the recipe it was trained with; raises as ``load`` does.
+
+    ``tell`` receives the sentence about a training that is not finished.
+    """
     run = path if isinstance(path, Run) else None
     path = check_path(path, "a run or model")
     if path.exists() and not path.is_dir():
@@ -55,6 +60,6 @@ def load_with_recipe(path: AnyPath) -> tuple[VAE, Recipe]:
     except (KeyError, RuntimeError):
         raise DamagedFile(file, "its weights do not fit its recipe", remedy) from None
     if run and weights.step is not None:
-        warn(f"{run.path}: {describe_step(run, weights.step)}")
+        tell(f"{run.path}: {describe_step(run, weights.step)}")
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return vae.eval(), recipe

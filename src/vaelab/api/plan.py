@@ -20,10 +20,23 @@ from vaelab.recipe import Recipe
 from vaelab.run import Run
 from vaelab.system.files import fit_name
 
+LENGTH_KEYS = ("training.epochs", "training.steps")
+"""Overrides that an extension changes."""
+
 
 def run_directory(recipe_name: str, overrides: Mapping[str, Any]) -> Path:
     """Return ``runs/RECIPE`` with the overrides appended; a name too long for the file system ends in a digest."""
     return Path("runs") / fit_name(run_name(recipe_name, overrides))
+
+
+def choose_run(recipe_name: str, overrides: Mapping[str, Any], run: str | Path | None, *, extend: bool) -> Run:
+    """Return the run of a training; with ``extend`` an existing one, whose default name does not tell the new length.
+
+    Raises FileNotFoundError if there is no run to extend.
+    """
+    if not extend:
+        return Run.at(run or run_directory(recipe_name, overrides))
+    return Run(run or run_directory(recipe_name, {key: v for key, v in overrides.items() if key not in LENGTH_KEYS}))
 
 
 def run_name(recipe_name: str, overrides: Mapping[str, Any]) -> str:
@@ -71,7 +84,7 @@ def plan(
     overrides = merge_short_forms(set, short)
     data = recipes.check_place(data)
     recipe = recipes.load(name, overrides, data)
-    target = Run.at(run or run_directory(recipe.name, overrides))
+    target = choose_run(recipe.name, overrides, run, extend=extend)
     if target.exists and extend:
         recipe = lengthen(target, recipe)
         extend = "ended_at" in target.machine or bool(target.recipe.differences(recipe))

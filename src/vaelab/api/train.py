@@ -11,7 +11,7 @@ import torch
 from vaelab import recipe as recipes
 from vaelab.api.events import Watch, warn_only
 from vaelab.api.given import GivenImages
-from vaelab.api.plan import command, run_directory
+from vaelab.api.plan import choose_run, command
 from vaelab.api.run_images import RunImages, load_images
 from vaelab.api.session import Session, Setup
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
@@ -80,7 +80,7 @@ def train(
     overrides = merge_short_forms(set, short)
     given, place = _check_given(images, labels, attributes, valid, data), recipes.check_place(data)
     recipe = recipes.load(name, given.override(overrides) if given else overrides, place)
-    target = Run.at(run or run_directory(recipe.name, overrides))
+    target = choose_run(recipe.name, overrides, run, extend=extend)
     place = target.path / IMAGES if given else place
     if device != "auto":
         resolve_device(device)  # also checked if the run is finished and nothing is computed

@@ -1,9 +1,11 @@
-"""``vaelab explore``: the explorer in a browser."""
+"""``vaelab explore`` and ``watch``: pages in a browser."""
 
 import os
+import subprocess
 import sys
 import webbrowser
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -45,7 +47,50 @@ def explore(
     open_runs(runs)  # errors are printed before a page opens
     served: list[ServedRun] = []
     status: dict[str, Any] = {"label": "loading"}
-    with server.listen(host, port) as listener, server.serve(server.make_app(served, host, status), listener) as wait:
+    with _serve(server.make_app(served, host, status), host, port, no_browser=no_browser) as wait:
+        with observe_progress(lambda task: status.update(label=task.label, done=task.done, total=task.total)):
+            served += vaelab.explore(runs, data=data, points=points, device=device, sampler=sampler)
+        for payload, _ in served:
+            print(_describe(payload.manifest), flush=True)
+        wait()
+    print("ended")
+
+
+@options.app.command()
+def watch(
+    run: options.Run,
+    data: options.Data = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; the default is visible only here.")] = HOST,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; a free one if it is taken or 0.")
+    ] = PORT,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+) -> None:
+    """Watch a training in a browser.
+
+    Shows curves, progress, and samples and reconstructions of the newest checkpoint. It only reads files of the run,
+    with low priority, and does not affect the training.
+
+    Example:
+      vaelab watch runs/mnist
+    """
+    import vaelab
+    from vaelab.explorer import watching
+
+    view = vaelab.watch(run, data=data)
+    with suppress(OSError, AttributeError):  # a training on this machine comes first
+        os.nice(10)
+    with _serve(watching.make_app(view, host), host, port, no_browser=no_browser) as wait:
+        wait()
+    print("ended")
+
+
+@contextmanager
+def _serve(app: Any, host: str, port: int, *, no_browser: bool) -> Iterator[Callable[[], None]]:
+    """Serve a page, print its address and open it; yields a function that waits for Ctrl-C."""
+    from vaelab.explorer import server
+
+    with server.listen(host, port) as listener, server.serve(app, listener) as wait:
         url, own = server.format_url(listener), listener.getsockname()[1]
         if port not in (0, own):
             print_note(f"port {port} is not available; using {own}")
@@ -54,12 +99,35 @@ def explore(
         print(f"{url}  (Ctrl-C ends it)", flush=True)
         if not no_browser:
             Thread(target=_open_browser, args=(url,), daemon=True).start()
-        with observe_progress(lambda task: status.update(label=task.label, done=task.done, total=task.total)):
-            served += vaelab.explore(runs, data=data, points=points, device=device, sampler=sampler)
-        for payload, _ in served:
-            print(_describe(payload.manifest), flush=True)
-        wait()
-    print("ended")
+        yield wait
+
+
+@contextmanager
+def serve_live() -> Iterator[Callable[[Path], None]]:
+    """Yield a function that opens the page of a training in a process of its own, which ends with this context."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def open_page(run: Path) -> None:
+        if not started:
+            words = [sys.executable, "-m", "vaelab", "watch", str(run)]
+            # in a session of its own, so that Ctrl-C reaches the training alone
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+            started.append(process)
+            Thread(target=_print_address, args=(process,), daemon=True).start()
+
+    try:
+        yield open_page
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait()
+
+
+def _print_address(process: "subprocess.Popen[bytes]") -> None:
+    """Print the address of a page that another process serves."""
+    assert process.stdout is not None
+    if line := process.stdout.readline().decode():
+        print_note(f"live page: {line.split()[0]}")
 
 
 def _describe(manifest: dict[str, Any]) -> str:

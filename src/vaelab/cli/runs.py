@@ -82,6 +82,9 @@ def train(
     extend: Annotated[
         bool, typer.Option("--extend", help="Train a run of the same recipe to the new --steps or --epochs.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Open a page with curves and pictures that refresh during the training.")
+    ] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -94,10 +97,10 @@ def train(
       vaelab train digits
       vaelab train mnist --beta 4 --epochs 5
       vaelab train folder --data ~/pictures --set data.size=64
-      vaelab train digits --epochs 120 --extend --run runs/digits
       torchrun --standalone --nproc-per-node 2 -m -- vaelab train mnist
     """
     import vaelab
+    from vaelab.cli.explore import serve_live
     from vaelab.cli.progress import TrainingView, print_event_warning
     from vaelab.system.distributed import launched_group
 
@@ -109,8 +112,14 @@ def train(
         plan = vaelab.plan(recipe, values, data=data, run=run, device=device, timed=True, extend=extend, **short)
         _print_plan(plan, as_json)
     else:
-        with closing(TrainingView()) as view:
-            watch = print_event_warning if as_json else view
+        with closing(TrainingView()) as view, serve_live() as open_page:
+            show = print_event_warning if as_json else view
+
+            def watch(event: vaelab.Event) -> None:
+                show(event)
+                if live and isinstance(event, vaelab.Started):
+                    open_page(event.run.path)
+
             trained = vaelab.train(
                 recipe, values, data=data, run=run, device=device, watch=watch, progress=False, extend=extend, **short
             )

@@ -56,9 +56,9 @@ def read_table(path: Path, needed: Sequence[str] = (), *, is_growing: bool = Fal
         raise DamagedFile(path, f"it has no column {missing[0]!r}", REMEDY)
     if len(set(columns)) < len(columns):
         raise DamagedFile(path, "two columns have one name", REMEDY)
-    values = _parse(lines[1:], len(columns))
+    values = parse_rows(lines[1:], len(columns))
     if values is None:
-        first = next(i for i, line in enumerate(lines[1:], 2) if _parse([line], len(columns)) is None)
+        first = next(i for i, line in enumerate(lines[1:], 2) if parse_rows([line], len(columns)) is None)
         raise DamagedFile(path, f"line {first} is not {len(columns)} numbers", REMEDY)
     return {column: values[:, i] for i, column in enumerate(columns)}
 
@@ -91,9 +91,9 @@ def scan_rows(path: Path) -> TableLines:
     columns = header.removesuffix("\n").split(",")
     if not header.endswith("\n") or columns[0] != "step" or not all(name.isidentifier() for name in columns):
         return TableLines(path, "", lines, np.zeros(len(lines), np.int64))
-    values = _parse(rest, len(columns))
+    values = parse_rows(rest, len(columns))
     if values is None:
-        parsed = [_parse([line], len(columns)) for line in rest]
+        parsed = [parse_rows([line], len(columns)) for line in rest]
         steps = np.array([0.0 if row is None else row[0, 0] for row in parsed])
     else:
         steps = values[:, 0]
@@ -158,7 +158,7 @@ def _read_lines(path: Path) -> list[str]:
     return [f"{line}\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def _parse(lines: Sequence[str], width: int) -> NDArray[np.float64] | None:
+def parse_rows(lines: Sequence[str], width: int) -> NDArray[np.float64] | None:
     """Return the numbers of complete lines ``[line, width]``; None if one is cut off or has other cells."""
     if not lines:
         return np.empty((0, width))
