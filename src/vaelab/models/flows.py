@@ -60,7 +60,8 @@ class AutoregressiveFlow(nn.Module):
         Computed in the type of the weights.
         """
         y, context = self._as_weights(x), self._as_weights(context)
-        log_determinant: Tensor = torch.zeros_like(y[..., 0])
+        log_determinant: Tensor = 0 * y[..., 0]
+        context = context if context is None else context + 0 * y[..., :1]  # an export cannot expand to a batch
         with no_autocast(x.device), disable_tf32():
             for transform in self._transforms(y):
                 y, part = transform(context).call_and_ladj(y)
@@ -72,9 +73,10 @@ class AutoregressiveFlow(nn.Module):
     ) -> Float[Tensor, "*batch latent"]:
         """Return the x with f(x) = y."""
         x, context = self._as_weights(y), self._as_weights(context)
+        context = context if context is None else context + 0 * x[..., :1]
         with no_autocast(y.device), disable_tf32():
             for transform in reversed(self._transforms(y)):
-                x = transform(context).inv(x)
+                x = _invert(transform, context, x)
         inverse: Tensor = x.to(y.dtype)
         return inverse
 
@@ -83,6 +85,17 @@ class AutoregressiveFlow(nn.Module):
 
     def _as_weights(self, x: Any) -> Any:
         return None if x is None else x.to(next(self.parameters()).dtype)
+
+
+def _invert(transform: Any, context: Tensor | None, y: Tensor) -> Tensor:
+    """Invert an autoregressive transform latent by latent, as zuko does, without sizes of the batch for exports."""
+    if not hasattr(transform, "passes"):  # a single latent
+        inverse: Tensor = transform(context).inv(y)
+        return inverse
+    x = 0 * y
+    for _ in range(transform.passes):
+        x = transform.meta(context, x).inv(y)
+    return x
 
 
 def _import_zuko() -> Any:

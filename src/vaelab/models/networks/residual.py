@@ -129,8 +129,7 @@ class Encoder(networks.Encoder):
             dense: Tensor = self.head(append_condition(h.flatten(1), condition))
             return dense
         grid: Tensor = self.head(h)
-        batch, _, height, width = grid.shape
-        return grid.reshape(batch, self.parameters_per_latent, -1, height, width).permute(0, 1, 3, 4, 2).flatten(1)
+        return torch.cat([part.permute(0, 2, 3, 1).flatten(1) for part in grid.chunk(self.parameters_per_latent, 1)], 1)
 
 
 class Decoder(networks.Decoder):
@@ -170,7 +169,7 @@ class Decoder(networks.Decoder):
         """Return the decoded channels."""
         height, width = self.sizes[0]
         if self.is_spatial:
-            positions = z.reshape(len(z) * height * width, z.shape[1] // (height * width))
+            positions = z.reshape(-1, z.shape[1] // (height * width))  # no sizes of the batch: they cannot be exported
             if condition is not None:
                 condition = condition.repeat_interleave(height * width, 0)
             h = (

@@ -30,12 +30,12 @@ class PointMass(PosteriorDistribution):
     @property
     def log_var(self) -> Float[Tensor, "batch latent"]:  # type: ignore[override]
         """Return the least log-variance of any posterior: a code without noise."""
-        return torch.full_like(self.mean, LOG_VAR_RANGE[0])
+        return 0 * self.mean + LOG_VAR_RANGE[0]  # not full_like: sizes of the batch cannot be exported
 
     def draw(self, noise: Noise, samples: int = 1) -> Draw:
         """Return the code, with ln q = 0."""
-        z = straight_through(self.mean, self.source).expand(samples, *self.mean.shape)
-        return Draw(z, torch.zeros_like(z[..., 0]))
+        z = straight_through(self.mean, self.source)[None].expand(samples, -1, -1)
+        return Draw(z, 0 * z[..., 0])
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         """0 for the code, −∞ for others."""

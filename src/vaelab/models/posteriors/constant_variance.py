@@ -3,7 +3,6 @@
 import math
 from typing import Annotated, ClassVar
 
-import torch
 from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
@@ -28,4 +27,4 @@ class Posterior(posteriors.Posterior):
 
     def forward(self, h: Float[Tensor, "batch parameter"]) -> DiagonalNormal:
         """Return the distribution with mean ``h``."""
-        return DiagonalNormal(h, torch.full_like(h, self.log_var))
+        return DiagonalNormal(h, 0 * h + self.log_var)

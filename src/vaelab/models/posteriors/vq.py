@@ -83,8 +83,7 @@ class Posterior(posteriors.QuantisedPosterior):
         indices = self.indices(h.detach())
         code = self.lookup(indices).to(h.dtype)
         usage = F.one_hot(indices, self.num_codes).to(h.dtype).mean(1, keepdim=True)
-        distance = (h - code).square().sum(1)
-        return PointMass(h, code, usage, self.commitment * (distance.mean() if len(h) else distance.sum()))
+        return PointMass(h, code, usage, self.commitment * (h - code).square().sum(1).mean())
 
     def update(self, q: PosteriorDistribution, noise: Noise, gather: Gather) -> None:
         """Move every entry to the average of the vectors that chose it; replace those that are hardly used."""

@@ -3,7 +3,6 @@
 import math
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,7 +20,7 @@ class UniformCodes(priors.Density):
 
     def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
         """−P ln K for every code, nats; P positions, K codes."""
-        return torch.full_like(z[..., 0], -self.codebook.num_positions * math.log(self.codebook.num_codes))
+        return 0 * z[..., 0] - self.codebook.num_positions * math.log(self.codebook.num_codes)
 
     def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
         """Draw a code for each position."""

@@ -33,7 +33,7 @@ class PosteriorMixture(priors.Density):
         if isinstance(q, DiagonalNormal):
             each = _log_normals(z, q)
         else:
-            each = q.log_prob(z[..., None, :].expand(*z.shape[:-1], *q.mean.shape))
+            each = q.log_prob(z[..., None, :] + 0 * q.mean)  # not expand: sizes of the batch cannot be exported
         return torch.logsumexp(each, -1) - math.log(len(self.inputs))
 
     def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
