@@ -30,10 +30,8 @@ class PosteriorMixture(priors.Density):
     def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
         """ln 1/K Σ_k q(z|u_k), nats."""
         q = self.components
-        if isinstance(q, DiagonalNormal):
-            each = _log_normals(z, q)
-        else:
-            each = q.log_prob(z[..., None, :] + 0 * q.mean)  # not expand: sizes of the batch cannot be exported
+        # 0 * q.mean in place of expand: sizes of the batch cannot be exported
+        each = _log_normals(z, q) if isinstance(q, DiagonalNormal) else q.log_prob(z[..., None, :] + 0 * q.mean)
         return torch.logsumexp(each, -1) - math.log(len(self.inputs))
 
     def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
