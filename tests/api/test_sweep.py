@@ -150,7 +150,7 @@ def test_another_recipe_in_the_same_place_is_refused_before_the_first_run(cli: T
 def test_a_dry_run_lists_the_runs(cli: Typed, tmp_path: Path):
     code, out, _ = cli("sweep", "digits", "--over", "objective.beta=1,2", "--set", "training.epochs=3", "--dry-run")
     assert code == 0
-    assert out.startswith("runs/digits-sweep-objective.beta-training.epochs=3: ")
+    assert out.startswith("runs/digits-sweep-objective.beta-epochs=3: ")
     assert "\nobjective.beta=2-seed=0\tnew\n" in out
     assert list(tmp_path.iterdir()) == []
 

@@ -200,7 +200,7 @@ def test_a_full_disk_is_noticed_before_training(cli: Typed, monkeypatch: pytest.
 
 def test_a_plan_tells_directory_sizes_and_equivalents(cli: Typed, tmp_path: Path) -> None:
     facts = plan(cli, "digits", "--set", "objective.beta=4", "--seed", 3)
-    assert (facts["run"], facts["state"]) == ("runs/digits-objective.beta=4-training.seed=3", "new")
+    assert (facts["run"], facts["state"]) == ("runs/digits-beta=4-seed=3", "new")
     assert sum(facts["parameters"].values()) == 133_381
     assert (facts["parameters"]["encoder"], facts["parameters"]["decoder"]) == (68_292, 65_089)
     assert facts["equivalents"] == pytest.approx({"beta": 4, "sigma": 2**0.5, "beta_normalised": 8 / 784})

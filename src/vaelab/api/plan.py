@@ -1,7 +1,9 @@
 """The directory, the command and the size of a training; ``vaelab train --dry-run``."""
 
+import hashlib
 import shlex
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -24,9 +26,28 @@ LENGTH_KEYS = ("training.epochs", "training.steps")
 """Overrides that an extension changes."""
 
 
+MAX_WORDS = 40
+"""Characters of the overrides in the name of a run; if there are more, a digest stands for them."""
+
+
 def run_directory(recipe_name: str, overrides: Mapping[str, Any]) -> Path:
-    """Return ``runs/RECIPE`` with the overrides appended; a name too long for the file system ends in a digest."""
-    return Path("runs") / fit_name(run_name(recipe_name, overrides))
+    """Return ``runs/RECIPE`` with the overrides appended, without their sections, such as ``runs/mnist-beta=4``.
+
+    A digest stands for many overrides; ``runs/index`` then tells which they are.
+    """
+    short = _shorten(overrides)
+    words = run_name(recipe_name, short)
+    if len(words) - len(recipe_name) > MAX_WORDS:
+        digest = hashlib.sha256(run_name(recipe_name, overrides).encode("utf-8", "surrogateescape")).hexdigest()
+        words = run_name(f"{recipe_name}-{digest[:6]}", {})
+    return Path("runs") / fit_name(words)
+
+
+def _shorten(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides by the last part of their key, the section for a name; by the whole key if two are the same."""
+    words = {key: key.removesuffix(".name") if key.endswith(".name") else key.rpartition(".")[2] for key in overrides}
+    common = [word for word, count in Counter(words.values()).items() if count > 1]
+    return {key if words[key] in common else words[key]: value for key, value in overrides.items()}
 
 
 def choose_run(recipe_name: str, overrides: Mapping[str, Any], run: str | Path | None, *, extend: bool) -> Run:

@@ -24,6 +24,7 @@ from vaelab.models.likelihoods import Calibrated
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import HISTORY, MACHINE, MODEL, REPORT, TIMING, VALIDATION, OtherRecipe, Run
+from vaelab.run.absence import RUNS
 from vaelab.run.checkpoints import Facts, Tensors
 from vaelab.run.resume import load_checkpoint, mend_tables
 from vaelab.run.weights import CONDITION_ROWS
@@ -213,6 +214,8 @@ class Session:
                 self._tell(warning, warning=True)
         else:
             run.begin(setup.recipe, self._machine, setup.selections)
+            if run.path.parent == RUNS:
+                run.list_in_index(self._typed)
         run.log(", ".join(f"{key} {value}" for key, value in self._machine.items() if key not in ("notes", "command")))
 
         def find_fault(step: int, facts: Facts, tensors: Tensors) -> str | None:

@@ -37,7 +37,7 @@ def compare(
     group; udr says how well they agree.
 
     Example:
-      vaelab compare runs/mnist runs/mnist-objective.beta=4 --out beta
+      vaelab compare runs/mnist runs/mnist-beta=4 --out beta
     """
     import vaelab
 

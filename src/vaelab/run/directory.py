@@ -357,6 +357,11 @@ class Run:
         with self._lock.hold():
             yield
 
+    def list_in_index(self, command: str) -> None:
+        """Append the name of this run and the command that trains it to the index of its folder."""
+        with suppress(OSError), (self.path.parent / layout.INDEX).open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"{now()}  {self.name}  {' '.join(command.splitlines())}\n")
+
     def ask_to_finish(self) -> None:
         """Ask the process that trains this run to finish it."""
         (self.path / layout.FINISH).touch()

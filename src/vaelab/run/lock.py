@@ -36,7 +36,9 @@ class RunLock:
         """
         made = [folder for folder in (self._path, *self._path.parents) if not folder.exists()]
         self._path.mkdir(parents=True, exist_ok=True)
-        before = set(self._path.iterdir())
+        before, lock = set(self._path.iterdir()), self._path / LOCK
+        if before == {lock}:  # left by a process that was killed before it had begun a run
+            before, made = set(), [self._path]
         try:
             with FileLock(self._path / LOCK, timeout=0):
                 self._remove_partials()
