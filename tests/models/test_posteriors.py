@@ -375,6 +375,17 @@ def codes_of(values: Tensor, levels: int) -> tuple[fsq.Posterior, Tensor]:
     return posterior, posterior(outputs[None]).mean[0]
 
 
+def test_vq_replaces_one_entry_by_each_vector_at_most() -> None:
+    """Equal entries would be chosen at random, by rounding."""
+    posterior = vq.Posterior(Spec((1, 8, 8), 2, 100), codes=50)
+    initialise(posterior, torch.Generator().manual_seed(0))
+    h = torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        posterior.update(posterior(h), seeded_noise(), lambda rows: rows)
+    assert len(posterior.codebook.unique()) == 50
+    assert torch.equal(posterior(h).mean, h)
+
+
 def test_an_odd_number_of_levels_is_symmetric() -> None:
     posterior, codes = codes_of(torch.tensor([-3.0, -0.6, 0.0, 0.6, 3.0]), 5)
     assert codes[:5].tolist() == [-1, -0.5, 0, 0.5, 1]

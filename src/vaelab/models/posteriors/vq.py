@@ -98,9 +98,12 @@ class Posterior(posteriors.QuantisedPosterior):
         counts = self.counts[:, None]
         self.codebook.copy_(torch.where(counts > MIN_COUNT, self.sums / counts.clamp(min=MIN_COUNT), self.codebook))
         mean_count = self.counts.mean()
-        is_dead = counts < self.restart * mean_count
+        is_dead = self.counts < self.restart * mean_count
+        # each vector of the batch replaces one entry at most; torch's cumsum on CUDA is not deterministic
+        rank = is_dead.to(vectors.dtype).expand(self.num_codes, -1).tril().sum(1).long() - 1
         candidates = self._vectors(encoded[order]).flatten(0, 1)
-        candidates = candidates[torch.arange(self.num_codes, device=encoded.device) % len(candidates)]
+        is_dead = (is_dead & (rank < len(candidates)))[:, None]
+        candidates = candidates[rank.clamp(0, len(candidates) - 1)]
         self.codebook.copy_(torch.where(is_dead, candidates, self.codebook))
         self.sums.copy_(torch.where(is_dead, candidates * mean_count, self.sums))
         self.counts.copy_(torch.where(is_dead[:, 0], mean_count, self.counts))
