@@ -51,8 +51,10 @@ def test_a_view_tells_progress_curves_and_pictures_and_writes_nothing(stopped: R
     for name in watching.PICTURES:
         found = view.picture(name)
         assert found is not None
-        assert found[0] == step
-        assert np.asarray(Image.open(io.BytesIO(found[1]))).std() > 1
+        assert found.step == step
+        sheet = np.asarray(Image.open(io.BytesIO(found.png)))
+        assert sheet.shape[0] * found.columns == sheet.shape[1] * found.rows  # of square images
+        assert sheet.std() > 1
     assert {path: path.stat().st_mtime_ns for path in stopped.path.rglob("*")} == before
 
 

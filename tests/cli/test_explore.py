@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from typed import Typed, train_small
+from typed import TINY_WORDS, Typed, train_small
 from wording import Wording
 
 pytestmark = pytest.mark.slow
@@ -91,3 +91,25 @@ def test_a_public_server_is_announced(cli: Typed, trained: Path, tmp_path: Path)
     _, out, err = cli("explore", trained, *words)  # ends with an error, after it has said where it listens
     assert out.startswith("http://127.0.0.1:")
     assert "warning" in err.splitlines()[0]
+
+
+def test_a_training_opens_its_page_and_ends_it(tmp_path: Path):
+    words = [*TINY_WORDS, "--steps", "9000", "--run", str(tmp_path / "run"), "--live"]
+    words = [word for word in words if word != "training.steps=60"]
+    words = [word for i, word in enumerate(words) if not (word == "--set" and words[i + 1] in ("--set", "--steps"))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaelab", "train", "digits", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "DISPLAY": "", "BROWSER": ""},
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        url = process.stderr.readline().removeprefix("live page: ").strip()
+        with urllib.request.urlopen(f"{url}state") as answer:
+            assert json.load(answer)["steps"] == 9000
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"{url}state", timeout=5)
+    finally:
+        process.kill()
+        process.communicate()

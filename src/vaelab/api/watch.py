@@ -13,6 +13,7 @@ from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
 from vaelab.data.images import as_tensor, to_uint8
 from vaelab.data.pictures import encode_sheet
+from vaelab.explorer.watching import Sheet
 from vaelab.models import samplers
 from vaelab.models.conditions import condition_of, parse_condition
 from vaelab.run import HISTORY, REPORT, TIMING, VALIDATION, Run
@@ -38,7 +39,7 @@ class Watched:
         self._tails = {name: Tail(self._run.path / name) for name in (HISTORY, TIMING, VALIDATION)}
         self._reading, self._drawing = Lock(), Lock()
         self._held_out: Any = None
-        self._sheets: tuple[int, dict[str, bytes]] = (-1, {})
+        self._sheets: tuple[int, dict[str, Sheet]] = (-1, {})
 
     def state(self) -> dict[str, Any]:
         """Return title, progress, time left and the step of the newest checkpoint."""
@@ -71,16 +72,15 @@ class Watched:
             history, validation = self._tails[HISTORY].read(), self._tails[VALIDATION].read()
         return {"training": _bin(history), "held_out": _bin(validation)}
 
-    def picture(self, name: str) -> tuple[int, bytes] | None:
-        """Return the checkpoint's step and a PNG, of "samples" or of "reconstructions"; None if there is none yet."""
+    def picture(self, name: str) -> Sheet | None:
+        """Return the sheet of "samples" or of "reconstructions" of the newest checkpoint; None if there is none yet."""
         with self._drawing:
             newest = self._run.checkpoints.newest_step
             if newest != self._sheets[0] and (newest or self._run.is_trained):
-                self._sheets = (newest, self._draw())
-        step, sheets = self._sheets
-        return (step, sheets[name]) if name in sheets else None
+                self._sheets = (newest, self._draw(newest))
+        return self._sheets[1].get(name)
 
-    def _draw(self) -> dict[str, bytes]:
+    def _draw(self, newest: int) -> dict[str, Sheet]:
         """Return the sheets of the present weights."""
         model, _ = load_with_recipe(self._run.path, _ignore)
         if self._held_out is None:
@@ -95,7 +95,11 @@ class Watched:
             pixels = np.asarray(images.pixels[:])
             rebuilt = to_uint8(model.reconstruct(as_tensor(pixels), condition_of(model.spec, images)))
         rows = [np.concatenate(pair) for pair in zip(_rows(pixels), _rows(rebuilt), strict=True)]
-        return {"samples": encode_sheet(drawn, COLUMNS), "reconstructions": encode_sheet(np.concatenate(rows), COLUMNS)}
+        sheets = {"samples": drawn, "reconstructions": np.concatenate(rows)}
+        return {
+            name: Sheet(newest, encode_sheet(each, COLUMNS, gap=0), COLUMNS, -(-len(each) // COLUMNS))
+            for name, each in sheets.items()
+        }
 
 
 def watch(run_path: AnyPath, *, data: str | Path | None = None) -> Watched:

@@ -209,10 +209,10 @@ def tile(pixels: NDArray[np.uint8], columns: int, *, gap: int = 2, paper: int = 
     return sheet
 
 
-def encode_sheet(pixels: NDArray[np.uint8], columns: int = 8) -> bytes:
+def encode_sheet(pixels: NDArray[np.uint8], columns: int = 8, *, gap: int = 2) -> bytes:
     """Return the bytes of a PNG file of a grid of images ``[N, H, W, C]``; small images are enlarged."""
     scale = max(1, THUMBNAIL // pixels.shape[1])
-    return encode_png(tile(pixels, columns).repeat(scale, 0).repeat(scale, 1))
+    return encode_png(tile(pixels, columns, gap=gap).repeat(scale, 0).repeat(scale, 1))
 
 
 def shrink_png(png: bytes, width: int) -> bytes:

@@ -1,6 +1,7 @@
 """The page about a running training: its curves, its progress, and pictures from its checkpoints."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,17 @@ SHARED = ("style.css", "theme.js", "storage.js", "dom.js", "icon.svg")
 PICTURES = ("samples", "reconstructions")
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """Images of one size, side by side without gaps."""
+
+    step: int
+    """Step of the checkpoint that they are from."""
+    png: bytes
+    columns: int
+    rows: int
+
+
 @runtime_checkable
 class View(Protocol):
     """Content of the page; called from several threads."""
@@ -31,8 +43,8 @@ class View(Protocol):
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Curves of training and held-out images."""
 
-    def picture(self, name: str) -> tuple[int, bytes] | None:
-        """Step of the checkpoint and a PNG."""
+    def picture(self, name: str) -> Sheet | None:
+        """Pictures from the newest checkpoint."""
 
 
 def make_app(view: View, host: str) -> ASGIApp:
@@ -57,7 +69,8 @@ def make_app(view: View, host: str) -> ASGIApp:
             return JSONResponse({"problem": str(error)}, 503)
         if found is None:
             return Response(status_code=204)
-        return Response(found[1], media_type="image/png", headers={"X-Step": str(found[0])})
+        facts = {"X-Step": str(found.step), "X-Columns": str(found.columns), "X-Rows": str(found.rows)}
+        return Response(found.png, media_type="image/png", headers=facts)
 
     routes = [
         Route("/state", send_json(view.state)),

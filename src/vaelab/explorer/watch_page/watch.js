@@ -203,7 +203,9 @@ async function showPictures() {
       const image = make("img", { src: address, alt: `${title} at step ${answer.headers.get("X-Step")}` });
       await image.decode();
       const before = holder.querySelector("img")?.src;
-      holder.replaceChildren(image);
+      const sheet = make("div", { class: "sheet" }, image);
+      for (const side of ["columns", "rows"]) sheet.style.setProperty(`--${side}`, answer.headers.get(`X-${side}`));
+      holder.replaceChildren(sheet);
       if (before) URL.revokeObjectURL(before);
       step.textContent = `step ${group(Number(answer.headers.get("X-Step")))}`;
     } else complete = false;
