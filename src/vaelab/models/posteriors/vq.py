@@ -19,6 +19,9 @@ from vaelab.system.seeds import Noise
 MIN_COUNT = 1e-8
 """Average number of uses in a batch below which the mean of an entry's vectors is not computed."""
 
+MIN_DISTANCE = 1e-4
+"""Squared distance of a vector from its entry, over its squared length, above which it may replace a dead entry."""
+
 
 def choose_code_dim(spec: Spec) -> int:
     """Return the largest power of two up to 64 that divides the number of latents."""
@@ -99,10 +102,14 @@ class Posterior(posteriors.QuantisedPosterior):
         self.codebook.copy_(torch.where(counts > MIN_COUNT, self.sums / counts.clamp(min=MIN_COUNT), self.codebook))
         mean_count = self.counts.mean()
         is_dead = self.counts < self.restart * mean_count
-        # each vector of the batch replaces one entry at most; torch's cumsum on CUDA is not deterministic
+        # Vectors far from their entries replace one dead entry each; equal entries would be chosen by rounding alone.
+        # torch's cumsum on CUDA is not deterministic.
         rank = is_dead.to(vectors.dtype).expand(self.num_codes, -1).tril().sum(1).long() - 1
         candidates = self._vectors(encoded[order]).flatten(0, 1)
-        is_dead = (is_dead & (rank < len(candidates)))[:, None]
+        distance = (candidates - self.codebook[self.indices(encoded[order]).flatten()]).square().sum(1)
+        is_far = distance > MIN_DISTANCE * candidates.square().sum(1)
+        candidates = candidates[(~is_far).to(torch.uint8).argsort(stable=True)]
+        is_dead = (is_dead & (rank < is_far.sum()))[:, None]
         candidates = candidates[rank.clamp(0, len(candidates) - 1)]
         self.codebook.copy_(torch.where(is_dead, candidates, self.codebook))
         self.sums.copy_(torch.where(is_dead, candidates * mean_count, self.sums))
