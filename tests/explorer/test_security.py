@@ -53,6 +53,11 @@ def test_requests_under_its_own_name_are_answered(client: TestClient, host: str)
     assert client.post("/runs/0/decode", content=bytes(12), headers=same).status_code == 200
 
 
+def test_requests_under_two_names_are_refused(client: TestClient):
+    for hosts in ((OWN[0], FOREIGN[0]), (OWN[0], OWN[0])):
+        assert client.get("/runs", headers=[("Host", host) for host in hosts]).status_code == 403
+
+
 @pytest.mark.parametrize("host", FOREIGN)
 def test_requests_under_another_name_are_refused(client: TestClient, host: str):
     for path in ("/", "/runs/0/manifest"):
