@@ -69,7 +69,7 @@ def test_names_fit_the_file_system(tmp_path: Path) -> None:
     assert len(name.encode()) <= 255
     assert name == run_directory("digits", dict(reversed(overrides.items()))).name
     assert name != run_directory("digits", {**overrides, "network.hidden": [16] * 61}).name
-    assert run_directory("digits", {"objective.beta": 4}).name == "digits-objective.beta=4"
+    assert run_directory("digits", {"objective.beta": 4}).name == "digits-beta=4"
     longest = tmp_path / ("長" * 85)
     assert unique_path(longest) == longest
     longest.touch()

@@ -180,7 +180,7 @@ def wait_for_checkpoints(folder: Path, names: tuple[str, ...], process: subproce
 
 @pytest.mark.slow
 def test_an_interrupted_sweep_saves_all_runs_in_progress(tmp_path: Path):
-    process = start(tmp_path, "--jobs", 2)
+    process = start(tmp_path, "--jobs", 2, "--set", "training.steps=20000")
     wait_for_checkpoints(tmp_path, NAMES, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=100)
@@ -190,7 +190,7 @@ def test_an_interrupted_sweep_saves_all_runs_in_progress(tmp_path: Path):
         run = Run(tmp_path / "s" / name)
         assert not run.is_trained
         with run.locked():  # no process holds it
-            assert f"stopped at step {run.checkpoints.newest_step} of 500" in (run.path / "run.log").read_text()
+            assert f"stopped at step {run.checkpoints.newest_step} of 20000" in (run.path / "run.log").read_text()
 
 
 @pytest.mark.slow

@@ -36,8 +36,8 @@ def names_below(folder: Path) -> set[str]:
 
 def test_graphs_are_written_with_a_readme_that_runs(cli: Typed, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = cli("export", run, "--to", "onnx")
-    assert (code, err, out.splitlines()[-1]) == (0, "", "digits-onnx")
-    folder = Path("digits-onnx")
+    folder = run.with_name("digits-onnx")
+    assert (code, err, out.splitlines()[-1]) == (0, "", str(folder))
     assert names_below(folder) == GRAPHS | {"README.md", "manifest.json"}
     for name in GRAPHS:
         content = (folder / name).read_bytes()

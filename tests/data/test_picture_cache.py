@@ -353,7 +353,7 @@ def is_alive(group: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_killed_with_its_workers_it_resumes_and_leaves_no_process(tmp_path: Path, cache: Path) -> None:
-    count, before = 3000, 0
+    count, before = 6000, 0
     write_pictures(tmp_path / "in", 200)
     for number in (signal.SIGKILL, signal.SIGINT):
         process = start(tmp_path / "in", count)
