@@ -121,7 +121,11 @@ def test_a_step_of_a_conditional_model(condition: str, resident: bool) -> None:
     compute_steps(resident, network__condition=condition)
 
 
-@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
+MOVABLE = [pair for pair in FITTING_PAIRS if pair[0] != "iaf"]
+"""iaf copies its flow to another device, and torch cannot copy fake parameters."""
+
+
+@pytest.mark.parametrize(("posterior", "prior"), MOVABLE)
 @pytest.mark.parametrize("condition", ["none", "label"])
 def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
     posterior: str, prior: str, condition: str
