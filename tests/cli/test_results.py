@@ -13,8 +13,6 @@ from vaelab.run import Run
 from vaelab.system import registry
 
 SYNONYMS = [
-    pytest.param("Frechet", "fid", marks=pytest.mark.slow),  # trains the feature classifier
-    pytest.param("PRDC", "precision_recall", marks=pytest.mark.slow),
     ("Active-Units", "active_units"),
     ("likelihood", "elbo"),
 ]
