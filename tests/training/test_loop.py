@@ -221,7 +221,11 @@ COLLAPSING = {
 }
 
 
-@pytest.mark.parametrize("posterior", [posterior for posterior, prior in FITTING_PAIRS if prior == "normal"])
+CAN_COLLAPSE = [q for q, p in FITTING_PAIRS if p == "normal" and q != "constant_variance"]
+"""Posteriors; the KL of a constant variance never falls to 0."""
+
+
+@pytest.mark.parametrize("posterior", CAN_COLLAPSE)
 @pytest.mark.parametrize("objective", COLLAPSING)
 def test_a_collapse_is_reported_once(objective: str, posterior: str):
     data = make_images()
