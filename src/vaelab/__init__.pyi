@@ -1,5 +1,6 @@
 from .api.compare import Comparison as Comparison
 from .api.compare import compare as compare
+from .api.convert import convert as convert
 from .api.data import cache_data as cache_data
 from .api.data import check_data as check_data
 from .api.data import get_data as get_data

@@ -454,3 +454,11 @@ def test_full_covariance_has_no_spatial_latents(wording: Any) -> None:
         make_pair("residual", replace(make_spec((1, 16, 16), 16), posterior_parameters=16 * 19 // 2 + 1), **SPATIAL)
     assert caught.value.subject == "network.latents"
     wording(caught.value)
+
+
+def test_a_last_convolution_needs_an_odd_kernel() -> None:
+    spec = make_spec((1, 8, 8))
+    assert_contract("conv", spec, last_convolution=True, negative_slope=0.1)
+    with pytest.raises(RecipeError) as error:
+        make_pair("conv", spec, last_convolution=True, kernel=4)
+    assert (error.value.subject, error.value.value) == ("network.kernel", 4)

@@ -105,7 +105,7 @@ def test_the_mnist_preset_is_the_published_experiment() -> None:
     assert loaded.network["channels"] == [32, 64, 64, 64]
     assert loaded.network["strides"] == [1, 2, 2, 1]
     assert loaded.network["latent_dim"] == 2
-    assert loaded.likelihood == {"name": "gaussian", "variance": 0.5}
+    assert loaded.likelihood == {"name": "gaussian", "variance": 0.5, "link": "sigmoid"}
     assert loaded.objective.get("beta", 1.0) == 1.0
     assert loaded.objective.get("warmup_steps", 0) == 0
     assert (loaded.training.epochs, loaded.training.batch_size) == (20, 32)
@@ -263,7 +263,7 @@ def test_differences_name_every_key_with_both_values() -> None:
     (line,) = one.differences(recipe.load("mnist", {"network.channels": [8, 8, 8, 8]}))
     assert line == "network.channels: [32, 64, 64, 64] there, [8, 8, 8, 8] now"
     lines = one.differences(recipe.load("mnist", {"likelihood.name": "bernoulli"}))
-    assert [line.partition(":")[0] for line in lines] == ["likelihood.name", "likelihood.variance"]
+    assert [line.partition(":")[0] for line in lines] == ["likelihood.link", "likelihood.name", "likelihood.variance"]
 
 
 def test_differences_that_change_no_training_do_not_count() -> None:

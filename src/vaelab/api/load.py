@@ -1,13 +1,14 @@
 """``vaelab.load``: the model of a run or of a model file."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from vaelab import recipe as recipes
 from vaelab.build import build
 from vaelab.models.vae import VAE
-from vaelab.recipe import Recipe
+from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import MODEL, OtherRecipe, Run
 from vaelab.run.records import REMEDIES, ModelFacts
 from vaelab.run.weights import CONDITION_ROWS, Weights, describe_step, read_weights
@@ -63,3 +64,17 @@ def load_with_recipe(path: AnyPath, tell: Callable[[str], None] = warn) -> tuple
         tell(f"{run.path}: {describe_step(run, weights.step)}")
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return vae.eval(), recipe
+
+
+def describe_weights(recipe: ResolvedRecipe, vae: VAE, data_sha256: str, step: int) -> dict[str, Any]:
+    """Return the facts in a file of weights: which run it belongs to, and what ``load`` needs."""
+    return {
+        "recipe": {"title": recipe.title, **recipe.sections()},
+        "data_sha256": data_sha256,
+        "format": MODEL_FORMAT,
+        "name": recipe.name,
+        "image_shape": list(recipe.image_shape),
+        "num_images": recipe.num_images,
+        "condition_names": list(vae.spec.condition_names),
+        "step": step,
+    }

@@ -62,7 +62,7 @@ def choose_run(recipe_name: str, overrides: Mapping[str, Any], run: str | Path |
 
 def run_name(recipe_name: str, overrides: Mapping[str, Any]) -> str:
     """Return a name, of any length, from the recipe and the overrides."""
-    parts = [recipe_name, *(f"{key}={_word(value)}" for key, value in sorted(overrides.items()))]
+    parts = [recipe_name, *(f"{key}={format_value(value)}" for key, value in sorted(overrides.items()))]
     words = "-".join(part.replace("/", "_").replace("\\", "_").replace(" ", "") for part in parts)
     return "".join("_" if unicodedata.category(character) == "Cc" else character for character in words)
 
@@ -73,14 +73,14 @@ def command(
     """Return the command line that is equivalent to ``train`` with these arguments."""
     words = ["vaelab", "train", str(name)]
     for key, value in overrides.items():
-        words += ["--set", f"{key}={_word(value)}"]
+        words += ["--set", f"{key}={format_value(value)}"]
     words += ["--data", str(data)] if data else []
     words += ["--run", str(run)] if run else []
     words += ["--device", device] if device != "auto" else []
     return shlex.join(words)
 
 
-def _word(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value as ``--set`` reads it."""
     return value if isinstance(value, str) else recipes.toml_value(value)
 

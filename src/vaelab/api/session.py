@@ -14,7 +14,7 @@ from vaelab.api.completion import complete_run
 from vaelab.api.doctor import NUM_INSPECTED
 from vaelab.api.events import Finished, Note, Started, Watch
 from vaelab.api.extend import extend, lengthen
-from vaelab.api.load import MODEL_FORMAT, load
+from vaelab.api.load import describe_weights, load
 from vaelab.api.report import update_report
 from vaelab.api.resolve import compare_machines, find_device, resolve
 from vaelab.api.run_images import RunImages, load_images, load_run_images
@@ -259,18 +259,7 @@ class Session:
     # -- during the training --
 
     def _facts(self, state: State) -> dict[str, Any]:
-        """Return what every file of weights tells: which run it belongs to, and what ``load`` needs."""
-        recipe = self._setup.recipe
-        return {
-            "recipe": {"title": recipe.title, **recipe.sections()},
-            "data_sha256": self._setup.fingerprints[0],
-            "format": MODEL_FORMAT,
-            "name": recipe.name,
-            "image_shape": list(recipe.image_shape),
-            "num_images": recipe.num_images,
-            "condition_names": list(state.vae.spec.condition_names),
-            "step": state.step,
-        }
+        return describe_weights(self._setup.recipe, state.vae, self._setup.fingerprints[0], state.step)
 
     def listen(self, signals: Ask) -> Ask:
         """Return what asks the training to stop or to finish: a signal, or ``vaelab finish`` in another process."""

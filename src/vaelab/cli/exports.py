@@ -1,4 +1,4 @@
-"""``vaelab export``: a model for other programs and for the web."""
+"""``vaelab export`` and ``convert``: models for other programs and for the web, and models of other packages."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,3 +52,28 @@ def export(
     print_table(("part", "bytes"), [*rows, *total])
     print(f"differs from torch by at most {exported.difference:.1g}")
     print(exported.path)
+
+
+@options.app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder that the other package saved.")],
+    recipe: options.Recipe,
+    package: Annotated[str, typer.Option("--from", metavar="PACKAGE", help="pythae or pytorch-vae.")],
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Directory of the run (default: runs/PACKAGE).")] = None,
+) -> None:
+    """Make a run of a model that was trained with another package.
+
+    RECIPE says which images belong to the model; network and objective come from SOURCE. Nothing in it is executed.
+
+    Examples:
+      vaelab convert my_model/final_model mnist --from pythae
+      vaelab convert last.ckpt folder --from pytorch-vae --data ~/pictures
+    """
+    import vaelab
+
+    converted = vaelab.convert(source, recipe, options.parse_overrides(overrides), package=package, data=data, run=run)
+    for note in converted.machine["notes"]:
+        print_note(note)
+    print(converted.path)

@@ -27,9 +27,10 @@ PACKAGES = {
     "objectives": "vaelab.training.objectives",
     "metrics": "vaelab.evaluation.metrics",
     "figures": "vaelab.figures",
+    "converters": "vaelab.converters",
 }
 """Open folder → its package."""
-KINDS = {"datasets": "data set"}
+KINDS = {"datasets": "data set", "converters": "package to convert from"}
 """Open folder → the word for a member, if it is not the folder's singular."""
 OTHER_WORDS = {
     "lr": "learning_rate",

@@ -1,8 +1,8 @@
-"""Normal pixels with a fixed variance and means from a sigmoid."""
+"""Normal pixels with a fixed variance and bounded means."""
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt
@@ -36,12 +36,18 @@ class NormalPixels:
 
 
 class Likelihood(likelihoods.Likelihood):
-    """Normal likelihood with a fixed variance; with σ² = ½ the reconstruction loss is the sum of squared errors."""
+    """Normal likelihood with a fixed variance; with σ² = ½ the reconstruction loss is the sum of squared errors.
 
-    def __init__(self, spec: Spec, *, variance: Annotated[float, Gt(0)] = 0.5) -> None:
+    With the ``link`` "tanh" means may be negative. It is meant for models of other packages that have it.
+    """
+
+    def __init__(
+        self, spec: Spec, *, variance: Annotated[float, Gt(0)] = 0.5, link: Literal["sigmoid", "tanh"] = "sigmoid"
+    ) -> None:
         super().__init__()
         self.fixed_variance = self.variance = variance
+        self.link = torch.tanh if link == "tanh" else torch.sigmoid
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> NormalPixels:
-        """Return the distribution around the sigmoid of ``decoded``."""
-        return NormalPixels(torch.sigmoid(decoded), self.variance)
+        """Return the distribution around the ``link`` of ``decoded``."""
+        return NormalPixels(self.link(decoded), self.variance)

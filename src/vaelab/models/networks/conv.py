@@ -1,6 +1,8 @@
 """Strided convolutions, mirrored by transposed convolutions."""
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -20,6 +22,7 @@ Layers = Annotated[list[Positive], Len(1)]
 Widths = list[Positive]
 
 Kernel = Annotated[int, Ge(2), Le(11)]
+Slope = Annotated[float, Ge(0), Le(1)]
 
 SMALLEST, NARROWEST, WIDEST = 4, 32, 256
 """Shortest side at the bottleneck, and channels of the first and the widest layer, of an "auto" network."""
@@ -94,6 +97,18 @@ def _check_layers(channels: list[int], strides: list[int]) -> None:
         raise RecipeError(message, subject="network.channels", value=channels)
 
 
+def _make_relu(negative_slope: float) -> Callable[..., Tensor]:
+    return partial(F.leaky_relu, negative_slope=negative_slope) if negative_slope else F.relu
+
+
+def _make_last(channels: int, decoder_channels: int, kernel: int) -> nn.Conv2d:
+    """Return the convolution that keeps the size of an image; RecipeError for an even kernel, which cannot."""
+    if kernel % 2 == 0:
+        message = f"network.last_convolution needs an odd kernel; network.kernel is {kernel}"
+        raise RecipeError(message, subject="network.kernel", value=kernel)
+    return nn.Conv2d(channels, decoder_channels, kernel, padding=_padding(kernel))
+
+
 def _linear_layers(widths: list[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(widths))
 
@@ -101,8 +116,8 @@ def _linear_layers(widths: list[int]) -> nn.ModuleList:
 class Encoder(networks.Encoder):
     """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, and a linear layer.
 
-    ``activate_last`` adds a ReLU after the last convolution. A condition is appended to the features after the
-    convolutions.
+    ReLU multiplies negative values by ``negative_slope``. ``activate_last`` adds one after the last convolution. A
+    condition is appended to the features after the convolutions.
     """
 
     def __init__(
@@ -113,10 +128,12 @@ class Encoder(networks.Encoder):
         strides: Strides,
         kernel: Kernel = 3,
         hidden: Widths = [],  # noqa: B006 (read only)
+        negative_slope: Slope = 0.0,
         activate_last: bool = False,
     ) -> None:
         super().__init__()
         _check_layers(channels, strides)
+        self.activate = _make_relu(negative_slope)
         widths = [spec.image_shape[0], *channels]
         height, width = (feature_sizes(side, strides, kernel)[-1] for side in spec.image_shape[1:])
         self.convolutions = nn.ModuleList(
@@ -135,10 +152,10 @@ class Encoder(networks.Encoder):
         for i, convolution in enumerate(self.convolutions):
             x = convolution(x)
             if self.activate_last or i < len(self.convolutions) - 1:
-                x = F.relu(x, inplace=True)
+                x = self.activate(x, inplace=True)
         h = append_condition(x.flatten(1), condition)
         for layer in self.hidden:
-            h = F.relu(layer(h), inplace=True)
+            h = self.activate(layer(h), inplace=True)
         parameters: Tensor = self.head(h)
         return parameters
 
@@ -146,7 +163,8 @@ class Encoder(networks.Encoder):
 class Decoder(networks.Decoder):
     """The encoder's layers in reverse: linear layers, then transposed convolutions with ReLU between them.
 
-    A condition is appended to the code.
+    With ``last_convolution``, the last transposed convolution returns as many channels as the encoder's first one, and
+    a ReLU and a convolution follow. A condition is appended to the code.
     """
 
     def __init__(
@@ -157,11 +175,14 @@ class Decoder(networks.Decoder):
         strides: Strides,
         kernel: Kernel = 3,
         hidden: Widths = [],  # noqa: B006
+        negative_slope: Slope = 0.0,
+        last_convolution: bool = False,
     ) -> None:
         super().__init__()
         _check_layers(channels, strides)
+        self.activate = _make_relu(negative_slope)
         heights, widths = (feature_sizes(side, strides, kernel)[::-1] for side in spec.image_shape[1:])
-        depth = [*channels[::-1], spec.decoder_channels]
+        depth = [*channels[::-1], channels[0] if last_convolution else spec.decoder_channels]
         self.shape = (channels[-1], heights[0], widths[0])
         depths = [spec.latent_dim + spec.condition_dim, *hidden[::-1]]
         self.hidden = _linear_layers(depths)
@@ -172,17 +193,18 @@ class Decoder(networks.Decoder):
             )
             for i, stride in enumerate(strides[::-1])
         )
+        self.last = _make_last(channels[0], spec.decoder_channels, kernel) if last_convolution else None
 
     def forward(
         self, z: Float[Tensor, "batch latent"], condition: Float[Tensor, "batch condition"] | None = None
     ) -> Float[Tensor, "batch channel height width"]:
         h = append_condition(z, condition)
         for layer in self.hidden:
-            h = F.relu(layer(h), inplace=True)
+            h = self.activate(layer(h), inplace=True)
         h = self.stem(h)
         if self.hidden:
-            h = F.relu(h, inplace=True)
+            h = self.activate(h, inplace=True)
         h = h.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
         for i, convolution in enumerate(self.up_convolutions):
-            h = convolution(F.relu(h, inplace=True) if i else h)
-        return h
+            h = convolution(self.activate(h, inplace=True) if i else h)
+        return h if self.last is None else self.last(self.activate(h, inplace=True))
