@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 CPU_TORCH := $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && grep -m1 '^torch==' constraints.txt)
 
-.PHONY: setup demo test test-all messages torture check format docs bench clean help
+.PHONY: setup demo test test-all messages torture check format docs bench gpu-check clean help
 
 help:
 	@echo "make demo       set up and train on the embedded digits (half a minute after the installation)"
@@ -19,6 +19,7 @@ help:
 	@echo "make docs       write the generated parts of the docs, and the site to build/docs"
 	@echo "make messages   record the wording of the messages that tests check"
 	@echo "make bench      measure the speed next to other code (an hour; DATA, FACES, PYTHAE: docs/explanation/performance.md)"
+	@echo "make gpu-check  verify training on this machine's GPU and measure its speed (DATA, FACES, PYTHAE)"
 
 setup: $(READY)
 
@@ -75,6 +76,13 @@ bench: $(READY)
 	test -e $(FACES) || $(BIN)/python benchmarks/make_faces.py $(FACES) --count 20000
 	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA)) --faces $(FACES) $(if $(PYTHAE),--pythae $(PYTHAE)) --json build/speed.json --figure build/speed.png
 	$(BIN)/python benchmarks/growth.py --json build/growth.json --figure build/growth.png
+
+# Exits with 1 if a check failed; measures the speed even then.
+gpu-check: $(READY)
+	mkdir -p build
+	test -e $(FACES) || $(BIN)/python benchmarks/make_faces.py $(FACES) --count 20000
+	$(BIN)/python benchmarks/gpu_check.py --json build/gpu-check.json; checked=$$?; \
+	$(BIN)/python benchmarks/speed.py --device cuda $(if $(DATA),--data $(DATA)) --faces $(FACES) $(if $(PYTHAE),--pythae $(PYTHAE)) --json build/gpu-speed.json; exit $$checked
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

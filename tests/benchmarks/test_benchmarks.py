@@ -22,6 +22,7 @@ from vaelab import recipe as recipes
 from vaelab.build import build as build_model
 from vaelab.data.datasets import celeba
 from vaelab.models.vae import VAE
+from vaelab.system import registry
 from vaelab.system.seeds import StepNoise
 
 FOLDER = ROOT / "benchmarks"
@@ -35,8 +36,8 @@ try:
     modules = {name: importlib.import_module(name) for name in sorted(scripts) if name != "with_pythae" or PYTHAE}
 finally:
     del sys.path[:2]
-growth, image_cache, make_faces, measurements = (
-    modules[name] for name in ("growth", "image_cache", "make_faces", "measurements")
+growth, gpu_check, image_cache, make_faces, measurements = (
+    modules[name] for name in ("growth", "gpu_check", "image_cache", "make_faces", "measurements")
 )
 paired, plain, plots, roofline, speed, timing = (
     modules[name] for name in ("paired", "plain", "plots", "roofline", "speed", "timing")
@@ -286,3 +287,46 @@ def test_growth_is_reported_and_drawn(tmp_path: Path) -> None:
     assert growth.format_table(rows).count("\n") == len(rows) + 1
     plots.save(plots.draw_growth(rows, growth.PANELS), tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+# -- checks of a GPU --------------------------------------------------------------------------------------------------
+
+
+def test_captured_steps_are_checked_and_a_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [("objective elbo", gpu_check.make_recipe())]
+    monkeypatch.setattr(gpu_check, "find_members", lambda: iter(members))
+    assert gpu_check.perform("captured-steps", CPU, tmp_path).outcome == "passed"
+
+    class OtherSteps(gpu_check.CapturedSteps):
+        """Steps that are off by one bit."""
+
+        def take(self, step: int) -> torch.Tensor:
+            """Take one step and spoil its terms."""
+            return super().take(step) * (1 + 2**-23)
+
+    monkeypatch.setattr(gpu_check, "CapturedSteps", OtherSteps)
+    found = gpu_check.perform("captured-steps", CPU, tmp_path)
+    assert found.outcome == "failed"
+    assert "objective elbo" in found.detail
+
+
+def test_every_member_is_among_the_checked_models() -> None:
+    labels = [label for label, _ in gpu_check.find_members()]
+    assert len(set(labels)) == len(labels)
+    for folder in ("objectives", "likelihoods", "networks", "posteriors", "priors"):
+        for name in registry.names(folder):
+            assert any(name in label.split() for label in labels), name
+
+
+def test_checks_that_need_cuda_are_skipped_on_the_cpu(tmp_path: Path) -> None:
+    outcomes = {name: gpu_check.perform(name, CPU, tmp_path).outcome for name in ("no-synchronisation", "memory")}
+    assert outcomes == {"no-synchronisation": "skipped", "memory": "skipped"}
+
+
+def test_checks_are_written(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "checks.json"
+    command = [sys.executable, str(FOLDER / "gpu_check.py"), "--device", "cpu", "--only", "memory"]
+    subprocess.run([*command, "--json", str(out)], check=True, stdout=subprocess.DEVNULL)
+    written = json.loads(out.read_text())
+    assert [(check["name"], check["outcome"]) for check in written["checks"]] == [("memory", "skipped")]
+    assert written["machine"]["device"] == "cpu"

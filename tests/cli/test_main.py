@@ -79,6 +79,22 @@ def test_the_device_is_checked_for_a_finished_run(cli: Typed, trained: Path) -> 
         assert cli("train", "digits", *TINY_WORDS, "--run", trained, "--device", device)[0] == code
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:77"])
+def test_evaluate_takes_a_device(cli: Typed, trained: Path, device: str) -> None:
+    assert cli("evaluate", trained, "--metrics", "active_units", "--device", "cpu", "--json")[0] == 0
+    code, out, err = cli("evaluate", trained, "--device", device)
+    assert (code, out) == (2, "")
+    assert "cpu" in one_line(err)
+
+
+def test_the_module_names_a_command_as_the_script_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vaelab", "evaluate", "x", "--devise", "cpu"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("vaelab help evaluate")
+
+
 def test_debug_shows_a_traceback(cli: Typed) -> None:
     for words in (("sample", "nowhere", "--debug"), ("--debug", "sample", "nowhere")):
         code, _, err = cli(*words)

@@ -23,6 +23,7 @@ from vaelab.evaluation.metrics import load_metric
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_names
+from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.failures import Failures
 
 
@@ -34,14 +35,17 @@ def evaluate(
     set: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     store: bool = True,
+    device: str = "auto",
 ) -> Evaluated:
     """Measure a run on its held-out images, write evaluation.json and update the report.
 
     ``metrics``: names or synonyms such as "frechet"; results have vaelab's names. By default all metrics that take
     seconds and whose needs the model and the images meet. ``set``: options of metrics by dotted key, such as
     {"nll.samples": 1000}. ``out``: a directory for evaluation.json and the report instead of the run's. ``store``:
-    False writes nothing. Raises NotMeasurable for a named metric whose needs are not met, and PartialFailure after the
-    other metrics are measured and stored.
+    False writes nothing. ``device``: such as "auto", "cpu" or "cuda".
+
+    Raises NotMeasurable for a named metric whose needs are not met, UnknownDevice, and PartialFailure after the other
+    metrics are measured and stored.
     """
     run = Run(run_path, results=out if store else None)
     before = run.evaluation  # a damaged file is reported before minutes of work, not after
@@ -49,13 +53,15 @@ def evaluate(
     options = parse_options(recipes.check_overrides(set), chosen)
     needs = {name: load_metric(name).needs for name in chosen}
     model, failures = load(run), Failures()
+    model.to(resolve_device(device))
     if store:
         run.check_writable()
     images = load_run_images(run, data)
     evaluation = load_evaluation(run, model, images, chosen)
     for name in needs if metrics else ():
         evaluation.check_needs(needs[name], name)
-    evaluated = measure_run(run, evaluation, images.protocol, chosen, options, failures, store)
+    with disable_tf32():
+        evaluated = measure_run(run, evaluation, images.protocol, chosen, options, failures, store)
     if store and (run.evaluation != before or run.is_report_stale):
         update_report(run, model)
     failures.raise_any("metrics that could not be measured")

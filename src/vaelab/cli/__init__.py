@@ -89,7 +89,7 @@ def _describe(error: Exception, arguments: list[str]) -> str:
 
     if hasattr(error, "format_message"):  # an error of the parser, whose class typer does not export
         message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
-        place = context.command_path.removeprefix("vaelab").strip() if context else ""
+        place = context.command_path.removeprefix(context.find_root().command_path).strip() if context else ""
         return message and f"{message}{' See' if message.endswith('?') else '; see'} vaelab help {place}".rstrip()
     if is_out_of_memory(error):
         return describe_error(error)

@@ -53,6 +53,7 @@ def evaluate(
     ] = None,
     data: options.Data = None,
     out: options.Results = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Measure a run on its held-out images.
@@ -74,9 +75,8 @@ def evaluate(
     store = not as_json or out is not None or vaelab.Run(run).is_writable
     if not store:
         print_note(f"vaelab: {run} cannot be written to, so the numbers are not stored; --out DIR stores them")
-    evaluated = vaelab.evaluate(
-        run, data=data, metrics=asked or None, set=options.parse_overrides(overrides), out=out, store=store
-    )
+    values = options.parse_overrides(overrides)
+    evaluated = vaelab.evaluate(run, data=data, metrics=asked or None, set=values, out=out, store=store, device=device)
     for reason in dict.fromkeys(evaluated.skipped.values()):
         skipped = ", ".join(name for name, why in evaluated.skipped.items() if why == reason)
         print_note(f"vaelab: not measured: {skipped} ({reason})")
