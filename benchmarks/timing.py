@@ -65,7 +65,7 @@ def time_steps(
     resolved = recipe.resolve(images.image_shape, len(images))
     settings = make_settings(resolved, precision=precision, threads=default_threads(), shuffle_buffer=window)
     with deterministic(place, precision, settings.threads):
-        state = create_state(*build(resolved), settings.learning_rate, place)
+        state = create_state(*build(resolved), settings, place)
         batches = Batches(images, settings.batch_size, settings.seed, place, shuffle_buffer=window)
         records = training.train(state, batches, settings, valid=None)
         first_step, start = 0, 0.0

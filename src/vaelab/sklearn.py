@@ -166,10 +166,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         threads = default_threads() if self.n_jobs == -1 else self.n_jobs or 1
         settings = make_settings(recipe, precision="fp32", threads=threads, shuffle_buffer=0)
         with deterministic(device, settings.precision, settings.threads):
-            state = create_state(*build(recipe), recipe.training.learning_rate, device)
+            state = create_state(*build(recipe), settings, device)
             batches = Batches(images, settings.batch_size, settings.seed, device)
             records = list(loop.train(state, batches, settings, valid=None))
             batches.close()
+            state.keep_average()
             if isinstance(state.vae.likelihood, Calibrated):
                 state.vae.calibrate_likelihood(images, generator(settings.seed, "likelihood"))
         terms = {name: np.concatenate([record.terms[name] for record in records]) for name in records[0].terms}

@@ -37,6 +37,15 @@ NETWORKS = {
     "residual": {"channels": [4, 6], "strides": [2, 1]},
 }
 OBJECTIVES = {"factor": {"hidden": 12, "layers": 2}}
+CONTROLS: dict[str, dict[str, Any]] = {
+    "clip": {"training__clip": 5.0, "objective__name": "factor"},
+    "adamw": {"training__optimizer": "adamw", "training__weight_decay": 0.5},
+    "warm-up": {"training__warmup_steps": 8, "training__decay": "cosine"},
+    "ema": {"training__ema": 0.9},
+    "flip+shift": {"training__augment": "flip+shift"},
+    "flip+crop": {"training__augment": "flip+crop", "data__binarize": "dynamic"},
+}
+"""Controls of a training that are off by default."""
 
 
 def make_images(count: int = 50, shape: tuple[int, int, int] = (9, 8, 1), seed: int = 0) -> Images:
@@ -69,7 +78,7 @@ def make_state(made: ResolvedRecipe, data: Images) -> State:
     made = made.resolve(data.image_shape, len(data))
     vae, objective = build(made, condition_names(made.network["condition"], data))
     vae.condition_rows = training_rows(vae.spec, data)
-    return create_state(vae, objective, made.training.learning_rate, CPU)
+    return create_state(vae, objective, make_settings(made), CPU)
 
 
 def make_settings(made: ResolvedRecipe, precision: Precision = "fp32") -> Settings:

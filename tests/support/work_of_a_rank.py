@@ -3,9 +3,10 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from small import FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state, make_steps, run_steps
+from small import CONTROLS, FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state, make_steps, run_steps
 
 from vaelab.data.images import Batch
 from vaelab.models.vae import VAEOutput
@@ -30,23 +31,26 @@ class BatchWise(Objective):
         return {"loss": loss, "reconstruction": out.mean_reconstruction, "kl": out.mean_kl, "term": term}
 
 
-def train_batch_wise(**overrides: str) -> list[list[float]]:
+def train_batch_wise(**overrides: Any) -> list[list[float]]:
     """Some steps on 50 images in batches of 7, the last of an epoch with a single one; then a validation."""
     made, data = make_recipe(training__batch_size=7, training__learning_rate=0.01, **overrides), make_labelled()
     state = make_state(made, data)
     state.objective = BatchWise()
     rows = run_steps(make_steps(state, data, made, shuffle_buffer=20, group=current_group()), 20)
-    measured = validate(state, make_labelled(15, seed=1), make_settings(made)).row()
+    with state.averaged():
+        measured = validate(state, make_labelled(15, seed=1), make_settings(made)).row()
     return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]
 
 
 def train_every_model() -> dict[str, list[list[float]]]:
-    """The same for each posterior and each prior once, and for a conditional model."""
+    """The same for each posterior and each prior once, for a conditional model, and with all controls."""
     found = {
         f"{posterior}, {prior}": train_batch_wise(posterior__name=posterior, prior__name=prior)
         for posterior, prior in FITTING_PAIRS
         if posterior == "diagonal" or prior in ("normal", "uniform")
     }
+    controls = {key: value for control in CONTROLS.values() for key, value in control.items() if "training" in key}
+    found["controls"] = train_batch_wise(**controls)
     return {**found, "label": train_batch_wise(network__condition="label")}
 
 

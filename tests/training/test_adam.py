@@ -53,3 +53,20 @@ print("torch._dynamo" in sys.modules)
 def test_a_step_does_not_import_the_compiler() -> None:
     done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_steps_with_weight_decay_are_those_of_adamw() -> None:
+    networks = [make_network() for _ in range(2)]
+    groups = [
+        [{"params": list(net[:3].parameters())}, {"params": list(net[3].parameters()), "weight_decay": 0.3}]
+        for net in networks
+    ]
+    own = Adam(groups[0], 0.01)
+    others = torch.optim.AdamW(groups[1], lr=0.01, weight_decay=0.0, fused=True)
+    for _ in range(3):
+        for network, optimizer in zip(networks, (own, others), strict=True):
+            optimizer.zero_grad()
+            network(torch.ones(8, 2, 5, 5)).square().sum().backward()
+            optimizer.step()
+    for mine, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(mine, theirs)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import CPU, FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state
+from small import CONTROLS, CPU, FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +19,7 @@ from vaelab.data.images import as_tensor
 from vaelab.data.loader import Batches
 from vaelab.system import registry
 from vaelab.system.seeds import StepNoise
+from vaelab.training.ema import WeightAverage
 from vaelab.training.state import State
 from vaelab.training.step import CapturedSteps
 
@@ -83,7 +84,9 @@ def compute_steps(resident: bool = True, **overrides: Any) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
         to_fake(state.vae)
         to_fake(state.objective)
-        state = State(state.vae, state.objective, Descent([*state.vae.parameters(), *state.objective.parameters()]))
+        optimizer = Descent([*state.vae.parameters(), *state.objective.parameters()])
+        average = WeightAverage(state.vae, 0.9) if state.average else None
+        state = State(state.vae, state.objective, optimizer, average)
         for name in ("_labels", "_attributes"):
             setattr(batches, name, torch.empty_like(getattr(batches, name), device=DEVICE))
         if resident:
@@ -113,6 +116,11 @@ def test_a_step_of_every_posterior_and_prior(posterior: str, prior: str, objecti
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_step_of_every_likelihood(likelihood: str, resident: bool) -> None:
     compute_steps(resident, likelihood__name=likelihood, data__binarize="dynamic")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_step_with_every_control(control: str) -> None:
+    compute_steps(**CONTROLS[control])
 
 
 @pytest.mark.parametrize("condition", ["label", "attributes"])

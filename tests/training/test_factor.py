@@ -9,7 +9,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small import CPU, compute_terms, forward, make_images, make_recipe, make_state, make_steps, run_steps
+from small import (
+    CPU,
+    compute_terms,
+    forward,
+    make_images,
+    make_recipe,
+    make_settings,
+    make_state,
+    make_steps,
+    run_steps,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vectors import Case
@@ -230,7 +240,7 @@ def test_training_takes_the_steps_of_two_optimizers() -> None:
 
 def test_the_discriminator_has_its_own_group(make_model: MakeModel) -> None:
     vae, objective = make(make_model, discriminator_learning_rate=0.5, discriminator_betas=[0.1, 0.2])
-    state = create_state(vae, objective, 0.001, CPU)
+    state = create_state(vae, objective, make_settings(make_recipe()), CPU)
     first, second = state.optimizer.param_groups
     assert (first["lr"], first["betas"]) == (0.001, (0.9, 0.999))
     assert (second["lr"], second["betas"]) == (0.5, (0.1, 0.2))

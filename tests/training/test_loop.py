@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import CPU, FITTING_PAIRS, make_images, make_labelled, make_recipe, make_settings, make_state
+from small import CONTROLS, CPU, FITTING_PAIRS, make_images, make_labelled, make_recipe, make_settings, make_state
 from torch import nn
 from wording import Wording
 
@@ -115,6 +115,11 @@ def assert_resumes(made: ResolvedRecipe, data: Images, tmp_path: Path) -> None:
 def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
     made = make_recipe(network__name=network, objective__name=objective, training__decay="cosine")
     assert_resumes(made, make_images(), tmp_path)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_resume_with_any_control_is_bit_exact(control: str, tmp_path: Path):
+    assert_resumes(make_recipe(**CONTROLS[control]), make_images(), tmp_path)
 
 
 @pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
@@ -289,7 +294,7 @@ def test_parameter_groups_of_an_objective_get_their_own_rate(make_model: Callabl
         def parameter_groups(self) -> list[dict[str, Any]]:
             return [{"params": self.part.parameters(), "lr": 0.5}]
 
-    state = create_state(vae, WithPart(), 0.001, CPU)
+    state = create_state(vae, WithPart(), make_settings(make_recipe()), CPU)
     assert [group["lr"] for group in state.optimizer.param_groups] == [0.001, 0.5]
     assert len(state.optimizer.param_groups[1]["params"]) == 2
 

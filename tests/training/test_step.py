@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import CPU, FITTING_PAIRS, make_images, make_labelled, make_recipe, make_state, make_steps, run_steps
+from small import (
+    CONTROLS,
+    CPU,
+    FITTING_PAIRS,
+    make_images,
+    make_labelled,
+    make_recipe,
+    make_state,
+    make_steps,
+    run_steps,
+)
 
 from vaelab.data.images import Batch, Images, as_tensor, to_float
 from vaelab.models.vae import VAEOutput
@@ -58,6 +68,12 @@ def assert_same(made: ResolvedRecipe, data: Images, **options: Any) -> None:
 @places
 def test_captured_steps_are_the_eager_ones_bit_for_bit(network: str, objective: str, resident: bool):
     assert_same(make_recipe(network__name=network, objective__name=objective), make_images(), resident=resident)
+
+
+@pytest.mark.parametrize("control", [name for name in CONTROLS if name != "warm-up"])  # a float32 on the device
+@places
+def test_captured_steps_with_any_control(control: str, resident: bool):
+    assert_same(make_recipe(**CONTROLS[control]), make_images(), resident=resident)
 
 
 @pytest.mark.parametrize("network", registry.names("networks"))

@@ -31,7 +31,7 @@ def measure_step(recipe: ResolvedRecipe, device: torch.device) -> float:
     noise = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
     with deterministic(device, precision, threads):
         vae, objective = build(replace(recipe, network={**recipe.network, "condition": "none"}))
-        state = create_state(vae, objective, training.learning_rate, device)
+        state = create_state(vae, objective, settings, device)
         steps = make_steps(state, Batches(Images(noise, source="noise"), count, 0, device), settings)
         seconds: list[float] = []
         while len(seconds) < 2 or (sum(seconds[1:]) < MAX_SECONDS and len(seconds) < MAX_STEPS):

@@ -331,11 +331,12 @@ class Session:
         """Write the trained weights, which completes the training."""
         run, vae = self._run, state.vae
         settings = replace(self._setup.settings, num_steps=state.step)
+        for note in mend_tables(run, settings.num_steps, settings.validation_steps):
+            self._tell(note, warning=True)
+        state.keep_average()
         if isinstance(vae.likelihood, Calibrated):
             train = binarize(self.images.train, self.images.binarize)
             vae.calibrate_likelihood(train, generator(settings.seed, "likelihood"))
-        for note in mend_tables(run, settings.num_steps, settings.validation_steps):
-            self._tell(note, warning=True)
         run.save_model({**vae.state_dict(), CONDITION_ROWS: vae.condition_rows}, self._facts(state))
         run.log(f"trained {count_of(settings.num_steps, 'step')}")
 

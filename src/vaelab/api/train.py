@@ -31,6 +31,7 @@ from vaelab.system.signals import Ask, Interrupted, stop_signals
 from vaelab.training import loop
 from vaelab.training.checks import Diverged
 from vaelab.training.loop import ProgressRecord
+from vaelab.training.settings import Settings
 from vaelab.training.state import State, create_state
 from vaelab.training.step import measure_memory
 
@@ -140,7 +141,7 @@ def _train_model(setup: Setup, images: RunImages, session: Session | None) -> No
     """Train to the end on every rank; rank 0 alone has a session, which stores the results."""
     settings, group, device = setup.settings, current_group(), resolve_device(setup.device)
     with deterministic(device, settings.precision, settings.threads):
-        state = make_state(setup.recipe, images.train, device)
+        state = make_state(setup.recipe, images.train, settings, device)
         batches = Batches(
             images.train,
             settings.batch_size,
@@ -179,8 +180,8 @@ def _train_model(setup: Setup, images: RunImages, session: Session | None) -> No
             session.save_model(state)
 
 
-def make_state(recipe: ResolvedRecipe, images: Images, device: torch.device) -> State:
+def make_state(recipe: ResolvedRecipe, images: Images, settings: Settings, device: torch.device) -> State:
     """Return model, objective and optimizer at step 0."""
     vae, objective = build(recipe, condition_names(recipe.network["condition"], images))
     vae.condition_rows = training_rows(vae.spec, images)
-    return create_state(vae, objective, recipe.training.learning_rate, device)
+    return create_state(vae, objective, settings, device)

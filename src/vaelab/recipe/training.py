@@ -3,11 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
 from vaelab.system.device import Precision
 
 Decay = Literal["none", "cosine"]
+Optimizer = Literal["adam", "adamw"]
+Augment = Literal["none", "flip", "shift", "crop", "flip+shift", "flip+crop"]
+WEIGHT_DECAY = 0.01
+"""Automatic weight decay of AdamW, the default of torch."""
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 5_000, 20, 1_000
 """Automatic epochs: as many as give this number of steps, within these bounds."""
 
@@ -23,9 +27,21 @@ class Training:
     batch_size: Annotated[int, Ge(1)] = 32
     """Images per step, over all processes."""
     learning_rate: Annotated[float, Gt(0)] = 0.001
-    """Learning rate of Adam."""
+    """Learning rate of the optimizer."""
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    """First steps, over which every learning rate rises linearly to its value."""
     decay: Decay = "none"
     """cosine: every learning rate falls to 0 along half a cosine, from the first step to the last."""
+    optimizer: Optimizer = "adam"
+    """adamw: Adam with decoupled weight decay (1711.05101)."""
+    weight_decay: Annotated[float, Ge(0)] | Literal["auto"] = "auto"
+    """Weight decay of encoder and decoder by adamw; biases and norms have none. auto: 0.01 for adamw, else 0."""
+    clip: Annotated[float, Ge(0)] = 0.0
+    """Longest gradient of all weights together; a longer one is scaled down to it. 0: no limit."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay of a moving average of the weights, which is validated and saved instead of them. 0: no average."""
+    augment: Augment = "none"
+    """Random changes of training images: left-right flips, shifts by up to 1/16 of a side, crops of at least 0.9."""
     precision: Literal["auto", Precision] = "auto"
     """Number format of the networks. auto: the fastest that keeps results on this machine."""
     seed: Annotated[int, Ge(0)] = 0
@@ -48,4 +64,6 @@ class Training:
         num_steps = self.steps or epochs * epoch
         hundredth = epoch * -(-num_steps // (100 * epoch))
         every = hundredth if self.validate_every == "auto" else self.validate_every
-        return replace(self, epochs=epochs, validate_every=every), num_steps, every
+        decays = self.optimizer == "adamw"
+        decay = WEIGHT_DECAY * decays if self.weight_decay == "auto" else self.weight_decay
+        return replace(self, epochs=epochs, validate_every=every, weight_decay=decay), num_steps, every

@@ -10,8 +10,8 @@ from vaelab.run.layout import MODEL
 from vaelab.run.records import REMEDIES
 from vaelab.system.files import DamagedFile, load_tensors
 
-PREFIX = "vae."
-"""Prefix of the model's tensors in a checkpoint, which also holds the objective and the optimizer."""
+PREFIXES = ("vae.", "average.")
+"""Prefixes of the model's tensors in a checkpoint, and of averages of its weights, which are used instead."""
 CONDITION_ROWS = "condition_rows"
 """Name of the training images' conditions, which are no weights (``conditions.training_rows``)."""
 ATTEMPTS = 5
@@ -60,7 +60,7 @@ def _read_newest(run: Run) -> Weights:
                 raise DamagedFile(
                     path, "it is of an earlier version and holds no complete model", "resume the training"
                 )
-            own = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+            own = {name.removeprefix(p): tensors[name] for p in PREFIXES for name in tensors if name.startswith(p)}
             own[CONDITION_ROWS] = tensors[CONDITION_ROWS]
             return Weights(path, own, {**facts, "sha256": digest}, step)
         if isinstance(problem, DamagedFile):

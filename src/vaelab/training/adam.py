@@ -12,15 +12,16 @@ from torch.optim.adam import adam
 class Adam:
     """``torch.optim.Adam(fused=True)`` to the last bit, without that class, which imports a compiler first (0.8 s).
 
-    ``groups``: tables with ``params`` and, where they differ, ``lr`` and ``betas``. ``capturable``: the steps are
-    counted on the device, as a CUDA graph needs. ``state``: parameter → "step", "exp_avg" and "exp_avg_sq", once it has
-    had a gradient.
+    ``groups``: tables with ``params`` and, where they differ, ``lr``, ``betas`` and ``weight_decay``, which is that of
+    AdamW (1711.05101). ``capturable``: the steps are counted on the device, as a CUDA graph needs. ``state``:
+    parameter → "step", "exp_avg" and "exp_avg_sq", once it has had a gradient.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float, *, capturable: bool = False) -> None:
         groups = list(groups)
-        assert all(group.keys() <= {"params", "lr", "betas"} for group in groups)
-        self.param_groups: list[dict[str, Any]] = [{"lr": lr, "betas": (0.9, 0.999), **group} for group in groups]
+        assert all(group.keys() <= {"params", "lr", "betas", "weight_decay"} for group in groups)
+        common = {"lr": lr, "betas": (0.9, 0.999), "weight_decay": 0.0}
+        self.param_groups: list[dict[str, Any]] = [{**common, **group} for group in groups]
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self._capturable = capturable
 
@@ -53,7 +54,8 @@ class Adam:
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
                 lr=group["lr"],
-                weight_decay=0.0,
+                weight_decay=group["weight_decay"],
+                decoupled_weight_decay=group["weight_decay"] > 0,
                 eps=1e-8,
                 maximize=False,
             )

@@ -93,7 +93,7 @@ def train(
         num_good, problem = check_terms(steps.names, values, first, settings)
         problem = problem or (check_weights(state, settings) if due else None)
         validates = settings.validate_every and (state.step % settings.validate_every == 0 or is_last)
-        validation = validate(state, valid, settings) if validates and valid is not None and not problem else None
+        validation = _validate(state, valid, settings) if validates and not problem else None
         warnings, withdrawn = find_collapse(state, validation)
         yield ProgressRecord(
             step=first + num_good if problem else state.step,
@@ -126,9 +126,14 @@ def _end_here(
         terms={"loss": np.empty(0, np.float32)},
         seconds=seconds,
         images_per_second=0.0,
-        validation=None if is_validated or valid is None else validate(state, valid, settings),
+        validation=None if is_validated else _validate(state, valid, settings),
         finished_early=True,
     )
+
+
+def _validate(state: State, valid: Images | None, settings: Settings) -> Validation | None:
+    with state.averaged():
+        return None if valid is None else validate(state, valid, settings)
 
 
 def _choose_length(length: int, elapsed: float) -> int:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vaelab.recipe.training import Decay
+
 
 def linear_warmup(step: Int[Tensor, ""], warmup_steps: int) -> Float[Tensor, ""]:
     """Return min(1, (t + 1)/T): 1/T at step 0, 1 from step T − 1 on; 1 throughout for T = 0 (``warmup_steps``)."""
@@ -24,3 +26,9 @@ def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: in
 def half_cosine(step: int, num_steps: int) -> float:
     """Return ½ (1 + cos(π·t/T)): 1 at step 0, towards 0 at the end (Loshchilov & Hutter 2017, 1608.03983, eq. 5)."""
     return 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+def scale_learning_rate(step: int, num_steps: int, decay: Decay, warmup_steps: int) -> float:
+    """Return what every learning rate is multiplied by: a linear warm-up from 1/T to 1, times the decay."""
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return warmup * half_cosine(step, num_steps) if decay == "cosine" else warmup

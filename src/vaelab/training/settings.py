@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vaelab.data.images import Binarize
 from vaelab.recipe import ResolvedRecipe
-from vaelab.recipe.training import Decay
+from vaelab.recipe.training import Augment, Decay
 from vaelab.system.device import Precision
 
 
@@ -17,7 +17,15 @@ class Settings:
     shuffle_buffer: int
     """Images shuffled at a time; 0: all."""
     learning_rate: float
+    warmup_steps: int
     decay: Decay
+    weight_decay: float
+    """Weight decay of encoder and decoder; 0: plain Adam."""
+    clip: float
+    """Largest norm of the gradient; 0: no limit."""
+    ema: float
+    """Decay of the moving average of the weights; 0: no average."""
+    augment: Augment
     seed: int
     binarize: Binarize
     precision: Precision
@@ -44,7 +52,12 @@ def make_settings(recipe: ResolvedRecipe, *, precision: Precision, threads: int,
         num_steps=recipe.num_steps,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_steps,
         decay=training.decay,
+        weight_decay=float(training.weight_decay),
+        clip=training.clip,
+        ema=training.ema,
+        augment=training.augment,
         seed=training.seed,
         binarize=recipe.data["binarize"],
         precision=precision,

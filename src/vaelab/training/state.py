@@ -1,6 +1,7 @@
 """The training state: model, objective and optimizer as named tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from vaelab.data.images import Batch
 from vaelab.models.vae import VAE
 from vaelab.training.adam import Adam
+from vaelab.training.ema import WeightAverage
 from vaelab.training.objectives import Objective
+from vaelab.training.settings import Settings
 
 ALIGNMENT = 64
 """Alignment (elements) of each slice of the flat gradient buffer, for vector instructions."""
@@ -24,6 +27,7 @@ class State:
     vae: VAE
     objective: Objective
     optimizer: Adam | torch.optim.Optimizer
+    average: WeightAverage | None = None
     step: int = 0
     has_collapsed: bool = False
     """Whether the user was warned of a posterior collapse that is not over yet."""
@@ -40,7 +44,25 @@ class State:
         for name, parameter in self._named_parameters().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 found[f"optimizer.{key}.{name}"] = value
-        return found
+        return found | self._average_tensors()
+
+    def _average_tensors(self) -> dict[str, Tensor]:
+        return {f"average.{name}": tensor for name, tensor in self.average.tensors.items()} if self.average else {}
+
+    def keep_average(self) -> None:
+        """Give the model the average of its weights, if there is one: the training is over."""
+        if self.average:
+            self.vae.load_state_dict(self.average.tensors, strict=False)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model have the average of its weights inside this context, if there is one."""
+        own = {name: parameter.clone() for name, parameter in self.vae.named_parameters()} if self.average else {}
+        try:
+            self.keep_average()
+            yield
+        finally:
+            self.vae.load_state_dict(own, strict=False)
 
     def example_batch(self, count: int) -> Batch:
         """Return ``count`` black images on the model's device, with labels or attributes if the model needs them."""
@@ -72,6 +94,7 @@ class State:
         for name, parameter in self._named_parameters().items():
             for key in [key for key in ADAM_STATE if f"optimizer.{key}.{name}" in tensors]:
                 own[f"optimizer.{key}.{name}"] = torch.Size() if key == "step" else parameter.shape
+        own |= {name: tensor.shape for name, tensor in self._average_tensors().items()}
         wrong = sorted(own.keys() ^ tensors.keys()) or [n for n in own if tensors[n].shape != own[n]]
         return f"{wrong[0]} does not fit the model of this run" if wrong else None
 
@@ -90,14 +113,24 @@ class State:
                     like = parameter if value.shape == parameter.shape else value
                     own_value = torch.empty_like(like, device=parameter.device, requires_grad=False)
                     self.optimizer.state[parameter][key] = own_value.copy_(value)
+        for name, tensor in self._average_tensors().items():
+            tensor.copy_(tensors[name])
 
 
-def create_state(vae: VAE, objective: Objective, learning_rate: float, device: torch.device) -> State:
-    """Move model and objective to the device, channels-last, and return them with Adam (default betas) at step 0."""
+def create_state(vae: VAE, objective: Objective, settings: Settings, device: torch.device) -> State:
+    """Move model and objective to the device, channels-last, and return them with Adam (default betas) at step 0.
+
+    Weight decay is that of the kernels and matrices of encoder and decoder.
+    """
     vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.to(device)
     groups = [{**group, "params": list(group["params"])} for group in objective.parameter_groups()]
-    groups = [{"params": list(vae.parameters())}, *(group for group in groups if group["params"])]
+    networks = (*vae.encoder.parameters(), *vae.decoder.parameters())
+    decayed = [p for p in networks if p.ndim > 1] if settings.weight_decay else []
+    others = [p for p in vae.parameters() if all(p is not other for other in decayed)]
+    groups = [{"params": others}, {"params": decayed, "weight_decay": settings.weight_decay}, *groups]
     # capturable: a replayed graph must count the steps on the device
-    adam = Adam(groups, learning_rate, capturable=device.type == "cuda")
-    return State(vae, objective, adam)
+    adam = Adam(
+        [group for group in groups if group["params"]], settings.learning_rate, capturable=device.type == "cuda"
+    )
+    return State(vae, objective, adam, WeightAverage(vae, settings.ema) if settings.ema else None)

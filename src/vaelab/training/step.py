@@ -4,17 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
 
 from vaelab.data.images import Binarize, to_float
 from vaelab.data.loader import Batches, RawBatch
+from vaelab.recipe.training import Augment
 from vaelab.system.cuda_graph import CannotCapture, capture, warm_up
 from vaelab.system.device import autocast
 from vaelab.system.distributed import Shard, current_group
 from vaelab.system.seeds import Noise, StepNoise
+from vaelab.training.augment import augment
 from vaelab.training.objectives import Context, compute_terms
-from vaelab.training.schedules import half_cosine
+from vaelab.training.schedules import scale_learning_rate
 from vaelab.training.settings import Settings
 from vaelab.training.state import State
 
@@ -26,9 +28,12 @@ def as_floats(
     pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"],
     binarize: Binarize,
     noise: Noise,
+    changes: Augment = "none",
 ) -> Float[Tensor, "batch channel height width"]:
-    """Return a batch in [0, 1]; "dynamic" binarisation draws every pixel anew."""
+    """Return a batch in [0, 1], with random ``changes``; "dynamic" binarisation then draws every pixel anew."""
     x = to_float(pixels)
+    if changes != "none":
+        x = augment(x, changes, noise, interpolate=binarize != "threshold")
     if binarize != "dynamic":
         return x
     draws = noise.uniform(*pixels.shape).permute(0, 3, 1, 2)
@@ -53,17 +58,22 @@ class Steps(ABC):
     def take(self, step: int) -> Float[Tensor, " term"]:
         """Take one step and return the terms; over ranks they add up to the means of the whole batch."""
 
+    @property
+    def _rates_change(self) -> bool:
+        return self._settings.decay != "none" or self._settings.warmup_steps > 0
+
     def _set_learning_rates(self, step: int) -> None:
-        if self._settings.decay == "none":
+        if not self._rates_change:
             return
-        multiplier = half_cosine(step, self._settings.num_steps)
+        settings = self._settings
+        multiplier = scale_learning_rate(step, settings.num_steps, settings.decay, settings.warmup_steps)
         for group, rate in zip(self.state.optimizer.param_groups, self._learning_rates, strict=True):
             now = rate * multiplier
             group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now
 
     def _differentiate(self, raw: RawBatch, step: Tensor, shard: Shard) -> Float[Tensor, " term"]:
         """Run the forward and the backward pass: leave the gradients in the parameters, return the terms."""
-        x = as_floats(raw.pixels, self._settings.binarize, self._noise)
+        x = as_floats(raw.pixels, self._settings.binarize, self._noise, self._settings.augment)
         batch, vae = self.batches.complete(x, raw.index), self.state.vae
         with autocast(x.device, self._settings.precision):
             _, terms = compute_terms(self.state.objective, vae, batch, Context(step, self._noise, vae))
@@ -83,6 +93,15 @@ class Steps(ABC):
         if self._gradients is not None:
             self._group.all_reduce_(self._gradients)
 
+    def _update(self, step: Int[Tensor, ""]) -> None:
+        """Update the weights, and their average, from the gradients of the whole batch."""
+        if self._settings.clip:  # the gradient of a discriminator has a length of its own
+            for module in (self.state.vae, self.state.objective):
+                nn.utils.clip_grad_norm_(module.parameters(), self._settings.clip)
+        self.state.optimizer.step()
+        if self.state.average is not None:
+            self.state.average.update(step)
+
 
 class EagerSteps(Steps):
     """Steps that are run operation by operation; for the CPU."""
@@ -97,7 +116,7 @@ class EagerSteps(Steps):
         number = torch.full((), step, device=self._noise.device, dtype=torch.int64)
         row = self._differentiate(self.batches.batch(step), number, shard)
         self._reduce_gradients()
-        self.state.optimizer.step()
+        self._update(number)
         return row
 
 
@@ -110,7 +129,7 @@ class CapturedSteps(Steps):
     def __init__(self, state: State, batches: Batches, settings: Settings, noise: StepNoise) -> None:
         super().__init__(state, batches, settings, noise)
         device = noise.device
-        if settings.decay != "none":
+        if self._rates_change:
             for group, rate in zip(state.optimizer.param_groups, self._learning_rates, strict=True):
                 group["lr"] = torch.tensor(rate, device=device)
         self._gradients = state.flatten_gradients()
@@ -167,8 +186,8 @@ class CapturedSteps(Steps):
         self._row.copy_(row)
 
     def update(self) -> None:
-        """Let the optimizer update the weights, on the device alone."""
-        self.state.optimizer.step()
+        """Update the weights, on the device alone."""
+        self._update(self._step)
 
     def _prepare(self, shard: Shard) -> Callable[[], None]:
         """Capture a step on batches of this size and return its replay; the state stays as it is."""
