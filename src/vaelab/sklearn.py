@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from vaelab import recipe as recipes
+from vaelab.api.start import read_start
 from vaelab.build import build
 from vaelab.data.images import SMALLEST_SIDE, Images
 from vaelab.data.loader import Batches
@@ -167,6 +168,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         settings = make_settings(recipe, precision="fp32", threads=threads, shuffle_buffer=0)
         with deterministic(device, settings.precision, settings.threads):
             state = create_state(*build(recipe), settings, device)
+            if place := recipe.training.start_from:
+                state.start_from(read_start(place, state.vae).tensors)
             batches = Batches(images, settings.batch_size, settings.seed, device)
             records = list(loop.train(state, batches, settings, valid=None))
             batches.close()

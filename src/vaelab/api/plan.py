@@ -16,6 +16,7 @@ from vaelab.api.extend import lengthen
 from vaelab.api.resolve import find_device
 from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
+from vaelab.api.start import read_start
 from vaelab.build import beta_equivalents, build
 from vaelab.data.datasets import load_dataset
 from vaelab.recipe import Recipe
@@ -116,6 +117,8 @@ def plan(
     recipe = recipe.resolve(shape, counts["train"], resolved)
     with torch.device("meta"):
         vae, _ = build(recipe)
+    if recipe.training.start_from and not target.exists:
+        read_start(recipe.training.start_from, vae)  # raises if it cannot
     state = (
         "extends"
         if target.exists and extend

@@ -18,6 +18,7 @@ from vaelab.api.load import describe_weights, load
 from vaelab.api.report import update_report
 from vaelab.api.resolve import compare_machines, find_device, resolve
 from vaelab.api.run_images import RunImages, load_images, load_run_images
+from vaelab.api.start import read_start
 from vaelab.data.images import binarize
 from vaelab.data.loader import Batches
 from vaelab.models.likelihoods import Calibrated
@@ -204,8 +205,13 @@ class Session:
             self._tell(f"{wrong}. It is set aside as {run.set_aside(MODEL).name}", warning=True)
 
     def start(self, state: State, batches: Batches) -> tuple[int, dict[str, Tensor], float]:
-        """Begin or resume the run; return the step, the tensors and the training time to continue from."""
+        """Begin or resume the run; return the step, the tensors and the training time to continue from.
+
+        At step 0 the tensors are the weights of another run, if the recipe says to start from one.
+        """
         run, setup, settings, vae = self._run, self._setup, self._setup.settings, state.vae
+        place = setup.recipe.training.start_from
+        first = read_start(place, vae) if place and not run.checkpoints.newest_step else None
         # the model, three checkpoints of weights and two moments in float32, and the figures
         needed = sum(vae.num_parameters.values()) * 4 * (3 * 3 + 1) + 10_000_000
         check_free_space(run.path, needed, "training", "choose another --run")
@@ -239,6 +245,10 @@ class Session:
         self._warn_of_recipe(vae, state.objective.warmup_steps)
         timing = run.table(TIMING)
         tensors.pop(CONDITION_ROWS, None)
+        if place and not step:
+            first = first or read_start(place, vae)
+            self._tell(first.description)
+            tensors = first.tensors
         return step, tensors, float(timing["seconds"][-1]) if timing else 0.0
 
     def _warn_of_recipe(self, vae: VAE, warmup_steps: int) -> None:

@@ -152,8 +152,10 @@ def _train_model(setup: Setup, images: RunImages, session: Session | None) -> No
             reserve=measure_memory(state, settings),
         )
         step, tensors, seconds = session.start(state, batches) if session else (0, {}, 0.0)
-        if step := group.broadcast(step):  # at step 0 the ranks agree already
+        if step := group.broadcast(step):
             state.restore(step, group.broadcast_tensors(tensors))
+        elif setup.recipe.training.start_from:  # otherwise the ranks agree already at step 0
+            state.start_from(group.broadcast_tensors(tensors))
         with closing(batches), stop_signals() as signals:
             ask: Ask = session.listen(signals) if session else signals
 

@@ -44,6 +44,8 @@ class Training:
     """Random changes of training images: left-right flips, shifts by up to 1/16 of a side, crops of at least 0.9."""
     precision: Literal["auto", Precision] = "auto"
     """Number format of the networks. auto: the fastest that keeps results on this machine."""
+    start_from: str = ""
+    """Run or model file whose weights the training starts from, as far as their names and shapes fit."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the weights, the order of the images and the noise."""
     validate_every: Annotated[int, Ge(0)] | Literal["auto"] = "auto"

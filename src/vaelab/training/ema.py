@@ -18,6 +18,11 @@ class WeightAverage:
         self.tensors = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         """Parameter → its average, in the memory layout of the parameter."""
 
+    def restart(self) -> None:
+        """Let the averages be the present weights."""
+        for name, parameter in self._parameters.items():
+            self.tensors[name].copy_(parameter.detach())
+
     @torch.no_grad()
     def update(self, step: Int[Tensor, ""]) -> None:
         """Add the present weights; ``step``, on their device, is the number of the step that was just taken."""

@@ -49,6 +49,12 @@ class State:
     def _average_tensors(self) -> dict[str, Tensor]:
         return {f"average.{name}": tensor for name, tensor in self.average.tensors.items()} if self.average else {}
 
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Set some of the model's weights before the first step."""
+        self.vae.load_state_dict(weights, strict=False)
+        if self.average:
+            self.average.restart()
+
     def keep_average(self) -> None:
         """Give the model the average of its weights, if there is one: the training is over."""
         if self.average:
