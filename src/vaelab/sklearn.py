@@ -165,6 +165,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """Return the trained model on the CPU, and each term of the loss at each step."""
         recipe, device = self.recipe_, resolve_device(self.device)
         threads = default_threads() if self.n_jobs == -1 else self.n_jobs or 1
+        if recipe.training.patience:
+            raise ValueError("training.patience needs held-out images, which an estimator does not have")
         settings = make_settings(recipe, precision="fp32", threads=threads, shuffle_buffer=0)
         with deterministic(device, settings.precision, settings.threads):
             state = create_state(*build(recipe), settings, device)
@@ -173,7 +175,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             batches = Batches(images, settings.batch_size, settings.seed, device)
             records = list(loop.train(state, batches, settings, valid=None))
             batches.close()
-            state.keep_average()
+            state.keep_final_weights()
             if isinstance(state.vae.likelihood, Calibrated):
                 state.vae.calibrate_likelihood(images, generator(settings.seed, "likelihood"))
         terms = {name: np.concatenate([record.terms[name] for record in records]) for name in records[0].terms}

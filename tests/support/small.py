@@ -44,6 +44,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "ema": {"training__ema": 0.9},
     "flip+shift": {"training__augment": "flip+shift"},
     "flip+crop": {"training__augment": "flip+crop", "data__binarize": "dynamic"},
+    "patience": {"training__patience": 100},
 }
 """Controls of a training that are off by default."""
 

@@ -96,7 +96,7 @@ def test_the_averaged_weights_are_validated() -> None:
     state, settings, valid = make_state(made, data), make_settings(made), make_images(10, seed=1)
     *_, last = loop.train(state, Batches(data, 8, 0, CPU), settings, valid=valid)
     own = validate(state, valid, settings).terms["loss"]
-    state.keep_average()
+    state.keep_final_weights()
     assert last.validation is not None
     assert last.validation.terms["loss"] == validate(state, valid, settings).terms["loss"] != own
 

@@ -14,7 +14,7 @@ from vaelab.system.files import to_json, unique_path, write_atomic
 
 NOT_KEPT = (CACHE, CHECKPOINTS, EARLIER, IMAGES, LOCK, UNFINISHED)
 """Files of a run that no copy of the shorter run gets."""
-OF_LENGTH = ("finished", "ended_at", "figures")
+OF_LENGTH = ("finished", "ended_at", "ended_by", "best_step", "figures")
 """Keys of machine.json that a longer training begins without."""
 
 

@@ -14,7 +14,7 @@ from vaelab import recipe as recipes
 from vaelab.api.estimate import measure_step
 from vaelab.api.extend import lengthen
 from vaelab.api.resolve import find_device
-from vaelab.api.run_images import load_images, num_set_aside, published_sizes, validation_split
+from vaelab.api.run_images import check_selection, load_images, num_set_aside, published_sizes, validation_split
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
 from vaelab.api.start import read_start
 from vaelab.build import beta_equivalents, build
@@ -158,6 +158,7 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
         aside = num_set_aside(recipe)
         if aside:
             return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
+        check_selection(recipe, validation_split(recipe))
         if validation_split(recipe) in counts:
             return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
     images = load_images(recipe, data_dir)

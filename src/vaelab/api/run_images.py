@@ -13,7 +13,7 @@ from vaelab.data.datasets import Selections, load_dataset
 from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
 from vaelab.recipe import Recipe
 from vaelab.run import IMAGES, Run
-from vaelab.system.errors import InputError
+from vaelab.system.errors import InputError, RecipeError
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.messages import warn
 
@@ -60,6 +60,14 @@ def validation_split(recipe: Recipe) -> str:
     if num_set_aside(recipe):
         return f"{num_set_aside(recipe)} images set aside from train"
     return "valid" if "valid" in load_dataset(recipe.data["name"]).info.splits else "test"
+
+
+def check_selection(recipe: Recipe, split: str) -> None:
+    """Raise RecipeError if training would choose its weights by the test split."""
+    if split == "test" and (patience := recipe.training.patience):
+        what = "the held-out images choose the weights, and these are the test split"
+        message = f"training.patience = {patience}: {what}; set images aside, such as data.valid=1000"
+        raise RecipeError(message, subject="training.patience", value=patience)
 
 
 def num_set_aside(recipe: Recipe) -> int:
@@ -109,6 +117,7 @@ def load_images(
         notes = tuple(dict.fromkeys((*train.notes, *valid.notes)))
         warnings = tuple(dict.fromkeys((*train.warnings, *valid.warnings)))
         train = replace(train, notes=notes, warnings=warnings)
+    check_selection(recipe, valid.split_name or split)
     recorded = {
         key: value
         for key, value in {**options, **train.resolved}.items()

@@ -156,6 +156,8 @@ class Session:
         notes = [*images.train.notes, *images.train.warnings]
         if images.valid_split == "test" and not images.selections:
             notes.append("validated on the test split: nothing was selected by it")
+        if setup.settings.patience:
+            notes.append("held-out images choose the weights (training.patience), so their loss is a little too low")
         return {
             "recipe": setup.recipe.name,
             "command": self._typed,
@@ -177,6 +179,11 @@ class Session:
         """Let the run be one of the new length that is not finished; the shorter run is kept as a copy."""
         run, before = self._run, self._run.recipe.resolve(recipe.image_shape, recipe.num_images).num_steps
         present = run.machine.get("ended_at") or (before if run.is_trained else run.checkpoints.newest_step)
+        if run.machine.get("ended_by"):
+            raise InputError(
+                f"{run.path} ended at step {present:,} by training.patience, which would end a longer one there too",
+                subject="training.patience", value=recipe.training.patience,
+            )  # fmt: skip
         if settings.num_steps < present or (settings.num_steps == present and run.is_trained):
             what = f"{run.path} was trained for {count_of(present, 'step')} already"
             raise InputError(
@@ -314,9 +321,14 @@ class Session:
             tensors = {**state.tensors(), CONDITION_ROWS: state.vae.condition_rows}
             run.save_checkpoint(record.step, tensors, self._facts(state))
         if record.finished_early:
-            run.write_json(MACHINE, {**run.machine, "ended_at": record.step})
+            is_over = state.best is not None and state.best.is_over
+            ended = {"ended_at": record.step, **({"ended_by": "patience"} if is_over else {})}
+            run.write_json(MACHINE, {**run.machine, **ended})
             run.withdraw_request()
-            self._tell(f"finished at step {record.step:,} of {self._setup.settings.num_steps:,}, before its end")
+            settings = self._setup.settings
+            steps = f"{record.step:,} of {settings.num_steps:,}"
+            reason = f"the held-out loss has not fallen in {count_of(settings.patience, 'validation')}"
+            self._tell(f"stopped at step {steps}: {reason}" if is_over else f"finished at step {steps}, before its end")
         for warning in record.warnings:
             self._tell(warning, warning=True)
         for text in record.withdrawn:
@@ -343,7 +355,10 @@ class Session:
         settings = replace(self._setup.settings, num_steps=state.step)
         for note in mend_tables(run, settings.num_steps, settings.validation_steps):
             self._tell(note, warning=True)
-        state.keep_average()
+        state.keep_final_weights()
+        if state.best is not None and state.best.weights:
+            run.write_json(MACHINE, {**run.machine, "best_step": state.best.step})
+            self._tell(f"the weights of step {state.best.step:,} are kept: held-out loss {state.best.loss:.2f}")
         if isinstance(vae.likelihood, Calibrated):
             train = binarize(self.images.train, self.images.binarize)
             vae.calibrate_likelihood(train, generator(settings.seed, "likelihood"))

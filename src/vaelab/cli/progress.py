@@ -108,7 +108,7 @@ class TrainingView:
         run, print_line = event.run, self._display.print_line
         if event.already:
             early = f" (finished early, at step {ended_at:,})" if (ended_at := run.machine.get("ended_at")) else ""
-            longer = ", to train it longer --extend" if early else ""
+            longer = ", to train it longer --extend" if early and not run.machine.get("ended_by") else ""
             print_line(f"{run.path} is done already{early}; for another run use --run or --set{longer}")
         if loss := describe_closing_loss(run, run.measured()):
             print_line(f"{loss}, mean over {run.describe_closing()}, nats per image")

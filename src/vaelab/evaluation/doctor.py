@@ -233,8 +233,9 @@ def overfitting(evidence: Evidence) -> Finding:
     counts = epochs > (epoch[min(warmup_steps, len(epoch)) - 1] if warmup_steps else 0)
     counts[-1] = True
     last = closing_length(epoch)
-    train, held_out = float(evidence.history["loss"][-last:].mean()), float(losses[-1])
     best = int(np.argmin(np.where(counts, losses, np.inf)))
+    of_model = best if evidence.recipe.training.patience else -1
+    train, held_out = float(evidence.history["loss"][-last:].mean()), float(losses[of_model])
     size = max(abs(train), 1.0)
     batches = "batch" if last == 1 else f"{last:,} batches"
     found = f"loss {train:.2f} on the last {batches}, {held_out:.2f} on held-out images"
@@ -244,7 +245,7 @@ def overfitting(evidence: Evidence) -> Finding:
         return _problem(
             f"{found}; the best was {losses[best]:.2f}, after epoch {epochs[best]:.0f}",
             "the model has begun to memorise the training images",
-            f"{_length(evidence, max(1, int(epochs[best])))}, more images, or a smaller network",
+            f"{_length(evidence, max(1, int(epochs[best])))}, training.patience, more images, or a smaller network",
         )
     return _notice(
         found,

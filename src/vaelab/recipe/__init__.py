@@ -187,6 +187,7 @@ def validate(tables: Mapping[str, Any], name: str) -> Recipe:
         raise RecipeError(f"title = {toml_value(title)}: input should be a string", subject="title", value=title)
     sections = {section: check_section(section, dict(tables.get(section, {}))) for section in SECTIONS}
     training = Training(**check_values("training", signature_schema(Training), dict(tables.get("training", {}))))
+    training.check()
     for figure in training.figures if training.figures != "all" else ():
         if figure not in registry.names("figures"):
             raise registry.unknown("figure", figure, registry.names("figures"))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from vaelab.system.device import Precision
+from vaelab.system.errors import RecipeError
 
 Decay = Literal["none", "cosine"]
 Optimizer = Literal["adam", "adamw"]
@@ -42,6 +43,8 @@ class Training:
     """Decay of a moving average of the weights, which is validated and saved instead of them. 0: no average."""
     augment: Augment = "none"
     """Random changes of training images: left-right flips, shifts by up to 1/16 of a side, crops of at least 0.9."""
+    patience: Annotated[int, Ge(0)] = 0
+    """Validations without a lower held-out loss after which training stops; the best weights are kept. 0: never."""
     precision: Literal["auto", Precision] = "auto"
     """Number format of the networks. auto: the fastest that keeps results on this machine."""
     start_from: str = ""
@@ -58,6 +61,15 @@ class Training:
     """Images that are shuffled together. 0: all. auto: all if they fit into memory."""
     figures: list[str] | Literal["all"] = "all"
     """Names of the figures to draw after training."""
+
+    def check(self) -> None:
+        """Raise RecipeError for values that contradict each other."""
+        if self.optimizer == "adam" and self.weight_decay not in ("auto", 0):
+            message = f"training.weight_decay = {self.weight_decay}: needs training.optimizer=adamw"
+            raise RecipeError(message, subject="training.weight_decay", value=self.weight_decay)
+        if self.patience and self.validate_every == 0:
+            message = f"training.patience = {self.patience}: needs validations; set training.validate_every"
+            raise RecipeError(message, subject="training.patience", value=self.patience)
 
     def resolve(self, num_images: int) -> "tuple[Training, int, int]":
         """Return the section with "auto" epochs and validations resolved, the number of steps, ``validate_every``."""

@@ -252,7 +252,8 @@ class Run:
             content.get(name, {})
             for name in (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION, layout.MACHINE)
         )
-        return summarise(history, validation, timing, evaluation, machine.get("steps_per_epoch", 0))
+        steps_per_epoch, best_step = machine.get("steps_per_epoch", 0), machine.get("best_step")
+        return summarise(history, validation, timing, evaluation, steps_per_epoch, best_step)
 
     def describe_closing(self) -> str:
         """Return the part of the training over which its closing figures, ``loss_at_end`` …, are means."""

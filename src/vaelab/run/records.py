@@ -34,6 +34,10 @@ class Machine(_Record):
     notes: list[str] = []
     ended_at: int | None = Field(None, ge=1)
     """Step at which the training was finished before its end (``vaelab finish``)."""
+    ended_by: str = ""
+    """"patience" if the training stopped because the held-out loss did not fall."""
+    best_step: int | None = Field(None, ge=1)
+    """Step of the weights that were kept because their held-out loss is the lowest (``training.patience``)."""
     finished: str = ""
     figures: list[str] = []
     """Names of the figures that the finished run had."""

@@ -33,12 +33,17 @@ def _epoch_length(epochs: NDArray[np.float64], steps_per_epoch: int) -> int:
 
 
 def summarise(
-    history: Table, validation: Table, timing: Table, evaluation: Mapping[str, Any], steps_per_epoch: int = 0
+    history: Table,
+    validation: Table,
+    timing: Table,
+    evaluation: Mapping[str, Any],
+    steps_per_epoch: int = 0,
+    best_step: int | None = None,
 ) -> dict[str, float]:
     """Return the numbers that ``[expected]`` of a recipe may name.
 
-    Means over complete epochs, over the last batches (``closing_length``), the last validation, −ln p(x) if it was
-    measured, and the training time.
+    Means over complete epochs, over the last batches (``closing_length``), the validation of ``best_step`` or else the
+    last one, −ln p(x) if it was measured, and the training time.
     """
     if not history:
         return {}
@@ -52,7 +57,8 @@ def summarise(
         found[f"{term}_at_end"] = float(history[term][-closing:].mean())
     for term in ("loss", "reconstruction", "kl", "elbo"):
         if validation:
-            found[f"held_out_{term}"] = float(validation[term][-1])
+            best = np.flatnonzero(validation["step"] == best_step)
+            found[f"held_out_{term}"] = float(validation[term][best[-1] if len(best) else -1])
     if isinstance(nll := evaluation.get("nll", {}).get("nll"), int | float):
         found["nll"] = float(nll)
     if timing:

@@ -66,13 +66,14 @@ def train(
     """
     if valid is not None:
         check_condition(state.vae.spec, valid)
-    if finish and 0 < state.step < settings.num_steps:
+    is_over = state.best is not None and state.best.is_over  # killed before it could finish
+    if (finish or is_over) and 0 < state.step < settings.num_steps:
         yield _end_here(state, batches, settings, valid, seconds_before)
         return
     group, steps, num_steps = current_group(), make_steps(state, batches, settings), settings.num_steps
     pauses = [every for every in (settings.validate_every, settings.checkpoint_every) if every]
     started, length = time.perf_counter(), 1
-    saved, patience = started, settings.checkpoint_seconds
+    saved, longest = started, settings.checkpoint_seconds
     while state.step < num_steps:
         first, record_started = state.step, time.perf_counter()
         last = min(first + length, num_steps, *((first // every + 1) * every for every in pauses))
@@ -84,16 +85,18 @@ def train(
                 request = stop()
         values = group.all_reduce_(torch.stack(rows)).cpu().numpy()  # the only wait for the device
         elapsed = time.perf_counter() - record_started
-        is_time = time.perf_counter() - saved >= patience
+        is_time = time.perf_counter() - saved >= longest
         length, request, is_time = _agree(_choose_length(length, elapsed), request, is_time)
         is_last = state.step == num_steps or request == Request.FINISH
         due = is_last or state.step % settings.checkpoint_every == 0 or request > 0 or is_time
-        if due:
-            saved, patience = time.perf_counter(), 10 * settings.checkpoint_seconds
-        num_good, problem = check_terms(steps.names, values, first, settings)
-        problem = problem or (check_weights(state, settings) if due else None)
         validates = settings.validate_every and (state.step % settings.validate_every == 0 or is_last)
+        num_good, problem = check_terms(steps.names, values, first, settings)
+        problem = problem or (check_weights(state, settings) if due or (validates and state.best) else None)
         validation = _validate(state, valid, settings) if validates and not problem else None
+        if state.best is not None and state.best.is_over:
+            is_last = due = True
+        if due:
+            saved, longest = time.perf_counter(), 10 * settings.checkpoint_seconds
         warnings, withdrawn = find_collapse(state, validation)
         yield ProgressRecord(
             step=first + num_good if problem else state.step,
@@ -111,7 +114,7 @@ def train(
         steps.notes.clear()
         if problem:
             raise problem
-        if request:
+        if request or is_last:
             return
 
 
@@ -132,8 +135,17 @@ def _end_here(
 
 
 def _validate(state: State, valid: Images | None, settings: Settings) -> Validation | None:
+    """Return the results of the averaged weights on held-out images, and note whether they are the best so far.
+
+    The loss may rise while an objective warms up, so earlier validations do not count.
+    """
+    if valid is None:
+        return None
     with state.averaged():
-        return None if valid is None else validate(state, valid, settings)
+        validation = validate(state, valid, settings)
+        if state.best is not None and state.step >= state.objective.warmup_steps:
+            state.best.update(state.vae, validation.terms["loss"], state.step)
+    return validation
 
 
 def _choose_length(length: int, elapsed: float) -> int:

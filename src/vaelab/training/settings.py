@@ -26,6 +26,8 @@ class Settings:
     ema: float
     """Decay of the moving average of the weights; 0: no average."""
     augment: Augment
+    patience: int
+    """Validations without a lower loss after which training stops; 0: never."""
     seed: int
     binarize: Binarize
     precision: Precision
@@ -58,6 +60,7 @@ def make_settings(recipe: ResolvedRecipe, *, precision: Precision, threads: int,
         clip=training.clip,
         ema=training.ema,
         augment=training.augment,
+        patience=training.patience,
         seed=training.seed,
         binarize=recipe.data["binarize"],
         precision=precision,

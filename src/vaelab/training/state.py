@@ -12,6 +12,7 @@ from vaelab.models.vae import VAE
 from vaelab.training.adam import Adam
 from vaelab.training.ema import WeightAverage
 from vaelab.training.objectives import Objective
+from vaelab.training.patience import FACTS, BestWeights
 from vaelab.training.settings import Settings
 
 ALIGNMENT = 64
@@ -28,6 +29,7 @@ class State:
     objective: Objective
     optimizer: Adam | torch.optim.Optimizer
     average: WeightAverage | None = None
+    best: BestWeights | None = None
     step: int = 0
     has_collapsed: bool = False
     """Whether the user was warned of a posterior collapse that is not over yet."""
@@ -44,7 +46,8 @@ class State:
         for name, parameter in self._named_parameters().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 found[f"optimizer.{key}.{name}"] = value
-        return found | self._average_tensors()
+        best = self.best.tensors() if self.best else {}
+        return found | self._average_tensors() | {f"best.{name}": tensor for name, tensor in best.items()}
 
     def _average_tensors(self) -> dict[str, Tensor]:
         return {f"average.{name}": tensor for name, tensor in self.average.tensors.items()} if self.average else {}
@@ -55,17 +58,22 @@ class State:
         if self.average:
             self.average.restart()
 
-    def keep_average(self) -> None:
-        """Give the model the average of its weights, if there is one: the training is over."""
-        if self.average:
+    def keep_final_weights(self) -> None:
+        """Give the model the weights that the training is for: the best or the averaged ones, if there are such."""
+        if self.best and self.best.weights:
+            self.vae.load_state_dict(self.best.weights)
+        elif self.average:
             self.vae.load_state_dict(self.average.tensors, strict=False)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Let the model have the average of its weights inside this context, if there is one."""
-        own = {name: parameter.clone() for name, parameter in self.vae.named_parameters()} if self.average else {}
+        if not self.average:
+            yield
+            return
+        own = {name: parameter.detach().clone() for name, parameter in self.vae.named_parameters()}
         try:
-            self.keep_average()
+            self.vae.load_state_dict(self.average.tensors, strict=False)
             yield
         finally:
             self.vae.load_state_dict(own, strict=False)
@@ -101,6 +109,9 @@ class State:
             for key in [key for key in ADAM_STATE if f"optimizer.{key}.{name}" in tensors]:
                 own[f"optimizer.{key}.{name}"] = torch.Size() if key == "step" else parameter.shape
         own |= {name: tensor.shape for name, tensor in self._average_tensors().items()}
+        if self.best and any(name.startswith("best.") for name in tensors):
+            own |= {f"best.{name}": torch.Size() for name in FACTS}
+            own |= {f"best.weights.{name}": tensor.shape for name, tensor in self.vae.state_dict().items()}
         wrong = sorted(own.keys() ^ tensors.keys()) or [n for n in own if tensors[n].shape != own[n]]
         return f"{wrong[0]} does not fit the model of this run" if wrong else None
 
@@ -121,6 +132,9 @@ class State:
                     self.optimizer.state[parameter][key] = own_value.copy_(value)
         for name, tensor in self._average_tensors().items():
             tensor.copy_(tensors[name])
+        if best := {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}:
+            assert self.best is not None
+            self.best.restore(best, self.vae.device)
 
 
 def create_state(vae: VAE, objective: Objective, settings: Settings, device: torch.device) -> State:
@@ -139,4 +153,5 @@ def create_state(vae: VAE, objective: Objective, settings: Settings, device: tor
     adam = Adam(
         [group for group in groups if group["params"]], settings.learning_rate, capturable=device.type == "cuda"
     )
-    return State(vae, objective, adam, WeightAverage(vae, settings.ema) if settings.ema else None)
+    average = WeightAverage(vae, settings.ema) if settings.ema else None
+    return State(vae, objective, adam, average, BestWeights(settings.patience) if settings.patience else None)
