@@ -38,7 +38,8 @@ NETWORKS = {
 }
 OBJECTIVES = {"factor": {"hidden": 12, "layers": 2}}
 CONTROLS: dict[str, dict[str, Any]] = {
-    "clip": {"training__clip": 5.0, "objective__name": "factor"},
+    "clip": {"training__clip": 0.5},
+    "clip with a discriminator": {"training__clip": 0.5, "objective__name": "factor"},
     "adamw": {"training__optimizer": "adamw", "training__weight_decay": 0.5},
     "warm-up": {"training__warmup_steps": 8, "training__decay": "cosine"},
     "ema": {"training__ema": 0.9},

@@ -97,7 +97,8 @@ class Steps(ABC):
         """Update the weights, and their average, from the gradients of the whole batch."""
         if self._settings.clip:  # the gradient of a discriminator has a length of its own
             for module in (self.state.vae, self.state.objective):
-                nn.utils.clip_grad_norm_(module.parameters(), self._settings.clip)
+                if parameters := list(module.parameters()):
+                    nn.utils.clip_grad_norm_(parameters, self._settings.clip)
         self.state.optimizer.step()
         if self.state.average is not None:
             self.state.average.update(step)
