@@ -1,5 +1,6 @@
 """Codes moved along the directions of attributes and classes."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., R
         yield train
 
 
-def test_an_edit_moves_the_posterior_mean_by_its_step(latent_run: Run, tmp_path: Path) -> None:
+def test_an_edit_moves_the_posterior_mean_to_the_mean_of_a_class(latent_run: Run, tmp_path: Path) -> None:
     train, original = digits.load(None, "train"), digits.load(None, "test").pixels[7]
     Image.fromarray(original[..., 0]).save(tmp_path / "mine.png")
     arrays = compute_edits(latent_run, tmp_path / "mine.png", [("3", 1.5), ("0", -2.0)])
@@ -71,15 +72,17 @@ def test_an_edit_moves_the_posterior_mean_by_its_step(latent_run: Run, tmp_path:
     assert np.array_equal(arrays["originals"][0, 0], original)
     assert np.array_equal(arrays["originals"][0, 1], rebuilt)
     for i, (label, step) in enumerate(((3, 1.5), (0, -2.0))):
-        towards = means[train.labels == label].mean(0) - means[train.labels != label].mean(0)
+        towards = means[train.labels == label].mean(0) - code
         expected = to_uint8(model.decode(torch.from_numpy(code + step * towards)))[0]
         assert np.abs(arrays["edited"][0, i].astype(int) - expected).max() <= 1
         assert np.abs(expected.astype(int) - rebuilt).max() > 20
-    assert arrays["columns"] == [["original", "reconstruction"], ["3 +1.5", "0 −2"]]
+    assert arrays["columns"] == [["original", "reconstruction"], ["+1.5 to 3", "−2 to 0"]]
 
 
 def test_held_out_images_are_edited_by_default(latent_run: Run) -> None:
-    by_means, by_probe = (compute_edits(latent_run, None, [("8", 2.0)], method) for method in ("means", "probe"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VaelabWarning)  # the model is a poor one
+        by_means, by_probe = (compute_edits(latent_run, None, [("8", 2.0)], method) for method in ("means", "probe"))
     held_out = digits.load(None, "test").pixels
     for image in by_means["originals"][:, 0]:
         assert (held_out == image).all((1, 2, 3)).any()
@@ -88,13 +91,32 @@ def test_held_out_images_are_edited_by_default(latent_run: Run) -> None:
     assert not np.array_equal(by_means["edited"], by_probe["edited"])
 
 
+def test_edits_that_the_model_does_not_see_are_named(latent_run: Run, wording: Callable[[object], None]) -> None:
+    model, train = vaelab.load(latent_run), digits.load(None, "train")
+    means = model.encode(train).mean.numpy().astype(np.float64)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", VaelabWarning)
+        arrays = compute_edits(latent_run, train.pixels[:4], [(str(label), None) for label in range(10)])
+    assert arrays["columns"][1] == [f"to {label}" for label in range(10)]
+    expected = set()
+    for label in range(10):
+        again = model.encode(arrays["edited"][0, label]).mean.numpy()
+        nearest = np.argsort(((means - again) ** 2).sum(1))[:30]
+        if (train.labels[nearest] == label).mean() < 2 / 3:
+            expected.add(str(label))
+    messages = {str(warning.message) for warning in caught}
+    assert {message.split(":")[0].removeprefix("edit by ") for message in messages} == expected
+    assert 0 < len(expected) < 10
+    wording(sorted(messages)[0])
+
+
 @pytest.mark.slow
 def test_a_sheet_is_written_and_never_replaced(cli: Typed, latent_run: Run, tmp_path: Path) -> None:
     (tmp_path / "digits").symlink_to(latent_run.path)
     words = ("edit", "digits", "--attribute", "3", "--by", "1.5", "--attribute", "0", "--by", "-2")
     assert cli(*words) == (0, "digits-edits.png\n", "")
     with Image.open(tmp_path / "digits-edits.png") as picture:
-        assert picture.info["Description"] == "digits: 3 +1.5, 0 −2; directions by means"
+        assert picture.info["Description"] == "digits: +1.5 to 3, −2 to 0; directions by means"
     assert cli(*words)[1] == "digits-edits-2.png\n"
     assert cli(*words, "--out", "digits-edits.png")[0] == 1
     assert cli(*words, "--out", "digits-edits.png", "--overwrite")[0] == 0
@@ -117,7 +139,9 @@ def test_attributes_are_found_by_the_words_of_figures(
     cli: Typed, tagged: Callable[..., Run], wording: Callable[[object], None]
 ) -> None:
     run = tagged(tags=True)
-    arrays = compute_edits(run, None, [("mouth slightly open", 2.0)])
+    with pytest.warns(VaelabWarning) as warned:  # the attributes are random
+        arrays = compute_edits(run, None, [("mouth slightly open", 2.0)])
+    wording(str(warned[0].message))
     assert arrays["columns"][1] == ["Mouth Slightly Open +2"]
     for name, code in (("Smilling", 2), ("Human", 1)):
         found, _, err = cli("edit", run.path, "--attribute", name)

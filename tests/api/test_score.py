@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pyarrow import csv, parquet
 from typed import Typed, train_small
 
@@ -114,6 +115,14 @@ def test_broken_pictures_are_left_out_on_both_sides(cli: Typed, run: Path, tmp_p
     np.testing.assert_allclose(csv.read_csv("s.csv")["elbo"].to_numpy(), [scores[name] for name in names], atol=1e-4)
     for words in (("own", "--strict"), ("own", "--normal", "others", "--strict")):
         assert cli("score", run, *words)[0] == 1
+
+
+def test_one_image_is_shown_once(run: Path, tmp_path: Path) -> None:
+    scored = vaelab.score(run, load_run_images(Run(run), None).valid.pixels[:1], samples=2, out=tmp_path / "one.csv")
+    assert scored.sheet is not None
+    with Image.open(scored.sheet) as picture:
+        assert "Ordered" not in picture.info["Description"]
+        assert picture.height < 450  # an image and its reconstruction
 
 
 def test_lower_bounds_are_more_unusual() -> None:

@@ -1,6 +1,7 @@
 """The figure of edits: which attributes it shows, and by how much codes move."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,51 @@ import torch
 
 from vaelab.data.images import Images, to_uint8
 from vaelab.figures import edits as figure
+from vaelab.models.spec import Spec
+from vaelab.models.vae import VAE
 
 
-def test_attributes_that_codes_separate_best_come_first(make_model: Callable[..., Any]):
+class Ramp(VAE):
+    """A model whose code is the brightness of an image: decoding is exact, or returns the same image for every code."""
+
+    def __init__(self, *, is_blind: bool = False) -> None:
+        torch.nn.Module.__init__(self)
+        self.spec, self.is_blind = Spec(image_shape=(1, 8, 8), num_images=90, latent_dim=1), is_blind
+
+    def encode(self, images: Any, conditions: Any = None) -> Any:
+        pixels = np.asarray(images.pixels[:] if isinstance(images, Images) else images)
+        mean = torch.from_numpy(pixels.astype(np.float32).mean((-3, -2, -1)).reshape(-1, 1))
+        return SimpleNamespace(mean=mean, log_var=torch.zeros_like(mean))
+
+    def decode(self, codes: torch.Tensor, conditions: Any = None) -> torch.Tensor:
+        shown = torch.zeros_like(codes) if self.is_blind else codes / 255
+        return shown.float().clamp(0, 1)[:, :, None, None].expand(-1, 1, 8, 8)
+
+
+@pytest.fixture
+def ramp(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ramp]:
+    """Makes models whose code is the brightness."""
+    encoded = lambda model, images: SimpleNamespace(mean=model.encode(images).mean.numpy())  # noqa: E731
+    monkeypatch.setattr(figure, "encode_images", encoded)
+    return Ramp
+
+
+def test_attributes_that_codes_separate_best_come_first(ramp: Callable[..., Ramp]):
     random = np.random.default_rng(0)
     is_bright, by_chance = random.random(300) < 0.4, random.random(300) < 0.5
-    pixels = random.integers(0, 60, (300, 9, 8, 1)) + 190 * is_bright[:, None, None, None]
+    pixels = random.integers(0, 60, (300, 8, 8, 1)) + 60 * is_bright[:, None, None, None]
     often = is_bright ^ (random.random(300) < 0.2)
     attributes = np.stack([often, is_bright, np.arange(300) == 0, by_chance], axis=1)
     names = ("often", "Is_bright", "rare", "by_chance")
     images = Images(pixels.astype(np.uint8), attributes=attributes, attribute_names=names)
-    vae, _ = make_model(images.image_shape)
+    vae = ramp()
     arrays = figure.compute(vae, images, torch.Generator().manual_seed(0))
     shown = [row.split("\n") for row in arrays["rows"]]
-    assert [name for name, _ in shown][:2] == ["Is bright", "often"]
+    assert {"Is bright", "often"} <= {name for name, _ in shown} | set(arrays["left_out"])
     assert "rare" not in dict(shown)
     distances = [float(distance.removesuffix(" σ")) for _, distance in shown]
-    assert distances[0] > 3 > distances[1] > 0.5
-    assert [distance for distance in distances[2:] if distance > 0.5] == []
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > 3
     assert arrays["originals"][0, 0].mean() < 60  # an image that is without the attribute
     means = vae.encode(images).mean.numpy()
     original = vae.encode(arrays["originals"][0, 0]).mean.numpy()
@@ -35,6 +63,35 @@ def test_attributes_that_codes_separate_best_come_first(make_model: Callable[...
     assert arrays["columns"][1] == ["−2", "−1", "reconstruction", "+1", "+2"]
     assert np.abs(arrays["edited"][0, 4].astype(int) - expected).max() <= 1
     assert figure.compute(vae, Images(images.pixels), torch.Generator()) is None
+
+
+def make_classes() -> Images:
+    """Thirty dark, thirty grey and thirty bright images. The mean of the class "ends" lies in the middle of "grey"."""
+    levels = np.concatenate([np.full(15, 20), np.full(15, 220), np.full(30, 120), np.full(30, 60)])
+    levels = levels + np.tile(np.arange(5), 18)
+    labels = np.repeat([0, 1, 2], 30)
+    return Images(np.tile(levels.astype(np.uint8)[:, None, None, None], (1, 8, 8, 1)), labels, ("ends", "grey", "dim"))
+
+
+def test_images_are_moved_to_the_mean_code_of_a_class_and_rows_of_other_classes_left_out(ramp: Callable[..., Ramp]):
+    images = make_classes()
+    arrays = figure.compute(ramp(), images, torch.Generator().manual_seed(0))
+    assert arrays["rows"] == ["grey", "dim"]
+    assert arrays["left_out"] == ["ends"]
+    assert arrays["columns"][1] == ["reconstruction", "25%", "50%", "75%", "100%"]
+    start, end = arrays["originals"][1, 0].mean(), images.pixels[images.labels == 2].mean()
+    np.testing.assert_allclose(arrays["edited"][1].mean((1, 2, 3)), np.linspace(start, end, 5), atol=0.51)
+    assert "1 row left out: ends" in figure.caption(arrays)
+    assert figure.compute(ramp(is_blind=True), images, torch.Generator()) is None
+
+
+def test_a_direction_that_moves_nothing_does_not_succeed():
+    has = np.arange(10) < 5
+    edit = figure.Edit("smiling", has, np.array([2.0, 0.0]))
+    before = np.zeros((3, 2))
+    after = np.array([[4.0, 0.0], [1.5, 9.0], [-4.0, 0.0]])
+    assert edit.succeeds(before, before, after, 2.0).tolist() == [True, False, False]
+    assert edit.succeeds(before, before, after, -2.0).tolist() == [False, False, True]
 
 
 def test_separation_is_the_distance_in_standard_deviations():

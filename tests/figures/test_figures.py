@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -24,6 +25,7 @@ from vaelab.figures import (
     losses,
     rate_distortion,
     render,
+    scores,
 )
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Codes, encode_images
@@ -126,6 +128,8 @@ def test_names_of_classes_are_drawn_as_they_stand(name: str, odd: str, make_mode
     images = Images(pixels, labels, (odd, "other"))
     vae, _ = make_model((1, 9, 8), {"network.latent_dim": 2})
     arrays = module.compute(vae, images, torch.Generator().manual_seed(0))
+    if name == "edits":
+        arrays["rows"][0] = odd.replace("_", " ")  # of an untrained model, the row may have been left out
     figure = module.draw(arrays)
     assert render(figure, {"Title": odd, "Description": module.caption(arrays)})
     drawn = texts_of(figure)
@@ -181,7 +185,25 @@ def test_losses_says_what_lies_above_the_view():
     figure = losses.draw(losses.collect(*make_tables(5000, 2), COMMON_TERMS))
     upper = figure.axes[0]
     assert upper.get_ylim()[1] < 230
-    assert "single batches up to" in upper.texts[0].get_text()
+    assert "not shown: batches up to" in upper.texts[0].get_text()
+
+
+@pytest.mark.parametrize("steps", [40, 135, 5000])
+def test_the_first_batches_do_not_set_the_view_of_the_losses(steps: int):
+    history, validation = make_tables(steps, 2)
+    for name in ("loss", "kl"):
+        history[name][: max(2, steps // 20)] = 1e5
+    for axes in losses.draw(losses.collect(history, validation, COMMON_TERMS)).axes:
+        low, high = axes.get_ylim()
+        assert 0 <= low < high < 400
+        assert axes.texts[0].get_text() == "not shown: batches up to 1e+05"
+
+
+def test_losses_below_zero_are_shown():
+    history, validation = make_tables(60, 2)
+    history["loss"] = history["reconstruction"] = -history["step"]
+    upper = losses.draw(losses.collect(history, validation, COMMON_TERMS)).axes[0]
+    assert upper.get_ylim()[0] < -60
 
 
 @pytest.mark.parametrize("window", [1, 3, 50])
@@ -372,6 +394,65 @@ def test_a_sheet_holds_every_picture_in_whole_pixels(shape: tuple[int, int, int]
         wanted = np.broadcast_to(picture, (*shape[:2], 3)).repeat(scale, 0).repeat(scale, 1)
         corners = np.argwhere((drawn[: 1 - wanted.shape[0], : 1 - wanted.shape[1]] == wanted[0, 0]).all(-1))
         assert any(np.array_equal(drawn[y : y + wanted.shape[0], x : x + wanted.shape[1]], wanted) for y, x in corners)
+
+
+def test_rows_of_reconstructions_have_names(make_model: Callable[..., Any]):
+    module, images = registry.load("figures", "reconstructions"), make_images(20, (9, 8, 1), 0)
+    arrays = module.compute(make_model(images.image_shape)[0], images, torch.Generator().manual_seed(0))
+    words = [text.get_text() for text in module.draw(arrays).texts]
+    assert words == ["original", "reconstruction"] * 2
+    places = [text.get_position()[1] for text in module.draw({**arrays, "columns": 4}).texts]
+    gaps = -np.diff(places)
+    assert len(places) == 10
+    assert gaps[1] > gaps[0]  # a reconstruction is nearer to its original than to the next one
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 40])
+def test_no_image_is_both_the_most_and_the_least_unusual(count: int):
+    elbo = np.random.default_rng(0).standard_normal(count)
+    rows = scores.ends(elbo)
+    shown = np.concatenate(rows)
+    assert len(set(shown.tolist())) == len(shown) >= min(count, 8)
+    assert (elbo[rows[0]] == np.sort(elbo)[: len(rows[0])]).all()
+    pictures = np.zeros((len(rows), len(rows[0]), 9, 8, 1), np.uint8)
+    arrays = scores.arrays_of(pictures, pictures, np.stack([elbo[chosen] for chosen in rows]))
+    words = " ".join(text.get_text() for text in scores.draw(arrays).texts)
+    assert ("unusual" in words) == (count > 1)
+    assert ("least unusual" in words) == (count > 8)
+    assert ("Scores of one image" in scores.caption(arrays)) == (count == 1)
+
+
+def test_axes_of_positive_quantities_do_not_begin_below_zero():
+    panel = {
+        "title": "active units",
+        "unit": "",
+        "better": "",
+        "values": [[0.0], [1.0, 2.0]],
+        "errors": [[0.5], [0, 0]],
+    }
+    below = {**panel, "title": "ELBO", "values": [[-3.0], [1.0, 2.0]]}
+    first, second = comparison.draw({"labels": ["a", "b"], "panels": [panel, below]}).findobj(Axes)
+    assert first.get_xlim()[0] == 0
+    assert second.get_xlim()[0] < -3
+    at_zero = next(line for line in first.get_lines() if line.get_marker() == "o")
+    assert not at_zero.get_clip_on()
+    points = [{"label": "1", "rate": np.array([0.0, 2.0]), "distortion": np.array([1.0, 30.0])}]
+    axes = rate_distortion.draw({"swept": "β", "series": [{"label": "", "points": points}]}).axes[0]
+    assert (axes.get_xlim()[0], axes.get_ylim()[0]) == (0, 0)
+
+
+def test_quantities_that_decide_are_large_and_come_first():
+    panel = {"title": "x", "unit": "", "better": "", "values": [[1.0], [2.0]], "errors": [[0.5], [0]]}
+    panels = [{**panel, "title": f"small {i}"} for i in range(5)] + [{**panel, "title": "ELBO", "decides": True}]
+    figure = comparison.draw({"labels": ["a", "b"], "panels": panels})
+    figure.draw_without_rendering()
+    shown = [axes for axes in figure.findobj(Axes) if axes.axison]
+    assert [axes.get_title(loc="left") for axes in shown] == ["ELBO", *(f"Small {i}" for i in range(5))]
+    heights = [axes.get_window_extent().height for axes in shown]
+    assert min(axes.get_window_extent().y0 for axes in shown[:1]) > max(
+        axes.get_window_extent().y1 for axes in shown[1:]
+    )
+    assert heights[0] > 1.2 * max(heights[1:])
 
 
 def test_large_sheets_are_reduced_by_the_mean_of_whole_blocks():

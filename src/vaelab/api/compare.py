@@ -243,6 +243,7 @@ def comparison_arrays(comparison: Comparison) -> dict[str, Any]:
             "title": quantity.title,
             "unit": quantity.unit,
             "better": quantity.better,
+            "decides": quantity.decides,
             "values": values_of(quantity.key),
             "errors": values_of(f"{quantity.key}_standard_error"),
         }

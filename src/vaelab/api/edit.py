@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vaelab.api.inputs import load_inputs
 from vaelab.api.load import load
 from vaelab.api.output_paths import choose_file, default_out
 from vaelab.api.run_images import RunImages, load_run_images
-from vaelab.data.images import binarize, to_uint8
+from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.figures import edits as figure
 from vaelab.figures import render
-from vaelab.models.codes import Method, find_direction
+from vaelab.models.codes import Method
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
@@ -25,7 +24,7 @@ from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_list, check_names, describe
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import write_atomic
-from vaelab.system.messages import count_of
+from vaelab.system.messages import count_of, warn
 from vaelab.system.seeds import generator
 
 MAX_IMAGES = 8
@@ -39,7 +38,7 @@ def edit(
     images: Any = None,
     *,
     attribute: str | Sequence[str],
-    by: float | Sequence[float] = 2.0,
+    by: float | Sequence[float] | None = None,
     method: Method = "means",
     data: str | Path | None = None,
     out: str | Path | None = None,
@@ -49,8 +48,10 @@ def edit(
 ) -> Path:
     """Write originals, reconstructions and edits onto a .png, one image a row, and return its path.
 
-    ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all. A step of 1 adds
-    the difference between the mean codes of training images with and without it to an image's posterior mean.
+    ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all (default: 2 for an
+    attribute, 1 for a class). A step of 1 adds the difference between the mean codes of training images with and
+    without an attribute to an image's posterior mean. For a class it moves to the class's mean code, unless ``method``
+    is "probe". A VaelabWarning names edits that the model does not see in the edited images.
     ``images``: a picture, folder or array file, or images from memory as for ``train``, of which at most 8 are used
     (default: validation images). Pictures that cannot be read are left out with a warning. InputError is raised if none
     can be read or, with ``strict``, at
@@ -73,7 +74,7 @@ def edit(
 def compute_edits(
     run: Run,
     images: Any,
-    steps: Sequence[tuple[str, float]],
+    steps: Sequence[tuple[str, float | None]],
     method: Method = "means",
     *,
     data: str | Path | None = None,
@@ -93,26 +94,41 @@ def compute_edits(
         conditions = condition_of(model.spec, inputs.images)
         conditions = None if conditions is None else conditions[rows]
         inputs.warn_skipped()
-    directions = find_directions(run, model, known, [name for name, _ in steps], method)
+    codes, edits = find_edits(run, model, known, [name for name, _ in steps], method)
     means = model.encode(pixels, conditions).mean.numpy().astype(np.float64)
-    moved = [means + step * towards for (_, step), (_, towards) in zip(steps, directions, strict=True)]
-    decoded = [to_uint8(model.decode(torch.from_numpy(codes), conditions)) for codes in (means, *moved)]
-    words = [
-        f"{name.replace('_', ' ')} {figure.step_word(step)}"
-        for (name, _), (_, step) in zip(directions, steps, strict=True)
-    ]
+    rebuilt, before = figure.decode_and_encode(model, means, conditions)
+    edited, words = [], []
+    for (_, asked), one in zip(steps, edits, strict=True):
+        step = asked if asked is not None else 2.0 if one.target is None else 1.0
+        decoded, after = figure.decode_and_encode(model, one.move(means, step), conditions)
+        edited.append(decoded)
+        words.append(one.describe(step))
+        if one.target is None or step == 1:
+            _warn_futile(one, one.succeeds(codes, before, after, step))
     return {
-        "originals": np.stack([pixels, decoded[0]], axis=1),
-        "edited": np.stack(decoded[1:], axis=1),
+        "originals": np.stack([pixels, rebuilt], axis=1),
+        "edited": np.stack(edited, axis=1),
         "rows": names if len(names) > 1 else [],
         "columns": [["original", "reconstruction"], words],
     }
 
 
-def find_directions(
+def _warn_futile(edit: figure.Edit, succeeds: NDArray[np.bool_]) -> None:
+    """Warn if an edit does not show in some of the images."""
+    failed = int((~succeeds).sum())
+    if failed:
+        where = "the image" if len(succeeds) == 1 else f"{failed} of {len(succeeds)} images"
+        if edit.target is None:
+            reason = f"it does little to {where}: encoded again, codes have moved by less than half of the step"
+        else:
+            reason = f"it does not turn {where} into this class: training images with similar codes are of others"
+        warn(f"edit by {edit.name}: {reason}")
+
+
+def find_edits(
     run: Run, model: VAE, known: RunImages, names: Sequence[str], method: Method
-) -> list[tuple[str, NDArray[np.float64]]]:
-    """Return name and direction of attributes or classes in the codes of at most ``NUM_TRAIN`` training images."""
+) -> tuple[NDArray[np.float32], list[figure.Edit]]:
+    """Return the codes of at most ``NUM_TRAIN`` training images, and the edits by attributes or classes they define."""
     train = binarize(known.train, known.binarize).subsample(NUM_TRAIN, generator(0, "directions"))
     has, valid = train.binary_attributes()
     if not valid:
@@ -124,15 +140,22 @@ def find_directions(
             share = "all" if has[:, j].any() else "none"
             message = f"{valid[j]}: {share} of the {len(train):,} training images used have it"
             raise InputError(message, subject="attribute", value=valid[j])
-    means = load_codes(run, model, train).mean
-    return [(valid[j], find_direction(means, has[:, j], method)) for j in columns]
+    codes, first_class = load_codes(run, model, train).mean, len(train.attribute_names)
+    return codes, [
+        figure.make_edit(codes, has[:, j], valid[j], is_class=j >= first_class, method=method) for j in columns
+    ]
 
 
-def pair_steps(attribute: str | Sequence[str], by: float | Sequence[float]) -> list[tuple[str, float]]:
-    """Return each attribute with its step; UsageError unless there is one finite step, or one for each attribute."""
+def pair_steps(attribute: str | Sequence[str], by: float | Sequence[float] | None) -> list[tuple[str, float | None]]:
+    """Return each attribute with its step, None for the default.
+
+    Raises UsageError unless there is one finite step, or one for each attribute.
+    """
     names = check_names(attribute, "attribute")
     if not names:
         raise UsageError("name at least one attribute or class", subject="attribute")
+    if by is None:
+        return [(name, None) for name in names]
     steps = [by] if isinstance(by, int | float) else check_list(by, "by")
     if not all(isinstance(step, int | float | np.number) and not isinstance(step, bool) for step in steps):
         raise TypeError(f"by must be numbers; got {describe(by)}")

@@ -8,13 +8,16 @@ import numpy as np
 
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_pictures
-from vaelab.api.pictures import Pixels, write_folder, write_sheet
+from vaelab.api.pictures import Pixels, write_folder
 from vaelab.data.images import Images, as_tensor, to_uint8
+from vaelab.figures import reconstructions as figure
+from vaelab.figures import render
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
+from vaelab.system.files import write_atomic
 from vaelab.system.progress import progress
 
 SHEET_COUNT, SHEET_COLUMNS = 16, 8
@@ -57,7 +60,9 @@ def reconstruct(
             return Images(pixels, names=names, source=f"reconstructions by {run_name}")
         if is_sheet:
             originals, rebuilt = map(np.concatenate, zip(*chunks, strict=True))
-            write_sheet(path, *_pair_rows(originals, rebuilt))
+            arrays = {"originals": originals, "reconstructions": rebuilt, "columns": SHEET_COLUMNS}
+            words = {"Title": figure.TITLE, "Description": f"by {run_name}: the decoder's mean at the posterior mean"}
+            write_atomic(path, render(figure.draw(arrays), words))
         else:
             write_folder(path, (rebuilt for _, rebuilt in chunks), count, names)
     inputs.warn_skipped()
@@ -75,12 +80,3 @@ def _reconstruct_chunks(
             own = None if conditions is None else conditions[rows]
             yield pixels, to_uint8(model.reconstruct(as_tensor(pixels).to(model.device), own))
             bar.advance(len(rows))
-
-
-def _pair_rows(originals: Pixels, rebuilt: Pixels) -> tuple[Pixels, int]:
-    """Return images for a sheet, each row of originals followed by its reconstructions, and the number of columns."""
-    columns = min(SHEET_COLUMNS, len(originals))
-    padding = ((0, 0), (0, -len(originals) % columns), (0, 0), (0, 0), (0, 0))
-    padded = np.pad(np.stack([originals, rebuilt]), padding, constant_values=255)
-    rows = padded.reshape(2, -1, columns, *originals.shape[1:]).swapaxes(0, 1)
-    return rows.reshape(-1, *originals.shape[1:]), columns

@@ -214,7 +214,7 @@ def edit(
         typer.Option(
             "--by",
             metavar="STEP",
-            help="Step along each attribute (default: 2), or one for all; 1 is the distance of the mean codes.",
+            help="Step along each, or one for all (default: 2 for an attribute, 1 for a class).",
         ),
     ] = None,
     method: Annotated[
@@ -229,9 +229,10 @@ def edit(
     present: options.With = None,
     absent: options.Without = None,
 ) -> None:
-    """Move images along the directions of attributes or classes.
+    """Move images along the directions of attributes, or to classes.
 
-    Writes a .png with originals, reconstructions and edits of at most 8 images.
+    Writes a .png with originals, reconstructions and edits of at most 8 images. A step of 1 is the distance of the mean
+    codes with and without an attribute. For a class, it leads to the class's mean code.
 
     Examples:
       vaelab edit runs/celeba me.jpg --attribute Smiling --by 2
@@ -244,7 +245,7 @@ def edit(
         run,
         images,
         attribute=attribute or [],
-        by=by or 2.0,
+        by=by or None,
         method=method,
         data=data,
         out=out,

@@ -11,7 +11,7 @@ from matplotlib.textpath import TextPath
 
 from vaelab.figures import DPI, FAINT, INK, clean_text, house_style, missing_letters
 
-WORDS, SMALL = 10, 8
+WORDS, SMALL = 12, 10
 """Font sizes in points: beside and above pictures, and below them."""
 WIDE, MOST = 2100, 2400
 """Width in pixels to which a sheet of small pictures is enlarged, and to which one of large pictures is reduced."""
@@ -31,20 +31,26 @@ def sheet_figure(
     column_words: Sequence[Sequence[str]] = (),
     under: Sequence[str] = (),
     cell: int = CELL,
+    group: int = 1,
 ) -> Figure:
     """Draw blocks of pictures side by side; small pictures are enlarged by a whole factor to at most ``cell`` pixels.
 
     ``row_words``: labels at the left; all lines but the first are small. ``column_words``: labels above, for each block
-    one per column or one for the block. ``under``: labels below the pictures of the first block, row by row.
+    one per column or one for the block. ``under``: labels below the pictures of the first block, row by row. ``group``:
+    number of rows that belong together, with a wider gap after them.
     """
     row_words, under = [clean_text(word) for word in row_words], [clean_text(word) for word in under]
     column_words = [[clean_text(word) for word in words] for words in column_words]
     with house_style():
-        return _draw_sheet(_fit(blocks, cell), row_words, column_words, under)
+        return _draw_sheet(_fit(blocks, cell), row_words, column_words, under, group)
 
 
 def _draw_sheet(
-    blocks: Sequence[Pictures], row_words: Sequence[str], column_words: Sequence[Sequence[str]], under: Sequence[str]
+    blocks: Sequence[Pictures],
+    row_words: Sequence[str],
+    column_words: Sequence[Sequence[str]],
+    under: Sequence[str],
+    group: int,
 ) -> Figure:
     """Draw blocks that have their final size, with their labels."""
     rows, _, height, width, _ = blocks[0].shape
@@ -62,14 +68,15 @@ def _draw_sheet(
     starts = [left]
     for block in blocks:
         starts.append(starts[-1] + block.shape[1] * (width + gap) + 3 * gap)
-    sheet = np.full((top + rows * pitch - gap + PAD, starts[-1] - 4 * gap + PAD, 3), 255, np.uint8)
+    tops = [top + i * pitch + (i // group) * (3 * gap if group > 1 else 0) for i in range(rows)]
+    sheet = np.full((tops[-1] + pitch - gap + PAD, starts[-1] - 4 * gap + PAD, 3), 255, np.uint8)
     for block, start in zip(blocks, starts, strict=False):
         for i, j in np.ndindex(*block.shape[:2]):
-            y, x = top + i * pitch, start + j * (width + gap)
+            y, x = tops[i], start + j * (width + gap)
             sheet[y : y + height, x : x + width] = block[i, j]
     page = _Page(sheet)
     for i, lines in enumerate(beside):
-        y = top + i * pitch + height / 2 - sum(_line(size) for _, size in lines) / 2
+        y = tops[i] + height / 2 - sum(_line(size) for _, size in lines) / 2
         for line, size in lines:
             y += _line(size)
             colour = INK if size == WORDS else FAINT
@@ -81,7 +88,7 @@ def _draw_sheet(
             page.write(x, top - 6, word, ha="center", va="bottom", fontsize=size)
     for i, word in enumerate(below):
         row, column = divmod(i, blocks[0].shape[1])
-        x, y = starts[0] + column * (width + gap) + width / 2, top + row * pitch + height
+        x, y = starts[0] + column * (width + gap) + width / 2, tops[row] + height
         for line in word.split("\n"):
             y += _line(SMALL)
             page.write(x, y, line, ha="center", va="baseline", fontsize=SMALL, color=FAINT)
@@ -149,7 +156,7 @@ def _tall(words: Sequence[str], size: float) -> int:
 def _size_above(column_words: Sequence[Sequence[str]], width: int) -> float:
     """Return the font size at which the longest single word fits above one column."""
     single = [part for words in column_words if len(words) > 1 for word in words for part in word.split()]
-    return max(6.0, min(WORDS, WORDS * width / max((_width(part, WORDS) for part in single), default=1)))
+    return max(6.0, min(WORDS, 0.92 * WORDS * width / max((_width(part, WORDS) for part in single), default=1)))
 
 
 def _wrap(words: str, size: float, width: int) -> str:

@@ -1,10 +1,12 @@
-"""Metrics of several runs: one panel per quantity, one line per recipe, one point per seed."""
+"""Metrics of several runs: a panel per quantity, a line per recipe, a point per seed; what decides is large."""
 
+import textwrap
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -14,29 +16,66 @@ from vaelab.figures import BLUE, FAINT, INK, Arrays, clean_text, house_style
 TITLE = "Comparison"
 ORDER = 90
 SECTION = "comparison"
-COLUMNS = 4
-LINE = 0.27
-"""Distance between recipes in inches."""
+MOST_LARGE = 6
+"""Largest number of large panels; those of other quantities that decide are small."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Sizes of one kind of panel."""
+
+    columns: int
+    width: float
+    """Inches that a panel takes."""
+    line: float
+    """Distance between recipes in inches."""
+    frame: float
+    """Height of title, ticks and notes in inches."""
+    title: int
+    """Font size; of numbers and names one point less, of ticks and notes two."""
+    mark: float
+
+    def wrap(self, words: str, font: int) -> str:
+        """Break a text into lines that are no wider than a panel, at a mean width of 0.55 em per letter."""
+        return textwrap.fill(words, int((self.width - 0.5) * 72 / (0.55 * font)))
+
+
+LARGE = _Size(columns=3, width=3.8, line=0.36, frame=1.25, title=12, mark=8)
+SMALL = _Size(columns=4, width=2.85, line=0.24, frame=1.15, title=10, mark=5)
 
 
 def draw(arrays: Arrays) -> Figure:
-    """Draw a panel per quantity, with recipe names at the left of each row and means at the right."""
+    """Draw a panel per quantity, with recipe names at the left of each row and means at the right.
+
+    Panels of the quantities that decide ("decides") are large and come first. The others are small.
+    """
     labels, panels = [clean_text(label) for label in arrays["labels"]], arrays["panels"]
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
-    longest = max(len(label) for label in labels)
+    large = [panel for panel in panels if panel.get("decides")][:MOST_LARGE] or panels
+    small = [panel for panel in panels if not any(panel is each for each in large)]
+    bands = [(group, size) for group, size in ((large, LARGE), (small, SMALL)) if group]
+    heights = [-(-len(group) // size.columns) * (size.frame + size.line * len(labels)) for group, size in bands]
+    widths = [min(size.columns, len(group)) * size.width for group, size in bands]
+    names = 1.0 + 0.085 * max(len(label) for label in labels)
     with house_style():
-        size = (1.0 + 0.075 * longest + 2.85 * columns, rows * (1.05 + LINE * len(labels)) + 0.2)
-        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.04, hspace=0.06))
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for i, axes in enumerate(grid.flat):
-            if i >= len(panels):
-                axes.set_axis_off()
-                continue
-            _panel(axes, panels[i], len(labels))
-            if i % columns == 0:
-                axes.set_yticks(range(len(labels)), labels, color=INK, fontsize=10)
+        figure = Figure(figsize=(names + max(widths), sum(heights) + 0.2), layout=ConstrainedLayoutEngine())
+        for part, (group, size) in zip(
+            figure.subfigures(len(bands), 1, height_ratios=heights, squeeze=False)[:, 0], bands, strict=True
+        ):
+            _band(part, group, size, labels)
     return figure
+
+
+def _band(part: SubFigure, panels: list[dict[str, Any]], size: _Size, labels: list[str]) -> None:
+    """Draw panels of one size in rows and columns."""
+    columns = min(size.columns, len(panels))
+    grid = part.subplots(-(-len(panels) // columns), columns, squeeze=False)
+    for i, axes in enumerate(grid.flat):
+        if i >= len(panels):
+            axes.set_axis_off()
+            continue
+        _panel(axes, panels[i], len(labels), size)
+        if i % columns == 0:
+            axes.set_yticks(range(len(labels)), labels, color=INK, fontsize=size.title - 1)
 
 
 def caption(arrays: Arrays) -> str:
@@ -49,35 +88,40 @@ def caption(arrays: Arrays) -> str:
     )
 
 
-def _panel(axes: Axes, panel: dict[str, Any], count: int) -> None:
+def _panel(axes: Axes, panel: dict[str, Any], count: int, size: _Size) -> None:
     means = [_mean(values) for values in panel["values"]]
     for row, (values, errors) in enumerate(zip(panel["values"], panel["errors"], strict=True)):
         axes.axhline(row, color=FAINT, linewidth=0.5, alpha=0.35, zorder=0)
+        places = [row] * len(values)
         axes.errorbar(
-            values, [row] * len(values), xerr=np.nan_to_num(errors), color=BLUE, linestyle="none", marker="o",
-            markersize=6, markerfacecolor="white", markeredgewidth=1.4, elinewidth=1.2, capsize=0, zorder=2,
+            values, places, xerr=np.nan_to_num(errors), color=BLUE, linestyle="none", elinewidth=1.2, zorder=2
+        )
+        axes.plot(
+            values, places, color=BLUE, linestyle="none", marker="o", markersize=size.mark, markerfacecolor="white",
+            markeredgewidth=1.4, zorder=2.5, clip_on=False,
         )  # fmt: skip
         if len(values) > 1:
             axes.plot([means[row]] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=2.2, zorder=3)
         word = "–" if np.isnan(means[row]) else number(means[row])
         axes.annotate(
             word, (1.0, row), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-            va="center", fontsize=9, color=INK, annotation_clip=False,
+            va="center", fontsize=size.title - 1, color=INK, annotation_clip=False,
         )  # fmt: skip
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=9)
+    axes.tick_params(axis="y", length=0, pad=size.mark)
+    axes.tick_params(axis="x", labelsize=size.title - 2)
     _scale(axes, panel)
     title, unit = panel["title"], f", {panel['unit']}" if panel["unit"] else ""
-    axes.set_title(f"{title[0].upper() if title.isascii() else title[0]}{title[1:]}{unit}", fontsize=10, pad=8)
+    words = f"{title[0].upper() if title.isascii() else title[0]}{title[1:]}{unit}"
+    axes.set_title(size.wrap(words, size.title), fontsize=size.title, pad=8)
     notes = [f"{panel['better']} is better"] if panel["better"] else []
     if panel.get("baseline") is not None:
         axes.axvline(panel["baseline"], color=FAINT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
         notes.append(f"dotted: {panel['baseline_title']}")
     if notes:
-        axes.set_xlabel("; ".join(notes), fontsize=8, color=FAINT, loc="left")
+        axes.set_xlabel(size.wrap("; ".join(notes), size.title - 2), fontsize=size.title - 2, color=FAINT, loc="left")
 
 
 def _scale(axes: Axes, panel: dict[str, Any]) -> None:
@@ -88,7 +132,8 @@ def _scale(axes: Axes, panel: dict[str, Any]) -> None:
     others = [panel["baseline"]] if panel.get("baseline") is not None else []
     low, high = float(min([*(values - errors), *others])), float(max([*(values + errors), *others]))
     room = max(0.12 * (high - low), 1.0 if is_counted else 0.0) or 0.05 * abs(high) or 1.0
-    axes.set_xlim(low - room, high + room)
+    is_positive = min([*values, *others], default=0.0) >= 0
+    axes.set_xlim(max(0.0, low - room) if is_positive else low - room, high + room)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=is_counted, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
 

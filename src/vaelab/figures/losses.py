@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 
+import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,13 +20,18 @@ STYLES = ((GREEN, "D"), (FAINT, "^"), *((colour, "v") for colour in CLASS_COLOUR
 """Colours and marks of the curves in the lower panel."""
 MOST_POINTS = 6000
 """Largest number of batches in the figure; longer runs show every k-th batch."""
+SETTLING = 0.1
+"""Share of the batches, the first ones, that may lie above the view: they are far larger than all others."""
+SHORTEST_MEAN = 25
+"""Running means cover a hundredth of the batches. In short runs, they cover one in 25, but at most 10 batches."""
 
 
 def collect(
     history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
 ) -> Arrays:
     """Return loss and terms of every batch in nats, their running means, and those of held-out images."""
-    window = max(1, len(history["step"]) // 100)
+    count = len(history["step"])
+    window = max(1, min(count // SHORTEST_MEAN, 10), count // 100)
     shown = {term.name: term.title for term in terms if term.unit == "nats" and term.name in history}
     names = ["loss", *shown]
     return {
@@ -61,7 +67,8 @@ def draw(arrays: Arrays) -> Figure:
             _limit(axes, arrays, names)
             axes.set_ylabel("nats per image")
             axes.legend(loc="upper right" if axes is upper else "best", ncols=2, fontsize=10)
-        upper.set_title("Loss of each batch (thin), running mean (thick), held-out images (marks)")
+        mean = ", running mean (thick)" if arrays["window"] > 1 else ""
+        upper.set_title(f"Loss of each batch{' (thin)' if mean else ''}{mean}, held-out images (marks)")
         lower.set_xlabel("batch")
         lower.set_xlim(0, max(float(arrays["step"][-1]), 1.0) * 1.01)
     return figure
@@ -70,10 +77,11 @@ def draw(arrays: Arrays) -> Figure:
 def caption(arrays: Arrays) -> str:
     """Explain the curves."""
     every = _every(arrays)
-    return (
-        f"Thin lines: {'every batch' if every == 1 else f'every {every}th batch'}. Thick lines: running means over "
-        f"{count_of(arrays['window'], 'batch', 'batches')}. Marks: held-out images."
-    )
+    batches = "every batch" if every == 1 else f"every {every}th batch"
+    if arrays["window"] == 1:
+        return f"Lines: {batches}. Marks: held-out images."
+    means = f"running means over {count_of(arrays['window'], 'batch', 'batches')}"
+    return f"Thin lines: {batches}. Thick lines: {means}. Marks: held-out images."
 
 
 def _every(arrays: Arrays) -> int:
@@ -99,20 +107,20 @@ def _curve(axes: Axes, arrays: Arrays, name: str, label: str, colour: str, marke
 
 
 def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
-    """Clip the view above the few largest batches, mostly the first ones, and annotate their maximum."""
-    values = np.concatenate([arrays[name] for name in names])
-    values = values[np.isfinite(values)]
-    if len(values) < 100:
+    """Fit the view to the batches after the first ``SETTLING`` of the run, and say what lies above it."""
+    curves = np.stack([arrays[name] for name in names])
+    smooth = np.stack([arrays[f"smooth_{name}"] for name in names])
+    begun = int(SETTLING * curves.shape[1])
+    held_out = [arrays[f"validation_{name}"] for name in names if f"validation_{name}" in arrays]
+    shown = np.concatenate([curves[:, begun:].ravel(), smooth[:, begun + arrays["window"] :].ravel(), *held_out])
+    every, shown = curves[np.isfinite(curves)], shown[np.isfinite(shown)]
+    if not len(shown):
         return
-    low, high = values.min(), np.quantile(values, 0.995)
-    top = high + 0.25 * (high - low)
-    if values.max() > top > low:
-        axes.set_ylim(max(0.0, low - 0.05 * (top - low)), top)
-        axes.annotate(
-            f"single batches up to {values.max():.4g}",
-            (0.06, 0.97),
-            xycoords="axes fraction",
-            va="top",
-            fontsize=9,
-            color=INK,
-        )
+    low, high = float(min(every.min(), shown.min())), float(np.quantile(shown, 0.995))
+    room = high - low or 0.05 * abs(high) or 1.0
+    top, bottom = high + 0.25 * room, low - 0.06 * room
+    axes.set_ylim(max(0.0, bottom) if low >= 0 else bottom, top)
+    if every.max() > top:
+        word = f"not shown: batches up to {every.max():.4g}"
+        halo = [effects.withStroke(linewidth=3, foreground="white")]
+        axes.annotate(word, (0.2, 0.97), xycoords="axes fraction", va="top", fontsize=9, color=INK, path_effects=halo)

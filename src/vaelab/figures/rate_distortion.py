@@ -51,6 +51,7 @@ def draw(arrays: Arrays) -> Figure:
         axes.set_ylabel("distortion: reconstruction, nats per image")
         axes.set_title(f"Rate and distortion on held-out images, by {clean_text(arrays['swept'])}")
         axes.margins(0.09)
+        _stay_positive(axes, arrays)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(color=FAINT, alpha=0.18, linewidth=0.6)
@@ -83,6 +84,18 @@ def interval(values: Float[np.ndarray, " n"]) -> float:
     return float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2) * values.std(ddof=1) / np.sqrt(count))
 
 
+def _stay_positive(axes: Axes, arrays: Arrays) -> None:
+    """Let no axis begin below 0 if all values are positive; the margin and an interval might."""
+    axes.autoscale_view()
+    points = [point for series in arrays["series"] for point in series["points"]]
+    for name, (low, _), limit in (
+        ("rate", axes.get_xlim(), axes.set_xlim),
+        ("distortion", axes.get_ylim(), axes.set_ylim),
+    ):
+        if low < 0 <= min(float(np.min(point[name])) for point in points):
+            limit(0.0, None)
+
+
 def _series(axes: Axes, series: dict[str, Any], colour: str) -> bool:
     """Draw one line; return whether it has a band."""
     runs = [np.stack([point["rate"], point["distortion"]], axis=1).astype(float) for point in series["points"]]
@@ -100,11 +113,11 @@ def _series(axes: Axes, series: dict[str, Any], colour: str) -> bool:
     for ellipse in ellipses:
         if ellipse is not None:
             axes.plot(*np.vstack([ellipse, ellipse[:1]]).T, color=colour, linewidth=0.7, alpha=0.6, zorder=2)
-    axes.plot(*means.T, color=colour, linewidth=1.8, marker="o", markersize=6, zorder=3)
+    axes.plot(*means.T, color=colour, linewidth=1.8, marker="o", markersize=6, zorder=3, clip_on=False)
     for points in runs:
         if len(points) > 1:
             axes.plot(*points.T, linestyle="none", marker="o", markersize=5, markerfacecolor="white",
-                      markeredgecolor=colour, markeredgewidth=1, alpha=0.9, zorder=2.5)  # fmt: skip
+                      markeredgecolor=colour, markeredgewidth=1, alpha=0.9, zorder=2.5, clip_on=False)  # fmt: skip
     return bool(parts)
 
 

@@ -34,6 +34,8 @@ class Quantity:
     better: Literal["", "lower", "higher"] = ""
     digits: int = 2
     """Decimal places in tables."""
+    decides: bool = False
+    """Whether comparisons of runs lead with it: a large panel of the figure and a card of the report."""
     drawn: Literal["always", "if different", "never"] = "always"
     """Whether the figure has a panel for it; "if different": only if the runs differ in it."""
     baseline: str = ""

@@ -15,9 +15,13 @@ from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.models.codes import as_finite
 
 
-def factor_metric(measure: Callable[[Evaluation], Result], titles: Mapping[str, str], **declared: Any) -> Metric:
+def factor_metric(
+    measure: Callable[[Evaluation], Result], titles: Mapping[str, str], *, decides: bool = False, **declared: Any
+) -> Metric:
     """Return a disentanglement metric with the given titles of its quantities, for all of which higher is better."""
-    quantities = tuple(Quantity(key, title, better="higher", digits=3) for key, title in titles.items())
+    quantities = tuple(
+        Quantity(key, title, better="higher", digits=3, decides=decides) for key, title in titles.items()
+    )
     return Metric(measure, "disentanglement", frozenset({"factors"}), quantities=quantities, **declared)
 
 

@@ -47,7 +47,7 @@ def measure(
 METRIC = Metric(
     measure,
     question="latent space",
-    quantities=(Quantity("active_units", "active units", "latents", digits=0),),
+    quantities=(Quantity("active_units", "active units", "latents", digits=0, decides=True),),
     order=30,
     synonyms=("au",),
 )

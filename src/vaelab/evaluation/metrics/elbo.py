@@ -94,9 +94,9 @@ METRIC = Metric(
     question="fit",
     by_default=frozenset({"train", "evaluate", "compare"}),
     quantities=(
-        Quantity("reconstruction", "reconstruction", "nats", "lower"),
-        Quantity("kl", "KL", "nats"),
-        Quantity("elbo", "ELBO", "nats", "higher", order=12),  # below β·KL, a fact of the run
+        Quantity("reconstruction", "reconstruction", "nats", "lower", decides=True),
+        Quantity("kl", "KL", "nats", decides=True),
+        Quantity("elbo", "ELBO", "nats", "higher", order=12, decides=True),  # below β·KL, a fact of the run
     ),
     order=10,
     synonyms=("likelihood",),

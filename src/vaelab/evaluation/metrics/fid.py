@@ -41,7 +41,7 @@ METRIC = Metric(
     needs=frozenset({"features"}),
     by_default=frozenset({"evaluate"}),
     quantities=(
-        Quantity("fid", "FID", better="lower"),
+        Quantity("fid", "FID", better="lower", decides=True),
         Quantity("fd_classifier", "Fréchet distance, features of a classifier", better="lower"),
         Quantity("fd_pca", "Fréchet distance, principal components", better="lower"),
     ),

@@ -123,4 +123,4 @@ def _result(name: str, information: Float[np.ndarray, "latent factor"], drawn: D
     }
 
 
-METRIC = factor_metric(measure, {"mig": "MIG"}, order=80, synonyms=("mutual_information_gap",))
+METRIC = factor_metric(measure, {"mig": "MIG"}, decides=True, order=80, synonyms=("mutual_information_gap",))

@@ -81,7 +81,7 @@ METRIC = Metric(
     measure,
     question="fit",
     by_default=frozenset(),
-    quantities=(Quantity("nll", "−ln p(x)", "nats", "lower"),),
+    quantities=(Quantity("nll", "−ln p(x)", "nats", "lower", decides=True),),
     order=70,
     synonyms=("iwae", "ll", "log_likelihood", "negative_log_likelihood", "marginal_likelihood"),
 )

@@ -124,6 +124,7 @@ METRIC = Metric(
             "higher",
             digits=3,
             baseline="majority_class_accuracy",
+            decides=True,
         ),
         Quantity("majority_class_accuracy", "share of the most frequent class", "share", digits=3, drawn="never"),
         Quantity(

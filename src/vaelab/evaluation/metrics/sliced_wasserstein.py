@@ -186,7 +186,7 @@ METRIC = Metric(
     question="generation",
     needs=frozenset({"train_images"}),
     quantities=(
-        Quantity("swd", "SWD × 1000", better="lower", digits=1, baseline="training_swd"),
+        Quantity("swd", "SWD × 1000", better="lower", digits=1, baseline="training_swd", decides=True),
         *map(_level, range(LEVELS_SHOWN)),
         Quantity("reconstruction_swd", "SWD × 1000 of reconstructions", better="lower", digits=1),
         Quantity("training_swd", "SWD × 1000 of training images", better="lower", digits=1, drawn="never"),
