@@ -328,10 +328,12 @@ def warmup(evidence: Evidence) -> Finding:
     """Compare the steps in which the objective warms up (the weight of the KL, a capacity) with all steps."""
     steps, total = evidence.objective.warmup_steps, len(evidence.history["loss"])
     found = f"the objective warms up over {steps:,} of {total:,} steps"
-    advice = f"objective.warmup_steps={total // 10}, or a longer training"
+    has_cycles = "cycle_steps" in evidence.recipe.objective
+    shorter = f"cycle_steps={max(total // 8, 2)}" if has_cycles else f"warmup_steps={total // 10}"
+    advice = f"objective.{shorter}, or a longer training"
     if steps > total:
         return _problem(found, "it never reached its full weight: the run minimised a different objective", advice)
-    if steps > total / 2:
+    if steps > total / 2 and not has_cycles:
         return _notice(found, "less than half of the training was at full weight", advice)
     return _fine(found)
 

@@ -16,6 +16,12 @@ def linear_warmup(step: Int[Tensor, ""], warmup_steps: int) -> Float[Tensor, ""]
     return ((step + 1) / warmup_steps).clamp(max=1.0)
 
 
+def cyclical_warmup(step: Int[Tensor, ""], cycles: int, cycle_steps: int) -> Float[Tensor, ""]:
+    """Return min(1, 2·(t mod L)/L) in each of M cycles of L steps, then 1 (Fu et al. 2019, 1903.10145)."""
+    rising = (step % cycle_steps * (2 / cycle_steps)).clamp(max=1.0)
+    return torch.where(step < cycles * cycle_steps, rising, 1.0)
+
+
 def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: int) -> Float[Tensor, ""]:
     """Return C(t) = min(C_max, C_max·t/T) in float64: 0 at step 0, C_max from step T on; C_max throughout for T = 0."""
     if warmup_steps == 0:
