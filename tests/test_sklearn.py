@@ -83,6 +83,7 @@ def test_the_score_has_the_units_of_the_rows() -> None:
     np.testing.assert_allclose(second, first - np.log(scale).sum())
 
 
+@pytest.mark.slow
 def test_the_score_is_a_lower_bound_of_the_density() -> None:
     """The mean ln p of N(μ, σ²I) is −(D/2)(1 + ln 2πσ²), and the trained decoder comes close."""
     rows = np.random.default_rng(0).normal(5, 2, size=(3000, 4))

@@ -131,7 +131,7 @@ def test_held_out_codes_are_compared_with_the_prior(name: str) -> None:
 
 @exact_ones
 def test_the_density_integrates_to_one_and_samples_follow_it(name: str) -> None:
-    sampler, count = make(name), 40_000
+    sampler, count = make(name), 10_000
     axis = torch.linspace(-12, 12, 201)
     codes = torch.cartesian_prod(axis, axis)
     mass = sampler.log_prob(codes).double().exp() * float(axis[1] - axis[0]) ** 2
@@ -249,12 +249,14 @@ def fitted_with(name: str, codes: np.ndarray, steps: int) -> Sampler:
     return sampler
 
 
+@pytest.mark.slow
 def test_a_flow_comes_near_the_density_of_a_known_mixture() -> None:
     sampler, z = fitted_with("flow", KnownMixture().draw(20_000, 0), 400), KnownMixture().draw(4000, 1)
     gap = KnownMixture().log_prob(z) - sampler.log_prob(torch.from_numpy(z)).numpy()
     assert -4 * gap.std() / 4000**0.5 < gap.mean() < 0.2
 
 
+@pytest.mark.slow
 def test_a_second_vae_reaches_the_density_of_a_known_normal() -> None:
     """Its bound is exact if its posterior is."""
     known = multivariate_normal([3, -1], [[2.0, 1.2], [1.2, 1.0]])

@@ -106,8 +106,11 @@ def test_a_step_of_every_objective(objective: str, network: str) -> None:
     compute_steps(objective__name=objective, network__name=network)
 
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("iwae", "info")]
+
+
 @pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
-@pytest.mark.parametrize("objective", ["elbo", "iwae", "info"])
+@pytest.mark.parametrize("objective", ["elbo", *SLOW])
 def test_a_step_of_every_posterior_and_prior(posterior: str, prior: str, objective: str) -> None:
     compute_steps(posterior__name=posterior, prior__name=prior, objective__name=objective)
 
