@@ -97,7 +97,7 @@ def take_steps(kind: type[Steps], made: ResolvedRecipe, device: torch.device, re
     images = Images(random_pixels(NUM_IMAGES, SHAPE))
     settings = make_settings(made, precision="fp32", threads=1, shuffle_buffer=0)
     with deterministic(device, "fp32", 1):
-        state = create_state(*build(made), settings.learning_rate, device)
+        state = create_state(*build(made), settings, device)
         batches = Batches(images, BATCH_SIZE, 0, device)
         if resident:
             batches.resident = torch.as_tensor(np.asarray(images.pixels[:])).to(device)
@@ -166,8 +166,9 @@ def check_memory(device: torch.device, _scratch: Path) -> str:
     if device.type != "cuda":
         raise Skipped("needs CUDA")
     made = make_recipe()
-    state = create_state(*build(made), 1e-3, device)
-    estimate = measure_memory(state, make_settings(made, precision="fp32", threads=1, shuffle_buffer=0))
+    settings = make_settings(made, precision="fp32", threads=1, shuffle_buffer=0)
+    state = create_state(*build(made), settings, device)
+    estimate = measure_memory(state, settings)
     del state
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
