@@ -51,6 +51,14 @@ def test_objectives_are_refused_if_their_needs_are_not_met(objective: str, wordi
     wording(error.value)
 
 
+def test_a_sampler_that_does_not_fit_is_refused(wording: Callable[[object], None]) -> None:
+    with pytest.raises(RecipeError) as error:
+        build_small(posterior__name="full_covariance", sampler__name="aggregate")
+    assert (error.value.subject, error.value.value) == ("sampler.name", "aggregate")
+    assert {"prior", "gmm"} <= set(error.value.choices)
+    wording(error.value)
+
+
 def test_members_receive_the_values_of_the_recipe() -> None:
     vae, objective = build_small(
         network__hidden=[7, 6],

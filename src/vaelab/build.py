@@ -42,6 +42,8 @@ def build(recipe: ResolvedRecipe, condition_names: tuple[str, ...] = ()) -> "tup
         objective: Objective = _make("objective", "Objective", recipe.objective, spec)
     vae = VAE(spec, encoder, posterior, prior, decoder, likelihood)
     _check_needs("objective", recipe.objective["name"], objective.needs, vae.provides)
+    sampler = registry.load("samplers", recipe.sampler["name"]).Sampler
+    _check_needs("sampler", recipe.sampler["name"], sampler.needs, vae.provides)
     if vae.device.type != "meta":
         initialise(vae, generator(recipe.training.seed, "weights"))
         initialise(objective, generator(recipe.training.seed, "objective"))
@@ -49,7 +51,7 @@ def build(recipe: ResolvedRecipe, condition_names: tuple[str, ...] = ()) -> "tup
 
 
 def _check_needs(section: str, name: str, needs: frozenset[str], provided: frozenset[str]) -> None:
-    """Raise RecipeError, with the members that fit, if the model lacks something that a prior or an objective needs."""
+    """Raise RecipeError, with the members that fit, if the model lacks what one of its parts needs."""
     missing = " and ".join(words for need, words in REQUIREMENTS.items() if need in needs - provided)
     if missing:
         folder, makers = SECTIONS[section].folder, SECTIONS[section].makers

@@ -45,6 +45,18 @@ def test_samples_get_new_names_and_replace_nothing(
     assert len(list((tmp_path / "many").glob("*.png"))) == 12
 
 
+def test_the_sampler_is_named_and_its_options_are_set(
+    cli: Typed, trained: Path, tmp_path: Path, wording: Callable[[object], None]
+) -> None:
+    sheets = []
+    for words in ((), ("--sampler", "gmm", "--set", "sampler.components=1"), ("--set", "sampler.name=gmm")):
+        code, out, err = cli("sample", trained, "-n", 4, "--out", f"{len(sheets)}.png", *words)
+        assert (code, out.rstrip()) == (0, f"{len(sheets)}.png")
+        wording(one_line(err))
+        sheets.append((tmp_path / out.rstrip()).read_bytes())
+    assert len(set(sheets)) == 3
+
+
 def test_a_sheet_shows_pictures_above_their_reconstructions(cli: Typed, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for i in range(3):

@@ -242,6 +242,18 @@ def test_skipped_metrics_have_a_reason_and_no_stored_result(run: Run, model: VAE
         wording(reason)
 
 
+def test_results_of_another_sampler_are_measured_again(run: Run, model: VAE) -> None:
+    def measured(sampler: dict[str, Any]) -> dict[str, Any]:
+        evaluation = Evaluation(model, images(), images(50, seed=1), sampler=sampler)
+        return measure_run(run, evaluation, PROTOCOL, ("sliced_wasserstein", "sparsity")).results
+
+    by_prior, by_gmm = measured({"name": "prior"}), measured({"name": "gmm", "components": 2})
+    assert by_gmm["sliced_wasserstein"]["swd"] != by_prior["sliced_wasserstein"]["swd"]
+    assert by_gmm["sliced_wasserstein"]["measured_on"]["recipe_sampler"] == {"name": "gmm", "components": 2}
+    assert by_gmm["sparsity"] == by_prior["sparsity"]
+    assert measured({"name": "prior"}) == by_prior
+
+
 def test_a_failing_metric_does_not_stop_the_others(run: Run, model: VAE) -> None:
     with_nan = Codes(np.full((40, 3), np.nan, np.float32), np.zeros((40, 3), np.float32))
     evaluation = Evaluation(model, images(), encode=lambda _: with_nan)

@@ -1,5 +1,6 @@
 """Overrides by dotted key: parsing, merging, titles."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from vaelab import recipe
 from vaelab.system import registry
-from vaelab.system.errors import RecipeError, UnknownName
+from vaelab.system.errors import RecipeError, UnknownName, UsageError
 
 
 def minimal(**sections: Any) -> dict[str, Any]:
@@ -125,3 +126,31 @@ def test_merge_does_not_change_its_tables() -> None:
     merged = recipe.merge(tables, {"network.name": "mlp", "training.epochs": 3})
     assert tables == minimal(network={"name": "conv", "strides": [1]})
     assert merged == minimal(network={"name": "mlp"}, training={"epochs": 3})
+
+
+def test_a_sampler_is_replaced_and_its_options_are_set() -> None:
+    own = {"name": "gmm", "components": 7}
+    assert recipe.override_sampler(own, None, {}) == own
+    assert recipe.override_sampler(own, "gmm", {"sampler.components": 3}) == {"name": "gmm", "components": 3}
+    assert recipe.override_sampler(own, "prior", {}) == {"name": "prior"}
+    by_key = recipe.override_sampler({"name": "prior"}, None, {"sampler.name": "gmm", "sampler.components": 3})
+    assert by_key == {"name": "gmm", "components": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "subject"),
+    [
+        ("kde", {}, "sampler"),
+        (None, {"sampler.components": 0}, "sampler.components"),
+        (None, {"sampler.steps": 5}, "sampler.steps"),
+        (None, {"objective.beta": 5}, "key of the sampler:"),
+        ("gmm", {"sampler.name": "prior"}, "sampler.name"),
+    ],
+)
+def test_wrong_samplers_and_options_are_refused(
+    name: str | None, overrides: dict[str, Any], subject: str, wording: Callable[[object], None]
+) -> None:
+    with pytest.raises(UsageError) as error:
+        recipe.override_sampler({"name": "gmm", "components": 7}, name, overrides)
+    assert error.value.subject == subject
+    wording(error.value)

@@ -279,7 +279,11 @@ def test_only_options_of_the_data_set_are_passed_to_it() -> None:
     assert recipe.load_options(recipe.load("digits", {"data.valid": 10, "data.binarize": "dynamic"})) == {}
 
 
-def test_figures_do_not_make_another_recipe() -> None:
-    one, other = recipe.load("mnist"), recipe.load("mnist", {"training.figures": ["losses"]})
+@pytest.mark.parametrize(
+    "overrides", [{"training.figures": ["losses"]}, {"sampler.name": "gmm", "sampler.components": 3}]
+)
+def test_figures_and_samplers_do_not_make_another_recipe(overrides: dict[str, Any]) -> None:
+    one, other = recipe.load("mnist"), recipe.load("mnist", overrides)
+    assert one != other
     assert one.differences(other) == []
     assert (other.title, other.expected) == (one.title, one.expected)

@@ -105,7 +105,8 @@ def compare(
         evaluations = []
         for run in members:
             model, (images[run], train) = load(run.path), _load_images(run, data, known)
-            evaluation = Evaluation(model, images[run].valid, train, encode=partial(load_codes, run, model))
+            encode, sampler = partial(load_codes, run, model), run.recipe.sampler
+            evaluation = Evaluation(model, images[run].valid, train, encode=encode, sampler=sampler)
             results[run], skipped[run] = _measure(run, evaluation, images[run])
             rows[run] = _row(run, label, model, results[run], owners)
             evaluations.append(evaluation)

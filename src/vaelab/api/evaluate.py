@@ -41,8 +41,8 @@ def evaluate(
 
     ``metrics``: names or synonyms such as "frechet"; results have vaelab's names. By default all metrics that take
     seconds and whose needs the model and the images meet. ``set``: options of metrics by dotted key, such as
-    {"nll.samples": 1000}. ``out``: a directory for evaluation.json and the report instead of the run's. ``store``:
-    False writes nothing. ``device``: such as "auto", "cpu" or "cuda".
+    {"nll.samples": 1000}, and of the sampler, such as {"sampler.name": "gmm"}. ``out``: a directory for evaluation.json
+    and the report instead of the run's. ``store``: False writes nothing. ``device``: such as "auto", "cpu" or "cuda".
 
     Raises NotMeasurable for a named metric whose needs are not met, UnknownDevice, and PartialFailure after the other
     metrics are measured and stored.
@@ -50,14 +50,17 @@ def evaluate(
     run = Run(run_path, results=out if store else None)
     before = run.evaluation  # a damaged file is reported before minutes of work, not after
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
-    options = parse_options(recipes.check_overrides(set), chosen)
+    given = recipes.check_overrides(set)
+    of_sampler = {key: value for key, value in given.items() if key.startswith("sampler.")}
+    sampler = recipes.override_sampler(run.recipe.sampler, None, of_sampler)
+    options = parse_options({key: value for key, value in given.items() if key not in of_sampler}, chosen)
     needs = {name: load_metric(name).needs for name in chosen}
     model, failures = load(run), Failures()
     model.to(resolve_device(device))
     if store:
         run.check_writable()
     images = load_run_images(run, data)
-    evaluation = load_evaluation(run, model, images, chosen)
+    evaluation = load_evaluation(run, model, images, chosen, sampler)
     for name in needs if metrics else ():
         evaluation.check_needs(needs[name], name)
     with disable_tf32():
@@ -68,8 +71,14 @@ def evaluate(
     return evaluated
 
 
-def load_evaluation(run: Run, model: VAE, images: RunImages, metrics: Sequence[str]) -> Evaluation:
-    """Return a run's model on its held-out images, with the training images if one of the metrics needs them."""
+def load_evaluation(
+    run: Run, model: VAE, images: RunImages, metrics: Sequence[str], sampler: recipes.Section | None = None
+) -> Evaluation:
+    """Return a run's model on its held-out images, with the training images if one of the metrics needs them.
+
+    ``sampler``: section of the sampler (default: that of the recipe).
+    """
     needs_train = any(load_metric(name).needs_train_images for name in metrics)
     train = binarize(images.train, images.binarize) if needs_train else None
-    return Evaluation(model, images.valid, train, encode=partial(load_codes, run, model))
+    encode = partial(load_codes, run, model)
+    return Evaluation(model, images.valid, train, encode=encode, sampler=sampler or run.recipe.sampler)

@@ -1,6 +1,6 @@
 """``vaelab sample``: decode codes drawn from the prior or another sampler."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.api.load import load
+from vaelab.api.load import load_with_recipe
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import write_folder, write_sheet
 from vaelab.api.run_images import load_run_images
@@ -17,6 +17,7 @@ from vaelab.models import samplers
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import parse_condition
 from vaelab.models.vae import VAE
+from vaelab.recipe import Section, override_sampler, toml_value
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
@@ -32,28 +33,36 @@ def sample(
     out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
-    sampler: str = "prior",
+    sampler: str | None = None,
+    set: Mapping[str, Any] | None = None,
     condition: Any = None,
     data: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Images | Path:
     """Return ``count`` samples as ``Images``, or write them onto a .png or into a folder, ``out``, and return its path.
 
-    ``condition``: a class by name or number, or a mapping from attributes to True or False, for a conditional model
-    (default: drawn from the training set). ``data``: folder of the training images, for a sampler that is fitted to
-    them. A folder takes any number of images. A sheet keeps all of them in memory.
+    ``sampler``: the distribution of codes (default: that of the recipe). ``set``: its options, such as
+    {"sampler.components": 20}. ``condition``: a class by name or number, or a mapping from attributes to True or False,
+    for a conditional model (default: drawn from the training set). ``data``: folder of the training images, for a
+    sampler that is fitted to them. ``tell`` receives one line that names the sampler. A folder takes any number of
+    images. A sheet keeps all of them in memory.
     """
     count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
     run_name = Run.at(run_path).name
     path, is_sheet = choose_pictures(out, f"{run_name}-samples.png", overwrite=overwrite)
-    model = load(run_path)
+    model, recipe = load_with_recipe(run_path)
+    section = override_sampler(recipe.sampler, sampler, set or {})
+    described = describe_sampler(section, recipe.prior["name"])
+    if tell is not None:
+        tell(f"sampler: {described}")
     model.to(resolve_device(device))
     random = generator(seed, "sample", "condition")
     conditions = parse_condition(model.spec, condition, count, model.condition_rows.cpu(), random)
     with disable_tf32():
-        codes = make_sampler(sampler, model, run_path, data).sample(count, generator(seed, "sample"))
+        codes = make_sampler(section, model, run_path, data).sample(count, generator(seed, "sample"))
         chunks = _decode_chunks(model, codes, conditions)
         if out is None:
-            return Images(np.concatenate(list(chunks)), source=f"samples of {run_name}")
+            return Images(np.concatenate(list(chunks)), source=f"samples of {run_name}, sampler {described}")
         if is_sheet:
             write_sheet(path, np.concatenate(list(chunks)), columns=int(np.ceil(np.sqrt(count))))
         else:
@@ -61,17 +70,24 @@ def sample(
     return path
 
 
-def make_sampler(name: str, model: VAE, run_path: AnyPath, data: str | Path | None = None) -> samplers.Sampler:
+def describe_sampler(section: Section, prior: str) -> str:
+    """Return the name of a sampler with its options, or the model's prior with its name, in one line."""
+    options = ", ".join(f"{key} = {toml_value(value)}" for key, value in section.items() if key != "name")
+    inside = prior if section["name"] == "prior" else options
+    return f"{section['name']}{f' ({inside})' if inside else ''}"
+
+
+def make_sampler(section: Section, model: VAE, run_path: AnyPath, data: str | Path | None = None) -> samplers.Sampler:
     """Return a sampler for the model of a run, fitted to the codes of its training images if it needs codes.
 
-    Raises UnknownName with the valid names, and FileNotFoundError if it needs the training images and they are gone.
+    Raises FileNotFoundError if it needs the training images and they are gone.
     """
 
     def load_train() -> Images:
         images = load_run_images(Run(run_path), data)
         return binarize(images.train, images.binarize)
 
-    return samplers.make_sampler(name, model, load_train)
+    return samplers.make_sampler(**section, model=model, load_train=load_train)
 
 
 def _decode_chunks(model: VAE, codes: Tensor, conditions: Tensor | None) -> Iterator[NDArray[np.uint8]]:

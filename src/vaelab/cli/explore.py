@@ -30,7 +30,8 @@ def explore(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     points: Annotated[int, typer.Option("--points", min=2, help="Maximum number of images on the map.")] = 200_000,
     device: options.Device = "auto",
-    sampler: options.Sampler = "prior",
+    sampler: options.Sampler = None,
+    overrides: options.SamplerOverrides = None,
 ) -> None:
     """Explore the latent space in a browser.
 
@@ -49,7 +50,9 @@ def explore(
     status: dict[str, Any] = {"label": "loading"}
     with _serve(server.make_app(served, host, status), host, port, no_browser=no_browser) as wait:
         with observe_progress(lambda task: status.update(label=task.label, done=task.done, total=task.total)):
-            served += vaelab.explore(runs, data=data, points=points, device=device, sampler=sampler)
+            served += vaelab.explore(
+                runs, data=data, points=points, device=device, sampler=sampler, set=options.parse_overrides(overrides)
+            )
         for payload, _ in served:
             print(_describe(payload.manifest), flush=True)
         wait()

@@ -95,8 +95,12 @@ Without = Annotated[
     list[str] | None, typer.Option("--without", metavar="ATTRIBUTE", help="Attribute that images do not have.")
 ]
 Sampler = Annotated[
-    str,
-    typer.Option("--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (docs/reference/samplers.md)."),
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (default: the recipe's)."),
+]
+SamplerOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="sampler.KEY=VALUE", help="Set an option of the sampler; repeatable."),
 ]
 StrictPictures = Annotated[
     bool, typer.Option("--strict", help="Stop at the first picture that cannot be read, instead of leaving it out.")

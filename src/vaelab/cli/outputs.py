@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vaelab.cli import options
-from vaelab.cli.terminal import print_json, print_table
+from vaelab.cli.terminal import print_json, print_note, print_table
 from vaelab.system.terminal import print_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def sample(
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
-    sampler: options.Sampler = "prior",
+    sampler: options.Sampler = None,
+    overrides: options.SamplerOverrides = None,
     class_name: options.ClassName = None,
     present: options.With = None,
     absent: options.Without = None,
@@ -31,7 +32,7 @@ def sample(
 
     Examples:
       vaelab sample runs/mnist -n 100
-      vaelab sample runs/mnist --sampler gmm --out samples/
+      vaelab sample runs/mnist --sampler gmm --set sampler.components=20
     """
     import vaelab
     from vaelab.api.output_paths import default_out
@@ -45,8 +46,10 @@ def sample(
         overwrite=overwrite,
         device=device,
         sampler=sampler,
+        set=options.parse_overrides(overrides),
         condition=condition,
         data=data,
+        tell=lambda text: print_note(f"vaelab: {text}"),
     )
     print(path)
 

@@ -49,7 +49,9 @@ def evaluate(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="METRIC.KEY=VALUE", help="Set an option of a metric; repeatable."),
+        typer.Option(
+            "--set", metavar="METRIC.KEY=VALUE", help="Set an option of a metric or of the sampler; repeatable."
+        ),
     ] = None,
     data: options.Data = None,
     out: options.Results = None,
@@ -64,6 +66,7 @@ def evaluate(
     Examples:
       vaelab evaluate runs/mnist --json
       vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
+      vaelab evaluate runs/mnist --metrics fid --set sampler.name=gmm --set sampler.components=20
     """
     import vaelab
     from vaelab.evaluation.evaluate import resolve_metrics

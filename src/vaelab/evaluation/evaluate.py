@@ -13,11 +13,11 @@ import numpy as np
 
 from vaelab.data.images import Images
 from vaelab.data.npy import read_npz
-from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
+from vaelab.evaluation.evaluation import OWN_SAMPLER, Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import Metric, Result, Verb, load_metric, load_metrics
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
-from vaelab.recipe import check_options
+from vaelab.recipe import check_options, signature_schema
 from vaelab.run import CACHE, EVALUATION, Run
 from vaelab.system import registry
 from vaelab.system.failures import OnFailure, is_of_system
@@ -58,6 +58,7 @@ def measure_run(
             evaluation.check_needs(metric.needs)
             measured_on = {**images, "seed": evaluation.seed, **_dependencies(evaluation, metric)}
             measured_on |= {"options": own} if own else {}
+            measured_on |= _sampler_of(metric, own, evaluation)
             if known.get(name, {}).get("measured_on") == measured_on:
                 continue
             numbers = cast(Any, metric.measure)(evaluation, **own)
@@ -81,6 +82,13 @@ def _dependencies(evaluation: Evaluation, metric: Metric) -> dict[str, str]:
     """Return what a metric's numbers depend on besides the images measured."""
     train = _digests("train", evaluation.train) if metric.needs_train_images else {}
     return {**train, **({"extractor": evaluation.extractor.name} if "features" in metric.needs else {})}
+
+
+def _sampler_of(metric: Metric, options: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """Return the sampler of the recipe if a metric draws from it and it is not the prior."""
+    _, default = signature_schema(metric.measure).get("sampler", (None, None))
+    used = options.get("sampler", default) in (OWN_SAMPLER, evaluation.own_sampler["name"])
+    return {"recipe_sampler": evaluation.own_sampler} if used and evaluation.own_sampler["name"] != "prior" else {}
 
 
 def _digests(name: str, images: Images) -> dict[str, str]:

@@ -17,6 +17,7 @@ from vaelab.models.codes import Codes, Encode, encode_images
 from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler, make_sampler
 from vaelab.models.vae import REQUIREMENTS, VAE
+from vaelab.recipe import Section
 from vaelab.system.errors import UsageError
 from vaelab.system.seeds import generator as generator_for
 
@@ -33,6 +34,10 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 """Requirements of metrics on the model and the images, in words."""
 
 
+OWN_SAMPLER = "recipe"
+"""Stands for the sampler of the recipe in options of metrics."""
+
+
 class NotMeasurable(UsageError):
     """The model or the images lack what a metric needs; the message begins with "needs"."""
 
@@ -42,7 +47,8 @@ class Evaluation:
 
     ``train``: the training images, binarised as ``images`` are. ``encode``: images → posteriors, by default with the
     model. ``extractor``: features that images are compared by, by default ``load_extractor`` of the training images.
-    ``seed``: seed of all random numbers.
+    ``sampler``: section of the sampler of metrics that are given none, by default the prior. ``seed``: seed of all
+    random numbers.
     """
 
     def __init__(
@@ -53,8 +59,10 @@ class Evaluation:
         *,
         encode: Encode | None = None,
         extractor: Extractor | None = None,
+        sampler: Section | None = None,
         seed: int = 0,
     ) -> None:
+        self.own_sampler = sampler or {"name": "prior"}
         self.model, self.images, self.seed = model, images, seed
         self._train, self._extractor = train, extractor
         self._encode = encode or partial(encode_images, model)
@@ -101,13 +109,19 @@ class Evaluation:
         """Extractor of the features that images are compared by, for metrics that need "features"."""
         return self._extractor or load_extractor(self.train, self.model.device)
 
-    def sampler(self, name: str) -> Sampler:
-        """Return a sampler of codes, fitted to the training images if it needs codes."""
+    def sampler(self, name: str = OWN_SAMPLER) -> Sampler:
+        """Return a sampler of codes, fitted to the training images if it needs codes.
+
+        OWN_SAMPLER, or its name, stands for ``own_sampler``; others have their default options.
+        """
+        own = self.own_sampler["name"]
+        name = own if name == OWN_SAMPLER else name
         if name not in self._samplers:
-            self._samplers[name] = make_sampler(name, self.model, lambda: self.train)
+            section = self.own_sampler if name == own else {"name": name}
+            self._samplers[name] = make_sampler(**section, model=self.model, load_train=lambda: self.train)
         return self._samplers[name]
 
-    def image_sets(self, count: int, sampler: str = "prior", least: int = 2) -> ImageSets:
+    def image_sets(self, count: int, sampler: str = OWN_SAMPLER, least: int = 2) -> ImageSets:
         """Return at most ``count`` images and as many samples, reconstructions and training images.
 
         Raises NotMeasurable for fewer than ``least`` images.
@@ -124,7 +138,7 @@ class Evaluation:
             )
         return self._image_sets[count, sampler]
 
-    def features(self, count: int, sampler: str = "prior", least: int = 2) -> FeatureSets:
+    def features(self, count: int, sampler: str = OWN_SAMPLER, least: int = 2) -> FeatureSets:
         """Return the features of ``image_sets``; raises NotMeasurable as it does, and if no feature varies."""
         sets = self.image_sets(count, sampler, least)
         if (count, sampler) not in self._features:
@@ -136,11 +150,12 @@ class Evaluation:
 
     def _sample(self, count: int, generator: torch.Generator, sampler: str) -> tuple[Tensor, Tensor | None, str]:
         """Return codes from a sampler, conditions drawn from the training set (or None), and a description of both."""
-        codes = self.sampler(sampler).sample(count, generator)
+        fitted = self.sampler(sampler)
+        codes = fitted.sample(count, generator)
         rows = self.model.condition_rows.cpu()
         conditions = parse_condition(self.model.spec, None, count, rows, generator)
         suffix = "" if conditions is None else ", with conditions drawn from training images"
-        return codes, conditions, f"{'the prior' if sampler == 'prior' else f'the sampler {sampler}'}{suffix}"
+        return codes, conditions, f"{'the prior' if fitted.name == 'prior' else f'the sampler {fitted.name}'}{suffix}"
 
 
 def _has_labels(images: Images | None) -> bool:

@@ -13,9 +13,10 @@ import tomli_w
 from vaelab.data.containers import printable
 from vaelab.data.datasets.arrays import is_array_file
 from vaelab.models.spec import Spec
-from vaelab.recipe.overrides import SAME_EXPERIMENT, check_overrides, merge, parse_override
+from vaelab.recipe.overrides import SAME_EXPERIMENT, check_overrides, merge, override_sampler, parse_override
 from vaelab.recipe.schema import (
     SECTIONS,
+    TRAINED_SECTIONS,
     Section,
     check_expected,
     check_options,
@@ -34,8 +35,8 @@ from vaelab.system.files import check_file
 
 __all__ = [
     "SAME_EXPERIMENT", "SECTIONS", "Recipe", "ResolvedRecipe", "Section", "Training", "check_options",
-    "check_overrides", "check_place", "load", "load_options", "merge", "parse_override", "presets", "signature_schema",
-    "toml_value", "validate",
+    "check_overrides", "check_place", "load", "load_options", "merge", "override_sampler", "parse_override", "presets",
+    "signature_schema", "toml_value", "validate",
 ]  # fmt: skip
 MAX_LATENTS = 200
 
@@ -52,6 +53,7 @@ class Recipe:
     prior: Section
     likelihood: Section
     objective: Section
+    sampler: Section
     training: Training
     expected: Section
 
@@ -108,11 +110,12 @@ class Recipe:
     def differences(self, other: "Recipe", words: tuple[str, str] = ("there", "now")) -> list[str]:
         """Return ``key: value there, value now`` for every value in which two trainings differ.
 
-        "auto" equals any value. ``words``: what the value of this recipe and that of the other are called.
+        "auto" equals any value, and the sampler is no part of a training. ``words``: what the value of this recipe and
+        that of the other are called.
         """
         mine, theirs = self.sections(), other.sections()
         lines = []
-        for section in (*SECTIONS, "training"):
+        for section in (*TRAINED_SECTIONS, "training"):
             for key in sorted(mine[section].keys() | theirs[section].keys()):
                 values = [table[section].get(key) for table in (mine, theirs)]
                 if values[0] != values[1] and "auto" not in values and (section, key) != ("training", "figures"):

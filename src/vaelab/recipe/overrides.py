@@ -6,8 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from vaelab.recipe.schema import SECTIONS, member_schema, signature_schema, toml_value, unknown_section
+from vaelab.recipe.schema import (
+    SECTIONS,
+    TRAINED_SECTIONS,
+    Section,
+    check_section,
+    member_schema,
+    signature_schema,
+    toml_value,
+    unknown_section,
+)
 from vaelab.recipe.training import Training
+from vaelab.system import registry
 from vaelab.system.arguments import describe
 from vaelab.system.errors import RecipeError
 
@@ -68,7 +78,7 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             raise RecipeError(f"{section} must be a table, [{section}]", subject=section, value=table)
         is_name = rest == "name" and section in SECTIONS
         old = table.get(rest, SECTIONS[section].default if is_name else None)
-        if old != value and section != "expected" and key not in SAME_EXPERIMENT:
+        if old != value and section in (*TRAINED_SECTIONS, "training") and key not in SAME_EXPERIMENT:
             changed.append(f"{key} = {toml_value(value)}")
         if is_name and old != value:
             common, own = {"name", *SECTIONS[section].common}, member_schema(section, str(value))
@@ -88,3 +98,19 @@ def _check_length(overrides: Mapping[str, Any]) -> None:
     if EPOCHS in overrides and overrides.get(STEPS):
         message = f"{EPOCHS} and {STEPS} are both given; give one of them"
         raise RecipeError(message, subject=STEPS, value=overrides[STEPS])
+
+
+def override_sampler(table: Section, name: str | None, overrides: Mapping[str, Any]) -> Section:
+    """Return the section of a sampler with another member and other options, checked.
+
+    ``overrides``: keys such as "sampler.components". UnknownName or RecipeError for a wrong name, key or value.
+    """
+    named = check_overrides({} if name is None else {"sampler.name": name}) | check_overrides(overrides)
+    if named.get("sampler.name") != (name or named.get("sampler.name")):
+        message = f"the samplers {name} and {named['sampler.name']} are both given; give one of them"
+        raise RecipeError(message, subject="sampler.name", value=named["sampler.name"])
+    for key in named:
+        if not key.startswith("sampler."):
+            choices = ["sampler.name", *(f"sampler.{option}" for option in member_schema("sampler", table["name"]))]
+            raise registry.unknown("key of the sampler:", key, choices)
+    return check_section("sampler", merge({"sampler": table}, named)["sampler"])

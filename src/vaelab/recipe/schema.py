@@ -48,7 +48,10 @@ SECTIONS = {
     "prior": SectionInfo("priors", ("Prior",), "normal", {}),
     "likelihood": SectionInfo("likelihoods", ("Likelihood",), "gaussian", {}),
     "objective": SectionInfo("objectives", ("Objective",), "elbo", {}),
+    "sampler": SectionInfo("samplers", ("Sampler",), "prior", {}),
 }
+TRAINED_SECTIONS = tuple(section for section in SECTIONS if section != "sampler")
+"""Sections that a training depends on."""
 
 
 class Expected(BaseModel):

@@ -276,3 +276,14 @@ def test_samples_may_come_from_another_sampler() -> None:
     with pytest.raises(UnknownName) as raised:
         fid.measure(evaluation, sampler="nope")
     assert "gmm" in raised.value.choices
+
+
+def test_samples_come_from_the_sampler_of_the_recipe() -> None:
+    vae, train = make_vae({}), annotated_images(60, seed=5)
+    found = []
+    for components, options in ((3, {}), (3, {"sampler": "gmm"}), (3, {"sampler": "prior"}), (20, {})):
+        own = {"name": "gmm", "components": components}
+        evaluation = Evaluation(vae, annotated_images(40), train, extractor=FlatPixels(), sampler=own)
+        found.append(fid.measure(evaluation, samples=30, **options)["fd_pixels"])
+    assert found[0] == found[1]
+    assert len({*found[1:]}) == 3

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.evaluation import OWN_SAMPLER, Evaluation
 from vaelab.evaluation.features import check_sets
 from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 
@@ -24,7 +24,7 @@ def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m 
     return max(float(distance), 0.0)
 
 
-def measure(evaluation: Evaluation, *, samples: AtLeastTwo = 10_000, sampler: str = "prior") -> Result:
+def measure(evaluation: Evaluation, *, samples: AtLeastTwo = 10_000, sampler: str = OWN_SAMPLER) -> Result:
     """Fréchet distance of samples, reconstructions and training images from the images.
 
     Called "fid" with Inception's features, else "fd_KIND" by the kind of extractor. That of the training images is what

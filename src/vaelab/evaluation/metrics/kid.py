@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.evaluation import OWN_SAMPLER, Evaluation
 from vaelab.evaluation.features import check_sets
 from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 
@@ -35,7 +35,7 @@ def _kernel_diagonal(a: NDArray[np.float64]) -> float:
     return float((((a**2).sum(1) / a.shape[1] + 1) ** 3).sum())
 
 
-def measure(evaluation: Evaluation, *, samples: AtLeastTwo = 10_000, sampler: str = "prior") -> Result:
+def measure(evaluation: Evaluation, *, samples: AtLeastTwo = 10_000, sampler: str = OWN_SAMPLER) -> Result:
     """Kernel distance of samples, reconstructions and training images from the images.
 
     Called "kid" with Inception's features, else "kd_KIND" by the kind of extractor. That of the training images is what

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.evaluation import OWN_SAMPLER, Evaluation
 from vaelab.evaluation.features import check_sets
 from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 from vaelab.system.progress import progress
@@ -73,7 +73,7 @@ def measure(
     evaluation: Evaluation,
     *,
     samples: AtLeastTwo = 10_000,
-    sampler: str = "prior",
+    sampler: str = OWN_SAMPLER,
     k: PositiveInt = 3,
     k_density: PositiveInt = 5,
 ) -> Result:

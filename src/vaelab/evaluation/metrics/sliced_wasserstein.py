@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaelab.evaluation.evaluation import Evaluation
+from vaelab.evaluation.evaluation import OWN_SAMPLER, Evaluation
 from vaelab.evaluation.image_sets import SETS
 from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 
@@ -129,7 +129,7 @@ def measure(
     evaluation: Evaluation,
     *,
     samples: AtLeastTwo = 10_000,
-    sampler: str = "prior",
+    sampler: str = OWN_SAMPLER,
     patches: PositiveInt = 131_072,
     directions: PositiveInt = 128,
 ) -> Result:

@@ -1,7 +1,8 @@
 """Samplers of the latent space, one file each; every file has a class ``Sampler(spec, density, device, *, …)``.
 
-A sampler is a distribution of codes from which images are decoded. One that ``needs_codes`` is fitted to the codes of
-training images (ex-post density estimation; Ghosh et al. 2020, 1903.12436).
+Its keyword arguments are the keys of ``[sampler]`` in a recipe. A sampler is a distribution of codes from which images
+are decoded. One that ``needs_codes`` is fitted to the codes of training images (ex-post density estimation; Ghosh et
+al. 2020, 1903.12436).
 """
 
 import math
@@ -80,18 +81,18 @@ class Sampler(nn.Module, ABC):
         return means | {f"{name}_standard_error": float(v.std() / math.sqrt(len(z))) for name, v in found.items()}
 
 
-def make_sampler(name: str, model: VAE, load_train: Callable[[], Images]) -> Sampler:
+def make_sampler(name: str, model: VAE, load_train: Callable[[], Images], **options: Any) -> Sampler:
     """Return the sampler ``name`` of a model, fitted to posterior samples of training images if it needs codes.
 
-    ``load_train`` is called only in that case. Raises UnknownName for a wrong name, and UsageError if the model does
-    not meet the needs of the sampler.
+    ``load_train`` is called only in that case. ``options`` are checked keyword arguments of the sampler. Raises
+    UnknownName for a wrong name, and UsageError if the model does not meet the needs of the sampler.
     """
     kind: type[Sampler] = registry.load("samplers", name).Sampler
     missing = " and ".join(REQUIREMENTS[need] for need in sorted(kind.needs - model.provides))
     if missing:
         raise UsageError(f"the sampler {name} needs {missing}", subject="sampler", value=name)
     with torch.no_grad():
-        sampler = kind(model.spec, model.density(), device=model.device)
+        sampler = kind(model.spec, model.density(), device=model.device, **options)
     sampler.name = name
     if sampler.needs_codes:
         train = load_train().subsample(MAX_CODES, generator_for(0, "sampler", "images"))
