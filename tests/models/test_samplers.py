@@ -1,6 +1,7 @@
 """The contract of samplers, over every member; members against SciPy, scikit-learn and known densities."""
 
 import math
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from vaelab.models.codes import CodeSamples
 from vaelab.models.initialisation import initialise
+from vaelab.models.posteriors import fsq
 from vaelab.models.priors import mixture, normal
-from vaelab.models.samplers import Sampler, gmm, make_sampler
+from vaelab.models.priors.uniform import UniformCodes
+from vaelab.models.samplers import Sampler, autoregressive, gmm, make_sampler
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS
 from vaelab.recipe import signature_schema
@@ -25,10 +28,15 @@ from vaelab.system.errors import InputError, UnknownName, UsageError
 
 LATENTS = 2
 MODULES: dict[str, ModuleType] = {name: registry.load("samplers", name) for name in registry.names("samplers")}
-FEW = {"steps": 80, "hidden": 16}
+FEW = {"steps": 80, "hidden": 16, "width": 16, "layers": 1}
+SPEC = Spec((1, 8, 8), LATENTS, 100)
+CODEBOOK = fsq.Posterior(SPEC, levels=[9])
 every_sampler = pytest.mark.parametrize("name", MODULES)
 fitted_ones = pytest.mark.parametrize("name", [name for name, m in MODULES.items() if m.Sampler.needs_codes])
-exact_ones = pytest.mark.parametrize("name", [name for name, m in MODULES.items() if not m.Sampler.is_bound])
+exact_ones = pytest.mark.parametrize(
+    "name",
+    [name for name, m in MODULES.items() if not m.Sampler.is_bound and "quantised_posterior" not in m.Sampler.needs],
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -59,10 +67,11 @@ def as_samples(z: np.ndarray) -> CodeSamples:
 
 
 def make_unfitted(name: str) -> Sampler:
-    """A sampler of a model with the prior N(0, I)."""
-    kind, density = MODULES[name].Sampler, normal.StandardNormal(LATENTS)
+    """A sampler of a model with the prior N(0, I), or with a prior of quantised codes."""
+    kind = MODULES[name].Sampler
+    density = UniformCodes(CODEBOOK) if "quantised_posterior" in kind.needs else normal.StandardNormal(LATENTS)
     options = {key: value for key, value in FEW.items() if key in signature_schema(kind)}
-    sampler: Sampler = kind(Spec((1, 8, 8), LATENTS, 100), density, **options)
+    sampler: Sampler = kind(SPEC, density, **options)
     sampler.name = name
     return sampler
 
@@ -120,13 +129,14 @@ def test_held_out_codes_are_compared_with_the_prior(name: str) -> None:
     sampler, held_out = make(name), KnownMixture().draw(4000, 1)
     found = sampler.compare_with_prior(held_out)
     z = torch.from_numpy(held_out)
-    prior = normal.StandardNormal(LATENTS).log_prob(z).double()
+    prior = sampler.density.log_prob(z).double()
     assert found["prior_log_prob"] == pytest.approx(float(prior.mean()))
     assert found["log_prob"] == pytest.approx(float(sampler.log_prob(z).double().mean()))
     assert found["gain"] == pytest.approx(found["log_prob"] - found["prior_log_prob"])
     assert found["prior_log_prob_standard_error"] == pytest.approx(float(prior.std()) / math.sqrt(4000))
     assert (found["gain"] > 1) == sampler.needs_codes
-    assert found["log_prob"] < KnownMixture().log_prob(held_out).mean() + 0.05
+    if "quantised_posterior" not in sampler.needs:
+        assert found["log_prob"] < KnownMixture().log_prob(held_out).mean() + 0.05
 
 
 @exact_ones
@@ -237,6 +247,48 @@ def test_aggregate_of_correlated_posteriors_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         make_sampler("aggregate", model, lambda: data)
     assert (caught.value.subject, caught.value.value) == ("sampler", "aggregate")
+
+
+# -- autoregressive ---------------------------------------------------------------------------------------------------
+
+
+def known_codes() -> tuple[fsq.Posterior, Tensor, Tensor]:
+    """Three positions with three entries, all 27 codes, and a distribution in which the positions depend."""
+    codebook = fsq.Posterior(Spec((1, 8, 8), 3, 100), levels=[3])
+    every = codebook.lookup(torch.cartesian_prod(*[torch.arange(3)] * 3))
+    return codebook, every, torch.from_numpy(np.random.default_rng(0).dirichlet(np.full(27, 0.3)))
+
+
+def test_autoregressive_probabilities_sum_to_one_and_samples_follow_them() -> None:
+    codebook, every, _ = known_codes()
+    sampler = autoregressive.Sampler(SPEC, UniformCodes(codebook), width=8, layers=2)
+    for parameter in sampler.parameters():  # far from uniform
+        parameter.data = 1.5 * torch.randn(parameter.shape, generator=seeded())
+    p = sampler.log_prob(every).double().exp()
+    assert float(p.sum()) == pytest.approx(1, abs=1e-5)
+    assert float(p.max() / p.min()) > 100
+    index = codebook.indices(sampler.sample(20_000, seeded())) @ torch.tensor([9, 3, 1])
+    share = torch.bincount(index, minlength=27) / 20_000
+    assert bool(((share - p).abs() < 4 * (p / 20_000).sqrt() + 1e-4).all())
+
+
+def test_autoregressive_recovers_a_known_distribution() -> None:
+    codebook, every, p = known_codes()
+    rows = torch.multinomial(p, 20_000, replacement=True, generator=seeded())
+    sampler = autoregressive.Sampler(SPEC, UniformCodes(codebook), width=32, layers=1, steps=300)
+    sampler.fit(as_samples(every[rows].numpy()), seeded())
+    independent = [sum(p.view(3, 3, 3).sum(axes).log()[i] for axes, i in zip(((1, 2), (0, 2), (0, 1)), c, strict=True))
+                   for c in np.ndindex(3, 3, 3)]  # fmt: skip
+    gaps = [float((p * (p.log() - q.double())).sum()) for q in (sampler.log_prob(every), torch.stack(independent))]
+    assert 0 < gaps[0] < 0.03 < 0.3 < gaps[1], "Kullback-Leibler divergences from both"
+
+
+def test_autoregressive_refuses_a_codebook_without_bounds(wording: Callable[[object], None]) -> None:
+    codebook = fsq.Posterior(SPEC, levels=[1024, 1024])
+    with pytest.raises(InputError) as caught:
+        autoregressive.Sampler(SPEC, UniformCodes(codebook))
+    assert (caught.value.subject, caught.value.value) == ("sampler", 1 << 20)
+    wording(caught.value)
 
 
 # -- networks on a known density --------------------------------------------------------------------------------------

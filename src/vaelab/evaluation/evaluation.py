@@ -18,6 +18,7 @@ from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler, make_sampler
 from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.recipe import Section
+from vaelab.system import registry
 from vaelab.system.errors import UsageError
 from vaelab.system.seeds import generator as generator_for
 
@@ -112,11 +113,13 @@ class Evaluation:
     def sampler(self, name: str = OWN_SAMPLER) -> Sampler:
         """Return a sampler of codes, fitted to the training images if it needs codes.
 
-        OWN_SAMPLER, or its name, stands for ``own_sampler``; others have their default options.
+        OWN_SAMPLER, or its name, stands for ``own_sampler``; others have their default options. Raises NotMeasurable if
+        the model does not meet the needs of the sampler.
         """
         own = self.own_sampler["name"]
         name = own if name == OWN_SAMPLER else name
         if name not in self._samplers:
+            self.check_needs(registry.load("samplers", name).Sampler.needs)
             section = self.own_sampler if name == own else {"name": name}
             self._samplers[name] = make_sampler(**section, model=self.model, load_train=lambda: self.train)
         return self._samplers[name]

@@ -9,7 +9,8 @@ def measure(evaluation: Evaluation, *, sampler: str = "gmm") -> Result:
     """Mean ln q(z) of a sampler, and mean ln p(z) of the prior over one posterior sample per image, nats.
 
     The sampler is fitted to codes of training images (Ghosh et al. 2020, 1903.12436). A positive "sampler_gain" means
-    that it describes the codes of new images better than the prior.
+    that it describes the codes of new images better than the prior. For quantised codes these are probabilities, and
+    the sampler has to be chosen.
     """
     fitted = evaluation.sampler(sampler)
     codes = sample_codes(evaluation.model, evaluation.images, evaluation.generator("code density"))
@@ -32,7 +33,7 @@ def measure(evaluation: Evaluation, *, sampler: str = "gmm") -> Result:
 METRIC = Metric(
     measure,
     question="generation",
-    needs=frozenset({"continuous_posterior", "train_images"}),
+    needs=frozenset({"train_images"}),
     by_default=frozenset({"evaluate"}),
     quantities=(
         Quantity("sampler_log_prob", "ln q(z) of the sampler", "nats", "higher", baseline="prior_log_prob"),

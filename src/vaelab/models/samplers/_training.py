@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from vaelab.models.codes import as_finite
@@ -57,23 +57,26 @@ class Standardiser(nn.Module):
 @disable_tf32()
 def train(
     module: nn.Module,
-    loss: Callable[[Float[Tensor, "batch latent"], torch.Generator], Float[Tensor, ""]],
-    x: Float[Tensor, "n latent"],
+    loss: Callable[[Shaped[Tensor, "batch column"], torch.Generator], Float[Tensor, ""]],
+    x: Shaped[Tensor, "n column"],
     generator: torch.Generator,
     steps: int,
+    *,
+    batch_size: int = BATCH_SIZE,
+    learning_rate: float = LEARNING_RATE,
 ) -> None:
-    """Minimise the mean ``loss`` of standardised codes by Adam, and keep the weights with the best held-out loss.
+    """Minimise the mean ``loss`` of rows of ``x`` by Adam, and keep the weights with the best held-out loss.
 
-    The learning rate falls to 0 along half a cosine. A function of the codes and the state of the generator.
+    The learning rate falls to 0 along half a cosine. A function of ``x`` and the state of the generator.
     """
     order = torch.randperm(len(x), generator=generator)
     held_out, x = x[order[: len(x) // HELD_OUT]], x[order[len(x) // HELD_OUT :]]
-    adam = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE)
+    adam = torch.optim.Adam(module.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     best, state, every = math.inf, copy.deepcopy(module.state_dict()), max(1, steps // CHECKS)
     with progress("fitting the sampler", steps) as bar:
         for step in range(1, steps + 1):
-            batch = x[torch.randint(len(x), (BATCH_SIZE,), generator=generator)]
+            batch = x[torch.randint(len(x), (batch_size,), generator=generator)]
             adam.zero_grad()
             loss(batch, generator).backward()  # type: ignore[no-untyped-call]
             adam.step()
