@@ -132,11 +132,7 @@ def test_a_step_of_a_conditional_model(condition: str, resident: bool) -> None:
     compute_steps(resident, network__condition=condition)
 
 
-MOVABLE = [pair for pair in FITTING_PAIRS if pair[0] != "iaf"]
-"""iaf copies its flow to another device, and torch cannot copy fake parameters."""
-
-
-@pytest.mark.parametrize(("posterior", "prior"), MOVABLE)
+@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
 @pytest.mark.parametrize("condition", ["none", "label"])
 def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
     posterior: str, prior: str, condition: str
@@ -156,6 +152,26 @@ def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
             vae.decode_batch(on_device.draw(noise, 2).z, given).mean,
         ]
         assert all(result.device.type == DEVICE.type for result in results)
+
+
+SAMPLERS = [
+    (posterior, prior, kind)
+    for posterior, prior in FITTING_PAIRS
+    for kind in ("prior", "autoregressive")
+    if registry.load("samplers", kind).Sampler.needs <= registry.load("posteriors", posterior).Posterior.provides
+]
+"""Samplers that use tensors of the model, with every model that they fit."""
+
+
+@pytest.mark.parametrize(("posterior", "prior", "kind"), SAMPLERS)
+def test_samplers_of_a_model_on_the_device_return_codes_of_the_cpu(posterior: str, prior: str, kind: str) -> None:
+    vae = make_state(make_recipe(posterior__name=posterior, prior__name=prior), make_labelled(5)).vae
+    maker, generator = registry.load("samplers", kind).Sampler, torch.Generator().manual_seed(0)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        to_fake(vae)
+        sampler = maker(vae.spec, vae.density(), device=DEVICE)
+        z = sampler.sample(5, generator)
+        assert (z.device, sampler.log_prob(z).device) == (CPU, CPU)
 
 
 def test_the_check_finds_what_it_is_for() -> None:

@@ -53,11 +53,11 @@ def sample(
     model, recipe = load_with_recipe(run_path)
     section = override_sampler(recipe.sampler, sampler, set or {})
     described = describe_sampler(section, recipe.prior["name"])
-    if tell is not None:
-        tell(f"sampler: {described}")
     model.to(resolve_device(device))
     random = generator(seed, "sample", "condition")
     conditions = parse_condition(model.spec, condition, count, model.condition_rows.cpu(), random)
+    if tell is not None:
+        tell(f"sampler: {described}")
     with disable_tf32():
         codes = make_sampler(section, model, run_path, data).sample(count, generator(seed, "sample"))
         chunks = _decode_chunks(model, codes, conditions)

@@ -16,11 +16,12 @@ from torch import nn
 
 from vaelab.build import build
 from vaelab.data.images import Images
-from vaelab.evaluation.evaluation import NEEDS, Evaluation, NotMeasurable
+from vaelab.evaluation.evaluation import NEEDS, OWN_SAMPLER, Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import (
     Metric,
     Quantity,
     SeedMetric,
+    code_density,
     fid,
     kid,
     load_metric,
@@ -170,8 +171,13 @@ def test_every_kind_of_model_is_measured_or_refused(name: str, overrides: dict[s
     evaluation = evaluation_of(make_vae(overrides))
     missing = missing_needs(evaluation, METRICS[name].needs)
     if missing:
-        allowed = {"decomposition": ("diagonal_posterior",), "code_density": ("continuous_posterior",)}
-        assert missing == allowed[name]
+        assert (name, missing) == ("decomposition", ("diagonal_posterior",))
+    elif name == "code_density" and "quantised_posterior" in evaluation.model.provides:
+        with pytest.raises(NotMeasurable) as raised:
+            measure(name, evaluation)
+        assert tuple(raised.value.choices) == ("continuous_posterior",)
+        evaluation.own_sampler = {"name": "autoregressive", "steps": 20}
+        check_result(name, code_density.measure(evaluation, sampler=OWN_SAMPLER))
     else:
         check_result(name, measure(name, evaluation))
 

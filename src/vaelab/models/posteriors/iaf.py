@@ -53,8 +53,10 @@ class FlowPosterior(posteriors.PosteriorDistribution):
 
     def to(self, device: torch.device) -> "FlowPosterior":
         """Return the same distribution on ``device``."""
-        same = next(self.flow.parameters()).device == device
-        flow = self.flow if same else copy.deepcopy(self.flow).to(device)
+        flow = self.flow
+        if next(flow.parameters()).device != device:
+            tensors = (*flow.parameters(), *flow.buffers())
+            flow = copy.deepcopy(flow, {id(tensor): tensor.to(device) for tensor in tensors})  # copies only the rest
         return FlowPosterior(self.base.to(device), self.context.to(device), flow)
 
 
