@@ -6,7 +6,14 @@ from typing import get_args
 import pytest
 import torch
 
-from vaelab.system.device import Precision, available_memory, resolve_precision
+from vaelab.system.device import (
+    Precision,
+    available_memory,
+    choose_device,
+    describe_limits,
+    resolve_precision,
+    widest_float,
+)
 
 CPU = torch.device("cpu")
 
@@ -23,6 +30,7 @@ CPU = torch.device("cpu")
 def test_auto_precision_is_bf16_only_if_the_processor_has_it(flags: str, expected: Precision):
     assert resolve_precision("auto", CPU, flags.split()) == expected
     assert resolve_precision("auto", torch.device("cuda"), flags.split()) == "tf32"
+    assert resolve_precision("bf16", torch.device("mps"), flags.split()) == "fp32"
     for precision in get_args(Precision):
         assert resolve_precision(precision, CPU, flags.split()) == precision
 
@@ -35,3 +43,19 @@ def test_available_memory_is_what_the_container_has_left(tmp_path: Path):
     assert available_memory([(limit, used)]) == 600_000
     limit.write_text("max\n")
     assert available_memory([(limit, used)]) > 600_000
+
+
+def test_auto_takes_cuda_then_mps_then_the_cpu():
+    assert choose_device(["auto", "cpu", "cuda", "cuda:0", "mps"]) == "cuda"
+    assert choose_device(["auto", "cpu", "mps"]) == "mps"
+    assert choose_device(["auto", "cpu"]) == "cpu"
+    assert choose_device(["auto", "cpu", "mps"], num_processes=2) == "cpu"  # which gloo cannot connect
+    assert choose_device(["auto", "cpu", "cuda", "cuda:0"], num_processes=2) == "cuda"
+
+
+def test_a_device_without_float64_computes_in_float32_and_says_so():
+    assert widest_float(torch.device("mps")) == torch.float32
+    assert "float64" in describe_limits(torch.device("mps"))
+    for name in ("cpu", "cuda"):
+        assert widest_float(torch.device(name)) == torch.float64
+        assert describe_limits(torch.device(name)) == ""

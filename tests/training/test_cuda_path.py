@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from vaelab.data.images import as_tensor
 from vaelab.data.loader import Batches
-from vaelab.system import registry
+from vaelab.system import device, registry
 from vaelab.system.seeds import StepNoise
 from vaelab.training.ema import WeightAverage
 from vaelab.training.state import State
@@ -31,7 +31,10 @@ NOT_DETERMINISTIC = {"cumsum", "kthvalue", "median", "histc", "bincount", "put_"
 
 
 class OnDeviceOnly(TorchDispatchMode):
-    """Raises for every operation that takes or returns a tensor on another device than DEVICE, or does not repeat."""
+    """Raises for every operation that takes or returns a tensor on another device than DEVICE, or does not repeat.
+
+    float64 is an error if DEVICE has none.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operation and check its tensors."""
@@ -40,6 +43,8 @@ class OnDeviceOnly(TorchDispatchMode):
         for tensor in tree_leaves((args, kwargs, result)):
             if isinstance(tensor, Tensor) and tensor.device.type != DEVICE.type:
                 raise AssertionError(f"{func} touches a tensor on the {tensor.device}: {tensor}")
+            if isinstance(tensor, Tensor) and tensor.dtype == torch.float64:
+                assert device.widest_float(DEVICE) == torch.float64, f"{func} has a tensor in float64"
         return result
 
 
@@ -124,6 +129,23 @@ def test_a_step_of_every_likelihood(likelihood: str, resident: bool) -> None:
 @pytest.mark.parametrize("control", CONTROLS)
 def test_a_step_with_every_control(control: str) -> None:
     compute_steps(**CONTROLS[control])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"objective__name": "capacity", "prior__name": "vamp"},
+        {"objective__name": "capacity", "objective__warmup_steps": 0, "likelihood__name": "optimal_gaussian"},
+        {"objective__name": "dip", "training__ema": 0.9, "training__augment": "flip+crop", "training__clip": 1.0},
+    ],
+)
+def test_a_step_on_a_device_without_float64(overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a device is MPS, of which this build of torch has not even fake tensors."""
+    with pytest.raises(AssertionError, match="float64"):
+        monkeypatch.setattr(device, "WITHOUT_FLOAT64", {DEVICE.type})
+        with FakeTensorMode(), OnDeviceOnly():
+            torch.zeros(2, device=DEVICE).double()
+    compute_steps(**overrides)
 
 
 @pytest.mark.parametrize("condition", ["label", "attributes"])

@@ -37,7 +37,7 @@ def measure_step(recipe: ResolvedRecipe, device: torch.device) -> float:
         while len(seconds) < 2 or (sum(seconds[1:]) < MAX_SECONDS and len(seconds) < MAX_STEPS):
             start = time.perf_counter()
             steps.take(len(seconds))
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])

@@ -81,11 +81,11 @@ def score_images(model: VAE, images: Images, samples: int) -> Scores:
         for start in range(0, len(images), length):
             batch = images.batch(start, start + length, model.device)
             out = model(batch, noise, samples)
-            log_likelihood, kl = out.p_x.log_prob(batch.x).double(), out.kl.double().sum(1)
-            weights = log_weights(log_likelihood, out.log_p.double(), out.log_q.double())
-            reconstruction = out.reconstruction.double().mean(0)
+            log_likelihood, kl = out.p_x.log_prob(batch.x).cpu().double(), out.kl.cpu().double().sum(1)
+            weights = log_weights(log_likelihood, out.log_p.cpu().double(), out.log_q.cpu().double())
+            reconstruction = out.reconstruction.cpu().double().mean(0)
             scores = torch.stack([elbo(log_likelihood, kl), iwae_bound(weights), reconstruction, kl])
-            found[:, start : start + len(batch.x)] = scores.cpu().numpy()
+            found[:, start : start + len(batch.x)] = scores.numpy()
             bar.advance(len(batch.x))
     return Scores(*found)
 

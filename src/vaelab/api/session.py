@@ -29,7 +29,7 @@ from vaelab.run.absence import RUNS
 from vaelab.run.checkpoints import Facts, Tensors
 from vaelab.run.resume import load_checkpoint, mend_tables
 from vaelab.run.weights import CONDITION_ROWS
-from vaelab.system.device import describe_machine, deterministic
+from vaelab.system.device import describe_limits, describe_machine, deterministic
 from vaelab.system.distributed import launched_group
 from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_free_space
@@ -156,6 +156,8 @@ class Session:
         notes = [*images.train.notes, *images.train.warnings]
         if images.valid_split == "test" and not images.selections:
             notes.append("validated on the test split: nothing was selected by it")
+        if limits := describe_limits(self._device):
+            notes.append(limits)
         if setup.settings.patience:
             notes.append("held-out images choose the weights (training.patience), so their loss is a little too low")
         return {

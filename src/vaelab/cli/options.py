@@ -80,7 +80,7 @@ Results = Annotated[
     typer.Option("--out", help="Directory for the results, for instance of a read-only run (default: the run)."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a value of the recipe; repeatable.")
 ]

@@ -95,8 +95,9 @@ class RawBatch:
     index: Int[Tensor, " batch"]
 
     def to(self, device: torch.device) -> "RawBatch":
-        """Return the batch on a device, copied asynchronously from pinned memory."""
-        return RawBatch(self.pixels.to(device, non_blocking=True), self.index.to(device, non_blocking=True))
+        """Return the batch on a device, for CUDA copied asynchronously from pinned memory."""
+        is_pinned = device.type == "cuda"
+        return RawBatch(self.pixels.to(device, non_blocking=is_pinned), self.index.to(device, non_blocking=is_pinned))
 
 
 class Batches:

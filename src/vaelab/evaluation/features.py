@@ -120,7 +120,7 @@ class Inception:
     def features(self, images: Float[Tensor, "n channel height width"]) -> Features:
         """Return the features of images, rounded to 8 bits; grey images are repeated as RGB."""
         rgb = images.float().clamp(0, 1).mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
-        parts = [self._network(part.contiguous())[0].double().cpu() for part in torch.split(rgb, INCEPTION_BATCH_SIZE)]
+        parts = [self._network(part.contiguous())[0].cpu().double() for part in torch.split(rgb, INCEPTION_BATCH_SIZE)]
         found: NDArray[np.float64] = torch.cat(parts).numpy()
         return found
 

@@ -105,8 +105,8 @@ def measure_losses(
             x = images.floats(start, stop, model.device)
             rows = None if conditions is None else conditions[start:stop].to(model.device)
             p_x = model.decode_batch(torch.from_numpy(codes[start:stop]).to(model.device), rows)
-            loss = p_x.reconstruction_loss(x).double()
-            losses[start:stop] = loss.cpu().numpy()
-            rests[start:stop] = (-p_x.log_prob(x).double() - loss).cpu().numpy()
+            loss = p_x.reconstruction_loss(x).cpu().double()
+            losses[start:stop] = loss.numpy()
+            rests[start:stop] = (-p_x.log_prob(x).cpu().double() - loss).numpy()
             bar.advance(stop - start)
     return losses, rests

@@ -29,6 +29,9 @@ CONTAINER_LIMITS = (
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 
+WITHOUT_FLOAT64 = {"mps"}
+"""Types of devices that have no float64."""
+
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic; it is read once
 
 
@@ -45,16 +48,20 @@ def find_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is a CUDA device if there is one, else the CPU.
+    """Return the device of a name; "auto" is CUDA if there is such a device, else Apple's MPS, else the CPU.
 
-    In distributed training each process of a host gets its own CUDA device. Raises UnknownDevice.
+    In distributed training each process of a host gets its own CUDA device, or else the CPU. Raises UnknownDevice.
     """
     devices, group = find_devices(), launched_group()
     if name not in devices:
         message = f"device {describe(name)} is not here; valid: {', '.join(devices)}"
         raise UnknownDevice(message, subject="device", value=name, choices=devices)
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = choose_device(devices, group.world_size)
+    if group.world_size > 1 and name == "mps":
+        raise UsageError(
+            f"device {name!r} cannot be shared by processes; use --device cpu", subject="device", value=name
+        )
     if group.world_size > 1 and name.startswith("cuda:"):
         message = f"device {name!r}: each process needs a device of its own; use --device cuda"
         raise UsageError(message, subject="device", value=name)
@@ -70,14 +77,37 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def choose_device(devices: Iterable[str], num_processes: int = 1) -> str:
+    """Return the fastest of the ``devices`` that one of several processes may use."""
+    usable = [name for name in ("cuda", "mps", "cpu") if name in devices and (name != "mps" or num_processes == 1)]
+    return usable[0]
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the widest type of floating-point numbers that a device has: float64, on MPS float32."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def describe_limits(device: torch.device) -> str:
+    """Return in one sentence what a device does otherwise than others; empty if nothing."""
+    if device.type not in WITHOUT_FLOAT64:
+        return ""
+    return (
+        f"{device.type} has no float64: sums are in float32, networks in fp32; bits may differ from run to run "
+        "(vaelab was never run on this kind of device)"
+    )
+
+
 def resolve_precision(
     precision: Precision | Literal["auto"], device: torch.device, processor_flags: Iterable[str] | None = None
 ) -> Precision:
     """Return the precision; "auto" is the fastest one that was shown to keep results.
 
-    That is TF32 on CUDA, bf16 on processors with bfloat16 instructions, and fp32 elsewhere. ``processor_flags``: as in
-    /proc/cpuinfo (None: those of this processor).
+    That is TF32 on CUDA, bf16 on processors with bfloat16 instructions, and fp32 elsewhere. MPS always has fp32.
+    ``processor_flags``: as in /proc/cpuinfo (None: those of this processor).
     """
+    if device.type == "mps":
+        return "fp32"
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -99,12 +129,13 @@ def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
 @contextmanager
 def deterministic(device: torch.device, precision: Precision, threads: int) -> Iterator[None]:
     """Set torch so that the same work gives the same bits inside this context."""
-    if device.index is not None:
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     _keep_freed_memory()
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler, 0.8 s
+    mode = "default" if device.type == "mps" else "error"  # some operations of MPS do not repeat bit for bit
+    torch.set_deterministic_debug_mode(mode)  # use_deterministic_algorithms would import a compiler, 0.8 s
     with _attributes(
         (torch.utils.deterministic, "fill_uninitialized_memory", False),  # it would write every buffer twice
         (torch.backends.cuda.matmul, "allow_tf32", precision == "tf32"),

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vaelab.recipe.training import Decay
+from vaelab.system.device import widest_float
 
 
 def linear_warmup(step: Int[Tensor, ""], warmup_steps: int) -> Float[Tensor, ""]:
@@ -23,10 +24,13 @@ def cyclical_warmup(step: Int[Tensor, ""], cycles: int, cycle_steps: int) -> Flo
 
 
 def linear_capacity(step: Int[Tensor, ""], max_capacity: float, warmup_steps: int) -> Float[Tensor, ""]:
-    """Return C(t) = min(C_max, C_max·t/T) in float64: 0 at step 0, C_max from step T on; C_max throughout for T = 0."""
+    """Return C(t) = min(C_max, C_max·t/T): 0 at step 0, C_max from step T on; C_max throughout for T = 0.
+
+    In float64 if the device has it.
+    """
     if warmup_steps == 0:
-        return torch.full_like(step, max_capacity, dtype=torch.float64)
-    return (step.double() * (max_capacity / warmup_steps)).clamp(max=max_capacity)
+        return torch.full_like(step, max_capacity, dtype=widest_float(step.device))
+    return (step.to(widest_float(step.device)) * (max_capacity / warmup_steps)).clamp(max=max_capacity)
 
 
 def half_cosine(step: int, num_steps: int) -> float:

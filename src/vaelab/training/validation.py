@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaelab.data.images import Images
 from vaelab.models.bounds import elbo
-from vaelab.system.device import disable_tf32
+from vaelab.system.device import disable_tf32, widest_float
 from vaelab.system.distributed import current_group
 from vaelab.system.seeds import StepNoise, derive_seed
 from vaelab.training.objectives import Context, compute_terms
@@ -40,7 +40,7 @@ def validate(state: State, images: Images, settings: Settings) -> Validation:
     vae, objective = state.vae, state.objective
     noise = StepNoise(derive_seed(settings.seed, "validation"), vae.device)
     step = torch.full((), max(state.step - 1, 0), device=vae.device, dtype=torch.int64)
-    was_training = vae.training
+    was_training, wide = vae.training, widest_float(vae.device)
     vae.eval()
     sums: dict[str, Tensor] = {}
     try:
@@ -51,9 +51,9 @@ def validate(state: State, images: Images, settings: Settings) -> Validation:
                 batch = images.batch(start + shard.rows.start, start + shard.rows.stop, vae.device)
                 noise.seek(i, shard)
                 out, terms = compute_terms(objective, vae, batch, Context(step, noise, vae))
-                found = {name: value.double() * count for name, value in terms.items()}
-                kl = out.kl.double()[:count]
-                log_likelihood = out.p_x.log_prob(batch.x).double()[:, :count]
+                found = {name: value.to(wide) * count for name, value in terms.items()}
+                kl = out.kl.to(wide)[:count]
+                log_likelihood = out.p_x.log_prob(batch.x).to(wide)[:, :count]
                 found["elbo"] = elbo(log_likelihood, kl.sum(1)).sum()
                 found["kl_groups"] = kl.sum(0)
                 sums = {name: sums[name] + value if name in sums else value for name, value in found.items()}
@@ -72,4 +72,5 @@ def validate(state: State, images: Images, settings: Settings) -> Validation:
 
 
 def _norm(tensors: list[Any]) -> float:
-    return float(torch.stack([t.detach().double().square().sum() for t in tensors]).sum().sqrt()) if tensors else 0.0
+    squares = [t.detach().to(widest_float(t.device)).square().sum() for t in tensors]
+    return float(torch.stack(squares).sum().sqrt()) if tensors else 0.0

@@ -65,9 +65,9 @@ def measure(evaluation: Evaluation, *, samples: PositiveInt = 1) -> Result:
             batch, part = images.batch(start, stop, model.device), slice(start, stop)
             for i in range(samples):
                 out = model(batch, noise)
-                kl[part] += out.kl.double().cpu().numpy() / samples
-                log_likelihood[i, part] = out.p_x.log_prob(batch.x)[0].double().cpu()
-                reconstruction[part] += out.reconstruction[0].double().cpu().numpy() / samples
+                kl[part] += out.kl.cpu().double().numpy() / samples
+                log_likelihood[i, part] = out.p_x.log_prob(batch.x)[0].cpu().double()
+                reconstruction[part] += out.reconstruction[0].cpu().double().numpy() / samples
             is_closed = out.prior.closed_kl(out.q) is not None
             bar.advance(stop - start)
     negative, kind = summarise_bound(

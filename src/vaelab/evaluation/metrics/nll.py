@@ -17,7 +17,7 @@ from vaelab.models.chunks import chunk_length
 from vaelab.models.conditions import condition_columns
 from vaelab.models.priors import Density
 from vaelab.models.vae import VAE
-from vaelab.system.device import disable_tf32
+from vaelab.system.device import disable_tf32, widest_float
 from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise, Noise
 
@@ -30,12 +30,13 @@ def sample_log_weights(
 ) -> Float[Tensor, "samples batch"]:
     """Return ln p(x|z) + ln p(z) − ln q(z|x) at samples z of q(z|x), in nats, float64 (1509.00519, equation 8).
 
-    The networks and the likelihood compute in the dtype of ``batch.x``, the rest in float64.
+    The networks and the likelihood compute in the dtype of ``batch.x``, the rest in float64 if the device has it.
     """
     condition = condition_columns(model.spec, batch.labels, batch.attributes)
-    q = model.encode_batch(batch.x, condition, torch.float64)
+    wide = widest_float(batch.x.device)
+    q = model.encode_batch(batch.x, condition, wide)
     draw = q.draw(noise, samples)
-    log_likelihood = model.decode_batch(draw.z.to(batch.x.dtype), condition).log_prob(batch.x).double()
+    log_likelihood = model.decode_batch(draw.z.to(batch.x.dtype), condition).log_prob(batch.x).to(wide)
     return log_weights(log_likelihood, prior.log_prob(draw.z), q.log_prob_of(draw))
 
 

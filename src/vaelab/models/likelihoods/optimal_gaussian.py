@@ -11,6 +11,7 @@ from torch import Tensor
 from vaelab.models import likelihoods
 from vaelab.models.likelihoods.learned_gaussian import MIN_LOG_SIGMA, FreeNormalPixels
 from vaelab.models.spec import Spec
+from vaelab.system.device import widest_float
 
 
 class Likelihood(likelihoods.Calibrated):
@@ -38,7 +39,7 @@ class Likelihood(likelihoods.Calibrated):
     @torch.no_grad()
     def calibrate(self, statistics: Float[Tensor, " image"]) -> None:
         """Set σ² to the mean of the mean squared errors of images, at least ``floor``²."""
-        self.variance.copy_(statistics.double().mean().clamp(min=self.floor**2))
+        self.variance.copy_(statistics.to(widest_float(statistics.device)).mean().clamp(min=self.floor**2))
 
     def forward(self, decoded: Float[Tensor, "*batch channel height width"]) -> FreeNormalPixels:
         """Return the distribution around the sigmoid of ``decoded``."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vaelab.models import priors
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
-from vaelab.system.device import disable_tf32, no_autocast
+from vaelab.system.device import disable_tf32, no_autocast, widest_float
 from vaelab.system.seeds import Noise
 
 
@@ -36,7 +36,8 @@ class PosteriorMixture(priors.Density):
 
     def sample(self, count: int, noise: Noise) -> Float[Tensor, "count latent"]:
         """Draw component k = ⌊K Φ(ε)⌋ for each code, then a sample of q(z|u_k)."""
-        uniform = torch.special.ndtr(noise.normal(count, 1)[:, 0].double())
+        draws = noise.normal(count, 1)[:, 0]
+        uniform = torch.special.ndtr(draws.to(widest_float(draws.device)))
         chosen = (uniform * len(self.inputs)).long().clamp(max=len(self.inputs) - 1)
         conditions = None if self.conditions is None else self.conditions[chosen]
         return self.model.encode_batch(self.inputs[chosen], conditions).draw(noise).z[0]

@@ -11,6 +11,7 @@ from vaelab.data.images import Batch
 from vaelab.models.spec import Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
+from vaelab.system.device import widest_float
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Knob
 
@@ -22,10 +23,11 @@ def code_covariance(
 
     Computed in float64, because matrix products in float32 may be rounded to bfloat16 or TF32.
     """
-    centred = mean.double() - mean.double().mean(0)
+    mean_wide = mean.to(wide := widest_float(mean.device))
+    centred = mean_wide - mean_wide.mean(0)
     covariance = centred.T @ centred / len(mean)
     if log_var is not None:
-        covariance = covariance + torch.diag(log_var.double().exp().mean(0))
+        covariance = covariance + torch.diag(log_var.to(wide).exp().mean(0))
     return covariance.to(mean.dtype)
 
 
