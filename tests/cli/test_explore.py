@@ -31,7 +31,6 @@ def read_json(url: str) -> object:
         time.sleep(0.1)
 
 
-@pytest.mark.xfail(raises=subprocess.TimeoutExpired, strict=False, reason="rarely hangs after Ctrl-C under load")
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for the browser")
 def test_two_runs_are_served_until_ctrl_c(trained: Path, tmp_path: Path):
     opened = tmp_path / "opened"
@@ -63,11 +62,7 @@ def test_two_runs_are_served_until_ctrl_c(trained: Path, tmp_path: Path):
             with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))) as hanging:
                 hanging.sendall(b"POST /runs/0/decode HTTP/1.1\r\nHost: localhost\r\n")
                 process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:  # Python loses a KeyboardInterrupt that arrives in a destructor
-                    process.send_signal(signal.SIGINT)
-                assert process.wait(10) == 0
+                assert process.wait(20) == 0
             assert process.stdout.read() == "ended\n"
             notes = process.stderr.read().splitlines()
             assert len(notes) == 1, "\n".join(notes)

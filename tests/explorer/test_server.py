@@ -1,6 +1,8 @@
 """The server behind the page, asked without a browser."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -178,3 +180,33 @@ def test_a_port_that_is_in_use_is_replaced_by_a_free_one():
         with pytest.raises(InputError) as error:
             server.listen(host, 0)
         assert (error.value.subject, error.value.value) == ("host", host)
+
+
+INTERRUPTED = """
+import signal, sys
+from contextlib import suppress
+from starlette.responses import PlainTextResponse
+from vaelab.explorer import server
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for moment in range(16):
+    calls = 0
+
+    def trace(frame, event, argument):
+        global calls
+        calls += 1
+        if calls == moment + 1:
+            signal.raise_signal(signal.SIGINT)
+
+    app = PlainTextResponse("")
+    with suppress(KeyboardInterrupt), server.listen("127.0.0.1", 0) as listener, server.serve(app, listener) as wait:
+        sys.settrace(trace)
+        wait()
+    sys.settrace(None)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_server_at_any_moment_of_waiting():
+    """Also within the methods of a lock, which an exception would leave locked."""
+    subprocess.run([sys.executable, "-c", INTERRUPTED], timeout=60, check=True)

@@ -48,7 +48,8 @@ def explore(
     open_runs(runs)  # errors are printed before a page opens
     served: list[ServedRun] = []
     status: dict[str, Any] = {"label": "loading"}
-    with _serve(server.make_app(served, host, status), host, port, no_browser=no_browser) as wait:
+    app = server.make_app(served, host, status)
+    with suppress(KeyboardInterrupt), _serve(app, host, port, no_browser=no_browser) as wait:
         with observe_progress(lambda task: status.update(label=task.label, done=task.done, total=task.total)):
             served += vaelab.explore(
                 runs, data=data, points=points, device=device, sampler=sampler, set=options.parse_overrides(overrides)
@@ -83,7 +84,8 @@ def watch(
     view = vaelab.watch(run, data=data)
     with suppress(OSError, AttributeError):  # a training on this machine comes first
         os.nice(10)
-    with _serve(watching.make_app(view, host), host, port, no_browser=no_browser) as wait:
+    app = watching.make_app(view, host)
+    with suppress(KeyboardInterrupt), _serve(app, host, port, no_browser=no_browser) as wait:
         wait()
     print("ended")
 

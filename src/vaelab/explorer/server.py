@@ -8,9 +8,9 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +30,7 @@ from vaelab.explorer.inference import Condition
 from vaelab.explorer.payload import ServedRun
 from vaelab.explorer.security import SecurityMiddleware
 from vaelab.system.errors import InputError
+from vaelab.system.signals import stop_signals
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -42,6 +43,8 @@ TYPES = {
 MAX_CODES, MAX_POINTS = 64, 256
 """Codes decoded per request, points per request."""
 BINARY = "application/octet-stream"
+POLL_SECONDS, CLOSING_SECONDS = 0.1, 5.0
+"""Time until Ctrl-C is noticed, and time for requests in progress to end then."""
 
 
 def page_files() -> dict[str, Path]:
@@ -269,7 +272,8 @@ def is_private(listener: socket.socket) -> bool:
 def serve(app: ASGIApp, listener: socket.socket) -> Iterator[Callable[[], None]]:
     """Serve ``app`` from a thread within this context. Yields a function that waits for Ctrl-C.
 
-    While it waits, torch uses one thread, which is faster for single images.
+    Until it waits, Ctrl-C raises KeyboardInterrupt. While it waits, torch uses one thread, which is faster for single
+    images.
     """
     settings = uvicorn.Config(
         app, ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False, proxy_headers=False,
@@ -277,25 +281,26 @@ def serve(app: ASGIApp, listener: socket.socket) -> Iterator[Callable[[], None]]
     )  # fmt: skip
     server, log, threads = uvicorn.Server(settings), logging.getLogger("uvicorn.error"), torch.get_num_threads()
     log.addFilter(is_unexpected := lambda _: not server.should_exit)  # requests cut off at the end are no errors
-    ended = Event()  # not Thread.join, which forgets a running thread on Ctrl-C (Python 3.11)
-
-    def run() -> None:
-        try:
-            server.run(sockets=[listener])
-        finally:
-            ended.set()
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
 
     def wait() -> None:
         torch.set_num_threads(1)
-        with suppress(KeyboardInterrupt):
-            while not ended.wait(1):
-                pass
+        signals.interrupts = False  # an exception in the methods of a lock would leave it locked forever
+        while thread.is_alive() and not signals.received:
+            thread.join(POLL_SECONDS)
 
-    Thread(target=run, name="explorer").start()
-    try:
-        yield wait
-    finally:
-        server.should_exit = True
-        ended.wait()
-        log.removeFilter(is_unexpected)
-        torch.set_num_threads(threads)
+    with stop_signals() as signals:
+        thread.start()
+        try:
+            signals.interrupts = True
+            yield wait
+        except Exception as error:
+            if signals.received:  # a library has made an error of the interruption
+                raise KeyboardInterrupt from error
+            raise
+        finally:
+            signals.interrupts = False
+            server.should_exit = True
+            thread.join(CLOSING_SECONDS)
+            log.removeFilter(is_unexpected)
+            torch.set_num_threads(threads)

@@ -33,6 +33,14 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self.interrupts = False
+        """Whether a signal also raises KeyboardInterrupt."""
+
+    def receive(self, number: int, _frame: object) -> None:
+        """Note a signal, as its handler."""
+        self.received.append(number)
+        if self.interrupts:
+            raise KeyboardInterrupt
 
     def __call__(self) -> Request:
         """Return what the signals ask for."""
@@ -55,14 +63,14 @@ class Signals:
 
 @contextmanager
 def stop_signals() -> Iterator[Signals]:
-    """Yield the SIGINT and SIGTERM that arrive; inside this context they do nothing else."""
+    """Yield the SIGINT and SIGTERM that arrive; they do nothing else inside this context, unless told to interrupt."""
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda number, _frame: signals.received.append(number))
+        signal.signal(number, signals.receive)
     try:
         yield signals
     finally:
