@@ -22,6 +22,8 @@ from .api.finish import finish as finish
 from .api.fit import fit as fit
 from .api.load import load as load
 from .api.plan import plan as plan
+from .api.push import Pushed as Pushed
+from .api.push import push as push
 from .api.recipes import list_recipes as list_recipes
 from .api.recipes import read_recipe as read_recipe
 from .api.recipes import recipe_schema as recipe_schema

@@ -6,12 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class LocalServer:
-    """Answers GET requests with ``respond`` on a free port of 127.0.0.1 until it is closed."""
+    """Answers requests with ``respond`` on a free port of 127.0.0.1 until it is closed."""
 
     def __init__(self, respond: Callable[[BaseHTTPRequestHandler], None]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 respond(self)
+
+            do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
 
             def log_message(self, *_args: object) -> None:
                 pass

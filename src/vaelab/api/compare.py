@@ -177,7 +177,7 @@ def _remarks(results: Sequence[Mapping[str, Result]], metrics: Mapping[str, Metr
 
 def _load_images(run: Run, place: str | Path | None, known: dict[str, tuple[RunImages, Images]]) -> Any:
     """Return the images of a run, and its training images binarised as the held-out ones are; add them to ``known``."""
-    key = json.dumps([run.recipe.data, run.machine.get("data_dir"), run.machine.get("data_sha256")])
+    key = json.dumps([run.recipe.data, run.machine.get("data_dir"), run.data_sha256])
     if key not in known:
         images = load_run_images(run, place)
         known[key] = images, binarize(images.train, images.binarize)

@@ -109,7 +109,7 @@ def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: boo
 
 def _export_networks(run: Run, path: Path, to: Kind) -> Exported:
     model = load(run)
-    networks, about, difference = _convert(run, model, to)
+    networks, about, difference = convert_networks(run, model, to, run.name)
     channels, height, width = model.spec.image_shape
     template = read_template(f"{to}_readme.md")
     readme = template.format(**about, channels=channels, height=height, width=width, torch=torch.__version__)
@@ -122,7 +122,7 @@ def _export_web(
     run: Run, path: Path, runtime: Runtime, points: int | None, *, single_file: bool, data: str | Path | None
 ) -> Exported:
     payload, model = open_payload(run, data=data, device="cpu")
-    graphs, _, difference = _convert(run, model, "onnx")
+    graphs, _, difference = convert_networks(run, model, "onnx", run.name)
     count = min(points or choose_count(payload), len(payload.means))
     files = make_folder(subsample_points(payload, count), graphs, runtime)
     notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, visible to everyone who opens it"]
@@ -139,12 +139,15 @@ def _export_web(
     return Exported(path, sizes, difference, tuple(notes))
 
 
-def _convert(run: Run, model: VAE, to: Kind) -> tuple[dict[str, bytes], Mapping[str, str], float]:
-    """Return the files of a model, their facts, and their difference from it; RuntimeError if that is large."""
+def convert_networks(run: Run, model: VAE, to: Kind, name: str) -> tuple[dict[str, bytes], Mapping[str, str], float]:
+    """Return the files of a model, their facts, and their difference from it; RuntimeError if that is large.
+
+    ``name`` is the name of the run in the facts.
+    """
     channels, height, width = model.spec.image_shape
     about = {
         "vaelab": version("vaelab"),
-        "run": run.name,
+        "run": name,
         "image_shape": f"{channels} {height} {width}",
         "latent_dim": str(model.spec.latent_dim),
         "likelihood": str(run.recipe.likelihood["name"]),

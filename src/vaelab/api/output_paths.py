@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vaelab.data.containers import PICTURE_SUFFIXES
 from vaelab.run import RECIPE, Run
-from vaelab.system import registry
+from vaelab.system import hub, registry
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import UsageError
 from vaelab.system.files import check_parents, split_ending, unique_path
@@ -39,9 +39,14 @@ def default_out(run_path: AnyPath, ending: str) -> Path:
 
 
 def find_folder(run_path: AnyPath) -> Path:
-    """Return the folder in which a run lies; PermissionError if nothing can be written there."""
+    """Return the folder in which a run lies, the present one for a model on the hub.
+
+    Raises PermissionError if nothing can be written there.
+    """
     path = _find_run(run_path)
     folder = path.parent if path.name not in ("", "..") else path.resolve().parent
+    if hub.parse_address(path) or hub.identify_snapshot(path):
+        folder = Path()
     if folder.is_dir() and not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to; name another place with --out")
     return folder

@@ -21,6 +21,9 @@ from vaelab.build import beta_equivalents, build
 from vaelab.data.datasets import load_dataset
 from vaelab.recipe import Recipe
 from vaelab.run import Run
+from vaelab.system import hub
+from vaelab.system.arguments import check_path
+from vaelab.system.errors import UsageError
 from vaelab.system.files import fit_name
 
 LENGTH_KEYS = ("training.epochs", "training.steps")
@@ -54,8 +57,10 @@ def _shorten(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def choose_run(recipe_name: str, overrides: Mapping[str, Any], run: str | Path | None, *, extend: bool) -> Run:
     """Return the run of a training; with ``extend`` an existing one, whose default name does not tell the new length.
 
-    Raises FileNotFoundError if there is no run to extend.
+    Raises FileNotFoundError if there is no run to extend, and UsageError for a model on the hub.
     """
+    if run is not None and (address := hub.parse_address(check_path(run, "run"))):
+        raise UsageError(f"{address} cannot be trained; --run names a directory", subject="run", value=run)
     if not extend:
         return Run.at(run or run_directory(recipe_name, overrides))
     return Run(run or run_directory(recipe_name, {key: v for key, v in overrides.items() if key not in LENGTH_KEYS}))

@@ -182,6 +182,9 @@ def load_run_images(
     data = recipes.check_place(data)
     place = data or find_place(run)
     selections = run.selections
+    if place is None and run.is_published and not load_dataset(run.recipe.data["name"]).info.is_published:
+        message = f"{run.name} was trained on images of its author, which do not come with it; name them with --data"
+        raise InputError(message, subject="data")
     if place is not None and not place.exists() and (data or not selections):
         remedy = "give the same ones again: vaelab.train(…, images=…)" if place.name == IMAGES else ""
         remedy = remedy or "name their place with --data"
@@ -197,7 +200,7 @@ def load_run_images(
         if data:  # the same pictures under other names are accepted
             with suppress(ValueError, OSError):
                 images = load_images(run.recipe, place, verify=verify)
-    wanted = run.machine.get("data_sha256")
+    wanted = run.data_sha256
     if images is not None and wanted and images.train.fingerprint() != wanted:
         earlier = select_earlier(images.train, wanted)
         images = None if earlier is None else replace(images, train=earlier)

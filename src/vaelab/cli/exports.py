@@ -1,5 +1,6 @@
-"""``vaelab export`` and ``convert``: models for other programs and for the web, and models of other packages."""
+"""``vaelab export``, ``push`` and ``convert``: models for other programs and for the hub, and of other packages."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,11 +48,65 @@ def export(
     )
     for note in exported.notes:
         print_note(note)
-    rows = [(part, f"{size:,}") for part, size in exported.sizes.items()]
-    total = [("total", f"{sum(exported.sizes.values()):,}")] if len(rows) > 1 else []
-    print_table(("part", "bytes"), [*rows, *total])
+    _print_sizes("part", exported.sizes)
     print(f"differs from torch by at most {exported.difference:.1g}")
     print(exported.path)
+
+
+@options.app.command()
+def push(
+    run: options.Run,
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the hub; made if it is new.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", "--license", metavar="ID", help="Licence of the model, such as mit or cc-by-4.0."),
+    ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            "--figures", help="Figures to upload, comma-separated, all or none (default: none that show own images)."
+        ),
+    ] = None,
+    no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Leave out the ONNX graphs.")] = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Share a model on the Hugging Face hub.
+
+    Uploads model, recipe, evaluation, figures, ONNX graphs and a model card, without paths and names of this machine.
+    --dry-run prints the files and the card. The other verbs take the model as hub:USER/NAME.
+
+    Examples:
+      vaelab push runs/digits me/digits-vae --dry-run
+      vaelab push runs/digits me/digits-vae --licence mit
+      vaelab explore hub:me/digits-vae
+    """
+    import vaelab
+
+    pushed = vaelab.push(
+        run,
+        repository,
+        private=private,
+        licence=licence,
+        figures=options.split_names(figures),
+        onnx=not no_onnx,
+        dry_run=dry_run,
+    )
+    for note in pushed.notes:
+        print_note(note)
+    _print_sizes("file", pushed.sizes)
+    if dry_run:
+        print(f"\n{pushed.card}")
+        print_note("nothing was uploaded")
+    else:
+        print(pushed.url)
+
+
+def _print_sizes(what: str, sizes: Mapping[str, int]) -> None:
+    """Print a table of parts with their sizes and, if there are several, their sum."""
+    rows = [(part, f"{size:,}") for part, size in sizes.items()]
+    total = [("total", f"{sum(sizes.values()):,}")] if len(rows) > 1 else []
+    print_table((what, "bytes"), [*rows, *total])
 
 
 @options.app.command()

@@ -24,7 +24,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(json.dumps([_flatten(run.recipe), run.machine.get("data_sha256")]), []).append(run)
+        groups.setdefault(json.dumps([_flatten(run.recipe), run.data_sha256]), []).append(run)
     firsts = [members[0] for members in groups.values()]
     return dict(zip(_label_runs(firsts), groups.values(), strict=True))
 
@@ -109,7 +109,7 @@ def find_obstacles(runs: Sequence[Run], data: "Sequence[RunImages]", results: Se
     found = found or differ("Different held-out images", [part.valid_split for part in data], maybe)
     digests = [next(iter(of_run.values()))["measured_on"]["images_sha256"][:8] for of_run in results]
     found = found or differ("Different held-out images", digests, maybe)
-    digests = [str(run.machine.get("data_sha256"))[:8] for run in runs]
+    digests = [str(run.data_sha256)[:8] for run in runs]
     found = found or differ("Different training images", digests, maybe)
     for metric in dict.fromkeys(name for of_run in results for name in of_run):
         options = [of_run[metric]["measured_on"].get("options", {}) if metric in of_run else None for of_run in results]

@@ -205,6 +205,14 @@ def _path_for_people(run: Run) -> str:
 
 def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, str]) -> str:
     """One sentence: which model, of which images, how long it was trained."""
+    words = summarise_model(run, machine, model_facts)
+    if seconds := run.measured().get("seconds"):
+        words += f", in {_duration(seconds)} on {str(machine.get('device', 'this machine')).replace('cpu', 'the CPU')}"
+    return f"{words}."
+
+
+def summarise_model(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, str]) -> str:
+    """The beginning of a sentence: which model, of which images, and the length of its training."""
     recipe, history = run.recipe, run.history if run.measured() else {}
     objective, beta = recipe.objective["name"], recipe.objective.get("beta")
     plain = objective == "elbo" or (objective == "beta" and beta == 1)
@@ -222,9 +230,7 @@ def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, s
             words += f" so far (of {asked:,}; the training is not finished)" if asked else " so far"
         elif "ended_at" in machine:
             words += f" (finished early, of {asked:,} that were asked for)"
-    if seconds := run.measured().get("seconds"):
-        words += f", in {_duration(seconds)} on {str(machine.get('device', 'this machine')).replace('cpu', 'the CPU')}"
-    return f"{words}."
+    return words
 
 
 def _judge(findings: Sequence[Mapping[str, str]]) -> dict[str, str] | None:

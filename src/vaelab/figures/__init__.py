@@ -8,7 +8,8 @@ Every file has ``draw(arrays) -> Figure``, which never sees a model, and one of
 Both return None if the figure has no meaning for the model, such as a plane of three latents. A file with neither is a
 figure of several runs; ``compare`` and ``sweep`` make its arrays. The report shows ``TITLE`` and ``caption(arrays)``
 beside the picture. ``SECTION`` is its section ("overview", "training", "latent space", "data", "comparison") and
-``ORDER`` its place there.
+``ORDER`` its place there. ``SHOWS_IMAGES = False`` says that what ``compute`` returns holds no images of the data set,
+so that the figure may be published without them.
 """
 
 import io

@@ -15,6 +15,7 @@ from vaelab.models.vae import VAE
 TITLE = "Aggregate posterior"
 ORDER = 65
 SECTION = "latent space"
+SHOWS_IMAGES = False
 SPLIT = "valid"
 MOST_IMAGES, MOST_LATENTS, CELLS = 2000, 8, 120
 

@@ -17,6 +17,7 @@ from vaelab.system.messages import count_of
 TITLE = "Latent space"
 ORDER = 20
 SECTION = "overview"
+SHOWS_IMAGES = False
 SPLIT = "train"
 CELLS = 14
 MOST = 60_000

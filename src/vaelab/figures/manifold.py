@@ -13,6 +13,7 @@ from vaelab.models.vae import VAE
 TITLE = "Manifold"
 ORDER = 30
 SECTION = "overview"
+SHOWS_IMAGES = False
 SPLIT = "valid"
 SIDE = 21
 

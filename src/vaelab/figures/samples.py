@@ -11,6 +11,7 @@ from vaelab.models.vae import VAE
 TITLE = "Samples"
 ORDER = 15
 SECTION = "overview"
+SHOWS_IMAGES = False
 SPLIT = "valid"
 SIDE = 10
 

@@ -13,6 +13,7 @@ from vaelab.models.vae import VAE
 TITLE = "Traversals"
 ORDER = 55
 SECTION = "latent space"
+SHOWS_IMAGES = False
 SPLIT = "valid"
 ROWS, COLUMNS = 10, 11
 REACH = 3.0

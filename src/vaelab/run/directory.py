@@ -23,11 +23,21 @@ from vaelab.run.lock import RunLock
 from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
 from vaelab.run.summary import describe_closing, summarise
 from vaelab.run.tables import Table, append_rows, read_table
-from vaelab.system import html
+from vaelab.system import html, hub
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.device import now
 from vaelab.system.errors import InputError, UsageError
-from vaelab.system.files import DamagedFile, check_file, check_parents, save_tensors, to_json, unique_path, write_atomic
+from vaelab.system.files import (
+    DamagedFile,
+    check_file,
+    check_parents,
+    load_tensors,
+    save_tensors,
+    to_json,
+    unique_path,
+    write_atomic,
+)
+from vaelab.system.paths import cache_dir
 
 SHOWN_NUMBERS = {"held_out_elbo": "held-out ELBO", "held_out_reconstruction": "reconstruction", "held_out_kl": "KL"}
 """Measured number → its name in the representation of a run."""
@@ -48,6 +58,9 @@ class Run:
 
     ``results``: a directory for figures, evaluation, findings and report instead of the run's own, which may be
     read-only. Files that are missing there are read from the run.
+
+    A model on the Hugging Face hub, ``vaelab.Run("hub:USER/NAME")``, is downloaded into the cache of the hub's library.
+    It has recipe, model and evaluation only, and its results go to vaelab's cache. HubError says why it is not there.
 
     Raises FileNotFoundError, which names the run that was probably meant, if there is no run, and NotAFile if one of
     its files is a pipe or a device.
@@ -75,11 +88,13 @@ class Run:
         return run
 
     def _locate(self, path: AnyPath, results: AnyPath | None = None) -> None:
-        self.path = check_path(path, "a run")
-        self.results = self.path if results is None else check_path(results, "results")
+        self.path = find_local(check_path(path, "a run"))
+        published = hub.identify_snapshot(self.path)
+        own = self.path if published is None else cache_dir() / "hub" / published[0].repository / published[1]
+        self.results = own if results is None else check_path(results, "results")
         if self.results.resolve() == self.path.resolve():
             self.results = self.path
-        self.name = printable(self.path.resolve().name)
+        self.name = printable(self.path.resolve().name) if published is None else published[0].name
         self.checkpoints = Checkpoints(self.path / layout.CHECKPOINTS)
         self._lock = RunLock(self.path)
         self._checkpoint_sha256 = ""
@@ -193,6 +208,18 @@ class Run:
                 f"{self.path}: not trained to the end yet; the same vaelab train command resumes it"
             )
         return self.path / layout.MODEL
+
+    @property
+    def is_published(self) -> bool:
+        """Whether this is a copy of a model on the hub."""
+        return hub.identify_snapshot(self.path) is not None
+
+    @property
+    def data_sha256(self) -> str | None:
+        """Fingerprint of the training images; None if it is not known."""
+        if known := self.machine.get("data_sha256"):
+            return str(known)
+        return load_tensors(self.model_path)[1].get("data_sha256") if self.is_published else None  # type: ignore[return-value]
 
     @property
     def weights_sha256(self) -> str:
@@ -339,7 +366,7 @@ class Run:
         source = {"run": str(self.path.resolve()), "weights_sha256": self.weights_sha256}
         if self.results.exists() and not self.results.is_dir():
             raise FileExistsError(f"{self.results} is a file; --out names a directory")
-        if self.results.is_relative_to(self.path / layout.UNFINISHED):
+        if self.results.is_relative_to(self.path / layout.UNFINISHED) or self.results.is_relative_to(cache_dir()):
             self.results.mkdir(parents=True, exist_ok=True)
         check_parents(self.results)
         known = read_record(self.results / layout.SOURCE, ResultsOrigin)
@@ -354,6 +381,8 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; raise RunInUse if another one does. See ``RunLock.hold``."""
+        if self.is_published:
+            raise UsageError(f"{self.name} is a copy of a model on the hub, which cannot be trained", subject="run")
         self.check_files()
         with self._lock.hold():
             yield
@@ -434,6 +463,12 @@ class Run:
         kept = unique_path(self.path / f"{name}.damaged")
         (self.path / name).replace(kept)
         return kept
+
+
+def find_local(path: Path) -> Path:
+    """Return a path itself, or the folder to which a model on the hub is downloaded. Raises HubError."""
+    address = hub.parse_address(path)
+    return path if address is None else hub.download(address, (layout.RECIPE, layout.EVALUATION), (layout.MODEL,))
 
 
 def _has_content(path: Path) -> bool:

@@ -220,14 +220,20 @@ def _cut(name: str, most: int) -> str:
 
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", facts: Mapping[str, object]) -> None:
-    """Write tensors and facts (values of JSON) as one safetensors file with a SHA-256 of both in its header."""
+    """Write tensors and facts as the file that ``pack_tensors`` describes."""
+    write_atomic(path, pack_tensors(tensors, facts))
+
+
+def pack_tensors(tensors: "Mapping[str, Tensor]", facts: Mapping[str, object]) -> bytes:
+    """Return tensors and facts (values of JSON) as a safetensors file with a SHA-256 of both in its header."""
     from safetensors.torch import save
 
     arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
     # a single entry, since safetensors writes several in an order that differs between processes
     header = json.dumps({"sha256": _digest(arrays, text), "facts": text}, ensure_ascii=False)
-    write_atomic(path, save(arrays, {"vaelab": header}))
+    packed: bytes = save(arrays, {"vaelab": header})
+    return packed
 
 
 def load_tensors(path: Path, *, remedy: str = "") -> "tuple[dict[str, Tensor], dict[str, object]]":

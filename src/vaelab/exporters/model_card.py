@@ -1,0 +1,142 @@
+"""The card of a model on the hub: README.md with its metadata."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+
+from vaelab.data.datasets import load_dataset
+from vaelab.evaluation.metrics import load_metrics, order_quantities
+from vaelab.exporters.privacy import Privacy
+from vaelab.exporters.report import describe_protocol, format_number, summarise_model
+from vaelab.models.vae import VAE
+from vaelab.recipe import SECTIONS, Recipe
+from vaelab.run import Run
+from vaelab.system import registry
+
+TASK = "unconditional-image-generation"
+TAGS = ("vae", "variational-autoencoder", "image-generation", "representation-learning")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of the card."""
+
+    metric: str
+    key: str
+    title: str
+    value: float
+    shown: str
+    unit: str
+    split: str
+
+
+def make_card(
+    run: Run,
+    model: VAE,
+    recipe: Recipe,
+    repository: str,
+    evaluation: Mapping[str, Any],
+    *,
+    model_facts: Mapping[str, str],
+    figures: Sequence[str],
+    has_graphs: bool,
+    licence: str | None,
+    privacy: Privacy,
+) -> str:
+    """Return the card of the model of ``run`` in ``repository``. ``recipe`` and ``evaluation`` are the cleaned ones."""
+    from huggingface_hub import ModelCardData
+
+    data = load_dataset(recipe.data["name"]).info
+    measured = _list_measured(evaluation)
+    metadata = ModelCardData(
+        model_name=repository.partition("/")[2],
+        library_name="vaelab",
+        license=licence,
+        pipeline_tag=TASK,
+        tags=[*TAGS, *(["onnx"] if has_graphs else []), "safetensors"],
+        eval_results=_list_results(measured, recipe.data["name"], data.title) or None,
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vaelab.exporters"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = _as_cell
+    channels, height, width = model.spec.image_shape
+    body = environment.get_template("model_card.md.jinja").render(
+        repository=repository,
+        name=repository.partition("/")[2],
+        vaelab=version("vaelab"),
+        title=recipe.title,
+        summary=privacy.clean(summarise_model(run, run.machine, model_facts)),
+        parts={section: getattr(recipe, section)["name"] for section in SECTIONS if section != "data"},
+        model_facts=model_facts,
+        recipe=recipe,
+        shape=f"{height}×{width} {'grey' if channels == 1 else 'RGB' if channels == 3 else f'{channels}-channel'}",
+        channels=channels,
+        height=height,
+        width=width,
+        spec=model.spec,
+        has_graphs=has_graphs,
+        has_normal_prior=recipe.prior["name"] == "normal",
+        data=data,
+        validated_on=privacy.clean(str(run.machine.get("validated_on", ""))),
+        measured=measured,
+        protocols={name: describe_protocol(entry) for name, entry in evaluation.items()},
+        findings=privacy.clean_values([found for found in run.findings if found["level"] != "fine"]),
+        figures=[(name, *_read_texts(run, name, privacy)) for name in figures],
+        licence=licence,
+    )
+    return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
+
+
+def _list_measured(evaluation: Mapping[str, Any]) -> list[Measured]:
+    """Return the numbers of an evaluation in the order of tables."""
+    declared = order_quantities((name, metric.order, metric.quantities) for name, metric in load_metrics().items())
+    found = []
+    for key, (metric, quantity) in declared.items():
+        value = evaluation.get(metric, {}).get(key)
+        if isinstance(value, int | float):
+            error = evaluation[metric].get(f"{key}_standard_error")
+            shown = format_number(value, quantity.digits) + (f" ± {error:.{quantity.digits}f}" if error else "")
+            split = str(evaluation[metric]["measured_on"].get("split", ""))
+            found.append(Measured(metric, key, quantity.title, float(value), shown, quantity.unit, split))
+    return found
+
+
+def _list_results(measured: Sequence[Measured], data: str, title: str) -> list[Any]:
+    """Return the numbers as the hub's metadata has them."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=data,
+            dataset_name=title,
+            dataset_split=number.split or None,
+            metric_type=number.key,
+            metric_name=f"{number.title} ({number.unit})" if number.unit else number.title,
+            metric_value=number.value,
+        )
+        for number in measured
+    ]
+
+
+def _read_texts(run: Run, figure: str, privacy: Privacy) -> tuple[str, str]:
+    """Return title and caption of a figure."""
+    from PIL import Image
+
+    with Image.open(run.figures[figure]) as picture:
+        words = dict(picture.info)
+    title = str(words.get("Title", getattr(registry.load("figures", figure), "TITLE", figure)))
+    return privacy.clean(title), privacy.clean(str(words.get("Description", "")))
+
+
+def _as_cell(text: object) -> str:
+    """Return a text as one cell of a table."""
+    return " ".join(str(text).split()).replace("|", r"\|")
