@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small import CPU, make_images, make_recipe, make_settings, make_state
 from typed import train_small
 from wording import Wording
@@ -133,3 +134,21 @@ def test_settings_that_contradict_each_other(
         assert caught.value.subject == subject
     wording(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", "test"])
+def test_pictures_set_aside_by_vaelab_may_choose_the_weights(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder ``test`` may not."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pictures = tmp_path / "pictures"
+    for folder in ("train", place) if place else ("",):
+        (pictures / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(20):
+            Image.fromarray(np.full((8, 8), 10 * i + len(folder), np.uint8)).save(pictures / folder / f"{i}.png")
+    if place:
+        with pytest.raises(RecipeError):
+            vaelab.plan("folder", {"training.patience": 3}, data=pictures)
+    else:
+        assert vaelab.plan("folder", {"training.patience": 3}, data=pictures)["state"] == "new"

@@ -163,7 +163,7 @@ def _sizes(recipe: Recipe, data_dir: Path | None) -> tuple[tuple[int, int, int],
         aside = num_set_aside(recipe)
         if aside:
             return shape, {"train": counts["train"] - aside, validation_split(recipe): aside}, {}
-        check_selection(recipe, validation_split(recipe))
+        check_selection(recipe)
         if validation_split(recipe) in counts:
             return shape, {split: counts[split] for split in ("train", validation_split(recipe))}, {}
     images = load_images(recipe, data_dir)

@@ -62,9 +62,11 @@ def validation_split(recipe: Recipe) -> str:
     return "valid" if "valid" in load_dataset(recipe.data["name"]).info.splits else "test"
 
 
-def check_selection(recipe: Recipe, split: str) -> None:
-    """Raise RecipeError if training would choose its weights by the test split."""
-    if split == "test" and (patience := recipe.training.patience):
+def check_selection(recipe: Recipe, split_name: str = "") -> None:
+    """Raise RecipeError if training would choose its weights by a test split, published or a folder of that name."""
+    is_published = load_dataset(recipe.data["name"]).info.splits.get("test") is not None
+    is_test = split_name == "test" or (is_published and validation_split(recipe) == "test")
+    if is_test and (patience := recipe.training.patience):
         what = "the held-out images choose the weights, and these are the test split"
         message = f"training.patience = {patience}: {what}; set images aside, such as data.valid=1000"
         raise RecipeError(message, subject="training.patience", value=patience)
@@ -117,7 +119,7 @@ def load_images(
         notes = tuple(dict.fromkeys((*train.notes, *valid.notes)))
         warnings = tuple(dict.fromkeys((*train.warnings, *valid.warnings)))
         train = replace(train, notes=notes, warnings=warnings)
-    check_selection(recipe, valid.split_name or split)
+    check_selection(recipe, valid.split_name)
     recorded = {
         key: value
         for key, value in {**options, **train.resolved}.items()
