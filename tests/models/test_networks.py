@@ -17,6 +17,7 @@ from vaelab.build import build as build_recipe
 from vaelab.models.initialisation import initialise
 from vaelab.models.networks import Decoder, Encoder
 from vaelab.models.networks.conv import UpConvolution, feature_sizes
+from vaelab.models.networks.residual import Attention
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.recipe.schema import check_section, resolve_section, signature_schema
@@ -427,6 +428,38 @@ def test_a_spatial_latent_changes_pixels_near_its_position_only() -> None:
     rows, columns = changed.nonzero().unbind(1)
     assert 30 < int(rows.min()) < int(rows.max()) < 64
     assert 0 <= int(columns.min()) < int(columns.max()) < 34
+
+
+def test_attention_is_that_of_torch() -> None:
+    part, reference = Attention(64), nn.MultiheadAttention(64, 2, batch_first=True)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(part.inputs.weight[..., 0, 0])
+        reference.in_proj_bias.copy_(part.inputs.bias)
+        reference.out_proj.weight.copy_(part.output.weight[..., 0, 0])
+        reference.out_proj.bias.copy_(part.output.bias)
+    x = torch.randn(2, 64, 3, 5, generator=generator())
+    rows = part.norm(x).flatten(2).mT
+    expected = x + reference(rows, rows, rows)[0].mT.reshape(x.shape)
+    torch.testing.assert_close(part(x), expected)
+
+
+@pytest.mark.parametrize(("attention", "levels"), [(0, 0), (7, 0), (8, 1), (16, 2)])
+def test_attention_of_small_levels_joins_distant_parts(attention: int, levels: int) -> None:
+    options = {"channels": [8, 8, 8], "strides": [2, 2, 2], "latents": "spatial", "attention": attention}
+    spec = make_spec((1, 64, 60), 64)
+    encoder, decoder = make_pair("residual", spec, **options)
+    assert_contract("residual", spec, **options)
+    for network in (encoder, decoder):
+        assert sum(isinstance(part, Attention) for part in network.modules()) == levels
+    for part in (*encoder.modules(), *decoder.modules()):  # a normalisation also joins distant parts
+        if isinstance(part, nn.GroupNorm):
+            part.forward = lambda x: x  # type: ignore[method-assign]
+    x = torch.rand(1, 1, 64, 60, generator=generator()).requires_grad_()
+    (gradient,) = torch.autograd.grad(encoder(x)[0, 0], x)  # the first position, at the top left
+    assert bool((gradient[0, 0, -3:, -3:] != 0).any()) == (levels > 0)
+    z = torch.randn(1, 64, generator=generator()).requires_grad_()
+    (gradient,) = torch.autograd.grad(decoder(z)[0, 0, 0, 0], z)
+    assert bool((gradient[0, -1:] != 0).any()) == (levels > 0)
 
 
 def test_parameters_of_a_latent_keep_its_place() -> None:

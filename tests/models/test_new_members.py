@@ -42,7 +42,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "posterior__name": "iaf", "posterior__hidden": [8], "prior__name": "vamp", "prior__components": 5,
         "objective__name": "iwae", "objective__num_samples": 3,
     },
-    "adversarial and perceptual objective": {"objective__name": "perceptual", "network__condition": "label"},
+    "adversarial and perceptual objective": {"objective__name": "judged", "network__condition": "label"},
     "conditional mixture of posteriors": {
         "posterior__name": "full_covariance", "prior__name": "vamp", "prior__components": 5,
         "network__condition": "attributes", "objective__name": "info",

@@ -1,4 +1,4 @@
-"""The objectives rae, wae and msssim: closed forms and limits."""
+"""The objectives rae, wae, msssim and perceptual: closed forms and limits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from vaelab.models.vae import VAE
 from vaelab.training.objectives import Objective
 from vaelab.training.objectives.msssim import C1, C2, make_window, ms_ssim_map
+from vaelab.training.objectives.perceptual import FLOOR, ORIENTATIONS, WAVELENGTH, gabor_energies, make_filters
 
 MakeModel = Callable[..., tuple[VAE, Objective]]
 SHAPE = (1, 9, 8)
@@ -106,3 +107,58 @@ def test_the_loss_is_the_sum_over_the_values_of_an_image(make_model: MakeModel) 
     each = 0.84 * (1 - ms_ssim_map(x, y)) + 0.16 * (window[0] @ (x - y).abs() @ window[1].T)
     assert float(found["dissimilarity"]) == pytest.approx(float(each.sum((1, 2, 3)).mean()), rel=1e-4)
     torch.testing.assert_close(found["loss"], found["dissimilarity"] + 2 * found["kl"])
+
+
+# -- perceptual -------------------------------------------------------------------------------------------------------
+
+
+def grating(angle: float, phase: float, side: int = 30) -> Tensor:
+    place = torch.arange(side, dtype=torch.float32)
+    along = np.cos(angle) * place + np.sin(angle) * place[:, None]
+    return 0.5 + 0.4 * torch.cos(2 * torch.pi * along / WAVELENGTH - phase)[None, None]
+
+
+def finest_energies(x: Tensor) -> Tensor:
+    """Mean energy of each orientation at full size."""
+    return gabor_energies(x, make_filters())[0].mean((0, 1, 3, 4))
+
+
+def test_gabor_energies_find_the_orientation_and_ignore_the_phase() -> None:
+    for i in range(ORIENTATIONS):
+        angle = i * np.pi / ORIENTATIONS
+        energies = [finest_energies(grating(angle, phase)) for phase in (0.0, 1.0, np.pi / 2)]
+        assert int(energies[0].argmax()) == i
+        assert float(energies[0][i] / energies[0].sort().values[-2]) > 3
+        for other in energies[1:]:
+            torch.testing.assert_close(other[i], energies[0][i], rtol=0.02, atol=0)
+
+
+def test_gabor_energies_do_not_see_brightness_or_sign() -> None:
+    x = torch.rand(2, 3, 20, 17, generator=torch.Generator().manual_seed(0))
+    for same in (1 - x, x + 0.3):
+        for a, b in zip(gabor_energies(x, make_filters()), gabor_energies(same, make_filters()), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    flat = gabor_energies(torch.full((1, 1, 20, 20), 0.7), make_filters())
+    assert [tuple(e.shape) for e in flat] == [(1, 1, ORIENTATIONS, 14, 14), (1, 1, ORIENTATIONS, 4, 4)]
+    assert all(torch.allclose(e, torch.full_like(e, FLOOR), rtol=1e-3) for e in flat)
+
+
+def test_blur_costs_energy_at_the_finest_scale_first() -> None:
+    x = np.random.default_rng(0).random((2, 1, 32, 32)).astype(np.float32)
+    sharp, *blurred = (
+        gabor_energies(torch.from_numpy(gaussian_filter(x, (0, 0, s, s))), make_filters()) for s in (0, 0.5, 1.0)
+    )
+    kept = [[float(b.mean() / a.mean()) for a, b in zip(sharp, each, strict=True)] for each in blurred]
+    assert kept[1][0] < kept[0][0] < 0.9
+    assert all(each[0] < each[1] for each in kept)
+
+
+def test_the_perceptual_loss_is_the_weighted_distance_of_energies(make_model: MakeModel) -> None:
+    options = {"objective.weight": 3.0, "objective.beta": 2.0, "posterior.name": "constant_variance"}
+    vae, objective = make_model(SHAPE, {"objective.name": "perceptual", "posterior.std": 2e-6, **options})
+    found, x = {key: term.detach() for key, term in compute_terms(objective, vae, images()).items()}, images()
+    y = torch.from_numpy(vae.reconstruct(x.numpy()))
+    (ours,), (real,) = (gabor_energies(each, make_filters()) for each in (y, x))
+    expected = 3 * 72 * float((ours - real).square().mean())
+    assert float(found["perceptual"]) == pytest.approx(expected, rel=1e-3)
+    torch.testing.assert_close(found["loss"], found["reconstruction"] + found["perceptual"] + 2 * found["kl"])

@@ -1,6 +1,6 @@
 """Small members of open folders that need everything an interface carries; ``registered`` adds them by entry point.
 
-Each stands for a kind of member. ``spatial``: a network with spatial latents. ``perceptual``: an objective with a
+Each stands for a kind of member. ``spatial``: a network with spatial latents. ``judged``: an objective with a
 frozen and an adversarial network.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 FOLDERS = {
     "networks": ("spatial",),
-    "objectives": ("perceptual",),
+    "objectives": ("judged",),
 }
 
 

@@ -1,5 +1,6 @@
 """Residual convolutional networks, with latents for the whole image or at every position of a grid."""
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -18,6 +19,8 @@ NARROWEST, WIDEST = 32, 128
 """Channels of the first and the widest level of an "auto" network."""
 CHANNELS_PER_GROUP = 8
 """Channels that are normalised together."""
+CHANNELS_PER_HEAD = 32
+"""Channels of one head of attention."""
 
 Latents = Literal["dense", "spatial"]
 Feature = Float[Tensor, "batch channel height width"]
@@ -77,8 +80,36 @@ class Block(nn.Module):
         return x + h
 
 
+class Attention(nn.Module):
+    """x + attention of every position to all, after a normalisation (1706.03762; Wang et al. 2018, 1711.07971)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // CHANNELS_PER_HEAD) if channels % CHANNELS_PER_HEAD == 0 else 1
+        self.norm = _norm(channels)
+        self.inputs, self.output = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Feature) -> Feature:
+        """Return the features with those attended to added."""
+        channels, height, width = x.shape[1:]
+        parts = self.inputs(self.norm(x)).reshape(-1, 3, self.heads, channels // self.heads, height * width)
+        query, key, value = parts.unbind(1)
+        # fused attention does not repeat bit for bit on CUDA
+        weights = torch.softmax(query.mT @ key / math.sqrt(channels // self.heads), -1)
+        attended: Tensor = self.output((value @ weights.mT).reshape(-1, channels, height, width))
+        return x + attended
+
+
+def _make_blocks(channels: int, count: int, size: tuple[int, int], attention: int) -> nn.Sequential:
+    """Return the blocks of a level, with attention if its longer side is at most ``attention``."""
+    last = [Attention(channels)] if max(size) <= attention else []
+    return nn.Sequential(*(Block(channels) for _ in range(count)), *last)
+
+
 class Encoder(networks.Encoder):
     """At each level a strided convolution and ``blocks`` residual blocks, then one layer to the latents.
+
+    Levels with sides of at most ``attention`` pixels end with attention, by which distant parts of an image can agree.
 
     ``latents`` "dense": a linear layer on all features, to which a condition is appended. "spatial": a 1×1 convolution,
     so that each position of the last level has its own latents; a condition is a plane for each class.
@@ -91,6 +122,7 @@ class Encoder(networks.Encoder):
         channels: Channels,
         strides: Strides,
         blocks: Annotated[int, Ge(1)] = 1,
+        attention: Annotated[int, Ge(0)] = 0,
         latents: Latents = "dense",
     ) -> None:
         super().__init__()
@@ -100,7 +132,9 @@ class Encoder(networks.Encoder):
         self.down = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], 3, stride, padding=1) for i, stride in enumerate(strides)
         )
-        self.blocks = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(blocks))) for width in channels)
+        self.blocks = nn.ModuleList(
+            _make_blocks(width, blocks, size, attention) for width, size in zip(channels, sizes[1:], strict=True)
+        )
         self.norm = _norm(channels[-1])
         self.head: nn.Module
         if not self.is_spatial:
@@ -146,6 +180,7 @@ class Decoder(networks.Decoder):
         channels: Channels,
         strides: Strides,
         blocks: Annotated[int, Ge(1)] = 1,
+        attention: Annotated[int, Ge(0)] = 0,
         latents: Latents = "dense",
     ) -> None:
         super().__init__()
@@ -158,7 +193,10 @@ class Decoder(networks.Decoder):
         else:
             self.stem = nn.Linear(spec.latent_dim + spec.condition_dim, self.width * height * width)
         widths = [*channels[::-1], channels[0]]
-        self.blocks = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(blocks))) for width in widths[:-1])
+        self.blocks = nn.ModuleList(
+            _make_blocks(width, blocks, size, attention)
+            for width, size in zip(widths[:-1], self.sizes[:-1], strict=True)
+        )
         self.up = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3, padding=1) for i in range(len(channels)))
         self.norm = _norm(channels[0])
         self.head = nn.Conv2d(channels[0], spec.decoder_channels, 3, padding=1)

@@ -1,0 +1,98 @@
+"""Reconstruction of pixels and of Gabor energies at several scales. Its loss is not an evidence lower bound."""
+
+import math
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Gt
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaelab.data.images import Batch
+from vaelab.models.spec import Spec
+from vaelab.models.terms import Term
+from vaelab.models.vae import VAEOutput
+from vaelab.system.device import disable_tf32, no_autocast
+from vaelab.training import objectives
+from vaelab.training.objectives import Context, Knob
+
+SIDE, WAVELENGTH, SIGMA = 7, 4.0, 1.75
+"""Pixels of a filter, of a period of its wave, and of the standard deviation of its window."""
+ORIENTATIONS = 4
+FLOOR = 1e-3
+"""Energy of a constant region, so that the square root has a gradient."""
+
+Pictures = Float[Tensor, "n channel height width"]
+
+
+def make_filters() -> Float[Tensor, "filter 1 side side"]:
+    """Return even, then odd Gabor filters of each orientation, with sum 0 and norm 1."""
+    place = torch.arange(SIDE, dtype=torch.float32) - SIDE // 2
+    angle = torch.arange(ORIENTATIONS)[:, None, None] * (math.pi / ORIENTATIONS)
+    along = 2 * math.pi / WAVELENGTH * (angle.cos() * place + angle.sin() * place[:, None])
+    window = torch.exp(-(place**2 + place[:, None] ** 2) / (2 * SIGMA**2))
+    filters = torch.cat([window * along.cos(), window * along.sin()])
+    filters = filters - window * (filters.sum((1, 2), keepdim=True) / window.sum())
+    return (filters / filters.square().sum((1, 2), keepdim=True).sqrt())[:, None]
+
+
+def gabor_energies(images: Pictures, filters: Float[Tensor, "filter 1 side side"]) -> list[Tensor]:
+    """Return the energies ``[n, C, orientation, h, w]`` of each scale: the root of the squares of even and odd filters.
+
+    The energy of a grating does not depend on its phase (Adelson & Bergen 1985). Every scale has half the sides of the
+    one before, by averaging, while a filter fits.
+    """
+    channels, scales = images.shape[1], []
+    while min(images.shape[2:]) >= SIDE:
+        found = F.conv2d(images.flatten(0, 1)[:, None], filters)
+        even, odd = found.view(-1, channels, *found.shape[1:]).chunk(2, 2)
+        scales.append((even.square() + odd.square() + FLOOR**2).sqrt())
+        height, width = (side // 2 for side in images.shape[2:])
+        halves = images[..., : 2 * height, : 2 * width].reshape(-1, channels, height, 2, width, 2)
+        images = halves.mean((3, 5))
+    return scales
+
+
+class Objective(objectives.Objective):
+    """reconstruction + λ·D·energies + β·KL, with energies of fixed Gabor filters (``weight`` is λ, D values an image).
+
+    ``perceptual`` is λ·D times the mean squared difference of Gabor energies between image and expected image, averaged
+    over orientations, places and scales. It stands for the features of a pretrained network (Johnson et al. 2016,
+    1603.08155; Hou et al. 2017, 1610.00291), of which vaelab downloads none. The filters are fixed and know edges
+    and texture of four orientations, but no objects. Energies do not depend on where exactly an edge is, so that
+    texture that cannot be predicted is not averaged away. They know neither brightness nor the sign of an edge, which
+    the pixels add.
+    """
+
+    terms = (Term("perceptual", "λ·distance of energies", unit=""), Term("beta_kl", "β·KL"))
+    loss_terms = ("reconstruction", "perceptual", "beta_kl")
+    kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
+    filters: Tensor
+
+    def __init__(
+        self, spec: Spec, *, weight: Annotated[float, Ge(0)] = 1.0, beta: Annotated[float, Gt(0)] = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight, self.beta = weight, beta
+        self.register_buffer("filters", make_filters(), persistent=False)
+
+    def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Return the loss and its terms; ``perceptual`` has no unit, and is 0 for images below 7 pixels."""
+        decoded = out.p_x.mean.float()
+        with no_autocast(decoded.device), disable_tf32():
+            ours = gabor_energies(decoded.flatten(0, 1), self.filters)
+            real = gabor_energies(batch.x.float(), self.filters)
+        samples = len(decoded)
+        each = [(y.view(samples, *x.shape) - x).square().mean() for x, y in zip(real, ours, strict=True)]
+        distance = torch.stack(each).mean() if each else decoded.new_zeros(())
+        perceptual = self.weight * decoded[0, 0].numel() * distance
+        reconstruction, kl = out.mean_reconstruction, out.mean_kl
+        beta_kl = self.beta * kl
+        return {
+            "loss": reconstruction + perceptual + beta_kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "perceptual": perceptual,
+            "beta_kl": beta_kl,
+        }
