@@ -136,7 +136,8 @@ def test_a_repository_that_was_made_on_the_page_is_used(hub: ModelHub, trained: 
 
 def plant(run: Path) -> None:
     """Put a path, a user and a host into every file of a run."""
-    secret = f"by {USER} on {HOST}: /home/{USER}/lab/x.png, C:\\Users\\{USER}\\x and '/scratch/{USER}/my faces/'"
+    paths = f"/home/{USER}/lab/x.png, C:\\Users\\{USER}\\x and '/scratch/{USER}/my faces/', {run.parent}/patients.csv"
+    secret = f"by {USER} on {HOST}: {paths}"
     recipe = tomllib.loads((run / "recipe.toml").read_text())
     recipe["title"] = secret
     recipe["expected"] = {"source": secret, "loss_at_end": 1.0}
@@ -206,7 +207,7 @@ def find_private(hub: ModelHub, run: Path) -> list[tuple[str, str]]:
     stored = [
         (name, content) for _, files in hub.repositories["me/digits-vae"].commits for name, content in files.items()
     ]
-    words = [USER, HOST, "/home/", "/scratch", "clinic7", "C:\\", str(run), str(run.parent), "machine.json"]
+    words = [USER, HOST, "/home/", "/scratch", "clinic7", "patients", "C:\\", str(run), str(run.parent), "machine.json"]
     found = []
     for name, content in (*sent, *stored, *((name, name.encode()) for name, _ in stored)):
         for part in unpack(content):
@@ -262,9 +263,9 @@ def test_the_name_of_the_user_on_the_hub_may_be_that_of_this_machine(
 
 def test_figures_that_show_own_images_are_left_out(hub: ModelHub, tmp_path: Path, cli: Typed, wording: Wording) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    figures = ["losses", "data", "reconstructions", "samples"]
+    figures = ["losses", "data", "samples"]
     run = vaelab.train(
-        "folder", {**TINY, "training.steps": 10, "training.figures": figures}, run=tmp_path / "own", images=images
+        "folder", {**TINY, "training.steps": 4, "training.figures": figures}, run=tmp_path / "own", images=images
     )
     pushed = push(run.path)
     wording(pushed.notes[0])
@@ -285,7 +286,7 @@ def test_figures_that_show_own_images_are_left_out(hub: ModelHub, tmp_path: Path
 def test_verbs_take_a_model_on_the_hub(hub: ModelHub, trained: Path, cli: Typed, tmp_path: Path) -> None:
     push(trained)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save("mine.png")
-    assert cli("sample", ADDRESS) == (0, "digits-vae-samples.png\n", "")
+    assert cli("sample", ADDRESS)[:2] == (0, "digits-vae-samples.png\n")
     assert cli("reconstruct", ADDRESS, "mine.png")[:2] == (0, "digits-vae-reconstructions.png\n")
     assert cli("encode", ADDRESS, "mine.png")[:2] == (0, "digits-vae-codes.parquet\n")
     assert cli("score", ADDRESS, "mine.png")[1].splitlines()[0] == "digits-vae-scores.csv"

@@ -10,7 +10,7 @@ import jinja2
 from vaelab.data.datasets import load_dataset
 from vaelab.evaluation.metrics import load_metrics, order_quantities
 from vaelab.exporters.privacy import Privacy
-from vaelab.exporters.report import describe_protocol, format_number, summarise_model
+from vaelab.exporters.report import as_sentence, describe_protocol, format_number, summarise_model
 from vaelab.models.vae import VAE
 from vaelab.recipe import SECTIONS, Recipe
 from vaelab.run import Run
@@ -18,6 +18,9 @@ from vaelab.system import registry
 
 TASK = "unconditional-image-generation"
 TAGS = ("vae", "variational-autoencoder", "image-generation", "representation-learning")
+
+OWN_IMAGES = "the author's own images"
+"""Title of a data set that is not published."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def make_card(
     from huggingface_hub import ModelCardData
 
     data = load_dataset(recipe.data["name"]).info
+    images = data.title if data.is_published else OWN_IMAGES
     measured = _list_measured(evaluation)
     metadata = ModelCardData(
         model_name=repository.partition("/")[2],
@@ -57,7 +61,7 @@ def make_card(
         license=licence,
         pipeline_tag=TASK,
         tags=[*TAGS, *(["onnx"] if has_graphs else []), "safetensors"],
-        eval_results=_list_results(measured, recipe.data["name"], data.title) or None,
+        eval_results=_list_results(measured, recipe.data["name"], images) or None,
     )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vaelab.exporters"),
@@ -66,14 +70,14 @@ def make_card(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = _as_cell
+    environment.filters |= {"cell": _as_cell, "sentence": as_sentence}
     channels, height, width = model.spec.image_shape
     body = environment.get_template("model_card.md.jinja").render(
         repository=repository,
         name=repository.partition("/")[2],
         vaelab=version("vaelab"),
         title=recipe.title,
-        summary=privacy.clean(summarise_model(run, run.machine, model_facts)),
+        summary=privacy.clean(summarise_model(run, run.machine, model_facts)).replace(data.title, images),
         parts={section: getattr(recipe, section)["name"] for section in SECTIONS if section != "data"},
         model_facts=model_facts,
         recipe=recipe,

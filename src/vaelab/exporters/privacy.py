@@ -51,8 +51,8 @@ class Privacy:
 
     def clean(self, text: str) -> str:
         """Return a text with every private word replaced by an ellipsis."""
-        for path in self._paths:
-            text = text.replace(path, REMOVED)
+        for path in self._paths:  # they may contain spaces
+            text = re.sub(rf"{re.escape(path)}[^\s\"'<>]*", REMOVED, text)
         text = ABSOLUTE.sub(REMOVED, QUOTED.sub(rf"\g<1>{REMOVED}\g<1>", text))
         return self._names.sub(REMOVED, text) if self._names else text
 

@@ -137,7 +137,7 @@ def render_page(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters["sentence"] = _as_sentence
+    environment.filters["sentence"] = as_sentence
     page = environment.get_template(template)
     draft = page.render(contents=[], glossary=[], **values)
     contents = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', draft)
@@ -150,7 +150,8 @@ def render_page(template: str, **values: Any) -> str:
     return whole.encode("utf-8", "replace").decode("utf-8")  # names that are not UTF-8
 
 
-def _as_sentence(clause: str) -> str:
+def as_sentence(clause: str) -> str:
+    """A clause with a capital letter and a full stop."""
     return f"{clause[:1].upper()}{clause[1:]}{'' if clause.endswith('.') else '.'}"
 
 
