@@ -13,6 +13,7 @@ from PIL import Image
 import vaelab
 from vaelab.data.datasets import digits
 from vaelab.data.decode import ResizePolicy, decode
+from vaelab.data.grounds import find_ground
 
 STATIC = Path(vaelab.__file__).parent / "explorer" / "static"
 NODE = shutil.which("node")
@@ -37,6 +38,26 @@ def run_js(tmp_path: Path, script: str, given: Any = None) -> Any:
     done = subprocess.run([NODE, "script.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("kind", ["digits", "paper", "off-centre", "noise", "empty"])
+def test_the_ground_of_drawings_is_found_by_the_explorer_as_by_the_commands(tmp_path: Path, kind: str):
+    pixels = digits.load(None, "train").pixels[:64]
+    images = {
+        "digits": pixels,
+        "paper": 255 - pixels,
+        "off-centre": np.concatenate([np.roll(pixels[:32], 4, axis=1), np.roll(pixels[32:], -4, axis=1)]),
+        "noise": np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8),
+        "empty": np.zeros_like(pixels),
+    }[kind]
+    script = """
+        import { measureLayout } from "./drawing-layout.js";
+        say(measureLayout(Uint8Array.from(given), { height: 28, width: 28 }));
+    """
+    layout = run_js(tmp_path, script, images.ravel().tolist())
+    found = {True: "dark", False: "bright"}[layout["dark"]] if layout["centred"] else None
+    assert find_ground(images) == found
+    assert find_ground(images) == {"digits": "dark", "paper": "bright"}.get(kind)
 
 
 FIT = """

@@ -93,7 +93,7 @@ def compute_edits(
         names = [inputs.names[row] for row in rows.tolist()]
         conditions = condition_of(model.spec, inputs.images)
         conditions = None if conditions is None else conditions[rows]
-        inputs.warn_skipped()
+        inputs.warn_noted()
     codes, edits = find_edits(run, model, known, [name for name, _ in steps], method)
     means = model.encode(pixels, conditions).mean.numpy().astype(np.float64)
     rebuilt, before = figure.decode_and_encode(model, means, conditions)

@@ -57,7 +57,7 @@ def encode(
     if path is None:
         with disable_tf32():
             found = list(_record_skipped(_encode_pieces(model, inputs, spans, precision), inputs))
-        inputs.warn_skipped()
+        inputs.warn_noted()
         return _collect(table, found)
     with disable_tf32(), join_group() as group:
         shard = group.shard(len(spans))  # whole chunks, so that every rank computes the chunks of a single process
@@ -77,7 +77,7 @@ def encode(
             finally:
                 parts.remove(group.rank)
     if group.is_main:
-        inputs.warn_skipped()
+        inputs.warn_noted()
     return path
 
 

@@ -1,7 +1,7 @@
 """The images that a verb works on: pictures and arrays of the user, or the validation images of a run."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from vaelab.api.given import options_of
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
 from vaelab.data.datasets import load_dataset
-from vaelab.data.images import Images
+from vaelab.data.grounds import FAR, Ground, border_mean, find_ground
+from vaelab.data.images import Images, to_uint8
 from vaelab.data.memory import is_in_memory, read_memory
-from vaelab.data.pictures import Numbered, Skipped, read_ahead, read_pictures
+from vaelab.data.pictures import LazyArray, Numbered, Skipped, read_ahead, read_pictures
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
@@ -26,7 +27,10 @@ from vaelab.system.messages import warn
 from vaelab.system.seeds import generator
 
 MAX_NAMED = 3
-"""Number of skipped pictures that a warning names."""
+"""Number of pictures that a warning names."""
+NUM_SAMPLES = 64
+"""Number of samples from which the ground of a model's images is found."""
+ARRAYS = (".npy", ".npz")
 Rows = Int[np.ndarray, " rows"]
 Pixels = UInt8[np.ndarray, "rows height width channel"]
 
@@ -38,6 +42,8 @@ class InputImages:
     images: Images
     names: Sequence[str]
     skipped: Skipped = field(default_factory=Skipped)
+    grounds: "Grounds | None" = None
+    """The treatment of pictures of ink on paper, for a model of drawings."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,8 +87,10 @@ class InputImages:
             reason = f"none of its {len(self):,} pictures can be read ({self.names[first]}: {reason})"
         raise InputError(f"{self.images.source}: {reason}", subject="images", value=self.images.source)
 
-    def warn_skipped(self) -> None:
-        """Warn about pictures and folders that could not be read."""
+    def warn_noted(self) -> None:
+        """Warn about pictures and folders that could not be read, and about pictures unlike the training images."""
+        if self.grounds is not None:
+            self.grounds.warn(self.names, self.images.source)
         place, reasons, closed = self.images.source, sorted(self.skipped.reasons.items()), self.skipped.closed
         if reasons:
             named = ", ".join(f"{self.names[row]} ({reason})" for row, reason in reasons[:MAX_NAMED])
@@ -93,6 +101,60 @@ class InputImages:
             name, reason = closed[0]
             more = f" and {len(closed) - 1:,} more" if len(closed) > 1 else ""
             warn(f"{place}: a folder cannot be opened and is left out: {name} ({reason}){more}")
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """Inverts pictures whose ground is the opposite of that of a model's images, and remembers which."""
+
+    ground: Ground
+    inverted: set[int] = field(default_factory=set)
+    unlike: set[int] = field(default_factory=set)
+    """Rows of pictures that have neither the ground nor its opposite."""
+
+    def adapt(self, pixels: Any, skipped: Skipped) -> LazyArray:
+        """Return pictures with the ground of the model's images, which are decided one by one as they are read."""
+
+        def read(rows: Rows) -> Pixels:
+            found = np.array(pixels[rows])
+            for row, picture in zip(rows.tolist(), found, strict=True):
+                if row not in skipped.reasons:
+                    picture[:] = self._adapt_one(row, picture)
+            return found
+
+        height, width, channels = pixels.shape[1:]
+        return LazyArray(len(pixels), (channels, height, width), read)
+
+    def _adapt_one(self, row: int, picture: UInt8[np.ndarray, "height width channel"]) -> Any:
+        edge, wanted = border_mean(picture), 0 if self.ground == "dark" else 255
+        if (edge > 127.5) == (wanted == 0):
+            self.inverted.add(row)
+            picture, edge = 255 - picture, 255 - edge
+        if abs(edge - wanted) > FAR:
+            self.unlike.add(row)
+        return picture
+
+    def warn(self, names: Sequence[str], source: str) -> None:
+        """Warn once about the pictures that were inverted and those that are unlike the training images."""
+        notes = []
+        if self.inverted:
+            ink = "dark on a bright ground" if self.ground == "dark" else "bright on a dark ground"
+            notes.append(
+                f"{_name_rows(self.inverted, names)} inverted: {ink}, unlike the training images "
+                "(images in an array, .npy, are taken as they are)"
+            )
+        if self.unlike:
+            what = f"the ground is not {self.ground} enough, so results may mean little"
+            notes.append(f"{_name_rows(self.unlike, names)} unlike the training images: {what}")
+        if notes:
+            warn(f"{source}: {'; '.join(notes)}")
+
+
+def _name_rows(rows: set[int], names: Sequence[str]) -> str:
+    """Return the names of the first few rows and the number of the others, with the verb."""
+    named = ", ".join(names[row] for row in sorted(rows)[:MAX_NAMED])
+    more = f" and {len(rows) - MAX_NAMED:,} more" if len(rows) > MAX_NAMED else ""
+    return f"{named}{more} {'is' if len(rows) == 1 else 'are'}"
 
 
 def load_inputs(
@@ -106,9 +168,9 @@ def load_inputs(
     """Return the model of a run and ``images`` at its size (None: its validation images).
 
     ``images`` is a path or in memory (see ``read_memory``). Pictures are resized, and the pages of a file used, as the
-    run's recipe says. Unreadable pictures are recorded when
-    they are read; with ``strict`` the first one raises InputError. ``condition``: a class or attributes for a
-    conditional model, instead of the images' own.
+    run's recipe says. Unreadable pictures are recorded when they are read; with ``strict`` the first one raises
+    InputError. For a model of drawings, such as digits, pictures with the opposite ground are inverted. ``condition``:
+    a class or attributes for a conditional model, instead of the images' own.
     """
     model, recipe = load_with_recipe(run_path)
     if images is None:
@@ -126,7 +188,18 @@ def load_inputs(
     expand = dataset.expand_pages if options.get("pages") == "all" else None
     skipped = Skipped()
     own, own_names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped, expand=expand)
-    return model, InputImages(_set_condition(model, own, condition), own_names, skipped)
+    grounds = None
+    if place.suffix.lower() not in ARRAYS and (ground := _ground_of(model)):
+        grounds = Grounds(ground)
+        own = replace(own, pixels=grounds.adapt(own.pixels, skipped))
+    return model, InputImages(_set_condition(model, own, condition), own_names, skipped, grounds)
+
+
+def _ground_of(model: VAE) -> Ground | None:
+    """Return the ground of the model's images, from samples: the training images may not be available."""
+    if model.spec.image_shape[0] != 1:
+        return None
+    return find_ground(to_uint8(model.sample(NUM_SAMPLES, generator(0, "ground"))))
 
 
 def _set_condition(model: VAE, images: Images, condition: Any) -> Images:

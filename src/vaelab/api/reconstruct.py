@@ -56,7 +56,7 @@ def reconstruct(
         chunks = _reconstruct_chunks(model, inputs, count, names)
         if out is None:
             pixels = np.concatenate([rebuilt for _, rebuilt in chunks])
-            inputs.warn_skipped()
+            inputs.warn_noted()
             return Images(pixels, names=names, source=f"reconstructions by {run_name}")
         if is_sheet:
             originals, rebuilt = map(np.concatenate, zip(*chunks, strict=True))
@@ -65,7 +65,7 @@ def reconstruct(
             write_atomic(path, render(figure.draw(arrays), words))
         else:
             write_folder(path, (rebuilt for _, rebuilt in chunks), count, names)
-    inputs.warn_skipped()
+    inputs.warn_noted()
     return path
 
 

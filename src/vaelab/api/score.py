@@ -120,7 +120,7 @@ def score(
         if normal is not None:
             others = _load_images(run, normal, data, strict)[1]
             found = separations(_score_readable(model, others, samples).unusualness, scores.unusualness)
-            others.warn_skipped()
+            others.warn_noted()
         rows = given.readable_rows()
         arrays = None if sheet is None else _ends(model, given.images.take(rows), scores)
     order = np.argsort(scores.elbo, kind="stable")
@@ -133,7 +133,7 @@ def score(
         write_atomic(sheet, render(figure.draw(arrays), {"Title": figure.TITLE, "Description": figure.caption(arrays)}))
     if summary is not None:
         write_atomic(summary, to_json(found))
-    given.warn_skipped()
+    given.warn_noted()
     return Scored(table, sheet, summary, len(rows), found, columns)
 
 
