@@ -4,7 +4,9 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from vaelab.api.run_images import load_run_images
 from vaelab.data import idx
 from vaelab.data.images import to_uint8
 from vaelab.evaluation.evaluate import default_metrics
-from vaelab.evaluation.metrics import load_metric, load_metrics
+from vaelab.evaluation.metrics import Quantity, load_metric, load_metrics
 from vaelab.evaluation.metrics.udr import udr
+from vaelab.exporters.comparison_report import find_lead, render_comparison
 from vaelab.models.codes import encode_images
 from vaelab.run import Run
 from vaelab.system.errors import UsageError
@@ -90,6 +93,73 @@ def test_files_hold_the_rows_and_remarks(compared: vaelab.Comparison, wording: A
         assert picture.width > 1000
     with Image.open(folder / "comparison.png") as picture:
         assert all(part in picture.info["Description"] for part in ("359", "1,438"))
+
+
+@pytest.fixture(scope="module")
+def page(compared: vaelab.Comparison) -> str:
+    return compared.paths["report.html"].read_text(encoding="utf-8")
+
+
+def test_the_page_is_self_contained_and_names_no_folder_of_this_machine(page: str, runs: dict[str, Path]) -> None:
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert all(address.startswith(("#", "data:image/")) for address in addresses)
+    assert str(runs["one"].parent) not in page
+    assert re.findall(r'<li><a href="#([^"]+)">', page) == re.findall(r'<h2 id="([^"]+)">', page)
+
+
+def test_the_page_shows_pictures_then_what_decides_then_tables(page: str, compared: vaelab.Comparison) -> None:
+    order = ["figure-side-by-side", "decisive", "better", "figure-comparison", "fit", "runs", "repeat", "glossary"]
+    places = [page.index(f'id="{name}"') for name in order]
+    assert places == sorted(places)
+    lead = re.search(r'<p class="lead">([^<]+)</p>', page)
+    assert lead is not None
+    assert all(fact in lead[1] for fact in ("3 runs of 2 recipes", "β = 1", "β = 4", "359 held-out images"))
+    parts = dict(re.findall(r'<h2 id="([^"]+)">[^<]*</h2>(.*?)(?=<h2 |</main>)', page, re.S))
+    means = [np.mean([row["elbo"] for row in rows]) for rows in compared.groups.values()]
+    assert all(f"{mean:,.2f}".replace("-", "−") in parts["fit"] for mean in means)
+    assert {"ELBO, nats", "higher is better"} <= set(re.findall(r"ELBO, nats|higher is better", parts["fit"]))
+    assert "vaelab compare one four seed" in parts["repeat"]
+
+
+def test_a_lead_is_clear_beyond_two_standard_errors() -> None:
+    score = Quantity("x", "score", "nats", "lower")
+    groups = {
+        "a": [{"x": 1.0, "seed": 0}, {"x": 3.0, "seed": 1}],
+        "b": [{"x": 9.0, "x_standard_error": 1.5, "seed": 0}],
+        "c": [{"x": None, "seed": 0}],
+    }
+    lead = find_lead(score, groups)
+    assert lead is not None
+    assert (lead.best, lead.next, lead.difference) == ("a", "b", 7)
+    assert lead.error == pytest.approx(math.hypot(1.0, 1.5))  # √2/√2, and as given
+    assert lead.is_clear
+    wider = find_lead(score, {**groups, "b": [{"x": 9.0, "x_standard_error": 4.0, "seed": 0}]})
+    assert wider is not None
+    assert not wider.is_clear
+    unknown = find_lead(score, {**groups, "b": [{"x": 9.0, "seed": 0}]})
+    assert unknown is not None
+    assert (unknown.error, unknown.is_clear) == (None, False)
+    higher = find_lead(replace(score, better="higher"), groups)
+    assert higher is not None
+    assert higher.best == "b"
+    assert find_lead(replace(score, better=""), groups) is None
+    assert find_lead(score, {"a": groups["a"], "c": groups["c"]}) is None
+
+
+def test_no_run_is_called_better_if_they_do_not_compare() -> None:
+    rows = {"a": [{"x": 1.0, "seed": 0, "run": "a"}], "b": [{"x": 2.0, "seed": 0, "run": "b"}]}
+    score = Quantity("x", "score", better="lower", decides=True)
+    pages = [
+        render_comparison(
+            title="t", lead="Two runs.", groups=rows, quantities=[("fit", score)], obstacles=obstacles, remarks=[],
+            pictures=[], charts=[], explore="vaelab explore a b", commands=["vaelab compare a b"],
+        )
+        for obstacles in ([], ["Different data: mnist (a); fashion (b)"])
+    ]  # fmt: skip
+    assert ['id="better"' in page for page in pages] == [True, False]
+    assert ['class="card"' in page for page in pages] == [True, False]
+    assert "Different data: mnist (a); fashion (b)." in pages[1]
+    assert "2.00" in pages[1]
 
 
 def test_figures_show_recipes_and_the_same_images(runs: dict[str, Path], compared: vaelab.Comparison) -> None:

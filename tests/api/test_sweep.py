@@ -21,7 +21,14 @@ from vaelab import recipe
 from vaelab.api.sweep import rate_distortion_arrays
 from vaelab.run import MACHINE, Run
 
-FILES = {"comparison.json", "comparison.csv", "comparison.png", "side-by-side.png", "rate-distortion.png"}
+FILES = {
+    "comparison.json",
+    "comparison.csv",
+    "comparison.png",
+    "side-by-side.png",
+    "rate-distortion.png",
+    "report.html",
+}
 
 
 @pytest.mark.slow
@@ -35,6 +42,11 @@ def test_a_sweep_trains_compares_draws_and_keeps_finished_runs(cli: Typed, tmp_p
     assert out.splitlines()[-1] == "s/rate-distortion.png"
     rows = {Path(row["run"]).name: row for row in json.loads((tmp_path / "s" / "comparison.json").read_text())["runs"]}
     assert set(rows) == names
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert page.index('id="figure-rate-distortion"') < page.index('id="figure-side-by-side"') < page.index("<table")
+    assert "Sweep of digits over β" in page
+    assert "vaelab sweep digits --over objective.beta=" in page
+    assert str(tmp_path) not in page
     with Image.open(tmp_path / "s" / "rate-distortion.png") as picture:
         assert "means of 2 seeds" in picture.info["Description"]
     runs = [path for path in (tmp_path / "s").rglob("*/*") if path.is_file()]

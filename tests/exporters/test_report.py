@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typed import train_small
 
 import vaelab
+from vaelab.exporters.privacy import hide_folders
 from vaelab.exporters.report import describe_protocol
 from vaelab.run import Run
+from vaelab.system.messages import VaelabWarning
 
 ADDRESS = re.compile(r'(?:src|href)="([^"]+)"')
 
@@ -74,8 +77,45 @@ def test_glossary_explains_the_terms_used_and_no_others(page: str):
     assert not {"DCI", "MIG", "Fréchet distance, FID"} & set(terms)
 
 
-def test_commands_quote_a_path_with_spaces(run: Run, page: str):
-    assert f"vaelab explore &#39;{run.path}&#39;" in page
+def test_commands_quote_a_path_with_spaces(page: str):
+    assert "vaelab explore &#39;my run&#39;" in page
+
+
+def test_page_names_no_folder_of_this_machine(run: Run, page: str, tmp_path: Path):
+    text = re.sub(r'"data:image[^"]+"', "", page)
+    assert str(run.path.parent) not in text
+    assert str(Path.home()) not in text
+    evaluation = run.path / "evaluation.json"
+    kept = evaluation.read_bytes()
+    evaluation.write_bytes(b"{")
+    with pytest.warns(VaelabWarning):
+        damaged = vaelab.report(run.path, out=tmp_path / "damaged").read_text(encoding="utf-8")
+    evaluation.write_bytes(kept)
+    assert "…/my run/evaluation.json" in damaged
+    assert str(run.path.parent) not in damaged
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("vaelab train folder --data /home/ann/faces", "vaelab train folder --data …/faces"),
+        ("--run '/tmp/x/my run' --steps 3", "--run '…/my run' --steps 3"),
+        (r"C:\Users\ann\faces: no such folder", "…/faces: no such folder"),
+        ("https://arxiv.org/abs/1234 and runs/a, nats/image", "https://arxiv.org/abs/1234 and runs/a, nats/image"),
+        ("~/faces and ../faces and runs/a", "…/faces and ../faces and runs/a"),
+    ],
+)
+def test_folders_of_absolute_paths_are_hidden(text: str, shown: str):
+    assert hide_folders(text) == shown
+
+
+def test_letters_of_figures_stay_legible_on_a_phone(run: Run, page: str):
+    widths = dict(re.findall(r'<figure id="figure-(\w+)" style="--legible: (\d+)px', page))
+    assert widths["samples"] == "0"  # nothing is written there
+    for name in ("losses", "traversals", "reconstructions"):
+        with Image.open(run.figures[name]) as picture:
+            assert int(picture.info["Legible"]) == int(widths[name]) > 0
+            assert int(widths[name]) < picture.width
 
 
 def test_protocol_without_images_is_still_a_sentence():

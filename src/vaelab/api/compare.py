@@ -1,8 +1,8 @@
-"""``vaelab compare``: several runs in one table and two figures."""
+"""``vaelab compare``: several runs on one page, in one table and two figures."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vaelab.api.comparison_page import compare_command, write_comparison_page
 from vaelab.api.load import load
 from vaelab.api.output_paths import find_folder
 from vaelab.api.report import update_report
@@ -20,20 +21,21 @@ from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.evaluation.comparability import find_obstacles, group_runs
 from vaelab.evaluation.evaluate import default_metrics, known_results, load_codes, measure_run
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
-from vaelab.evaluation.metrics import Metric, Quantity, Result, SeedMetric, load_metrics, order_quantities
+from vaelab.evaluation.metrics import Metric, Quantity, Question, Result, SeedMetric, load_metrics, order_quantities
 from vaelab.exporters.tables import write_columns
 from vaelab.figures import comparison as figure
 from vaelab.figures import render, side_by_side
 from vaelab.models.vae import VAE
-from vaelab.run import EVALUATION, TIMING, Run
+from vaelab.run import EVALUATION, REPORT, TIMING, Run
 from vaelab.run.records import REMEDIES
 from vaelab.system.arguments import AnyPath, check_list, check_path
 from vaelab.system.errors import UsageError
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile, check_parents, fit_name, to_json, unique_path, write_atomic
+from vaelab.system.messages import count_of
 from vaelab.system.seeds import derive_seed, generator
 
-FILES = ("comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
+FILES = (REPORT, "comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 MAX_SHOWN_RUNS, SHOWN_IMAGES = 8, 8
 """Rows and columns of the figure of runs side by side."""
 
@@ -66,6 +68,8 @@ class Comparison:
     """Reasons why some of the numbers do not compare."""
     paths: dict[str, Path]
     """Name → file."""
+    questions: Mapping[str, Question | None] = field(default_factory=dict, repr=False)
+    """Key of a quantity → the question that it helps to answer; None for facts of the training."""
 
     @property
     def groups(self) -> dict[str, list[Row]]:
@@ -83,12 +87,12 @@ def compare(
     data: str | Path | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Measure trained runs on their held-out images and write comparison.json, .csv, .png and side-by-side.png.
+    """Measure trained runs on their held-out images and write tables, figures and a page.
 
-    Stored results are not measured again. Metrics that take minutes are shown if a run was evaluated with them; those
-    whose needs are not met are left out with a remark. Seeds of one recipe form a group. ``out``: the directory to
-    write into (default: a new one, compare-…). Raises FileNotFoundError for a path that is no run, and for a run that
-    is not fully trained.
+    The files are report.html, comparison.json, comparison.csv, comparison.png and side-by-side.png. Stored results are
+    not measured again. Metrics that take minutes are shown if a run was evaluated with them; those whose needs are not
+    met are left out with a remark. Seeds of one recipe form a group. ``out``: the directory to write into (default: a
+    new one, compare-…). Raises FileNotFoundError for a path that is no run, and for a run that is not fully trained.
     """
     opened = [Run(run) for run in check_list(runs, "runs")]
     found = list({run.path.resolve(): run for run in opened}.values())
@@ -126,9 +130,26 @@ def compare(
         (*_remarks(of_runs, metrics), *_describe_skipped(skipped)),
         find_obstacles(found, [images[run] for run in found], of_runs),
         {name: target / name for name in FILES},
+        {key: metrics[owner].question if owner != OF_RUN else None for key, owner in owners.items()}
+        | {"beta_kl": "fit"},
     )
     _write(comparison, side_by_side_arrays(images[shown[0]].valid, pictures))
+    title = f"Comparison of {count_of(len(found), 'run')}"
+    write_page(comparison, target, title, [compare_command([run.path for run in found], data)])
     return comparison
+
+
+def write_page(comparison: Comparison, folder: Path, title: str, commands: Sequence[str]) -> None:
+    """Write report.html of a comparison whose other files are written."""
+    write_comparison_page(
+        folder,
+        title,
+        comparison.groups,
+        [(comparison.questions[quantity.key], quantity) for quantity in comparison.quantities],
+        obstacles=comparison.warnings,
+        remarks=comparison.remarks,
+        commands=commands,
+    )
 
 
 def _measure(run: Run, evaluation: Evaluation, images: RunImages) -> tuple[dict[str, Result], Skipped]:
@@ -273,7 +294,7 @@ def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> 
 
 
 def _write(comparison: Comparison, pictures: Mapping[str, Any]) -> None:
-    """Write the four files."""
+    """Write the tables and figures."""
     rows = comparison.rows
     columns = {
         key: [printable(value) if isinstance(value := row.get(key), str) else value for row in rows]

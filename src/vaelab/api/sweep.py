@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,10 @@ import numpy as np
 import torch
 
 from vaelab import recipe as recipes
-from vaelab.api.compare import Comparison, compare, draw
+from vaelab.api.compare import Comparison, compare, draw, write_page
 from vaelab.api.estimate import measure_step
 from vaelab.api.events import Event, warn_only
-from vaelab.api.plan import plan, run_directory, run_name
+from vaelab.api.plan import format_value, plan, run_directory, run_name
 from vaelab.api.run_images import load_images
 from vaelab.api.short_forms import ShortForms, merge_short_forms
 from vaelab.api.training_bar import showing_bar
@@ -63,6 +64,8 @@ class SweepPlan:
     jobs: int
     threads: int
     """Threads of each run: the recipe's, else those of the sweep's first start, else processors divided by jobs."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """The overrides of all runs, as they were given."""
 
     def estimate_seconds(self, device: str = "auto") -> float:
         """Return the seconds that the steps that are left take on a device, from a few steps of one of the runs."""
@@ -125,9 +128,9 @@ def sweep(
     """Train a recipe at every combination of the values of ``over`` with seeds 0 … ``seeds`` − 1, and compare the runs.
 
     Each run has a directory OUT/KEY=VALUE-seed=K. Finished runs are kept, interrupted ones are resumed, and a run that
-    fails does not stop the others. The comparison goes to OUT/comparison.json, .csv and .png, side-by-side.png and
-    rate-distortion.png. ``short``: as in ``train``. ``jobs``: runs trained at a time, in processes of their own if
-    there are several.
+    fails does not stop the others. The comparison goes to OUT/report.html, comparison.json, .csv and .png,
+    side-by-side.png and rate-distortion.png. ``short``: as in ``train``. ``jobs``: runs trained at a time, in processes
+    of their own if there are several.
 
     Raises RecipeError or UsageError before anything starts. If it is asked to stop, all runs save and Interrupted is
     raised.
@@ -135,6 +138,18 @@ def sweep(
     planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs, **short)
     with showing_bar(watch, is_wanted=progress) as shown:
         return _run_sweep(planned, name, data, device, shown)
+
+
+def _command(planned: SweepPlan, name: str | Path, data: str | Path | None) -> str:
+    """Return the command line that is equivalent to the sweep."""
+    words = ["vaelab", "sweep", str(name)]
+    for key, values in planned.over.items():
+        words += ["--over", f"{key}={','.join(map(format_value, values))}"]
+    words += ["--seeds", str(len({member.seed for member in planned.members}))]
+    for key, value in planned.given.items():
+        words += ["--set", f"{key}={format_value(value)}"]
+    words += ["--data", str(data)] if data else []
+    return shlex.join(words)
 
 
 def _run_sweep(planned: SweepPlan, name: str | Path, data: str | Path | None, device: str, watch: Watch) -> Sweep:
@@ -157,6 +172,8 @@ def _run_sweep(planned: SweepPlan, name: str | Path, data: str | Path | None, de
     comparison = compare([member.run.path for member in done], out=planned.path, data=data, overwrite=True)
     arrays = rate_distortion_arrays(planned.over, done, comparison)
     write_atomic(planned.path / PICTURE, draw(rate_distortion, arrays))
+    title = f"Sweep of {planned.recipe.name} over {' and '.join(map(short_name, planned.over))}"
+    write_page(comparison, planned.path, title, [_command(planned, name, data)])
     paths = {**comparison.paths, PICTURE: planned.path / PICTURE}
     return Sweep(planned.path, replace(comparison, paths=paths), failed)
 
@@ -230,7 +247,7 @@ def plan_sweep(
             build(resolved)
         state = "done" if run.is_finished else "resumes" if run.exists else "new"
         members.append(Member(run, point, seed, overrides, state, resolved))
-    return SweepPlan(path, base, values, members, jobs, threads)
+    return SweepPlan(path, base, values, members, jobs, threads, given)
 
 
 def _check_values(key: str, choices: object) -> list[Any]:

@@ -1,7 +1,5 @@
 """``vaelab compare`` and ``sweep``: several runs."""
 
-import math
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -135,6 +133,8 @@ def _show_comparison(comparison: "vaelab.Comparison", as_json: bool) -> None:
 
 def print_comparison(comparison: "vaelab.Comparison") -> None:
     """Print a row for each quantity and a column for each recipe; a narrow terminal gets several tables."""
+    from vaelab.exporters.comparison_report import format_cell
+
     groups, quantities = comparison.groups, comparison.quantities
     has_seeds = any(len(rows) > 1 for rows in groups.values())
     columns = []
@@ -163,17 +163,3 @@ def print_comparison(comparison: "vaelab.Comparison") -> None:
 def _count_members(rows: Sequence[Mapping[str, Any]]) -> str:
     is_repeated = len({row["seed"] for row in rows}) < len(rows)
     return count_of(len(rows), "run" if is_repeated else "seed")
-
-
-def format_cell(values: Sequence[float | None], error: float | None, digits: int) -> str:
-    """Return the mean of the known values with its standard error, which is ``error`` for a single value."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    if len(values) > 1:
-        error = statistics.stdev(known) / math.sqrt(len(known)) or None if len(known) > 1 else None
-        digits = max(digits, 1) if error else digits
-    if error and error >= 0.5e-6:  # shows the first digit of the error that is not 0
-        digits = max(digits, min(6, -math.floor(math.log10(error))))
-    shown = f"{statistics.fmean(known):,.{digits}f}" + (f" ± {error:,.{digits}f}" if error is not None else "")
-    return shown.replace("-", "−")

@@ -9,8 +9,9 @@ import jinja2
 
 from vaelab.data.datasets import load_dataset
 from vaelab.evaluation.metrics import load_metrics, order_quantities
+from vaelab.exporters.page import as_sentence, format_number
 from vaelab.exporters.privacy import Privacy
-from vaelab.exporters.report import as_sentence, describe_protocol, format_number, summarise_model
+from vaelab.exporters.report import describe_protocol, summarise_model
 from vaelab.models.vae import VAE
 from vaelab.recipe import SECTIONS, Recipe
 from vaelab.run import Run

@@ -31,6 +31,17 @@ PICTURE_TEXTS = ("Software", "Title", "Description")
 """Text entries of a figure that are kept, cleaned."""
 
 
+def hide_folders(text: str) -> str:
+    """Return a text with an ellipsis in place of the folders of absolute paths; the last name of each stays."""
+
+    def shorten(found: re.Match[str]) -> str:
+        quote = found[0][0] if found[0][0] in "'\"" else ""
+        name = re.split(r"[\\/]", found[0].strip(quote).rstrip("\\/"))[-1]
+        return f"{quote}{REMOVED}/{name}{quote}"
+
+    return ABSOLUTE.sub(shorten, QUOTED.sub(shorten, text))
+
+
 class Privacy:
     """Cleans texts, values and pictures of a run, and checks files for paths that were missed.
 

@@ -1,23 +1,16 @@
 """report.html: a run on one self-contained page."""
 
-import base64
-import io
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import jinja2
-from PIL import Image
-
 from vaelab.data.datasets import load_dataset
-from vaelab.evaluation.metrics import Metric, Question, load_metrics, order_quantities
+from vaelab.evaluation.metrics import Metric, load_metrics, order_quantities
+from vaelab.exporters.page import QUESTIONS, Number, Picture, Section, format_number, read_pictures, render_page
 from vaelab.models.codes import ACTIVE_KL
 from vaelab.run import EVALUATION, FINDINGS, RECIPE, Run
 from vaelab.system import registry
+from vaelab.system.paths import name_for_people
 
 NOT_SHOWN = ("notes", "command", "recipe", "torch_device", "data", "data_dir", "figures")
 """Keys of machine.json that the page shows elsewhere, and paths that concern nobody to whom the page is sent."""
@@ -30,60 +23,6 @@ SPELLED = {
     "held out": "held-out",
     "seconds": "training time",
 }
-QUESTIONS: Mapping[Question, tuple[str, str]] = {
-    "fit": ("Fit", "How well the model explains held-out images."),
-    "latent space": ("Latent space", "What the codes carry, and how close they lie to the prior."),
-    "generation": ("Generation", "How close generated images are to real ones."),
-    "prediction": ("Prediction", "How well labels and attributes can be read off the codes."),
-    "disentanglement": ("Disentanglement", "Whether single latents stand for single factors of the images."),
-    "other": ("Other measurements", "Metrics that belong to none of these questions."),
-}
-"""Question of a metric → title and first sentence of its section."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as a data URL, with the texts that its file carries."""
-
-    name: str
-    title: str
-    caption: str
-    data: str
-    width: int
-    height: int
-
-    @property
-    def wide(self) -> bool:
-        """Whether the figure takes the whole width of the page."""
-        return self.width > 1.2 * self.height
-
-
-@dataclass(frozen=True)
-class Number:
-    """One number of the page with its standard error and what it means."""
-
-    title: str
-    value: str
-    error: str = ""
-    unit: str = ""
-    better: str = ""
-    meaning: str = ""
-
-
-@dataclass
-class Section:
-    """Figures and numbers that answer one question."""
-
-    title: str
-    lead: str
-    rows: list[Number] = field(default_factory=list)
-    protocols: list[dict[str, str]] = field(default_factory=list)
-    figures: list[Picture] = field(default_factory=list)
-
-    @property
-    def anchor(self) -> str:
-        """Fragment of the section's address."""
-        return self.title.lower().replace(" ", "-")
 
 
 def write_report(
@@ -106,7 +45,7 @@ def write_report(
         "report.html.jinja",
         name=run.name,
         title=run.recipe.title,
-        path=_path_for_people(run),
+        path=name_for_people(run.path),
         summary=_summarise(run, machine, model_facts),
         verdict=_judge(findings),
         cards=list(_cards(run, evaluation)),
@@ -126,67 +65,6 @@ def write_report(
     return problems
 
 
-# -- pages in general -------------------------------------------------------------------------------------------------
-
-
-def render_page(template: str, **values: Any) -> str:
-    """A page of ``templates/``, with a contents list of its sections and the glossary of the terms that it uses."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vaelab.exporters"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["sentence"] = as_sentence
-    page = environment.get_template(template)
-    draft = page.render(contents=[], glossary=[], **values)
-    contents = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', draft)
-    text = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", draft, flags=re.S)
-    terms = tomllib.loads(files("vaelab.exporters").joinpath("glossary.toml").read_text(encoding="utf-8"))
-    glossary = [entry for pattern, entry in terms.items() if re.search(pattern, text)]
-    if glossary:
-        contents.append(("glossary", "Glossary"))
-    whole = page.render(contents=contents, glossary=glossary, **values)
-    return whole.encode("utf-8", "replace").decode("utf-8")  # names that are not UTF-8
-
-
-def as_sentence(clause: str) -> str:
-    """A clause with a capital letter and a full stop."""
-    return f"{clause[:1].upper()}{clause[1:]}{'' if clause.endswith('.') else '.'}"
-
-
-def format_number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def read_pictures(paths: Mapping[str, Path], order: Sequence[str]) -> tuple[list[Picture], list[str]]:
-    """The figures that exist, in this order, and a sentence for each that cannot be read."""
-    pictures, problems = [], []
-    for name in order:
-        if name not in paths:
-            continue
-        try:
-            with Image.open(paths[name]) as image:
-                words, size = dict(image.info), image.size
-                kind, content = _compress(image, paths[name])
-        except (ValueError, SyntaxError, OSError) as error:
-            problems.append(f"{paths[name]} cannot be read ({type(error).__name__}): vaelab figures draws it again")
-            continue
-        data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        pictures.append(Picture(name, str(words.get("Title", name)), str(words.get("Description", "")), data, *size))
-    return pictures, problems
-
-
-def _compress(image: Image.Image, file: Path) -> tuple[str, bytes]:
-    """(type, bytes) of a figure: the file itself, or WebP for photographs, a fifth of their size as PNG."""
-    if image.mode != "RGB":
-        return "png", file.read_bytes()
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=90, method=4)
-    return "webp", buffer.getvalue()
-
-
 def group_by_section(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
     """Section that each figure's file declares → its pictures; "overview" is there even if it is empty."""
     placed: dict[str, list[Picture]] = {"overview": [], "training": []}
@@ -197,11 +75,6 @@ def group_by_section(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
 
 
 # -- the parts of a report --------------------------------------------------------------------------------------------
-
-
-def _path_for_people(run: Run) -> str:
-    path = str(run.path)
-    return f"'{path}'" if re.search(r"[^\w./=+,:@%-]", path) else path
 
 
 def _summarise(run: Run, machine: Mapping[str, Any], model_facts: Mapping[str, str]) -> str:
@@ -221,6 +94,7 @@ def summarise_model(run: Run, machine: Mapping[str, Any], model_facts: Mapping[s
     condition = recipe.network["condition"]
     prefix = {"none": "", "label": "label-conditional ", "attributes": "attribute-conditional "}[condition]
     data = load_dataset(recipe.data["name"]).info.title
+    data = f"{data[0].lower()}{data[1:]}" if data.startswith("Your ") else data
     words = f"A {prefix}{kind} with {model_facts['latents']} latents, trained on {data} ({model_facts['images']})"
     if history:
         epochs, steps = int(history["epoch"][-1]), len(history["epoch"])

@@ -24,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -47,6 +48,8 @@ CLASS_COLOURS = (
 )
 """Nine colours that colour-blind readers distinguish (P. Tol's scheme "muted"), and a grey."""
 DPI = 150
+SMALLEST = 9.5
+"""Font size in CSS pixels that is still read without effort."""
 MOST_LOST = 0.75
 """Largest mean error, in grey levels of 255, of a figure that is stored with 256 colours."""
 
@@ -108,19 +111,27 @@ def missing_letters() -> Iterator[None]:
 def render(figure: Figure, words: dict[str, str]) -> bytes:
     """Return the figure as a PNG file with ``words`` as its text entries.
 
-    The file has 256 colours, a third of the size, unless that changes the picture visibly, as it does for photographs.
+    The entry "Legible" is the width in CSS pixels at which the smallest letters have the size ``SMALLEST``. It has
+    256 colours, a third of the size, unless that changes the picture visibly, as it does for photographs.
     """
     canvas: Any = FigureCanvasAgg(figure)
     packed, texts = io.BytesIO(), PngInfo()
     with missing_letters(), matplotlib.rc_context(LITERAL_TEXT):
         canvas.draw()
-    for key, value in {"Software": "vaelab", **words}.items():
+    for key, value in {"Software": "vaelab", "Legible": str(legible_width(figure)), **words}.items():
         texts.add_itxt(key, clean_text(value))
     whole = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     lost = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(whole)).mean()
     (few if lost < MOST_LOST else whole).save(packed, "PNG", pnginfo=texts, dpi=(DPI, DPI))
     return packed.getvalue()
+
+
+def legible_width(figure: Figure) -> int:
+    """Return the width in CSS pixels at which the smallest letters have the size ``SMALLEST``; 0 without letters."""
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_visible()]
+    sizes = [float(text.get_fontsize()) for text in texts if text.get_text().strip()]
+    return round(SMALLEST * figure.get_figwidth() * 72 / min(sizes)) if sizes else 0
 
 
 def clean_text(text: str) -> str:

@@ -1,6 +1,7 @@
-"""Folders of data and caches."""
+"""Folders of data and caches, and paths in pages for other people."""
 
 import os
+import shlex
 from pathlib import Path
 
 import platformdirs
@@ -21,3 +22,11 @@ def data_roots(data_dir: Path | None) -> list[Path]:
     if given and not Path(given).exists():
         raise FileNotFoundError(f"{given}: no such folder (named by $VAELAB_DATA)")
     return ([Path(given)] if given else []) + [cache_dir()]
+
+
+def name_for_people(path: Path) -> str:
+    """Return a path for commands in a page, quoted: relative to the working directory, else the name alone."""
+    absolute, here = path.resolve(), Path.cwd()
+    return shlex.quote(
+        str(absolute.relative_to(here)) if absolute != here and absolute.is_relative_to(here) else absolute.name
+    )
