@@ -1,5 +1,6 @@
 """The container of images, accepted inputs of a model, batches."""
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vaelab.data.array_cache import keep_images, open_kept
 from vaelab.data.images import Images, as_model_input, binarize, split_off, to_float, to_uint8
 from vaelab.data.loader import Batches
+from vaelab.data.pictures import encode_png
 from vaelab.system.errors import RecipeError
 
 CPU = torch.device("cpu")
@@ -43,7 +46,7 @@ def numbers_of(batch: Tensor) -> list[int]:
 # -- Images -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(5, 9, 8), (0, 9, 8, 1), (5, 9, 8, 2), (5, 3, 9, 8), (5, 7, 8, 1), (5, 8, 7, 3)])
+@pytest.mark.parametrize("shape", [(5, 9, 8), (0, 9, 8, 1), (5, 9, 8, 0), (5, 3, 9, 8), (5, 7, 8, 1), (5, 8, 7, 3)])
 def test_pixels_of_another_shape(shape: tuple[int, ...], wording: Callable[[object], None]) -> None:
     with pytest.raises(ValueError) as raised:
         Images(np.zeros(shape, np.uint8), source="somewhere")
@@ -294,13 +297,45 @@ def test_floats_out_of_range(value: float) -> None:
             as_model_input(unfit, GREY)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["int8", "int16", "uint16", "int32", "int64", "uint64", "bool", "complex64", "U1", "O"]
-)
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint64", "bool", "complex64", "U1", "O"])
 def test_other_dtypes(dtype: str) -> None:
     kind = TypeError if dtype == "O" else ValueError
     with pytest.raises(kind):
         as_model_input(np.zeros((9, 8), dtype), GREY)
+
+
+# -- many channels, more than 8 bits ----------------------------------------------------------------------------------
+
+MANY = np.random.default_rng(0).integers(0, 65536, (5, 9, 8, 6)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("pixels", [MANY, (MANY / 65535).astype(np.float32)], ids=["uint16", "float32"])
+def test_deep_images_of_many_channels_are_kept_as_they_are(pixels: NDArray[Any], tmp_path: Path) -> None:
+    images = Images(pixels)
+    np.testing.assert_allclose(images.floats(0, 5).numpy(), MANY.transpose(0, 3, 1, 2) / 65535, atol=1e-7)
+    keep_images(tmp_path / "kept", images)
+    kept = open_kept(tmp_path / "kept")
+    assert kept is not None
+    assert kept.pixels.dtype == pixels.dtype
+    np.testing.assert_array_equal(kept.pixels, pixels)
+    assert kept.fingerprint() == images.fingerprint() != Images(images.eight_bits).fingerprint()
+    batches = Batches(kept, 2, 0, CPU, shuffle_buffer=2)
+    rows = batches.batch(1)
+    np.testing.assert_array_equal(rows.pixels.numpy(), pixels[rows.index.numpy()])
+    x, _ = as_model_input(kept, (6, 9, 8))
+    np.testing.assert_array_equal(x, images.floats(0, 5))
+
+
+def test_pictures_show_the_first_channels() -> None:
+    eight = np.rint(MANY / 257).astype(np.uint8)
+    for pixels in (MANY, (MANY / 65535).astype(np.float32)):
+        np.testing.assert_array_equal(Images(pixels).eight_bits[:], eight)
+    assert "of 9×8 of 6 channels, 16 bits" in repr(Images(MANY))
+    for count, shown in ((1, 1), (2, 1), (3, 3), (6, 3)):
+        with Image.open(io.BytesIO(encode_png(eight[0, ..., :count]))) as picture:
+            array = np.asarray(picture).reshape(9, 8, -1)
+        np.testing.assert_array_equal(array, eight[0, ..., :shown])
+        assert "png" in Images(eight[..., :count])._repr_html_()
 
 
 # -- Batches ----------------------------------------------------------------------------------------------------------

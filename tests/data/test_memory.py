@@ -136,8 +136,44 @@ def test_the_range_is_found_and_noted(values: Any, found: Any) -> None:
     values[0, 0, 0], values[0, 0, 1] = values.min(), values.max()  # the extremes are there
     images = read_memory(values)
     assert images.resolved["range"] == found
-    assert (np.asarray(images.pixels).min(), np.asarray(images.pixels).max()) == (0, 255)
+    assert (np.asarray(images.eight_bits).min(), np.asarray(images.eight_bits).max()) == (0, 255)
     assert found in ("full", [0.0, 255.0]) or "become black to white" in images.notes[1]
+
+
+NOISE = np.random.default_rng(3).random((6, 9, 10, 5))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ((NOISE * 4095).astype(np.uint16), np.uint16, None),
+        ((NOISE * 4095).astype(np.uint16).transpose(0, 3, 1, 2), np.uint16, None),
+        ((NOISE * 1e6).astype(np.int64), np.uint16, None),
+        (NOISE.astype(np.float32), np.float32, NOISE),
+        (NOISE * 6 - 3, np.float32, None),
+    ],
+)
+def test_values_of_more_than_8_bits_are_kept(values: Any, dtype: Any, expected: Any) -> None:
+    images = read_memory(values)
+    assert (images.pixels.dtype, images.image_shape) == (dtype, (5, 9, 10))
+    low, high = images.resolved["range"]
+    whole = values.transpose(0, 2, 3, 1) if values.shape[1] == 5 else values
+    wanted = (whole - low) / (high - low) if expected is None else expected
+    np.testing.assert_allclose(images.floats(0, 6).permute(0, 2, 3, 1).numpy(), wanted, atol=1 / 65535)
+    assert "kept " in images.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((6, 12, 64, 70), "NCHW"), ((6, 64, 70, 12), "NHWC"), ((6, 3, 9, 9), "NCHW"), ((6, 9, 9, 9), None)],
+)
+def test_the_axis_of_channels_is_the_shortest(shape: tuple[int, ...], axes: str | None) -> None:
+    if axes:
+        assert read_memory(np.zeros(shape, np.uint8)).resolved["axes"] == axes
+        return
+    with pytest.raises(InputError) as caught:
+        read_memory(np.zeros(shape, np.uint8))
+    assert "data.axes" in str(caught.value)
 
 
 def test_a_given_range_clips_and_says_so() -> None:
@@ -188,7 +224,6 @@ WRONG: dict[str, tuple[type[Exception], dict[str, Any]]] = {
     "one image": (InputError, {"given": COLOUR[0]}),
     "five axes": (InputError, {"given": COLOUR[None]}),
     "too small": (InputError, {"given": GREY[:, :5]}),
-    "four channels": (InputError, {"given": np.zeros((5, 9, 9, 4))}),
     "other axes than said": (InputError, {"given": COLOUR, "options": ArrayOptions(axes="NCHW")}),
     "NaN": (InputError, {"given": np.where(np.arange(12)[:, None, None] == 7, np.nan, GREY)}),
     "infinite": (InputError, {"given": np.where(np.arange(12)[:, None, None] == 7, np.inf, GREY)}),

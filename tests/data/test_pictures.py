@@ -167,7 +167,8 @@ def test_arrays_in_files(tmp_path: Path, array: NDArray[Any]) -> None:
     np.savez(tmp_path / "a.npz", images=array, other=np.zeros(3))
     for name in ("a.npy", "a.npz"):
         images, names = read_pictures(tmp_path / name, RGB)
-        np.testing.assert_array_equal(images.pixels, channels_last, strict=True)
+        np.testing.assert_array_equal(images.eight_bits[:], channels_last, strict=True)
+        assert images.pixels.dtype == (np.uint8 if array.dtype == np.uint8 else np.float32)
         assert list(names) == [f"{name}[{i}]" for i in range(4)]
 
 
@@ -201,9 +202,9 @@ def test_broken_arrays_are_named(tmp_path: Path, name: str) -> None:
 def test_grey_arrays_in_files(tmp_path: Path, array: NDArray[Any], expected: NDArray[np.uint8]) -> None:
     np.save(tmp_path / "a.npy", array)
     images, names = read_pictures(tmp_path / "a.npy", GREY)
-    np.testing.assert_array_equal(images.pixels, expected, strict=True)
+    np.testing.assert_array_equal(images.eight_bits[:], expected, strict=True)
     assert len(names) == len(images) == len(expected)
-    np.testing.assert_array_equal(images.pixels[0], expected[0], strict=True)
+    np.testing.assert_array_equal(images.eight_bits[0], expected[0], strict=True)
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
@@ -231,7 +232,7 @@ def test_floats_out_of_range_are_refused_on_access(tmp_path: Path) -> None:
     array = channels_last / 255.0
     array[3, 0, 0, 0] = 1.5
     np.save(tmp_path / "a.npy", array)
-    pixels = read_pictures(tmp_path / "a.npy", RGB)[0].pixels
+    pixels = read_pictures(tmp_path / "a.npy", RGB)[0].eight_bits
     np.testing.assert_array_equal(pixels[:3], channels_last[:3])
     with pytest.raises(InputError) as raised:
         pixels[2:]

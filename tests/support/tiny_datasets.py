@@ -1,20 +1,28 @@
 """Small instances of every data set that needs files, with the images that loading them must give."""
 
+import gzip
 import importlib
 import io
+import json
+import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
+import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
+from pyarrow import parquet
 
 from vaelab.data.datasets import load_dataset
 from vaelab.data.idx import write_idx
 from vaelab.data.images import Images, split_off
+from vaelab.data.pictures import encode_png
 
 Columns = dict[str, NDArray[Any]]
 
@@ -237,19 +245,164 @@ def make_binary(name: str, place: Path) -> Tiny:
     return Tiny(place, expected)
 
 
+# -- published archives -----------------------------------------------------------------------------------------------
+
+PUBLISHED_COUNTS = {"train": 5, "valid": 4, "test": 3}
+
+
+def published(*shape: int, num_classes: int, splits: tuple[str, ...] = ("train", "test")) -> dict[str, Columns]:
+    """Random pixels and labels of some splits."""
+    counts = {split: PUBLISHED_COUNTS[split] for split in splits}
+    return {
+        split: {
+            "pixels": random_pixels(count, *shape),
+            "labels": random_pixels(count, high=num_classes).astype(np.int64),
+        }
+        for split, count in counts.items()
+    }
+
+
+def put_tar(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a gzipped tar."""
+    path.parent.mkdir(parents=True)
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"folder/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def cifar_rows(found: Columns, *labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Rows of labels and pixels, channel by channel."""
+    flat = found["pixels"].transpose(0, 3, 1, 2).reshape(len(found["pixels"]), -1)
+    return np.concatenate([*(column[:, None].astype(np.uint8) for column in labels), flat], 1)
+
+
+def cifar_files(name: str, found: Mapping[str, Columns]) -> dict[str, bytes]:
+    """The files in an archive of CIFAR; the coarse labels of CIFAR-100 are a fifth of the fine ones."""
+    train, test = found["train"], found["test"]
+    if name == "cifar100":
+        rows = {f"{split}.bin": cifar_rows(each, each["labels"] // 5, each["labels"]) for split, each in found.items()}
+        names = {f"{kind}_label_names.txt": count for kind, count in (("fine", 100), ("coarse", 20))}
+        lists = {file: "".join(f"thing_{i}\n" for i in range(count)).encode() for file, count in names.items()}
+        return {**{file: content.tobytes() for file, content in rows.items()}, **lists}
+    rows = cifar_rows(train, train["labels"])
+    batches = {f"data_batch_{i + 1}.bin": row.tobytes() for i, row in enumerate(rows)}
+    return {**batches, "test_batch.bin": cifar_rows(test, test["labels"]).tobytes()}
+
+
+def make_cifar(name: str, place: Path) -> Tiny:
+    """The archive of the binary version."""
+    found = published(32, 32, 3, num_classes=100 if name == "cifar100" else 10)
+    put_tar(place / load_dataset(name).info.files[0], cifar_files(name, found))
+    return Tiny(place, found)
+
+
+def make_svhn(place: Path) -> Tiny:
+    """Two files of MATLAB, in which the digit 0 is called 10."""
+    found = published(32, 32, 3, num_classes=10)
+    place.mkdir(parents=True)
+    for split, columns in found.items():
+        labels = np.where(columns["labels"] == 0, 10, columns["labels"])[:, None].astype(np.uint8)
+        arrays = {"X": columns["pixels"].transpose(1, 2, 3, 0), "y": labels}
+        scipy.io.savemat(place / f"{split}_32x32.mat", arrays, do_compression=True)
+    return Tiny(place, found)
+
+
+def emnist_files(subset: str, found: Mapping[str, Columns]) -> dict[str, bytes]:
+    """The four files of one set, whose images lie on their sides; letters are numbered from 1."""
+    files = {}
+    for split, columns in found.items():
+        images, labels = columns["pixels"][..., 0].transpose(0, 2, 1), columns["labels"] + (subset == "letters")
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+            files[f"emnist-{subset}-{split}-{kind}-ubyte.gz"] = gzip.compress(write_idx(array))
+    return files
+
+
+def make_emnist(place: Path) -> Tiny:
+    """The archive of the six sets, here with the same images."""
+    found = published(28, 28, 1, num_classes=10)
+    place.mkdir(parents=True)
+    with zipfile.ZipFile(place / "gzip.zip", "w") as archive:
+        for subset in ("balanced", "byclass", "bymerge", "digits", "letters", "mnist"):
+            for name, content in emnist_files(subset, found).items():
+                archive.writestr(f"gzip/{name}", content)
+    return Tiny(place, found, {"subset": "letters"})
+
+
+def make_medmnist(place: Path) -> Tiny:
+    """The file of one of the twelve sets."""
+    found = published(28, 28, 1, num_classes=2, splits=("train", "valid", "test"))
+    place.mkdir(parents=True)
+    prefixes = {"train": "train", "valid": "val", "test": "test"}
+    arrays = {f"{prefixes[split]}_images": columns["pixels"][..., 0] for split, columns in found.items()}
+    labels = {f"{prefixes[split]}_labels": columns["labels"][:, None] for split, columns in found.items()}
+    np.savez_compressed(place / "pneumoniamnist.npz", **arrays, **labels)
+    return Tiny(place, found, {"subset": "pneumoniamnist"})
+
+
+# -- shards -----------------------------------------------------------------------------------------------------------
+
+NUM_ROWS = {"train": 8, "test": 4}
+
+
+def picture_rows(split: str) -> list[dict[str, Any]]:
+    """Rows of a table: a grey PNG whose value is ten times its number, a class and an attribute."""
+    first = 0 if split == "train" else NUM_ROWS["train"]
+    return [
+        {
+            "image": {"bytes": encode_png(np.full((9, 10, 1), 10 * i, np.uint8)), "path": None},
+            "label": i % 2,
+            "old": i % 3 == 0,
+        }
+        for i in range(first, first + NUM_ROWS[split])
+    ]
+
+
+def table_of(split: str, **more: list[Any]) -> Any:
+    """The rows as a table of pyarrow with the names of classes as the Hugging Face library stores them."""
+    info = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    table = pyarrow.Table.from_pylist(picture_rows(split))
+    for name, column in more.items():
+        table = table.append_column(name, [column])
+    return table.replace_schema_metadata({"huggingface": json.dumps(info)})
+
+
+def make_shards(place: Path) -> Tiny:
+    """Two parquet files as on the Hugging Face hub, below the folder data."""
+    (place / "data").mkdir(parents=True)
+    expected: dict[str, Columns] = {}
+    for split in NUM_ROWS:
+        parquet.write_table(table_of(split), place / "data" / f"{split}-00000-of-00001.parquet", row_group_size=3)
+        rows = picture_rows(split)
+        first = 0 if split == "train" else NUM_ROWS["train"]
+        pixels = np.stack([np.full((9, 10, 1), 10 * (first + i), np.uint8) for i in range(len(rows))])
+        attributes = np.array([[row["old"]] for row in rows])
+        labels = np.array([row["label"] for row in rows])
+        expected[split] = {"pixels": pixels, "labels": labels, "attributes": attributes}
+    return Tiny(place, expected)
+
+
 # -- all --------------------------------------------------------------------------------------------------------------
 
 MAKERS: dict[str, Callable[[Path], Tiny]] = {
     "arrays": lambda place: make_factor_file("arrays", place),
     "caltech101": lambda place: make_binary("caltech101", place),
     "celeba": make_celeba,
+    "cifar10": lambda place: make_cifar("cifar10", place),
+    "cifar100": lambda place: make_cifar("cifar100", place),
     "digits": lambda _place: Tiny(None, {"train": {}, "test": {}}),
     "dsprites": lambda place: make_factor_file("dsprites", place),
+    "emnist": make_emnist,
     "fashion": make_idx,
     "folder": make_folder,
+    "kmnist": make_idx,
+    "medmnist": make_medmnist,
     "mnist": make_idx,
     "shapes3d": lambda place: make_factor_file("shapes3d", place),
+    "shards": make_shards,
     "static_mnist": lambda place: make_binary("static_mnist", place),
+    "svhn": make_svhn,
     "sprites": lambda _place: Tiny(None, {"train": {}}, {"orientations": 3, "positions": 2}),
 }
 """Data set → writer of a small instance into a new folder."""

@@ -15,7 +15,8 @@ SHORT = 0.3
 """Seconds after which a silent server is given up."""
 
 
-def check(content: bytes) -> None:
+def check(path: Path) -> None:
+    content = path.read_bytes()
     if content != GOOD:
         raise ValueError(f"{len(content)} bytes that are not the file")
 

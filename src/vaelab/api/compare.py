@@ -287,7 +287,7 @@ def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> 
     seed = derive_seed(0, "side by side")
     return {
         "labels": [label for label, _ in models],
-        "originals": np.asarray(some.pixels[:]),
+        "originals": some.eight_bits[:],
         "reconstructions": np.stack([to_uint8(torch.from_numpy(model.reconstruct(some))) for _, model in models]),
         "samples": np.stack([to_uint8(model.sample(SHOWN_IMAGES, seed)) for _, model in models]),
     }

@@ -12,7 +12,7 @@ from vaelab.api.inputs import load_inputs
 from vaelab.api.load import load
 from vaelab.api.output_paths import choose_file, default_out
 from vaelab.api.run_images import RunImages, load_run_images
-from vaelab.data.images import binarize
+from vaelab.data.images import as_eight_bits, binarize
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.figures import edits as figure
 from vaelab.figures import render
@@ -106,7 +106,7 @@ def compute_edits(
         if one.target is None or step == 1:
             _warn_futile(one, one.succeeds(codes, before, after, step))
     return {
-        "originals": np.stack([pixels, rebuilt], axis=1),
+        "originals": np.stack([as_eight_bits(pixels), rebuilt], axis=1),
         "edited": np.stack(edited, axis=1),
         "rows": names if len(names) > 1 else [],
         "columns": [["original", "reconstruction"], words],

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Real, UInt8
 
 from vaelab import recipe as recipes
-from vaelab.api.given import options_of
+from vaelab.api.given import DATASET, options_of
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
+from vaelab.data.containers import printable
 from vaelab.data.datasets import load_dataset
 from vaelab.data.grounds import FAR, Ground, border_mean, find_ground
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.memory import is_in_memory, read_memory
+from vaelab.data.npy import map_array
 from vaelab.data.pictures import LazyArray, Numbered, Skipped, read_ahead, read_pictures
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of, with_condition
@@ -32,7 +34,7 @@ NUM_SAMPLES = 64
 """Number of samples from which the ground of a model's images is found."""
 ARRAYS = (".npy", ".npz")
 Rows = Int[np.ndarray, " rows"]
-Pixels = UInt8[np.ndarray, "rows height width channel"]
+Pixels = Real[np.ndarray, "rows height width channel"]
 
 
 @dataclass(frozen=True)
@@ -183,13 +185,18 @@ def load_inputs(
         title = Numbered("images", len(given)) if given.names is None else given.names
         return model, InputImages(_set_condition(model, given, condition), title)
     place = check_path(images, "images")
+    if recipe.data["name"] == DATASET and place.suffix.lower() in ARRAYS and place.is_file():
+        given = read_memory(map_array(place), None, None, options_of(recipe), model.spec.image_shape, str(place))
+        names = Numbered(printable(place.name), len(given))
+        return model, InputImages(_set_condition(model, replace(given, source=str(place)), condition), names)
     dataset, options = load_dataset(recipe.data["name"]), recipes.load_options(recipe)
     policy = dataset.resize_policy(model.spec.image_shape, **options) if dataset.resize_policy else None
     expand = dataset.expand_pages if options.get("pages") == "all" else None
     skipped = Skipped()
     own, own_names = read_pictures(place, model.spec.image_shape, policy, None if strict else skipped, expand=expand)
     grounds = None
-    if place.suffix.lower() not in ARRAYS and (ground := _ground_of(model)):
+    is_eight_bit = own.pixels.dtype == np.uint8
+    if place.suffix.lower() not in ARRAYS and is_eight_bit and (ground := _ground_of(model)):
         grounds = Grounds(ground)
         own = replace(own, pixels=grounds.adapt(own.pixels, skipped))
     return model, InputImages(_set_condition(model, own, condition), own_names, skipped, grounds)

@@ -9,7 +9,7 @@ import numpy as np
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import Pixels, write_folder
-from vaelab.data.images import Images, as_tensor, to_uint8
+from vaelab.data.images import Images, as_eight_bits, as_tensor, to_uint8
 from vaelab.figures import reconstructions as figure
 from vaelab.figures import render
 from vaelab.models.conditions import condition_of
@@ -78,5 +78,5 @@ def _reconstruct_chunks(
         for rows, pixels in inputs.read(count):
             names += [inputs.names[row] for row in rows.tolist()]
             own = None if conditions is None else conditions[rows]
-            yield pixels, to_uint8(model.reconstruct(as_tensor(pixels).to(model.device), own))
+            yield as_eight_bits(pixels), to_uint8(model.reconstruct(as_tensor(pixels).to(model.device), own))
             bar.advance(len(rows))

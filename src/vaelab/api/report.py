@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vaelab.api.load import load
 from vaelab.build import beta_equivalents
+from vaelab.data.images import name_channels
 from vaelab.exporters.report import write_report
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
@@ -40,7 +41,7 @@ def describe_model(recipe: Recipe, model: VAE) -> dict[str, str]:
     channels, height, width = spec.image_shape
     equivalents = beta_equivalents(recipe, spec)
     lines = {
-        "images": f"{spec.num_images:,} for training, {height}×{width}, {'grey' if channels == 1 else 'RGB'}",
+        "images": f"{spec.num_images:,} for training, {height}×{width}, {name_channels(channels)}",
         "latents": str(spec.latent_dim),
         "parameters": f"{sum(counts.values()):,} (encoder {counts['encoder']:,}, decoder {counts['decoder']:,})",
     }

@@ -80,8 +80,10 @@ def num_set_aside(recipe: Recipe) -> int:
 def published_sizes(recipe: Recipe) -> tuple[tuple[int, int, int], dict[str, int]] | None:
     """Return the image shape and the published size of each split; None for a data set without published sizes."""
     dataset = load_dataset(recipe.data["name"])
-    counts = {split: count for split, count in dataset.info.splits.items() if count is not None}
-    shape = dataset.shape(**recipes.load_options(recipe)) if dataset.shape else dataset.info.image_shape
+    options = recipes.load_options(recipe)
+    splits = dataset.counts(**options) if dataset.counts else dataset.info.splits
+    counts = {split: count for split, count in splits.items() if count is not None}
+    shape = dataset.shape(**options) if dataset.shape else dataset.info.image_shape
     return (shape, counts) if shape is not None and counts else None
 
 

@@ -170,5 +170,5 @@ def _ends(model: VAE, images: Images, scores: Scores) -> dict[str, Any]:
     chosen = figure.ends(scores.elbo)
     ends = [images.take(rows) for rows in chosen]
     rebuilt = [to_uint8(torch.from_numpy(model.reconstruct(some))) for some in ends]
-    originals = np.stack([np.asarray(some.pixels[:]) for some in ends])
+    originals = np.stack([some.eight_bits[:] for some in ends])
     return figure.arrays_of(originals, np.stack(rebuilt), np.stack([scores.elbo[rows] for rows in chosen]))

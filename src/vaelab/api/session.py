@@ -263,12 +263,16 @@ class Session:
     def _warn_of_recipe(self, vae: VAE, warmup_steps: int) -> None:
         """Warn of settings that a user would hardly want."""
         recipe, num_steps = self._setup.recipe, self._setup.settings.num_steps
+        pixels = self.images.train.pixels
         if warmup_steps > num_steps:
             lengths = count_of(warmup_steps, "step"), count_of(num_steps, "step")
             self._tell(f"the warm-up ({lengths[0]}) is longer than the run ({lengths[1]})", warning=True)
+        if vae.likelihood.is_discrete and not vae.likelihood.wants_binary and pixels.dtype != np.uint8:
+            text = f"the {recipe.likelihood['name']} likelihood rounds the images to 8 bits"
+            self._tell(f"{text}, which have {8 * pixels.dtype.itemsize}", warning=True)
         if not vae.likelihood.wants_binary or recipe.data["binarize"] != "none":
             return
-        if not np.isin(self.images.train.pixels[:NUM_INSPECTED], (0, 255)).all():
+        if not np.isin(pixels[:NUM_INSPECTED], (0, 255)).all():
             self._tell(
                 f"the {recipe.likelihood['name']} likelihood on grey images is a cross entropy, no likelihood "
                 "(1907.06845); its numbers compare with nothing else. Try data.binarize=dynamic",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
-from vaelab.data.images import as_tensor, to_uint8
+from vaelab.data.images import as_eight_bits, as_tensor, to_uint8
 from vaelab.data.pictures import encode_sheet
 from vaelab.explorer.watching import Sheet
 from vaelab.models import samplers
@@ -94,7 +94,7 @@ class Watched:
             drawn = to_uint8(model.decode(sampler.sample(NUM_SAMPLES, generator(0, "watch")), conditions))
             pixels = np.asarray(images.pixels[:])
             rebuilt = to_uint8(model.reconstruct(as_tensor(pixels), condition_of(model.spec, images)))
-        rows = [np.concatenate(pair) for pair in zip(_rows(pixels), _rows(rebuilt), strict=True)]
+        rows = [np.concatenate(pair) for pair in zip(_rows(as_eight_bits(pixels)), _rows(rebuilt), strict=True)]
         sheets = {"samples": drawn, "reconstructions": np.concatenate(rows)}
         return {
             name: Sheet(newest, encode_sheet(each, COLUMNS, gap=0), COLUMNS, -(-len(each) // COLUMNS))

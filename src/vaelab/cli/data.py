@@ -115,11 +115,12 @@ def cache(
       vaelab data cache ~/pictures --set data.size=128
     """
     import vaelab
+    from vaelab.data.images import name_channels
 
     images = vaelab.cache_data(path, name, options.parse_overrides(overrides, strict=strict))
     for part, split in ((images.train, "train"), (images.valid, images.valid_split)):
         channels, height, width = part.image_shape
         split = split.removeprefix(f"{len(part)} images ")
-        print(f"{split}: {count_of(len(part), 'image')}, {height}×{width} {'grey' if channels == 1 else 'RGB'}")
+        print(f"{split}: {count_of(len(part), 'image')}, {height}×{width} {name_channels(channels)}")
     for note in (*images.train.notes, *(f"warning: {warning}" for warning in images.train.warnings)):
         print_text(note)

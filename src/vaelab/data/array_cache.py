@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy.typing import NDArray
 
+from vaelab.data.arrays import row_bytes
 from vaelab.data.cache import SHARD_BYTES, check_room, find_or_make, finish_entry, locked, open_entry, part_folder
 from vaelab.data.images import Images
 from vaelab.data.npy import PixelFiles
@@ -27,12 +28,13 @@ class PixelBlocks:
 
     shape: tuple[int, ...]
     """Shape of all pixels, ``[N, H, W, C]``."""
-    blocks: Iterable[NDArray[np.uint8]]
+    blocks: Iterable[NDArray[Any]]
     """The pixels in their order, some images at a time."""
     factors: NDArray[np.int64] | None = None
     """Class of each factor, from 0 on, ``[N, F]``."""
     factor_names: tuple[str, ...] = ()
     shard_bytes: int = SHARD_BYTES
+    dtype: np.dtype[Any] = np.dtype(np.uint8)  # noqa: RUF009 (immutable)
 
     @property
     def factor_sizes(self) -> tuple[int, ...]:
@@ -79,8 +81,8 @@ def _write_entry(
 ) -> None:
     making = part_folder(folder, is_new=True)
     try:
-        files = PixelFiles(making, source.shape, source.shard_bytes)
-        check_room(making, math.prod(source.shape) + sum(column.nbytes for column in columns.values()))
+        files = PixelFiles(making, source.shape, source.shard_bytes, source.dtype.newbyteorder("<"))
+        check_room(making, source.shape[0] * files.row_bytes + sum(column.nbytes for column in columns.values()))
         files.create()
         with progress(f"caching {title}", source.shape[0]) as bar:
             row = 0
@@ -126,11 +128,11 @@ def _write_images(folder: Path, title: str, images: Images) -> None:
     columns = {name: np.asarray(column) for name in COLUMNS_KEPT if (column := getattr(images, name)) is not None}
     if images.names is not None:
         columns["names"] = np.array(list(images.names))
-    step, shape = rows_per_block(tuple(images.pixels.shape)), tuple(images.pixels.shape)
+    step, shape = max(1, BLOCK_BYTES // row_bytes(images.pixels)), tuple(images.pixels.shape)
     blocks = (np.asarray(images.pixels[start : start + step]) for start in range(0, len(images), step))
     metadata = {name: _as_json(getattr(images, name)) for name in FACTS_KEPT}
     metadata |= {"resolved": dict(images.resolved), "annotations": images.annotations_digest()}
-    _write_entry(folder, title, PixelBlocks(shape, blocks), columns, metadata)
+    _write_entry(folder, title, PixelBlocks(shape, blocks, dtype=images.pixels.dtype), columns, metadata)
 
 
 def open_kept(folder: Path) -> Images | None:

@@ -1,6 +1,7 @@
 """Arrays of pixels that need not be in memory: several arrays as one, views of some rows."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +23,31 @@ class PixelArray(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]: ...
+    def __getitem__(self, key: Any, /) -> NDArray[Any]: ...
+
+
+def row_bytes(array: PixelArray) -> int:
+    """Return the number of bytes of one image."""
+    return max(1, math.prod(array.shape[1:]) * int(array.dtype.itemsize))
+
+
+class MappedArray:
+    """Another array as uint8, converted when it is read."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, array: PixelArray, convert: Callable[[NDArray[Any]], NDArray[np.uint8]]) -> None:
+        self._array, self._convert = array, convert
+        self.shape = tuple(array.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
+        return self._convert(np.asarray(self._array[key]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 class ConcatArray:
@@ -53,7 +78,7 @@ class ConcatArray:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
         if isinstance(key, slice) and key.step in (None, 1):
             start, stop, _ = key.indices(len(self))
             parts = [self.arrays[number][begin:end] for number, begin, end in self.across(start, stop)]
@@ -83,7 +108,7 @@ class ConcatArray:
                 start = end
             number += 1
 
-    def _gather(self, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _gather(self, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows, each from the array with its number."""
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for number in np.unique(numbers).tolist():
@@ -113,7 +138,7 @@ class ArrayView:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
         return np.asarray(self.array[self.indices[key]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

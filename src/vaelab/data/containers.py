@@ -1,30 +1,35 @@
-"""Reads picture files from folders, zips and parquet files alike. Imports no torch."""
+"""Reads picture files from folders, zips, tars, parquet and Arrow files alike. Imports no torch."""
 
 import bz2
 import copy
 import stat
 import struct
+import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaelab.system.errors import InputError
-from vaelab.system.files import DamagedFile, check_file
+from vaelab.system.files import DamagedFile, check_file, read_bytes
 
 ImageRef = tuple[str, str] | tuple[str, str, int]
-"""(folder, zip or parquet file; name or row in it) of one picture, and the number of the page, from 0, if it is one of
-several in a file."""
+"""(folder, zip, tar, parquet or Arrow file; name in it, or column/row) of one picture.
+
+A third value is the number of the page, from 0, of one of several in a file."""
 _COMMON = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _OTHER = (".avif", ".heic", ".heif", ".hif", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx")
 PICTURE_SUFFIXES = frozenset(_COMMON + _OTHER)
 """Endings of the files that are read; their first bytes tell the format."""
 MAX_BYTES = 1 << 29
 """Size of an unpacked picture file; larger ones are refused."""
+MAX_MEMBER_BYTES = 1 << 31
+"""Size of a file in an archive of arrays; larger ones are refused."""
 MAX_GROUP_BYTES = 1 << 32
 """Size of a row group of a parquet file, which is unpacked at once; larger ones are refused."""
 ESCAPED = ("Cc", "Cs", "Zl", "Zp")
@@ -66,9 +71,11 @@ def read_item(item: ImageRef, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of one picture file; UnreadablePicture if they cannot be read or exceed ``max_bytes``."""
     container, name = item[:2]
     try:
-        if container.lower().endswith((".parquet", ".zip")) and Path(container).is_file():
-            is_parquet = container.lower().endswith(".parquet")
-            return _read_row(container, name) if is_parquet else _read_entry(container, name, max_bytes)
+        kind = container.lower().rpartition(".")[2]
+        if kind in ("parquet", "arrow", "zip", "tar") and Path(container).is_file():
+            if kind in ("parquet", "arrow"):
+                return _read_row(container, name)
+            return (_read_entry if kind == "zip" else _read_from_tar)(container, name, max_bytes)
         return _read_file(Path(container, name), max_bytes)
     except UnreadablePicture:
         raise
@@ -169,6 +176,47 @@ def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
     return bytes(content)
 
 
+def read_members(place: Path, names: Sequence[str]) -> list[bytes]:
+    """Return the contents of files in a folder, .zip or .tar, named without their folders; ``.gz`` may follow.
+
+    DamagedFile if one is missing, damaged or larger than ``MAX_MEMBER_BYTES``.
+    """
+    if place.is_dir():
+        paths = [place / name if (place / name).is_file() else place / f"{name}.gz" for name in names]
+        return [read_bytes(path, MAX_MEMBER_BYTES) for path in paths]
+    found: dict[str, bytes] = {}
+    try:
+        for name, size, read in _list_zip(place) if place.suffix.lower() == ".zip" else _list_tar(place):
+            short = name.rpartition("/")[2].removesuffix(".gz")
+            if short in names and size > MAX_MEMBER_BYTES:
+                raise DamagedFile(place, f"{short} declares {size:,} bytes")
+            if short in names:
+                found[short] = read()
+    except DamagedFile:
+        raise
+    except Exception as error:  # tarfile and zipfile raise a dozen types for damaged content
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedFile(place, f"it cannot be unpacked ({reason})", "get it again") from None
+    if missing := [name for name in names if name not in found]:
+        raise DamagedFile(place, f"it holds no {missing[0]}", "get it again")
+    return [found[name] for name in names]
+
+
+def _list_zip(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Yield name, size and a function that reads the content of each file."""
+    opened = open_zip(str(path))
+    for info in opened.infolist():
+        yield info.filename, info.file_size, partial(read_entry, opened, info.filename)
+
+
+def _list_tar(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    check_file(path)
+    with tarfile.open(path) as opened:
+        for member in opened:
+            if (file := opened.extractfile(member)) is not None and member.isfile():
+                yield member.name, member.size, file.read
+
+
 def _read_bzip2(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """Do the same for bzip2, which zipfile would unpack at once, without bound."""
     raw = copy.copy(info)
@@ -194,34 +242,93 @@ class _Parquet:
         if max(declared, default=0) > MAX_GROUP_BYTES:
             raise UnreadablePicture(f"it declares {max(declared):,} bytes in one row group")
         self._ends = np.cumsum([about.row_group(i).num_rows for i in range(about.num_row_groups)])
-        self._group = -1
+        self._read: tuple[int, str] = (-1, "")
         self._column: Any = None
 
-    def picture(self, row: int) -> bytes | None:
+    def picture(self, column: str, row: int) -> bytes | None:
         group = int(np.searchsorted(self._ends, row, side="right"))
-        if group != self._group:
-            self._column = self._file.read_row_group(group, columns=["image"]).column("image")
-            self._group = group
-        value: Any = self._column[row - int(self._ends[group - 1] if group else 0)].as_py()
-        content: bytes | None = value["bytes"] if isinstance(value, dict) else value
-        return content
+        if (group, column) != self._read:
+            self._column = self._file.read_row_group(group, columns=[column]).column(column)
+            self._read = (group, column)
+        return _bytes_of(self._column[row - int(self._ends[group - 1] if group else 0)].as_py())
 
     def close(self) -> None:
         self._file.close()
 
 
-def _read_row(container: str, row: str) -> bytes:
-    content: bytes | None = _memoise("parquet", container, lambda: _Parquet(container)).picture(int(row))
+class _Arrow:
+    """The pictures of an Arrow file, which is mapped into memory."""
+
+    def __init__(self, path: str) -> None:
+        self._table = open_arrow(Path(path))
+
+    def picture(self, column: str, row: int) -> bytes | None:
+        return _bytes_of(self._table.column(column)[row].as_py())
+
+    def close(self) -> None:
+        del self._table
+
+
+def open_arrow(path: Path) -> Any:
+    """Return the table of an Arrow file, a stream or not, as a memory map; pyarrow's errors are passed on."""
+    import pyarrow
+
+    check_file(path)
+    source = pyarrow.memory_map(str(path))
+    try:
+        return pyarrow.ipc.open_stream(source).read_all()
+    except pyarrow.ArrowInvalid:
+        return pyarrow.ipc.open_file(source).read_all()
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    content: bytes | None = value["bytes"] if isinstance(value, dict) else value
+    return content
+
+
+def _read_row(container: str, name: str) -> bytes:
+    column, _, row = name.rpartition("/")
+    kind = _Parquet if container.lower().endswith(".parquet") else _Arrow
+    opened: _Parquet | _Arrow = _memoise(kind.__name__, container, lambda: kind(container))
+    content = opened.picture(column or "image", int(row))
     if content is None:
         raise UnreadablePicture("this row holds no picture")
     return content
+
+
+class _Tar:
+    """Where the files of an uncompressed tar begin, and their sizes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with tarfile.open(path, "r:") as opened:
+            self._places = {member.name: (member.offset_data, member.size) for member in opened if member.isfile()}
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        offset, size = self._places[name]
+        _check_bytes(size, max_bytes)
+        with open(self._path, "rb") as file:
+            file.seek(offset)
+            content = file.read(size)
+        if len(content) != size:
+            raise UnreadablePicture(f"truncated: it has {len(content):,} of {size:,} bytes")
+        return content
+
+    def close(self) -> None:
+        pass
+
+
+def _read_from_tar(container: str, name: str, max_bytes: int) -> bytes:
+    opened: _Tar = _memoise("tar", container, lambda: _Tar(container))
+    return opened.read(name, max_bytes)
 
 
 def shown(item: ImageRef) -> str:
     """Return an item's name in printable form."""
     container, name = item[:2]
     page = f"[{item[2]}]" if len(item) == 3 else ""
-    return printable((f"{Path(container).name} row {name}" if container.endswith(".parquet") else name) + page)
+    is_table = container.endswith((".parquet", ".arrow"))
+    return printable((f"{Path(container).name} row {name.rpartition('/')[2]}" if is_table else name) + page)
 
 
 def printable(text: str) -> str:

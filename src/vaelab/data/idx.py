@@ -5,6 +5,7 @@ number, the values in C order.
 """
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -33,6 +34,15 @@ def read_idx(path: Path, num_axes: int | None = None) -> NDArray[np.uint8]:
             raise DamagedFile(path, f"a damaged or truncated gzip file ({error})") from None
         except ValueError as error:
             raise DamagedFile(path, str(error)) from None
+
+
+def parse_idx_file(content: bytes, num_axes: int | None = None) -> NDArray[np.uint8]:
+    """Return the array in the bytes of an IDX file, gzipped or not; ValueError with the reason if it is damaged."""
+    file = io.BytesIO(content)
+    try:
+        return parse_idx(gzip.GzipFile(fileobj=file) if content[:2] == GZIP else file, num_axes)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"a damaged or truncated gzip file ({error})") from None
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The container of images with their labels, attributes and factors; conversions to and from tensors."""
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,11 +9,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Real
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.arrays import ArrayView, PixelArray
+from vaelab.data.arrays import ArrayView, MappedArray, PixelArray, row_bytes
 from vaelab.system import html
 from vaelab.system.arguments import describe
 from vaelab.system.errors import InputError, RecipeError
@@ -25,8 +24,8 @@ from vaelab.system.seeds import derive_seed
 Split = Literal["train", "valid", "test"]
 Binarize = Literal["none", "threshold", "dynamic"]
 SMALLEST_SIDE = 8
-CHANNELS = (1, 3)
-"""Numbers of channels that images may have."""
+DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+"""Types of pixels: 0 to 255, 0 to 65,535, and 0 to 1."""
 MAX_SHOWN, MAX_CLASSES = 24, 10
 """Images and names of classes that ``Images`` shows of itself."""
 
@@ -49,10 +48,9 @@ class Batch:
 class Images:
     """Images with their labels, attributes, factors and names.
 
-    ``pixels`` is uint8 ``[N, H, W, C]``: an array or anything with shape, dtype and integer-array indexing, such as a
-    read-only memory map.
-
-    Pixels of type float32 in [0, 1], of any shape, can be trained on and encoded, but not drawn.
+    ``pixels`` is ``[N, H, W, C]`` of uint8, uint16 or float32 in [0, 1], with any number of channels. It is an array
+    or anything with shape, dtype and integer-array indexing, such as a read-only memory map. Pictures show 8 bits of
+    the first three channels, or the first in grey if there are fewer.
 
     Raises TypeError or ValueError if the arrays do not fit each other.
     """
@@ -86,16 +84,17 @@ class Images:
 
     def __post_init__(self) -> None:
         if not hasattr(self.pixels, "dtype") or not hasattr(self.pixels, "shape"):
-            raise TypeError(f"pixels must be a uint8 array [N, H, W, C]; got {describe(self.pixels)}")
+            raise TypeError(f"pixels must be an array [N, H, W, C]; got {describe(self.pixels)}")
         shape = tuple(self.pixels.shape)
-        is_drawable = self.pixels.dtype == np.uint8
-        if not (is_drawable or self.pixels.dtype == np.float32) or len(shape) != 4:
-            raise ValueError(f"pixels must be uint8 [N, H, W, C]; got {self.pixels.dtype} {list(shape)}")
+        if self.pixels.dtype not in DTYPES or len(shape) != 4:
+            wanted = "uint8, uint16 or float32 [N, H, W, C]"
+            raise ValueError(f"pixels must be {wanted}; got {self.pixels.dtype} {list(shape)}")
         if shape[0] == 0:
             raise ValueError(f"no images in {self.source}")
-        if is_drawable and (shape[3] not in CHANNELS or min(shape[1:3]) < SMALLEST_SIDE):
+        may_be_rows = self.pixels.dtype == np.float32  # those of an estimator of scikit-learn have one pixel of height
+        if shape[3] < 1 or (min(shape[1:3]) < SMALLEST_SIDE and not may_be_rows):
             raise ValueError(
-                f"images must have 1 or 3 channels and sides of {SMALLEST_SIDE} pixels or more; "
+                f"images must have sides of {SMALLEST_SIDE} pixels or more; "
                 f"got {shape[1]}×{shape[2]} with {count_of(shape[3], 'channel')}"
             )
         for name in ("labels", "attributes", "factors"):
@@ -136,7 +135,7 @@ class Images:
         return int(self.pixels.shape[0])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return the pixels, uint8 ``[N, H, W, C]``."""
+        """Return the pixels ``[N, H, W, C]``."""
         return np.asarray(self.pixels[:], dtype)
 
     def __repr__(self) -> str:
@@ -149,14 +148,14 @@ class Images:
         rows = np.arange(min(MAX_SHOWN, len(self)))
         caption = f"the first {len(rows)}" if len(rows) < len(self) else "all"
         facts = {"source": self.source, **({"labels": self._describe_labels()} if self.labels is not None else {})}
-        sheet = html.picture(encode_sheet(np.asarray(self.pixels[rows])), caption)
+        sheet = html.picture(encode_sheet(self.eight_bits[rows]), caption)
         return html.fragment(f"Images: {self.describe()}", facts, [sheet])
 
     def describe(self) -> str:
         """Return number, size, colours and annotations in a few words."""
         channels, height, width = self.image_shape
-        colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-        words = [f"{len(self):,} of {height}×{width} {colours}"]
+        depth = {2: ", 16 bits", 4: ", float32"}.get(self.pixels.dtype.itemsize, "")
+        words = [f"{len(self):,} of {height}×{width} {name_channels(channels)}{depth}"]
         words += [self._describe_labels()] if self.labels is not None else []
         words += [f"{self.attributes.shape[1]} attributes"] if self.attributes is not None else []
         words += [f"{self.factors.shape[1]} factors"] if self.factors is not None else []
@@ -174,6 +173,11 @@ class Images:
         """Channels, height, width."""
         _, height, width, channels = self.pixels.shape
         return channels, height, width
+
+    @property
+    def eight_bits(self) -> PixelArray:
+        """The pixels as uint8, for pictures: themselves, or converted when they are read."""
+        return self.pixels if self.pixels.dtype == np.uint8 else MappedArray(self.pixels, as_eight_bits)
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
         """Return the images at ``indices`` with all their columns; a view of a memory map.
@@ -222,7 +226,7 @@ class Images:
     def floats(
         self, start: int, stop: int, device: torch.device | None = None
     ) -> Float[Tensor, "batch channel height width"]:
-        """Return images ``start`` to ``stop`` as floats in [0, 1] on ``device``, to which they are copied as uint8."""
+        """Return images ``start`` to ``stop`` as floats in [0, 1] on ``device``, to which they are copied as stored."""
         return to_float(as_tensor(self.pixels[start:stop]).to(device))
 
     def batch(self, start: int, stop: int, device: torch.device | None = None) -> Batch:
@@ -240,8 +244,9 @@ class Images:
         """Return the SHA-256 of shape and pixels."""
         if self.digest is not None:
             return self.digest
-        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
-        step = max(1, (1 << 24) // math.prod(self.pixels.shape[1:]))
+        dtype = "" if self.pixels.dtype == np.uint8 else str(self.pixels.dtype)
+        digest = hashlib.sha256(f"{dtype}{tuple(self.pixels.shape)!r}".encode())
+        step = max(1, (1 << 24) // row_bytes(self.pixels))
         for start in range(0, len(self), step):
             digest.update(np.ascontiguousarray(self.pixels[start : start + step]).data)
         return digest.hexdigest()
@@ -280,12 +285,35 @@ def as_tensor(array: Any) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable and not backwards else array.copy())
 
 
-def to_float(
-    pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"],
-) -> Float[Tensor, "batch channel height width"]:
-    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory; uint8 is divided by 255."""
+def to_float(pixels: Real[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
+    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory; whole numbers are divided by 255.
+
+    Those of 16 bits are divided by 65,535.
+    """
     x = pixels.permute(0, 3, 1, 2)
-    return x if x.is_floating_point() else x.float().div_(255)
+    return x if x.is_floating_point() else x.float().div_(65535 if x.dtype == torch.uint16 else 255)
+
+
+def as_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pixels of any of ``DTYPES`` as uint8, rounded."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(pixels, 0, 1) * 255), np.uint8)
+
+
+def drawable(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the channels of images ``[…, C]`` that a picture shows: the first three, or the first if there are fewer.
+
+    The result is RGB or grey.
+    """
+    return pixels[..., : 3 if pixels.shape[-1] >= 3 else 1]
+
+
+def name_channels(count: int) -> str:
+    """Return "grey", "RGB" or the number of channels."""
+    return {1: "grey", 3: "RGB"}.get(count, f"of {count_of(count, 'channel')}")
 
 
 def to_uint8(images: Float[Tensor, "batch channel height width"]) -> NDArray[np.uint8]:
@@ -299,9 +327,9 @@ def as_model_input(
 ) -> tuple[Float[Tensor, "batch channel height width"], bool]:
     """Return images as float ``[B, C, H, W]`` in [0, 1], and whether they were given as a NumPy array.
 
-    Accepts a tensor, an array or ``Images``, one image or many, channels first, last or (for grey images) absent, uint8
-    or floating point in [0, 1]. ValueError if the shape does not fit the model or values are not finite, outside [0, 1]
-    or masked; TypeError for anything but an array.
+    Accepts a tensor, an array or ``Images``, one image or many, channels first, last or (for grey images) absent.
+    Values are uint8, uint16 (white is 65,535) or floating point in [0, 1]. ValueError if the shape does not fit the
+    model or values are not finite, outside [0, 1] or masked; TypeError for anything but an array.
     """
     if isinstance(given, Images):
         given = given.pixels
@@ -324,8 +352,8 @@ def as_model_input(
         )
     order = layouts[tuple(x.shape[1:])]
     x = x.permute(0, *(axis + 1 for axis in order))
-    if x.dtype == torch.uint8:
-        return x.float().div_(255), is_array
+    if x.dtype in (torch.uint8, torch.uint16):
+        return x.float().div_(255 if x.dtype == torch.uint8 else 65535), is_array
     if not x.is_floating_point():
         raise ValueError(f"images must be uint8 or floating point; got {x.dtype}, convert them first")
     if not bool(torch.isfinite(x).all()):
@@ -379,7 +407,7 @@ def binarize(images: Images, mode: Binarize, seed: int = 0) -> Images:
         raise unknown("way to binarize", mode, get_args(Binarize))
     if mode == "none":
         return images
-    pixels = np.asarray(images.pixels)
+    pixels = np.asarray(images.eight_bits)
     if mode == "threshold":
         white = pixels >= 128
     else:

@@ -1,6 +1,5 @@
 """Batches of a training set: the order in which images are seen, and where their pixels wait until then."""
 
-import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.arrays import PixelArray
+from vaelab.data.arrays import PixelArray, row_bytes
 from vaelab.data.blocks import BlockReader
 from vaelab.data.images import Batch, Images, as_tensor
 from vaelab.system.device import available_memory
@@ -91,7 +90,7 @@ class Shuffle:
 class RawBatch:
     """Pixels of a batch as they are stored, and the rows of the training set that they come from."""
 
-    pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"]
+    pixels: Real[Tensor, "batch height width channel"]
     index: Int[Tensor, " batch"]
 
     def to(self, device: torch.device) -> "RawBatch":
@@ -124,13 +123,14 @@ class Batches:
         self.batch_size = batch_size
         self.steps_per_epoch = -(-len(images) // batch_size)
         self._array, self._device, self._group = images.pixels, device, group
-        self._order = Shuffle(len(images), seed, shuffle_buffer, math.prod(images.pixels.shape[1:]))
+        shuffle_buffer = shuffle_buffer if images.pixels.dtype == np.uint8 else 0  # others are read row by row
+        self._order = Shuffle(len(images), seed, shuffle_buffer, row_bytes(images.pixels))
         self._memoised: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._buffers: _ShuffleBuffers | None = None
         if self._order.num_buffers > 1:
             reader = BlockReader(images.pixels, keep_cached=group.world_size > 1)
             self._buffers = _ShuffleBuffers(reader, self._order, self._is_own)
-        size = math.prod(images.pixels.shape) * images.pixels.dtype.itemsize
+        size = len(images) * row_bytes(images.pixels)
         fits = device.type == "cuda" and size + reserve < torch.cuda.mem_get_info(device)[0]
         self.resident = _copy_to(device, images.pixels) if fits else None
         """All pixels on the device; None if they do not fit."""
@@ -161,6 +161,8 @@ class Batches:
         if self.resident is None:
             return self.host_batch(step).to(self._device)
         index = torch.from_numpy(self.indices(step)).to(self._device)
+        if self.resident.dtype == torch.uint16:  # which torch does not index on every device
+            return RawBatch(self.resident.view(torch.int16)[index].view(torch.uint16), index)
         return RawBatch(self.resident[index], index)
 
     def host_batch(self, step: int) -> RawBatch:
@@ -298,13 +300,14 @@ def choose_shuffle_buffer(pixels: PixelArray, free_bytes: int | None = None) -> 
     if isinstance(pixels, np.ndarray) and not isinstance(pixels, np.memmap):
         return 0
     free = available_memory() if free_bytes is None else free_bytes
-    return 0 if math.prod(pixels.shape) <= free * 3 // 4 else max(1, free // 8 // math.prod(pixels.shape[1:]))
+    size = row_bytes(pixels)
+    return 0 if len(pixels) * size <= free * 3 // 4 else max(1, free // 8 // size)
 
 
 def _copy_to(device: torch.device, pixels: PixelArray) -> Tensor:
     """Copy all pixels to a device piece by piece, since a map may be larger than the memory of the host."""
     copied = torch.empty(tuple(pixels.shape), dtype=as_tensor(pixels[:0]).dtype, device=device)
-    step = max(1, COPY_BYTES // math.prod(pixels.shape[1:]))
+    step = max(1, COPY_BYTES // row_bytes(pixels))
     for start in range(0, len(pixels), step):
         copied[start : start + step] = as_tensor(pixels[start : start + step])
     return copied

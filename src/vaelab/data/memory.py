@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Real, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,7 +18,7 @@ from vaelab.data.containers import UnreadablePicture
 from vaelab.data.datasets._folder_resize import Size, choose_size
 from vaelab.data.datasets._folder_resize import ValueRange as ValueRange
 from vaelab.data.decode import ResizePolicy, fit_picture
-from vaelab.data.images import CHANNELS, SMALLEST_SIDE, Images
+from vaelab.data.images import SMALLEST_SIDE, Images, name_channels
 from vaelab.system.arguments import describe
 from vaelab.system.errors import InputError
 from vaelab.system.progress import progress
@@ -67,7 +67,9 @@ def read_memory(
     name: str = "images",
     label_names: tuple[str, ...] = (),
 ) -> Images:
-    """Return images of a program as ``Images``, uint8 ``[N, H, W, C]``.
+    """Return images of a program as ``Images``, ``[N, H, W, C]`` of uint8, uint16 or float32 in [0, 1].
+
+    They have 8 bits if nothing is lost by that.
 
     ``given`` is an array or tensor ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, or a list of pictures of
     Pillow, arrays or tensors. It may be a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``, whose items are
@@ -91,8 +93,7 @@ def read_memory(
     wanted = "full" if found.are_pictures else options.range
     pixels, value_range, notes = _to_pixels(array, wanted, name, is_for_model=image_shape is not None)
     count, height, width, channels = pixels.shape
-    colours = {1: "grey", 3: "RGB"}.get(channels, f"of {channels} channels")
-    layout = f"{name}: {count:,} of {height}×{width} {colours}, from {found.source} read as {axes}"
+    layout = f"{name}: {count:,} of {height}×{width} {name_channels(channels)}, from {found.source} read as {axes}"
     images = Images(
         pixels,
         label_names=label_names or found.label_names,
@@ -311,6 +312,10 @@ def arrange(array: NDArray[Any], axes: Axes, image_shape: Shape | None, name: st
     if array.size == 0:
         raise InputError(f"{name}: an empty array, of shape {list(array.shape)}", subject=name)
     fitting = [order for order in _possible(array.shape, image_shape) if axes in ("auto", order)]
+    if len(fitting) > 1 and image_shape is None:  # channels are few
+        counts = {order: array.shape[order.index("C")] for order in fitting}
+        likely = [order for order, count in counts.items() if count in (1, 3)]
+        fitting = likely or [order for order, count in counts.items() if count == min(counts.values())]
     if len(fitting) != 1:
         raise InputError(f"{name}: {_explain_axes(array.shape, axes, fitting, image_shape)}", subject=name)
     if fitting[0] == "NHW":
@@ -340,8 +345,7 @@ def _possible(shape: tuple[int, ...], image_shape: Shape | None) -> Iterator[Axe
     for order in orders.get(len(shape), ()):
         sizes = dict(zip(order, shape, strict=True))
         found = (sizes.get("C", 1), sizes["H"], sizes["W"])
-        fits = found[0] in CHANNELS and min(found[1:]) >= SMALLEST_SIDE
-        if fits if image_shape is None else found == image_shape:
+        if min(found[1:]) >= SMALLEST_SIDE if image_shape is None else found == image_shape:
             yield order
 
 
@@ -357,19 +361,16 @@ def _explain_axes(shape: tuple[int, ...], axes: Axes, fitting: Sequence[Axes], i
         side = math.isqrt(shape[1])
         example = f"[{shape[0]}, {side}, {side}]" if side * side == shape[1] else "[N, H, W]"
         return f"{text} holds rows, not images; reshape them to {example}, or use vaelab.sklearn.VAE"
-    if len(shape) == 3 and shape[-1] in CHANNELS and min(shape[:2]) >= SMALLEST_SIDE:
+    if len(shape) == 3 and shape[-1] < SMALLEST_SIDE <= min(shape[:2]):
         return f"{text} looks like one image; several are needed, [N, H, W, C]"
     said = "" if axes == "auto" else f" as {axes} (data.axes)"
-    return (
-        f"{text}{said} is not [N, H, W], [N, H, W, C] or [N, C, H, W] with {' or '.join(map(str, CHANNELS))} channels "
-        f"and sides of {SMALLEST_SIDE} pixels or more"
-    )
+    return f"{text}{said} is not [N, H, W], [N, H, W, C] or [N, C, H, W] with sides of {SMALLEST_SIDE} pixels or more"
 
 
 def _to_pixels(
     array: NDArray[Any], wanted: ValueRange, name: str, *, is_for_model: bool
-) -> tuple[UInt8[np.ndarray, "n h w c"], ValueRange, list[str]]:
-    """Return numbers as uint8, the range of values that became 0 to 255, and notes about it."""
+) -> tuple[Real[np.ndarray, "n h w c"], ValueRange, list[str]]:
+    """Return numbers as pixels, the range of values that became black to white, and notes about it."""
     if array.dtype == np.uint8 and wanted == "full":
         return np.ascontiguousarray(array), "full", []
     spans = _spans(array)
@@ -377,7 +378,11 @@ def _to_pixels(
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
     found = _choose_range(array.dtype, low, high) if wanted == "auto" and not is_for_model else wanted
     if isinstance(found, str):
-        black, white = 0.0, 255.0 if is_for_model and array.dtype.kind in "iu" else _white_of(array.dtype)
+        is_deep = array.dtype == np.uint16 and high > 255
+        black, white = (
+            0.0,
+            255.0 if is_for_model and array.dtype.kind in "iu" and not is_deep else _white_of(array.dtype),
+        )
         if low < black or high > white:
             advice = f'give the values that are black and white: set={{"data.range": [{low:g}, {high:g}]}}'
             if is_for_model:
@@ -385,24 +390,43 @@ def _to_pixels(
             raise InputError(f"{name}: {array.dtype} values from {low:g} to {high:g}; {advice}", subject=name)
     else:
         black, white = (float(value) for value in found)
-    pixels, num_outside = np.empty(array.shape, np.uint8), 0
+    dtype = _choose_dtype(array, spans, black, white)
+    pixels, num_outside = np.empty(array.shape, dtype), 0
     for span in spans:
-        if (black, white) == (0.0, 255.0) and array.dtype == np.uint8:
+        if array.dtype == dtype and (black, white) == (0.0, float(LEVELS[dtype])):
             pixels[span] = array[span]
             continue
         block = array[span].astype(np.float64)
         num_outside += int(np.count_nonzero((block < black) | (block > white)))
-        pixels[span] = np.clip(np.rint((block - black) * (255 / (white - black))), 0, 255)
+        scaled = np.clip((block - black) * (LEVELS[dtype] / (white - black)), 0, LEVELS[dtype])
+        pixels[span] = scaled if dtype == np.float32 else np.rint(scaled)
     if num_outside > array.size // 2 and is_for_model:
         trained = f"those of the training images go from {black:g} to {white:g} (data.range)"
         raise InputError(f"{name}: values from {low:g} to {high:g}; {trained}", subject=name)
     notes = []
     if (black, white) != (0.0, 255.0):
-        kept = ", kept with 8 bits" if array.dtype.kind == "f" or white - black > 255 else ""
+        kept = {np.dtype(np.uint16): ", kept with 16 bits", np.dtype(np.float32): ", kept as float32"}.get(dtype, "")
         notes.append(f"{name}: values from {black:g} to {white:g} become black to white{kept} (data.range)")
     if num_outside:
         notes.append(f"{name}: {num_outside:,} of {array.size:,} values are outside {black:g} to {white:g} and clipped")
     return pixels, found, notes
+
+
+LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
+"""Type of pixels → its white."""
+EXACT = 0.01
+"""Floating-point images have 8 bits if no value is further than this from one of 256 levels."""
+
+
+def _choose_dtype(array: NDArray[Any], spans: Sequence[slice], black: float, white: float) -> np.dtype[Any]:
+    """Return the smallest type of pixels that keeps the values in a range apart; whole numbers have at most 16 bits."""
+    if array.dtype.kind != "f":
+        return np.dtype(np.uint8 if white - black <= 255 else np.uint16)
+    for span in spans:
+        levels = np.clip((array[span].astype(np.float64) - black) * (255 / (white - black)), 0, 255)
+        if np.abs(levels - np.rint(levels)).max() > EXACT:
+            return np.dtype(np.float32)
+    return np.dtype(np.uint8)
 
 
 def _spans(array: NDArray[Any]) -> list[slice]:
@@ -442,9 +466,11 @@ LOW_CONTRAST = 64
 """8-bit images that use a smaller part of the 256 values cause a warning."""
 
 
-def _find_doubts(pixels: UInt8[np.ndarray, "n h w c"], dtype: np.dtype[Any]) -> tuple[str, ...]:
+def _find_doubts(pixels: Real[np.ndarray, "n h w c"], dtype: np.dtype[Any]) -> tuple[str, ...]:
+    if dtype != np.uint8:
+        return ()
     low, high = int(pixels.min()), int(pixels.max())
-    if dtype != np.uint8 or high - low >= LOW_CONTRAST:
+    if high - low >= LOW_CONTRAST:
         return ()
     return (f'pixel values use only {low} to {high} of 0 to 255; to use all: set={{"data.range": [{low}, {high}]}}',)
 
@@ -490,7 +516,9 @@ def _read_labels(given: Any, known: tuple[str, ...], count: int) -> tuple[NDArra
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     if values.dtype.kind not in "biuU":
-        raise InputError(f"labels must be whole numbers or names; got {values.dtype}", subject="labels")
+        is_missing = [value is None or value != value for value in values.tolist()]
+        got = f"labels[{is_missing.index(True)}] is missing" if any(is_missing) else f"got {values.dtype}"
+        raise InputError(f"labels must be whole numbers or names; {got}", subject="labels")
     if values.dtype.kind == "U" and known:
         places = {name: number for number, name in enumerate(known)}
         if missing := sorted(set(values.tolist()) - places.keys()):

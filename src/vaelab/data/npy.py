@@ -24,6 +24,8 @@ from vaelab.system.files import DamagedFile, check_file, check_free_space
 MAX_HEADER_BYTES = 1 << 16
 """Longer headers are refused; NumPy writes 128 bytes for an array of numbers."""
 MAX_DIMENSIONS = 32
+DTYPES = (np.dtype("|u1"), np.dtype("<u2"), np.dtype("<f4"))
+"""Types of the pixels of a cache entry."""
 DAMAGE = (
     ValueError,
     KeyError,
@@ -255,7 +257,7 @@ def _map(file: BinaryIO, header: NpyHeader, offset: int) -> NDArray[Any]:
 
 
 def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = None, remedy: str = "") -> PixelArray:
-    """Map the uint8 array ``[N, H, W, C]`` in a folder, read-only.
+    """Map the pixels ``[N, H, W, C]`` in a folder, read-only.
 
     DamagedFile with ``remedy`` if a header is not one that ``PixelFiles`` writes, a file is not as long as its header
     says, or the array is not of ``shape``. The values are not read.
@@ -267,12 +269,12 @@ def open_pixels(folder: Path, num_files: int, shape: tuple[int, ...] | None = No
     return maps[0] if num_files == 1 else ConcatArray(maps)
 
 
-def _map_pixels(path: Path, remedy: str) -> NDArray[np.uint8]:
+def _map_pixels(path: Path, remedy: str) -> NDArray[Any]:
     try:
         array = map_array(path)
     except DamagedFile as error:
         raise DamagedFile(path, error.reason, remedy) from None
-    if array.dtype != np.uint8 or not array.flags.c_contiguous or array.ndim != 4 or not array.size:
+    if array.dtype not in DTYPES or not array.flags.c_contiguous or array.ndim != 4 or not array.size:
         raise DamagedFile(path, f"it declares {array.dtype} {list(array.shape)}", remedy)
     assert isinstance(array, np.memmap)
     if path.stat().st_size != array.offset + array.nbytes:
@@ -285,11 +287,11 @@ def _name(number: int, num_files: int) -> str:
 
 
 class PixelFiles:
-    """Files for a uint8 array ``[N, H, W, C]``: each holds whole rows, and all but the last equally many."""
+    """Files for pixels ``[N, H, W, C]``: each holds whole rows, and all but the last equally many."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], max_bytes: int) -> None:
-        self.shape = shape
-        self.row_bytes = math.prod(shape[1:])
+    def __init__(self, folder: Path, shape: tuple[int, ...], max_bytes: int, dtype: np.dtype[Any] = DTYPES[0]) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.row_bytes = math.prod(shape[1:]) * dtype.itemsize
         self.rows_per_file = max(1, max_bytes // self.row_bytes)
         self.num_files = max(1, -(-shape[0] // self.rows_per_file))
         self._folder = folder
@@ -300,7 +302,7 @@ class PixelFiles:
     def _header(self, count: int) -> bytes:
         """Return the bytes that NumPy writes before the values of ``count`` rows."""
         buffer, shape = io.BytesIO(), (count, *self.shape[1:])
-        np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(buffer, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
         return buffer.getvalue()
 
     def are_begun(self) -> bool:
@@ -322,12 +324,12 @@ class PixelFiles:
         path, header = list(self._headers.items())[number]
         return str(path), len(header) + row * self.row_bytes
 
-    def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
+    def write(self, row: int, pixels: NDArray[Any]) -> None:
         """Write successive rows from ``row`` on."""
         while len(pixels):
             path, position = self.locate(row)
             here, pixels = np.split(pixels, [self.rows_per_file - row % self.rows_per_file])
             with Path(path).open("r+b") as file:
                 file.seek(position)
-                file.write(np.ascontiguousarray(here).data)
+                file.write(np.ascontiguousarray(here, self.dtype).data)
             row += len(here)

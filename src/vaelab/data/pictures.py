@@ -15,10 +15,11 @@ from PIL import Image
 
 from vaelab.data.arrays import PixelArray
 from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, UnreadablePicture, printable, read_item, shown
+from vaelab.data.datasets._shard_files import is_shard_place, list_shards
 from vaelab.data.decode import ResizePolicy, decode
-from vaelab.data.images import Images, as_model_input, to_uint8
+from vaelab.data.images import Images, as_model_input, drawable, to_uint8
 from vaelab.data.npy import map_array
-from vaelab.data.scan import Entry, scan
+from vaelab.data.scan import Entry, Scan, scan
 from vaelab.system.device import default_threads
 from vaelab.system.errors import InputError
 
@@ -48,16 +49,16 @@ def read_pictures(
 ) -> tuple[Images, Sequence[str]]:
     """Return pictures at a model's size, decoded when their pixels are read, and a name for each.
 
-    ``path`` is one picture, a folder or ``.zip`` of pictures (searched recursively), or an array of the model's size in
-    a ``.npy`` or ``.npz``. ``policy`` resizes pictures (None: crop about the centre, refuse transparent parts). A
-    picture that cannot be decoded becomes black and is recorded in ``skipped``. Without ``skipped`` it raises
+    ``path`` is one picture, a folder or ``.zip`` of pictures (searched recursively), shards, or an array of the model's
+    size in a ``.npy`` or ``.npz``. ``policy`` resizes pictures (None: crop about the centre, refuse transparent parts).
+    A picture that cannot be decoded becomes black and is recorded in ``skipped``. Without ``skipped`` it raises
     UnreadablePicture when it is read, and a folder that cannot be opened raises at once. ``num_threads`` (None: one for
     each processor) decode at a time. ``expand`` turns files into their pages.
     """
     if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
         pixels: PixelArray = _converted(path, image_shape)
         return Images(pixels, source=str(path)), Numbered(printable(path.name), len(pixels))
-    found = scan(path)
+    found = Scan(path, list_shards(path)) if is_shard_place(path) else scan(path)
     closed = [(printable(name), reason) for name, reason in found.closed]
     shut = f"{closed[0][0]} cannot be opened ({closed[0][1]})" if closed else ""
     if not found.entries:
@@ -99,17 +100,22 @@ class Numbered(Sequence[str]):
 class LazyArray:
     """Pixels ``[N, H, W, C]`` that are read on every access."""
 
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, count: int, image_shape: tuple[int, int, int], read: Callable[[Indices], Pixels]) -> None:
+    def __init__(
+        self,
+        count: int,
+        image_shape: tuple[int, int, int],
+        read: Callable[[Indices], NDArray[Any]],
+        dtype: type[np.generic] = np.uint8,
+    ) -> None:
         channels, height, width = image_shape
+        self.dtype = np.dtype(dtype)
         self.shape: tuple[int, ...] = (count, height, width, channels)
         self._read = read
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: Any, /) -> Pixels:
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
         chosen = np.arange(len(self))[key]
         pixels = self._read(np.atleast_1d(chosen))
         return pixels if chosen.ndim else pixels[0]
@@ -176,17 +182,23 @@ def _converted(path: Path, image_shape: tuple[int, int, int]) -> PixelArray:
     if many.dtype == np.uint8 and many.shape[1:] == (height, width, channels):
         return many
     convert(many[:0])  # checks the type
-    return LazyArray(count, image_shape, lambda indices: to_uint8(convert(many[indices])))
+    if many.dtype == np.uint8:
+        return LazyArray(count, image_shape, lambda indices: to_uint8(convert(many[indices])))
+
+    def as_floats(indices: Indices) -> NDArray[np.float32]:
+        return convert(many[indices]).permute(0, 2, 3, 1).contiguous().numpy()
+
+    return LazyArray(count, image_shape, as_floats, np.float32)
 
 
-def read_ahead(pixels: PixelArray, spans: Iterable[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+def read_ahead(pixels: PixelArray, spans: Iterable[tuple[int, int]]) -> Iterator[NDArray[Any]]:
     """Yield the pixels of each span (start, stop), reading the next one ahead."""
 
-    def read(start: int, stop: int) -> NDArray[np.uint8]:
+    def read(start: int, stop: int) -> NDArray[Any]:
         return np.array(pixels[start:stop])  # a slice of a memory map reads nothing
 
     with ThreadPoolExecutor(1) as reader:
-        coming: Future[NDArray[np.uint8]] | None = None
+        coming: Future[NDArray[Any]] | None = None
         for span in spans:
             present, coming = coming, reader.submit(read, *span)
             if present is not None:
@@ -225,7 +237,10 @@ def shrink_png(png: bytes, width: int) -> bytes:
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the bytes of a PNG file of one image ``[H, W, C]``."""
+    """Return the bytes of a PNG file of one image ``[H, W, C]``, of which the first three channels or one are shown."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG", optimize=True)
+    pixels = drawable(pixels)
+    Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)).save(
+        buffer, "PNG", optimize=True
+    )
     return buffer.getvalue()

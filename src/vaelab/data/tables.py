@@ -33,12 +33,20 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
             table = json.read_json(path)
         else:
             table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ","))
-        columns = {name: _as_array(table.column(name), pyarrow) for name in table.column_names}
+        columns = columns_of(table)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a table that can be read ({reason})", subject=path) from None
     if not table.num_rows:
         raise InputError(f"{path}: a table without rows", subject=path)
+    return columns
+
+
+def columns_of(table: Any) -> dict[str, NDArray[Any]]:
+    """Return the columns of a table of pyarrow as ``read_table`` does."""
+    import pyarrow
+
+    columns = {name: _as_array(table.column(name), pyarrow) for name in table.column_names}
     return {name: column for name, column in columns.items() if column is not None}
 
 

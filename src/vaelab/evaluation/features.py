@@ -142,7 +142,7 @@ class WeightsFile:
             path = folder / self.name
             if path.is_file():
                 try:
-                    self._check(path.read_bytes())
+                    self._check(path)
                 except ValueError as error:
                     raise InputError(f"{path} {error}; remove it", subject=path) from None
                 return path
@@ -153,8 +153,10 @@ class WeightsFile:
             raise DownloadFailed(f"Inception's weights: {error}. Download {self.urls[0]} to {target}") from None
         return target
 
-    def _check(self, content: bytes) -> None:
-        if hashlib.sha256(content).hexdigest() != self.sha256:
+    def _check(self, path: Path) -> None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.sha256:
             raise ValueError("does not have the SHA-256 of Inception's weights")
 
 

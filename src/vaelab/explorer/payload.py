@@ -158,7 +158,7 @@ def make_payload(
         ],
     }
     rows = None if conditions is None else conditions.numpy().astype(np.uint8)
-    return Payload(manifest, codes.mean, images.pixels, columns, groups, samples, rows)
+    return Payload(manifest, codes.mean, images.eight_bits, columns, groups, samples, rows)
 
 
 def _describe_condition(model: VAE) -> dict[str, Any] | None:

@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from vaelab.data.images import drawable
+
 Arrays = dict[str, Any]
 
 INK, FAINT = "#1d2433", "#6b7384"
@@ -84,6 +86,7 @@ def house_style() -> Iterator[None]:
 
 def show_picture(axes: Axes, picture: NDArray[Any]) -> None:
     """Draw a picture ``[H, W, C]`` in exact pixels, without a frame."""
+    picture = drawable(picture)
     if picture.shape[2] == 1:
         axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     else:

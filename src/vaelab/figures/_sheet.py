@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
+from vaelab.data.images import drawable
 from vaelab.figures import DPI, FAINT, INK, clean_text, house_style, missing_letters
 
 WORDS, SMALL = 12, 10
@@ -116,7 +117,7 @@ def _fit(blocks: Sequence[Pictures], cell: int) -> list[Pictures]:
     larger, smaller = max(1, min(WIDE // across, cell) // width), -(-across * width // MOST)
     fitted = []
     for block in blocks:
-        block = np.broadcast_to(block, (*block.shape[:4], 3))
+        block = np.broadcast_to(drawable(block), (*block.shape[:4], 3))
         if smaller > 1:
             height, width = (side // smaller for side in block.shape[2:4])
             cut = block[:, :, : height * smaller, : width * smaller].reshape(

@@ -29,7 +29,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
             has = [images.attribute_names[j] for j in rarest_first if images.attributes[i, j]]
             words += [name.replace("_", " ") for name in has[:MOST_ATTRIBUTES]]
     return {
-        "images": np.asarray(images.pixels[chosen]),
+        "images": images.eight_bits[chosen],
         "names": names,
         "has_attributes": images.attributes is not None,
     }

@@ -114,7 +114,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
     shown = [names[j].replace("_", " ") for j, _, _ in rows]
     words = ["reconstruction" if step == 0 else step_word(step) if attributes else f"{step:.0%}" for step in steps]
     return {
-        "originals": np.asarray(some.pixels[np.array([i for _, i, _ in rows])])[:, None],
+        "originals": some.eight_bits[np.array([i for _, i, _ in rows])][:, None],
         "edited": np.stack([decoded for _, _, decoded in rows]),
         "rows": [
             f"{name}\n{distances[j]:.1f} σ" if attributes else name for name, (j, _, _) in zip(shown, rows, strict=True)

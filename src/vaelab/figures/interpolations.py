@@ -24,7 +24,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Decode codes between the posterior means of random pairs of images."""
     chosen = torch.randint(len(images), (2 * PAIRS,), generator=generator).numpy()
     some = images.take(chosen)
-    originals, means = np.asarray(some.pixels[:]), model.encode(some).mean.numpy()
+    originals, means = some.eight_bits[:], model.encode(some).mean.numpy()
     condition = condition_of(model.spec, some)
     if condition is not None:
         condition = _interpolate(condition.numpy())

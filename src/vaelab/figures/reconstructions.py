@@ -20,7 +20,7 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Reconstruct random held-out images from their posterior means."""
     some = images.subsample(COLUMNS * ROWS, generator)
     reconstructions = to_uint8(torch.from_numpy(model.reconstruct(some)))
-    return {"originals": np.asarray(some.pixels[:]), "reconstructions": reconstructions}
+    return {"originals": some.eight_bits[:], "reconstructions": reconstructions}
 
 
 def draw(arrays: Arrays) -> Figure:

@@ -246,8 +246,8 @@ class VAE(nn.Module):
         """Return q(z|x) of images: ``mean`` and ``log_var`` ``[N, latent_dim]`` on the CPU.
 
         ``images``: an array, a tensor or ``Images`` with one or many images, channels first, last, or none if grey.
-        Values are uint8 from 0 to 255 or floats in [0, 1]. ``condition``: classes or attributes of the images, for a
-        conditional model; those of ``Images`` are known.
+        Values are uint8 from 0 to 255, uint16 from 0 to 65,535 or floats in [0, 1]. ``condition``: classes or
+        attributes of the images, for a conditional model; those of ``Images`` are known.
 
         Raises InputError for another shape, no images, invalid values or a missing condition, and TypeError for an
         object that is no array.

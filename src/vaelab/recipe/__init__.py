@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from vaelab.data.containers import printable
+from vaelab.data.datasets._shard_files import is_shard_place
 from vaelab.data.datasets.arrays import is_array_file
 from vaelab.models.spec import Spec
 from vaelab.recipe.overrides import SAME_EXPERIMENT, check_overrides, merge, override_sampler, parse_override
@@ -148,7 +149,8 @@ def load(
 ) -> Recipe:
     """Load a preset by name or a recipe file, with dotted ``overrides`` such as {"objective.beta": 4}.
 
-    If ``place``, the place of the images, is a file of arrays, a recipe for a folder of pictures is one for arrays.
+    If ``place``, the place of the images, is a file of arrays or has shards, a recipe for a folder of pictures is one
+    for these.
 
     Raises UnknownName or RecipeError for a wrong key or value, and TypeError for arguments of another type.
     """
@@ -172,9 +174,16 @@ def load(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{text}: not valid TOML ({error})", subject=text) from None
     is_for_pictures = isinstance(tables.get("data"), dict) and tables["data"].get("name") == "folder"
-    if place and is_for_pictures and "data.name" not in overrides and is_array_file(Path(place)):
-        overrides = {"data.name": "arrays", **overrides}
+    if place and is_for_pictures and "data.name" not in overrides:
+        overrides = {**_name_dataset(Path(place)), **overrides}
     return validate(merge(tables, overrides), name)
+
+
+def _name_dataset(place: Path) -> dict[str, str]:
+    """Return the override that names the data set of a place which is no folder of pictures; none for one."""
+    if is_array_file(place):
+        return {"data.name": "arrays"}
+    return {"data.name": "shards"} if is_shard_place(place) else {}
 
 
 def validate(tables: Mapping[str, Any], name: str) -> Recipe:

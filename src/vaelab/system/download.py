@@ -25,9 +25,9 @@ class DownloadFailed(OSError):
 
 
 def fetch(
-    urls: Sequence[str], target: Path, check: Callable[[bytes], None], *, timeout: float = TIMEOUT_SECONDS
+    urls: Sequence[str], target: Path, check: Callable[[Path], None], *, timeout: float = TIMEOUT_SECONDS
 ) -> None:
-    """Download ``target`` from the first of ``urls`` whose content passes ``check``, which raises ValueError if not.
+    """Download ``target`` from the first of ``urls`` whose file passes ``check``, which raises ValueError if not.
 
     Raises DownloadFailed if no mirror has the file.
     """
@@ -44,7 +44,7 @@ def fetch(
     raise DownloadFailed("; ".join(failures), failures)
 
 
-def _try(url: str, target: Path, check: Callable[[bytes], None], timeout: float) -> tuple[str | None, bool]:
+def _try(url: str, target: Path, check: Callable[[Path], None], timeout: float) -> tuple[str | None, bool]:
     """Try a mirror once; return what went wrong (None: nothing) and whether trying it again is pointless."""
     import requests
 
@@ -53,7 +53,7 @@ def _try(url: str, target: Path, check: Callable[[bytes], None], timeout: float)
         partial = folder / target.name
         try:
             _stream(url, partial, timeout)
-            check(partial.read_bytes())
+            check(partial)
         except requests.HTTPError as error:
             return f"answered {error.response.status_code}", error.response.status_code < 500
         except requests.RequestException as error:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from vaelab.data.images import Binarize, to_float
@@ -25,7 +25,7 @@ RESERVED_BYTES = 1 << 29
 
 
 def as_floats(
-    pixels: UInt8[Tensor, "batch height width channel"] | Float[Tensor, "batch height width channel"],
+    pixels: Real[Tensor, "batch height width channel"],
     binarize: Binarize,
     noise: Noise,
     changes: Augment = "none",

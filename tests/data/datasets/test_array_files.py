@@ -9,6 +9,7 @@ import pytest
 from tiny_datasets import random_pixels
 from typed import Typed, train_small
 
+import vaelab
 from vaelab.api.run_images import load_run_images
 from vaelab.data.datasets import load_dataset
 from vaelab.data.images import Images
@@ -82,13 +83,39 @@ def test_any_numbers_and_axes_are_read(tmp_path: Path, given: Any) -> None:
 def test_held_out_images_have_the_range_of_the_others(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", train_images=TRAIN * 2.0, test_images=HELD_OUT * 1.0)
     assert load(path).resolved["range"] == [0.0, 510.0]
-    np.testing.assert_array_equal(load(path, "test").pixels, np.rint(HELD_OUT / 2))
+    np.testing.assert_array_equal(load(path, "test").eight_bits, np.rint(HELD_OUT / 2))
 
 
 def test_held_out_images_have_the_size_of_the_others(tmp_path: Path, wording: Callable[[object], None]) -> None:
     path = save(tmp_path / "a.npz", train_images=TRAIN, test_images=HELD_OUT[:, 1:])
     with pytest.raises(InputError) as caught:
         load(path, "test")
+    wording(caught.value)
+
+
+def test_deep_arrays_of_many_channels_are_trained_on(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 4096, (20, 5, 10, 9)).astype(np.uint16)
+    deep[0, 0, 0, :2] = 0, 4095
+    np.save(tmp_path / "a.npy", deep)
+    run = train_small(
+        tmp_path / "run", {"data.name": "arrays", "training.steps": 4}, name="folder", data=tmp_path / "a.npy"
+    )
+    assert [run.recipe.data[key] for key in ("range", "axes")] == [[0.0, 4095.0], "NCHW"]
+    assert load_run_images(run, None).train.pixels.dtype == np.uint16
+    scored = vaelab.score(run.path, tmp_path / "a.npy", out=tmp_path / "scores.csv")
+    assert scored.num_images == 20
+    model = vaelab.load(run.path)
+    np.testing.assert_allclose(
+        vaelab.encode(run.path, tmp_path / "a.npy").mean, model.encode(deep / 4095).mean, atol=1e-3
+    )
+    vaelab.reconstruct(run.path, out=tmp_path / "pairs.png")
+    assert (tmp_path / "pairs.png").is_file()
+
+
+def test_nan_is_refused_with_the_name_of_the_file(tmp_path: Path, wording: Callable[[object], None]) -> None:
+    np.save(tmp_path / "a.npy", np.where(np.arange(10)[:, None, None] == 7, np.nan, np.zeros((10, 9, 9))))
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "a.npy")
     wording(caught.value)
 
 

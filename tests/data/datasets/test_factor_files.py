@@ -152,7 +152,6 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "shapes3d: an image too few": ("shapes3d", {"labels": np.zeros((NUM_IMAGES + 1, 6))}),
     "shapes3d: factors too few": ("shapes3d", {"labels": np.zeros((NUM_IMAGES, 3))}),
     "shapes3d: not finite": ("shapes3d", {"labels": np.full((NUM_IMAGES, 6), np.nan)}),
-    "arrays: two channels": ("arrays", {"images": random_pixels(NUM_IMAGES, 9, 8, 2)}),
     "arrays: too small": ("arrays", {"images": random_pixels(NUM_IMAGES, 7, 8, 3)}),
     "arrays: flat": ("arrays", {"images": random_pixels(NUM_IMAGES, 9)}),
     "arrays: empty": ("arrays", {"images": random_pixels(0, 9, 8)}),

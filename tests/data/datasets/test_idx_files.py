@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paths import SHARED
 
 from vaelab.data.datasets.fashion import DATASET as FASHION
+from vaelab.data.datasets.kmnist import DATASET as KMNIST
 from vaelab.data.datasets.mnist import DATASET as MNIST
 from vaelab.data.idx import write_idx
 from vaelab.data.images import Images
@@ -324,7 +325,7 @@ def test_check_of_a_keras_file_covers_both_splits(tmp_path: Path) -> None:
 def test_check_finds_unpublished_archives(tmp_path: Path) -> None:
     put_files(tmp_path / "gzipped", ".gz")
     put_files(tmp_path / "plain")
-    gzipped, plain = (dict(FASHION.check(tmp_path / name)) for name in ("gzipped", "plain"))
+    gzipped, plain = (dict(KMNIST.check(tmp_path / name)) for name in ("gzipped", "plain"))
     assert gzipped[str(tmp_path / "gzipped" / f"{NAMES[0]}.gz")] == f"readable, but not the published {NAMES[0]}"
     assert plain[str(tmp_path / "plain" / NAMES[0])].startswith("ok (readable; only the digest of the .gz")
 

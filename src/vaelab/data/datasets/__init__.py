@@ -73,6 +73,8 @@ class Dataset:
     """(folder) → (file, verdict) for every file; a verdict starts with "ok" or says what is wrong."""
     shape: Callable[..., Shape] | None = None
     """(**options) → shape of the images; None: ``info.image_shape``."""
+    counts: Callable[..., Mapping[str, int]] | None = None
+    """(**options) → published split and its number of images; None: ``info.splits``."""
     resize_policy: Callable[Concatenate[Shape, ...], ResizePolicy] | None = None
     """(image_shape, **options) → how other pictures become images of this shape."""
     expand_pages: Callable[[Sequence[Entry]], list[Entry]] | None = None

@@ -76,8 +76,9 @@ def _choose_images(path: Path, present: set[str], wanted: str) -> str:
         return fitting[0]
     listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
     how_many = "several arrays may be images" if fitting else "no array can be images"
+    remedy = "Name one: --set data.images=KEY" if fitting else "Images are [N, H, W], [N, H, W, C] or [N, C, H, W]"
     raise InputError(
-        f"{path}: {how_many}: {listed or 'it is empty'}. Name one: --set data.images=KEY",
+        f"{path}: {how_many}: {listed or 'it is empty'}. {remedy}",
         subject="data.images",
         choices=sorted(present),
     )

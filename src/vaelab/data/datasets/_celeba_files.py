@@ -27,6 +27,8 @@ SPLIT_WORDS = {"train": "train", "valid": "valid", "validation": "valid", "test"
 """First word in the name of a parquet file, or name of its folder → split."""
 OTHER_COLUMNS = ("image", "image_id", "celeb_id", "identity")
 """Columns of parquet files that are no attributes."""
+KNOWN_COLUMNS = {"celeb_id", "identity", "5_o_Clock_Shadow", "Smiling", "Young"}
+"""Columns of which parquet files of CelebA have at least one."""
 MAX_LIST_BYTES = 1 << 28
 """Size limit of a list; the list of CelebA's attributes has 27 million bytes."""
 MAX_ROWS = 10_000_000
@@ -260,9 +262,19 @@ def find_celeba(root: Path) -> ImageFiles | ParquetFiles | None:
         if images is not None:
             return ImageFiles(base, images, _find_lists(base))
         found = find_parquet(base)
-        if found.files:
+        if found.files and _may_be_celeba(next(iter(found.files.values()))[0]):
             return found
     return None
+
+
+def _may_be_celeba(path: Path) -> bool:
+    """Whether a parquet file has a column of CelebA; True for a damaged one, since its reader names the problem."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return not KNOWN_COLUMNS.isdisjoint(parquet.read_schema(path).names)
+    except (ArrowException, OSError):
+        return True
 
 
 def _has_images(folder: Path) -> bool:

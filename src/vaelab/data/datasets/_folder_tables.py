@@ -110,10 +110,10 @@ def _read(path: Path, table: str, entries: Sequence[Entry], options: TableOption
         )
     chosen = sorted(paths)
     order = np.array([rows[picture] for picture in chosen])
-    label = _find_label_column(columns, name_column, len(chosen)) if options.label == "auto" else options.label or None
+    label = find_label_column(columns, name_column, len(chosen)) if options.label == "auto" else options.label or None
     found = {name: column[order] for name, column in columns.items() if name != name_column}
-    classes, labels = _number_classes(path, label, found[label]) if label is not None else ((), None)
-    names, attributes = _find_attributes({name: column for name, column in found.items() if name != label})
+    classes, labels = number_classes(path, label, found[label]) if label is not None else ((), None)
+    names, attributes = find_attributes({name: column for name, column in found.items() if name != label})
     told = f"table {printable(path.name)}: pictures by {name_column}"
     told += f", {len(classes)} classes by {label}" if label is not None else ", no classes"
     told += f", attributes {', '.join(names[:MAX_NAMED])}{' …' if len(names) > MAX_NAMED else ''}" if names else ""
@@ -175,7 +175,7 @@ def _paths_by_name(entries: Sequence[Entry]) -> dict[str, str]:
     return {**{name: next(iter(found)) for name, found in short.items() if len(found) == 1}, **{p: p for p in paths}}
 
 
-def _find_label_column(columns: Mapping[str, NDArray[Any]], name_column: str, count: int) -> str | None:
+def find_label_column(columns: Mapping[str, NDArray[Any]], name_column: str | None, count: int) -> str | None:
     """Return the column of classes: one with a usual name, else the only one with several repeated values."""
     others = {name: column for name, column in columns.items() if name != name_column and column.dtype.kind in "iuU"}
     usual = [name for name in others if name.lower() in LABEL_COLUMNS]
@@ -189,7 +189,8 @@ def _repeats(column: NDArray[Any], count: int) -> bool:
     return 1 < len(np.unique(column)) <= max(2, count // 2)
 
 
-def _number_classes(path: Path, name: str, column: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def number_classes(path: Path, name: str, column: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the names of the classes in a column, and the class of each row; InputError if it has no classes."""
     if column.dtype.kind == "f" or (column.dtype.kind == "U" and (column == "").any()):
         what = "some are missing" if column.dtype.kind == "U" or not np.isfinite(column).all() else "they are fractions"
         raise InputError(f"{path}: column {name} cannot be classes: {what}", subject="data.label", value=name)
@@ -197,7 +198,7 @@ def _number_classes(path: Path, name: str, column: NDArray[Any]) -> tuple[tuple[
     return tuple(printable(str(value)) for value in classes.tolist()), numbers.astype(np.int64)
 
 
-def _find_attributes(columns: Mapping[str, NDArray[Any]]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+def find_attributes(columns: Mapping[str, NDArray[Any]]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     """Return the columns of true or false, 0 or 1, −1 or 1 as attributes ``[N, A]``, and their names."""
     found = {
         printable(name): column > 0

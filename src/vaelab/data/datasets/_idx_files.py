@@ -6,7 +6,6 @@ where torchvision and Keras store them; otherwise they are downloaded.
 
 import gzip
 import hashlib
-import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,16 +39,15 @@ class Mirrored:
     archive_sha256: str | None = None
     """Digest of the gzipped bytes, if that of the content is not published."""
 
-    def check(self, content: bytes) -> None:
+    def check(self, path: Path) -> None:
         """Raise ValueError if a downloaded ``.gz`` is not this file."""
-        file = io.BytesIO(content)
         try:
-            unpacked = file if self.content_sha256 is None else gzip.GzipFile(fileobj=file)
-            found = hashlib.file_digest(unpacked, "sha256").hexdigest()
+            with path.open("rb") if self.content_sha256 is None else gzip.open(path) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"a damaged or truncated gzip file ({error})") from None
         if found != (self.content_sha256 or self.archive_sha256):
-            raise ValueError(f"{len(content)} bytes with another SHA-256 than {self.name} has")
+            raise ValueError(f"{path.stat().st_size} bytes with another SHA-256 than {self.name} has")
 
     def is_published(self, path: Path, array: NDArray[np.uint8]) -> bool | None:
         """Return whether a file, read as ``array``, is this one; None if the published digest does not apply."""

@@ -17,7 +17,7 @@ export async function saveStrip(session, count) {
 /** `count` images there and all but the ends back, `delay` milliseconds each. */
 export async function saveGif(session, count, delay) {
   const images = await decodePath(session, count);
-  const channels = Math.max(...session.models.map(({ manifest }) => manifest.image.channels));
+  const channels = session.models.some(({ manifest }) => manifest.image.channels >= 3) ? 3 : 1;
   const moments = Array.from({ length: count }, (_, i) => moment(session, images, i));
   const { width, height } = moments[0];
   const there = moments.map((each) => pixelsOf(each, channels));

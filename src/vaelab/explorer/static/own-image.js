@@ -9,9 +9,10 @@ import { mountReconstruction } from "./reconstruction.js";
 /** Training images that are looked at for how drawings have to be laid out. */
 const LOOKED_AT = 64;
 
-/** The user's own image: drawn, if all models are grey, or a file that is dropped, pasted or chosen. */
+/** The user's own image: drawn, if all models are grey, or a file that is dropped, pasted or chosen. A picture has no more than RGB. */
 export function mountOwnImage(element, session) {
   const { models } = session;
+  if (!models.every(({ manifest }) => [1, 3].includes(manifest.image.channels))) return;
   const isGrey = models.every(({ manifest }) => manifest.image.channels === 1);
   const chooser = make("input", { type: "file", accept: PICTURES, hidden: true, onchange: () => { own.take(chooser.files); chooser.value = ""; } });
   const panel = card("Your own image", { class: "own" });

@@ -1,12 +1,13 @@
-// Images as the models give them, uint8 [height × width × channel], on canvases and in files.
+// Images as the models give them, uint8 [height × width × channel], on canvases and in files. Three or more channels are shown by
+// their first three as RGB, two by their first in grey.
 
 /** An ImageData of one image; `start`: where it begins in `pixels`. */
 export function toImageData(pixels, { height, width, channels }, start = 0) {
   const data = new ImageData(width, height);
   for (let i = 0, from = start; i < height * width; i++, from += channels) {
     data.data[4 * i] = pixels[from];
-    data.data[4 * i + 1] = pixels[from + (channels === 3 ? 1 : 0)];
-    data.data[4 * i + 2] = pixels[from + (channels === 3 ? 2 : 0)];
+    data.data[4 * i + 1] = pixels[from + (channels >= 3 ? 1 : 0)];
+    data.data[4 * i + 2] = pixels[from + (channels >= 3 ? 2 : 0)];
     data.data[4 * i + 3] = 255;
   }
   return data;

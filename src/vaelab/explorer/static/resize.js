@@ -40,7 +40,7 @@ export function fit(picture, shape, { paper = 255, invert = false, layout = null
 /** An image of another model, Uint8Array [height × width × channel], as a picture. */
 export function asPicture(pixels, { height, width, channels }) {
   const data = new Uint8ClampedArray(4 * height * width).fill(255);
-  for (let i = 0; i < height * width; i++) for (let c = 0; c < 3; c++) data[4 * i + c] = pixels[channels * i + (channels === 3 ? c : 0)];
+  for (let i = 0; i < height * width; i++) for (let c = 0; c < 3; c++) data[4 * i + c] = pixels[channels * i + (channels >= 3 ? c : 0)];
   return { width, height, data };
 }
 
