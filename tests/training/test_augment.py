@@ -1,13 +1,20 @@
 """Random changes of training images."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from small import CPU
+from typed import train_small
 
+from vaelab.data.datasets import load_dataset
+from vaelab.data.images import Images
 from vaelab.recipe.training import Augment
 from vaelab.system.distributed import ProcessGroup
 from vaelab.system.seeds import StepNoise
-from vaelab.training.augment import MIN_CROP, augment
+from vaelab.training.augment import MIN_CROP, augment, choose_augment
 
 HEIGHT, WIDTH = 32, 48
 PIXELS = torch.rand(64, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -69,3 +76,21 @@ def test_changes_are_a_function_of_the_step_and_the_position_in_the_batch(change
         noise.seek(7, shard)
         parts.append(augment(IMAGES[shard.start : shard.stop], changes, noise, interpolate=True))
     assert torch.equal(torch.cat(parts), whole)
+
+
+def test_flips_are_chosen_where_mirrored_images_look_like_the_others() -> None:
+    digits = load_dataset("digits").load(None, "train").take(np.arange(300))
+    assert choose_augment(digits) == "none"
+    pixels = np.asarray(digits.pixels)
+    likely = Images(np.where((np.arange(300) % 2 == 0)[:, None, None, None], pixels, pixels[:, :, ::-1]))
+    assert choose_augment(likely) == "flip"
+    assert choose_augment(likely.take(np.arange(99))) == "none"
+
+
+def test_a_run_keeps_the_changes_that_were_chosen(tmp_path: Path) -> None:
+    source: dict[str, Any] = {"name": "folder", "data": tmp_path / "images.npz"}
+    random = np.random.default_rng(0)
+    np.savez(source["data"], images=random.integers(0, 256, (150, 8, 8), dtype=np.uint8))  # noise has no sides
+    run = train_small(tmp_path / "run", {"data.name": "arrays"}, **source)
+    assert (run.recipe.training.augment, run.recipe.training.ema) == ("flip", 0.999)
+    assert train_small(run.path, {"data.name": "arrays"}, **source).recipe == run.recipe

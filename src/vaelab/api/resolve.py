@@ -13,6 +13,7 @@ from vaelab.run import Run
 from vaelab.system.device import default_threads, resolve_device, resolve_precision
 from vaelab.system.distributed import launched_group
 from vaelab.system.messages import count_of
+from vaelab.training.augment import choose_augment
 from vaelab.training.settings import Settings, make_settings
 
 
@@ -33,6 +34,9 @@ def resolve(recipe: Recipe, images: RunImages, run: Run, device: torch.device) -
     data = {**(begun.data if begun else {}), **images.train.resolved}
     resolved = recipe.resolve(images.train.image_shape, len(images.train), data)
     training = resolved.training
+    if training.augment == "auto":
+        chosen = begun.training.augment if begun else choose_augment(images.train)
+        resolved = replace(resolved, training=(training := replace(training, augment=chosen)))
     shuffle_buffer = training.shuffle_buffer
     if begun and shuffle_buffer == "auto":
         shuffle_buffer = begun.training.shuffle_buffer

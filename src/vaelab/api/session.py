@@ -158,6 +158,8 @@ class Session:
             notes.append("validated on the test split: nothing was selected by it")
         if limits := describe_limits(self._device):
             notes.append(limits)
+        if self._recipe.training.augment == "auto" and setup.settings.augment == "flip":
+            notes.append("training images are flipped at random (training.augment): mirrored ones look like the others")
         if setup.settings.patience:
             notes.append("held-out images choose the weights (training.patience), so their loss is a little too low")
         return {

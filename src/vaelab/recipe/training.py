@@ -41,8 +41,9 @@ class Training:
     """Longest gradient of all weights together; a longer one is scaled down to it. 0: no limit."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Decay of a moving average of the weights, which is validated and saved instead of them. 0: no average."""
-    augment: Augment = "none"
-    """Random changes of training images: left-right flips, shifts by up to 1/16 of a side, crops of at least 0.9."""
+    augment: Augment | Literal["auto"] = "none"
+    """Random changes of training images: left-right flips, shifts by up to 1/16 of a side, crops of at least 0.9.
+    auto: flip if mirrored images look like the others."""
     patience: Annotated[int, Ge(0)] = 0
     """Validations without a lower held-out loss after which training stops; the best weights are kept. 0: never."""
     precision: Literal["auto", Precision] = "auto"

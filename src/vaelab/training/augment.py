@@ -1,19 +1,40 @@
 """Random changes of training images, on their device."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaelab.data.images import Images, as_tensor, to_float
 from vaelab.recipe.training import Augment
 from vaelab.system.seeds import Noise
 
 MAX_SHIFT, MIN_CROP = 1 / 16, 0.9
 """Longest shift and shortest side of a crop, in sides of the image."""
+MOST_COMPARED, LEAST_COMPARED, COMPARED_SIDE = 500, 100, 16
+"""Images that are compared with mirrored ones, and their side in pixels."""
+FARTHEST = 1.1
+"""Distance of a mirrored image to the nearest other one, in distances of the image itself, up to which it is likely."""
 
-Images = Float[Tensor, "batch channel height width"]
+Pixels = Float[Tensor, "batch channel height width"]
 
 
-def augment(x: Images, changes: Augment, noise: Noise, *, interpolate: bool) -> Images:
+def choose_augment(images: Images) -> Augment:
+    """Return "flip" if mirrored images are as close to the other images as the images themselves, else "none".
+
+    Compared are the mean distances to the nearest other image, of at least 100 images at 16×16 pixels (docs/log.md).
+    """
+    if len(images) < LEAST_COMPARED:
+        return "none"
+    rows = np.random.Generator(np.random.Philox(0)).permutation(len(images))[:MOST_COMPARED]
+    x = to_float(as_tensor(images.pixels[np.sort(rows)]))
+    small = nn.functional.adaptive_avg_pool2d(x, COMPARED_SIDE).flatten(1)
+    mirrored = nn.functional.adaptive_avg_pool2d(x.flip(3), COMPARED_SIDE).flatten(1)
+    distances = [torch.cdist(each, small).fill_diagonal_(torch.inf).amin(1).mean() for each in (small, mirrored)]
+    return "flip" if float(distances[1]) <= FARTHEST * float(distances[0]) else "none"
+
+
+def augment(x: Pixels, changes: Augment, noise: Noise, *, interpolate: bool) -> Pixels:
     """Return images with random changes, which are a function of the step and the image's position in the batch.
 
     "flip" mirrors every other image on average. "shift" moves it by whole pixels and repeats its edge. "crop" enlarges
@@ -34,7 +55,7 @@ def augment(x: Images, changes: Augment, noise: Noise, *, interpolate: bool) -> 
     return x
 
 
-def _take(x: Images, source: Float[Tensor, "batch size"], axis: int, *, interpolate: bool) -> Images:
+def _take(x: Pixels, source: Float[Tensor, "batch size"], axis: int, *, interpolate: bool) -> Pixels:
     """Return the rows or columns of each image at ``source``, in the memory layout of ``x``."""
     before = source.floor() if interpolate else source.round()
     shape = [len(x), 1, 1, 1]
