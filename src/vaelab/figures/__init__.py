@@ -50,7 +50,7 @@ CLASS_COLOURS = (
 )
 """Nine colours that colour-blind readers distinguish (P. Tol's scheme "muted"), and a grey."""
 DPI = 150
-SMALLEST = 9.5
+SMALLEST = 9.0
 """Font size in CSS pixels that is still read without effort."""
 MOST_LOST = 0.75
 """Largest mean error, in grey levels of 255, of a figure that is stored with 256 colours."""
