@@ -29,6 +29,7 @@ from vaelab.figures import (
 )
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Codes, encode_images
+from vaelab.models.samplers import make_sampler
 from vaelab.models.terms import COMMON_TERMS, Term
 from vaelab.system import registry
 
@@ -223,6 +224,20 @@ def test_the_latent_figure_keeps_both_axes_on_one_scale(make_model: Callable[...
         assert axes.get_xlim() == axes.get_ylim()
         assert axes.get_xlabel().startswith(label)
         assert {text.get_text() for text in axes.texts} >= {"class 0", "class 1", "class 2"}
+
+
+def test_samples_may_come_from_another_sampler(make_model: Callable[..., Any]):
+    module, images = registry.load("figures", "samples"), make_images(60, (9, 8, 1), 3)
+    vae, _ = make_model(images.image_shape)
+    found = []
+    for name in ("prior", "gmm"):
+        sampler = make_sampler(name, vae, lambda: images)
+        arrays = module.compute(vae, images, torch.Generator().manual_seed(0), sampler)
+        assert name in module.caption(arrays)
+        found.append(arrays["samples"])
+    by_default = module.compute(vae, images, torch.Generator().manual_seed(0))["samples"]
+    np.testing.assert_array_equal(found[0], by_default)
+    assert (found[1] != by_default).any()
 
 
 def test_the_manifold_is_decoded_where_its_axes_say(make_model: Callable[..., Any]):

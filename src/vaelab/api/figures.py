@@ -1,6 +1,8 @@
 """``vaelab figures``: draw the figures of a run."""
 
+import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import logged_terms
 from vaelab.data.images import binarize
+from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry
@@ -90,5 +93,10 @@ def _make_arrays(run: Run, model: VAE, images: RunImages, name: str, module: Any
         collected: dict[str, Any] | None = module.collect(history, run.validation, terms) if history else None
         return collected
     chosen = binarize(images.train, images.binarize) if module.SPLIT == "train" else images.valid
-    computed: dict[str, Any] | None = module.compute(model, chosen, generator(run.recipe.training.seed, "figure", name))
+    random, options = generator(run.recipe.training.seed, "figure", name), dict[str, Any]()
+    section = run.recipe.sampler
+    if "sampler" in inspect.signature(module.compute).parameters and section["name"] != "prior":
+        seen = partial(binarize, images.train, images.binarize)
+        options["sampler"] = make_sampler(**section, model=model, load_train=seen)
+    computed: dict[str, Any] | None = module.compute(model, chosen, random, **options)
     return computed

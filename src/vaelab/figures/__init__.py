@@ -2,7 +2,7 @@
 
 Every file has ``draw(arrays) -> Figure``, which never sees a model, and one of
 
-- ``compute(model, images, generator) -> arrays``, with ``SPLIT`` ("train" or "valid") for the images, or
+- ``compute(model, images, generator, [sampler]) -> arrays``, with ``SPLIT`` ("train" or "valid") for the images, or
 - ``collect(history, validation, terms) -> arrays``, from the two tables of a run and the terms that it logs,
 
 Both return None if the figure has no meaning for the model, such as a plane of three latents. A file with neither is a

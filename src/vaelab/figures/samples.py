@@ -1,4 +1,4 @@
-"""Images decoded from the prior."""
+"""Images decoded from codes of the recipe's sampler, by default the prior."""
 
 import torch
 from matplotlib.figure import Figure
@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 from vaelab.data.images import Images, to_uint8
 from vaelab.data.pictures import tile
 from vaelab.figures import Arrays, house_style, picture_figure
+from vaelab.models.conditions import parse_condition
+from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 
 TITLE = "Samples"
@@ -16,9 +18,13 @@ SPLIT = "valid"
 SIDE = 10
 
 
-def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
-    """Decode SIDE² codes drawn from the prior."""
-    return {"samples": to_uint8(model.sample(SIDE * SIDE, generator))}
+def compute(model: VAE, images: Images, generator: torch.Generator, sampler: Sampler | None = None) -> Arrays:
+    """Decode SIDE² codes drawn from ``sampler``, by default the prior."""
+    if sampler is None:
+        return {"samples": to_uint8(model.sample(SIDE * SIDE, generator)), "sampler": "prior"}
+    codes = sampler.sample(SIDE * SIDE, generator)
+    conditions = parse_condition(model.spec, None, len(codes), model.condition_rows.cpu(), generator)
+    return {"samples": to_uint8(model.decode(codes, conditions)), "sampler": sampler.name}
 
 
 def draw(arrays: Arrays) -> Figure:
@@ -29,4 +35,5 @@ def draw(arrays: Arrays) -> Figure:
 
 def caption(arrays: Arrays) -> str:
     """Say where the images come from."""
-    return f"{len(arrays['samples'])} images decoded from samples of the prior: the decoder's mean, not selected."
+    source = "prior" if arrays["sampler"] == "prior" else f"sampler {arrays['sampler']}"
+    return f"{len(arrays['samples'])} images decoded from samples of the {source}: the decoder's mean, not selected."
