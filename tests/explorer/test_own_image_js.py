@@ -150,6 +150,23 @@ def test_a_drawing_is_moved_and_scaled_to_where_the_ink_is(tmp_path: Path) -> No
     np.testing.assert_allclose(dot, [[[14, 14]]])
 
 
+def test_centring_never_moves_ink_out_of_the_frame(tmp_path: Path) -> None:
+    """Drawings whose ink lies at one end, where the middle of the mass alone would push the other end out."""
+    random = np.random.default_rng(0)
+    tails = random.uniform(0, 28, (30, 2, 2))
+    blots = tails[:, 1:] + random.uniform(-1, 1, (30, 40, 2))
+    drawings = [[tail.tolist(), blot.tolist()] for tail, blot in zip(tails, blots, strict=True)]
+    script = f"""
+        import {{ centreStrokes }} from "./drawing-layout.js";
+        const common = {{ side: 24, by: "mass", x: 14, y: 14 }};
+        say({drawings}.map((strokes) => centreStrokes(strokes, 2, common, {{ width: 28, height: 28 }}).flat()));
+    """
+    ends = np.array([[np.min(points, axis=0), np.max(points, axis=0)] for points in run_js(tmp_path, script)])
+    assert ends.min() >= 1 - 1e-9
+    assert ends.max() <= 27 + 1e-9
+    assert (np.isclose(ends, 1) | np.isclose(ends, 27)).any((1, 2)).sum() > 10  # these would have been cut off
+
+
 def test_a_photograph_on_grey_paper_is_laid_out_as_digits_are(tmp_path: Path) -> None:
     photograph = np.full((200, 300, 4), 190, np.uint8)
     photograph[..., 3] = 255

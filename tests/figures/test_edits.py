@@ -1,15 +1,18 @@
 """The figure of edits: which attributes it shows, and by how much codes move."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small import FITTING_PAIRS, make_labelled
 
 from vaelab.data.images import Images, to_uint8
 from vaelab.figures import edits as figure
+from vaelab.models.codes import encode_images
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 
@@ -83,6 +86,29 @@ def test_images_are_moved_to_the_mean_code_of_a_class_and_rows_of_other_classes_
     np.testing.assert_allclose(arrays["edited"][1].mean((1, 2, 3)), np.linspace(start, end, 5), atol=0.51)
     assert "1 row left out: ends" in figure.caption(arrays)
     assert figure.compute(ramp(is_blind=True), images, torch.Generator()) is None
+
+
+def test_classes_whose_names_the_font_lacks_are_numbered(ramp: Callable[..., Ramp]):
+    images = make_classes()
+    unlike = replace(images, labels=3 * images.labels, label_names=("端", "", "", "灰", "", "", "暗い"))
+    arrays = figure.compute(ramp(), unlike, torch.Generator().manual_seed(0))
+    assert arrays["rows"] == ["3", "6"]
+    assert "classes: 3 灰, 6 暗い." in figure.caption(arrays)
+
+
+@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
+def test_images_are_edited_with_every_posterior_and_prior(
+    posterior: str, prior: str, make_model: Callable[..., tuple[VAE, object]]
+):
+    images = make_labelled()
+    vae, _ = make_model((1, 9, 8), {"posterior.name": posterior, "prior.name": prior, "objective.name": "elbo"})
+    codes = encode_images(vae, images).mean
+    edit = figure.make_edit(codes, images.labels == 1, "one", is_class=True)
+    decoded, again = figure.decode_and_encode(vae, edit.move(codes[:2].astype(np.float64), 1.0), None)
+    assert decoded.shape == (2, 9, 8, 1)
+    assert np.abs(decoded[0].astype(int) - decoded[1]).max() <= 1  # both are the mean of the class
+    assert np.isfinite(again).all()
+    assert edit.describe(1.0) == "to one"
 
 
 def test_a_direction_that_moves_nothing_does_not_succeed():

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,6 @@ ODD_NAMES = (
     "caf\udce9",
     "tab\there",
     "\x1b[31m",
-    "日本",
 )
 
 
@@ -139,6 +139,29 @@ def test_names_of_classes_are_drawn_as_they_stand(name: str, odd: str, make_mode
         return  # an edit's row drops it
     assert any(shown in text for text in drawn), drawn
     assert not any(text.get_parse_math() for text in drawn.values())
+
+
+@pytest.mark.parametrize("name", ["latent", "data"])
+@pytest.mark.parametrize("foreign", ["日本", "ねこ", "고양이", "قطة"])
+def test_classes_whose_names_the_font_lacks_are_numbered(name: str, foreign: str, make_model: Callable[..., Any]):
+    """Also Arabic, whose letters the font has, but which Matplotlib would neither join nor turn."""
+    module, images = registry.load("figures", name), make_images(40, (9, 8, 1), 3)
+    vae, _ = make_model(images.image_shape, {"network.latent_dim": 2})
+    arrays = module.compute(vae, replace(images, label_names=("cat", "dog", foreign)), torch.Generator().manual_seed(0))
+    drawn = set(texts_of(module.draw(arrays)))
+    assert {"0", "1", "2"} <= drawn
+    assert not {"cat", "dog", foreign} & drawn
+    assert f"classes: 0 cat, 1 dog, 2 {foreign}." in module.caption(arrays)
+
+
+def test_at_most_twenty_classes_are_named_the_largest(make_model: Callable[..., Any]):
+    module, labels = registry.load("figures", "latent"), np.concatenate([np.arange(25), np.arange(5, 25)])
+    images = Images(np.zeros((45, 9, 8, 1), np.uint8), labels, tuple(f"class {i}" for i in range(25)))
+    vae, _ = make_model(images.image_shape, {"network.latent_dim": 2})
+    arrays = module.compute(vae, images, torch.Generator())
+    drawn = {text.get_text() for text in module.draw(arrays).axes[0].texts}
+    assert drawn == {f"class {i}" for i in range(5, 25)}
+    assert "20 largest of 25" in module.caption(arrays)
 
 
 @pytest.mark.parametrize("odd", ODD_NAMES)

@@ -15,7 +15,7 @@ from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.data.images import as_eight_bits, binarize
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.figures import edits as figure
-from vaelab.figures import render
+from vaelab.figures import number_names, render
 from vaelab.models.codes import Method
 from vaelab.models.conditions import condition_of
 from vaelab.models.vae import VAE
@@ -65,8 +65,10 @@ def edit(
         out or default_out(run_path, "-edits.png"), f"{run.name}-edits.png", (".png",), overwrite=overwrite
     )
     arrays = compute_edits(run, images, steps, method, data=data, strict=strict, condition=condition)
-    words = ", ".join(arrays["columns"][1])
-    texts = {"Title": figure.TITLE, "Description": f"{run.name}: {words}; directions by {method}"}
+    before, words = arrays["columns"]
+    shown, _ = number_names(dict(enumerate(words, 1)), "edits")
+    arrays["columns"] = [before, list(shown.values())]
+    texts = {"Title": figure.TITLE, "Description": f"{run.name}: {', '.join(words)}; directions by {method}"}
     write_atomic(path, render(figure.draw(arrays), texts))
     return path
 

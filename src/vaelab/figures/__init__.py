@@ -14,9 +14,10 @@ so that the figure may be published without them.
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unicodedata import bidirectional
 
 import matplotlib
 import numpy as np
@@ -24,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
@@ -52,6 +54,8 @@ CLASS_COLOURS = (
 DPI = 150
 SMALLEST = 9.0
 """Font size in CSS pixels that is still read without effort."""
+MOST_NAMED = 20
+"""Largest number of classes that a figure names."""
 MOST_LOST = 0.75
 """Largest mean error, in grey levels of 255, of a figure that is stored with 256 colours."""
 
@@ -141,6 +145,29 @@ def clean_text(text: str) -> str:
     """Replace what no font can draw in ``text``: lone surrogates (names that are not UTF-8) and control characters."""
     whole = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in whole)
+
+
+def number_names(names: Mapping[int, str], what: str) -> tuple[dict[int, str], str]:
+    """Return number → the text that a figure shows for each name, and a sentence about them for its caption.
+
+    The texts are the names if the font has all their letters, and the sentence is empty. Otherwise the texts are the
+    numbers, and the sentence says which is which; also for Arabic and Hebrew, whose letters Matplotlib cannot join and
+    turn. ``what``: "classes" or "attributes".
+    """
+    if all(_can_draw(name) for name in names.values()):
+        return dict(names), ""
+    listed = ", ".join(f"{number} {name}" for number, name in sorted(names.items()))
+    return {number: str(number) for number in names}, f" Numbers stand for {what}: {listed}."
+
+
+def _can_draw(text: str) -> bool:
+    """Return whether Matplotlib's default font has all letters of a text, read from left to right."""
+    font = get_font(findfont(FontProperties())).get_charmap()
+    return all(
+        ord(letter) in font and bidirectional(letter) not in ("R", "AL")
+        for letter in clean_text(text)
+        if letter != "\n"
+    )
 
 
 def latent_name(latent: int) -> str:

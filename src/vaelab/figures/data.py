@@ -5,7 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from vaelab.data.images import Images
-from vaelab.figures import Arrays
+from vaelab.figures import Arrays, number_names
 from vaelab.figures._sheet import CELL, sheet_figure
 from vaelab.models.vae import VAE
 
@@ -22,16 +22,23 @@ WIDE_ENOUGH = 270
 def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     """Choose random training images with their class and their rarest attributes."""
     chosen = torch.randperm(len(images), generator=generator)[: SIDE * SIDE].numpy()
-    names = [[] if images.labels is None else [images.label_name(int(images.labels[i]))] for i in chosen]
+    names, remark = [list[str]() for _ in chosen], ""
+    if images.labels is not None:
+        labels = images.labels[chosen].tolist()
+        words, remark = number_names({label: images.label_name(label) for label in labels}, "classes")
+        names = [[words[label]] for label in labels]
     if images.attributes is not None:
-        rarest_first = np.argsort(np.asarray(images.attributes).mean(0), kind="stable")
-        for i, words in zip(chosen, names, strict=True):
-            has = [images.attribute_names[j] for j in rarest_first if images.attributes[i, j]]
-            words += [name.replace("_", " ") for name in has[:MOST_ATTRIBUTES]]
+        rarest_first = np.argsort(np.asarray(images.attributes).mean(0), kind="stable").tolist()
+        has = [[j for j in rarest_first if images.attributes[i, j]][:MOST_ATTRIBUTES] for i in chosen]
+        shown = {j: images.attribute_names[j].replace("_", " ") for each in has for j in each}
+        words, more = number_names(shown, "attributes")
+        names = [[*words_of_one, *(words[j] for j in each)] for words_of_one, each in zip(names, has, strict=True)]
+        remark += more
     return {
         "images": images.eight_bits[chosen],
         "names": names,
         "has_attributes": images.attributes is not None,
+        "remark": remark,
     }
 
 
@@ -51,5 +58,5 @@ def caption(arrays: Arrays) -> str:
     count = len(arrays["images"])
     what = f"{count} random training image{'s' if count > 1 else ''}"
     if arrays["has_attributes"]:
-        return f"{what}, each with up to {MOST_ATTRIBUTES} of its attributes, rarest first."
-    return f"{what}."
+        return f"{what}, each with up to {MOST_ATTRIBUTES} of its attributes, rarest first.{arrays['remark']}"
+    return f"{what}.{arrays['remark']}"

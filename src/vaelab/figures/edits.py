@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaelab.data.images import Images, to_uint8
-from vaelab.figures import Arrays
+from vaelab.figures import Arrays, number_names
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Method, encode_images, find_direction
 from vaelab.models.conditions import condition_of
@@ -111,18 +111,22 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays | 
     if not rows:
         return None
     rows = rows if attributes else sorted(rows)
-    shown = [names[j].replace("_", " ") for j, _, _ in rows]
+    numbers = list(range(len(names))) if some.labels is None or attributes else np.unique(some.labels).tolist()
+    in_words = {numbers[j - len(names)]: names[j].replace("_", " ") for j, _, _ in rows}
+    shown, remark = number_names(in_words, "attributes" if attributes else "classes")
     words = ["reconstruction" if step == 0 else step_word(step) if attributes else f"{step:.0%}" for step in steps]
     return {
         "originals": some.eight_bits[np.array([i for _, i, _ in rows])][:, None],
         "edited": np.stack([decoded for _, _, decoded in rows]),
         "rows": [
-            f"{name}\n{distances[j]:.1f} σ" if attributes else name for name, (j, _, _) in zip(shown, rows, strict=True)
+            f"{name}\n{distances[j]:.1f} σ" if attributes else name
+            for name, (j, _, _) in zip(shown.values(), rows, strict=True)
         ],
         "columns": [["original"], words],
         "images": len(some),
         "left_out": left_out,
         "are_classes": not attributes,
+        "remark": remark,
     }
 
 
@@ -175,7 +179,7 @@ def caption(arrays: Arrays) -> str:
             "distance between both groups in pooled standard deviations, on images that did not define the direction."
         )
         reason = "encoded again, the edited image has moved by less than half of the step"
-    return f"{text}{describe_left_out(arrays['left_out'], reason)}"
+    return f"{text}{arrays['remark']}{describe_left_out(arrays['left_out'], reason)}"
 
 
 def describe_left_out(names: Sequence[str], reason: str) -> str:

@@ -9,7 +9,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vaelab.data.images import Images
-from vaelab.figures import BLUE, FAINT, INK, Arrays, class_colormap, clean_text, house_style, latent_name
+from vaelab.figures import (
+    BLUE,
+    FAINT,
+    INK,
+    MOST_NAMED,
+    Arrays,
+    class_colormap,
+    clean_text,
+    house_style,
+    latent_name,
+    number_names,
+)
 from vaelab.models.codes import encode_images, principal_axes
 from vaelab.models.vae import VAE
 from vaelab.system.messages import count_of
@@ -29,8 +40,8 @@ def compute(model: VAE, images: Images, generator: torch.Generator) -> Arrays:
     total = len(images)
     images = images.subsample(MOST, generator)
     means = encode_images(model, images).mean
-    arrays: Arrays = {"latent_dim": means.shape[1], "labels": images.labels, "label_names": images.label_names}
-    arrays["total"] = total
+    arrays: Arrays = {"latent_dim": means.shape[1], "labels": images.labels, "total": total}
+    arrays["names"], arrays["remark"] = _choose_names(images)
     if means.shape[1] == 1:
         return {**arrays, "points": np.concatenate([means, np.zeros_like(means)], axis=1), "share": None}
     if means.shape[1] == 2:
@@ -66,19 +77,34 @@ def caption(arrays: Arrays) -> str:
     of = f" of {total:,}" if total > count else ""
     what = f"Posterior means of {count:,}{of} training images"
     if arrays["share"] is None:
-        return f"{what}. Circles are the prior's 1, 2 and 3 standard deviations."
-    return f"{what} on their first two principal axes, a linear view of all {arrays['latent_dim']} latents."
+        return f"{what}. Circles are the prior's 1, 2 and 3 standard deviations.{arrays['remark']}"
+    where = f"on their first two principal axes, a linear view of all {arrays['latent_dim']} latents"
+    return f"{what} {where}.{arrays['remark']}"
+
+
+def _choose_names(images: Images) -> tuple[dict[int, str], str]:
+    """Return label → text of the largest classes, and what the caption says about the texts."""
+    if images.labels is None:
+        return {}, ""
+    classes, counts = np.unique(images.labels, return_counts=True)
+    largest = classes[np.argsort(-counts, kind="stable")][:MOST_NAMED]
+    names, remark = number_names({int(label): images.label_name(int(label)) for label in largest}, "classes")
+    if len(classes) > MOST_NAMED:
+        remark = f" The {MOST_NAMED} largest of {len(classes)} classes are named.{remark}"
+    return names, remark
 
 
 def _name_classes(axes: Axes, arrays: Arrays) -> None:
-    """Label each class where most of its points lie, so that the figure can be read without colours."""
-    points, labels, names = arrays["points"], arrays["labels"], arrays["label_names"]
+    """Label the classes where most of their points lie, so that the figure can be read without colours."""
+    points, labels, names = arrays["points"], arrays["labels"], arrays["names"]
     for label, centre in _places(points, labels).items():
+        if label not in names:
+            continue
         text = axes.text(
             float(centre[0]),
             float(centre[1]),
-            clean_text(names[label]) if names else str(label),
-            fontsize=15 if all(len(name) <= 2 for name in names) else 12,
+            clean_text(names[label]),
+            fontsize=15 if all(len(name) <= 2 for name in names.values()) else 12,
             fontweight="bold",
             color=INK,
             ha="center",

@@ -31,7 +31,8 @@ class FlowPosterior(posteriors.PosteriorDistribution):
     @cached_property  # training does not need it
     def mean(self) -> Float[Tensor, "batch latent"]:  # type: ignore[override]
         """The image of the mean of the base, near the mean of the posterior."""
-        mean: Tensor = self.flow(self.base.mean, self.context)[0]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.base.mean.requires_grad):
+            mean: Tensor = self.flow(self.base.mean, self.context)[0]
         return mean
 
     @property
