@@ -59,7 +59,8 @@ def _read(folder: Path, names: Sequence[str]) -> list[Picture]:
 def _describe(groups: Groups) -> str:
     """Say in one sentence what was compared, on which images."""
     rows = [row for members in groups.values() for row in members]
-    data = {load_dataset(Run(row["run"]).recipe.data["name"]).info.title for row in rows}
+    titles = {load_dataset(Run(row["run"]).recipe.data["name"]).info.title for row in rows}
+    data = sorted(title.replace("Your own", "your own") for title in titles)
     images = " or ".join(f"{count:,}" for count in sorted({row["held_out_images"] for row in rows}))
     named = ", ".join(groups) if len(groups) <= MOST_NAMED else f"{len(groups)} recipes"
     runs = count_of(len(rows), "run")
@@ -67,7 +68,8 @@ def _describe(groups: Groups) -> str:
         what = f"{runs} of one recipe that differ in their seed" if len(rows) > 1 else f"One run of {named}"
     else:
         what = f"{runs} of {len(groups)} recipes ({named})" if len(rows) > len(groups) else f"{runs} ({named})"
-    return f"{what}, trained on {' or '.join(sorted(data))} and measured on {images} held-out images."
+    source = data[0] if len(data) == 1 else f"different data ({'; '.join(data)})"
+    return f"{what}, trained on {source} and measured on {images} held-out images."
 
 
 def compare_command(runs: Sequence[Path], data: str | Path | None) -> str:

@@ -28,7 +28,7 @@ def compare(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare runs in a table, a figure and pictures.
+    """Compare runs on a page, in a table, a figure and pictures.
 
     Missing measurements are made, and for images with known factors also disentanglement scores. Metrics that take
     minutes (nll, dci …) are shown for runs that were evaluated with them. Runs that differ only in their seed form one
