@@ -172,6 +172,18 @@ def figures() -> str:
     return write_table(("name", "title", "shows"), rows)
 
 
+def trackers() -> str:
+    """The experiment trackers and what they are."""
+    from vaelab.system import registry
+
+    found = {name: registry.load("trackers", name) for name in registry.names("trackers")}
+    rows = [
+        (f"`{name}`", first_sentence(module.__doc__), first_sentence(module.Tracker.__doc__))
+        for name, module in found.items()
+    ]
+    return write_table(("name", "tracker", "what a run becomes there"), rows)
+
+
 def metrics() -> str:
     """Every metric with its rows, as a Markdown table."""
     from vaelab.evaluation.metrics import Metric, load_metrics
@@ -326,6 +338,7 @@ BLOCKS: Mapping[str, Callable[..., str]] = {
     "setting": measured.setting,
     "speed": table_of(measured.speed),
     "sweep": table_of(measured.sweep),
+    "trackers": trackers,
     "training-keys": training_keys,
 }
 """Name in a page's mark → the function that writes the part; words after the name are its arguments."""

@@ -109,6 +109,7 @@ MEMBERS = {
     "datasets": ["DATASET"],
     "figures": ["draw", "caption", "TITLE", "ORDER"],
     "metrics": ["METRIC"],
+    "trackers": ["Tracker"],
     "converters": ["convert"],
 }
 """Names that the file of a member defines."""

@@ -38,6 +38,7 @@ from .api.sweep import SweepEvent as SweepEvent
 from .api.sweep import SweepPlan as SweepPlan
 from .api.sweep import parse_over as parse_over
 from .api.sweep import plan_sweep as plan_sweep
+from .api.sweep import slurm_script as slurm_script
 from .api.sweep import sweep as sweep
 from .api.train import train as train
 from .api.versions import versions as versions

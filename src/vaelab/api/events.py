@@ -33,6 +33,11 @@ class Note:
 
 
 @dataclass(frozen=True)
+class TrackerNote(Note):
+    """One sentence about an experiment tracker. A warning does not concern the run, whose log is without it."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run is complete; ``already`` if it was before."""
 

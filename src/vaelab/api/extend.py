@@ -8,11 +8,11 @@ from typing import Any
 
 from vaelab.recipe import Recipe
 from vaelab.run import EVALUATION, FINDINGS, IMAGES, MACHINE, MODEL, RECIPE, REPORT, VALIDATION, OtherRecipe, Run
-from vaelab.run.layout import CACHE, CHECKPOINTS, EARLIER, FIGURES, LOCK, UNFINISHED
+from vaelab.run.layout import CACHE, CHECKPOINTS, EARLIER, FIGURES, LOCK, TRACKERS, UNFINISHED
 from vaelab.run.tables import keep_rows
 from vaelab.system.files import to_json, unique_path, write_atomic
 
-NOT_KEPT = (CACHE, CHECKPOINTS, EARLIER, IMAGES, LOCK, UNFINISHED)
+NOT_KEPT = (CACHE, CHECKPOINTS, EARLIER, IMAGES, LOCK, TRACKERS, UNFINISHED)
 """Files of a run that no copy of the shorter run gets."""
 OF_LENGTH = ("finished", "ended_at", "ended_by", "best_step", "figures")
 """Keys of machine.json that a longer training begins without."""

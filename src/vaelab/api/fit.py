@@ -1,6 +1,6 @@
 """``vaelab.fit``: train on images from memory, with everything else chosen automatically."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,6 +19,7 @@ def fit(
     valid: Any = None,
     run: str | Path | None = None,
     device: str = "auto",
+    track: Sequence[str] = (),
     watch: Watch = warn_only,
     progress: bool = True,
     **short: Unpack[ShortFormsAndSeed],
@@ -38,6 +39,7 @@ def fit(
         valid=valid,
         run=holder.path if holder else run,
         device=device,
+        track=track,
         watch=watch,
         progress=progress,
         **short,

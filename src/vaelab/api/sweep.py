@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from vaelab import recipe as recipes
+from vaelab.api.cluster import DaskWorkers, parse_address, write_slurm_script
 from vaelab.api.compare import Comparison, compare, draw, write_page
 from vaelab.api.estimate import measure_step
 from vaelab.api.events import Event, warn_only
@@ -20,13 +21,13 @@ from vaelab.api.plan import format_value, plan, run_directory, run_name
 from vaelab.api.run_images import load_images
 from vaelab.api.short_forms import ShortForms, merge_short_forms
 from vaelab.api.training_bar import showing_bar
-from vaelab.api.workers import Job, train_all
+from vaelab.api.workers import Job, Order, Processes, ThisProcess, Workers, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, short_name
 from vaelab.figures import rate_distortion
 from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import OtherRecipe, Run
-from vaelab.system.arguments import check_whole, describe
+from vaelab.system.arguments import check_names, check_whole, describe
 from vaelab.system.device import default_threads, resolve_device
 from vaelab.system.errors import RecipeError, UsageError
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
@@ -120,7 +121,9 @@ def sweep(
     data: str | Path | None = None,
     out: str | Path | None = None,
     jobs: int = 1,
+    on: str = "",
     device: str = "auto",
+    track: Sequence[str] = (),
     watch: Watch = _warn,
     progress: bool = True,
     **short: Unpack[ShortForms],
@@ -129,15 +132,22 @@ def sweep(
 
     Each run has a directory OUT/KEY=VALUE-seed=K. Finished runs are kept, interrupted ones are resumed, and a run that
     fails does not stop the others. The comparison goes to OUT/report.html, comparison.json, .csv and .png,
-    side-by-side.png and rate-distortion.png. ``short``: as in ``train``. ``jobs``: runs trained at a time, in processes
-    of their own if there are several.
+    side-by-side.png and rate-distortion.png. ``short`` and ``track``: as in ``train``. ``jobs``: runs trained at a
+    time, in processes of their own if there are several. ``on``: "dask://HOST:PORT" trains on the workers of a Dask
+    cluster, which must see the runs and the data under the same paths.
 
     Raises RecipeError or UsageError before anything starts. If it is asked to stop, all runs save and Interrupted is
     raised.
     """
-    planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs, **short)
+    if on:
+        parse_address(on)
+    planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs, on=on, **short)
+    order = Order(str(name), data, device, check_names(track, "track"))
     with showing_bar(watch, is_wanted=progress) as shown:
-        return _run_sweep(planned, name, data, device, shown)
+        workers: Workers = (
+            DaskWorkers(on, order) if on else Processes(order) if planned.jobs > 1 else ThisProcess(order, shown)
+        )
+        return _run_sweep(planned, order, workers, shown)
 
 
 def _command(planned: SweepPlan, name: str | Path, data: str | Path | None) -> str:
@@ -152,15 +162,39 @@ def _command(planned: SweepPlan, name: str | Path, data: str | Path | None) -> s
     return shlex.join(words)
 
 
-def _run_sweep(planned: SweepPlan, name: str | Path, data: str | Path | None, device: str, watch: Watch) -> Sweep:
+def slurm_script(
+    name: str | Path,
+    over: Over,
+    *,
+    seeds: int = 1,
+    set: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    track: Sequence[str] = (),
+    **short: Unpack[ShortForms],
+) -> str:
+    """Return a SLURM script that trains the runs of ``sweep`` which are not done, as an array of jobs.
+
+    The arguments are those of ``sweep``. Nothing is submitted. Raises InputError if all runs are done.
+    """
+    planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, on="slurm", **short)
+    left = [Job(member.run, member.overrides) for member in planned.members if not member.run.is_finished]
+    return write_slurm_script(
+        planned.path.name, left, Order(str(name), data, device, check_names(track, "track")), planned.threads
+    )
+
+
+def _run_sweep(planned: SweepPlan, order: Order, workers: Workers, watch: Watch) -> Sweep:
     """Train the runs of a sweep and compare them."""
     watch(planned)
+    name, data = order.name, order.data
     if planned.jobs > 1 and any(member.state == "new" for member in planned.members):
         _load_once(planned, name, data)
     failed: dict[str, str] = {}
     members = {member.run.path: member for member in planned.members}
     to_train = [Job(member.run, member.overrides) for member in planned.members]
-    ends = train_all(to_train, str(name), planned.jobs, data=data, device=device, watch=watch)
+    ends = train_all(to_train, workers, planned.jobs, watch)
     with closing(ends):  # no process outlives this one
         for position, (job, state, reason) in enumerate(ends, 1):
             if state == "failed":
@@ -217,22 +251,29 @@ def plan_sweep(
     data: str | Path | None = None,
     out: str | Path | None = None,
     jobs: int = 1,
+    on: str = "",
     **short: Unpack[ShortForms],
 ) -> SweepPlan:
-    """Return what ``sweep`` with these arguments would do; raise an error for every mistake that can be found."""
+    """Return what ``sweep`` with these arguments would do; raise an error for every mistake that can be found.
+
+    With ``on`` each run has one thread unless the recipe says otherwise, and the cluster decides how many are trained
+    at a time.
+    """
     given = merge_short_forms(set, short)
     if not isinstance(over, Mapping):
         raise TypeError(f"over must be a mapping of keys to lists; got {describe(over)}")
     values = {key: _check_values(key, choices) for key, choices in over.items()}
     seeds, jobs = check_whole(seeds, "seeds", 1), check_whole(jobs, "jobs", 1)
     _check_keys(values, given)
+    if on and jobs > 1:
+        raise UsageError("--jobs is for runs on this machine; with --on, the cluster decides", subject="jobs")
     base = recipes.load(name, given, data)
     path = Path(out) if out else run_directory(f"{base.name}-sweep-{'-'.join(values)}", given)
     points = [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
     runs = [(Run.at(path / _directory(point, seed)), point, seed) for point in points for seed in range(seeds)]
     if len({run.path for run, _, _ in runs}) < len(runs):
         raise UsageError("two values of --over make one directory; leave one of them out", subject="over")
-    threads = _choose_threads(base, values, [run for run, _, _ in runs], jobs)
+    threads = _choose_threads(base, values, [run for run, _, _ in runs], 1 if on else default_threads() // jobs)
     members, sizes = [], {}
     for run, point, seed in runs:
         overrides = {**given, "training.threads": threads, **point, "training.seed": seed}
@@ -247,7 +288,7 @@ def plan_sweep(
             build(resolved)
         state = "done" if run.is_finished else "resumes" if run.exists else "new"
         members.append(Member(run, point, seed, overrides, state, resolved))
-    return SweepPlan(path, base, values, members, jobs, threads, given)
+    return SweepPlan(path, base, values, members, len(members) if on else jobs, threads, given)
 
 
 def _check_values(key: str, choices: object) -> list[Any]:
@@ -291,11 +332,11 @@ def _directory(point: Mapping[str, Any], seed: int) -> str:
     return fit_name(words, NAME_BYTES - len(ending)) + ending
 
 
-def _choose_threads(base: Recipe, over: Over, runs: Sequence[Run], jobs: int) -> int:
+def _choose_threads(base: Recipe, over: Over, runs: Sequence[Run], share: int) -> int:
     """Return the number of threads of all runs; a sweep that is resumed keeps it, because results depend on it."""
     begun = () if "training.threads" in over else (run.recipe for run in runs if run.exists)
     known = (recipe.training.threads for recipe in (base, *begun))
-    return next((threads for threads in known if threads != "auto"), max(1, default_threads() // jobs))
+    return next((threads for threads in known if threads != "auto"), max(1, share))
 
 
 # -- the figure -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """``vaelab train``: train a run to its end, or resume it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from vaelab.api.plan import choose_run, command
 from vaelab.api.run_images import RunImages, load_images
 from vaelab.api.session import Session, Setup
 from vaelab.api.short_forms import ShortFormsAndSeed, merge_short_forms
+from vaelab.api.tracking import tracking
 from vaelab.api.training_bar import showing_bar
 from vaelab.build import build
 from vaelab.data.images import Images
@@ -50,6 +51,7 @@ def train(
     valid: Any = None,
     run: str | Path | None = None,
     device: str = "auto",
+    track: Sequence[str] = (),
     watch: Watch = warn_only,
     progress: bool = True,
     extend: bool = False,
@@ -60,7 +62,8 @@ def train(
     ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``short``: epochs,
     steps, batch_size, learning_rate, latents, beta and seed, for the keys that are set most. ``data`` is the place of
     the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
-    each event. ``progress`` shows a bar on a terminal or in a notebook.
+    each event. ``progress`` shows a bar on a terminal or in a notebook. ``track``: experiment trackers to which the run
+    is mirrored, such as "tensorboard"; they never change or stop the training.
 
     ``images``, instead of ``data``, are images from memory: an array, a tensor, a list of pictures of Pillow, a
     ``torch.utils.data.Dataset``, a Hugging Face ``datasets.Dataset`` or ``Images``. ``labels`` and ``attributes``
@@ -86,10 +89,9 @@ def train(
     if device != "auto":
         resolve_device(device)  # also checked if the run is finished and nothing is computed
     typed = PYTHON_COMMAND.format(name=name) if given else command(name, overrides, data, run, device)
-    with showing_bar(watch, is_wanted=progress) as shown:
-        session = (
-            Session(target, recipe, place, device, typed, shown, extend=extend) if launched_group().is_main else None
-        )
+    is_main = launched_group().is_main
+    with showing_bar(watch, is_wanted=progress) as shown, tracking(track if is_main else (), shown) as told:
+        session = Session(target, recipe, place, device, typed, told, extend=extend) if is_main else None
         train_run(target, place, session, keep=partial(given.keep, target, recipe) if given else None)
     return target
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, runtime_checkable
 
 from vaelab.api.events import Note, Watch
 from vaelab.api.plan import command
@@ -30,19 +30,55 @@ class Job:
     overrides: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Order:
+    """The arguments that the trainings of all jobs have in common."""
+
+    name: str
+    data: str | Path | None
+    device: str
+    track: Sequence[str] = ()
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        """Return the arguments of ``train`` for a job; all of them can be written as JSON."""
+        return {
+            "name": self.name,
+            "set": dict(job.overrides),
+            "data": None if self.data is None else str(self.data),
+            "run": str(job.run.path),
+            "device": self.device,
+            "track": list(self.track),
+        }
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """A place that trains jobs."""
+
+    @property
+    def num_busy(self) -> int:
+        """Number of jobs in progress."""
+
+    def start(self, job: Job) -> None:
+        """Begin a job."""
+
+    def collect(self) -> "list[Ended]":
+        """Return the jobs that ended since the last call."""
+
+    def stop(self) -> None:
+        """Ask all jobs in progress to save and stop, and wait for them."""
+
+
 Ended = tuple[Job, str, str]
 """(job, state, reason of a failure); the state is "trained", "done" (it was before) or "failed"."""
 
 
-def train_all(
-    jobs: Sequence[Job], name: str, num_workers: int, *, data: str | Path | None, device: str, watch: Watch
-) -> Generator[Ended, None, None]:
+def train_all(jobs: Sequence[Job], workers: Workers, num_workers: int, watch: Watch) -> Generator[Ended, None, None]:
     """Train the runs that are not finished, ``num_workers`` at a time; yield how each ended.
 
     A run that another process trains, such as one that outlived a killed sweep, is waited for. Raises Interrupted when
     asked to stop, after all runs in progress have saved.
     """
-    workers = _Processes(name, data, device) if num_workers > 1 else _ThisProcess(name, data, device, watch)
     waiting, has_told = list(jobs), False
     try:
         while waiting or workers.num_busy:
@@ -50,7 +86,7 @@ def train_all(
             for job in [job for job in waiting if job.run.is_finished]:
                 waiting.remove(job)
                 yield job, "done", ""
-            free = next((job for job in waiting if not _is_in_use(job.run)), None)
+            free = next((job for job in waiting if not is_in_use(job.run)), None)
             if free is not None and workers.num_busy < num_workers:
                 waiting.remove(free)
                 workers.start(free)
@@ -66,7 +102,8 @@ def train_all(
         workers.stop()
 
 
-def _is_in_use(run: Run) -> bool:
+def is_in_use(run: Run) -> bool:
+    """Return whether a process trains a run."""
     if not run.exists:
         return False
     try:
@@ -76,27 +113,19 @@ def _is_in_use(run: Run) -> bool:
         return True
 
 
-class _ThisProcess:
+class ThisProcess:
     """Trains one job at a time."""
 
     num_busy = 0
 
-    def __init__(self, name: str, data: str | Path | None, device: str, watch: Watch) -> None:
-        self._name, self._data, self._device, self._watch = name, data, device, watch
+    def __init__(self, order: Order, watch: Watch) -> None:
+        self._order, self._watch = order, watch
         self._ended: list[Ended] = []
 
     def start(self, job: Job) -> None:
         """Train a job to its end."""
         try:
-            train(
-                self._name,
-                job.overrides,
-                data=self._data,
-                run=job.run.path,
-                device=self._device,
-                watch=self._watch,
-                progress=False,
-            )
+            train(**self._order.arguments(job), watch=self._watch, progress=False)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self._ended.append((job, "failed", describe_error(error)))
         else:
@@ -111,11 +140,11 @@ class _ThisProcess:
         """Do nothing: no job is in progress."""
 
 
-class _Processes:
+class Processes:
     """Trains each job in a process of its own, with the command ``vaelab train``."""
 
-    def __init__(self, name: str, data: str | Path | None, device: str) -> None:
-        self._name, self._data, self._device = name, data, device
+    def __init__(self, order: Order) -> None:
+        self._order = order
         self._working: dict[subprocess.Popen[bytes], tuple[Job, IO[bytes]]] = {}
 
     @property
@@ -125,7 +154,9 @@ class _Processes:
 
     def start(self, job: Job) -> None:
         """Start a process; its errors go to a file, because a pipe that nobody reads would block it."""
-        words = shlex.split(command(self._name, job.overrides, self._data, job.run.path, self._device))
+        order = self._order
+        words = shlex.split(command(order.name, job.overrides, order.data, job.run.path, order.device))
+        words += [word for name in order.track for word in ("--track", name)]
         errors = tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(
             [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors

@@ -58,7 +58,16 @@ def sweep(
         Path | None, typer.Option("--out", help="Directory of all runs (default: runs/RECIPE-sweep-KEY).")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of runs at a time; they share the threads.")] = 1,
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="CLUSTER",
+            help="dask://HOST:PORT trains on a Dask cluster; slurm prints a script that trains as an array of jobs.",
+        ),
+    ] = "",
     device: options.Device = "auto",
+    track: options.Track = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -66,32 +75,36 @@ def sweep(
 
     The same command resumes a sweep. If some runs fail, the others are compared and the exit code is 1.
 
-    Example:
+    Examples:
       vaelab sweep digits --over objective.beta=0.5,1,4 --seeds 3
+      vaelab sweep mnist --over objective.beta=1,2,4 --on slurm > sweep.sh
     """
     import vaelab
     from vaelab.cli.progress import SweepView
     from vaelab.system.device import resolve_device
 
     grid, values = vaelab.parse_over(over or []), options.parse_overrides(overrides)
-    resolve_device(device)
+    where: dict[str, Any] = {"seeds": seeds, "set": values, "data": data, "out": out, **short}
+    if not on:  # a cluster may have devices that this machine lacks
+        resolve_device(device)
+    if on == "slurm" and not dry_run:
+        print(vaelab.slurm_script(recipe, grid, **where, device=device, track=track or ()), end="")
+        return
     if dry_run:
-        plan = vaelab.plan_sweep(recipe, grid, seeds=seeds, set=values, data=data, out=out, jobs=jobs, **short)
+        plan = vaelab.plan_sweep(recipe, grid, **where, jobs=jobs, on=on)
         _print_plan(plan, plan.estimate_seconds(device), as_json)
         return
     with closing(SweepView(to_stderr=as_json)) as view:
         done = vaelab.sweep(
             recipe,
             grid,
-            seeds=seeds,
-            set=values,
-            data=data,
-            out=out,
+            **where,
             jobs=jobs,
+            on=on,
             device=device,
+            track=track or (),
             watch=view,
             progress=False,
-            **short,
         )
     if done.comparison is not None:
         _show_comparison(done.comparison, as_json)

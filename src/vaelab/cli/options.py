@@ -84,6 +84,12 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a value of the recipe; repeatable.")
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track", metavar="TRACKER", help="Mirror to tensorboard, wandb, trackio or mlflow, too; repeatable."
+    ),
+]
 ClassName = Annotated[
     str | None, typer.Option("--class", metavar="NAME", help="Class by name or number, for a label-conditional model.")
 ]

@@ -41,6 +41,7 @@ class TrainingView:
     def __call__(self, event: "vaelab.Event") -> None:
         """Print one event."""
         import vaelab
+        from vaelab.api.events import TrackerNote
         from vaelab.build import loss_terms
 
         if isinstance(event, vaelab.Started):
@@ -48,6 +49,8 @@ class TrainingView:
             self._print_start(event)
             is_bar = self._display.has_bars  # which has no room for a name beside the status
             self._display.begin("" if is_bar else event.run.name, event.num_steps, event.first_step)
+        elif isinstance(event, TrackerNote) and event.warning and not self._display.has_bars:
+            print_warning(event.text)
         elif isinstance(event, vaelab.Note):
             self._display.print_line(describe_note(event))
         elif isinstance(event, vaelab.Finished):

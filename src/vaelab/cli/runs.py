@@ -79,6 +79,7 @@ def train(
     ] = None,
     strict: options.Strict = False,
     device: options.Device = "auto",
+    track: options.Track = None,
     extend: Annotated[
         bool, typer.Option("--extend", help="Train a run of the same recipe to the new --steps or --epochs.")
     ] = False,
@@ -121,7 +122,16 @@ def train(
                     open_page(event.run.path)
 
             trained = vaelab.train(
-                recipe, values, data=data, run=run, device=device, watch=watch, progress=False, extend=extend, **short
+                recipe,
+                values,
+                data=data,
+                run=run,
+                device=device,
+                track=track or (),
+                watch=watch,
+                progress=False,
+                extend=extend,
+                **short,
             )
         if as_json:
             print_json({"run": str(trained.path), "measured": trained.measured(), "evaluation": trained.evaluation})

@@ -5,6 +5,8 @@ PICTURES, IMAGES = "pictures.json", "images"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
 CHECKPOINTS, MODEL, FIGURES, CACHE = "checkpoints", "model.safetensors", "figures", "cache"
 EVALUATION, FINDINGS, REPORT = "evaluation.json", "doctor.json", "report.html"
+TRACKERS = "trackers"
+"""Folder of the state and the files of experiment trackers."""
 UNFINISHED = "unfinished"
 """Folder of results that were measured or drawn before the training was complete, one folder for each step."""
 EARLIER = "earlier"
@@ -35,5 +37,6 @@ PATTERNS = (
     f"{CHECKPOINTS}/step-*",
     f"{FIGURES}/*",
     f"{CACHE}/*",
+    f"{TRACKERS}/*",
 )
 """Glob patterns of all files of a run."""

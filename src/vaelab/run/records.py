@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from vaelab.run.layout import TRACKERS
 from vaelab.system.device import Precision
 from vaelab.system.files import check_shape, read_json
 
@@ -81,6 +82,17 @@ class ResultsOrigin(_Record):
     weights_sha256: str
 
 
+class TrackerState(_Record):
+    """trackers/NAME.json: how far the mirror of a run in a tracker is."""
+
+    id: str
+    """Identifies the mirror; the same whenever the run is resumed."""
+    step: int = Field(ge=0)
+    """The last step that was sent."""
+    complete: bool
+    """Whether everything was sent, results included."""
+
+
 class ModelFacts(_Record):
     """Facts in the header of ``model.safetensors``."""
 
@@ -102,15 +114,22 @@ REMEDIES = {
     "model.safetensors": "the same vaelab train command sets it aside and makes it again from the last checkpoint",
 }
 """Damaged file → what the user can do."""
+TRACKER_REMEDY = "remove it, and the tracker gets a new mirror of the run"
 
 
-def read_record(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+def read_tracker_state(run_path: Path, name: str) -> dict[str, Any]:
+    """Return how far the mirror of a run in a tracker is; empty if there is none. Raises DamagedFile."""
+    return read_record(run_path / TRACKERS / f"{name}.json", TrackerState, TRACKER_REMEDY)
+
+
+def read_record(path: Path, model: type[BaseModel], remedy: str = "") -> dict[str, Any]:
     """Return the content of a JSON file, keys in their order; empty if there is no file. Raises DamagedFile.
 
     The content is validated but returned as it was read, so that writing it again gives the same bytes.
     """
     if not path.exists():
         return {}
-    found: dict[str, Any] = read_json(path, dict, remedy=REMEDIES[path.name])
-    check_shape(path, found, model, REMEDIES[path.name])
+    remedy = remedy or REMEDIES[path.name]
+    found: dict[str, Any] = read_json(path, dict, remedy=remedy)
+    check_shape(path, found, model, remedy)
     return found

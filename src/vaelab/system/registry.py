@@ -25,6 +25,7 @@ PACKAGES = {
     "samplers": "vaelab.models.samplers",
     "likelihoods": "vaelab.models.likelihoods",
     "objectives": "vaelab.training.objectives",
+    "trackers": "vaelab.training.trackers",
     "metrics": "vaelab.evaluation.metrics",
     "figures": "vaelab.figures",
     "converters": "vaelab.converters",
