@@ -12,7 +12,8 @@ from vaelab.api.inputs import load_inputs
 from vaelab.api.load import load
 from vaelab.api.output_paths import choose_file, default_out
 from vaelab.api.run_images import RunImages, load_run_images
-from vaelab.data.images import as_eight_bits, binarize
+from vaelab.data.arrays import as_eight_bits
+from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.figures import edits as figure
 from vaelab.figures import number_names, render

@@ -9,7 +9,8 @@ import numpy as np
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import Pixels, write_folder
-from vaelab.data.images import Images, as_eight_bits, as_tensor, to_uint8
+from vaelab.data.arrays import as_eight_bits
+from vaelab.data.images import Images, as_tensor, to_uint8
 from vaelab.figures import reconstructions as figure
 from vaelab.figures import render
 from vaelab.models.conditions import condition_of

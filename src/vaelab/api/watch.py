@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
-from vaelab.data.images import as_eight_bits, as_tensor, to_uint8
+from vaelab.data.arrays import as_eight_bits
+from vaelab.data.images import as_tensor, to_uint8
 from vaelab.data.pictures import encode_sheet
 from vaelab.explorer.watching import Sheet
 from vaelab.models import samplers

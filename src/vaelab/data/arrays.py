@@ -50,6 +50,15 @@ class MappedArray:
         return np.asarray(self[:], dtype)
 
 
+def as_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pixels of uint8, uint16 or float32 in [0, 1] as uint8, rounded."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(pixels, 0, 1) * 255), np.uint8)
+
+
 class ConcatArray:
     """Several arrays with equal rows concatenated; memory maps among them stay on the disk.
 

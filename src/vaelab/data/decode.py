@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -18,6 +18,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaelab.data.arrays import as_eight_bits
 from vaelab.data.containers import (
     ImageRef,
     UnavailablePicture,
@@ -31,6 +32,7 @@ from vaelab.data.contents import PictureFacts, Tally
 from vaelab.data.depths import Range, to_eight_bits
 from vaelab.data.formats import HEAD_BYTES, identify, without_text
 from vaelab.data.opening import MAX_PIXELS, WITH_FRAMES, deep_values, open_page, orientation, page_numbers, turn_upright
+from vaelab.data.values import NPY, decode_values, read_stored
 
 Fit = Literal["crop", "pad"]
 Background = Literal["white", "black"]
@@ -89,12 +91,23 @@ class ResizePolicy:
     """Refuse pictures with more pixels, before they are decoded."""
     values: Range = "full"
     """Values that become black and white, for pictures with more than 8 bits."""
+    keeps_values: bool = False
+    """Decode to any number of channels and to ``dtype`` instead of 8 bits in grey or RGB."""
+    dtype: Literal["uint8", "uint16", "float32"] = "uint8"
+    stacks_pages: bool = False
+    """Take the pages of a TIFF as channels."""
+
+    def as_key(self) -> dict[str, Any]:
+        """Return the policy as JSON for the key of a cache entry; entries of 8-bit pictures keep the keys they had."""
+        fields = asdict(self)
+        new = ("keeps_values", "dtype", "stacks_pages")
+        return fields if self.keeps_values else {name: fields[name] for name in fields if name not in new}
 
 
 LOOK_POLICY = ResizePolicy(64, 64, 3, fit="pad")
 
 
-def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[np.uint8]:
+def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[Any]:
     """Return the pixels ``[H, W, C]`` of one page of a picture file: upright, on the background, resized by the policy.
 
     Raises UnreadablePicture with the reason; errors of Pillow are not passed on.
@@ -102,8 +115,10 @@ def decode(content: bytes, policy: ResizePolicy, page: int = 0) -> NDArray[np.ui
     return decode_with_facts(content, policy, page)[0]
 
 
-def decode_with_facts(content: bytes, policy: ResizePolicy, page: int = 0) -> tuple[NDArray[np.uint8], PictureFacts]:
+def decode_with_facts(content: bytes, policy: ResizePolicy, page: int = 0) -> tuple[NDArray[Any], PictureFacts]:
     """Return the same, and facts about the picture."""
+    if policy.keeps_values or content[:6] == NPY:
+        return decode_values(content, policy, page)
 
     def read(picture: Image.Image, source: PictureFacts) -> NDArray[np.uint8]:
         return _frame(_turn_upright(picture, policy, source), policy, source)
@@ -119,8 +134,17 @@ class Look:
     """Height and width, upright."""
     is_grey: bool
     source: PictureFacts
+    num_channels: int = 0
+    """Channels in the file; 0 if it was looked at as a picture in grey or RGB."""
     flat_on: tuple[Background, ...] = ()
     """Backgrounds on which a picture with transparent parts shows one flat colour."""
+
+
+def look_at_values(content: bytes, page: int, policy: ResizePolicy) -> Look:
+    """Return facts about a picture whose values are kept; UnreadablePicture if ``decode`` would refuse it."""
+    stored, _ = read_stored(content, page, policy.max_pixels, stacks_pages=policy.stacks_pages)
+    _, facts = decode_values(content, replace(policy, height=8, width=8, channels=stored.shape[2]), page)
+    return Look(stored.shape[:2], stored.shape[2] == 1, facts, stored.shape[2])
 
 
 def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Range = "full") -> Look:
@@ -142,7 +166,7 @@ def look(content: bytes, page: int = 0, max_pixels: int = MAX_PIXELS, values: Ra
             on = {colour: _frame(upright, replace(policy, background=colour, fit="crop"), source) for colour in both}
             flat_on = [colour for colour in both if (on[colour] == on[colour][0, 0]).all()]
         size = (width, height) if is_turned else (height, width)
-        return Look(size, int(spread.max()) <= GREY_TOLERANCE, source, tuple(flat_on))
+        return Look(size, int(spread.max()) <= GREY_TOLERANCE, source, flat_on=tuple(flat_on))
 
     return _read(content, page, policy, read)[0]
 
@@ -319,7 +343,7 @@ def decode_part(
     Returns ``start``, row → problem of the pictures that cannot be decoded, whose pixels are black, and facts about the
     others. The bytes are on the disk when this returns.
     """
-    block = np.zeros((len(items), policy.height, policy.width, policy.channels), np.uint8)
+    block = np.zeros((len(items), policy.height, policy.width, policy.channels), policy.dtype)
     problems: dict[int, Problem] = {}
     facts: dict[int, PictureFacts] = {}
     content, content_of = b"", None
@@ -339,7 +363,7 @@ def decode_part(
             os.fsync(file.fileno())
     tally, kept = Tally(), np.array(list(facts), np.int64)
     if len(kept):
-        tally.add(start + kept, block[kept], list(facts.values()))
+        tally.add(start + kept, as_eight_bits(block[kept]), list(facts.values()))
     return start, problems, tally
 
 

@@ -22,7 +22,7 @@ def to_eight_bits(values: NDArray[Any], wanted: Range, source: PictureFacts) -> 
     becomes 0 to 255, with values outside clipped. UnreadablePicture if values are not finite or outside "full".
     """
     low, high = _extremes(values)
-    source.numbers, source.low, source.high = _name_numbers(values.dtype, low, high), low, high
+    source.numbers, source.low, source.high = describe_values(values.dtype, low, high), low, high
     if wanted == "own":
         flat = values.reshape(-1)
         source.sample = flat[:: -(-flat.size // MAX_SAMPLE)].astype(np.float64)
@@ -56,7 +56,7 @@ def _whole_range(values: NDArray[Any], low: float, high: float, numbers: str) ->
     return np.asarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def _name_numbers(kind: np.dtype[Any], low: float, high: float) -> str:
+def describe_values(kind: np.dtype[Any], low: float, high: float) -> str:
     """Return the kind of numbers in words; Pillow may keep 16-bit values in 32 bits."""
     if kind.kind == "f":
         return "floating-point"

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Real
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.arrays import ArrayView, MappedArray, PixelArray, row_bytes
+from vaelab.data.arrays import ArrayView, MappedArray, PixelArray, as_eight_bits, row_bytes
 from vaelab.system import html
 from vaelab.system.arguments import describe
 from vaelab.system.errors import InputError, RecipeError
@@ -292,15 +292,6 @@ def to_float(pixels: Real[Tensor, "batch height width channel"]) -> Float[Tensor
     """
     x = pixels.permute(0, 3, 1, 2)
     return x if x.is_floating_point() else x.float().div_(65535 if x.dtype == torch.uint16 else 255)
-
-
-def as_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return pixels of any of ``DTYPES`` as uint8, rounded."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == np.uint16:
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.asarray(np.rint(np.clip(pixels, 0, 1) * 255), np.uint8)
 
 
 def drawable(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -68,7 +68,7 @@ def open_page(content: bytes, page: int, max_pixels: int, wanted: Range, source:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata and sizes, which are checked here
             with _open_unchecked(content, page, max_pixels, wanted, source) as picture:
-                _check_size(picture.size, max_pixels)
+                check_size(picture.size, max_pixels)
                 yield picture
     except UnreadablePicture:
         raise
@@ -124,7 +124,7 @@ def _is_for_numpy(page: tiff.Directory, wanted: Range) -> bool:
 
 def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, source: PictureFacts) -> Image.Image:
     """Return a page of any depth as an 8-bit picture with its alpha channel and orientation."""
-    _check_size(page.size, max_pixels)
+    check_size(page.size, max_pixels)
     values, alpha = tiff.read_values(page), page.alpha
     num_colours = 3 if page.value(tiff.COLOURS, tiff.BLACK_IS_ZERO) == tiff.RGB else 1
     pixels = values[..., :num_colours]
@@ -142,7 +142,8 @@ def _read_with_numpy(page: tiff.Directory, max_pixels: int, wanted: Range, sourc
     return picture
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise UnreadablePicture for a picture with more pixels than the limits."""
     width, height = size
     if max(size) > MAX_SIDE:
         raise UnreadablePicture(f"{width}×{height} pixels; the limit of a side is {MAX_SIDE:,}")

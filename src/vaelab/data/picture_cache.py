@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data import decode as decoding
@@ -87,7 +88,7 @@ def cache_pictures(title: str, key: Mapping[str, Any], describe: Callable[[], Pi
 def _make(folder: Path, title: str, source: PictureFiles) -> None:
     making = part_folder(folder)
     shape = (len(source.items), source.policy.height, source.policy.width, source.policy.channels)
-    files = PixelFiles(making, shape, source.shard_bytes)
+    files = PixelFiles(making, shape, source.shard_bytes, np.dtype(source.policy.dtype))
     parts = _decode_all(making, title, source, files)
     skipped = sorted(picture for part in parts for picture in part.skipped)
     if len(skipped) == len(source.items):

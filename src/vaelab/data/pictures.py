@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaelab.data.arrays import PixelArray
-from vaelab.data.containers import PICTURE_SUFFIXES, ImageRef, UnreadablePicture, printable, read_item, shown
+from vaelab.data.containers import (
+    PICTURE_SUFFIXES,
+    ImageRef,
+    UnreadablePicture,
+    page_number,
+    printable,
+    read_item,
+    shown,
+)
 from vaelab.data.datasets._shard_files import is_shard_place, list_shards
 from vaelab.data.decode import ResizePolicy, decode
 from vaelab.data.images import Images, as_model_input, drawable, to_uint8
@@ -105,7 +113,7 @@ class LazyArray:
         count: int,
         image_shape: tuple[int, int, int],
         read: Callable[[Indices], NDArray[Any]],
-        dtype: type[np.generic] = np.uint8,
+        dtype: np.dtype[Any] | type[np.generic] = np.uint8,
     ) -> None:
         channels, height, width = image_shape
         self.dtype = np.dtype(dtype)
@@ -128,12 +136,12 @@ def _pictures(
     path: Path, items: Sequence[ImageRef], policy: ResizePolicy, skipped: Skipped | None, num_threads: int | None
 ) -> LazyArray:
     """Return picture files as a lazy array that decodes several at a time."""
-    black = np.zeros((policy.height, policy.width, policy.channels), np.uint8)
+    black = np.zeros((policy.height, policy.width, policy.channels), policy.dtype)
 
-    def read_one(index: int) -> Pixels:
+    def read_one(index: int) -> NDArray[Any]:
         item = items[index]
         try:
-            return decode(read_item(item), policy)
+            return decode(read_item(item), policy, page_number(item))
         except UnreadablePicture as error:
             reason = printable(str(error))
         if skipped is not None:
@@ -142,18 +150,20 @@ def _pictures(
         where = path if path.name == item[1] else path / shown(item)
         raise UnreadablePicture(f"{where}: {reason}", subject=where)
 
-    def read(indices: Indices) -> Pixels:
-        pixels = np.empty((len(indices), policy.height, policy.width, policy.channels), np.uint8)
+    def read(indices: Indices) -> NDArray[Any]:
+        pixels = np.empty((len(indices), policy.height, policy.width, policy.channels), policy.dtype)
         if len(indices):
             pixels[0] = read_one(int(indices[0]))  # first and alone, since it opens the zip
         for i, picture in enumerate(_map_in_threads(read_one, indices[1:].tolist(), num_threads), 1):
             pixels[i] = picture
         return pixels
 
-    return LazyArray(len(items), (policy.channels, policy.height, policy.width), read)
+    return LazyArray(len(items), (policy.channels, policy.height, policy.width), read, np.dtype(policy.dtype))
 
 
-def _map_in_threads(function: Callable[[int], Pixels], numbers: list[int], num_threads: int | None) -> Iterator[Pixels]:
+def _map_in_threads(
+    function: Callable[[int], NDArray[Any]], numbers: list[int], num_threads: int | None
+) -> Iterator[NDArray[Any]]:
     """Yield ``function`` of each number in order, computed by several threads; the first error stops them."""
     if not numbers:
         return

@@ -26,6 +26,10 @@ TOOLS = frozenset({
 """Words in the names of hidden folders that programs create."""
 
 
+ARRAY = ".npy"
+"""Ending of arrays, which are images in a folder without pictures."""
+
+
 class Entry(NamedTuple):
     """One file with the ending of a picture."""
 
@@ -85,10 +89,18 @@ def scan(root: Path) -> Scan:
     finally:
         if collects:
             gc.enable()
-    found.entries = sort_by_name(found.entries)
+    found.entries = sort_by_name(found.entries or _find_arrays(found))
     found.hidden_entries = sort_by_name(found.hidden_entries)
     found.hidden.sort()
     return found
+
+
+def _find_arrays(found: Scan) -> list[Entry]:
+    """Return the ``.npy`` files of a folder without pictures, which hold one image each."""
+    names = [name for name in found.others if name.lower().endswith(ARRAY)] if found.root.is_dir() else []
+    states = {name: (found.root / name).stat() for name in names}
+    found.others = [name for name in found.others if name not in states]
+    return [Entry((str(found.root), name), state.st_size, state.st_mtime_ns) for name, state in states.items()]
 
 
 def sort_by_name(entries: Iterable[Entry]) -> list[Entry]:
@@ -99,7 +111,8 @@ def sort_by_name(entries: Iterable[Entry]) -> list[Entry]:
 
 def holds_picture(root: Path) -> bool:
     """Return whether ``scan`` would find a picture; stops at the first."""
-    return next(_entries(Scan(root)), None) is not None
+    found = Scan(root)
+    return next(_entries(found), None) is not None or any(name.lower().endswith(ARRAY) for name in found.others)
 
 
 def _entries(found: Scan) -> Iterator[Entry]:

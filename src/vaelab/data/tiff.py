@@ -152,8 +152,10 @@ def explain(content: bytes) -> str:
         return "a TIFF file without pages, or damaged at its beginning"
     samples, bits = page.value(SAMPLES, 1), page.values(BITS) or (1,)
     compression = page.value(COMPRESSION, 1)
-    if not 1 <= samples <= 4:
-        return f"a TIFF with {samples:,} channels; vaelab reads 1, 3 or 4"
+    if samples < 1:
+        return "a TIFF without channels"
+    if samples > 4:
+        return f"a TIFF with {samples:,} channels; to use all of them, set data.channels={samples}"
     if len(set(bits)) > 1:
         return f"a TIFF whose channels differ in their bits: {', '.join(map(str, bits[:8]))}"
     if compression not in COMPRESSIONS:
@@ -166,8 +168,8 @@ def explain(content: bytes) -> str:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def can_read_values(page: Directory) -> bool:
-    """Return whether ``read_values`` reads a page: grey or RGB, uncompressed or deflated."""
+def can_read_values(page: Directory, most_samples: int | None = 4) -> bool:
+    """Return whether ``read_values`` reads a page: grey or RGB and further channels, uncompressed or deflated."""
     predictor = page.value(PREDICTOR, 1)
     return (
         page.dtype is not None
@@ -175,7 +177,7 @@ def can_read_values(page: Directory) -> bool:
         and page.value(COMPRESSION, 1) in (1, *DEFLATE)
         and (predictor == 1 or (predictor == 2 and page.dtype.kind in "ui"))
         and page.value(COLOURS, BLACK_IS_ZERO) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
-        and page.value(SAMPLES, 1) in (1, 2, 3, 4)
+        and (most_samples is None or page.value(SAMPLES, 1) <= most_samples)
         and page.value(SAMPLES, 1) >= (3 if page.value(COLOURS, BLACK_IS_ZERO) == RGB else 1)
     )
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
@@ -12,7 +11,7 @@ from vaelab.data.containers import PICTURE_SUFFIXES, UnavailablePicture, Unreada
 from vaelab.data.datasets import UnusableFile
 from vaelab.data.datasets._factor_files import ARRAY_ADVICE
 from vaelab.data.datasets._folder_layout import SplitOptions, find_hidden_classes, find_layout
-from vaelab.data.datasets._folder_resize import ResizeOptions, look_at
+from vaelab.data.datasets._folder_resize import PageChoice, ResizeOptions, look_at
 from vaelab.data.datasets._folder_splits import TEST, TRAIN, parts_of
 from vaelab.data.formats import PLUGINS
 from vaelab.data.memos import memoise
@@ -23,7 +22,6 @@ HELD_OUT_FRACTION = 10
 """About one picture in this many is held out if no folder is."""
 FEW = 64
 """If there are at most this many pictures, the held-out ones are chosen among those that can be read."""
-PageChoice = Literal["first", "all"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Size, colour and range of a user's pictures: as the options say, or suited to the pictures where they are "auto"."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -17,12 +17,13 @@ from vaelab.data.containers import (
     read_item,
     shown,
 )
-from vaelab.data.decode import Background, Fit, Look, ResizePolicy, look
+from vaelab.data.decode import Background, Fit, Look, ResizePolicy, look, look_at_values
 from vaelab.data.depths import Range, robust_range
 from vaelab.data.images import SMALLEST_SIDE, spread_rows
 from vaelab.data.memos import memoise
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.scan import Entry, digest
+from vaelab.data.values import NPY
 from vaelab.system.errors import UsageError
 from vaelab.system.progress import progress
 
@@ -30,7 +31,11 @@ MAX_SIDE = 1024
 """Largest side to which pictures are resized."""
 Side = Annotated[int, Ge(SMALLEST_SIDE), Le(MAX_SIDE)]
 Size = Side | Annotated[list[Side], Len(2, 2)] | Literal["auto"]
-Channels = Literal["auto", "grey", "rgb"]
+Channels = Literal["auto", "grey", "rgb"] | Annotated[int, Ge(1), Le(1024)]
+Depth = Literal[8, 16, 32]
+"""Bits of a pixel; 32 are float32."""
+DTYPES: Mapping[Depth, Literal["uint8", "uint16", "float32"]] = {8: "uint8", 16: "uint16", 32: "float32"}
+PageChoice = Literal["first", "all", "channels"]
 BackgroundChoice = Literal["auto", "white", "black"]
 ValueRange = Annotated[list[float], Len(2, 2)] | Literal["full", "auto"]
 MaxPixels = Annotated[int, Ge(1), Le(2_000_000_000)]
@@ -51,6 +56,8 @@ class ResizeOptions:
     background: BackgroundChoice = "auto"
     range: ValueRange = "full"
     max_pixels: int = MAX_PIXELS
+    depth: Depth = 8
+    pages: PageChoice = "first"
 
     def __post_init__(self) -> None:
         if not isinstance(self.range, str) and not self.range[0] < self.range[1]:
@@ -64,6 +71,11 @@ class ResizeOptions:
             return "own" if self.range == "auto" else "full"
         return float(self.range[0]), float(self.range[1])
 
+    @property
+    def keeps_values(self) -> bool:
+        """Whether pictures are decoded to their own channels or to more than 8 bits."""
+        return self.depth != 8 or self.pages == "channels" or isinstance(self.channels, int)
+
     def as_policy(self, size: tuple[int, int] | None = None, channels: int | None = None) -> ResizePolicy:
         """The resize policy, with ``size`` and ``channels`` of a model in place of the options' if given."""
         if size is None:
@@ -71,8 +83,18 @@ class ResizeOptions:
             size = (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
         background: Background = "white" if self.background == "auto" else self.background
         values: Range = "full" if self.values == "own" else self.values
-        channels = channels or (1 if self.channels == "grey" else 3)
-        return ResizePolicy(*size, channels, self.fit, background, max_pixels=self.max_pixels, values=values)
+        own = self.channels if isinstance(self.channels, int) else 1 if self.channels == "grey" else 3
+        return ResizePolicy(
+            *size,
+            channels or own,
+            self.fit,
+            background,
+            max_pixels=self.max_pixels,
+            values=values,
+            keeps_values=self.keeps_values,
+            dtype=DTYPES[self.depth],
+            stacks_pages=self.pages == "channels",
+        )
 
 
 class SampleSummary(BaseModel):
@@ -88,12 +110,14 @@ class SampleSummary(BaseModel):
     range: tuple[float, float] | None
     """None if no picture has more than 8 bits, or all values are equal."""
     num_pictures: int
+    num_channels: int = 0
+    """Channels of pictures whose values are kept; 0 for others."""
 
     def as_options(self) -> dict[str, Any]:
         """Values of the "auto" options."""
         return {
             "size": list(self.size),
-            "channels": "grey" if self.is_grey else "rgb",
+            "channels": self.num_channels or ("grey" if self.is_grey else "rgb"),
             "background": self.background,
             "range": list(self.range) if self.range else "full",
         }
@@ -108,6 +132,7 @@ def resolve(entries: Sequence[Entry], options: ResizeOptions) -> tuple[ResizePol
     if not auto:
         return options.as_policy(), {}, []
     key = {"data": "folder", "files": digest(list(entries)), "max_pixels": options.max_pixels, "values": options.values}
+    key |= {"depth": options.depth, "pages": options.pages} if options.keeps_values else {}
     sample = memoise(key, SampleSummary, lambda: _summarise_sample(entries, options))
     resolved = {name: value for name, value in sample.as_options().items() if name in auto}
     notes = []
@@ -146,6 +171,7 @@ def _summarise_sample(entries: Sequence[Entry], options: ResizeOptions) -> tuple
         num_hidden=max(hidden.values()),
         range=robust_range([found.source.sample for found in seen if found.source.sample is not None]),
         num_pictures=len(seen),
+        num_channels=max(found.num_channels for found in seen),
     )
     return summary, is_final
 
@@ -163,7 +189,11 @@ def _find_first_readable(entries: Sequence[Entry], options: ResizeOptions) -> Lo
 def look_at(entry: Entry, options: ResizeOptions) -> Look | UnreadablePicture:
     """Properties of one picture, or the reason why it cannot be read."""
     try:
-        return look(read_item(entry.item), page_number(entry.item), options.max_pixels, options.values)
+        content, page = read_item(entry.item), page_number(entry.item)
+        if options.keeps_values or content[:6] == NPY:
+            policy = replace(options.as_policy((DEFAULT_SIDE, DEFAULT_SIDE)), values=options.values)
+            return look_at_values(content, page, policy)
+        return look(content, page, options.max_pixels, options.values)
     except UnreadablePicture as error:
         return error
 

@@ -19,7 +19,6 @@ from vaelab.data.contents import describe_content, find_warnings
 from vaelab.data.datasets import Dataset, DatasetInfo, UnusableFile
 from vaelab.data.datasets._folder_index import (
     FolderIndex,
-    PageChoice,
     arrange,
     describe_closed,
     expand_pages,
@@ -30,7 +29,9 @@ from vaelab.data.datasets._folder_resize import (
     DEFAULT_SIDE,
     BackgroundChoice,
     Channels,
+    Depth,
     MaxPixels,
+    PageChoice,
     ResizeOptions,
     Size,
     ValueRange,
@@ -40,7 +41,7 @@ from vaelab.data.datasets._folder_selection import CurrentPictures, Selection, d
 from vaelab.data.datasets._folder_tables import TableOptions, find_annotations
 from vaelab.data.decode import Fit, ResizePolicy
 from vaelab.data.formats import HEAD_BYTES, identify
-from vaelab.data.images import Images, ImagesNotFound
+from vaelab.data.images import Images, ImagesNotFound, name_channels
 from vaelab.data.opening import MAX_PIXELS
 from vaelab.data.picture_cache import PictureFiles, cache_pictures, check_items
 from vaelab.data.scan import Entry, Scan, digest, holds_picture, scan
@@ -83,6 +84,7 @@ def load(
     background: BackgroundChoice = "auto",
     range: ValueRange = "full",
     pages: PageChoice = "first",
+    depth: Depth = 8,
     max_pixels: MaxPixels = MAX_PIXELS,
     strict: bool = False,
     train: Folders = "auto",
@@ -98,12 +100,14 @@ def load(
     if there are none to load.
 
     ``size`` is height and width, or one number for both; "auto" is 64, or the pictures' own size if it is smaller.
-    ``channels="auto"`` is grey if all pictures of a sample are. ``fit`` crops the longer side or pads the shorter one.
-    ``background`` is the colour behind transparent parts; "auto" is white, or black if fewer pictures disappear on it.
-    ``range`` gives the values that become black and white in pictures with more than 8 bits. "full" is the range of
-    their type, and "auto" one range that suits the whole set. ``pages="all"`` takes each page of a TIFF and each frame
-    of an animation as a picture. Pictures with more than ``max_pixels`` are unreadable. Unreadable pictures are left
-    out; with ``strict`` they raise InputError.
+    ``channels="auto"`` is grey if all pictures of a sample are. A number takes that many channels of the files. ``fit``
+    crops the longer side or pads the shorter one. ``background`` is the colour behind transparent parts; "auto" is
+    white, or black if fewer pictures disappear on it. ``range`` gives the values that become black and white in
+    pictures with more than 8 bits. "full" is the range of their type, and "auto" one range that suits the whole set.
+    ``depth`` is the number of bits that are kept; 32 are float32. With 16 or 32, ``channels="auto"`` is the number in
+    the files. ``pages="all"`` takes each page of a TIFF and each frame of an animation as a picture, and "channels" the
+    pages of each TIFF as the channels of one picture. Pictures with more than ``max_pixels`` are unreadable. Unreadable
+    pictures are left out; with ``strict`` they raise InputError.
 
     ``train``, ``valid`` and ``test`` name folders below ``data_dir``; ``valid`` is held out, else ``test``. "auto"
     finds folders named like splits (train2017, X_valid_HR). Without them one picture in ten is held out, chosen by its
@@ -117,7 +121,7 @@ def load(
     INFO.check_split(split)
     if data_dir is None:
         raise InputError(f"no pictures are given. {INFO.instructions}", subject="data_dir")
-    options = ResizeOptions(size, channels, fit, background, range, max_pixels)
+    options = ResizeOptions(size, channels, fit, background, range, max_pixels, depth, pages)
     index = _index(data_dir, split, _split_options(train, valid, test), pages)
     if strict and index.scan.closed:
         raise UnusableFile(data_dir, f"{describe_closed(index.scan)}; {LENIENT}")
@@ -220,7 +224,7 @@ def _cache(
         "data": "folder",
         "place": str(place.resolve()),
         "files": digest(entries),
-        "resize": asdict(policy),
+        "resize": policy.as_key(),
         "classes": list(classes) if columns else [],
         "labels": {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()},
     }
@@ -232,7 +236,7 @@ def _describe(
     cached: CachedImages, entries: Sequence[Entry], policy: ResizePolicy, split: str, pages: PageChoice
 ) -> list[str]:
     """Notes about the size and the content of a split, pictures that were left out, and doubtful properties."""
-    shape = f"{policy.height}×{policy.width} {'grey' if policy.channels == 1 else 'RGB'}"
+    shape = f"{policy.height}×{policy.width} {name_channels(policy.channels)}"
     notes = [f"pictures are {'cropped' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
     if cached.num_skipped:
         notes.append(f"{split}: {cached.describe_skipped()}; left out; vaelab data check lists them")

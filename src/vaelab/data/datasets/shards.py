@@ -1,7 +1,7 @@
 """The user's own pictures in shards: parquet files, a Hugging Face data set on the disk, or a WebDataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,7 +150,7 @@ def _load_shards(
         "data": "shards",
         "files": [file_signature(path) for path in paths],
         "columns": [table.splits[name].image_column, table.label, table.classes, table.attribute_names],
-        "resize": asdict(policy),
+        "resize": policy.as_key(),
     }
     items = table.splits[name].items
     try:
