@@ -31,6 +31,7 @@ IMAGES = {
 
 
 def make_served(images: Images, **overrides: Any) -> ServedRun:
+    """A small model behind the server, with three latents unless ``overrides`` say otherwise."""
     payload, vae = make_small_payload(images, **{"network__latent_dim": 3, **overrides})
     return ServedRun(payload, InferenceWorker(vae))
 
@@ -86,12 +87,8 @@ def test_maps_have_the_colours_of_the_theme(serve: Serve, visit: Open, kind: str
     assert one.page.get_by_title("Show all classes").count() == len(has_classes)
 
 
-def test_the_name_of_every_class_is_drawn_and_none_covers_another(serve: Serve, visit: Open):
-    """All classes have the same median, and the shown code is there too."""
-    random = np.random.default_rng(0)
-    names = tuple(f"class {name}" for name in "abcdefghij")
-    images = Images(make_images(200).pixels, labels=np.arange(200) % 10, label_names=names)
-    payload, vae = make_small_payload(images, make_codes(random.standard_normal((200, 2))), network__latent_dim=2)
+def read_drawn(one: Visit) -> dict[str, tuple[float, float, float]]:
+    """Open the page again and return the texts on its map, each with its middle and its width."""
     record = """
         globalThis.drawn = new Map();
         const { fillText } = CanvasRenderingContext2D.prototype;
@@ -100,17 +97,36 @@ def test_the_name_of_every_class_is_drawn_and_none_covers_another(serve: Serve, 
             return fillText.apply(this, arguments);
         };
     """
-    address = serve(server.make_app([ServedRun(payload, InferenceWorker(vae))], "127.0.0.1"))
-    one = visit(address)
     one.context.add_init_script(record)
-    one.go(address)
+    one.go(one.page.url.partition("#")[0])
     one.rest()
-    drawn = dict(one.page.evaluate("() => [...globalThis.drawn]"))
+    return dict(one.page.evaluate("() => [...globalThis.drawn]"))
+
+
+def test_the_name_of_every_class_is_drawn_and_none_covers_another(serve: Serve, visit: Open):
+    """All classes have the same median, and the shown code is there too."""
+    random = np.random.default_rng(0)
+    names = tuple(f"class {name}" for name in "abcdefghij")
+    images = Images(make_images(200).pixels, labels=np.arange(200) % 10, label_names=names)
+    payload, vae = make_small_payload(images, make_codes(random.standard_normal((200, 2))), network__latent_dim=2)
+    one = visit(serve(server.make_app([ServedRun(payload, InferenceWorker(vae))], "127.0.0.1")))
+    drawn = read_drawn(one)
     assert {*names, "shown"} <= set(drawn)
     boxes = [drawn[name] for name in (*names, "shown")]
     for i, (x, y, width) in enumerate(boxes):
         for other_x, other_y, other_width in boxes[:i]:
             assert abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= 13
+
+
+def test_the_twenty_largest_classes_are_named_in_any_script(serve: Serve, visit: Open):
+    names = (*(f"class {i}" for i in range(24)), "猫", "고양이", "قطة")
+    labels = np.concatenate([np.arange(27), np.arange(7, 27)])
+    codes = make_codes(np.random.default_rng(0).standard_normal((47, 2)))
+    payload, vae = make_small_payload(Images(make_images(47).pixels, labels=labels, label_names=names), codes)
+    one = visit(serve(server.make_app([ServedRun(payload, InferenceWorker(vae))], "127.0.0.1")))
+    drawn = read_drawn(one)
+    assert set(names) & set(drawn) == set(names[7:])
+    assert one.page.locator(".chip").all_inner_texts() == list(names)
 
 
 def test_the_kl_of_a_model_without_a_latent_kl_is_that_to_its_prior(serve: Serve, visit: Open):
@@ -128,6 +144,35 @@ def test_the_kl_of_a_model_without_a_latent_kl_is_that_to_its_prior(serve: Serve
     assert total == pytest.approx(encoded.reconstruction + encoded.kl, abs=0.06)
     elbo = float(one.page.locator(".loss .elbo .number").inner_text().replace("−", "-").replace(",", ""))
     assert elbo - total == pytest.approx(served.payload.manifest["constant"], abs=0.11)
+
+
+MEMBERS: dict[str, dict[str, str]] = {
+    "vq": {"posterior__name": "vq", "prior__name": "uniform"},
+    "iaf": {"posterior__name": "iaf", "prior__name": "flow", "sampler": "two_stage"},
+    "spatial": {"network__name": "residual", "network__latents": "spatial"},
+}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_what_does_not_apply_to_a_model_is_absent_and_the_rest_works(serve: Serve, visit: Open, member: str):
+    served = make_served(make_annotated(), **MEMBERS[member], network__latent_dim=20)
+    one = visit(serve(server.make_app([served], "127.0.0.1")))
+    one.rest()
+    titles = one.page.locator(".loss h3").all_inner_texts()
+    assert any(title.startswith("KL of each latent") for title in titles) == (member != "vq")
+    first = one.code
+    for step in (
+        lambda: one.press("r"),
+        lambda: one.drag([-0.1, 0.2], [0.3, -0.2]),
+        lambda: one.page.locator(".slider input").first.press("End"),
+    ):
+        before = one.code
+        step()
+        one.rest()
+        assert (one.code != before).any()
+        one.shows(one.decoded(), served.worker.decode(one.code[None])[0], levels=1)
+    one.press("z", "z", "z")
+    assert (one.code == first).all()
 
 
 def test_a_link_is_followed_while_the_address_is_being_replaced(serve: Serve, visit: Open):

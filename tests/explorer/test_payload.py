@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exploring import make_annotated, make_codes, make_small_payload
-from small import make_images
+from small import FITTING_PAIRS, make_images
 from typed import train_small
 from wording import Wording
 
 import vaelab
 from vaelab.data.datasets import digits
+from vaelab.explorer.inference import InferenceWorker
 from vaelab.system import registry
 from vaelab.system.errors import InputError
 
@@ -86,3 +87,33 @@ def test_points_are_a_fixed_subset_as_the_model_sees_it(tmp_path: Path):
     assert payload.manifest["beta"] == 1.0
     model = vaelab.load(trained)
     assert payload.means == pytest.approx(model.encode(payload.pixels[np.arange(40)]).mean.numpy(), abs=1e-5)
+
+
+MEMBERS: dict[str, dict[str, str]] = {
+    **{f"{q}, {p}": {"posterior__name": q, "prior__name": p} for q, p in FITTING_PAIRS},
+    "spatial": {"network__name": "residual", "network__latents": "spatial"},
+    **{f"sampler {name}": {"sampler": name} for name in registry.names("samplers")},
+}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_posterior_prior_sampler_and_spatial_latents_have_a_payload(member: str):
+    given = MEMBERS[member]
+    if given.get("sampler") and "quantised_posterior" in registry.load("samplers", given["sampler"]).Sampler.needs:
+        given = {**given, "posterior__name": "fsq", "prior__name": "uniform"}
+    images = make_annotated()
+    payload, vae = make_small_payload(images, **given, network__latent_dim=20)  # type: ignore[arg-type]
+    facts = json.loads(payload.json, parse_constant=lambda word: pytest.fail(word))
+    is_quantised = "quantised_posterior" in vae.provides
+    assert [len(facts["kl"]), len(facts["order"])] == [0 if is_quantised else 20, 20]
+    kinds = [{facts["columns"][axis]["kind"] for axis in each["axes"]} for each in facts["maps"]]
+    assert kinds[0] <= {"lda", "pca"}
+    assert ({"latent"} in kinds) == (not is_quantised and member != "spatial")
+    assert facts["samples"] == (0 if facts["is_normal"] else len(payload.samples))
+    worker = InferenceWorker(vae)
+    codes = payload.samples[:3] if facts["samples"] else payload.means[:3]
+    assert np.isfinite(codes).all()
+    assert worker.decode(codes).shape == (3, 9, 8, 1)
+    encoded = worker.encode(images.pixels[0])
+    assert encoded.mean == pytest.approx(payload.means[0], abs=1e-5)
+    assert np.isfinite([encoded.reconstruction, encoded.kl, *encoded.log_var]).all()

@@ -11,6 +11,11 @@ from vaelab.explorer.payload import Payload, make_payload
 from vaelab.models.codes import Codes, encode_images
 from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
+from vaelab.recipe import signature_schema
+from vaelab.system import registry
+
+FEW = {"steps": 20, "hidden": 16, "width": 16, "layers": 1}
+"""Options of samplers that are trained."""
 
 
 def make_annotated(count: int = 60, **without: None) -> Images:
@@ -30,14 +35,17 @@ def make_annotated(count: int = 60, **without: None) -> Images:
     return Images(make_images(count).pixels, **known)
 
 
-def make_small_payload(images: Images, codes: Codes | None = None, **overrides: Any) -> tuple[Payload, VAE]:
+def make_small_payload(
+    images: Images, codes: Codes | None = None, sampler: str = "prior", **overrides: Any
+) -> tuple[Payload, VAE]:
     """A small model and its payload on ``images``, with the given codes or those of the model."""
     recipe = make_recipe(**overrides)
     vae, _ = build(recipe.resolve(images.image_shape, len(images)))
     vae.eval()
     codes = codes or encode_images(vae, images)
-    sampler = make_sampler("prior", vae, lambda: images)
-    return make_payload("small", recipe, vae, codes, images, 100, "digest", sampler), vae
+    known = signature_schema(registry.load("samplers", sampler).Sampler)
+    fitted = make_sampler(sampler, vae, lambda: images, **{key: FEW[key] for key in FEW if key in known})
+    return make_payload("small", recipe, vae, codes, images, 100, "digest", fitted), vae
 
 
 def make_codes(means: np.ndarray, log_var: float = -4.0) -> Codes:

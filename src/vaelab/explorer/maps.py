@@ -67,7 +67,8 @@ def make_maps(
 ) -> list[dict[str, Any]]:
     """Return name, pair of columns and note of each map: the two latents of a two-latent model, else the default first.
 
-    ``order`` lists the latents, most informative first. A note says how much of the codes the map shows.
+    ``order`` lists the latents, most informative first; it is empty if no map of two latents is wanted. A note says how
+    much of the codes the map shows.
     """
     if codes.mean.shape[1] == 2:
         return [{"name": "z1 and z2", "axes": [0, 1], "note": ""}]
@@ -89,7 +90,8 @@ def _choose_pairs(columns: Sequence[Column], order: Sequence[int]) -> Iterator[t
     elif pair := _find_pair(columns, [*lda, *pca]) if lda else None:  # two classes have one discriminant
         yield "LDA on labels, and PCA", pair
     yield "PCA", (pca[0], pca[1])
-    yield f"{columns[order[0]].name} and {columns[order[1]].name}, most informative", (order[0], order[1])
+    if order:
+        yield f"{columns[order[0]].name} and {columns[order[1]].name}, most informative", (order[0], order[1])
     if pair := _find_pair(columns, attributes):
         yield f"attributes {' × '.join(columns[i].name for i in pair)}", pair
 

@@ -108,8 +108,12 @@ def make_payload(
         raise InputError(
             f"{name}: some codes are not finite, so there is no map of them; try `vaelab doctor`", subject=name
         )
+    is_quantised = "quantised_posterior" in model.provides
     kl, covariance = _compute_latent_kl(codes), projections.compute_covariance(codes.mean)
-    order = [int(latent) for latent in np.argsort(-kl, kind="stable")]
+    # a code without noise has no KL to N(0, 1); its latents are ranked by how much they vary
+    information, least = (np.diag(covariance), projections.VARIANCE_FLOOR) if is_quantised else (kl, ACTIVE_KL)
+    order = [int(latent) for latent in np.argsort(-information, kind="stable")]
+    is_spread = is_quantised or recipe.network.get("latents") == "spatial"  # a single latent says little of an image
     attributes = make_attributes(codes.mean, images)
     groups = make_groups(images, attributes)
     labels = next((group.members for group in groups if group.name == "label"), None)
@@ -140,12 +144,13 @@ def make_payload(
         "condition": _describe_condition(model),
         "samples": len(samples),
         **_describe_losses(model, codes, images),
-        "kl": _round(kl),
+        "is_quantised": is_quantised,
+        "kl": [] if is_quantised else _round(kl),
         "order": order,
-        "active": int((kl > ACTIVE_KL).sum()),
+        "active": int((information > least).sum()),
         "mean": _round(codes.mean.mean(0, dtype=np.float64), 9),
         "columns": _describe_columns(columns, codes.mean),
-        "maps": make_maps(codes, covariance, labels, columns, order),
+        "maps": make_maps(codes, covariance, labels, columns, [] if is_spread else order),
         "groups": [{"name": group.name, "values": group.values} for group in groups],
         "attributes": [
             {

@@ -1,6 +1,6 @@
 // Colours of classes. Every colour has a contrast of at least 3.7:1 (light) or 5:1 (dark) to the card. Any two of the first ten
 // are at least ΔE2000 11 apart, any two of all twenty 7.5, also under simulated deuteranopia and protanopia (Machado, Oliveira
-// & Fernandes 2009). A class has about the same hue in both themes. The figures of vaelab use the light ones.
+// & Fernandes 2009). A class has about the same hue in both themes.
 
 export { theme } from "./theme.js";
 

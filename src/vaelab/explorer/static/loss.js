@@ -18,9 +18,10 @@ export function mountLoss(element, session, model) {
   const source = make("p", { class: "hint source", text: " " });
   panel.append(source);
   const showTerms = mountTerms(panel, session, model);
-  const ranks = TERMS.map((term) => mountRank(term, manifest.quantiles[term.key]));
+  const ranked = TERMS.filter(({ key }) => manifest.quantiles[key][0] < manifest.quantiles[key].at(-1)); // no rank among equal numbers
+  const ranks = ranked.map((term) => mountRank(term, manifest.quantiles[term.key]));
   panel.append(make("h3", { text: "Among the training images" }), make("div", { class: "ranks" }, ...ranks.map(({ row }) => row)));
-  const showBars = mountKlBars(panel, session, model);
+  const showBars = manifest.kl.length ? mountKlBars(panel, session, model) : () => {};
   element.append(panel);
 
   const show = ({ mean, logVar, reconstruction, kl }, from) => {
@@ -28,7 +29,7 @@ export function mountLoss(element, session, model) {
     panel.classList.remove("stale");
     source.textContent = from;
     showTerms(values);
-    ranks.forEach((rank, i) => rank.show(values[TERMS[i].key]));
+    ranks.forEach((rank, i) => rank.show(values[ranked[i].key]));
     showBars({ mean, each: latentKl(mean, logVar) });
   };
   followImage(model, show, () => panel.classList.add("stale"));

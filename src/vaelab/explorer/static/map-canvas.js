@@ -176,7 +176,7 @@ export class MapCanvas {
     const [model, view, style] = [this.#model, this.view, this.#style];
     const { pins, options: { path } } = this.#session;
     const { mean, logVar } = model.origin ?? {};
-    if (logVar) overlay.drawPosterior(context, view, style, model.position(mean), overlay.ellipseOf(model.plane, logVar));
+    if (logVar && !model.manifest.is_quantised) overlay.drawPosterior(context, view, style, model.position(mean), overlay.ellipseOf(model.plane, logVar));
     if (pins.A && pins.B) {
       const which = this.#session.models.indexOf(model);
       const interpolate = path === "spherical" ? slerp : lerp;

@@ -109,10 +109,14 @@ export function drawContours(context, view, style, lines) {
 
 // -- names of classes --
 
-/** Boxes for the names of classes { text, position } whose positions are visible; the more names, the smaller. */
+/** Names of classes that are legible at once; the others are in the legend and appear when one zooms in. */
+const MOST_NAMES = 20;
+
+/** Boxes for the first names of classes { text, position } whose positions are visible; smaller on a small map and for many. */
 export function layOutNames(context, view, style, names) {
-  const size = names.length <= 20 ? 14 : names.length <= 60 ? 12 : 10;
-  return names.filter(({ position }) => view.holds(position)).map(({ text, position }) => {
+  const shown = names.filter(({ position }) => view.holds(position)).slice(0, MOST_NAMES);
+  const size = shown.length > 10 || view.width < 400 ? 12 : 14;
+  return shown.map(({ text, position }) => {
     const [x, y] = view.toPixels(position);
     return { text, size, anchor: [x, y], x, y, width: measureText(context, style, text, size, 700), height: size + 3 };
   });

@@ -43,10 +43,13 @@ export function extent({ x, y }) {
   return { left, right, bottom, top };
 }
 
-/** Where the name of each class belongs, a Map from class to position: on that one of its points that is nearest their median. */
+/**
+ * Where the name of each class belongs, a Map from class to position, the largest class first: on that one of its points that is
+ * nearest their median.
+ */
 export function medians({ x, y, classes }) {
   const found = new Map();
-  for (const [name, of] of members(classes)) {
+  for (const [name, of] of [...members(classes)].sort(([, a], [, b]) => b.length - a.length)) {
     const [atX, atY] = [x, y].map((values) => take(values, of).sort()[of.length >> 1]);
     let [best, least] = [of[0], Infinity];
     for (const i of of) {

@@ -4,7 +4,7 @@ import { oncePerFrame } from "./scheduling.js";
 import { formatFixed, formatCount } from "./numbers.js";
 import { Filmstrips } from "./filmstrips.js";
 
-/** Latents are set between these, attributes in units where 0 is the mean code without and 1 that with it. */
+/** Latents are set between these or as far as codes reach, attributes in units where 0 is the mean code without and 1 that with it. */
 const [LATENT, ATTRIBUTE] = [[-4, 4], [-1.5, 2.5]];
 /** Sliders that are shown before a person asks for the rest. */
 const [MOST_LATENTS, MOST_ATTRIBUTES] = [10, 8];
@@ -26,8 +26,10 @@ export function mountSliders(element, session, model) {
       manifest.attributes, MOST_ATTRIBUTES, build(attributeRow), "attributes"));
   }
   const active = manifest.order.slice(0, manifest.active);
-  section.append(part("Latents, most informative first", "each strip shows what its slider does from here; bar: KL in nats",
-    active, MOST_LATENTS, build(latentRow), "active latents"));
+  const [title, hint] = manifest.is_quantised
+    ? ["Latents, those that vary most first", "each strip shows what its slider does from here"]
+    : ["Latents, most informative first", "each strip shows what its slider does from here; bar: KL in nats"];
+  section.append(part(title, hint, active, MOST_LATENTS, build(latentRow), "active latents"));
   const rest = manifest.latent_dim - manifest.active;
   if (rest) {
     const text = rest === 1 ? "1 more latent is inactive: it tells nothing about an image." : `${formatCount(rest)} more latents are inactive: they tell nothing about an image.`;
@@ -72,20 +74,26 @@ function attributeRow(session, model, attribute, strips) {
 }
 
 function latentRow(session, model, latent, strips) {
-  const { kl } = model.manifest;
-  const largest = Math.max(...session.models.flatMap(({ manifest }) => manifest.kl)); // one scale for all runs
+  const { kl, columns, is_quantised: isQuantised } = model.manifest;
+  const { low, high } = columns.find((column) => column.latent === latent);
   const name = `z${latent + 1}`;
-  const nats = formatFixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
-  const bar = make("i", {});
-  bar.style.width = `${(100 * kl[latent]) / largest}%`;
-  return makeRow(session, model, strips, {
-    range: LATENT,
+  const row = {
+    range: isQuantised ? [low, high] : [Math.min(LATENT[0], low), Math.max(LATENT[1], high)],
     name,
-    label: `${name}, KL ${nats} nats`,
-    facts: [make("span", { class: "nats", title: "KL in nats an image" }, bar), make("small", { class: "hint number", text: nats })],
+    label: name,
+    facts: [],
     value: () => model.code[latent],
     codeAt: (value) => model.code.map((old, i) => (i === latent ? value : old)),
-  });
+  };
+  if (kl.length) {
+    const largest = Math.max(...session.models.flatMap(({ manifest }) => manifest.kl)); // one scale for all runs
+    const nats = formatFixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
+    const bar = make("i", {});
+    bar.style.width = `${(100 * kl[latent]) / largest}%`;
+    row.facts = [make("span", { class: "nats", title: "KL in nats an image" }, bar), make("small", { class: "hint number", text: nats })];
+    row.label = `${name}, KL ${nats} nats`;
+  }
+  return makeRow(session, model, strips, row);
 }
 
 /**
