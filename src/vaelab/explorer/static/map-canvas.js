@@ -16,7 +16,7 @@ const SHARES = [0.25, 0.5, 0.75, 0.95];
 /**
  * The contents of a map, drawn once per frame after a change.
  *
- * From back to front: axes, points, lattice, density, rings, names of classes, posterior, path, the shown code, pins.
+ * From back to front: axes, points, lattice, density, posterior, path, rings, names of classes, the shown code, pins.
  */
 export class MapCanvas {
   view;
@@ -79,11 +79,12 @@ export class MapCanvas {
     this.redraw(true);
   }
 
-  /** Shows all points of all models, the prior's first ring, and the shown codes. */
+  /** Shows all points of all models, the first ring of N(0, I) if one has this prior, and the shown codes. */
   fit() {
     const { left, right, bottom, top } = this.#session.extent;
     const positions = this.#session.models.map((model) => model.position());
-    const [xs, ys] = [0, 1].map((axis) => [-1, 1, ...positions.map((position) => position[axis])]);
+    const ring = this.#session.models.some(({ manifest }) => manifest.is_normal) ? [-1, 1] : [];
+    const [xs, ys] = [0, 1].map((axis) => [...ring, ...positions.map((position) => position[axis])]);
     this.view.fit({ left: Math.min(left, ...xs), right: Math.max(right, ...xs), bottom: Math.min(bottom, ...ys), top: Math.max(top, ...ys) });
     this.#session.moveFrame();
   }
@@ -117,6 +118,7 @@ export class MapCanvas {
     if (options.points) this.#drawPoints(context, width, height, ratio);
     if (options.lattice) this.#drawLattice(context);
     if (options.density) overlay.drawContours(context, view, this.#style, this.#density());
+    this.#drawRegions(context);
     this.#drawLabels(context, options);
     this.#drawCodes(context);
   }
@@ -171,8 +173,8 @@ export class MapCanvas {
     return Object.entries(this.#session.pins).filter(([, codes]) => codes).map(([name, codes]) => [name, this.#model.position(codes[which])]);
   }
 
-  /** The marks of single codes: the posterior of an image, the pins and their path, the hovered point, the shown code. */
-  #drawCodes(context) {
+  /** The posterior of an image and the path between pins, below the names. */
+  #drawRegions(context) {
     const [model, view, style] = [this.#model, this.view, this.#style];
     const { pins, options: { path } } = this.#session;
     const { mean, logVar } = model.origin ?? {};
@@ -183,8 +185,13 @@ export class MapCanvas {
       const steps = Array.from({ length: 65 }, (_, i) => model.position(interpolate(pins.A[which], pins.B[which], i / 64)));
       overlay.drawPath(context, view, style, steps);
     }
+  }
+
+  /** The marks of single codes: the hovered point, the shown code and the pins. */
+  #drawCodes(context) {
+    const [view, style] = [this.view, this.#style];
     if (this.hovered >= 0) overlay.drawHover(context, view, style, [this.points.x[this.hovered], this.points.y[this.hovered]]);
-    overlay.drawMarker(context, style, overlay.layOutMarker(context, view, style, model.position()));
+    overlay.drawMarker(context, style, overlay.layOutMarker(context, view, style, this.#model.position()));
     for (const [name, position] of this.#pins()) overlay.drawPin(context, view, style, name, position);
   }
 }
