@@ -4,7 +4,7 @@ import json
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jaxtyping
 import onnx
@@ -52,6 +52,22 @@ def test_graphs_are_written_with_a_readme_that_runs(cli: Typed, run: Path, monke
     monkeypatch.chdir(folder)
     exec(snippet[1], found)
     assert found["samples"].shape == (16, 1, 28, 28)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_the_readme_of_a_conditional_model_with_another_prior_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Literal["onnx", "torch"]
+) -> None:
+    overrides = {"network.condition": "label", "prior.name": "mixture", "training.steps": 2}
+    run = train_small(tmp_path / "run", overrides)
+    folder = vaelab.export(run, to=to, out=tmp_path / "out").path
+    snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert snippet is not None
+    found: dict[str, Any] = {}
+    monkeypatch.chdir(folder)
+    exec(snippet[1], found)
+    assert found["reconstructions"].shape == (16, 1, 28, 28)
+    assert "samples" not in found, "they need the mixture"
 
 
 def test_a_page_is_written_with_its_points(cli: Typed, run: Path, wording: Wording) -> None:

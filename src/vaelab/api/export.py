@@ -11,6 +11,7 @@ import torch
 from vaelab.api.explore import open_payload
 from vaelab.api.load import load
 from vaelab.api.output_paths import default_out, get_ending, is_folder
+from vaelab.exporters.markdown import render_markdown
 from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.onnxruntime_web import Runtime, find_runtime
 from vaelab.exporters.points import IMAGE_BYTES, NUM_POINTS, choose_count, subsample_points
@@ -21,7 +22,6 @@ from vaelab.exporters.target import (
     check_file,
     check_folder,
     make_manifest,
-    read_template,
     write_folder,
 )
 from vaelab.exporters.torch_program import compare_programs, make_programs
@@ -110,9 +110,13 @@ def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: boo
 def _export_networks(run: Run, path: Path, to: Kind) -> Exported:
     model = load(run)
     networks, about, difference = convert_networks(run, model, to, run.name)
-    channels, height, width = model.spec.image_shape
-    template = read_template(f"{to}_readme.md")
-    readme = template.format(**about, channels=channels, height=height, width=width, torch=torch.__version__)
+    values = {
+        "name": run.name,
+        "likelihood": about["likelihood"],
+        "vaelab": about["vaelab"],
+        "torch": torch.__version__,
+    }
+    readme = render_markdown(f"{to}_readme.md.jinja", model, run.recipe, repository="", **values)
     files = {**networks, "README.md": readme.encode()}
     write_folder(path, {**files, MANIFEST: make_manifest(to, run.name, {"about": about}, files)})
     return Exported(path, {name: len(content) for name, content in networks.items()}, difference)

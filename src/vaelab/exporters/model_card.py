@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import jinja2
-
 from vaelab.data.datasets import load_dataset
 from vaelab.evaluation.metrics import load_metrics, order_quantities
-from vaelab.exporters.page import as_sentence, format_number
+from vaelab.exporters.markdown import render_markdown
+from vaelab.exporters.page import format_number
 from vaelab.exporters.privacy import Privacy
 from vaelab.exporters.report import describe_protocol, summarise_model
 from vaelab.models.vae import VAE
@@ -64,16 +63,11 @@ def make_card(
         tags=[*TAGS, *(["onnx"] if has_graphs else []), "safetensors"],
         eval_results=_list_results(measured, recipe.data["name"], images) or None,
     )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vaelab.exporters"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"cell": _as_cell, "sentence": as_sentence}
     channels, height, width = model.spec.image_shape
-    body = environment.get_template("model_card.md.jinja").render(
+    body = render_markdown(
+        "model_card.md.jinja",
+        model,
+        recipe,
         repository=repository,
         name=repository.partition("/")[2],
         vaelab=version("vaelab"),
@@ -81,14 +75,8 @@ def make_card(
         summary=privacy.clean(summarise_model(run, run.machine, model_facts)).replace(data.title, images),
         parts={section: getattr(recipe, section)["name"] for section in SECTIONS if section != "data"},
         model_facts=model_facts,
-        recipe=recipe,
         shape=f"{height}×{width} {'grey' if channels == 1 else 'RGB' if channels == 3 else f'{channels}-channel'}",
-        channels=channels,
-        height=height,
-        width=width,
-        spec=model.spec,
         has_graphs=has_graphs,
-        has_normal_prior=recipe.prior["name"] == "normal",
         data=data,
         validated_on=privacy.clean(str(run.machine.get("validated_on", ""))),
         measured=measured,
@@ -140,8 +128,3 @@ def _read_texts(run: Run, figure: str, privacy: Privacy) -> tuple[str, str]:
         words = dict(picture.info)
     title = str(words.get("Title", getattr(registry.load("figures", figure), "TITLE", figure)))
     return privacy.clean(title), privacy.clean(str(words.get("Description", "")))
-
-
-def _as_cell(text: object) -> str:
-    """Return a text as one cell of a table."""
-    return " ".join(str(text).split()).replace("|", r"\|")
