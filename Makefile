@@ -67,7 +67,7 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/check.py --write
 	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs/site docs build/docs
-	@echo "Open build/docs/README.html in a browser."
+	@echo "Open build/docs/README.html in a browser. The outputs of notebooks are written by docs/notebooks.py."
 
 # DATA: folder with MNIST (default: where vaelab train finds it). FACES: CelebA, or faces drawn in its layout. PYTHAE: a
 # Python with Pythae installed (default: leave Pythae out).

@@ -12,6 +12,7 @@ from pathlib import Path
 import blocks
 import commands
 import measured
+import notebooks
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|src=\"([^\"]+)\"")
@@ -96,7 +97,7 @@ def main() -> int:
                 problems.append(f"{page.relative_to(ROOT)}: a generated part is out of date; run make docs")
     for page in pages:
         problems += find_broken_links(page) + find_wrong_code(page, known)
-    problems += find_orphans(pages) + find_false_claims()
+    problems += find_orphans(pages) + find_false_claims() + notebooks.find_stale()
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

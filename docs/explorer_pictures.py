@@ -14,7 +14,7 @@ import vaelab
 from vaelab.explorer import server
 from vaelab.explorer.payload import Payload
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 import browser
 
 Place = Sequence[float]
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="where the training images lie")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    served = vaelab.explore(given.runs, data=given.data)
+    served = vaelab.explore(given.runs, data=given.data).runs
     places = places_of(served[0].payload)
     with browser.serve(server.make_app(served, "127.0.0.1")) as address, browser.open_browser() as chromium:
 

@@ -14,13 +14,15 @@ import blocks
 import check
 import commands
 import measured
+import notebooks
 import prose
 
 from vaelab.run import layout
 
 PAGES = check.list_pages()
 PYTHON = re.compile(r"```python\n(.*?)```", re.S)
-WITH_PYTHON = [page for page in PAGES if PYTHON.search(page.read_text())]
+WITH_PYTHON = [page for page in PAGES if PYTHON.search(page.read_text()) and page not in notebooks.PAGES]
+"""Pages whose examples run as they are; those of notebooks run in tests/test_notebooks.py."""
 
 
 @pytest.mark.slow

@@ -5,12 +5,16 @@ The site needs no network: it has no fonts, scripts or counters from elsewhere.
 """
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parents[1]
+sys.path.append(str(DOCS))
+import notebooks  # noqa: E402
+
 PROJECT = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SECTIONS = {"tutorials": "Tutorials", "how-to": "How-to guides", "reference": "Reference", "explanation": "Explanation"}
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
@@ -52,7 +56,14 @@ def unlink_repository(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = LINK.sub(replace, source[0])
 
 
+def add_outputs(app: Sphinx, name: str, source: list[str]) -> None:
+    """Show the outputs of a notebook below the code of its page."""
+    if (page := DOCS / f"{name}.md") in notebooks.PAGES:
+        source[0] = notebooks.with_outputs(page)
+
+
 def setup(app: Sphinx) -> None:
     """Prepare the pages as they are read."""
+    app.connect("source-read", add_outputs)
     app.connect("source-read", add_contents)
     app.connect("source-read", unlink_repository)

@@ -34,7 +34,7 @@ def test_a_run_works_wherever_it_is(finished: Path, tmp_path: Path) -> None:
     assert (run.recipe.data["valid"], run.recipe.data["range"]) == (6, [0.0, 1.0])
     assert vaelab.evaluate(run, metrics=["elbo"]).results["elbo"]
     assert vaelab.draw_figures(run, names=["reconstructions"])
-    ((payload, _),) = vaelab.explore([run])
+    ((payload, _),) = vaelab.explore([run]).runs
     assert len(payload.pixels) == 54
 
 

@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[ServedRun]:
     """Two runs on the digits, β = 1 and β = 5."""
     folder = tmp_path_factory.mktemp("runs")
     paths = [train_small(folder / f"beta-{beta}", {**NETWORK, "objective.beta": beta}).path for beta in (1, 5)]
-    return vaelab.explore(paths)
+    return vaelab.explore(paths).runs
 
 
 @pytest.fixture(scope="module")

@@ -77,8 +77,8 @@ def test_nearest_points_equal_an_exhaustive_search():
 
 def test_points_are_a_fixed_subset_as_the_model_sees_it(tmp_path: Path):
     trained = train_small(tmp_path / "digits", {"network.latent_dim": 3}).path
-    ((payload, _),) = vaelab.explore([trained], points=40)
-    ((again, _),) = vaelab.explore([trained], points=40)
+    ((payload, _),) = vaelab.explore([trained], points=40).runs
+    ((again, _),) = vaelab.explore([trained], points=40).runs
     assert payload.json == again.json
     assert np.array_equal(payload.means, again.means)
     train = digits.load(None, "train").pixels

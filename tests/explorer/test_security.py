@@ -90,6 +90,20 @@ def test_a_link_to_the_page_may_be_followed(client: TestClient):
     assert client.get("/runs/0/manifest", headers=link).status_code == 403
 
 
+def test_only_a_page_that_knows_the_token_may_frame_this_one(served: ServedRun):
+    client = TestClient(server.make_app([served], "127.0.0.1", frame_token="secret"), base_url=URL)
+    for destination in ("iframe", "object"):
+        said = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": destination}
+        framed = client.get("/?frame=secret", headers=said)
+        assert framed.status_code == 200
+        assert "frame-ancestors" not in framed.headers["content-security-policy"]
+        for address in ("/", "/?frame=", "/?frame=other", "/runs?frame=secret", "/runs/0/manifest?frame=secret"):
+            assert client.get(address, headers=said).status_code == 403
+    assert "frame-ancestors 'none'" in client.get("/").headers["content-security-policy"]
+    without = TestClient(server.make_app([served], "127.0.0.1"), base_url=URL)
+    assert without.get("/?frame=", headers=said).status_code == 403
+
+
 def test_a_public_server_answers_any_address_but_no_foreign_name(served: ServedRun):
     for host in ("0.0.0.0", "::", "box.local"):
         others = TestClient(server.make_app([served], host), base_url=URL)

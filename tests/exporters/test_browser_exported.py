@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import browser
 import jaxtyping
@@ -53,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def served(run: Run) -> ServedRun:
     """The run behind a server, to which the exported page is compared."""
-    ((payload, worker),) = vaelab.explore([run.path])
+    ((payload, worker),) = vaelab.explore([run.path]).runs
     return ServedRun(subsample_points(payload, POINTS), worker)
 
 
@@ -188,3 +189,32 @@ def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, ru
     assert found["group"] == payload.groups[0].members.tolist()
     assert found["pixels"] == payload.pixels[np.array([4, 0])].ravel().tolist()
     assert found["nearest"] == payload.find_nearest(codes[0])[0].tolist()
+
+
+@pytest.mark.parametrize("show", ["server", "page"])
+def test_a_cell_of_a_notebook_shows_the_explorer(
+    chromium: Any, run: Run, runtime: Path, tmp_path: Path, show: Literal["server", "page"]
+):
+    explorer = vaelab.explore(run, show=show)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        patch.setattr(explorer, "page", partial(explorer.page, runtime))
+        (tmp_path / "index.html").write_text(f"<!doctype html><title>notebook</title>{explorer._repr_html_()}")
+    with browser.serve_folder(tmp_path) as notebook:
+        page = chromium.new_page(viewport={"width": 1200, "height": 800})
+        page.goto(notebook)
+        page.wait_for_function("frames.length === 1")
+        (cell,) = page.main_frame.child_frames
+        image = cell.get_by_role("img", name="Decoded image")
+        cell.locator("canvas.map").wait_for()
+        cell.wait_for_function("document.querySelector('canvas[aria-label^=\"Decoded image\"]')?.width !== 300")
+        before = image.evaluate("(canvas) => canvas.toDataURL()")
+        box = cell.locator("canvas.map").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 3)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 1.5, box["y"] + box["height"] / 1.5, steps=8)
+        page.mouse.up()
+        page.wait_for_timeout(500)
+        assert image.evaluate("(canvas) => canvas.toDataURL()") != before
+        page.close()
+    explorer.close()

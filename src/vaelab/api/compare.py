@@ -18,6 +18,7 @@ from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import declared_objective
 from vaelab.data.containers import printable
 from vaelab.data.images import Images, binarize, to_uint8
+from vaelab.data.pictures import shrink_png
 from vaelab.evaluation.comparability import find_obstacles, group_runs
 from vaelab.evaluation.evaluate import default_metrics, known_results, load_codes, measure_run
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
@@ -28,6 +29,7 @@ from vaelab.figures import render, side_by_side
 from vaelab.models.vae import VAE
 from vaelab.run import EVALUATION, REPORT, TIMING, Run
 from vaelab.run.records import REMEDIES
+from vaelab.system import html
 from vaelab.system.arguments import AnyPath, check_list, check_path
 from vaelab.system.errors import UsageError
 from vaelab.system.failures import describe_error
@@ -38,6 +40,8 @@ from vaelab.system.seeds import derive_seed, generator
 FILES = (REPORT, "comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 MAX_SHOWN_RUNS, SHOWN_IMAGES = 8, 8
 """Rows and columns of the figure of runs side by side."""
+FIGURE_WIDTH = 900
+"""Largest width, in pixels, of the figures in the representation of a comparison."""
 
 OF_RUN = "the run"
 Row = dict[str, Any]
@@ -70,6 +74,13 @@ class Comparison:
     """Name → file."""
     questions: Mapping[str, Question | None] = field(default_factory=dict, repr=False)
     """Key of a quantity → the question that it helps to answer; None for facts of the training."""
+
+    def _repr_html_(self) -> str:
+        """Return what does not compare and the figures, for a notebook."""
+        figures = {name: path for name, path in self.paths.items() if path.suffix == ".png" and path.is_file()}
+        shown = [html.picture(shrink_png(path.read_bytes(), FIGURE_WIDTH), name) for name, path in figures.items()]
+        warnings = {f"warning {number}": warning for number, warning in enumerate(self.warnings, 1)}
+        return html.fragment(f"Comparison of {count_of(len(self.rows), 'run')}", warnings, shown)
 
     @property
     def groups(self) -> dict[str, list[Row]]:

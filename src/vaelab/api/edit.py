@@ -26,6 +26,7 @@ from vaelab.system.arguments import AnyPath, check_list, check_names, describe
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import write_atomic
 from vaelab.system.messages import count_of, warn
+from vaelab.system.picture import Picture
 from vaelab.system.seeds import generator
 
 MAX_IMAGES = 8
@@ -46,8 +47,9 @@ def edit(
     overwrite: bool = False,
     strict: bool = False,
     condition: Any = None,
-) -> Path:
-    """Write originals, reconstructions and edits onto a .png, one image a row, and return its path.
+) -> Picture:
+    """Write originals, reconstructions and edits onto a .png, one image a row, and return its path, which shows
+    itself in a notebook.
 
     ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all (default: 2 for an
     attribute, 1 for a class). A step of 1 adds the difference between the mean codes of training images with and
@@ -55,8 +57,8 @@ def edit(
     is "probe". A VaelabWarning names edits that the model does not see in the edited images.
     ``images``: a picture, folder or array file, or images from memory as for ``train``, of which at most 8 are used
     (default: validation images). Pictures that cannot be read are left out with a warning. InputError is raised if none
-    can be read or, with ``strict``, at
-    the first. ``condition``: a class or attributes for a conditional model, instead of the images' own.
+    can be read or, with ``strict``, at the first. ``condition``: a class or attributes for a conditional model, instead
+    of the images' own.
     """
     steps = pair_steps(attribute, by)
     if method not in get_args(Method):
@@ -71,7 +73,7 @@ def edit(
     arrays["columns"] = [before, list(shown.values())]
     texts = {"Title": figure.TITLE, "Description": f"{run.name}: {', '.join(words)}; directions by {method}"}
     write_atomic(path, render(figure.draw(arrays), texts))
-    return path
+    return Picture(path)
 
 
 def compute_edits(

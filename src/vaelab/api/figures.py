@@ -17,6 +17,7 @@ from vaelab.run import Run
 from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_names
 from vaelab.system.failures import Failures, OnFailure, is_of_system
+from vaelab.system.picture import Picture
 from vaelab.system.progress import progress
 from vaelab.system.seeds import generator
 
@@ -27,7 +28,7 @@ def draw_figures(
     data: str | Path | None = None,
     names: Sequence[str] | None = None,
     out: str | Path | None = None,
-) -> list[Path]:
+) -> list[Picture]:
     """Draw the figures of a run again, update its report and return the files.
 
     ``names``: the figures to draw (default: all). ``out``: a directory for figures and report instead of the run's.

@@ -24,6 +24,7 @@ from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.files import to_json, write_atomic
+from vaelab.system.picture import Picture
 from vaelab.system.progress import progress
 from vaelab.system.seeds import GeneratorNoise, generator
 
@@ -55,7 +56,8 @@ class Scored:
 
     table: Path | None
     """The table; None if nothing was written, and so for the other files."""
-    sheet: Path | None
+    sheet: Picture | None
+    """Both ends of the list; shows itself in a notebook."""
     summary: Path | None
     """``separations`` as JSON; None without normal images."""
     num_images: int
@@ -134,7 +136,7 @@ def score(
     if summary is not None:
         write_atomic(summary, to_json(found))
     given.warn_noted()
-    return Scored(table, sheet, summary, len(rows), found, columns)
+    return Scored(table, None if sheet is None else Picture(sheet), summary, len(rows), found, columns)
 
 
 def _choose_files(

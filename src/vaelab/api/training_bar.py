@@ -38,10 +38,10 @@ class TrainingBar:
 def showing_bar(watch: Callable[[Any], None], *, is_wanted: bool) -> Iterator[Callable[[Any], None]]:
     """Yield ``watch``, which also moves a bar if that is wanted and there is a terminal or a notebook to show it.
 
-    Other tasks inside this context, such as decoding images, have bars, too. A notebook without ipywidgets gets lines.
+    Other tasks inside this context, such as decoding images, have bars, too.
     """
     display = ProgressDisplay(to_stderr=True) if is_wanted and launched_group().is_main else None
-    if display is None or not (display.has_bars or display.console.is_jupyter):
+    if display is None or not display.has_bars:
         yield watch
         return
     with closing(display), closing(TrainingBar(display)) as bar, show_progress(display):

@@ -53,7 +53,7 @@ def explore(
         with observe_progress(lambda task: status.update(label=task.label, done=task.done, total=task.total)):
             served += vaelab.explore(
                 runs, data=data, points=points, device=device, sampler=sampler, set=options.parse_overrides(overrides)
-            )
+            ).runs
         for payload, _ in served:
             print(_describe(payload.manifest), flush=True)
         wait()

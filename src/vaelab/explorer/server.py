@@ -56,10 +56,16 @@ def page_files() -> dict[str, Path]:
 # -- routes -----------------------------------------------------------------------------------------------------------
 
 
-def make_app(runs: Sequence[ServedRun], host: str, status: Mapping[str, Any] = MappingProxyType({})) -> ASGIApp:
+def make_app(
+    runs: Sequence[ServedRun],
+    host: str,
+    status: Mapping[str, Any] = MappingProxyType({}),
+    frame_token: str = "",
+) -> ASGIApp:
     """Return the application: the page, and each run below /runs/0/, /runs/1/ …; ``host`` is the address it listens at.
 
     ``runs`` may be an empty list that is filled later. Until then the page shows ``status``: label, done and total.
+    Other pages, such as a notebook, may show /?frame=TOKEN in a frame if it is ``frame_token``.
     """
 
     def list_runs(_: Request) -> Response:
@@ -100,7 +106,7 @@ def make_app(runs: Sequence[ServedRun], host: str, status: Mapping[str, Any] = M
         post("encode", lambda run: math.prod(run.payload.pixels.shape[1:]), _encode),
         Route("/{name:path}", _send_page),
     ]
-    return SecurityMiddleware(Starlette(routes=routes), host)
+    return SecurityMiddleware(Starlette(routes=routes), host, frame_token)
 
 
 def _send_page(request: Request) -> Response:
@@ -269,28 +275,40 @@ def is_private(listener: socket.socket) -> bool:
 
 
 @contextmanager
+def serve_in_thread(app: ASGIApp, listener: socket.socket) -> Iterator[Thread]:
+    """Serve ``app`` from a thread within this context, and yield the thread."""
+    settings = uvicorn.Config(
+        app, ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server, log = uvicorn.Server(settings), logging.getLogger("uvicorn.error")
+    log.addFilter(is_unexpected := lambda _: not server.should_exit)  # requests cut off at the end are no errors
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        server.should_exit = True
+        thread.join(CLOSING_SECONDS)
+        log.removeFilter(is_unexpected)
+
+
+@contextmanager
 def serve(app: ASGIApp, listener: socket.socket) -> Iterator[Callable[[], None]]:
     """Serve ``app`` from a thread within this context. Yields a function that waits for Ctrl-C.
 
     Until it waits, Ctrl-C raises KeyboardInterrupt. While it waits, torch uses one thread, which is faster for single
     images.
     """
-    settings = uvicorn.Config(
-        app, ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server, log, threads = uvicorn.Server(settings), logging.getLogger("uvicorn.error"), torch.get_num_threads()
-    log.addFilter(is_unexpected := lambda _: not server.should_exit)  # requests cut off at the end are no errors
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="explorer", daemon=True)
+    threads = torch.get_num_threads()
+    with stop_signals() as signals, serve_in_thread(app, listener) as thread:
 
-    def wait() -> None:
-        torch.set_num_threads(1)
-        signals.interrupts = False  # an exception in the methods of a lock would leave it locked forever
-        while thread.is_alive() and not signals.received:
-            thread.join(POLL_SECONDS)
+        def wait() -> None:
+            torch.set_num_threads(1)
+            signals.interrupts = False  # an exception in the methods of a lock would leave it locked forever
+            while thread.is_alive() and not signals.received:
+                thread.join(POLL_SECONDS)
 
-    with stop_signals() as signals:
-        thread.start()
         try:
             signals.interrupts = True
             yield wait
@@ -300,7 +318,4 @@ def serve(app: ASGIApp, listener: socket.socket) -> Iterator[Callable[[], None]]
             raise
         finally:
             signals.interrupts = False
-            server.should_exit = True
-            thread.join(CLOSING_SECONDS)
-            log.removeFilter(is_unexpected)
             torch.set_num_threads(threads)

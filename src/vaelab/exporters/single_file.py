@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vaelab.exporters.modules import read_modules
-from vaelab.exporters.web import MARK, mark_head, policy_text
+from vaelab.exporters.web import MARK, mark_head
 
 LOADER = Path(__file__).parent / "loader.js"
 STYLE = re.compile(r'\s*<link rel="stylesheet" href="([^"]+)">')
@@ -31,15 +31,13 @@ def join_files(files: Mapping[str, bytes]) -> bytes:
     loader = LOADER.read_text(encoding="utf-8")
     html = REMOVED.sub("", STYLE.sub("", html.replace(f"\n    {MARK}", "")))
     html = ICON.sub(lambda icon: f'href="data:image/svg+xml;base64,{_encode(files[icon[1]])}"', html)
-    policy = policy_text(
-        {
-            "script-src": f"'{_digest(loader)}' blob: data: 'wasm-unsafe-eval'",
-            "style-src": f"'{_digest(style)}'",
-            "img-src": "blob: data:",
-            "connect-src": "'none'",
-            "worker-src": "blob:",
-        }
-    )
+    policy = {
+        "script-src": f"'{_digest(loader)}' blob: data: 'wasm-unsafe-eval'",
+        "style-src": f"'{_digest(style)}'",
+        "img-src": "blob: data:",
+        "connect-src": "'none'",
+        "worker-src": "blob:",
+    }
     modules = [f"page/{name}" for name in read_modules()]
     inlined = [name for name in files if name in (*modules, "manifest.json") or name.startswith(("model/", "runtime/"))]
     body = [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vaelab.explorer.payload import Payload
-from vaelab.explorer.security import POLICY
+from vaelab.explorer.security import policy_text
 from vaelab.explorer.server import STATIC
 from vaelab.exporters import onnxruntime_web
 from vaelab.exporters.modules import read_modules
@@ -58,16 +58,11 @@ def make_folder(payload: Payload, graphs: Mapping[str, bytes], runtime: onnxrunt
     return {**files, "manifest.json": make_manifest("web", payload.manifest["run"], contents, files)}
 
 
-def policy_text(changes: Mapping[str, str]) -> str:
-    """Return the server's content security policy with changes, for a meta element."""
-    policy = {key: value for key, value in POLICY.items() if key != "frame-ancestors"}  # ignored in a meta element
-    return "; ".join(f"{key} {value}" for key, value in {**policy, **changes}.items())
-
-
-def mark_head(html: str, policy: str) -> str:
-    """Return a page with the mark of an export and its policy, before anything that it loads."""
+def mark_head(html: str, policy: Mapping[str, str]) -> str:
+    """Return a page with the mark of an export and changes of the server's policy, before anything that it loads."""
     assert html.count(HEAD) == 1, f"index.html has no {HEAD}"
-    metas = (HEAD, f'<meta http-equiv="Content-Security-Policy" content="{policy}">', MARK)
+    text = policy_text({**policy, "frame-ancestors": ""})  # which is ignored in a meta element
+    metas = (HEAD, f'<meta http-equiv="Content-Security-Policy" content="{text}">', MARK)
     return html.replace(HEAD, "\n    ".join(metas))
 
 
@@ -86,7 +81,7 @@ def sum_parts(files: Mapping[str, bytes]) -> dict[str, int]:
 def _make_index(index: str, runtime: onnxruntime_web.Runtime) -> str:
     """Return index.html with its files in page/, and a policy that allows the network only for a linked runtime."""
     network = "" if runtime.files else f" {onnxruntime_web.CDN}"
-    policy = policy_text({"script-src": "'self' 'wasm-unsafe-eval'", "connect-src": f"'self'{network}"})
+    policy = {"script-src": "'self' 'wasm-unsafe-eval'", "connect-src": f"'self'{network}"}
     html = index.replace("  </body>", f'    <script src="{DISK.name}"></script>\n  </body>')
     return mark_head(REFERENCE.sub(r'\1="page/\2"', html), policy)
 

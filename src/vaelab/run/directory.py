@@ -38,6 +38,7 @@ from vaelab.system.files import (
     write_atomic,
 )
 from vaelab.system.paths import cache_dir
+from vaelab.system.picture import Picture
 
 SHOWN_NUMBERS = {"held_out_elbo": "held-out ELBO", "held_out_reconstruction": "reconstruction", "held_out_kl": "KL"}
 """Measured number → its name in the representation of a run."""
@@ -227,10 +228,12 @@ class Run:
         return self._checkpoint_sha256 or hashlib.sha256(self.model_path.read_bytes()).hexdigest()
 
     @property
-    def figures(self) -> dict[str, Path]:
-        """Name → file of every figure that was drawn."""
+    def figures(self) -> dict[str, Picture]:
+        """Name → file of every figure that was drawn; a file shows itself in a notebook."""
         folders = dict.fromkeys((self.path / layout.FIGURES, self.results / layout.FIGURES))
-        return {file.stem: file for folder in folders for file in sorted(folder.glob("*.png")) if file.is_file()}
+        return {
+            file.stem: Picture(file) for folder in folders for file in sorted(folder.glob("*.png")) if file.is_file()
+        }
 
     def table(self, name: str) -> Table:
         """Return column → values of a table; empty if there is no file. Raises DamagedFile."""

@@ -2,8 +2,8 @@
 
 import os
 import time
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from vaelab.system.errors import UsageError
 from vaelab.system.progress import Task
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from rich.progress import Task as BarTask
 
 SECONDS = "VAELAB_PROGRESS_SECONDS"
+NOTEBOOK_SECONDS = 0.2
+"""Least time between two updates of a notebook's bars."""
 
 
 class ProgressDisplay:
-    """Shows tasks as bars on a terminal; elsewhere a line every $VAELAB_PROGRESS_SECONDS, 10 by default."""
+    """Shows tasks as bars on a terminal and in a notebook; elsewhere a line every $VAELAB_PROGRESS_SECONDS, or 10."""
 
     def __init__(self, *, to_stderr: bool) -> None:
         self.console = make_console(to_stderr=to_stderr)
-        has_widgets = self.console.is_jupyter and find_spec("ipywidgets") is not None
-        self.has_bars = self.console.is_terminal or has_widgets
+        self.has_bars = self.console.is_terminal or self.console.is_jupyter
+        self._notebook = _NotebookBars() if self.console.is_jupyter else None
         self._bars: Progress | None = None
         self._shown: dict[Task, TaskID] = {}
         self._current: Task | None = None
@@ -35,7 +37,9 @@ class ProgressDisplay:
 
     def __call__(self, task: Task) -> None:
         """Show the state of a task."""
-        if self.has_bars:
+        if self._notebook is not None:
+            self._notebook.update(task)
+        elif self.has_bars:
             self._update_bar(task)
         elif not task.done or task.is_over:
             self._last_line = time.monotonic()
@@ -66,6 +70,8 @@ class ProgressDisplay:
         if self._bars is not None:
             self._bars.stop()
             self._bars, self._shown = None, {}
+        if self._notebook is not None:
+            self._notebook.close()
 
     def print_line(self, text: str) -> None:
         """Print a line above the bars, wrapped between words on a terminal; the next line of progress waits."""
@@ -76,7 +82,7 @@ class ProgressDisplay:
         if task.is_over:
             if self._bars is not None and task in self._shown:
                 self._bars.remove_task(self._shown.pop(task))
-                if not self._shown and not self.console.is_jupyter:  # where every bar that ends leaves an empty line
+                if not self._shown:
                     self.close()
             return
         if self._bars is None:
@@ -86,6 +92,47 @@ class ProgressDisplay:
         if task not in self._shown:
             self._shown[task] = self._bars.add_task(text, total=task.total)
         self._bars.update(self._shown[task], description=text, total=task.total, completed=task.done)
+
+
+class _NotebookBars:
+    """Bars in the output of a notebook's cell: HTML that is replaced some times a second and needs no widgets."""
+
+    def __init__(self) -> None:
+        self._began: dict[Task, tuple[float, int]] = {}
+        self._drawn = 0.0
+        self._output: Any = None
+
+    def update(self, task: Task) -> None:
+        """Show a task beside the others that are not over."""
+        if task.is_over:
+            self._began.pop(task, None)
+        else:
+            self._began.setdefault(task, (time.monotonic(), task.done))
+        if task.is_over or time.monotonic() - self._drawn > NOTEBOOK_SECONDS:
+            self._drawn = time.monotonic()
+            self._write("".join(map(self._format, self._began)))
+
+    def close(self) -> None:
+        """Remove all bars."""
+        self._began.clear()
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        from IPython.display import HTML, display
+
+        if self._output is not None:
+            self._output.update(HTML(text))
+        elif text:
+            self._output = display(HTML(text), display_id=True)
+
+    def _format(self, task: Task) -> str:
+        began, before = self._began[task]
+        length = f' value="{task.done}" max="{task.total}"' if task.total else ""
+        words = [f"{task.label} {task.status}".strip()]
+        if task.total and task.done > before:
+            left = (task.total - task.done) * (time.monotonic() - began) / (task.done - before)
+            words += [f"{task.done / task.total:.0%}", f"{format_duration(left)} left"]
+        return f'<div><progress{length} style="width:40%"></progress> {escape(" · ".join(words))}</div>'
 
 
 def _make_bars(console: "Console") -> "Progress":

@@ -27,3 +27,18 @@ def fragment(title: str, facts: Mapping[str, object], parts: Iterable[str] = ())
 def preformatted(text: str, summary: str) -> str:
     """Return text in a fixed-width font that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+
+
+FRAME = "width:100%;height:680px;border:0"
+
+
+def frame_url(url: str, title: str, otherwise: str) -> str:
+    """Return a frame with the page at ``url``, or with a sentence where the browser does not reach it."""
+    about = f'data="{escape(url)}" title="{escape(title)}" style="{FRAME}"'
+    return f'<object type="text/html" {about}><p>{escape(otherwise)}</p></object>'
+
+
+def frame_page(page: str, title: str) -> str:
+    """Return a frame that contains a page, which cannot reach the notebook around it."""
+    about = f'title="{escape(title)}" style="{FRAME}"'
+    return f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts allow-downloads" {about}></iframe>'
