@@ -76,7 +76,7 @@ bench: $(READY)
 	test -e $(FACES) || $(BIN)/python benchmarks/make_faces.py $(FACES) --count 20000
 	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA)) --faces $(FACES) $(if $(PYTHAE),--pythae $(PYTHAE)) --json build/speed.json --figure build/speed.png
 	$(BIN)/python benchmarks/growth.py --json build/growth.json --figure build/growth.png
-	$(BIN)/python benchmarks/members.py --json build/members.json
+	$(BIN)/python benchmarks/member_costs.py --json build/members.json
 
 # Exits with 1 if a check failed; measures the speed even then.
 gpu-check: $(READY)

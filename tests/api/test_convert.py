@@ -47,7 +47,8 @@ def test_the_command_makes_a_run_that_verbs_take(cli: Typed, tmp_path: Path, wor
     assert "vaelab convert" in Path("runs/index").read_text()
     for words in (("doctor", "runs/pythae"), ("sample", "runs/pythae"), ("report", "runs/pythae")):
         code, out, err = cli(*words)
-        assert (code, err) == (0, ""), words
+        assert code == 0, words
+        assert err == "" or words[0] == "sample", words  # which names its sampler
     code, _, err = cli("convert", folder, "digits", "--from", "pythae", "--run", "runs/pythae")
     assert code == 1
     wording(err)

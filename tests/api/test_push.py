@@ -291,7 +291,7 @@ def test_verbs_take_a_model_on_the_hub(hub: ModelHub, trained: Path, cli: Typed,
     assert cli("encode", ADDRESS, "mine.png")[:2] == (0, "digits-vae-codes.parquet\n")
     assert cli("score", ADDRESS, "mine.png")[1].splitlines()[0] == "digits-vae-scores.csv"
     assert cli("edit", ADDRESS, "--attribute", "7")[:2] == (0, "digits-vae-edits.png\n")
-    served = vaelab.explore([ADDRESS, trained], points=50)
+    served = vaelab.explore([ADDRESS, trained], points=50).runs
     assert [one.payload.manifest["run"] for one in served] == ["digits-vae", trained.name]
     assert np.array_equal(served[0].payload.means, served[1].payload.means)
     folder = Run(ADDRESS).path

@@ -36,8 +36,8 @@ try:
     modules = {name: importlib.import_module(name) for name in sorted(scripts) if name != "with_pythae" or PYTHAE}
 finally:
     del sys.path[:2]
-growth, gpu_check, image_cache, make_faces, measurements, members = (
-    modules[name] for name in ("growth", "gpu_check", "image_cache", "make_faces", "measurements", "members")
+growth, gpu_check, image_cache, make_faces, measurements, member_costs = (
+    modules[name] for name in ("growth", "gpu_check", "image_cache", "make_faces", "measurements", "member_costs")
 )
 paired, plain, plots, roofline, speed, timing = (
     modules[name] for name in ("paired", "plain", "plots", "roofline", "speed", "timing")
@@ -336,29 +336,29 @@ def test_checks_are_written(tmp_path: Path) -> None:
 
 
 def test_every_member_has_a_step_that_can_be_timed() -> None:
-    candidates = members.list_candidates()
-    for section in members.VARIED:
+    candidates = member_costs.list_candidates()
+    for section in member_costs.VARIED:
         info = recipes.SECTIONS[section]
         timed = {name.partition("=")[2] for name in candidates if name.startswith(f"{section}=")}
         assert timed == {*registry.names(info.folder)} - {info.default}
     for name, overrides in candidates.items():
         section, _, member = name.partition("=")
         with torch.device("meta"):
-            build_model(made := members.make_recipe(overrides))
+            build_model(made := member_costs.make_recipe(overrides))
         assert made.sections()[section]["name"] == member
     assert candidates["posterior=vq"] == {"posterior.name": "vq", "prior.name": "uniform"}
     assert candidates["posterior=iaf"] == {"posterior.name": "iaf"}
 
 
 def test_steps_of_a_member_are_paired_with_those_of_the_plain_vae() -> None:
-    chosen = {name: members.list_candidates()[name] for name in ("posterior=vq", "objective=iwae")}
-    found = members.measure(chosen, repeats=2, steps=1, device="cpu", threads=1)
+    chosen = {name: member_costs.list_candidates()[name] for name in ("posterior=vq", "objective=iwae")}
+    found = member_costs.measure(chosen, repeats=2, steps=1, device="cpu", threads=1)
     assert {name: (len(each["plain"]), len(each["seconds"])) for name, each in found.items()} == dict.fromkeys(
         chosen, (2, 2)
     )
     made = {"overrides": {"prior.name": "uniform", "posterior.name": "vq"}}
     given = {"a": {**made, "plain": [2.0, 1.0, 1.0], "seconds": [5.0, 2.0, 4.0]}, "b": {**made, "skipped": "no zuko"}}
-    assert members.describe(given)[2:] == [
+    assert member_costs.describe(given)[2:] == [
         "| `b` | vq | not measured: no zuko | |",
         "| `a` | vq | 2.50 (2.00 to 4.00) | 4000.0 |",
     ]

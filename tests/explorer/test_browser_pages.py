@@ -153,9 +153,10 @@ def test_what_does_not_apply_to_quantised_codes_is_absent_and_the_rest_works(ser
     titles = one.page.locator(".loss h3").all_inner_texts()
     assert not any(title.startswith("KL of each latent") for title in titles)
     first = one.code
+    inside = "(canvas, share) => canvas.map.toPosition([share * canvas.clientWidth, share * canvas.clientHeight])"
     for step in (
         lambda: one.press("r"),
-        lambda: one.drag([-0.1, 0.2], [0.3, -0.2]),
+        lambda: one.drag(one.map().evaluate(inside, 0.4), one.map().evaluate(inside, 0.6)),
         lambda: one.page.locator(".slider input").first.press("End"),
     ):
         before = one.code

@@ -16,6 +16,7 @@ from typed import train_small
 
 import vaelab
 from vaelab.data.images import as_tensor, to_float
+from vaelab.explorer import server
 from vaelab.explorer.payload import ServedRun
 from vaelab.exporters.onnxruntime_web import find_runtime
 from vaelab.exporters.points import subsample_points
@@ -83,6 +84,13 @@ def single(run: Run, runtime: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
+def address(served: ServedRun) -> Iterator[str]:
+    """The address of the same points behind a server."""
+    with browser.serve(server.make_app([served], "127.0.0.1")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with browser.open_browser() as opened:
         yield opened
@@ -143,6 +151,38 @@ def test_an_exported_page_works_as_behind_a_server(
 
     one.page.get_by_text("Your own picture, as the model reads it").wait_for()
     one.wait(is_read, "what the model reads")
+
+
+def test_an_exported_page_has_the_colours_and_the_losses_of_the_served_one(
+    visit: Open, served: ServedRun, address: str, folder: str, single: str
+):
+    shows = """() => [
+        [...document.querySelectorAll(".loss .total, .loss .elbo, .loss .terms dd")].map((each) => each.textContent),
+        [...document.querySelectorAll(".swatch")].map((each) => getComputedStyle(each).backgroundColor),
+    ]"""
+    first, *others = pages = [visit(address), visit(folder), visit(single)]
+    first.map().focus()
+    first.press("Enter")
+    first.wait(lambda: (served.payload.means == first.code).all(1).any(), "the code of an image")
+    for one in others:
+        one.page.evaluate("(hash) => { location.hash = hash; }", first.page.evaluate("location.hash"))
+        one.wait(lambda one=one: (one.code == first.code).all(), "the code of the link")
+    for _ in range(2):
+        for one in pages:
+            one.rest()
+        (losses, colours), drawn = first.page.evaluate(shows), find_colours(first)
+        assert (len(losses), len(set(colours))) == (4, 10)
+        for one in others:
+            assert one.page.evaluate(shows) == [losses, colours]
+            assert find_colours(one) == drawn
+        for one in pages:
+            one.press("t")  # from the system's theme, which is light, to the dark one
+
+
+def find_colours(one: Visit) -> set[tuple[int, ...]]:
+    """The colours of at least 30 pixels of the map."""
+    colours, counts = np.unique(one.pixels(one.map()).reshape(-1, 4), axis=0, return_counts=True)
+    return {tuple(colour) for colour in colours[counts >= 30].tolist()}
 
 
 def test_networks_in_the_browser_are_those_of_torch(visit: Open, folder: str, run: Run, served: ServedRun):

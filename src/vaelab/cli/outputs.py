@@ -37,7 +37,7 @@ def sample(
     import vaelab
     from vaelab.api.output_paths import default_out
 
-    condition = options.parse_condition(class_name, present, absent)
+    condition, notes = options.parse_condition(class_name, present, absent), list[str]()
     path = vaelab.sample(
         run,
         count=count,
@@ -49,8 +49,10 @@ def sample(
         set=options.parse_overrides(overrides),
         condition=condition,
         data=data,
-        tell=lambda text: print_note(f"vaelab: {text}"),
+        tell=notes.append,
     )
+    for note in notes:
+        print_note(f"vaelab: {note}")
     print(path)
 
 

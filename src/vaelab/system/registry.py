@@ -11,8 +11,9 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from types import ModuleType
+from typing import Any
 
 from vaelab.system.arguments import describe
 from vaelab.system.errors import InputError, UnknownName
@@ -74,7 +75,7 @@ def nearest(given: str, names: Sequence[str]) -> str:
     word = given.casefold().replace("-", "_")
     if OTHER_WORDS.get(word) in names:
         return OTHER_WORDS[word]
-    return next((lower[found] for found in difflib.get_close_matches(word, lower, n=1, cutoff=0.5)), "")
+    return next((lower[found] for found in difflib.get_close_matches(word, lower, n=1)), "")
 
 
 def names(folder: str) -> tuple[str, ...]:
@@ -91,9 +92,12 @@ def _find_names(folder: str, package_path: tuple[str, ...], search_path: tuple[s
 
 
 @cache
-def _find_entry_points(folder: str, search_path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
-    """Return name → entry points of other packages; ``search_path`` is that of Python, on which they depend."""
-    found: dict[str, list[EntryPoint]] = {}
+def _find_entry_points(folder: str, search_path: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Return name → entry points of other packages; ``search_path`` is that of Python, on which they depend.
+
+    The package ``importlib_metadata``, once imported, replaces the class of entry points by its own.
+    """
+    found: dict[str, list[Any]] = {}
     for point in entry_points(group=f"vaelab.{folder}"):
         found.setdefault(point.name, []).append(point)
     return found

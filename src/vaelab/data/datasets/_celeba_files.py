@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vaelab.data.cache import file_signature
 from vaelab.data.containers import ImageRef, open_zip, read_entry
 from vaelab.data.datasets import UnusableFile
-from vaelab.system.files import check_file, read_bytes
+from vaelab.system.files import NotAFile, check_file, read_bytes
 
 IMAGES = "img_align_celeba"
 LISTS = {"attributes": "list_attr_celeba", "partition": "list_eval_partition"}
@@ -272,8 +272,9 @@ def _may_be_celeba(path: Path) -> bool:
     from pyarrow import ArrowException, parquet
 
     try:
+        check_file(path)
         return not KNOWN_COLUMNS.isdisjoint(parquet.read_schema(path).names)
-    except (ArrowException, OSError):
+    except (ArrowException, OSError, NotAFile):
         return True
 
 

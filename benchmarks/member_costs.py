@@ -1,6 +1,6 @@
 """Measure the time of a training step with every member of a model beside that of the plain VAE.
 
-python benchmarks/members.py [--repeats 7] [--steps 20] [--device cpu] [--threads 1] [--json OUT] [NAME …]
+python benchmarks/member_costs.py [--repeats 7] [--steps 20] [--device cpu] [--threads 1] [--json OUT] [NAME …]
 
 The plain VAE has the network conv with 16 latents, a diagonal posterior, the prior N(0, I), a Gaussian likelihood and
 the objective elbo. The images are random grey pixels of 28×28 in batches of 32. Every candidate changes one of these
