@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests: shapes checked at run time, one thread, repeatable hypothesis, small models."""
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import install_import_hook
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for commands that tests start: two workers share two cores
 
 install_import_hook("vaelab", "checker.check")  # before the first import of vaelab
 
