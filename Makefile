@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 CPU_TORCH := $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && grep -m1 '^torch==' constraints.txt)
 
-.PHONY: setup demo test test-all messages torture check format docs bench gpu-check clean help
+.PHONY: setup demo test test-all test-long messages torture check format docs bench gpu-check clean help
 
 help:
 	@echo "make demo       set up and train on the embedded digits (half a minute after the installation)"
 	@echo "make test       set up and run the fast tests"
-	@echo "make test-all   run all tests, including slow ones and those that drive a browser"
+	@echo "make test-all   run all tests of CI, including slow ones and those that drive a browser"
+	@echo "make test-long  run the longest tests: kills, campaigns, large inputs"
 	@echo "make torture    kill, starve and fuzz the commands for ten minutes (MINUTES, SEED: docs/explanation/reliability.md)"
 	@echo "make check      format, lint, types, import contract, docs, prose"
 	@echo "make docs       write the generated parts of the docs, and the site to build/docs"
@@ -37,10 +38,14 @@ demo: $(READY)
 	@echo "  $(BIN)/vaelab explore runs/digits"
 	@echo "Next: $(BIN)/vaelab train mnist, $(BIN)/vaelab --help"
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not slow and not browser"
+	$(BIN)/pytest -n 2 -m "not slow and not browser and not long"
 
 test-all: $(READY)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m "not long"
+
+# Kills, campaigns and large inputs, for which CI has no time. Run it before a release.
+test-long: $(READY)
+	$(BIN)/pytest -n 2 -m long
 
 # Records the wording of every message that a test checks. Read the diff before you commit it.
 messages: $(READY)

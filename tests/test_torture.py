@@ -8,7 +8,7 @@ import pytest
 from paths import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork, /proc and strace")
 def test_campaigns_in_short():
     """They run in another process, because a fork of this one, whose autograd has threads, could not train."""

@@ -23,7 +23,7 @@ LONG = {**TINY, "training.steps": 1000, "training.checkpoint_every": 40}
 FILES = ("history.csv", "validation.csv", "model.safetensors")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_run_of_a_killed_worker_is_taken_up_by_another_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -271,7 +271,7 @@ def write_mnist(folder: Path, side: int) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_different_sizes_are_warned_of_and_pictured_alone(cli: Typed, tmp_path: Path) -> None:
     for name, side in (("a", 28), ("b", 16)):
         place = write_mnist(tmp_path / name / "mnist", side)
@@ -288,7 +288,7 @@ def test_different_sizes_are_warned_of_and_pictured_alone(cli: Typed, tmp_path: 
 # -- known factors and seeds ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_known_factors_and_agreement_of_seeds(cli: Typed, tmp_path: Path) -> None:
     sprites = {"data.orientations": 4, "data.positions": 4, "data.valid": 200, "network.latent_dim": 3}
     made = {"seed-0": {}, "seed-1": {"training.seed": 1}, "other": {"objective.beta": 0.5}}

@@ -160,6 +160,7 @@ HOW = ("removed", "empty", "cut", "zeros", "flipped", "words", "random", "values
     seed=st.integers(0, 1000),
     verb=st.sampled_from([verb for verb in VERBS if verb != "train"]),
 )
+@pytest.mark.long
 def test_a_verb_on_a_damaged_run_ends_well_or_with_one_clear_line(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, name: str, how: str, seed: int, verb: str
 ):

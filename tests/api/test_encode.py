@@ -172,7 +172,7 @@ print(json.dumps({"reports": len(seen), "grown": peaks[1] - peaks[0]}))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 @pytest.mark.parametrize("ending", [".parquet", ".npz"])
 def test_a_million_images_take_the_memory_of_a_few(model_file: Path, tmp_path: Path, ending: str) -> None:

@@ -459,7 +459,7 @@ def test_an_unfinished_run_is_not_pushed(hub: ModelHub, trained: Path, tmp_path:
     assert hub.asked == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_another_process_with_settings_of_the_environment(hub: ModelHub, trained: Path, tmp_path: Path) -> None:
     environment = {
         "HF_ENDPOINT": hub.url,

@@ -146,7 +146,7 @@ def test_two_processes_train_as_one_and_rank_0_alone_writes_and_prints(tmp_path:
     assert again.count("is done already") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_job_is_restarted_by_torchrun_or_resumed_by_another_number_of_processes(tmp_path: Path, alone: Run):
     run = Run.at(tmp_path / "run")
     words = ["-m", "--", "vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]

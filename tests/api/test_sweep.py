@@ -190,7 +190,7 @@ def wait_for_checkpoints(folder: Path, names: tuple[str, ...], process: subproce
         time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupted_sweep_saves_all_runs_in_progress(tmp_path: Path):
     process = start(tmp_path, "--jobs", 2, "--set", "training.steps=20000")
     wait_for_checkpoints(tmp_path, NAMES, process)
@@ -205,7 +205,7 @@ def test_an_interrupted_sweep_saves_all_runs_in_progress(tmp_path: Path):
             assert f"stopped at step {run.checkpoints.newest_step} of 20000" in (run.path / "run.log").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_sweep_resumes_its_runs(cli: Typed, tmp_path: Path):
     process = start(tmp_path)
     wait_for_checkpoints(tmp_path, NAMES[:1], process)
@@ -225,7 +225,7 @@ def test_a_killed_sweep_resumes_its_runs(cli: Typed, tmp_path: Path):
     assert {path.name for path in (tmp_path / "s").iterdir()} == {*NAMES, *FILES}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_another_process_trains_is_waited_for(cli: Typed, tmp_path: Path):
     over = {"objective.beta": [1, 2]}
     held, other = (member.run for member in vaelab.plan_sweep("digits", over, out="s").members)

@@ -434,7 +434,7 @@ for count in (10, 1000):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory in the units of Linux")
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)

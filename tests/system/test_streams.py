@@ -81,7 +81,7 @@ def words_of(overrides: dict[str, Any]) -> list[str]:
     return [word for key, value in overrides.items() for word in ("--set", f"{key}={value}".replace("'", '"'))]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_missing_characters_are_replaced(run: Path, tmp_path: Path, encoding: str) -> None:
     commands = verbs(run)
@@ -129,7 +129,7 @@ def test_a_full_disk_of_the_output_is_reported_after_the_work(tmp_path: Path) ->
 
 
 @POSIX
-@pytest.mark.slow
+@pytest.mark.long
 def test_names_that_are_not_utf_8_work_in_every_command(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     name, own = os.fsdecode(b"r\xff\xfe"), os.fsdecode(b"own\xee")

@@ -229,7 +229,7 @@ def test_a_run_resumes_with_its_own_pictures_after_others_were_added(
     assert (run / "history.csv").read_bytes() == history
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
     cli: Typed, finished: tuple[Path, Path], trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -257,7 +257,7 @@ def test_a_run_is_measured_on_its_own_pictures_after_others_were_added(
     assert cli("evaluate", run, "--data", trained[1])[0] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_held_out_pictures_without_classes(cli: Typed, tmp_path: Path) -> None:
     for i in range(36):
         name = f"{'test' if i < 6 else 'train/cat' if i % 2 else 'train/dog'}/{i}.png"
@@ -274,7 +274,7 @@ def test_held_out_pictures_without_classes(cli: Typed, tmp_path: Path) -> None:
     assert "class" not in table.column_names
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_held_out_pictures_are_named_in_tables(cli: Typed, tmp_path: Path) -> None:
     for i in range(40):
         name = f"{'train/good' if i < 20 else 'test/good' if i < 30 else 'test/broken'}/{i}.png"
