@@ -31,6 +31,11 @@ FITTING_PAIRS = [
     if registry.load("priors", prior).Prior.needs <= registry.load("posteriors", posterior).Posterior.provides
 ]
 """Every posterior with every prior that it fits."""
+OBJECTIVES_AND_NETWORKS = [
+    *((objective, "conv") for objective in registry.names("objectives")),
+    *(("elbo", network) for network in registry.names("networks") if network != "conv"),
+]
+"""Every objective and every network; no objective knows the network."""
 NETWORKS = {
     "conv": {"channels": [4, 6], "strides": [2, 1]},
     "mlp": {"hidden": [16]},

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from small import CONTROLS, CPU, FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state
+from small import (
+    CONTROLS,
+    CPU,
+    FITTING_PAIRS,
+    OBJECTIVES_AND_NETWORKS,
+    make_labelled,
+    make_recipe,
+    make_settings,
+    make_state,
+)
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -105,17 +114,16 @@ def compute_steps(resident: bool = True, **overrides: Any) -> None:
     assert len(steps.names) >= 3
 
 
-@pytest.mark.parametrize("network", registry.names("networks"))
-@pytest.mark.parametrize("objective", registry.names("objectives"))
+@pytest.mark.parametrize(("objective", "network"), OBJECTIVES_AND_NETWORKS)
 def test_a_step_of_every_objective(objective: str, network: str) -> None:
     compute_steps(objective__name=objective, network__name=network)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("iwae", "info")]
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("iwae", "info")]
 
 
 @pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
-@pytest.mark.parametrize("objective", ["elbo", *SLOW])
+@pytest.mark.parametrize("objective", ["elbo", *LONG])
 def test_a_step_of_every_posterior_and_prior(posterior: str, prior: str, objective: str) -> None:
     compute_steps(posterior__name=posterior, prior__name=prior, objective__name=objective)
 

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import CONTROLS, CPU, FITTING_PAIRS, make_images, make_labelled, make_recipe, make_settings, make_state
+from small import (
+    CONTROLS,
+    CPU,
+    FITTING_PAIRS,
+    OBJECTIVES_AND_NETWORKS,
+    make_images,
+    make_labelled,
+    make_recipe,
+    make_settings,
+    make_state,
+)
 from torch import nn
 from wording import Wording
 
@@ -110,8 +120,7 @@ def assert_resumes(made: ResolvedRecipe, data: Images, tmp_path: Path) -> None:
         assert tensor.stride() == second.tensors()[name].stride(), name
 
 
-@pytest.mark.parametrize("network", registry.names("networks"))
-@pytest.mark.parametrize("objective", registry.names("objectives"))
+@pytest.mark.parametrize(("objective", "network"), OBJECTIVES_AND_NETWORKS)
 def test_resume_from_a_file_is_bit_exact(network: str, objective: str, tmp_path: Path):
     made = make_recipe(network__name=network, objective__name=objective, training__decay="cosine")
     assert_resumes(made, make_images(), tmp_path)

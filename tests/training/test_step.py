@@ -12,6 +12,7 @@ from small import (
     CONTROLS,
     CPU,
     FITTING_PAIRS,
+    OBJECTIVES_AND_NETWORKS,
     make_images,
     make_labelled,
     make_recipe,
@@ -63,8 +64,7 @@ def assert_same(made: ResolvedRecipe, data: Images, **options: Any) -> None:
         assert tensors[name].stride() == tensor.stride(), name
 
 
-@pytest.mark.parametrize("network", registry.names("networks"))
-@pytest.mark.parametrize("objective", registry.names("objectives"))
+@pytest.mark.parametrize(("objective", "network"), OBJECTIVES_AND_NETWORKS)
 @places
 def test_captured_steps_are_the_eager_ones_bit_for_bit(network: str, objective: str, resident: bool):
     assert_same(make_recipe(network__name=network, objective__name=objective), make_images(), resident=resident)
