@@ -165,6 +165,16 @@ def test_a_resumed_run_is_mirrored_once_and_not_changed(
     assert "losses" in figures[0]
 
 
+def test_thumbnails_of_many_channels_and_floats_are_rgb(tmp_path: Path):
+    pixels = np.random.default_rng(0).random((40, 9, 8, 5), np.float32)
+    np.save(tmp_path / "own.npy", pixels)
+    run = train_small(tmp_path / "run", {"training.steps": 2}, name="folder", data=tmp_path / "own.npy")
+    shown = make_embedding(run).thumbnails
+    assert (shown.dtype, shown.shape[1:]) == (np.uint8, (9, 8, 3))
+    held_out = np.rint(pixels[..., :3] * 255).astype(np.uint8)
+    assert all((held_out == picture).all((1, 2, 3)).any() for picture in shown)
+
+
 # -- points -----------------------------------------------------------------------------------------------------------
 
 

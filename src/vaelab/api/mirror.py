@@ -23,7 +23,7 @@ from PIL import Image
 from vaelab.api.load import load
 from vaelab.api.run_images import load_run_images
 from vaelab.api.tracking import LATER
-from vaelab.data.images import Images, spread_rows
+from vaelab.data.images import Images, drawable, spread_rows
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.run import HISTORY, VALIDATION, Run
 from vaelab.run.layout import TRACKERS
@@ -137,7 +137,7 @@ def make_embedding(run: Run) -> Embedding:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     rows = spread_rows(len(images), min(MAX_CODES, MAX_PIXELS // (size[0] * size[1])))
     chosen = images.take(rows)
-    pixels = np.asarray(chosen.pixels[:])
+    pixels = drawable(np.asarray(chosen.eight_bits[:]))
     return Embedding(codes[rows], pixels if scale == 1 else _shrink(pixels, size), _columns(chosen))
 
 
