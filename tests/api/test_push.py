@@ -23,7 +23,7 @@ from huggingface_hub import ModelCard, constants
 from model_hub import READ, WRITE, ModelHub, Repository, point_to, serve_models
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from typed import TINY, Typed, one_line
+from typed import TINY, Typed, one_line, train_small
 from wording import Wording
 
 import vaelab
@@ -232,6 +232,17 @@ def test_nothing_private_is_uploaded(hub: ModelHub, secret_run: Path) -> None:
     ):
         assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(own.convert("RGB")))
     vaelab.load(ADDRESS)
+
+
+def test_the_path_of_the_first_weights_is_not_uploaded(hub: ModelHub, trained: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "clinic of dr who" / "first"
+    shutil.copytree(trained, secret)
+    run = train_small(tmp_path / "second", {"training.steps": 2, "training.start_from": str(secret)})
+    shutil.move(secret.parent, tmp_path / "elsewhere")
+    assert run.recipe.training.start_from == str(secret)
+    push(run.path)
+    assert all(b"clinic" not in content for content in files_of(hub).values())
+    assert vaelab.load(ADDRESS).spec == vaelab.load(run).spec
 
 
 @pytest.mark.slow

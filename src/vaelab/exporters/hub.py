@@ -49,13 +49,19 @@ def _shows_images(figure: str) -> bool:
 
 
 def clean_recipe(recipe: Recipe, privacy: Privacy) -> Recipe:
-    """Return a recipe without private words; options of its data set that have some are left out."""
+    """Return a recipe without private words; options of its data set that have some are left out.
+
+    So is the run that the training started from, if its path has some.
+    """
     tables = recipe.sections()
     tables["data"] = {key: value for key, value in recipe.data.items() if privacy.clean_values(value) == value}
     tables["expected"] = privacy.clean_values(recipe.expected)
     name = privacy.clean(recipe.name)
     cleaned = recipes.validate({"title": privacy.clean(recipe.title), **tables}, name if name == recipe.name else "own")
-    return replace(cleaned, training=recipe.training)
+    place = recipe.training.start_from
+    return replace(
+        cleaned, training=replace(recipe.training, start_from=place if privacy.clean(place) == place else "")
+    )
 
 
 def make_files(run: Run, recipe: Recipe, figures: Sequence[str], privacy: Privacy) -> dict[str, bytes]:
