@@ -153,11 +153,12 @@ def test_what_does_not_apply_to_quantised_codes_is_absent_and_the_rest_works(ser
     titles = one.page.locator(".loss h3").all_inner_texts()
     assert not any(title.startswith("KL of each latent") for title in titles)
     first = one.code
+    slider = one.page.locator(".slider input").first
     inside = "(canvas, share) => canvas.map.toPosition([share * canvas.clientWidth, share * canvas.clientHeight])"
     for step in (
         lambda: one.press("r"),
         lambda: one.drag(one.map().evaluate(inside, 0.4), one.map().evaluate(inside, 0.6)),
-        lambda: one.page.locator(".slider input").first.press("End"),
+        lambda: slider.press("Home" if slider.evaluate("({ value, max }) => value === max") else "End"),
     ):
         before = one.code
         step()
