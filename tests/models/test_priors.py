@@ -13,13 +13,13 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from small import CPU
 from torch import Tensor, nn
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
 from vaelab.models.flows import AutoregressiveFlow
 from vaelab.models.initialisation import initialise
 from vaelab.models.posteriors import Posterior
 from vaelab.models.posteriors.diagonal import DiagonalNormal
-from vaelab.models.priors import Density, Prior, flow, mixture, normal, vamp
+from vaelab.models.priors import Density, Prior, flow, mixture, normal, two_level, vamp
 from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS
 from vaelab.recipe import signature_schema
@@ -279,6 +279,40 @@ def test_samples_of_a_flow_are_the_inverse_of_its_noise(univariate: Any) -> None
     torch.testing.assert_close(transform.inverse(y, context), x, rtol=1e-6, atol=1e-6)
     jacobian = torch.autograd.functional.jacobian(lambda z: transform(z, context[:1])[0], x[0, :1])[0, :, 0]
     assert float(log_determinant[0, 0]) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-9)
+
+
+# -- two levels -------------------------------------------------------------------------------------------------------
+
+
+def make_two_level(hidden: list[int], latent_dim: int = 5, top: float = 0.4) -> tuple[two_level.Prior, Density]:
+    prior = two_level.Prior(Spec(SHAPE, latent_dim, 100), top=top, hidden=hidden).double().requires_grad_(False)
+    initialise(prior, torch.Generator().manual_seed(0))
+    return prior, prior(make("normal")[1])
+
+
+@pytest.mark.parametrize("top", [0.01, 0.4, 1.0])
+def test_two_levels_start_as_the_normal_prior(top: float) -> None:
+    _, density = make_two_level([8], top=top)
+    z, plain = 3 * torch.randn(50, 5).double(), normal.StandardNormal(5)
+    torch.testing.assert_close(density.log_prob(z), plain.log_prob(z), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(density.sample(50, noise()), plain.sample(50, noise()))
+
+
+def test_two_levels_with_a_linear_mean_are_one_normal_distribution() -> None:
+    """z₁ = W z₂ + b + s ε has mean b and covariance W Wᵀ + diag s², and the covariance W with z₂."""
+    prior, density = make_two_level([])
+    w, b, log_var = torch.randn(3, 2).double(), torch.randn(3).double(), torch.randn(3).double()
+    prior.network[0].weight[:3], prior.network[0].bias[:] = w, torch.cat([b, log_var])
+    covariance = torch.cat([torch.cat([w @ w.T + log_var.exp().diag(), w], 1), torch.cat([w.T, torch.eye(2)], 1)])
+    joint = MultivariateNormal(torch.cat([b, torch.zeros(2)]).double(), covariance)
+    z = 2 * torch.randn(50, 5).double()
+    torch.testing.assert_close(density.log_prob(z), joint.log_prob(z), rtol=1e-9, atol=1e-9)
+    mean, log_var = torch.randn(3, 5).double(), torch.randn(3, 5).double()
+    q = DiagonalNormal(mean, log_var)
+    exact = kl_divergence(MultivariateNormal(mean, torch.diag_embed(log_var.exp())), joint)
+    draw = q.draw(noise(), 20_000)
+    error = (q.log_prob(draw.z) - density.log_prob(draw.z)).std(0) / math.sqrt(20_000)
+    assert bool(((density.kl(q, draw)[:, 0] - exact).abs() < 2 * error).all())
 
 
 # -- VampPrior --------------------------------------------------------------------------------------------------------
