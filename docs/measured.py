@@ -56,7 +56,7 @@ def run(name: str) -> list[tuple[str, ...]]:
     bound = f"{as_number(elbo['elbo'])} ± {as_number(elbo['elbo_standard_error'])}"
     rows.append(("held-out images: loss = reconstruction + KL", "–", f"{loss} = {reconstruction} + {kl}"))
     rows.append(("held-out images: ELBO ± standard error", "–", bound))
-    rows.append(("time of training, s", "–", as_number(measured["seconds"], 0)))
+    rows.append(("training time, s", "–", as_number(measured["seconds"], 0)))
     return [("quantity", "published", "vaelab"), *rows]
 
 

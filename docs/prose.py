@@ -117,7 +117,7 @@ def find_violations(passage: str) -> Iterator[str]:
     """Every rule that a passage breaks."""
     if EXCUSED in passage or re.match(r"(noqa|type:|pragma|fmt:|mypy:|!)|-- ", passage):
         return
-    prose = LINK.sub(r"\1", CODE.sub("X", passage))
+    prose = CODE.sub("X", LINK.sub(r"\1", passage))
     for sentence in END.split(prose):
         sentence = sentence.strip(" *_#")
         for pattern, advice in OPENINGS:

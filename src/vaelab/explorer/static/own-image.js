@@ -171,7 +171,7 @@ function mountPadControls(element, own) {
     const box = make("input", { type: "checkbox", onchange: () => { own[key] = box.checked; own.read(); } });
     return [box, make("label", { class: "check" }, box, text)];
   };
-  const [centred, centredLabel] = check("Centre as the training images are", "centred");
+  const [centred, centredLabel] = check("Centre like the training images", "centred");
   const [invert, invertLabel] = check("Invert the picture", "invert");
   const refresh = () => {
     undo.disabled = clear.disabled = pad.strokes.length === 0;
