@@ -67,8 +67,8 @@ def describe_type(hint: Any) -> str:
         )
         return ", ".join(map(describe_type, parts))
     if origin in (list, tuple):
-        return f"list of {describe_type(arguments[0])}".replace("number", "numbers", 1)
-    return {int: "whole number", float: "number", bool: "`true`, `false`", str: "text"}.get(hint, "value")
+        return re.sub(r"^(\w+)", r"list of \1s", describe_type(arguments[0]))
+    return {int: "integer", float: "number", bool: "`true`, `false`", str: "string"}.get(hint, "value")
 
 
 def _bounds_of(bound: Any) -> Iterator[tuple[str, str]]:
@@ -129,8 +129,9 @@ def _keys_of(folder: str, module: ModuleType) -> list[tuple[str, ...]]:
 
 def _notes_on_terms(docstring: str) -> str:
     """The docstring of ``forward`` without the words that every objective has in common."""
-    common = r"^(Return )?(the )?loss and (its )?terms, nats per image[.;:]?\s*"
-    return re.sub(common, "", to_markdown(docstring), flags=re.I).strip()
+    common = r"^(Return )?(the )?loss and (its )?terms(, nats per image)?[.;:]?\s*"
+    notes = re.sub(common, "", to_markdown(docstring), flags=re.I).strip()
+    return f"{notes[:1].upper()}{notes[1:]}"
 
 
 def _describe_terms(objective: Any) -> str:
@@ -159,7 +160,7 @@ def data_sets() -> str:
         rows.append((f"`{name}`", info.title, sizes or "yours", shape, info.licence, to_markdown(info.source)))
         keys += [(f"`{name}`", *row) for row in _keys_of("datasets", module)]
     table = write_table(("name", "data set", "images", "size", "licence", "source"), rows)
-    return f"{table}\n\nKeys of single data sets:\n\n{write_table(('data set', 'key', 'values', 'default'), keys)}"
+    return f"{table}\n\nKeys of individual data sets:\n\n{write_table(('data set', 'key', 'values', 'default'), keys)}"
 
 
 def figures() -> str:
@@ -193,10 +194,10 @@ def metrics() -> str:
     for name, metric in load_metrics().items():
         quantities = [f"{q.title}{f', {q.unit}' if q.unit else ''}{arrows[q.better]}" for q in metric.quantities]
         if isinstance(metric, Metric):
-            verbs = ", ".join(verb for verb in ("train", "evaluate", "compare") if verb in metric.by_default)
+            used_by = ", ".join(name for name in ("train", "evaluate", "compare") if name in metric.by_default)
         else:
-            verbs = "compare, of several seeds"
-        measured_by = verbs or f"`--metrics {name}`"
+            used_by = "compare, of several seeds"
+        measured_by = used_by or f"`--metrics {name}`"
         rows.append((f"`{name}`", " <br> ".join(quantities), _describe_needs(metric.needs), measured_by))
     return write_table(("metric", "rows", "needs", "measured by"), rows)
 
@@ -262,28 +263,29 @@ def training_keys() -> str:
 # -- commands and functions -------------------------------------------------------------------------------------------
 
 
-def verbs() -> list[str]:
-    """Every verb of the command line, ``""`` for vaelab itself first."""
+def list_commands() -> list[str]:
+    """Every command of the command line, ``""`` for vaelab itself first."""
     from vaelab.cli import app, data_app
 
     own = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     return ["", *own, "data", *(f"data {command.name}" for command in data_app.registered_commands)]
 
 
-def help_of(verb: str) -> str:
-    """The output of ``vaelab VERB --help``, plain and 100 columns wide."""
+def help_of(command: str) -> str:
+    """The output of ``vaelab COMMAND --help``, plain and 100 columns wide."""
     environment = {**os.environ, "TYPER_USE_RICH": "0", "COLUMNS": "100", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "vaelab", *verb.split(), "--help"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    words = [sys.executable, "-m", "vaelab", *command.split(), "--help"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     lines = [line.rstrip() for line in done.stdout.replace("python -m vaelab", "vaelab").strip().splitlines()]
     return "\n".join(lines)
 
 
 def commands() -> str:
-    """The help of every verb."""
+    """The help of every command."""
+    names = list_commands()
     with ThreadPoolExecutor(2) as pool:
-        helps = dict(zip(verbs(), pool.map(help_of, verbs()), strict=True))
-    return "\n\n".join(f"## vaelab {verb}".rstrip() + f"\n\n```text\n{text}\n```" for verb, text in helps.items())
+        helps = dict(zip(names, pool.map(help_of, names), strict=True))
+    return "\n\n".join(f"## vaelab {name}".rstrip() + f"\n\n```text\n{text}\n```" for name, text in helps.items())
 
 
 def python_api() -> str:
@@ -294,7 +296,10 @@ def python_api() -> str:
     for name in sorted(vaelab.__all__, key=lambda name: (name[0].isupper(), name)):
         value = getattr(vaelab, name)
         parts.append(f"## {name}")
-        if callable(value) and not get_origin(value):
+        if isinstance(value, UnionType):
+            parts.append(f"Type of an event: {', '.join(f'`{each.__name__}`' for each in get_args(value))}.")
+            continue
+        if callable(value):
             parts.append(f"```text\n{_signature(f'vaelab.{name}', value)}\n```")
         parts.append(to_markdown(value.__doc__ or ""))
     return "\n\n".join(parts)
@@ -310,7 +315,8 @@ def _signature(name: str, value: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and (before is None or before.kind is not parameter.KEYWORD_ONLY):
             words.append("*")
         default = "" if parameter.default is parameter.empty else f"={_default_word(parameter.default)}"
-        words.append(f"{parameter.name}{default}")
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        words.append(f"{stars}{parameter.name}{default}")
     return f"{name}({', '.join(words)})"
 
 

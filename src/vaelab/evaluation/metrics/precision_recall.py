@@ -99,10 +99,10 @@ METRIC = Metric(
     needs=frozenset({"features"}),
     by_default=frozenset(),
     quantities=(
-        Quantity("precision", "precision of samples", "share", "higher", digits=3),
-        Quantity("recall", "recall of samples", "share", "higher", digits=3),
+        Quantity("precision", "precision of samples", better="higher", digits=3),
+        Quantity("recall", "recall of samples", better="higher", digits=3),
         Quantity("density", "density of samples", better="higher", digits=3),
-        Quantity("coverage", "coverage by samples", "share", "higher", digits=3),
+        Quantity("coverage", "coverage by samples", better="higher", digits=3),
     ),
     order=66,
     synonyms=("prdc", "density_coverage", "precision", "recall", "pr"),

@@ -89,7 +89,7 @@ class Objective(objectives.Objective):
         return [{"params": self.discriminator.parameters(), "lr": self.learning_rate, "betas": tuple(self.betas)}]
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Return the loss and its terms, nats per image: reconstruction + kl + γ·total_correlation + discriminator.
+        """Return the loss and its terms, nats per image: Return the loss and its terms, nats per image.
 
         ``total_correlation`` is the estimate of the discriminator, usually too low and sometimes negative. Quote the
         metric ``decomposition`` instead. ``discriminator`` is ln 2 ≈ 0.693 if it cannot distinguish the codes.

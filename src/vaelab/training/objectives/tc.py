@@ -113,7 +113,11 @@ class Objective(objectives.Objective):
     """
 
     needs: ClassVar = frozenset({"diagonal_posterior", "standard_normal_prior"})
-    terms = tuple(Term(name, name.replace("_", " ")) for name in Parts._fields)
+    terms = (
+        Term("mutual_information", "mutual information"),
+        Term("total_correlation", "total correlation"),
+        Term("dimension_wise_kl", "dimension-wise KL"),
+    )
     kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
 
     def __init__(
