@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -97,6 +98,14 @@ def test_wheel_has_the_sources_and_nothing_else_and_is_reproducible(tmp_path: Pa
     assert {path.relative_to(ROOT / "src").as_posix() for path in source} == names
     assert {"vaelab/recipes/mnist.toml", "vaelab/py.typed"} <= names
     assert len({entry.date_time for entry in entries}) == 1  # not the times of the files
+
+
+def test_workflows_use_actions_of_fixed_commits():
+    lines = [line for path in (ROOT / ".github" / "workflows").glob("*.yml") for line in path.read_text().splitlines()]
+    actions = [line.split("uses: ")[1] for line in lines if "uses: " in line]
+    loose = [action for action in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action)]
+    assert len(actions) > 10
+    assert loose == ["pypa/gh-action-pypi-publish@release/v1"]  # what its authors ask for
 
 
 MEMBERS = {
