@@ -1,9 +1,11 @@
 """Executed notebooks of the docs: a page of docs/tutorials/notebooks is the source of the notebook beside it.
 
 python docs/notebooks.py FOLDER [NAME…]   execute all notebooks, or those named, in a folder that keeps their runs
+python docs/notebooks.py --text           copy the text of all pages; outputs stay
 
 The Python blocks of a page are the code cells of its notebook, and the text between them are the Markdown cells. The
-folder holds CelebA in ``celeba``, or faces of benchmarks/make_faces.py in ``drawn``, and pictures in ``pictures``.
+folder holds MNIST's files in ``mnist``, CelebA in ``celeba`` or faces of benchmarks/make_faces.py in ``drawn``, and
+pictures in ``pictures``.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,21 +41,29 @@ def split_page(text: str) -> Iterator[tuple[str, str]]:
             yield "code" if number % 2 else "markdown", part.strip()
 
 
-def read_outputs(page: Path) -> list[tuple[str, list[Any]]]:
-    """Return code and outputs of each code cell of a page's notebook; no cells if there is no notebook."""
+def read_cells(page: Path) -> list[Any]:
+    """Return the cells of a page's notebook; no cells if there is no notebook."""
     path = page.with_suffix(".ipynb")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
-    return [("".join(cell["source"]), cell["outputs"]) for cell in cells if cell["cell_type"] == "code"]
+    cells: list[Any] = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+    return cells
 
 
-def find_stale() -> list[str]:
-    """Return a line for each notebook that was executed from other code than its page has."""
-    return [
-        f"{page.relative_to(ROOT)}: the notebook has other code; run python docs/notebooks.py FOLDER {page.stem}"
-        for page in PAGES
-        if [code for code, _ in read_outputs(page)]
-        != [part for kind, part in split_page(page.read_text(encoding="utf-8")) if kind == "code"]
-    ]
+def read_outputs(page: Path) -> list[tuple[str, list[Any]]]:
+    """Return code and outputs of each code cell of a page's notebook."""
+    return [("".join(cell["source"]), cell["outputs"]) for cell in read_cells(page) if cell["cell_type"] == "code"]
+
+
+def find_stale(pages: Iterable[Path] = PAGES) -> list[str]:
+    """Return a line for each notebook that has other code or other text than its page."""
+    found = []
+    for page in pages:
+        parts = list(split_page(page.read_text(encoding="utf-8")))
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in read_cells(page)]
+        if [part for part in parts if part[0] == "code"] != [cell for cell in cells if cell[0] == "code"]:
+            found.append(f"{page.name}: the notebook has other code; run docs/notebooks.py FOLDER {page.stem}")
+        elif parts != cells:
+            found.append(f"{page.name}: the notebook has other text; run docs/notebooks.py --text")
+    return found
 
 
 def with_outputs(page: Path) -> str:
@@ -125,6 +135,17 @@ def finish_cell(cell: Any) -> None:
             data[smaller] = content
 
 
+def copy_outputs(page: Path, notebook: Any) -> None:
+    """Fill the code cells of a new notebook with what the page's notebook has there; SystemExit for other code."""
+    import nbformat
+
+    if any("other code" in line for line in find_stale([page])):
+        raise SystemExit(f"{page.name} has other code than its notebook, so it must be executed")
+    executed = [cell for cell in read_cells(page) if cell["cell_type"] == "code"]
+    for cell, before in zip((cell for cell in notebook.cells if cell.cell_type == "code"), executed, strict=True):
+        cell.outputs, cell.execution_count = nbformat.from_dict(before["outputs"]), before["execution_count"]
+
+
 def compress(png: str) -> tuple[str, str]:
     """Return type and base64 of a picture with fewer pixels, as PNG with few colours or as JPEG if that is smaller."""
     files = {"image/png": io.BytesIO(), "image/jpeg": io.BytesIO()}
@@ -153,16 +174,22 @@ def photograph(url: str) -> bytes:
 def main() -> None:
     """Execute notebooks and write them beside their pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", nargs="?")
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *(page.stem for page in PAGES)])
+    parser.add_argument("--text", action="store_true")
     given = parser.parse_args()
+    if given.text == bool(given.folder):
+        parser.error("either FOLDER or --text")
     import nbformat
 
     for page in PAGES:
         if given.names and page.stem not in given.names:
             continue
         notebook, path = make_notebook(page), page.with_suffix(".ipynb")
-        execute(notebook, given.folder, finish_cell)
+        if given.text:
+            copy_outputs(page, notebook)
+        else:
+            execute(notebook, given.folder, finish_cell)
         nbformat.write(notebook, path)
         print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")
 

@@ -241,7 +241,8 @@ def test_a_cell_of_a_notebook_shows_the_explorer(
         patch.setattr(explorer, "page", partial(explorer.page, runtime))
         (tmp_path / "index.html").write_text(f"<!doctype html><title>notebook</title>{explorer._repr_html_()}")
     with browser.serve_folder(tmp_path) as notebook:
-        page = chromium.new_page(viewport={"width": 1200, "height": 800})
+        page, failures = chromium.new_page(viewport={"width": 1200, "height": 800}), list[Any]()
+        page.on("pageerror", lambda error: failures.append(error))
         page.goto(notebook)
         page.wait_for_function("frames.length === 1")
         (cell,) = page.main_frame.child_frames
@@ -256,5 +257,7 @@ def test_a_cell_of_a_notebook_shows_the_explorer(
         page.mouse.up()
         page.wait_for_timeout(500)
         assert image.evaluate("(canvas) => canvas.toDataURL()") != before
+        assert cell.get_by_role("button", name="Copy link").count() == (show == "server")
+        assert failures == []
         page.close()
     explorer.close()

@@ -15,6 +15,9 @@ import { Session } from "./session.js";
 import { mountSliders } from "./sliders.js";
 import { mountToolbar } from "./toolbar.js";
 
+/** Whether the page has an address that can hold a view. A page inside a notebook's cell has none. */
+const HAS_ADDRESS = location.protocol !== "about:";
+
 /** Opens the page in `element` on one backend, or on two side by side. */
 export async function mount(element, backend) {
   const models = await Promise.all([backend].flat().map((each) => Model.open(each)));
@@ -23,14 +26,14 @@ export async function mount(element, backend) {
   const session = await startSession(models, messages);
 
   const help = makeHelp(page);
-  mountToolbar(page, session, { help, copyLink: () => copyLink(session, messages) });
+  mountToolbar(page, session, { help, copyLink: HAS_ADDRESS && (() => copyLink(session, messages)) });
   page.append(models.length === 1 ? single(session) : pair(session));
   element.replaceChildren(page);
   mountMiniPreview(page, session, [...page.querySelectorAll(".area-code")].map((area) => area.querySelector("canvas.image")));
   document.title = `${models.map(({ manifest }) => manifest.run).join(" and ")} – vaelab explorer`;
 
   listenForKeys(session, help);
-  followAddress(session, messages);
+  if (HAS_ADDRESS) followAddress(session, messages);
   for (const model of models) {
     model.addEventListener("failed", ({ detail }) => messages.failure(detail));
     model.setCode(model.code, model.origin);

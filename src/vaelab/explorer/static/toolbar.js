@@ -11,7 +11,7 @@ export function mountToolbar(element, session, { copyLink, help }) {
       make("div", { class: "tools", role: "group", "aria-label": "Page" },
         historyButton(session, "Undo", "Z", "canUndo", () => session.undo()),
         historyButton(session, "Redo", "Shift+Z", "canRedo", () => session.redo()),
-        button("Copy link", copyLink, { title: "Copy the address of this very view" }),
+        ...(copyLink ? [button("Copy link", copyLink, { title: "Copy the address of this very view" })] : []),
         themeButton(),
         button("?", help, { "aria-label": "Help", title: "Keys and gestures (?)", "aria-haspopup": "dialog" }))),
   );
