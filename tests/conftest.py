@@ -2,17 +2,20 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import install_import_hook
+import checker
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for commands that tests start: two workers share two cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every worker and command would compile the package again
+sys.dont_write_bytecode = False
 
-install_import_hook("vaelab", "checker.check")  # before the first import of vaelab
+checker.install()  # before the first import of vaelab
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -32,6 +35,10 @@ settings.load_profile("vaelab")
 
 
 pytest_addoption = add_option
+
+
+def pytest_runtest_setup() -> None:
+    checker.start_test()
 
 
 @pytest.fixture
