@@ -31,6 +31,12 @@ FITTING_PAIRS = [
     if registry.load("priors", prior).Prior.needs <= registry.load("posteriors", posterior).Posterior.provides
 ]
 """Every posterior with every prior that it fits."""
+CROSSED_PAIRS = [
+    (posterior, prior)
+    for posterior, prior in FITTING_PAIRS
+    if posterior == "diagonal" or prior == "normal" or (posterior, "normal") not in FITTING_PAIRS
+]
+"""Every posterior with the normal prior, every prior with the diagonal posterior, and what fits neither of these."""
 OBJECTIVES_AND_NETWORKS = [
     *((objective, "conv") for objective in registry.names("objectives")),
     *(("elbo", network) for network in registry.names("networks") if network != "conv"),

@@ -12,7 +12,7 @@ import torch
 from small import (
     CONTROLS,
     CPU,
-    FITTING_PAIRS,
+    CROSSED_PAIRS,
     OBJECTIVES_AND_NETWORKS,
     make_labelled,
     make_recipe,
@@ -122,7 +122,7 @@ def test_a_step_of_every_objective(objective: str, network: str) -> None:
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("iwae", "info")]
 
 
-@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
+@pytest.mark.parametrize(("posterior", "prior"), CROSSED_PAIRS)
 @pytest.mark.parametrize("objective", ["elbo", *LONG])
 def test_a_step_of_every_posterior_and_prior(posterior: str, prior: str, objective: str) -> None:
     compute_steps(posterior__name=posterior, prior__name=prior, objective__name=objective)
@@ -162,8 +162,10 @@ def test_a_step_of_a_conditional_model(condition: str, resident: bool) -> None:
     compute_steps(resident, network__condition=condition)
 
 
-@pytest.mark.parametrize(("posterior", "prior"), FITTING_PAIRS)
-@pytest.mark.parametrize("condition", ["none", "label"])
+@pytest.mark.parametrize(
+    ("posterior", "prior", "condition"),
+    [*((*pair, "none") for pair in CROSSED_PAIRS), ("diagonal", "normal", "label"), ("diagonal", "vamp", "label")],
+)
 def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
     posterior: str, prior: str, condition: str
 ) -> None:
@@ -186,7 +188,7 @@ def test_a_model_on_the_device_encodes_images_of_the_cpu_and_samples(
 
 SAMPLERS = [
     (posterior, prior, kind)
-    for posterior, prior in FITTING_PAIRS
+    for posterior, prior in CROSSED_PAIRS
     for kind in ("prior", "autoregressive")
     if registry.load("samplers", kind).Sampler.needs <= registry.load("posteriors", posterior).Posterior.provides
 ]

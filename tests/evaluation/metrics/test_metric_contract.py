@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,12 @@ def make_vae(overrides: dict[str, str]) -> VAE:
 
 def evaluation_of(vae: VAE, images: Images | None = None) -> Evaluation:
     return Evaluation(vae, images or annotated_images(40), annotated_images(60, seed=5), extractor=FlatPixels())
+
+
+@cache
+def shared_evaluation(overrides: str) -> Evaluation:
+    """One evaluation for all metrics, which leave the model as it is."""
+    return evaluation_of(make_vae(json.loads(overrides)))
 
 
 def measure(name: str, evaluation: Evaluation) -> Any:
@@ -168,7 +175,7 @@ def test_results_are_repeatable_and_leave_the_model_unchanged(name: str) -> None
 def test_every_kind_of_model_is_measured_or_refused(name: str, overrides: dict[str, str]) -> None:
     if name == "dci":
         pytest.skip("slow, and it sees only codes")
-    evaluation = evaluation_of(make_vae(overrides))
+    evaluation = shared_evaluation(json.dumps(overrides))
     missing = missing_needs(evaluation, METRICS[name].needs)
     if missing:
         assert (name, missing) == ("decomposition", ("diagonal_posterior",))
@@ -176,6 +183,7 @@ def test_every_kind_of_model_is_measured_or_refused(name: str, overrides: dict[s
         with pytest.raises(NotMeasurable) as raised:
             measure(name, evaluation)
         assert tuple(raised.value.choices) == ("continuous_posterior",)
+        evaluation = evaluation_of(evaluation.model)
         evaluation.own_sampler = {"name": "autoregressive", "steps": 20}
         check_result(name, code_density.measure(evaluation, sampler=OWN_SAMPLER))
     else:
