@@ -100,6 +100,7 @@ def test_wheel_has_the_sources_and_nothing_else_and_is_reproducible(tmp_path: Pa
     assert len({entry.date_time for entry in entries}) == 1  # not the times of the files
 
 
+@pytest.mark.skipif(not (ROOT / ".github").exists(), reason="a source distribution has no workflows")
 def test_workflows_use_actions_of_fixed_commits():
     lines = [line for path in (ROOT / ".github" / "workflows").glob("*.yml") for line in path.read_text().splitlines()]
     actions = [line.split("uses: ")[1] for line in lines if "uses: " in line]
