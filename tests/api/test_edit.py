@@ -31,7 +31,8 @@ def load(data_dir, split, *, tags: bool = True):
     images = digits.load(None, split)
     has = np.random.default_rng(0).random((len(images), 3)) < 0.3
     has[:, 2] = True
-    names = ("Mouth_Slightly_Open", "Smiling", "Human")
+    has = np.hstack([has, has[:, :1]])
+    names = ("Mouth_Slightly_Open", "Smiling", "Human", "smiling")
     tagged = {"attributes": has, "attribute_names": names} if tags else {}
     return replace(images, labels=None, label_names=(), **tagged)
 
@@ -143,7 +144,7 @@ def test_attributes_are_found_by_the_words_of_figures(
         arrays = compute_edits(run, None, [("mouth slightly open", 2.0)])
     wording(str(warned[0].message))
     assert arrays["columns"][1] == ["Mouth Slightly Open +2"]
-    for name, code in (("Smilling", 2), ("Human", 1)):
+    for name, code in (("Smilling", 2), ("SMILING", 2), ("Human", 1)):
         found, _, err = cli("edit", run.path, "--attribute", name)
         assert found == code
         wording(one_line(err))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from typed import train_small
 import vaelab
 from vaelab.api.watch import MAX_POINTS
 from vaelab.explorer import watching
-from vaelab.run import HISTORY, Run
+from vaelab.run import HISTORY, TIMING, Run
 from vaelab.run.tail import Tail
 from vaelab.system.signals import Interrupted
 from vaelab.training.loop import ProgressRecord
@@ -66,6 +67,14 @@ def test_curves_are_means_of_successive_batches(tmp_path: Path):
     curve = vaelab.watch(tmp_path).curves()["training"]
     assert curve["step"] == [5.0 * i for i in range(1, MAX_POINTS + 1)]
     assert curve["loss"] == [5.0 * i - 2 for i in range(1, MAX_POINTS + 1)]
+
+
+def test_the_time_left_is_that_of_the_rest_at_the_recent_speed(stopped: Run, tmp_path: Path):
+    shutil.copytree(stopped.path, tmp_path / "copy")
+    rows = [f"{step},{100 * step if step < 50 else 5000 + 2 * (step - 50)},1" for step in range(10, 101, 2)]
+    (tmp_path / "copy" / TIMING).write_text("\n".join(["step,seconds,images_per_second", *rows, ""]))
+    state = vaelab.watch(tmp_path / "copy").state()
+    assert (state["seconds"], state["left"]) == (5100.0, 2.0 * (20_000 - 100))
 
 
 def test_a_tail_reads_new_rows_only_and_a_new_table_from_its_beginning(tmp_path: Path):

@@ -169,6 +169,19 @@ def test_damaged_lines_of_the_journal_are_ignored(tmp_path: Path, cache: Path, l
     assert log.num_decoded() == 6
 
 
+def test_a_picture_that_comes_back_before_the_entry_is_whole_is_in_it(tmp_path: Path, log: ProgressLog) -> None:
+    items = write_pictures(tmp_path / "in", 12)
+    (tmp_path / "in" / "002.png").write_bytes(b"broken")
+    (tmp_path / "in" / "005.png").rename(tmp_path / "away.png")
+    interrupt(log, items, 2)
+    (tmp_path / "away.png").rename(tmp_path / "in" / "005.png")
+    log.units.clear()
+    resumed = make(items, max_per_part=4)
+    assert log.num_decoded() == 8  # the part of the picture and the one that was missing; the broken file is unchanged
+    assert [name for name, _ in skipped_names(resumed)] == ["002.png"]
+    assert resumed.num_recovered == 0
+
+
 @pytest.mark.parametrize("change", ["other shards", "first", "last", "short"])
 def test_a_journal_without_its_pixels_is_ignored(tmp_path: Path, cache: Path, log: ProgressLog, change: str) -> None:
     items = write_pictures(tmp_path / "in", 12)

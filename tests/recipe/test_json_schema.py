@@ -63,3 +63,12 @@ def test_every_member_and_every_key_of_the_training_is_described(schema: dict[st
             assert choice["properties"].keys() == {"name", *info.common, *member_schema(section, name)}
             assert choice["description"]
     assert all(entry["description"] for entry in sections["training"]["properties"].values())
+
+
+def test_a_section_without_a_name_is_the_default_member(schema: dict[str, Any]) -> None:
+    for section, info in SECTIONS.items():
+        choices = schema["properties"][section]["oneOf"]
+        unnamed = [choice["title"] for choice in choices if "name" not in choice["required"]]
+        assert unnamed == [name for name in registry.names(info.folder) if name == info.default]
+    assert accepts(schema, {"data": {"name": "digits"}, "network": {"latent_dim": 3}})
+    assert not accepts(schema, {"data": {"name": "digits"}, "objective": {"beta": 4.0}})

@@ -217,6 +217,7 @@ def test_automatic_epochs_give_five_thousand_steps_within_bounds() -> None:
     ("shape", "num_images", "latents", "channels"),
     [
         ((1, 8, 8), 1000, 8, [32]),
+        ((1, 15, 15), 1000, 15, [32, 64]),  # 15, 8, 4: an odd side is rounded up
         ((3, 64, 64), 813, 64, [32, 64, 128, 256]),
         ((3, 64, 64), 31, 3, [32, 64, 128, 256]),
         ((1, 28, 28), 1, 2, [32, 64]),

@@ -7,7 +7,9 @@ import blocks
 import vaelab
 from vaelab.system.errors import UsageError
 
-TINY = {"network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1}
+TINY = {
+    "network.name": "mlp", "network.hidden": [16], "training.steps": 60, "training.threads": 1, "training.figures": [],
+}  # fmt: skip
 FREE = {**TINY, "objective.name": "free", "objective.free_nats": 3.0}
 
 

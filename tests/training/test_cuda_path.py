@@ -106,7 +106,7 @@ def compute_steps(resident: bool = True, **overrides: Any) -> None:
         if resident:
             batches.resident = torch.empty_like(as_tensor(data.pixels), device=DEVICE)
         steps = CapturedSteps(state, batches, make_settings(made), FakeNoise(0, DEVICE))
-        for step in (0, 1, 6, 7):  # step 6 is the smaller batch
+        for step in (0, 6):  # step 6 is the smaller batch
             shard = steps.load(step)
             with OnDeviceOnly():
                 steps.differentiate(shard)
@@ -128,8 +128,9 @@ def test_a_step_of_every_posterior_and_prior(posterior: str, prior: str, objecti
     compute_steps(posterior__name=posterior, prior__name=prior, objective__name=objective)
 
 
-@pytest.mark.parametrize("likelihood", registry.names("likelihoods"))
-@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize(
+    ("likelihood", "resident"), [*((name, True) for name in registry.names("likelihoods")), ("gaussian", False)]
+)
 def test_a_step_of_every_likelihood(likelihood: str, resident: bool) -> None:
     compute_steps(resident, likelihood__name=likelihood, data__binarize="dynamic")
 
@@ -156,8 +157,7 @@ def test_a_step_on_a_device_without_float64(overrides: dict[str, Any], monkeypat
     compute_steps(**overrides)
 
 
-@pytest.mark.parametrize("condition", ["label", "attributes"])
-@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize(("condition", "resident"), [("label", True), ("attributes", False)])
 def test_a_step_of_a_conditional_model(condition: str, resident: bool) -> None:
     compute_steps(resident, network__condition=condition)
 
