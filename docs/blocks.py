@@ -226,13 +226,13 @@ def presets() -> str:
     rows = []
     for row in vaelab.list_recipes():
         parameters = f"{row['parameters']:,}" if row["parameters"] else "depends on the images"
-        latents, epochs = (str(row[key]) for key in ("latent_dim", "epochs"))
-        rows.append((f"`{row['name']}`", recipe.load(row["name"]).title, latents, parameters, epochs))
-    return write_table(("preset", "title", "latents", "parameters", "epochs"), rows)
+        length = f"{row['steps']:,} steps" if row["steps"] else f"{row['epochs']} epochs".replace("auto epochs", "auto")
+        rows.append((f"`{row['name']}`", recipe.load(row["name"]).title, str(row["latent_dim"]), parameters, length))
+    return write_table(("preset", "title", "latents", "parameters", "length"), rows)
 
 
 def common_keys() -> str:
-    """Keys of a section that hold for every member it may name."""
+    """Keys of a section that are valid for every member."""
     from vaelab.recipe import SECTIONS
     from vaelab.system import registry
 

@@ -14,7 +14,7 @@ from typed import TINY, Typed, train_small
 
 import vaelab
 from vaelab.api.cluster import DaskWorkers, write_slurm_script
-from vaelab.api.workers import Order
+from vaelab.api.workers import CommonArguments
 from vaelab.run import Run
 from vaelab.system.errors import InputError, UsageError
 
@@ -67,7 +67,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(closed_port: str):
     pytest.importorskip("distributed")
     address = closed_port.replace("http://", "dask://").rstrip("/")
     with pytest.raises(InputError) as error:
-        DaskWorkers(address, Order("digits", None, "auto"), connect_seconds=0.1)
+        DaskWorkers(address, CommonArguments("digits", None, "auto"), connect_seconds=0.1)
     assert error.value.value == address
     assert address in str(error.value)
 
@@ -114,4 +114,4 @@ def test_a_task_of_the_slurm_script_trains_one_run(cli: Typed, tmp_path: Path):
 
 def test_a_slurm_script_without_tasks_is_refused():
     with pytest.raises(InputError):
-        write_slurm_script("done", [], Order("digits", None, "auto"), 1)
+        write_slurm_script("done", [], CommonArguments("digits", None, "auto"), 1)

@@ -167,7 +167,7 @@ def test_figures_show_recipes_and_the_same_images(runs: dict[str, Path], compare
     panels = {panel["title"]: panel for panel in arrays["panels"]}
     assert arrays["labels"] == ["β = 1", "β = 4"]
     assert panels["KL"]["values"][0] == [Run(runs[name]).evaluation["elbo"]["kl"] for name in ("one", "seed")]
-    assert "accuracy of the majority's answer" not in panels
+    assert "majority baseline, mean over attributes" not in panels
     assert panels["probe accuracy of classes"]["baseline"] == compared.rows[0]["majority_class_accuracy"]
     assert panels["SWD × 1000"]["baseline"] == compared.rows[0]["training_swd"]
     models = [(name, vaelab.load(runs[name])) for name in ("one", "four")]

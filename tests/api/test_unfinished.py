@@ -110,7 +110,7 @@ def test_ctrl_c_twice_finishes_the_run(tmp_path: Path):
     assert run.machine["steps"] == 5000
     assert len(run.history["step"]) == step < 5000
     assert run.validation["step"][-1] == step
-    assert "finished early, of 5,000 that were asked for" in (run.path / "report.html").read_text()
+    assert "finished early; 5,000 were requested" in (run.path / "report.html").read_text()
 
 
 def test_a_stopped_run_is_finished_where_it_is_and_can_go_on(cli: Typed, tmp_path: Path):

@@ -163,7 +163,7 @@ def test_icons_keep_their_shapes(tmp_path: Path, shade: int, background: str) ->
 def test_icons_that_vanish_are_counted(tmp_path: Path, cli: Typed) -> None:
     root = icons(tmp_path / "own", 255)
     train, _ = both(root, background="white")
-    assert f"{len(train)} of {len(train)} pictures" in said(train)
+    assert f"{len(train)} of {len(train)} images" in said(train)
     assert "data.background=black" in said(train)
     code, out, _ = cli("data", "check", "own")
     assert (code, "flat" in out) == (0, False)  # as a training would have them
@@ -177,10 +177,10 @@ def test_flat_pictures_are_counted_and_named(tmp_path: Path, cli: Typed) -> None
         Image.fromarray(pixels if i % 4 else np.full((16, 16), 9, np.uint8)).save(root / f"{i:02d}.png")
     code, out, _ = cli("data", "check", "own")
     assert code == 0
-    assert f"5 of {NUM} pictures are one flat colour (first: 00.png)" in out
+    assert f"5 of {NUM} images are one flat colour (first: 00.png)" in out
     notes = [said(part) for part in both(root)]
     counts = [
-        int(note.split(" pictures are one flat")[0].split()[-3].replace(",", "")) for note in notes if "flat" in note
+        int(note.split(" images are one flat")[0].split()[-3].replace(",", "")) for note in notes if "flat" in note
     ]
     assert sum(counts) == 5
 
@@ -232,10 +232,10 @@ def test_a_cache_entry_that_is_completed_counts_what_it_holds_then(tmp_path: Pat
         Image.fromarray(np.full((16, 16), 10 + i, np.uint8)).save(root / "test" / f"{i}.png")
     (root / "train" / "9.png").symlink_to(tmp_path / "away.png")
     before = folder.load(root, "train")
-    assert "train: 9 of 9 pictures are one flat colour" in said(before)
+    assert "train: 9 of 9 images are one flat colour" in said(before)
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(ramp).save(tmp_path / "away.png")
     after = folder.load(root, "train")
     assert len(after) == 10
-    assert "train: 9 of 10 pictures are one flat colour" in said(after)
+    assert "train: 9 of 10 images are one flat colour" in said(after)
     assert "train: pixel values from 0 to 255" in said(after)

@@ -440,7 +440,7 @@ def test_a_part_is_written_to_its_place(tmp_path: Path) -> None:
     target.write_bytes(b"\x07" * (10 + 4 * 216 + 5))
     policy = ResizePolicy(9, 8, 3)
     start, problems, tally = decode_part(8, items, policy, (str(target), 10))
-    assert (start, problems) == (8, {10: Problem("not a picture, or damaged at its beginning")})
+    assert (start, problems) == (8, {10: Problem("not an image, or damaged at its beginning")})
     assert (tally.count, tally.num_flat, tally.first_flat) == (3, 1, 11)
     pictures[2] = np.zeros((9, 8, 3), np.uint8)
     assert target.read_bytes() == b"\x07" * 10 + np.stack(pictures).tobytes() + b"\x07" * 5

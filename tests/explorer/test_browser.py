@@ -125,7 +125,7 @@ def test_a_drag_moves_the_code_in_the_plane_of_the_map_alone(visit: Open, runs: 
     assert np.linalg.norm(off(runs[0], axes, after.codes[0])) > 0.1
     one.shows(one.decoded(), decode(runs[0], after.codes[0]))
     assert (one.pixels(one.decoded()) != first).any()
-    one.wait(lambda: "No image’s code" in one.page.locator(".origin").inner_text(), "its origin")
+    one.wait(lambda: "Not the code of an image" in one.page.locator(".origin").inner_text(), "its origin")
 
 
 def test_while_an_image_is_on_its_way_only_the_newest_code_waits(visit: Open, runs: list[ServedRun]):
@@ -374,7 +374,7 @@ def test_everything_goes_by_keyboard_alone(visit: Open, runs: list[ServedRun]):
         "B": other.tobytes(),
     }
     one.press("?")
-    help_dialog = one.page.get_by_role("dialog", name="How to move in here")
+    help_dialog = one.page.get_by_role("dialog", name="Controls")
     help_dialog.wait_for()
     assert one.focused() == "BUTTON Close"
     one.press("r")  # belongs to the dialog now
@@ -509,7 +509,7 @@ def check_own(one: Visit, served: ServedRun) -> np.ndarray:
     """All that follows from an own image; that image, as the model sees it."""
     payload, worker = served
     seen = await_own(one, served)
-    one.wait(lambda: "Your own picture" in one.page.locator(".origin").inner_text(), "its origin")
+    one.wait(lambda: "Your own image" in one.page.locator(".origin").inner_text(), "its origin")
     mean, log_var, reconstruction, told = worker.encode(seen)
     code = one.code
     one.shows(one.canvas("Its reconstruction"), decode(served, code))
@@ -544,7 +544,7 @@ def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs
     seen = check_own(one, runs[0])
     assert seen.max() > 200
     assert 20 < (seen > 100).sum() < 300
-    assert one.page.get_by_text("Of your own image.").is_visible()
+    assert one.page.get_by_text("For your own image.").is_visible()
     one.wait(lambda: len(posterior()) > 20, "an ellipse")
     (axes,) = one.view().axes
     plane = plane_of(runs[0].payload.manifest, axes)
@@ -558,7 +558,7 @@ def test_a_drawing_is_read_and_rebuilt_and_its_posterior_shown(visit: Open, runs
     assert found.max(0) == pytest.approx(middle + reach, abs=4)
     one.drag([0.2, 0.3], [0.5, 0.4])  # from there one moves on
     one.wait(lambda: len(posterior()) == 0, "a map without an ellipse")
-    one.page.get_by_role("button", name="Back to it").click()
+    one.page.get_by_role("button", name="Show it again").click()
     check_own(one, runs[0])
 
 
@@ -616,7 +616,7 @@ def test_a_link_brings_back_the_very_view(visit: Open, address: str):
 
 def test_a_link_of_another_run_or_of_nobody_is_told_and_does_no_harm(visit: Open, address: str):
     one = visit(f"{address}#view=%")
-    one.page.get_by_text("This link belongs to another run: here is where that one begins.").wait_for()
+    one.page.get_by_text("This link belongs to another run. The default view is shown instead.").wait_for()
     code = one.code
     told = one.page.get_by_text("This link belongs to another run.", exact=True)
     for text in ("%7B%22v%22%3A1%7D", "<script>", '{"v":1,"m":[["AAAA",0,1]],"p":[],"o":{}}', '{"v":2}'):

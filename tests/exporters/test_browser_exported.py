@@ -149,7 +149,7 @@ def test_an_exported_page_works_as_behind_a_server(
         is_rebuilt = np.abs(again - worker.decode(code[None])[0].astype(int)).max() <= 1
         return (seen > 100).sum() > 30 and is_rebuilt and np.allclose(code, worker.encode(seen).mean, atol=1e-4)
 
-    one.page.get_by_text("Your own picture, as the model reads it").wait_for()
+    one.page.get_by_text("Your own image, as the model sees it").wait_for()
     one.wait(is_read, "what the model reads")
 
 

@@ -13,7 +13,7 @@ from vaelab.data.loader import Batches
 from vaelab.system.files import load_tensors
 from vaelab.system.messages import VaelabWarning
 from vaelab.training import loop
-from vaelab.training.schedules import half_cosine, scale_learning_rate
+from vaelab.training.schedules import half_cosine, lr_schedule
 from vaelab.training.state import State
 from vaelab.training.validation import validate
 
@@ -66,11 +66,11 @@ def test_automatic_weight_decay_is_that_of_torch_for_adamw() -> None:
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
-    assert [scale_learning_rate(step, 10, "none", 4) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert [scale_learning_rate(step, 10, "none", 0) for step in (0, 9)] == [1, 1]
+    assert [lr_schedule(step, 10, "none", 4) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert [lr_schedule(step, 10, "none", 0) for step in (0, 9)] == [1, 1]
     for step in range(10):
         expected = half_cosine(step, 10) * min(1, (step + 1) / 4)
-        assert scale_learning_rate(step, 10, "cosine", 4) == pytest.approx(expected)
+        assert lr_schedule(step, 10, "cosine", 4) == pytest.approx(expected)
 
 
 def test_the_average_is_that_of_the_weights_after_each_step() -> None:

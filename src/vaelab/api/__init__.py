@@ -1,1 +1,1 @@
-"""The verbs as functions that print nothing: one file each. ``vaelab/__init__.py`` lists the public ones."""
+"""The commands as functions that print nothing: one file each. ``vaelab/__init__.py`` lists the public ones."""

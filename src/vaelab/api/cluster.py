@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from vaelab.api.plan import command
 from vaelab.api.train import train
-from vaelab.api.workers import SAVE_SECONDS, Ended, Job, Order, is_in_use
+from vaelab.api.workers import SAVE_SECONDS, CommonArguments, Ended, Job, is_in_use
 from vaelab.run import Run
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.failures import describe_error
@@ -51,7 +51,7 @@ class DaskWorkers:
     there is no scheduler at the address, or no package dask.distributed.
     """
 
-    def __init__(self, on: str, order: Order, connect_seconds: float = CONNECT_SECONDS) -> None:
+    def __init__(self, on: str, common: CommonArguments, connect_seconds: float = CONNECT_SECONDS) -> None:
         address = parse_address(on)
         try:
             import distributed
@@ -61,11 +61,11 @@ class DaskWorkers:
             self._client = distributed.Client(address, timeout=connect_seconds, set_as_default=False)
         except OSError:
             raise InputError(f"no Dask scheduler answers at {address} (--on {on})", subject="on", value=on) from None
-        name = Path(order.name)
-        self._order = replace(
-            order,
-            name=str(name.resolve()) if name.suffix == ".toml" else order.name,
-            data=order.data and Path(order.data).resolve(),
+        name = Path(common.name)
+        self._common = replace(
+            common,
+            name=str(name.resolve()) if name.suffix == ".toml" else common.name,
+            data=common.data and Path(common.data).resolve(),
         )
         self._stop_name = f"vaelab-stop-{uuid.uuid4().hex}"
         self._stop = distributed.Event(self._stop_name, client=self._client)
@@ -78,7 +78,7 @@ class DaskWorkers:
 
     def start(self, job: Job) -> None:
         """Give a job to Dask."""
-        given = self._order.arguments(replace(job, run=Run.at(job.run.path.resolve())))
+        given = self._common.arguments(replace(job, run=Run.at(job.run.path.resolve())))
         key = f"vaelab-{job.run.name}-{uuid.uuid4().hex}"
         self._working[self._client.submit(train_here, given, self._stop_name, key=key, pure=False)] = job
 
@@ -149,15 +149,15 @@ def _train_until_stdin_ends() -> int:
     return 0
 
 
-def write_slurm_script(title: str, jobs: list[Job], order: Order, threads: int) -> str:
+def write_slurm_script(title: str, jobs: list[Job], common: CommonArguments, threads: int) -> str:
     """Return the text of a SLURM script with one task for each job; InputError if there is none."""
     if not jobs:
         raise InputError("nothing is left to train; without --on, the same command compares the runs")
-    order = replace(order, data=order.data and Path(order.data).resolve())
+    common = replace(common, data=common.data and Path(common.data).resolve())
     lines = []
     for i, job in enumerate(jobs):
-        words = command(order.name, job.overrides, order.data, job.run.path.resolve(), order.device)
-        track = "".join(f" --track {shlex.quote(name)}" for name in order.track)
+        words = command(common.name, job.overrides, common.data, job.run.path.resolve(), common.device)
+        track = "".join(f" --track {shlex.quote(name)}" for name in common.track)
         lines.append(f"  {i}) exec {words}{track} ;;")
     head = {"job-name": shlex.quote(title), "array": f"0-{len(jobs) - 1}", "cpus-per-task": threads}
     return "\n".join(

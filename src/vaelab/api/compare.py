@@ -98,12 +98,12 @@ def compare(
     data: str | Path | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Measure trained runs on their held-out images and write tables, figures and a page.
+    """Compare trained runs on their held-out images and write tables, figures and a page.
 
     The files are report.html, comparison.json, comparison.csv, comparison.png and side-by-side.png. Stored results are
-    not measured again. Metrics that take minutes are shown if a run was evaluated with them; those whose needs are not
-    met are left out with a remark. Seeds of one recipe form a group. ``out``: the directory to write into (default: a
-    new one, compare-…). Raises FileNotFoundError for a path that is no run, and for a run that is not fully trained.
+    not measured again. Metrics that take minutes are shown if a run was evaluated with them. Metrics whose needs are
+    not met are left out with a remark. Seeds of one recipe form a group. ``out``: the output directory (default: a new
+    one, compare-…). Raises FileNotFoundError for a path that is no run, and for a run that is not fully trained.
     """
     opened = [Run(run) for run in check_list(runs, "runs")]
     found = list({run.path.resolve(): run for run in opened}.values())

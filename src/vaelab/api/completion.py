@@ -1,4 +1,4 @@
-"""After a training: evaluate, draw, examine and report."""
+"""After training: evaluate, draw figures, run the doctor and write the report."""
 
 from collections.abc import Callable
 

@@ -25,7 +25,7 @@ from vaelab.system.device import describe_machine
 from vaelab.system.errors import InputError
 from vaelab.system.files import unique_path
 
-TRAINED_ELSEWHERE = "trained elsewhere: the section [training] of the recipe is not the one of these weights"
+TRAINED_ELSEWHERE = "converted model: the section [training] of the recipe does not describe how it was trained"
 """A note of every converted run."""
 
 
@@ -38,14 +38,14 @@ def convert(
     data: str | Path | None = None,
     run: str | Path | None = None,
 ) -> Run:
-    """Make a run of a model that was trained with another package, and return it.
+    """Convert a model that was trained with another package to a run, and return the run.
 
     ``source`` is the file or folder that ``package`` ("pythae" or "pytorch_vae") saved. Nothing in it is executed. The
-    recipe ``name`` and ``data`` say which images belong to the model, as in ``train``. Network, likelihood and
+    recipe ``name`` and ``data`` specify the images of the model, as in ``train``. Network, likelihood and
     objective come from the model. ``set`` overrides keys of the recipe, such as ``objective.beta`` where the file does
     not hold it. ``run`` is the new directory (default: runs/PACKAGE, or a new name).
 
-    All functions work on the run. ``finish`` evaluates it, draws its figures and writes its report.
+    All other functions work on the run. ``finish`` evaluates it, draws its figures and writes its report.
 
     Raises InputError if the model cannot be represented or does not fit the images, and FileExistsError if the
     directory is in use.
@@ -65,7 +65,7 @@ def convert(
         raise InputError(message, subject="data", value=images.train.image_shape)
     target = Run.at(unique_path(RUNS / package) if run is None else run)
     if target.exists:
-        raise FileExistsError(f"{target.path} is a run already; choose another --run")
+        raise FileExistsError(f"{target.path} already contains a run; choose another --run")
     target.check_free()
     resolved = recipe.resolve(found.image_shape, len(images.train), images.train.resolved)
     vae = _load_weights(found, resolved, images, source)

@@ -15,7 +15,7 @@ from vaelab.system.files import check_file
 
 
 def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
-    """Return name, facts and folder of every data set."""
+    """Return the name, a description and the folder of every data set."""
     data_dir = None if data_dir is None else check_path(data_dir, "data_dir")
     rows = []
     for name in registry.names("datasets"):
@@ -68,7 +68,7 @@ class DataCheck:
     files: list[tuple[str, str]]
     """(File, verdict); a verdict starts with "ok" or says what is wrong."""
     notes: list[str]
-    """The splits and classes that a training would use; empty for a published data set."""
+    """The splits and classes that training would use; empty for a published data set."""
     warnings: list[str]
 
     @property
@@ -78,16 +78,16 @@ class DataCheck:
 
 
 def check_data(path: Path, set: Mapping[str, Any] | None = None) -> list[DataCheck]:
-    """Check the files of every data set at ``path``, one result for each folder.
+    """Check the files of every data set at ``path``, with one result per folder.
 
-    A folder's files may fit several data sets. The one with the most matching published digests is then checked, else
-    the one that the folder is named after. ``set``: options of the data set by dotted key, such as "data.test".
+    If a folder may contain several data sets, the one with the most matching published digests is checked, else the one
+    that the folder is named after. ``set``: options of the data set by dotted key, such as "data.test".
     """
     path = check_path(path, "path")
     found = _find_data(path)
     if not found:
         known = [name for name in registry.names("datasets") if load_dataset(name).check]
-        raise FileNotFoundError(f"{path}: no pictures and no files of a data set (looked for {', '.join(known)})")
+        raise FileNotFoundError(f"{path}: no images and no files of a data set (looked for {', '.join(known)})")
     layouts = {name: _describe_layout(name, path, set) for name in found}  # refuses wrong options before decoding
     by_folder: dict[Path, dict[str, list[tuple[str, str]]]] = {}
     for name, folder in found.items():
@@ -108,7 +108,7 @@ def _describe_layout(name: str, path: Path, set: Mapping[str, Any] | None) -> tu
 
 
 def cache_data(path: Path, name: str | None = None, set: Mapping[str, Any] | None = None) -> RunImages:
-    """Decode the images at ``path`` into the cache, as the first training on them would, and return them.
+    """Decode the images at ``path`` into the cache, as the first training run would, and return them.
 
     ``name``: the data set (default: the one found at ``path``). ``set``: its options by dotted key.
     """

@@ -18,9 +18,9 @@ NUM_INSPECTED = 512
 
 
 def doctor(run_path: AnyPath, *, data: str | Path | None = None, out: str | Path | None = None) -> list[Finding]:
-    """Examine a run and return the findings, problems first; they are stored in doctor.json and in the report.
+    """Check a run for problems, store the findings in doctor.json and the report, and return them, problems first.
 
-    ``out``: a directory for both instead of the run's. Raises PartialFailure after the other findings are stored.
+    ``out``: a directory for both (default: the run). Raises PartialFailure after the other findings are stored.
     """
     run, failures = Run(run_path, results=out), Failures()
     model = load(run)

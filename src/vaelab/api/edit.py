@@ -48,17 +48,17 @@ def edit(
     strict: bool = False,
     condition: Any = None,
 ) -> Picture:
-    """Write originals, reconstructions and edits onto a .png, one image a row, and return its path, which shows
-    itself in a notebook.
+    """Write originals, reconstructions and edits to a .png with one row per image, and return its path.
 
-    ``attribute``: one or several attributes or classes. ``by``: the step along each, or one for all (default: 2 for an
-    attribute, 1 for a class). A step of 1 adds the difference between the mean codes of training images with and
-    without an attribute to an image's posterior mean. For a class it moves to the class's mean code, unless ``method``
-    is "probe". A VaelabWarning names edits that the model does not see in the edited images.
-    ``images``: a picture, folder or array file, or images from memory as for ``train``, of which at most 8 are used
-    (default: validation images). Pictures that cannot be read are left out with a warning. InputError is raised if none
-    can be read or, with ``strict``, at the first. ``condition``: a class or attributes for a conditional model, instead
-    of the images' own.
+    The path is displayed as an image in a notebook. ``attribute``: one or several attributes or classes. ``by``: the
+    step for each, or one for all (default: 2 for an attribute, 1 for a class). A step of 1 adds the difference between
+    the mean codes of training images with and without an attribute to the posterior mean of an image. For a class, it
+    moves to the mean code of the class, unless ``method`` is "probe". A VaelabWarning lists edits without visible
+    effect.
+    ``images``: an image, folder or array file, or images from memory as for ``train``, of which at most 8 are used
+    (default: held-out images). Images that cannot be read are skipped with a warning. InputError is raised if none can
+    be read or, with ``strict``, if one cannot. ``condition``: a class or attributes for a conditional model, instead of
+    those of the images.
     """
     steps = pair_steps(attribute, by)
     if method not in get_args(Method):
@@ -124,9 +124,9 @@ def _warn_futile(edit: figure.Edit, succeeds: NDArray[np.bool_]) -> None:
     if failed:
         where = "the image" if len(succeeds) == 1 else f"{failed} of {len(succeeds)} images"
         if edit.target is None:
-            reason = f"it does little to {where}: encoded again, codes have moved by less than half of the step"
+            reason = f"no visible effect on {where}: the codes of the edited images moved by less than half of the step"
         else:
-            reason = f"it does not turn {where} into this class: training images with similar codes are of others"
+            reason = f"it does not change {where} to this class: training images with similar codes belong to others"
         warn(f"edit by {edit.name}: {reason}")
 
 
@@ -137,7 +137,7 @@ def find_edits(
     train = binarize(known.train, known.binarize).subsample(NUM_TRAIN, generator(0, "directions"))
     has, valid = train.binary_attributes()
     if not valid:
-        message = f"the images of {run.path} have neither attributes nor classes, so there is nothing to edit by"
+        message = f"the images of {run.path} have neither attributes nor classes, which edits need"
         raise InputError(message, subject="attribute", value=names)
     columns = [_find_attribute(name, valid) for name in names]
     for j in columns:

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vaelab.api.inputs import InputImages, load_inputs
-from vaelab.api.output_paths import choose_file, get_ending
-from vaelab.exporters.tables import ENDINGS, CodeTable, Parts, Piece, write_codes
+from vaelab.api.output_paths import choose_file, get_extension
+from vaelab.exporters.tables import EXTENSIONS, CodeTable, Parts, Piece, write_codes
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.codes import encode_spans
 from vaelab.models.vae import VAE
@@ -35,18 +35,18 @@ def encode(
     precision: Precision = "fp32",
     condition: Any = None,
 ) -> "Encoded | Path":
-    """Return posterior means and log-variances, or write them with names and labels to ``out`` and return the file.
+    """Return posterior means and log-variances of images, or write them with names and labels to the file ``out``.
 
-    ``images``: a picture, folder or array file of any size, or images from memory as for ``train`` (default: the
-    validation images). ``out``: a .parquet, .csv or .npz, which needs little memory. Pictures that cannot be read have
-    no row, and a warning names them. InputError is raised if none can be read or, with ``strict``, at the
-    first. ``condition``: a class or attributes for a conditional model, instead of the images' own. Under ``torchrun``
-    each rank encodes its share and the first one writes the same file as a single process; every rank must see the
+    ``images``: an image, folder or array file of any size, or images from memory as for ``train`` (default: the
+    held-out images). ``out``: a .parquet, .csv or .npz, whose path is returned. Images that cannot be read have no row,
+    and a warning lists them. InputError is raised if none can be read or, with ``strict``, if one cannot.
+    ``condition``: a class or attributes for a conditional model, instead of those of the images. Under ``torchrun``
+    each rank encodes a part of the images, and rank 0 writes the same file as a single process; every rank must see the
     output folder.
     """
     path = None
     if out is not None:
-        path = choose_file(out, f"{Run.at(run_path).name}-codes.parquet", ENDINGS, overwrite=overwrite)
+        path = choose_file(out, f"{Run.at(run_path).name}-codes.parquet", EXTENSIONS, overwrite=overwrite)
     if precision not in get_args(Precision):
         raise registry.unknown("precision", precision, get_args(Precision))
     model, inputs = load_inputs(run_path, images, data, strict=strict, condition=condition)
@@ -62,7 +62,7 @@ def encode(
     with disable_tf32(), join_group() as group:
         shard = group.shard(len(spans))  # whole chunks, so that every rank computes the chunks of a single process
         pieces = _encode_pieces(model, inputs, spans[shard.start : shard.stop], precision)
-        if group.world_size == 1 and get_ending(path) != ".npz":
+        if group.world_size == 1 and get_extension(path) != ".npz":
             write_codes(path, table, _record_skipped(pieces, inputs))
         else:
             parts = Parts(path, group.world_size)

@@ -1,4 +1,4 @@
-"""The time that a training takes on this machine, from a few steps on noise."""
+"""Estimate of the training time on this machine, from a few steps on random images."""
 
 import statistics
 import time

@@ -39,10 +39,10 @@ def evaluate(
 ) -> Evaluated:
     """Measure a run on its held-out images, write evaluation.json and update the report.
 
-    ``metrics``: names or synonyms such as "frechet"; results have vaelab's names. By default all metrics that take
-    seconds and whose needs the model and the images meet. ``set``: options of metrics by dotted key, such as
-    {"nll.samples": 1000}, and of the sampler, such as {"sampler.name": "gmm"}. ``out``: a directory for evaluation.json
-    and the report instead of the run's. ``store``: False writes nothing. ``device``: such as "auto", "cpu" or "cuda".
+    ``metrics``: names or synonyms such as "frechet"; results have vaelab's names (default: all fast metrics whose needs
+    the model and the images meet). ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}, and of the
+    sampler, such as {"sampler.name": "gmm"}. ``out``: a directory for evaluation.json and the report (default: the
+    run). ``store``: False writes nothing. ``device``: such as "auto", "cpu" or "cuda".
 
     Raises NotMeasurable for a named metric whose needs are not met, UnknownDevice, and PartialFailure after the other
     metrics are measured and stored.

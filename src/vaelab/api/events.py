@@ -12,7 +12,7 @@ from vaelab.training.loop import ProgressRecord
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins or is resumed."""
+    """Event: training starts or is resumed."""
 
     run: Run
     recipe: ResolvedRecipe
@@ -26,7 +26,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Note:
-    """One sentence for the user."""
+    """Event: one sentence for the user."""
 
     text: str
     warning: bool = False
@@ -34,12 +34,12 @@ class Note:
 
 @dataclass(frozen=True)
 class TrackerNote(Note):
-    """One sentence about an experiment tracker. A warning does not concern the run, whose log is without it."""
+    """Event: one sentence about an experiment tracker, which is not part of the run's log."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is complete; ``already`` if it was before."""
+    """Event: the run is complete; ``already`` if it was complete before."""
 
     run: Run
     already: bool = False

@@ -41,10 +41,10 @@ UNREACHABLE = (
 
 
 class Explorer:
-    """The explorer of one or two runs. As the last value of a notebook's cell it shows itself in the cell.
+    """The explorer of one or two runs, displayed as the last value of a notebook cell.
 
-    ``runs`` holds what is shown. ``url`` serves the page to this machine until the object or the program ends.
-    ``page()`` returns it as a single HTML file, which needs no server.
+    ``url`` is the address of the page, served to this machine until the object is deleted or the process ends.
+    ``page()`` returns the page as a single HTML file, which needs no server. ``runs`` are the displayed runs.
     """
 
     def __init__(
@@ -112,10 +112,11 @@ def explore(
 ) -> Explorer:
     """Return the explorer of a run, or of two side by side, on at most ``points`` training images each.
 
-    ``sampler`` supplies the codes of the page's "Sample" (default: that of the recipe). ``set``: its options, such as
-    {"sampler.components": 20}. ``show``: a notebook's cell shows the page of a "server" in this process, or contains
-    the "page" itself, which works everywhere and takes some megabytes. "auto" chooses the page where the browser is on
-    another machine. Raises UsageError for another number of runs, and InputError for a model with one latent.
+    ``sampler`` draws the codes of "Sample" on the page (default: that of the recipe). ``set``: its options, such as
+    {"sampler.components": 20}. ``show``: how a notebook cell displays the explorer. "server" shows the page of a server
+    in this process. "page" embeds the page itself, which works everywhere and takes several megabytes. "auto" chooses
+    "page" if the browser is on another machine. Raises UsageError for more than two runs, and InputError for a model
+    with one latent.
     """
     if show not in SHOW_AS:
         raise unknown("way to show the explorer", show, SHOW_AS)

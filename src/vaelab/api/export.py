@@ -10,7 +10,7 @@ import torch
 
 from vaelab.api.explore import open_payload
 from vaelab.api.load import load
-from vaelab.api.output_paths import default_out, get_ending, is_folder
+from vaelab.api.output_paths import default_out, get_extension, is_folder
 from vaelab.exporters.markdown import render_markdown
 from vaelab.exporters.onnx import compare_graphs, make_graphs
 from vaelab.exporters.onnxruntime_web import Runtime, find_runtime
@@ -75,7 +75,7 @@ def export(
     if to not in get_args(Kind):
         raise unknown("export", to, get_args(Kind))
     if to != "web" and (points is not None or runtime is not None or single_file):
-        raise UsageError("--points, --runtime and --single-file belong to --to web", subject="to", value=to)
+        raise UsageError("--points, --runtime and --single-file need --to web", subject="to", value=to)
     points = None if points is None else check_whole(points, "points", 2)
     run = Run(run_path)
     path = _choose_path(run, to, out, single_file=single_file, overwrite=overwrite)
@@ -89,18 +89,18 @@ def export(
 
 
 def _choose_path(run: Run, to: Kind, out: str | Path | None, *, single_file: bool, overwrite: bool) -> Path:
-    """Return the folder or page to write; UsageError for the wrong ending, FileExistsError if it is in use."""
-    ending = ".html" if single_file else f"-{to}"
-    path = Path(out) if out is not None else default_out(run, ending)
+    """Return the folder or page to write; UsageError for the wrong extension, FileExistsError if it is in use."""
+    suffix = ".html" if single_file else f"-{to}"
+    path = Path(out) if out is not None else default_out(run, suffix)
     check_parents(path)
     into_folder = out is not None and is_folder(out)
     if single_file:
         path = path / f"{run.name}.html" if into_folder else path
-        if get_ending(path) not in PAGES:
+        if get_extension(path) not in PAGES:
             raise UsageError(f"{path}: a single file needs a name that ends in .html", subject="out", value=path)
         check_file(path, MARK.encode(), overwrite=overwrite)
     else:
-        if get_ending(path) in PAGES and not into_folder:
+        if get_extension(path) in PAGES and not into_folder:
             message = f"{path}: a page in one file needs --single-file; for a folder of this name end it with /"
             raise UsageError(message, subject="out", value=path)
         check_folder(path, overwrite=overwrite)
@@ -129,7 +129,9 @@ def _export_web(
     graphs, _, difference = convert_networks(run, model, "onnx", run.name)
     count = min(points or choose_count(payload), len(payload.means))
     files = make_folder(subsample_points(payload, count), graphs, runtime)
-    notes = [f"{count:,} of {payload.manifest['total']:,} training images are in it, visible to everyone who opens it"]
+    notes = [
+        f"it contains {count:,} of {payload.manifest['total']:,} training images, visible to everyone who opens it"
+    ]
     if points is None and count < min(NUM_POINTS, len(payload.means)):
         notes.append(f"more do not fit in {IMAGE_BYTES / 1e6:g} MB; --points N includes N of them")
     notes.append(f"onnxruntime-web comes from {runtime.origin}")

@@ -25,7 +25,7 @@ def lengthen(run: Run, asked: Recipe) -> Recipe:
     training = replace(own.training, steps=asked.training.steps, epochs=epochs)
     longer = replace(own, title=asked.title, expected=asked.expected, training=training)
     if differences := longer.differences(asked):
-        what = f"{run.path} holds a run of another recipe ({'; '.join(differences)}); --extend changes the length only"
+        what = f"{run.path} holds a run of another recipe ({'; '.join(differences)}); --extend only changes the length"
         raise OtherRecipe(what, subject=run.path, value=differences)
     return longer
 

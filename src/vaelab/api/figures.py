@@ -31,7 +31,7 @@ def draw_figures(
 ) -> list[Picture]:
     """Draw the figures of a run again, update its report and return the files.
 
-    ``names``: the figures to draw (default: all). ``out``: a directory for figures and report instead of the run's.
+    ``names``: the figures to draw (default: all). ``out``: a directory for figures and report (default: the run).
     Raises PartialFailure after the other figures are drawn.
     """
     names = None if names is None else check_names(names, "names")

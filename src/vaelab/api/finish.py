@@ -1,4 +1,4 @@
-"""``vaelab finish``: complete a run at its present step."""
+"""``vaelab finish``: complete a run at its current step."""
 
 import time
 from pathlib import Path
@@ -24,13 +24,13 @@ def finish(
     watch: Watch = warn_only,
     progress: bool = True,
 ) -> Run:
-    """Complete a run at its present step: evaluate it, draw its figures and write its report; return the run.
+    """Finish a run at its current step: evaluate it, draw its figures and write its report; return the run.
 
-    A run that another process is training is asked to finish there; this function waits until it has. Otherwise the
-    newest checkpoint becomes the model. machine.json (``ended_at``) and the report say that the training was cut short.
-    ``train(…, extend=True)`` continues from there.
+    If another process is training the run, it is asked to finish, and this function waits for it. Otherwise the newest
+    checkpoint becomes the model. machine.json (``ended_at``) and the report state that training ended early.
+    ``train(…, extend=True)`` continues the run.
 
-    Raises InputError if there is no checkpoint yet and nobody is training the run.
+    Raises InputError if there is no checkpoint yet and no process is training the run.
     """
     run, place = Run(run_path), recipes.check_place(data)
     is_asked = False
@@ -46,7 +46,7 @@ def finish(
                 except RunInUse:
                     run.ask_to_finish()
                 if not is_asked:
-                    shown(Note(f"{run.path} is being trained: it is asked to finish at its present step"))
+                    shown(Note(f"{run.path} is being trained: it is asked to finish at its current step"))
                 is_asked = True
                 time.sleep(POLL_SECONDS)
         finally:

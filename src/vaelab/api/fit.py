@@ -1,4 +1,4 @@
-"""``vaelab.fit``: train on images from memory, with everything else chosen automatically."""
+"""``vaelab.fit``: train on images in memory, with all settings chosen automatically."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +24,9 @@ def fit(
     progress: bool = True,
     **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
-    """Train on images from memory with the recipe ``folder``, which chooses what it can; return the run.
+    """Train on images in memory with the recipe ``folder``, which adapts to the images; return the run.
 
-    Without ``run`` everything is in a temporary folder, which is removed with the returned object. The other arguments
+    Without ``run``, the run is in a temporary folder, which is removed with the returned object. The other arguments
     are those of ``train``.
     """
     holder = Run.temporary() if run is None else None

@@ -1,4 +1,4 @@
-"""Images that a program gives to a training, and the copy that the run keeps of them."""
+"""Images that a program passes to ``train``, and the copy that the run keeps of them."""
 
 import shutil
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class GivenImages:
             message = f'data.name = {named}: images from memory are the data set "{DATASET}"; leave data.name out'
             raise UsageError(message, subject="data.name", value=named)
         if self.valid is not None and "data.valid" in overrides:
-            raise UsageError("valid and data.valid say the same; give one of them", subject="valid")
+            raise UsageError("valid and data.valid are both given; give one of them", subject="valid")
         aside = {"data.valid": int(self.valid)} if self._sets_aside else {}
         return {"data.name": DATASET, **overrides, **aside}
 

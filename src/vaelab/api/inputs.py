@@ -86,7 +86,7 @@ class InputImages:
             return
         first, reason = min(self.skipped.reasons.items())
         if len(self) > 1:
-            reason = f"none of its {len(self):,} pictures can be read ({self.names[first]}: {reason})"
+            reason = f"none of its {len(self):,} images can be read ({self.names[first]}: {reason})"
         raise InputError(f"{self.images.source}: {reason}", subject="images", value=self.images.source)
 
     def warn_noted(self) -> None:
@@ -98,7 +98,7 @@ class InputImages:
             named = ", ".join(f"{self.names[row]} ({reason})" for row, reason in reasons[:MAX_NAMED])
             more = f" and {len(reasons) - MAX_NAMED:,} more" if len(reasons) > MAX_NAMED else ""
             verb = "cannot be read and is" if len(reasons) == 1 else "cannot be read and are"
-            warn(f"{place}: {len(reasons):,} of {len(self):,} pictures {verb} left out: {named}{more}")
+            warn(f"{place}: {len(reasons):,} of {len(self):,} images {verb} left out: {named}{more}")
         if closed:
             name, reason = closed[0]
             more = f" and {len(closed) - 1:,} more" if len(closed) > 1 else ""
@@ -140,13 +140,13 @@ class Grounds:
         """Warn once about the pictures that were inverted and those that are unlike the training images."""
         notes = []
         if self.inverted:
-            ink = "dark on a bright ground" if self.ground == "dark" else "bright on a dark ground"
+            ink = "dark on a light background" if self.ground == "dark" else "light on a dark background"
             notes.append(
                 f"{_name_rows(self.inverted, names)} inverted: {ink}, unlike the training images "
                 "(images in an array, .npy, are taken as they are)"
             )
         if self.unlike:
-            what = f"the ground is not {self.ground} enough, so results may mean little"
+            what = f"the background is not {self.ground} enough, so results may be unreliable"
             notes.append(f"{_name_rows(self.unlike, names)} unlike the training images: {what}")
         if notes:
             warn(f"{source}: {'; '.join(notes)}")

@@ -23,9 +23,9 @@ MODEL_FORMAT = 2
 def load(path: AnyPath) -> VAE:
     """Return the model of a run directory or a ``model.safetensors``, on the CPU. Nothing in the file is executed.
 
-    While a run is being trained, or after it was stopped, its newest checkpoint is used, and a VaelabWarning says so.
+    If the run is not finished, its newest checkpoint is used, with a VaelabWarning.
 
-    Raises DamagedFile if the file is incomplete, OtherRecipe if a run holds the model of another recipe, and
+    Raises DamagedFile if the file is damaged, OtherRecipe if a run contains the model of another recipe, and
     FileNotFoundError if there is no model.
     """
     return load_with_recipe(path)[0]
@@ -34,7 +34,7 @@ def load(path: AnyPath) -> VAE:
 def load_with_recipe(path: AnyPath, tell: Callable[[str], None] = warn) -> tuple[VAE, Recipe]:
     """Return a model and the recipe it was trained with; raises as ``load`` does.
 
-    ``tell`` receives the sentence about a training that is not finished.
+    ``tell`` is called with a note if training is not finished.
     """
     run = path if isinstance(path, Run) else None
     path = check_path(path, "a run or model")

@@ -38,7 +38,7 @@ from vaelab.training.trackers import Embedding, End, TrackedRun, Tracker
 LOOK_SECONDS = 1.0
 """Time between two looks at the files of the run."""
 MAX_POINTS = 1000
-"""Points of a curve of a training; a point is a mean over the batches since the previous one."""
+"""Number of points of a training curve; a point is a mean over the batches since the previous one."""
 MAX_CODES, THUMBNAIL, MAX_PIXELS = 5000, 64, 4_000_000
 """Images of an embedding, side of their thumbnails, and pixels of all thumbnails."""
 
@@ -120,7 +120,7 @@ def _is_shown(column: str) -> bool:
 
 
 def find_results(run: Run) -> dict[str, float]:
-    """Return the final numbers of a run: closing figures and every number of the evaluation."""
+    """Return the final numbers of a run: final losses and every number of the evaluation."""
     found = {f"final/{name}": value for name, value in run.measured().items()}
     for metric, entry in run.evaluation.items():
         numbers = {key: value for key, value in entry.items() if isinstance(value, int | float)}

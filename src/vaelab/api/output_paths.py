@@ -9,19 +9,19 @@ from vaelab.run import RECIPE, Run
 from vaelab.system import hub, registry
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import UsageError
-from vaelab.system.files import check_parents, split_ending, unique_path
+from vaelab.system.files import check_parents, split_extension, unique_path
 
 SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
-FILE_ENDINGS = PICTURE_SUFFIXES | {
+FILE_EXTENSIONS = PICTURE_SUFFIXES | {
     ".csv", ".parquet", ".npz", ".npy", ".json", ".txt", ".toml", ".html", ".htm", ".pdf", ".svg", ".eps", ".zip",
     ".avif", ".heic", ".jp2", ".pgm", ".ppm", ".pnm", ".mp4", ".webm", ".safetensors", ".onnx", ".pt",
 }  # fmt: skip
-"""Endings of files. A name with any other ending, such as ``samples.2026-11-28``, may be a folder's."""
+"""Extensions of files. A name with any other one, such as ``samples.2026-11-28``, may be a folder's."""
 
 
-def get_ending(path: Path) -> str:
-    """Return the ending of a file name in lower case, with its dot; empty if there is none."""
-    return split_ending(path.name)[1].lower()
+def get_extension(path: Path) -> str:
+    """Return the extension of a file name in lower case, with its dot; empty if there is none."""
+    return split_extension(path.name)[1].lower()
 
 
 def is_folder(out: str | Path) -> bool:
@@ -32,10 +32,10 @@ def is_folder(out: str | Path) -> bool:
     return text.endswith(SEPARATORS) or Path(text).is_dir()
 
 
-def default_out(run_path: AnyPath, ending: str) -> Path:
-    """Return an unused name next to a run for what is written about it: its own name and ``ending``."""
+def default_out(run_path: AnyPath, extension: str) -> Path:
+    """Return an unused name next to a run for what is written about it: its own name and ``extension``."""
     path = _find_run(run_path)
-    return unique_path(find_folder(path) / f"{Run.at(path).name}{ending}")
+    return unique_path(find_folder(path) / f"{Run.at(path).name}{extension}")
 
 
 def find_folder(run_path: AnyPath) -> Path:
@@ -58,18 +58,18 @@ def _find_run(run_path: AnyPath) -> Path:
     return path.parent if path.is_file() and (path.parent / RECIPE).is_file() else path
 
 
-def choose_file(out: str | Path, default: str, endings: Sequence[str], *, overwrite: bool) -> Path:
+def choose_file(out: str | Path, default: str, extensions: Sequence[str], *, overwrite: bool) -> Path:
     """Return the file to write: ``out``, or an unused name like ``default`` in the folder ``out``.
 
-    Raises FileExistsError if the file exists, unless ``overwrite``, and UnknownName unless it has one of ``endings``.
+    Raises FileExistsError if the file exists, unless ``overwrite``, and UnknownName for other than ``extensions``.
     """
     path = check_path(out, "out")
     check_parents(path)
     if is_folder(out):
         inside = path / default
         return inside if overwrite and inside.is_file() else unique_path(inside)
-    if get_ending(path) not in endings:
-        raise registry.unknown("ending of --out", get_ending(path) or path.name, endings)
+    if get_extension(path) not in extensions:
+        raise registry.unknown("extension of --out", get_extension(path) or path.name, extensions)
     _check_unused(path, overwrite=overwrite)
     return path
 
@@ -88,12 +88,12 @@ def choose_pictures(out: str | Path | None, default: str, *, overwrite: bool) ->
         if path.is_dir() and any(path.iterdir()):
             raise FileExistsError(f"{path} is a folder with files in it; choose an empty one or a new name for --out")
         return path, False
-    ending = get_ending(path)
-    if ending == ".png":
+    extension = get_extension(path)
+    if extension == ".png":
         _check_unused(path, overwrite=overwrite)
         return path, True
-    if ending in FILE_ENDINGS:
-        message = f"{path}: pictures go to a .png or into a folder (for a folder of this name end it with /)"
+    if extension in FILE_EXTENSIONS:
+        message = f"{path}: images go to a .png or into a folder (for a folder of this name end it with /)"
         raise UsageError(message, subject="out", value=path)
     if os.path.lexists(path):
         raise FileExistsError(f"{path} is a file; choose another --out: a .png or a folder")

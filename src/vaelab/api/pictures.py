@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.pictures import encode_png, encode_sheet
 from vaelab.system.device import default_threads
-from vaelab.system.files import fit_name, split_ending, write_atomic
+from vaelab.system.files import fit_name, split_extension, write_atomic
 
 Pixels = NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ def write_folder(folder: Path, chunks: Iterable[Pixels], count: int, names: Sequ
     width = len(str(count - 1))
 
     def write(i: int, image: Pixels) -> None:
-        name = f"-{split_ending(names[i])[0]}".replace("/", "_").replace("\\", "_") if names else ""
+        name = f"-{split_extension(names[i])[0]}".replace("/", "_").replace("\\", "_") if names else ""
         write_atomic(folder / fit_name(f"{i:0{width}d}{name}.png"), encode_png(image))
 
     start, writing = 0, list[Future[None]]()

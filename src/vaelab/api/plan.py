@@ -1,4 +1,4 @@
-"""The directory, the command and the size of a training; ``vaelab train --dry-run``."""
+"""The directory, the command and the size of a run; ``vaelab train --dry-run``."""
 
 import hashlib
 import shlex
@@ -55,7 +55,7 @@ def _shorten(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choose_run(recipe_name: str, overrides: Mapping[str, Any], run: str | Path | None, *, extend: bool) -> Run:
-    """Return the run of a training; with ``extend`` an existing one, whose default name does not tell the new length.
+    """Return the run to train; with ``extend`` an existing one, whose default name does not contain the new length.
 
     Raises FileNotFoundError if there is no run to extend, and UsageError for a model on the hub.
     """
@@ -106,7 +106,7 @@ def plan(
 
     Keys: recipe, run, state ("new", "resumes", "extends" or "done"), images of each split, image_shape, steps,
     parameters of each part, equivalents (β in the conventions of other papers). ``timed`` adds seconds: an estimate of
-    the time that the steps that are left take on ``device``, from a few of them on noise.
+    the time of the remaining steps on ``device``, from a few steps on random images.
     """
     overrides = merge_short_forms(set, short)
     data = recipes.check_place(data)

@@ -21,7 +21,7 @@ from vaelab.system.hub import HubError
 
 @dataclass(frozen=True)
 class Pushed:
-    """A run on the hub, or what a dry run would put there."""
+    """The result of a push, or of a dry run."""
 
     address: str
     """hub:USER/NAME."""
@@ -44,19 +44,20 @@ def push(
     onnx: bool = True,
     dry_run: bool = False,
 ) -> Pushed:
-    """Upload a run to the repository USER/NAME of the Hugging Face hub, which is made if it does not exist.
+    """Upload a run to the repository USER/NAME of the Hugging Face hub, which is created if it does not exist.
 
-    It gets the model, the recipe, the evaluation, figures, ONNX graphs (with ``onnx``, if the extra export is there)
-    and a model card, in one commit. Paths, names of users and machines, and machine.json are left out. ``figures``:
-    names, "all" or "none" (default: all, but of own images only those that show none of them). ``private`` makes a
-    private repository. ``licence`` is an identifier of the hub, such as "mit". ``dry_run`` uploads nothing and makes no
-    connection.
+    One commit contains the model, the recipe, the evaluation, figures, ONNX graphs (with ``onnx``, if the extra export
+    is installed) and a model card. Paths, names of users and machines, and machine.json are left out. ``figures``:
+    names, "all" or "none" (default: all; for your own images, only those that show none of them). ``private``
+    creates a private repository. ``licence`` is an identifier of the hub, such as "mit". ``dry_run`` uploads nothing
+    and makes no connection.
 
-    Raises HubError if the hub refuses it or cannot be reached, and FileExistsError if the repository holds other files.
+    Raises HubError if the hub refuses the request or cannot be reached, and FileExistsError if the repository contains
+    other files.
     """
     address = hub.parse_repository(repository)
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
-        message = f"{licence}: a licence is an identifier of the hub, such as mit, apache-2.0, cc-by-4.0 or other"
+        message = f"{licence}: expected a licence identifier of the hub, such as mit, apache-2.0, cc-by-4.0 or other"
         raise UsageError(message, subject="licence", value=licence)
     hub.check_library(address)
     run = Run(run_path)

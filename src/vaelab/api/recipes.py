@@ -13,9 +13,9 @@ from vaelab.system import registry
 
 
 def list_recipes() -> list[dict[str, Any]]:
-    """Return data set, network, objective, size and expected numbers of every preset.
+    """Return data set, network, objective, size and published numbers of every preset.
 
-    Values that depend on the user's own images are "auto"; the image shape and the number of parameters are then None.
+    Values that depend on the user's images are "auto"; the image shape and the number of parameters are then None.
     """
     rows = []
     for name in recipes.presets():
@@ -47,12 +47,12 @@ def list_recipes() -> list[dict[str, Any]]:
 
 
 def read_recipe(name: str) -> str:
-    """Return the text of a preset, to start a recipe of your own from; UnknownName for another name."""
+    """Return the text of a preset, as a starting point for your own recipe; UnknownName for an unknown name."""
     if name not in recipes.presets():
         raise registry.unknown("recipe", name, recipes.presets())
     return resources.files("vaelab.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Return the JSON schema of recipes, by which editors complete and check ``.toml`` files."""
+    """Return the JSON schema of recipes, with which editors complete and validate ``.toml`` files."""
     return make_json_schema()

@@ -37,13 +37,13 @@ def reconstruct(
     device: str = "auto",
     condition: Any = None,
 ) -> Images | Path:
-    """Return reconstructions as ``Images``, or write originals above them onto a .png, or them into a folder, ``out``.
+    """Return reconstructions of images as ``Images``, or write them to ``out`` and return its path.
 
-    ``images``: a picture, folder or array file, or images from memory as for ``train`` (default: the validation
-    images). ``count``: the number of images (default: 16 on a sheet, else all); only these are read. Pictures that
-    cannot be read are left out with a
-    warning. InputError is raised if none can be read or, with ``strict``, at the first. ``condition``, for a
-    conditional model: a class or attributes instead of the images' own.
+    ``out``: a .png with the originals above their reconstructions, or a folder of reconstructions. ``images``: an
+    image, folder or array file, or images from memory as for ``train`` (default: the held-out images). ``count``: the
+    number of images (default: 16 for a .png, else all); only these are read. Images that cannot be read are skipped
+    with a warning. InputError is raised if none can be read or, with ``strict``, if one cannot. ``condition``: a class
+    or attributes for a conditional model, instead of those of the images.
     """
     count = None if count is None else check_whole(count, "count", 1)
     run_name = Run.at(run_path).name

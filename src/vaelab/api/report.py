@@ -17,8 +17,8 @@ from vaelab.system.messages import warn
 def report(run_path: AnyPath, *, out: str | Path | None = None) -> Path:
     """Write the report of a run again from the files in its directory, and return its path.
 
-    ``out``: a directory for the report instead of the run's. A file that cannot be read is left out; the report and a
-    VaelabWarning say so.
+    ``out``: a directory for the report (default: the run). A file that cannot be read is left out, with a note in the
+    report and a VaelabWarning.
     """
     run = Run(run_path, results=out)
     model = load(run)

@@ -159,7 +159,7 @@ def verify_images(images: Images, load: Callable[[], Images]) -> Images:
     except (OSError, ValueError) as error:
         if aside is not None:
             aside.replace(folder)
-        remedy = "put the pictures back, or remove the cache entry"
+        remedy = "put the images back, or remove the cache entry"
         raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
@@ -191,7 +191,7 @@ def load_run_images(
         raise InputError(message, subject="data")
     if place is not None and not place.exists() and (data or not selections):
         remedy = "give the same ones again: vaelab.train(…, images=…)" if place.name == IMAGES else ""
-        remedy = remedy or "name their place with --data"
+        remedy = remedy or "pass their path with --data"
         raise FileNotFoundError(f"{place}: the images of {run.path} are no longer here; {remedy}")
     try:
         images: RunImages | None = load_images(run.recipe, place, selections, verify=verify)

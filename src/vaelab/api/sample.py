@@ -39,13 +39,13 @@ def sample(
     data: str | Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Images | Path:
-    """Return ``count`` samples as ``Images``, or write them onto a .png or into a folder, ``out``, and return its path.
+    """Return ``count`` samples as ``Images``, or write them to ``out``, a .png or a folder, and return its path.
 
     ``sampler``: the distribution of codes (default: that of the recipe). ``set``: its options, such as
     {"sampler.components": 20}. ``condition``: a class by name or number, or a mapping from attributes to True or False,
     for a conditional model (default: drawn from the training set). ``data``: folder of the training images, for a
-    sampler that is fitted to them. ``tell`` receives one line that names the sampler. A folder takes any number of
-    images. A sheet keeps all of them in memory.
+    sampler that is fitted to them. ``tell`` is called with one line that describes the sampler. A .png needs memory for
+    all images, a folder does not.
     """
     count, seed = check_whole(count, "count", 1), check_whole(seed, "seed", 0)
     run_name = Run.at(run_path).name

@@ -14,7 +14,7 @@ from vaelab.api.output_paths import choose_file
 from vaelab.data.images import Images, binarize, to_uint8
 from vaelab.data.memory import is_in_memory
 from vaelab.evaluation.anomaly import separations
-from vaelab.exporters.tables import ENDINGS, CodeTable, write_columns
+from vaelab.exporters.tables import EXTENSIONS, CodeTable, write_columns
 from vaelab.figures import render
 from vaelab.figures import scores as figure
 from vaelab.models.bounds import elbo, iwae_bound, log_weights
@@ -106,11 +106,11 @@ def score(
 ) -> Scored:
     """Return ELBO, importance-weighted bound, reconstruction and KL of every image, the most unusual image first.
 
-    ``images``: pictures or images from memory as for ``train`` (None: the run's held-out images), binarised as the
-    run's held-out images are. ``normal``: other images, or "held-out"; ``separations`` say how well each score
-    separates the images from them. ``out``: a .csv, .parquet or .npz to write the table to, with a .png of both ends
-    and a .json of the separations beside it. Pictures that cannot be read are left
-    out with a warning; with ``strict``, or if none can be read, InputError is raised.
+    ``images``: an image, folder or array file, or images from memory as for ``train`` (default: the held-out images),
+    binarised like the held-out images. ``normal``: normal images, or "held-out"; ``separations`` state how well each
+    score separates the images from them. ``out``: a .csv, .parquet or .npz for the table, with a .png of both ends and
+    a .json of the separations next to it. Images that cannot be read are skipped with a warning; with ``strict``, or if
+    none can be read, InputError is raised.
     """
     run, samples = Run(run_path), check_whole(samples, "samples", 1)
     table, sheet, summary = _choose_files(out, run, overwrite=overwrite, has_normal=normal is not None)
@@ -145,7 +145,7 @@ def _choose_files(
     """Return the table, the sheet and the summary to write; None for what is not written."""
     if out is None:
         return None, None, None
-    table = choose_file(out, f"{run.name}-scores.csv", ENDINGS, overwrite=overwrite)
+    table = choose_file(out, f"{run.name}-scores.csv", EXTENSIONS, overwrite=overwrite)
     sheet = choose_file(table.with_suffix(".png"), "", (".png",), overwrite=overwrite)
     summary = choose_file(table.with_suffix(".json"), "", (".json",), overwrite=overwrite) if has_normal else None
     return table, sheet, summary

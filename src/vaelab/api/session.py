@@ -1,4 +1,4 @@
-"""Rank 0's side of a training: it prepares the run, stores the records, and completes the run afterwards."""
+"""Rank 0's side of training: it prepares the run, stores the records, and completes the run afterwards."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -49,7 +49,7 @@ GRACE_SECONDS = 3
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that the ranks of a training must have in common; rank 0 broadcasts it."""
+    """Everything that the ranks must have in common; rank 0 broadcasts it."""
 
     recipe: ResolvedRecipe
     settings: Settings
@@ -191,7 +191,7 @@ class Session:
         if settings.num_steps < present or (settings.num_steps == present and run.is_trained):
             what = f"{run.path} was trained for {count_of(present, 'step')} already"
             raise InputError(
-                f"{what}; {settings.num_steps:,} are not more, so there is nothing to extend",
+                f"{what}; --extend needs more steps, and {settings.num_steps:,} were given",
                 subject="training.steps", value=settings.num_steps,
             )  # fmt: skip
         changes = {key: self._machine[key] for key in ("command", "steps", "steps_per_epoch")}
@@ -201,7 +201,7 @@ class Session:
         if settings.decay != "none" and settings.num_steps != before:
             self._tell(
                 f"training.decay={settings.decay}: the learning rate fell towards the end of {before:,} steps and "
-                f"continues as in a training of {settings.num_steps:,}; the result is not that of such a training",
+                f"continues as in a run of {settings.num_steps:,} steps; the result is not that of such a run",
                 warning=True,
             )
 
@@ -276,8 +276,8 @@ class Session:
             return
         if not np.isin(pixels[:NUM_INSPECTED], (0, 255)).all():
             self._tell(
-                f"the {recipe.likelihood['name']} likelihood on grey images is a cross entropy, no likelihood "
-                "(1907.06845); its numbers compare with nothing else. Try data.binarize=dynamic",
+                f"the {recipe.likelihood['name']} likelihood on grey images is a cross-entropy and not a likelihood "
+                "(1907.06845); its values are not comparable with others. Try data.binarize=dynamic",
                 warning=True,
             )
 

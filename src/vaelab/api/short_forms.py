@@ -1,4 +1,4 @@
-"""Short forms of the overrides that are typed most: ``--beta 4`` and ``beta=4`` for ``objective.beta=4``."""
+"""Short forms of the most common overrides: ``--beta 4`` and ``beta=4`` for ``objective.beta=4``."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
@@ -15,10 +15,10 @@ class ShortForm(NamedTuple):
 class ShortForms(TypedDict, total=False):
     """Keyword arguments of ``train``, ``plan``, ``sweep`` and ``plan_sweep``, and options of their commands."""
 
-    epochs: Annotated[int | str, ShortForm("training.epochs", "N", "Passes over the training images")]
-    steps: Annotated[int, ShortForm("training.steps", "N", "Steps of the training, instead of --epochs")]
+    epochs: Annotated[int | str, ShortForm("training.epochs", "N", "Number of passes over the training images")]
+    steps: Annotated[int, ShortForm("training.steps", "N", "Number of training steps, instead of --epochs")]
     batch_size: Annotated[int, ShortForm("training.batch_size", "N", "Images per step")]
-    learning_rate: Annotated[float, ShortForm("training.learning_rate", "RATE", "Learning rate of Adam")]
+    learning_rate: Annotated[float, ShortForm("training.learning_rate", "RATE", "Learning rate")]
     latents: Annotated[int | str, ShortForm("network.latent_dim", "N", "Number of latents")]
     beta: Annotated[float | str, ShortForm("objective.beta", "BETA", "Weight of the KL")]
 
@@ -26,7 +26,7 @@ class ShortForms(TypedDict, total=False):
 class ShortFormsAndSeed(ShortForms, total=False):
     """Keyword arguments of ``train`` and ``plan``; a sweep has a number of seeds instead."""
 
-    seed: Annotated[int, ShortForm("training.seed", "N", "Seed of weights, order and noise")]
+    seed: Annotated[int, ShortForm("training.seed", "N", "Seed of weights, data order and noise")]
 
 
 def list_short_forms(forms: type) -> dict[str, ShortForm]:

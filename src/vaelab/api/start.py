@@ -1,4 +1,4 @@
-"""Weights of another run, from which a training starts (``training.start_from``)."""
+"""Weights of another run, from which training starts (``training.start_from``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def read_start(place: str, vae: VAE) -> StartingWeights:
         raise InputError(message, subject=KEY, value=place)
     taken = "all weights" if not left else f"{len(fitting)} of {len(own)} tensors"
     words = f"starts from {place} ({recipe.name}): {taken}"
-    return StartingWeights(fitting, f"{words}; drawn anew: {_join(left)}" if left else words)
+    return StartingWeights(fitting, f"{words}; initialised at random: {_join(left)}" if left else words)
 
 
 def _describe(name: str, own: Tensor, other: Tensor | None) -> str:

@@ -21,7 +21,7 @@ from vaelab.api.plan import format_value, plan, run_directory, run_name
 from vaelab.api.run_images import load_images
 from vaelab.api.short_forms import ShortForms, merge_short_forms
 from vaelab.api.training_bar import showing_bar
-from vaelab.api.workers import Job, Order, Processes, ThisProcess, Workers, train_all
+from vaelab.api.workers import CommonArguments, Job, Processes, ThisProcess, Workers, train_all
 from vaelab.build import build
 from vaelab.evaluation.comparability import label_values, short_name
 from vaelab.figures import rate_distortion
@@ -79,7 +79,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class MemberEnded:
-    """A run of a sweep is done, was done before, or failed with a reason."""
+    """Event: a run of a sweep is done, was done before, or failed with a reason."""
 
     member: Member
     position: int
@@ -106,7 +106,7 @@ class Sweep:
 
 
 def _warn(event: SweepEvent) -> None:
-    """Issue a VaelabWarning for warnings of a training and for runs that fail."""
+    """Issue a VaelabWarning for warnings during training and for runs that fail."""
     warn_only(event)
     if isinstance(event, MemberEnded) and event.state == "failed":
         warn(f"{event.member.run.path}: {event.reason}")
@@ -142,12 +142,12 @@ def sweep(
     if on:
         parse_address(on)
     planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, jobs=jobs, on=on, **short)
-    order = Order(str(name), data, device, check_names(track, "track"))
+    common = CommonArguments(str(name), data, device, check_names(track, "track"))
     with showing_bar(watch, is_wanted=progress) as shown:
         workers: Workers = (
-            DaskWorkers(on, order) if on else Processes(order) if planned.jobs > 1 else ThisProcess(order, shown)
+            DaskWorkers(on, common) if on else Processes(common) if planned.jobs > 1 else ThisProcess(common, shown)
         )
-        return _run_sweep(planned, order, workers, shown)
+        return _run_sweep(planned, common, workers, shown)
 
 
 def _command(planned: SweepPlan, name: str | Path, data: str | Path | None) -> str:
@@ -174,21 +174,21 @@ def slurm_script(
     track: Sequence[str] = (),
     **short: Unpack[ShortForms],
 ) -> str:
-    """Return a SLURM script that trains the runs of ``sweep`` which are not done, as an array of jobs.
+    """Return a SLURM job-array script that trains the unfinished runs of ``sweep``.
 
-    The arguments are those of ``sweep``. Nothing is submitted. Raises InputError if all runs are done.
+    The arguments are those of ``sweep``. Nothing is submitted. Raises InputError if all runs are finished.
     """
     planned = plan_sweep(name, over, seeds=seeds, set=set, data=data, out=out, on="slurm", **short)
     left = [Job(member.run, member.overrides) for member in planned.members if not member.run.is_finished]
     return write_slurm_script(
-        planned.path.name, left, Order(str(name), data, device, check_names(track, "track")), planned.threads
+        planned.path.name, left, CommonArguments(str(name), data, device, check_names(track, "track")), planned.threads
     )
 
 
-def _run_sweep(planned: SweepPlan, order: Order, workers: Workers, watch: Watch) -> Sweep:
+def _run_sweep(planned: SweepPlan, common: CommonArguments, workers: Workers, watch: Watch) -> Sweep:
     """Train the runs of a sweep and compare them."""
     watch(planned)
-    name, data = order.name, order.data
+    name, data = common.name, common.data
     if planned.jobs > 1 and any(member.state == "new" for member in planned.members):
         _load_once(planned, name, data)
     failed: dict[str, str] = {}
@@ -254,10 +254,10 @@ def plan_sweep(
     on: str = "",
     **short: Unpack[ShortForms],
 ) -> SweepPlan:
-    """Return what ``sweep`` with these arguments would do; raise an error for every mistake that can be found.
+    """Return what ``sweep`` with these arguments would do, after checking all arguments.
 
-    With ``on`` each run has one thread unless the recipe says otherwise, and the cluster decides how many are trained
-    at a time.
+    With ``on``, each run uses one thread unless the recipe sets ``training.threads``, and the cluster decides how many
+    runs are trained at a time.
     """
     given = merge_short_forms(set, short)
     if not isinstance(over, Mapping):
@@ -328,8 +328,8 @@ def _check_run(run: Run, recipe: Recipe) -> None:
 
 
 def _directory(point: Mapping[str, Any], seed: int) -> str:
-    words, ending = run_name("", point).removeprefix("-"), f"-seed={seed}"
-    return fit_name(words, NAME_BYTES - len(ending)) + ending
+    words, suffix = run_name("", point).removeprefix("-"), f"-seed={seed}"
+    return fit_name(words, NAME_BYTES - len(suffix)) + suffix
 
 
 def _choose_threads(base: Recipe, over: Over, runs: Sequence[Run], share: int) -> int:

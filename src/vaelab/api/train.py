@@ -57,29 +57,29 @@ def train(
     extend: bool = False,
     **short: Unpack[ShortFormsAndSeed],
 ) -> Run:
-    """Train a recipe into a run directory, or resume it there; evaluate, draw the figures and write the report.
+    """Train a recipe into a run directory, or resume the run; evaluate it, draw the figures and write the report.
 
-    ``name`` is a preset or a .toml, ``set`` maps dotted keys to values ({"objective.beta": 4}). ``short``: epochs,
-    steps, batch_size, learning_rate, latents, beta and seed, for the keys that are set most. ``data`` is the place of
-    the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is called with
-    each event. ``progress`` shows a bar on a terminal or in a notebook. ``track``: experiment trackers to which the run
-    is mirrored, such as "tensorboard"; they never change or stop the training.
+    ``name`` is a preset or a .toml file, and ``set`` maps dotted keys to values ({"objective.beta": 4}). ``short``:
+    epochs, steps, batch_size, learning_rate, latents, beta and seed, short forms of the most common keys. ``data`` is
+    the path of the images. ``run`` is the directory (default: runs/RECIPE with the overrides appended). ``watch`` is
+    called with each event. ``progress`` shows a bar on a terminal or in a notebook. ``track``: experiment trackers to
+    which the run is logged, such as "tensorboard"; their failures do not affect training.
 
-    ``images``, instead of ``data``, are images from memory: an array, a tensor, a list of pictures of Pillow, a
+    ``images``, instead of ``data``, are images in memory: an array, a tensor, a list of PIL images, a
     ``torch.utils.data.Dataset``, a Hugging Face ``datasets.Dataset`` or ``Images``. ``labels`` and ``attributes``
     belong to them. ``valid`` is a number of images to set aside, or held-out images, alone or in a tuple with their
     labels and attributes (default: one image in ten is set aside). The run keeps a copy, so that the other functions
-    work on it; to resume it, give the same images.
+    work on it; to resume the run, pass the same images.
 
-    ``extend``: train an existing run to the length given, which may be the only difference to its recipe. With a
-    constant learning rate the result is that of a training of this length from the start. The shorter run is kept below
+    ``extend``: continue a finished run to the given length, which must be the only difference to its recipe. With a
+    constant learning rate the result is that of a run of this length from the start. The shorter run is kept below
     ``earlier``.
 
-    Under ``torchrun`` every process trains on its shard of each batch; rank 0 alone writes, and completes the run after
-    the training.
+    Under ``torchrun`` every process trains on its shard of each batch; only rank 0 writes, and completes the run after
+    training.
 
-    Raises UsageError, InputError or TypeError for arguments that cannot be used, OtherRecipe or RunInUse if the
-    directory cannot, and Diverged. If it is asked to stop, it saves and raises Interrupted.
+    Raises UsageError, InputError or TypeError for invalid arguments, OtherRecipe or RunInUse if the directory cannot be
+    used, and Diverged if a loss is not finite. If it is interrupted, it saves a checkpoint and raises Interrupted.
     """
     overrides = merge_short_forms(set, short)
     given, place = _check_given(images, labels, attributes, valid, data), recipes.check_place(data)
@@ -120,7 +120,7 @@ def _check_given(images: Any, labels: Any, attributes: Any, valid: Any, data: ob
     if images is None:
         given = {"labels": labels, "attributes": attributes, "valid": valid}
         if alone := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"{alone[0]} needs images=…, the images that it belongs to", subject=alone[0])
+            raise UsageError(f"{alone[0]} needs images=…", subject=alone[0])
         return None
     if data is not None:
         raise UsageError("images and data are both given; give one of them", subject="images")

@@ -1,4 +1,4 @@
-"""The bar of a training that is called from Python, on a terminal or in a notebook."""
+"""The progress bar of training called from Python, on a terminal or in a notebook."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +12,7 @@ from vaelab.training.loop import ProgressRecord
 
 
 class TrainingBar:
-    """Shows the events of trainings as a bar."""
+    """Shows the events of training as a progress bar."""
 
     def __init__(self, display: ProgressDisplay) -> None:
         self._display = display

@@ -14,9 +14,9 @@ NAME = re.compile(r"[\w.-]+")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of vaelab, Python and every package that vaelab uses, and facts about this machine.
+    """Return the versions of vaelab, Python and every package that vaelab uses, and a description of this machine.
 
-    Paths in the home folder begin with ``~``; nothing else in it is personal.
+    Paths in the home folder begin with ``~``; the result contains no other personal data.
     """
     facts = {key: str(value) for key, value in describe_machine(resolve_device("auto")).items()}
     names = dict.fromkeys(

@@ -1,4 +1,4 @@
-"""``vaelab watch``: what the page about a running training shows, from the files that the run writes."""
+"""``vaelab watch``: the content of the page that shows a run during training, from the files of the run."""
 
 import time
 from contextlib import suppress
@@ -33,7 +33,7 @@ RECENT = 20
 
 
 class Watched:
-    """A run that may be trained by another process; only files are read, and nothing in the run is written."""
+    """A view of a run that another process may be training; it only reads files of the run."""
 
     def __init__(self, run_path: AnyPath, data: str | Path | None = None) -> None:
         self._run, self._data = Run(run_path), data
@@ -82,7 +82,7 @@ class Watched:
         return self._sheets[1].get(name)
 
     def _draw(self, newest: int) -> dict[str, Sheet]:
-        """Return the sheets of the present weights."""
+        """Return the sheets of the current weights."""
         model, _ = load_with_recipe(self._run.path, _ignore)
         if self._held_out is None:
             self._held_out = load_run_images(self._run, self._data, _ignore).valid
@@ -104,15 +104,15 @@ class Watched:
 
 
 def watch(run_path: AnyPath, *, data: str | Path | None = None) -> Watched:
-    """Return a view of a run that is being trained: its state, its curves, and pictures from its checkpoints.
+    """Return a view of a run during training: its state, its curves, and images from its checkpoints.
 
-    The command serves it as a page. Raises FileNotFoundError if there is no run.
+    The command ``vaelab watch`` serves it as a page. Raises FileNotFoundError if there is no run.
     """
     return Watched(run_path, data)
 
 
 def _ignore(_sentence: str) -> None:
-    """Do without sentences that a page of a running training need not repeat."""
+    """Ignore messages that the page need not repeat."""
 
 
 def _rows(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:

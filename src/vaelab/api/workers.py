@@ -31,8 +31,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Order:
-    """The arguments that the trainings of all jobs have in common."""
+class CommonArguments:
+    """Arguments of ``train`` that all jobs have in common."""
 
     name: str
     data: str | Path | None
@@ -118,14 +118,14 @@ class ThisProcess:
 
     num_busy = 0
 
-    def __init__(self, order: Order, watch: Watch) -> None:
-        self._order, self._watch = order, watch
+    def __init__(self, common: CommonArguments, watch: Watch) -> None:
+        self._common, self._watch = common, watch
         self._ended: list[Ended] = []
 
     def start(self, job: Job) -> None:
         """Train a job to its end."""
         try:
-            train(**self._order.arguments(job), watch=self._watch, progress=False)
+            train(**self._common.arguments(job), watch=self._watch, progress=False)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self._ended.append((job, "failed", describe_error(error)))
         else:
@@ -143,8 +143,8 @@ class ThisProcess:
 class Processes:
     """Trains each job in a process of its own, with the command ``vaelab train``."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, common: CommonArguments) -> None:
+        self._common = common
         self._working: dict[subprocess.Popen[bytes], tuple[Job, IO[bytes]]] = {}
 
     @property
@@ -154,9 +154,9 @@ class Processes:
 
     def start(self, job: Job) -> None:
         """Start a process; its errors go to a file, because a pipe that nobody reads would block it."""
-        order = self._order
-        words = shlex.split(command(order.name, job.overrides, order.data, job.run.path, order.device))
-        words += [word for name in order.track for word in ("--track", name)]
+        common = self._common
+        words = shlex.split(command(common.name, job.overrides, common.data, job.run.path, common.device))
+        words += [word for name in common.track for word in ("--track", name)]
         errors = tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(
             [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors

@@ -33,10 +33,11 @@ for verb in (*app.registered_commands, *data_app.registered_commands):
 def _show_version(
     show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="With --version: what a bug report needs, such as versions and devices.")
+        bool,
+        typer.Option("--verbose", help="With --version: also print package versions and devices, for bug reports."),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback if a command fails; may stand anywhere.")
+        bool, typer.Option("--debug", help="Show a traceback if a command fails; allowed at any position.")
     ] = False,
 ) -> None:
     """Show the version; ``main`` reads --debug."""

@@ -28,11 +28,11 @@ def compare(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare runs on a page, in a table, a figure and pictures.
+    """Compare runs: a page, a table, figures and images.
 
-    Missing measurements are made, and for images with known factors also disentanglement scores. Metrics that take
-    minutes (nll, dci …) are shown for runs that were evaluated with them. Runs that differ only in their seed form one
-    group; udr says how well they agree.
+    Missing metrics are measured, including disentanglement scores for images with known factors. Metrics that take
+    minutes (nll, dci …) are shown for runs that were evaluated with them. Runs that differ only in their seed form a
+    group; udr measures how well they agree.
 
     Example:
       vaelab compare runs/mnist runs/mnist-beta=4 --out beta
@@ -49,21 +49,23 @@ def sweep(
     short: dict[str, Any],
     over: Annotated[
         list[str] | None,
-        typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a key of the recipe; several keys form a grid."),
+        typer.Option("--over", metavar="KEY=V1,V2,…", help="Values of a recipe key; several keys form a grid."),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds, 0 … N − 1, of each setting.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds per setting: 0 … N − 1.")] = 1,
     overrides: options.Overrides = None,
     data: options.Data = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory of all runs (default: runs/RECIPE-sweep-KEY).")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of runs at a time; they share the threads.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Number of runs trained at a time; they share the threads.")
+    ] = 1,
     on: Annotated[
         str,
         typer.Option(
             "--on",
             metavar="CLUSTER",
-            help="dask://HOST:PORT trains on a Dask cluster; slurm prints a script that trains as an array of jobs.",
+            help="dask://HOST:PORT trains on a Dask cluster; slurm prints a job-array script.",
         ),
     ] = "",
     device: options.Device = "auto",

@@ -66,8 +66,8 @@ def check(
 ) -> None:
     """Find files of a data set that are damaged, incomplete or different from the published ones.
 
-    For a folder of your own pictures, also states the splits and classes that a training would use. The exit code is 1
-    if a file is damaged.
+    For a folder of your own images, also lists the splits and classes that training would use. The exit code is 1 if a
+    file is damaged.
 
     Examples:
       vaelab data check ~/data/mnist
@@ -102,14 +102,14 @@ def check(
 
 @options.data_app.command("cache")
 def cache(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of pictures, or CelebA's folder.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or .zip of images, or CelebA's folder.")],
     name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="The data set (default: the one found at PATH).")
     ] = None,
     overrides: options.Overrides = None,
     strict: options.Strict = False,
 ) -> None:
-    """Decode pictures into the cache, as the first training on them would.
+    """Decode images into the cache, as the first training run would.
 
     Example:
       vaelab data cache ~/pictures --set data.size=128

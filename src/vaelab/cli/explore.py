@@ -23,9 +23,11 @@ HOST, PORT = "127.0.0.1", 8765
 def explore(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN]", help="Directories of one or two runs.")],
     data: options.Data = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; the default is visible only here.")] = HOST,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; the default is reachable from this machine only.")
+    ] = HOST,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; a free one if it is taken or 0.")
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; another free one if it is in use or 0.")
     ] = PORT,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     points: Annotated[int, typer.Option("--points", min=2, help="Maximum number of images on the map.")] = 200_000,
@@ -64,16 +66,18 @@ def explore(
 def watch(
     run: options.Run,
     data: options.Data = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; the default is visible only here.")] = HOST,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; the default is reachable from this machine only.")
+    ] = HOST,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; a free one if it is taken or 0.")
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; another free one if it is in use or 0.")
     ] = PORT,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> None:
-    """Watch a training in a browser.
+    """Watch training in a browser.
 
-    Shows curves, progress, and samples and reconstructions of the newest checkpoint. It only reads files of the run,
-    with low priority, and does not affect the training.
+    Shows progress, curves, and samples and reconstructions of the newest checkpoint. It only reads files of the run,
+    with low priority, and does not affect training.
 
     Example:
       vaelab watch runs/mnist
@@ -82,7 +86,7 @@ def watch(
     from vaelab.explorer import watching
 
     view = vaelab.watch(run, data=data)
-    with suppress(OSError, AttributeError):  # a training on this machine comes first
+    with suppress(OSError, AttributeError):  # a training run on this machine comes first
         os.nice(10)
     app = watching.make_app(view, host)
     with suppress(KeyboardInterrupt), _serve(app, host, port, no_browser=no_browser) as wait:
@@ -109,7 +113,7 @@ def _serve(app: Any, host: str, port: int, *, no_browser: bool) -> Iterator[Call
 
 @contextmanager
 def serve_live() -> Iterator[Callable[[Path], None]]:
-    """Yield a function that opens the page of a training in a process of its own, which ends with this context."""
+    """Yield a function that opens the page of a run in a separate process, which ends with this context."""
     started: list[subprocess.Popen[bytes]] = []
 
     def open_page(run: Path) -> None:

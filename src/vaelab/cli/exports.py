@@ -1,4 +1,4 @@
-"""``vaelab export``, ``push`` and ``convert``: models for other programs and for the hub, and of other packages."""
+"""``vaelab export``, ``push`` and ``convert``: models for other programs, for the hub, and from other packages."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,17 +15,19 @@ def export(
     run: options.Run,
     to: Annotated[
         Literal["onnx", "torch", "web"],
-        typer.Option("--to", help="onnx: graphs; torch: programs for PyTorch alone; web: the explorer as a page."),
+        typer.Option("--to", help="onnx: ONNX graphs; torch: PyTorch programs; web: the explorer as a page."),
     ],
     out: Annotated[
         str | None, typer.Argument(metavar="OUT", help="A new folder or file (default: a new name next to the run).")
     ] = None,
     points: Annotated[
         int | None,
-        typer.Option("--points", min=2, help="Training images on the page (default: 5000, or as many as fit in 8 MB)."),
+        typer.Option(
+            "--points", min=2, help="Number of training images on the page (default: 5000, or as many as fit in 8 MB)."
+        ),
     ] = None,
     single_file: Annotated[
-        bool, typer.Option("--single-file", help="Write one .html, which also opens without a web server.")
+        bool, typer.Option("--single-file", help="Write a single .html, which opens without a web server.")
     ] = False,
     runtime: Annotated[
         Path | None,
@@ -56,8 +58,10 @@ def export(
 @options.app.command()
 def push(
     run: options.Run,
-    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the hub; made if it is new.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Repository on the hub; created if it does not exist.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
     licence: Annotated[
         str | None,
         typer.Option("--licence", "--license", metavar="ID", help="Licence of the model, such as mit or cc-by-4.0."),
@@ -65,16 +69,17 @@ def push(
     figures: Annotated[
         str | None,
         typer.Option(
-            "--figures", help="Figures to upload, comma-separated, all or none (default: none that show own images)."
+            "--figures",
+            help="Figures to upload: names, all or none (default: all that do not show your own images).",
         ),
     ] = None,
-    no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Leave out the ONNX graphs.")] = False,
+    no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Do not upload ONNX graphs.")] = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Share a model on the Hugging Face hub.
 
     Uploads model, recipe, evaluation, figures, ONNX graphs and a model card, without paths and names of this machine.
-    --dry-run prints the files and the card. The other verbs take the model as hub:USER/NAME.
+    --dry-run prints the files and the card. Other commands accept the model as hub:USER/NAME.
 
     Examples:
       vaelab push runs/digits me/digits-vae --dry-run
@@ -111,16 +116,16 @@ def _print_sizes(what: str, sizes: Mapping[str, int]) -> None:
 
 @options.app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder that the other package saved.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder saved by the other package.")],
     recipe: options.Recipe,
     package: Annotated[str, typer.Option("--from", metavar="PACKAGE", help="pythae or pytorch-vae.")],
     overrides: options.Overrides = None,
     data: options.Data = None,
     run: Annotated[Path | None, typer.Option("--run", help="Directory of the run (default: runs/PACKAGE).")] = None,
 ) -> None:
-    """Make a run of a model that was trained with another package.
+    """Convert a model that was trained with another package to a run.
 
-    RECIPE says which images belong to the model; network and objective come from SOURCE. Nothing in it is executed.
+    RECIPE specifies the images of the model; network and objective come from SOURCE. Nothing in it is executed.
 
     Examples:
       vaelab convert my_model/final_model mnist --from pythae

@@ -1,4 +1,4 @@
-"""``vaelab help``: the help of a verb."""
+"""``vaelab help``: the help of a command."""
 
 from typing import Annotated, Any
 
@@ -11,20 +11,20 @@ from vaelab.cli import options
 @options.app.command("help")
 def show_help(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="VERB", help="A verb, such as train or data list.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="A command, such as train or data list.")
     ] = None,
 ) -> None:
-    """Show the help of a verb.
+    """Show the help of a command.
 
     Example:
       vaelab help train
     """
     command: Any = typer.main.get_command(options.app)
     context = command.make_context("vaelab", [], resilient_parsing=True)
-    context.resilient_parsing = False  # an unknown verb is an error again
+    context.resilient_parsing = False  # an unknown command is an error again
     for word in words or []:
         if not isinstance(command, TyperGroup):
-            raise typer.BadParameter(f"{command.name} has no verbs of its own", param_hint="VERB")
+            raise typer.BadParameter(f"{command.name} has no subcommands", param_hint="COMMAND")
         name, command, _ = command.resolve_command(context, [word])
         context = type(context)(command, info_name=name, parent=context)
     print(context.get_help())

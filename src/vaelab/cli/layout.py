@@ -6,7 +6,7 @@ from typer.core import HAS_RICH, TyperCommand, TyperGroup
 
 
 class Command(TyperCommand):
-    """A verb; its help shows no type for flags and no braces around arguments."""
+    """A command; its help shows no type for flags and no braces around arguments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -23,7 +23,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The program or a group of verbs; its help shows no type for flags."""
+    """The program or a group of commands; its help shows no type for flags."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, flags with an empty type."""

@@ -1,4 +1,4 @@
-"""The application, its exit codes and the options that several verbs share."""
+"""The application, its exit codes and the options that several commands share."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 app = typer.Typer(
     cls=Group,
     help="Train, measure, explore and share variational autoencoders (VAEs) of images.",
-    epilog="Start with: vaelab train digits. The help of a verb has examples: vaelab help train.\n\n"
-    "Environment: VAELAB_DATA (folder of data sets), XDG_CACHE_HOME (cache), VAELAB_PROGRESS_SECONDS (seconds between "
-    "two lines of progress if the output is not a terminal; 10).",
+    epilog="Start with: vaelab train digits. For examples, see the help of each command: vaelab help train.\n\n"
+    "Environment variables: VAELAB_DATA (folder of data sets), XDG_CACHE_HOME (cache), VAELAB_PROGRESS_SECONDS "
+    "(seconds between progress lines if the output is not a terminal; default 10).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,7 +62,7 @@ Run = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    typer.Argument(metavar="IMAGES", help="A picture, a folder or .zip, .npy or .npz (default: the held-out images)."),
+    typer.Argument(metavar="IMAGES", help="An image, a folder or .zip, .npy or .npz (default: the held-out images)."),
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of the images (default: $VAELAB_DATA, then the cache).")
@@ -77,7 +77,7 @@ Out = Annotated[
 ]
 Results = Annotated[
     Path | None,
-    typer.Option("--out", help="Directory for the results, for instance of a read-only run (default: the run)."),
+    typer.Option("--out", help="Directory for the results, for example if the run is read-only (default: the run)."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
@@ -86,33 +86,35 @@ Overrides = Annotated[
 ]
 Track = Annotated[
     list[str] | None,
-    typer.Option(
-        "--track", metavar="TRACKER", help="Mirror to tensorboard, wandb, trackio or mlflow, too; repeatable."
-    ),
+    typer.Option("--track", metavar="TRACKER", help="Also log to tensorboard, wandb, trackio or mlflow; repeatable."),
 ]
 ClassName = Annotated[
     str | None, typer.Option("--class", metavar="NAME", help="Class by name or number, for a label-conditional model.")
 ]
 With = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="ATTRIBUTE", help="Attribute that images have, for an attribute-conditional model."),
+    typer.Option(
+        "--with", metavar="ATTRIBUTE", help="Attribute that the images have, for an attribute-conditional model."
+    ),
 ]
 Without = Annotated[
-    list[str] | None, typer.Option("--without", metavar="ATTRIBUTE", help="Attribute that images do not have.")
+    list[str] | None, typer.Option("--without", metavar="ATTRIBUTE", help="Attribute that the images do not have.")
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (default: the recipe's)."),
+    typer.Option(
+        "--sampler", metavar="NAME", help="Distribution of codes: prior, gmm … (default: that of the recipe)."
+    ),
 ]
 SamplerOverrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="sampler.KEY=VALUE", help="Set an option of the sampler; repeatable."),
 ]
 StrictPictures = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first picture that cannot be read, instead of leaving it out.")
+    bool, typer.Option("--strict", help="Stop at the first image that cannot be read, instead of skipping it.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse data with pictures that cannot be read.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse data with images that cannot be read.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

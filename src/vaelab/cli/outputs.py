@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def sample(
     run: options.Run,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of images.")] = 25,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
@@ -28,7 +28,7 @@ def sample(
     absent: options.Without = None,
     data: options.Data = None,
 ) -> None:
-    """Draw images from a model, onto one .png or into a folder.
+    """Draw samples from a model, as one .png or into a folder.
 
     Examples:
       vaelab sample runs/mnist -n 100
@@ -62,7 +62,7 @@ def reconstruct(
     images: options.Images = None,
     count: Annotated[
         int | None,
-        typer.Option("--count", "-n", min=1, help="Maximum number of images (default: 16 on a .png, all in a folder)."),
+        typer.Option("--count", "-n", min=1, help="Maximum number of images (default: 16 in a .png, all in a folder)."),
     ] = None,
     data: options.Data = None,
     out: options.Out = None,
@@ -75,7 +75,7 @@ def reconstruct(
 ) -> None:
     """Reconstruct images.
 
-    Writes a .png with images above their reconstructions, or a folder of reconstructions.
+    Writes a .png with the images above their reconstructions, or a folder of reconstructions.
 
     Example:
       vaelab reconstruct runs/mnist my-digits/ --out rebuilt.png
@@ -148,7 +148,9 @@ def score(
     images: options.Images = None,
     normal: Annotated[
         Path | None,
-        typer.Option("--normal", help="Normal images, to measure how well scores detect the others; or: held-out."),
+        typer.Option(
+            "--normal", help="Normal images, to measure how well the scores separate the two sets; or: held-out."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Number of codes drawn for each image.")] = 16,
     data: options.Data = None,
@@ -158,9 +160,9 @@ def score(
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Score how unusual each image is for a model.
+    """Score how unusual each image is under a model.
 
-    Writes a table of ELBO, reconstruction and KL, the most unusual image first, and a .png with both ends.
+    Writes a table of ELBO, reconstruction and KL, the most unusual image first, and a .png of both ends of the table.
 
     Examples:
       vaelab score runs/mnist my-digits/
@@ -219,7 +221,7 @@ def edit(
         typer.Option(
             "--by",
             metavar="STEP",
-            help="Step along each, or one for all (default: 2 for an attribute, 1 for a class).",
+            help="Step for each attribute, or one for all (default: 2 for an attribute, 1 for a class).",
         ),
     ] = None,
     method: Annotated[
@@ -234,10 +236,10 @@ def edit(
     present: options.With = None,
     absent: options.Without = None,
 ) -> None:
-    """Move images along the directions of attributes, or to classes.
+    """Move images along directions of attributes, or towards classes.
 
-    Writes a .png with originals, reconstructions and edits of at most 8 images. A step of 1 is the distance of the mean
-    codes with and without an attribute. For a class, it leads to the class's mean code.
+    Writes a .png with originals, reconstructions and edits of at most 8 images. A step of 1 is the difference
+    between the mean codes with and without an attribute. For a class, it leads to the mean code of the class.
 
     Examples:
       vaelab edit runs/celeba me.jpg --attribute Smiling --by 2

@@ -1,4 +1,4 @@
-"""Progress of trainings and sweeps: bars on a terminal, lines elsewhere."""
+"""Progress of training and sweeps: bars on a terminal, lines elsewhere."""
 
 import shlex
 from collections.abc import Mapping
@@ -159,7 +159,7 @@ def describe_note(note: "vaelab.Note") -> str:
 
 
 def print_event_warning(event: "vaelab.Event") -> None:
-    """Print the warnings of a training on stderr and ignore its other events, for output that a script reads."""
+    """Print training warnings on stderr and ignore other events, for output that a script reads."""
     import vaelab
 
     if isinstance(event, vaelab.Note) and event.warning:

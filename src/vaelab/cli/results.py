@@ -45,7 +45,7 @@ def report(run: options.Run, out: options.Results = None) -> None:
 def evaluate(
     run: options.Run,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Names, separated by commas (default: all that take seconds).")
+        str | None, typer.Option("--metrics", help="Names, separated by commas (default: all fast metrics).")
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -60,8 +60,8 @@ def evaluate(
 ) -> None:
     """Measure a run on its held-out images.
 
-    Writes evaluation.json and updates the report. With --json, a run that cannot be written to is measured too, and
-    the numbers are only printed.
+    Writes evaluation.json and updates the report. With --json, a read-only run can also be measured;
+    its numbers are only printed.
 
     Examples:
       vaelab evaluate runs/mnist --json
@@ -112,7 +112,7 @@ def doctor(
 ) -> None:
     """Look for problems in a run.
 
-    Says what was found, what it means and what to try. The findings are also in the report.
+    Each finding states what was found, what it means and what to try. The findings are also in the report.
 
     Example:
       vaelab doctor runs/mnist

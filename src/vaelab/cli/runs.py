@@ -24,7 +24,7 @@ def recipes(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the presets, or print one to start a recipe of your own from.
+    """List the presets, or print one as a starting point for your own recipe.
 
     Examples:
       vaelab recipes
@@ -75,24 +75,24 @@ def train(
     overrides: options.Overrides = None,
     data: options.Data = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Directory of the run (default: runs/RECIPE and the overrides).")
+        Path | None, typer.Option("--run", help="Directory of the run (default: runs/RECIPE with the overrides).")
     ] = None,
     strict: options.Strict = False,
     device: options.Device = "auto",
     track: options.Track = None,
     extend: Annotated[
-        bool, typer.Option("--extend", help="Train a run of the same recipe to the new --steps or --epochs.")
+        bool, typer.Option("--extend", help="Train an existing run of the same recipe to the new --steps or --epochs.")
     ] = False,
     live: Annotated[
-        bool, typer.Option("--live", help="Open a page with curves and pictures that refresh during the training.")
+        bool, typer.Option("--live", help="Open a page with curves and images that is updated during training.")
     ] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a model, draw its figures and write its report.
 
-    The same command resumes a run that was interrupted. Ctrl-C saves and stops; pressed twice, it finishes the run at
-    its present step.
+    The same command resumes an interrupted run. Ctrl-C saves and stops; pressed twice, it finishes the run at the
+    current step.
 
     Examples:
       vaelab train digits
@@ -141,10 +141,10 @@ def train(
 def finish(
     run: options.Run, data: options.Data = None, device: options.Device = "auto", as_json: options.Json = False
 ) -> None:
-    """Complete a run at its present step.
+    """Finish a run at its current step.
 
-    A run that is being trained elsewhere is asked to finish there. A stopped one is completed from its newest
-    checkpoint: evaluation, figures and report are made as at the end of a training.
+    If another process is training the run, it is asked to finish. A stopped run is completed from its newest
+    checkpoint, with evaluation, figures and report as at the end of training.
 
     Example:
       vaelab finish runs/mnist
@@ -173,7 +173,7 @@ def _print_plan(plan: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _describe_plan(plan: Mapping[str, Any]) -> list[str]:
-    """Return what a training would do, in four lines, and β in the conventions of other papers."""
+    """Describe what training would do, in four lines, and β in the conventions of other papers."""
     from vaelab.system.bars import describe_duration
 
     recipe, parameters, shape = plan["recipe"], plan["parameters"], options.format_shape(plan["image_shape"])

@@ -36,7 +36,7 @@ def convert(source: Path) -> Converted:
     """
     folder = source if source.is_dir() else source.parent
     if not (folder / CONFIG).exists():
-        refuse(source, f"there is no {CONFIG}, which Pythae saves beside {WEIGHTS}")
+        refuse(source, f"there is no {CONFIG}, which Pythae saves next to {WEIGHTS}")
     config = read_json(folder / CONFIG, _Config, remedy="copy it again from Pythae's folder")
     if config.name not in OBJECTIVES:
         known = " and ".join(OBJECTIVES)
@@ -78,5 +78,5 @@ def convert(source: Path) -> Converted:
             for kind, value in zip(("weight", "bias"), pair, strict=True)
         },
         image_shape=(shape[0], shape[1], shape[2]),
-        notes=("pixels in [0, 1] are taken to be what the model was trained on; the file does not say",),
+        notes=("the model is assumed to be trained on pixels in [0, 1], which the file does not state",),
     )  # fmt: skip

@@ -67,7 +67,7 @@ def convert(source: Path) -> Converted:
         },
         image_shape=(received, side, side),
         notes=(
-            "pixels in [0, 1] are taken to be what the model was trained on, as in PyTorch-VAE since 22 December 2021; "
+            "the model is assumed to be trained on pixels in [0, 1], as in PyTorch-VAE since 22 December 2021; "
             "earlier versions used [−1, 1]",
             f"the file does not hold the weight of the KL; kld_weight = {KLD_WEIGHT} is β = {beta:g} here. For another "
             "one, or times the beta of BetaVAE: --set objective.beta=…",

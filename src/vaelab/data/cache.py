@@ -44,7 +44,7 @@ BLOCK_BYTES = 1 << 22
 """Size of the blocks that have a checksum each."""
 MAX_COLUMN_BYTES = 1 << 32
 """Larger columns are taken for damage."""
-REMEDY = "remove it, vaelab makes it again from the pictures"
+REMEDY = "remove it, vaelab makes it again from the images"
 ADVICE = "let $XDG_CACHE_HOME name a folder"
 
 
@@ -118,7 +118,7 @@ class CachedImages:
         """Return how many pictures were recovered; empty if there are none."""
         if not self.num_recovered:
             return ""
-        count = "1 picture" if self.num_recovered == 1 else f"{self.num_recovered:,} pictures"
+        count = "1 image" if self.num_recovered == 1 else f"{self.num_recovered:,} images"
         return f"{count} that could not be read before can be read now and were added to the cache"
 
 
@@ -336,7 +336,7 @@ def _checksum_group(path: Path, blocks: list[int], *, keep_cached: bool) -> list
 def verify_entry(folder: Path) -> None:
     """Read a whole entry and compare its checksums; DamagedFile names the first file that differs.
 
-    A training calls this when it begins and when it resumes. Damage that happens while it runs is found when it is
+    Training calls this when it starts and when it resumes. Damage that happens during training is found when the run is
     resumed, not before.
     """
     manifest = read_manifest(folder)

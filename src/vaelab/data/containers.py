@@ -52,7 +52,7 @@ class UnreadablePictures(InputError):
     ) -> None:
         self.count, self.total, self.first = len(skipped), total, skipped[0]
         where = f"{subject}: " if subject is not None else ""
-        reason = f"{self.count:,} of {total:,} pictures cannot be read (first: {': '.join(self.first)})"
+        reason = f"{self.count:,} of {total:,} images cannot be read (first: {': '.join(self.first)})"
         super().__init__(f"{where}{reason}{remedy}", subject=subject)
 
 
@@ -292,7 +292,7 @@ def _read_row(container: str, name: str) -> bytes:
     opened: _Parquet | _Arrow = _memoise(kind.__name__, container, lambda: kind(container))
     content = opened.picture(column or "image", int(row))
     if content is None:
-        raise UnreadablePicture("this row holds no picture")
+        raise UnreadablePicture("this row holds no image")
     return content
 
 

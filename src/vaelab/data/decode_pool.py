@@ -48,7 +48,7 @@ def _run_in_pool(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]
         is_complete = True
     except BrokenProcessPool:
         raise RuntimeError(
-            "a process that decodes pictures was killed, probably for lack of memory; run the same command to resume"
+            "a process that decodes images was killed, probably for lack of memory; run the same command to resume"
         ) from None
     finally:
         for worker in () if is_complete else list(pool._processes.values()):

@@ -48,14 +48,14 @@ FOREIGN = (
     (0, b"%!PS", "a PostScript file"),
     (0, b"8BPS", "a Photoshop file"),
     (0, b"\0\0\1\0", "a Windows icon"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     (0, b"DDS ", "a DDS texture"),
-    (0, b"qoif", "a QOI picture"),
-    (0, b"P7\n", "a PAM picture"),
-    (0, b"PF\n", "a PFM picture in colour"),
-    (0, b"v/1\x01", "an OpenEXR picture"),
-    (0, b"#?RADIANCE", "a Radiance picture"),
+    (0, b"qoif", "a QOI image"),
+    (0, b"P7\n", "a PAM image"),
+    (0, b"PF\n", "a PFM image in colour"),
+    (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"#?RADIANCE", "a Radiance image"),
     (0, b"SIMPLE  =", "a FITS file"),
     (128, b"DICM", "a DICOM file"),
     (0, b"\x93NUMPY", "a NumPy array"),
@@ -71,7 +71,7 @@ MARKUP = ((b"<!doctype html", "a web page"), (b"<html", "a web page"), (b"<svg",
 HEAD_BYTES = 512
 """Bytes that ``identify`` and ``name_foreign`` need."""
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-HEIC_REMEDY = "a HEIC picture, which needs pillow-heif: pip install 'vaelab[heic]'"
+HEIC_REMEDY = "a HEIC image, which needs pillow-heif: pip install 'vaelab[heic]'"
 
 
 def identify(head: bytes) -> str | None:
@@ -104,12 +104,12 @@ def open_picture(content: bytes) -> Image.Image:
     if kind is None:
         foreign = name_foreign(content[:HEAD_BYTES])
         raise UnreadablePicture(
-            f"{foreign}, not a picture that vaelab reads" if foreign else "not a picture, or damaged at its beginning"
+            f"{foreign}, not an image that vaelab reads" if foreign else "not an image, or damaged at its beginning"
         )
     if kind == "HEIC":
         return _heic_opener()(io.BytesIO(content))
     if kind in OPTIONAL and not features.check(OPTIONAL[kind]):
-        raise UnreadablePicture(f"{_a(kind)} picture, which this build of Pillow does not read; upgrade Pillow")
+        raise UnreadablePicture(f"{_a(kind)} image, which this build of Pillow does not read; upgrade Pillow")
     if kind == "TIFF":
         silence_libtiff()
     try:

@@ -49,7 +49,7 @@ class Images:
     """Images with their labels, attributes, factors and names.
 
     ``pixels`` is ``[N, H, W, C]`` of uint8, uint16 or float32 in [0, 1], with any number of channels. It is an array
-    or anything with shape, dtype and integer-array indexing, such as a read-only memory map. Pictures show 8 bits of
+    or anything with shape, dtype and integer-array indexing, such as a read-only memory map. Figures show 8 bits of
     the first three channels, or the first in grey if there are fewer.
 
     Raises TypeError or ValueError if the arrays do not fit each other.
@@ -117,14 +117,14 @@ class Images:
 
     def _check_labels(self, labels: NDArray[np.int64]) -> None:
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels must be whole numbers [N]; got {labels.dtype} {list(labels.shape)}")
+            raise ValueError(f"labels must be integers [N]; got {labels.dtype} {list(labels.shape)}")
         if labels.min() < 0 or (self.label_names and labels.max() >= len(self.label_names)):
             named = f" to below {len(self.label_names)}, the number of names" if self.label_names else " on"
             raise ValueError(f"labels must go from 0{named}; got {labels.min()} … {labels.max()}")
 
     def _check_factors(self, factors: NDArray[np.int64]) -> None:
         if factors.ndim != 2 or factors.dtype.kind not in "iu":
-            raise ValueError(f"factors must be whole numbers [N, F]; got {factors.dtype} {list(factors.shape)}")
+            raise ValueError(f"factors must be integers [N, F]; got {factors.dtype} {list(factors.shape)}")
         for given, what in ((self.factor_names, "names"), (self.factor_sizes, "sizes")):
             if given and len(given) != factors.shape[1]:
                 raise ValueError(f"{len(given)} {what} of factors for {factors.shape[1]} factors")
@@ -286,7 +286,7 @@ def as_tensor(array: Any) -> Tensor:
 
 
 def to_float(pixels: Real[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
-    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory; whole numbers are divided by 255.
+    """Return floats in [0, 1] of shape ``[B, C, H, W]``, channels-last in memory; integers are divided by 255.
 
     Those of 16 bits are divided by 65,535.
     """

@@ -31,7 +31,7 @@ GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of pictures without colour."""
 BLOCK_VALUES = 1 << 22
 """Values that are converted at a time."""
-KINDS = "arrays, tensors, pictures of Pillow, a torch Dataset, a Hugging Face Dataset or vaelab.Images"
+KINDS = "arrays, tensors, PIL images, a torch Dataset, a Hugging Face Dataset or vaelab.Images"
 LABEL_KEYS = ("label", "labels", "fine_label", "class", "target")
 """Names under which an image's class is looked for in a dictionary."""
 
@@ -75,7 +75,7 @@ def read_memory(
     Pillow, arrays or tensors. It may be a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``, whose items are
     images, or images with labels. ``Images`` are returned as they are.
 
-    ``labels``: a class for each image, as a whole number or a name, or the column of a hub data
+    ``labels``: a class for each image, as an integer or a name, or the column of a hub data
     set. ``attributes``: true or false, ``[N, A]``, or a mapping from names to columns, such as a DataFrame.
 
     ``image_shape``: the shape that a model needs; then one image is enough, and pictures are resized to it.
@@ -166,7 +166,7 @@ def _as_array(given: Any, name: str) -> NDArray[Any]:
     return array
 
 
-_ADVICE_SHAPES = "stack images of one size with numpy.stack, or give a list of pictures of Pillow, which are resized"
+_ADVICE_SHAPES = "stack images of one size with numpy.stack, or give a list of PIL images, which are resized"
 
 
 def _length_of(given: Any) -> int | None:
@@ -256,7 +256,7 @@ def _stack(images: Sequence[Any], name: str) -> NDArray[Any]:
 def _fit_pictures(
     pictures: Sequence[Image.Image], options: ArrayOptions, shape: Shape | None, name: str
 ) -> tuple[UInt8[np.ndarray, "n h w c"], list[str]]:
-    """Return pictures of Pillow at one size: their own if they share one, else that of the options."""
+    """Return PIL images at one size: their own if they share one, else that of the options."""
     sizes = [(picture.height, picture.width) for picture in pictures]
     channels = 1 if all(picture.mode in GREY_MODES for picture in pictures) else 3
     if shape is not None:
@@ -273,7 +273,7 @@ def _fit_pictures(
         except UnreadablePicture as error:
             raise InputError(f"{name}[{number}]: {error}", subject=name) from None
     is_resized = set(sizes) != {(height, width)}
-    return pixels, [f"pictures are cropped to {height}×{width} about their centre (data.size)"] if is_resized else []
+    return pixels, [f"images are cropped to {height}×{width} about their centre (data.size)"] if is_resized else []
 
 
 def _collect_hub(given: Any, labels: Any, options: ArrayOptions, shape: Shape | None, name: str) -> _Collected:
@@ -354,7 +354,7 @@ def _explain_axes(shape: tuple[int, ...], axes: Axes, fitting: Sequence[Axes], i
     if image_shape is not None:
         channels, height, width = image_shape
         wanted = f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
-        return f"{text} does not fit; needed is {wanted}"
+        return f"{text} does not match; expected {wanted}"
     if fitting:
         return f'{text} may be any of {", ".join(fitting)}: say which with set={{"data.axes": "{fitting[0]}"}}'
     if len(shape) == 2:
@@ -386,7 +386,7 @@ def _to_pixels(
         if low < black or high > white:
             advice = f'give the values that are black and white: set={{"data.range": [{low:g}, {high:g}]}}'
             if is_for_model:
-                advice = "needed are whole numbers from 0 to 255, or floating-point numbers from 0 to 1"
+                advice = "expected integers from 0 to 255, or floating-point numbers from 0 to 1"
             raise InputError(f"{name}: {array.dtype} values from {low:g} to {high:g}; {advice}", subject=name)
     else:
         black, white = (float(value) for value in found)
@@ -419,7 +419,7 @@ EXACT = 0.01
 
 
 def _choose_dtype(array: NDArray[Any], spans: Sequence[slice], black: float, white: float) -> np.dtype[Any]:
-    """Return the smallest type of pixels that keeps the values in a range apart; whole numbers have at most 16 bits."""
+    """Return the smallest type of pixels that keeps the values in a range apart; integers have at most 16 bits."""
     if array.dtype.kind != "f":
         return np.dtype(np.uint8 if white - black <= 255 else np.uint16)
     for span in spans:
@@ -518,11 +518,11 @@ def _read_labels(given: Any, known: tuple[str, ...], count: int) -> tuple[NDArra
     if values.dtype.kind not in "biuU":
         is_missing = [value is None or value != value for value in values.tolist()]
         got = f"labels[{is_missing.index(True)}] is missing" if any(is_missing) else f"got {values.dtype}"
-        raise InputError(f"labels must be whole numbers or names; {got}", subject="labels")
+        raise InputError(f"labels must be integers or names; {got}", subject="labels")
     if values.dtype.kind == "U" and known:
         places = {name: number for number, name in enumerate(known)}
         if missing := sorted(set(values.tolist()) - places.keys()):
-            message = f"labels: {missing[0]!r} is none of the {len(known)} known classes"
+            message = f"labels: {missing[0]!r} is not one of the {len(known)} known classes"
             raise InputError(message, subject="labels", value=missing[0], choices=known)
         return np.array([places[value] for value in values.tolist()], np.int64), known
     if values.dtype.kind == "U" or values.astype(np.int64).min() < 0:

@@ -1,4 +1,4 @@
-"""Reads a user's pictures or arrays for the verbs, lazily; grids and PNG files of images."""
+"""Reads a user's image files or arrays lazily, for the commands; grids and PNG files of images."""
 
 import io
 import warnings
@@ -71,7 +71,7 @@ def read_pictures(
     shut = f"{closed[0][0]} cannot be opened ({closed[0][1]})" if closed else ""
     if not found.entries:
         looked_for = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise FileNotFoundError(f"{path}: no pictures in it (looked for {looked_for}){shut and f'; {shut}'}")
+        raise FileNotFoundError(f"{path}: no images in it (looked for {looked_for}){shut and f'; {shut}'}")
     if skipped is not None:
         skipped.closed = closed
     elif closed:

@@ -31,7 +31,7 @@ ARRAY = ".npy"
 
 
 class Entry(NamedTuple):
-    """One file with the ending of a picture."""
+    """One file with the extension of a picture."""
 
     item: ImageRef
     size: int
@@ -65,7 +65,7 @@ class Scan:
     entries: list[Entry] = field(default_factory=list)
     """Pictures, sorted by name."""
     others: list[str] = field(default_factory=list)
-    """Files without the ending of a picture."""
+    """Files without the extension of a picture."""
     closed: list[tuple[str, str]] = field(default_factory=list)
     """(folder, reason) of folders that cannot be opened."""
     repeated: list[str] = field(default_factory=list)
@@ -216,8 +216,8 @@ def is_program_folder(name: str) -> bool:
 
 
 def _is_picture(name: str) -> bool:
-    _, dot, ending = name.rpartition(".")
-    return f"{dot}{ending.lower()}" in PICTURE_SUFFIXES
+    _, dot, extension = name.rpartition(".")
+    return f"{dot}{extension.lower()}" in PICTURE_SUFFIXES
 
 
 def digest(entries: list[Entry]) -> str:

@@ -99,7 +99,7 @@ def find_obstacles(runs: Sequence[Run], data: "Sequence[RunImages]", results: Se
         parts = [f"{value} ({', '.join(name for name in shown if shown[name] == value)})" for value in different]
         return [f"{what}: {'; '.join(parts)}. {so}"] if len(different) > 1 else []
 
-    nothing, maybe = "No number of one compares with one of the other", "Differences may be due to the images"
+    nothing, maybe = "Their numbers are not comparable", "Differences may be due to the images"
     found = differ("Different data", [part.dataset["data"] for part in data], nothing)
     if not found:
         for key in dict.fromkeys(key for part in data for key in part.dataset if key != "data"):
@@ -113,8 +113,8 @@ def find_obstacles(runs: Sequence[Run], data: "Sequence[RunImages]", results: Se
     found = found or differ("Different training images", digests, maybe)
     for metric in dict.fromkeys(name for of_run in results for name in of_run):
         options = [of_run[metric]["measured_on"].get("options", {}) if metric in of_run else None for of_run in results]
-        found += differ(f"Different options of {metric}", options, "Its numbers do not compare", _pairs)
-    so = "Reconstruction, ELBO and what they weigh the KL against are on other scales"
+        found += differ(f"Different options of {metric}", options, "Its numbers are not comparable", _pairs)
+    so = "Reconstruction, ELBO and the relative weight of the KL are not comparable"
     likelihoods = [run.recipe.likelihood for run in runs]
     return [*found, *differ("Different likelihoods", likelihoods, so, lambda table: _pairs(table, " "))]
 

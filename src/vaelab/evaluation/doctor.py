@@ -38,7 +38,7 @@ NOISE_RATIO = 2.0
 ENOUGH_ACTIVE = 0.5
 """Share of active latents from which the codes are not starved."""
 STILL_FALLING = 0.005
-"""Share of the loss by which the last tenth of a training may be lower than the tenth before it."""
+"""Fraction of the loss by which the last tenth of training may be lower than the tenth before it."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def examine(evidence: Evidence, on_failure: OnFailure | None = None) -> list[Fin
 
 def find_damage(errors: Sequence[DamagedFile]) -> list[Finding]:
     """Return a finding for each damaged file of a run."""
-    meaning = "its numbers are not used: report, figures and comparisons do without them"
+    meaning = "its content is not used by the report, the figures and comparisons"
     return [
         Finding(f"file {error.path.name}", "problem", f"{error.path.name}: {error.reason}", meaning, error.remedy)
         for error in errors
@@ -164,9 +164,9 @@ def latents(evidence: Evidence) -> Finding:
     kl = evidence.codes.latent_kl
     active, count = int(evidence.codes.is_active.sum()), len(kl)
     larger_kl = evidence.objective.advise_kl(larger=True)
-    carry = f"{active} of {count_of(count, 'latent')} {'carries' if active == 1 else 'carry'}"
+    has = f"{active} of {count_of(count, 'latent')} {'has' if active == 1 else 'have'}"
     top = ", ".join(f"z{j + 1} {kl[j]:.2f}" for j in np.argsort(kl)[::-1][:5])
-    found = f"{carry} more than {ACTIVE_KL:g} nats (most: {top}; {kl.sum():.2f} in all)"
+    found = f"{has} a KL above {ACTIVE_KL:g} nats (largest: {top}; {kl.sum():.2f} in total)"
     if active == 0:
         return _problem(
             found,
@@ -176,8 +176,8 @@ def latents(evidence: Evidence) -> Finding:
     if active < ENOUGH_ACTIVE * count:
         return _notice(
             found,
-            "most latents follow the prior and carry nothing, which harms neither samples nor reconstructions",
-            f"network.latent_dim={max(active, 2)}, which is as good and simpler; {larger_kl} uses more latents",
+            "most latents follow the prior and carry no information, which harms neither samples nor reconstructions",
+            f"network.latent_dim={max(active, 2)}, which is equally good; {larger_kl} for more active latents",
         )
     return _fine(found)
 
@@ -198,12 +198,12 @@ def prior_gap(evidence: Evidence) -> Finding:
     count, d = evidence.codes.mean.shape
     gap = max(gap_of_moments(*aggregate_moments(evidence.codes)) - d * (d + 3) / (4 * count), 0.0)
     total = float(evidence.codes.kl.sum())
-    found = f"aggregate posterior and prior are at least {gap:.2f} nats apart, of {total:.2f} nats of KL"
+    found = f"the KL from aggregate posterior to prior is at least {gap:.2f} nats, of {total:.2f} nats in total"
     if gap > max(MIN_GAP, GAP_SHARE * total):
         return _notice(
             found,
-            "codes drawn from the prior lie where no image's code lies: samples look worse than reconstructions",
-            f"a longer training, {evidence.objective.advise_kl(larger=False)}, or fewer latents; "
+            "codes drawn from the prior lie in regions without training codes: samples look worse than reconstructions",
+            f"longer training, {evidence.objective.advise_kl(larger=False)}, or fewer latents; "
             "see the figure “aggregate posterior”",
         )
     return _fine(found)
@@ -249,7 +249,7 @@ def overfitting(evidence: Evidence) -> Finding:
         )
     return _notice(
         found,
-        "training images are described better than new ones; quote numbers of held-out images",
+        "the model fits training images better than new ones; report metrics of held-out images",
         f"more images, a smaller network, or {evidence.objective.advise_kl(larger=False)}",
     )
 
@@ -266,14 +266,14 @@ def learning(evidence: Evidence) -> Finding:
     if fall > max(chance, STILL_FALLING * abs(float(before.mean()))):
         return _notice(
             found,
-            "the loss still falls: the model has not learned all it can",
-            f"a longer training, such as {_length(evidence, 2 * int(evidence.history['epoch'][-1]))}",
+            "the loss is still decreasing: training has not converged",
+            f"longer training, such as {_length(evidence, 2 * int(evidence.history['epoch'][-1]))}",
         )
     return _fine(found)
 
 
 def _length(evidence: Evidence, epochs: int) -> str:
-    """Return the override for a training of ``epochs`` epochs, in steps if the recipe counts those."""
+    """Return the override for training of ``epochs`` epochs, in steps if the recipe counts those."""
     epoch = evidence.history["epoch"]
     if not evidence.recipe.training.steps:
         return f"training.epochs={epochs}"
@@ -285,21 +285,21 @@ def noise(evidence: Evidence) -> Finding:
     """Compare the σ of the Gaussian decoder, including the effect of β, with its errors."""
     sigma, advise_kl = evidence.beta["sigma"], evidence.objective.advise_kl
     error = float(np.sqrt(((evidence.originals - evidence.reconstructions) ** 2).mean()))
-    found = f"the loss weighs errors as if pixels had noise of σ = {sigma:.3g}; the errors are {error:.3g}"
+    found = f"the loss assumes pixel noise of σ = {sigma:.3g}; the root mean squared error is {error:.3g}"
     if sigma > NOISE_RATIO * error:
         # a larger σ is a choice: it costs details of reconstructions, and makes samples better (docs/log.md)
         if evidence.codes.is_active.mean() >= ENOUGH_ACTIVE:
-            return _fine(f"{found}: reconstructions are smoother for it, and codes stay closer to the prior")
+            return _fine(f"{found}: reconstructions are smoother, and codes closer to the prior")
         return _notice(
             found,
-            "the KL weighs more than the likelihood of these images implies, and most latents carry nothing",
+            "the KL has more weight than the errors imply, and most latents carry no information",
             f"{advise_kl(larger=True)} or a smaller likelihood.variance for more detail; samples may become worse",
         )
     if sigma * NOISE_RATIO < error:
         return _notice(
             found,
-            "errors weigh more than the likelihood of these images implies: samples may suffer for reconstructions",
-            f"likelihood.name=optimal_gaussian (measures σ), {advise_kl(larger=False)}, a larger likelihood.variance",
+            "the reconstruction has more weight than the errors imply: samples may be worse",
+            f"likelihood.name=optimal_gaussian, {advise_kl(larger=False)}, or a larger likelihood.variance",
         )
     return _fine(found)
 
@@ -314,12 +314,12 @@ def bound(evidence: Evidence) -> Finding:
     likelihood = registry.load("likelihoods", evidence.recipe.likelihood["name"]).Likelihood
     if likelihood.wants_binary and not np.isin(evidence.originals, (0, 1)).all():
         return _notice(
-            f"{found}; a likelihood of black-or-white pixels, and grey images",
-            "the loss contains a cross entropy, which is no likelihood, so it bounds nothing",
+            f"{found}; a likelihood of binary pixels for grey images",
+            "the loss contains a cross-entropy, which is not a likelihood, so it is not a bound",
             "data.binarize=dynamic, or another likelihood",
         )
     if beta.get("beta") != 1:
-        return _fine(f"{found}; the loss is not −ELBO, so compare runs by the ELBO and by what the objective is for")
+        return _fine(f"{found}; the loss is not −ELBO, so compare runs by the ELBO and by metrics")
     return _fine(found)
 
 
@@ -330,11 +330,11 @@ def warmup(evidence: Evidence) -> Finding:
     found = f"the objective warms up over {steps:,} of {total:,} steps"
     has_cycles = "cycle_steps" in evidence.recipe.objective
     shorter = f"cycle_steps={max(total // 8, 2)}" if has_cycles else f"warmup_steps={total // 10}"
-    advice = f"objective.{shorter}, or a longer training"
+    advice = f"objective.{shorter}, or longer training"
     if steps > total:
-        return _problem(found, "it never reached its full weight: the run minimised a different objective", advice)
+        return _problem(found, "the full weight was never reached: the run minimised a different objective", advice)
     if steps > total / 2 and not has_cycles:
-        return _notice(found, "less than half of the training was at full weight", advice)
+        return _notice(found, "less than half of the steps were trained at full weight", advice)
     return _fine(found)
 
 
@@ -351,8 +351,8 @@ def saturation(evidence: Evidence) -> Finding:
     if share > SATURATED_SHARE:
         return _problem(
             found,
-            "the output's sigmoid is saturated there: its gradient is nearly zero, and these pixels no longer learn",
-            "a lower training.learning_rate, or a Gaussian likelihood in place of Bernoulli for grey images",
+            "the output sigmoid is saturated: its gradient is nearly zero, so these pixels are no longer trained",
+            "a lower training.learning_rate, or for grey images a Gaussian likelihood instead of Bernoulli",
         )
     return _fine(found)
 
@@ -364,9 +364,7 @@ def gradients(evidence: Evidence) -> Finding:
     last, median = float(norms[-1]), float(np.median(norms))
     found = f"gradient norm {last:.3g} at the end, median {median:.3g} over {count_of(len(norms), 'validation')}"
     if last > GRADIENT_GROWTH * median:
-        return _problem(
-            found, "steps have become erratic: the training is about to diverge", "a lower training.learning_rate"
-        )
+        return _problem(found, "training has become unstable and may diverge", "a lower training.learning_rate")
     return _fine(found)
 
 
@@ -379,7 +377,7 @@ def weights(evidence: Evidence) -> Finding:
     if last > WEIGHT_GROWTH * first:
         return _notice(
             found,
-            "the weights still grow without limit, and outputs become ever more certain",
-            "a lower training.learning_rate, a shorter training, or a likelihood with a learned variance",
+            "the weights keep growing, and outputs become more and more certain",
+            "a lower training.learning_rate, shorter training, or a likelihood with a learned variance",
         )
     return _fine(found)

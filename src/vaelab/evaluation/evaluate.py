@@ -112,7 +112,7 @@ def known_results(run: Run, like: Result) -> dict[str, Result]:
 
 
 def default_metrics(verb: Verb) -> tuple[str, ...]:
-    """Return the metrics that a verb measures by default, in the order of tables."""
+    """Return the metrics that a command measures by default, in the order of tables."""
     metrics = load_metrics().items()
     return tuple(name for name, metric in metrics if isinstance(metric, Metric) and verb in metric.by_default)
 

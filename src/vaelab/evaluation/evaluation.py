@@ -130,7 +130,7 @@ class Evaluation:
         Raises NotMeasurable for fewer than ``least`` images.
         """
         if min(count, len(self.images)) < least:
-            raise NotMeasurable(f"needs {least} or more images; there are {min(count, len(self.images))}")
+            raise NotMeasurable(f"needs at least {least} images; there are {min(count, len(self.images))}")
         if (count, sampler) not in self._image_sets:
             random = self.generator("frechet")
             images = self.images.subsample(count, random)

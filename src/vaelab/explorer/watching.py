@@ -1,4 +1,4 @@
-"""The page about a running training: its curves, its progress, and pictures from its checkpoints."""
+"""The page that shows a run during training: curves, progress, and images from checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def make_app(view: View, host: str) -> ASGIApp:
     async def send_picture(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in PICTURES:
-            raise HTTPException(404, "no such picture")
+            raise HTTPException(404, "no such image")
         try:
             found = await run_in_threadpool(view.picture, name)
         except (OSError, ValueError) as error:

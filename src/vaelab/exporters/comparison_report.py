@@ -124,7 +124,7 @@ def _count_runs(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cards(groups: Groups, quantities: Sequence[Quantity], leads: Sequence[Lead]) -> Iterator[Number]:
-    """Yield the numbers that decide: the best recipe's, or those of the only recipe."""
+    """Yield the key metrics: those of the best recipe, or of the only one."""
     found = {lead.quantity.key: lead for lead in leads}
     only = next(iter(groups)) if len(groups) == 1 else None
     shown = [quantity for quantity in quantities if quantity.decides and (only is not None or quantity.key in found)]
@@ -142,7 +142,7 @@ def _cards(groups: Groups, quantities: Sequence[Quantity], leads: Sequence[Lead]
 
 
 def _judge(leads: Sequence[Lead]) -> str:
-    """Say which recipe is clearly best in which of the quantities that decide, and in which none is."""
+    """Say which recipe is clearly best by which key metrics, and by which none is."""
     clear: dict[str, list[str]] = {}
     open_questions = []
     for lead in leads:
@@ -150,20 +150,20 @@ def _judge(leads: Sequence[Lead]) -> str:
             clear.setdefault(lead.best, []).append(lead.quantity.title)
         elif lead.quantity.decides:
             open_questions.append(lead.quantity.title)
-    sentences = [f"{label} is clearly best in {', '.join(titles)}." for label, titles in clear.items()]
+    sentences = [f"{label} is clearly best by {', '.join(titles)}." for label, titles in clear.items()]
     if open_questions:
-        sentences.append(f"There is no clear difference between the best two in {', '.join(open_questions)}.")
+        sentences.append(f"The best two do not differ clearly in {', '.join(open_questions)}.")
     return " ".join(sentences)
 
 
 def _describe_lead(lead: Lead) -> str:
-    """Say in one sentence who leads, and whether the difference is more than chance."""
+    """Say in one sentence which recipe is best, and whether the difference is clear."""
     if lead.is_clear:
-        return f"{lead.best} is best, by {lead.margin} before {lead.next}."
+        return f"{lead.best} is best, by {lead.margin} over {lead.next}."
     if lead.difference == 0:
         return f"{lead.best} and {lead.next} are equal."
-    reason = "no standard error is known" if lead.error is None else "no clear difference"
-    return f"{lead.best}, by {lead.margin} before {lead.next}: {reason}."
+    reason = "the standard error is unknown" if lead.error is None else "the difference is not clear"
+    return f"{lead.best} is best by {lead.margin} over {lead.next}, but {reason}."
 
 
 def _tables(
@@ -171,7 +171,7 @@ def _tables(
 ) -> Iterator[dict[str, Any]]:
     """Yield a table for each question: a row per quantity that is known of any run, a cell per recipe."""
     titles: list[tuple[Question | None, tuple[str, str]]] = [*QUESTIONS.items()]
-    titles.append((None, ("Size and time", "Facts of the training.")))
+    titles.append((None, ("Size and time", "Properties of the training runs.")))
     for question, (title, sentence) in titles:
         rows = []
         for of, quantity in quantities:

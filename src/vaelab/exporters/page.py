@@ -19,11 +19,11 @@ from vaelab.system.paths import name_for_people
 
 QUESTIONS: Mapping[Question, tuple[str, str]] = {
     "fit": ("Fit", "How well the model explains held-out images."),
-    "latent space": ("Latent space", "What the codes carry, and how close they lie to the prior."),
+    "latent space": ("Latent space", "Information in the codes, and their distance from the prior."),
     "generation": ("Generation", "How close generated images are to real ones."),
-    "prediction": ("Prediction", "How well labels and attributes can be read off the codes."),
-    "disentanglement": ("Disentanglement", "Whether single latents stand for single factors of the images."),
-    "other": ("Other measurements", "Metrics that belong to none of these questions."),
+    "prediction": ("Prediction", "How well labels and attributes can be predicted from the codes."),
+    "disentanglement": ("Disentanglement", "Whether single latents represent single factors of the images."),
+    "other": ("Other metrics", "Metrics that do not belong to any of these sections."),
 }
 """Question of a metric → title and first sentence of its section."""
 TALLEST = 640

@@ -102,9 +102,9 @@ def summarise_model(run: Run, machine: Mapping[str, Any], model_facts: Mapping[s
         words += f" for {epochs} epoch{plural}, {steps:,} steps of {recipe.training.batch_size} images"
         asked = machine.get("steps", 0)
         if not run.is_trained:
-            words += f" so far (of {asked:,}; the training is not finished)" if asked else " so far"
+            words += f" so far (of {asked:,}; training is not finished)" if asked else " so far"
         elif "ended_at" in machine:
-            words += f" (finished early, of {asked:,} that were asked for)"
+            words += f" (finished early; {asked:,} were requested)"
     return words
 
 
@@ -115,7 +115,7 @@ def _judge(findings: Sequence[Mapping[str, str]]) -> dict[str, str] | None:
     counts = {level: sum(finding["level"] == level for finding in findings) for level in ("problem", "notice")}
     parts = [f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items() if count]
     level = next((level for level, count in counts.items() if count), "fine")
-    return {"level": level, "text": f"Doctor: {' and '.join(parts) or 'nothing wrong'}"}
+    return {"level": level, "text": f"Doctor: {' and '.join(parts) or 'no problems found'}"}
 
 
 def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
@@ -128,13 +128,13 @@ def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
     elbo = evaluation.get("elbo", {})
     if isinstance(elbo.get("elbo"), int | float):
         error = elbo.get("elbo_standard_error")
-        meaning = "Lower bound on the log-likelihood of a held-out image, constants included. Higher is better."
+        meaning = "Lower bound on the log-likelihood of a held-out image, including constants. Higher is better."
         yield Number(
             "ELBO", format_number(elbo["elbo"]), "" if error is None else f"{error:.2f}", "nats", meaning=meaning
         )
     if per_latent := elbo.get("kl_per_latent"):
         active = sum(kl > ACTIVE_KL for kl in per_latent)
-        meaning = f"Latents that carry more than {ACTIVE_KL:g} nats about an image; the others follow the prior."
+        meaning = f"Latents with a mean KL above {ACTIVE_KL:g} nats; the others follow the prior."
         yield Number("Active latents", f"{active} of {len(per_latent)}", meaning=meaning)
     if "loss_at_end" in measured:
         published = expected.get("loss_at_end")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vaelab.data.npy import write_array
 from vaelab.system.files import NAME_BYTES, fit_name, writing_atomic
 
-ENDINGS = (".parquet", ".csv", ".npz")
+EXTENSIONS = (".parquet", ".csv", ".npz")
 GROUP_ROWS, GROUP_BYTES = 1 << 14, 1 << 25
 """Largest group of rows in memory, which is a row group of a .parquet: its rows, and its bytes."""
 
@@ -79,7 +79,7 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | list[Any]]) -
         parquet.write_table(table, file) if path.suffix.lower() == ".parquet" else csv.write_csv(table, file)
 
 
-def _write_table(file: BinaryIO, ending: str, rows: CodeTable, pieces: Iterable[Piece]) -> None:
+def _write_table(file: BinaryIO, extension: str, rows: CodeTable, pieces: Iterable[Piece]) -> None:
     import pyarrow
     from pyarrow import csv, parquet
 
@@ -90,7 +90,7 @@ def _write_table(file: BinaryIO, ending: str, rows: CodeTable, pieces: Iterable[
     repeats = [name for name in rows.columns if name != "image"]
     writer: Any = (
         parquet.ParquetWriter(file, schema, use_dictionary=repeats)
-        if ending == ".parquet"
+        if extension == ".parquet"
         else csv.CSVWriter(file, schema)
     )
     with writer:

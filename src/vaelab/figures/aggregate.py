@@ -88,6 +88,6 @@ def caption(arrays: Arrays) -> str:
         else f"The {len(arrays['latents'])} latents of {arrays['num_latents']} with the largest KL"
     )
     return (
-        f"{which}, over {arrays['num_images']:,} held-out images. Where the curves differ, samples of the prior are "
-        "unlike the codes that the decoder was trained on. KL in nats per image."
+        f"{which}, over {arrays['num_images']:,} held-out images. Where the curves differ, samples from the prior "
+        "differ from the codes that the decoder was trained on. KL in nats per image."
     )

@@ -83,8 +83,8 @@ def caption(arrays: Arrays) -> str:
     images = " or ".join(f"{count:,}" for count in arrays["images"])
     remarks = "".join(f" {remark[0].upper()}{remark[1:]}." for remark in arrays["remarks"])
     return (
-        f"Measured on {images} held-out images, nats per image. Rings are runs, with standard errors where known. "
-        f"Strokes and the numbers at the right are means over the seeds of a recipe.{remarks}"
+        f"Measured on {images} held-out images, nats per image. Rings are runs, with standard errors if known. "
+        f"Ticks and the numbers at the right are means over the seeds of a recipe.{remarks}"
     )
 
 

@@ -168,17 +168,17 @@ def caption(arrays: Arrays) -> str:
     images = f"{arrays['images']:,} training images"
     if arrays["are_classes"]:
         text = (
-            "Each row moves one random training image of another class on a straight line to the mean code of the "
+            "Each row moves a random training image of another class along a straight line to the mean code of the "
             f"class, over {images}; 100% is that mean."
         )
-        reason = "training images with codes like the image decoded there are of other classes, too"
+        reason = "training images with similar codes belong to other classes"
     else:
         text = (
-            "Each row moves one random training image, which lacks the attribute, along the attribute's direction. A "
-            f"step of 1 is the difference of the mean codes with and without it, over {images}. The number is the "
-            "distance between both groups in pooled standard deviations, on images that did not define the direction."
+            "Each row moves a random training image without the attribute along the attribute's direction. A step of 1 "
+            f"is the difference between the mean codes with and without it, over {images}. The number is the distance "
+            "between the two groups in pooled standard deviations, on images that did not define the direction."
         )
-        reason = "encoded again, the edited image has moved by less than half of the step"
+        reason = "the code of the edited image moved by less than half of the step"
     return f"{text}{arrays['remark']}{describe_left_out(arrays['left_out'], reason)}"
 
 

@@ -46,6 +46,6 @@ def draw(arrays: Arrays) -> Figure:
 def caption(arrays: Arrays) -> str:
     """Explain the difference from the loss."""
     return (
-        "A lower bound on ln p(x), with the constant that the loss leaves out, from one sample per image. It may be "
-        "positive, because it bounds a density. A density of 8-bit pixels is not their probability."
+        "A lower bound on ln p(x), including the constant that the loss omits, from one sample per image. It may be "
+        "positive for a likelihood that is a density."
     )

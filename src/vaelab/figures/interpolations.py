@@ -53,5 +53,5 @@ def caption(arrays: Arrays) -> str:
     """Explain the rows."""
     return (
         f"{PAIRS} random pairs of held-out images at the ends of the rows. Between them, the decoder's mean along the "
-        "straight line between their posterior means."
+        "straight line that connects their posterior means."
     )

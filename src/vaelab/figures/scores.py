@@ -54,7 +54,7 @@ def _group_names(arrays: Arrays) -> list[str]:
 
 def caption(arrays: Arrays) -> str:
     """Explain the order, if there is one."""
-    meaning = "A low ELBO means that the training images are unlike this image, or less detailed."
+    meaning = "A low ELBO means that the image differs from the training images, or has more detail."
     if arrays["elbo"].size == 1:
-        return f"{meaning} Scores of one image say little alone: compare it with others, such as held-out images."
+        return f"{meaning} A single score is hard to interpret: compare it with others, such as held-out images."
     return f"Ordered by ELBO. {meaning}"

@@ -26,6 +26,6 @@ def caption(arrays: Arrays) -> str:
     """Explain rows and columns."""
     return (
         f"Left: {len(arrays['originals'])} random held-out images and their reconstructions, one run per row. Right: "
-        "images decoded from samples of the prior, with the same noise for runs with equally many latents. Nothing is "
+        "images decoded from samples of the prior, with the same noise for runs with the same number of latents. Not "
         "selected. The first seed of each recipe is shown."
     )

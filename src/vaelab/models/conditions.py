@@ -75,7 +75,7 @@ def check_condition(spec: Spec, images: Images) -> None:
     if spec.condition == "label" and images.labels is not None:
         outside = np.unique(images.labels[(images.labels < 0) | (images.labels >= spec.condition_dim)])
         if len(outside):
-            message = f"{images.source}: label {outside[0]} is none of the {spec.condition_dim} training labels"
+            message = f"{images.source}: label {outside[0]} is not one of the {spec.condition_dim} training labels"
             raise InputError(message, subject=images.source, value=int(outside[0]), choices=spec.condition_names)
     has_attributes = spec.condition == "attributes" and images.attributes is not None
     if has_attributes and images.attribute_names != spec.condition_names:

@@ -94,7 +94,7 @@ def merge(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
 
 
 def _check_length(overrides: Mapping[str, Any]) -> None:
-    """Raise RecipeError if overrides give the length of a training twice."""
+    """Raise RecipeError if overrides give the training length twice."""
     if EPOCHS in overrides and overrides.get(STEPS):
         message = f"{EPOCHS} and {STEPS} are both given; give one of them"
         raise RecipeError(message, subject=STEPS, value=overrides[STEPS])

@@ -51,7 +51,7 @@ SECTIONS = {
     "sampler": SectionInfo("samplers", ("Sampler",), "prior", {}),
 }
 TRAINED_SECTIONS = tuple(section for section in SECTIONS if section != "sampler")
-"""Sections that a training depends on."""
+"""Sections that training depends on."""
 
 
 class Expected(BaseModel):
@@ -201,7 +201,7 @@ def _name_other_members(word: str) -> str:
     """Return which members have the key ``word``, for a recipe whose members do not have it; empty if none has."""
     for section, info in SECTIONS.items():
         if owners := [name for name in registry.names(info.folder) if word in member_schema(section, name)]:
-            belongs = f"{section}.{word} belongs to {' and '.join(owners)}"
+            belongs = f"{section}.{word} belongs to the {info.folder} {', '.join(owners)}"
             return f" {belongs}: --set {section}.name={owners[0]} --set {section}.{word}=VALUE."
     return ""
 

@@ -30,36 +30,37 @@ class Training:
     learning_rate: Annotated[float, Gt(0)] = 0.001
     """Learning rate of the optimizer."""
     warmup_steps: Annotated[int, Ge(0)] = 0
-    """First steps, over which every learning rate rises linearly to its value."""
+    """Number of steps of a linear learning-rate warm-up at the start."""
     decay: Decay = "none"
-    """cosine: every learning rate falls to 0 along half a cosine, from the first step to the last."""
+    """Learning-rate schedule. cosine: decrease to 0 along half a cosine over all steps."""
     optimizer: Optimizer = "adam"
-    """adamw: Adam with decoupled weight decay (1711.05101)."""
+    """Optimizer. adamw: Adam with decoupled weight decay (1711.05101)."""
     weight_decay: Annotated[float, Ge(0)] | Literal["auto"] = "auto"
-    """Weight decay of encoder and decoder by adamw; biases and norms have none. auto: 0.01 for adamw, else 0."""
+    """Weight decay for adamw, of the encoder and decoder without biases and norms. auto: 0.01 for adamw, else 0."""
     clip: Annotated[float, Ge(0)] = 0.0
-    """Longest gradient of all weights together; a longer one is scaled down to it. 0: no limit."""
+    """Gradient clipping: largest norm of the gradient over all weights. 0: no limit."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Decay of a moving average of the weights, which is validated and saved instead of them. 0: no average."""
+    """Decay of an exponential moving average of the weights, which is validated and saved. 0: no average."""
     augment: Augment | Literal["auto"] = "none"
-    """Random changes of training images: left-right flips, shifts by up to 1/16 of a side, crops of at least 0.9.
-    auto: flip if mirrored images look like the others."""
+    """Augmentation of training images: horizontal flips, shifts by up to 1/16 of a side, crops of at least 0.9.
+    auto: flip if mirrored images resemble the others."""
     patience: Annotated[int, Ge(0)] = 0
-    """Validations without a lower held-out loss after which training stops; the best weights are kept. 0: never."""
+    """Early stopping: validations without a lower held-out loss until training stops; the best weights are kept.
+    0: off."""
     precision: Literal["auto", Precision] = "auto"
-    """Number format of the networks. auto: the fastest that keeps results on this machine."""
+    """Floating-point format of the networks. auto: the fastest on this machine that does not change results."""
     start_from: str = ""
-    """Run or model file whose weights the training starts from, as far as their names and shapes fit."""
+    """Run or model file from which weights with matching names and shapes are copied before training."""
     seed: Annotated[int, Ge(0)] = 0
-    """Seed of the weights, the order of the images and the noise."""
+    """Seed of the weights, the data order and the noise."""
     validate_every: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    """Steps between validations. 0: never. auto: once per epoch, at most a hundred times in total."""
+    """Steps between validations. 0: never. auto: once per epoch, at most 100 times in total."""
     checkpoint_every: Annotated[int, Ge(1)] = 1000
     """Steps between checkpoints."""
     threads: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """CPU threads. auto: all processors that the process may use."""
+    """CPU threads. auto: all CPUs available to the process."""
     shuffle_buffer: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    """Images that are shuffled together. 0: all. auto: all if they fit into memory."""
+    """Images in the shuffle buffer. 0: all. auto: all if they fit into memory."""
     figures: list[str] | Literal["all"] = "all"
     """Names of the figures to draw after training."""
 

@@ -8,7 +8,7 @@ from vaelab import recipe as recipes
 from vaelab.run.layout import RECIPE
 
 RUNS = Path("runs")
-"""The folder in which a training makes its run by default."""
+"""The folder in which runs are created by default."""
 MOST_NAMED = 5
 
 
@@ -16,7 +16,7 @@ def explain_absence(path: Path) -> str:
     """Return one line: what is missing at ``path`` and which run was probably meant, or how to make one."""
     if inside := _list_runs(path):
         return f"{path} is a folder of runs, not a run; name one of them: {_join(inside)}"
-    what = f"{path}: no run here (a run is a directory with {RECIPE}, which vaelab train makes)"
+    what = f"{path}: no run here (a run is a directory with {RECIPE}, created by vaelab train)"
     known = [run for folder in dict.fromkeys((path.parent, RUNS)) for run in _list_runs(folder)]
     stems = {run.name.partition("-")[0]: run for run in reversed(known)}  # the recipe, and the newest run of it
     names = {**stems, **{run.name: run for run in reversed(known)}}

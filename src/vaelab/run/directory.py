@@ -57,13 +57,14 @@ class OtherRecipe(InputError):
 class Run:
     """One run on disk: ``vaelab.Run("runs/mnist")``.
 
-    ``results``: a directory for figures, evaluation, findings and report instead of the run's own, which may be
-    read-only. Files that are missing there are read from the run.
+    ``results``: a directory for figures, evaluation, findings and report (default: the run, which may be read-only).
+    Files that are missing there are read from the run.
 
     A model on the Hugging Face hub, ``vaelab.Run("hub:USER/NAME")``, is downloaded into the cache of the hub's library.
-    It has recipe, model and evaluation only, and its results go to vaelab's cache. HubError says why it is not there.
+    It contains recipe, model and evaluation only, and its results are written to vaelab's cache. Raises HubError if it
+    cannot be downloaded.
 
-    Raises FileNotFoundError, which names the run that was probably meant, if there is no run, and NotAFile if one of
+    Raises FileNotFoundError, which suggests the run that was probably meant, if there is no run, and NotAFile if one of
     its files is a pipe or a device.
     """
 
@@ -132,7 +133,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether a training was started here."""
+        """Whether training was started here."""
         return (self.path / layout.RECIPE).is_file()
 
     @property
@@ -173,7 +174,7 @@ class Run:
     def use_checkpoint(self, step: int, sha256: str) -> None:
         """Let results of this object belong to a checkpoint: they get a directory of their own.
 
-        So nothing that a running training writes is touched, and nothing is taken for a result of the finished run.
+        So results never overwrite files of the running process, and are never confused with those of the finished run.
         """
         self._checkpoint_sha256 = sha256
         if self.results == self.path:
@@ -286,7 +287,7 @@ class Run:
         return summarise(history, validation, timing, evaluation, steps_per_epoch, best_step)
 
     def describe_closing(self) -> str:
-        """Return the part of the training over which its closing figures, ``loss_at_end`` …, are means."""
+        """Return the part of training over which the final losses, ``loss_at_end`` …, are means."""
         return describe_closing(self.history["epoch"], self.machine.get("steps_per_epoch", 0))
 
     def find_damage(self) -> list[DamagedFile]:
@@ -326,7 +327,7 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file; choose another --run")
         if not self.exists and (others := _list_others(self.path, layout.BEGUN_WITH)):
-            raise FileExistsError(f"{self.path} holds other things ({others[0]} …) and no run; choose another --run")
+            raise FileExistsError(f"{self.path} holds other files ({others[0]} …) and no run; choose another --run")
 
     def check_same(self, recipe: Recipe) -> None:
         """Raise OtherRecipe with every difference if ``recipe`` is not that of the run."""
@@ -376,7 +377,7 @@ class Run:
         if known and known["weights_sha256"] != source["weights_sha256"]:
             raise FileExistsError(f"{self.results} holds results of another run, {known['run']}; choose another --out")
         if not known and (others := _list_others(self.results, [layout.CACHE])):
-            raise FileExistsError(f"{self.results} holds other things ({others[0]} …); choose another --out")
+            raise FileExistsError(f"{self.results} holds other files ({others[0]} …); choose another --out")
         write_atomic(self.results / layout.SOURCE, to_json(source))
 
     # -- writing --

@@ -107,7 +107,7 @@ class ModelFacts(_Record):
 REMEDIES = {
     "recipe.toml": "restore a copy, or train into another --run",
     "machine.json": "restore a copy, or remove it: the run then no longer knows its data, threads and precision",
-    "pictures.json": "remove it, and the pictures are loaded as for a new run",
+    "pictures.json": "remove it, and the images are loaded as for a new run",
     "evaluation.json": "remove it, and vaelab evaluate measures again",
     "doctor.json": "remove it, and vaelab doctor looks again",
     "source.json": "remove it if the directory holds results of this run, or choose another --out",

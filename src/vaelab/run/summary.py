@@ -10,7 +10,7 @@ from vaelab.run.tables import Table
 
 
 def closing_length(epochs: NDArray[np.float64], steps_per_epoch: int = 0) -> int:
-    """Return the number of last batches over which the closing figures of a training are means.
+    """Return the number of last batches over which the final losses of a run are means.
 
     It is an epoch's number of batches, which show each image about once, but at most a tenth of all: the weights
     change too much over a longer part. ``epochs``: the epoch of each batch. ``steps_per_epoch``: 0 if it is not known.
@@ -20,7 +20,7 @@ def closing_length(epochs: NDArray[np.float64], steps_per_epoch: int = 0) -> int
 
 
 def describe_closing(epochs: NDArray[np.float64], steps_per_epoch: int = 0) -> str:
-    """Return the part of a training over which its closing figures are means, such as "the last epoch"."""
+    """Return the part of training over which the final losses are means, such as "the last epoch"."""
     length = closing_length(epochs, steps_per_epoch)
     if length == _epoch_length(epochs, steps_per_epoch) and length == np.count_nonzero(epochs == epochs[-1]):
         return "the last epoch"

@@ -39,8 +39,8 @@ def read_table(path: Path, needed: Sequence[str] = (), *, is_growing: bool = Fal
     """Return column → values in float64; empty if there is no file.
 
     Raises DamagedFile if a row and the header differ in length, a cell is not a number, there is no row, or a
-    ``needed`` column is missing. ``is_growing``: a training may be writing the last line, which is left out if it is
-    incomplete; a table without rows is empty then.
+    ``needed`` column is missing. ``is_growing``: another process may be writing the last line, which is left out if it
+    is incomplete; a table without rows is empty then.
     """
     if not path.exists():
         return {}

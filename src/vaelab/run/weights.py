@@ -15,7 +15,7 @@ PREFIXES = ("vae.", "average.")
 CONDITION_ROWS = "condition_rows"
 """Name of the training images' conditions, which are no weights (``conditions.training_rows``)."""
 ATTEMPTS = 5
-"""Listings of checkpoints that are tried: a training may replace all of them between a listing and the reading."""
+"""Listings of checkpoints that are tried: a training run may replace all of them between a listing and the reading."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_weights(run: Run) -> Weights:
 
 
 def _read_newest(run: Run) -> Weights:
-    """Return the newest checkpoint that can be read; a training may remove files meanwhile."""
+    """Return the newest checkpoint that can be read; a training run may remove files meanwhile."""
     problem: Exception | None = None
     for _ in range(ATTEMPTS):
         for path in run.checkpoints.paths:

@@ -13,9 +13,9 @@ MAX_SHOWN = 60
 
 
 def check_whole(value: object, name: str, least: int, most: int | None = None) -> int:
-    """Return a whole number from ``least`` to ``most``; TypeError for another type, ValueError outside."""
+    """Return an integer from ``least`` to ``most``; TypeError for another type, ValueError outside."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a whole number; got {describe(value)}")
+        raise TypeError(f"{name} must be an integer; got {describe(value)}")
     number = int(value)
     if number < least or (most is not None and number > most):
         wanted = f"{least} or more" if most is None or number < least else f"{most} or less"

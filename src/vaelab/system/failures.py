@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 
 MEMORY_ADVICE = (
-    "try a smaller training.batch_size, a smaller network or images, or fewer images at a time; "
-    "or end other programs that take memory"
+    "try a smaller training.batch_size, a smaller network or images, or fewer images at a time; or close other programs"
 )
 MEMORY_WORDS = ("alloc_cpu.cpp", "DefaultCPUAllocator", "CUDA out of memory", "not enough memory")
 """Words in torch's errors about a lack of memory, which have no class of their own on the CPU."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NAME_BYTES = 255
 """Longest file name of common file systems, in bytes of UTF-8."""
-ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}")
+EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,8}")
 MAX_JSON_BYTES = 1 << 28
 """Size above which JSON files are refused; vaelab writes none so large."""
 READ_BYTES = 1 << 20
@@ -68,7 +68,7 @@ def check_parents(path: Path) -> None:
         if parent.is_dir():
             break
         if os.path.lexists(parent):
-            raise NotADirectoryError(f"{parent} is a file, so {path} cannot lie below it; choose another --out")
+            raise NotADirectoryError(f"{parent} is a file, so it cannot contain {path}; choose another --out")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it first, or choose another --out")
 
@@ -180,32 +180,32 @@ def writing_atomic(path: Path) -> Iterator[BinaryIO]:
 
 def unique_path(path: Path) -> Path:
     """Return ``path`` or the first of ``path-2``, ``path-3`` … that does not exist; long names are shortened."""
-    stem, ending = split_ending(path.name)
+    stem, extension = split_extension(path.name)
     count, candidate = 1, path.with_name(fit_name(path.name))
     while os.path.lexists(candidate):
         count += 1
-        candidate = path.with_name(fit_name(f"{stem}-{count}{ending}"))
+        candidate = path.with_name(fit_name(f"{stem}-{count}{extension}"))
     return candidate
 
 
 def fit_name(name: str, most: int = NAME_BYTES) -> str:
     """Return ``name``, shortened to ``most`` bytes of UTF-8 if it is longer.
 
-    A shortened name consists of the beginning, a digest of the whole name, and the ending, so that different names stay
-    different.
+    A shortened name consists of the beginning, a digest of the whole name, and the extension, so that different names
+    stay different.
     """
     if _size(name) <= most:
         return name
-    stem, ending = split_ending(name)
+    stem, extension = split_extension(name)
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    tail = f"-{digest}{ending}"
+    tail = f"-{digest}{extension}"
     return _cut(stem, most - _size(tail)).rstrip(" .-") + tail
 
 
-def split_ending(name: str) -> tuple[str, str]:
-    """Return a file name without its ending, and the ending with its dot; ``.steps=60`` is no ending."""
-    stem, dot, ending = name.rpartition(".")
-    return (stem, dot + ending) if stem and ENDING.fullmatch(dot + ending) else (name, "")
+def split_extension(name: str) -> tuple[str, str]:
+    """Return a file name without its extension, and the extension with its dot; ``.steps=60`` is no extension."""
+    stem, dot, extension = name.rpartition(".")
+    return (stem, dot + extension) if stem and EXTENSION.fullmatch(dot + extension) else (name, "")
 
 
 def _size(name: str) -> int:

@@ -62,7 +62,7 @@ def parse_address(path: PurePath) -> Address | None:
         return None
     found = re.fullmatch(rf"{SCHEME}{NAMES}(?:@(?P<revision>.+))?", text)
     if found is None:
-        message = f"{text}: a model on the hub is written hub:USER/NAME or hub:USER/NAME@REVISION"
+        message = f"{text}: a model on the hub has the form hub:USER/NAME or hub:USER/NAME@REVISION"
         raise UsageError(message, subject="run", value=text)
     return Address(**found.groupdict())
 
@@ -71,7 +71,7 @@ def parse_repository(text: str) -> Address:
     """Return the address of a repository to write to, USER/NAME; UsageError for anything else."""
     found = re.fullmatch(NAMES, text.removeprefix(SCHEME))
     if found is None or "--" in text or ".." in text or text.endswith((".git", "-", ".")):
-        message = f"{text}: a repository is written USER/NAME, in letters, digits, single hyphens, dots and underscores"
+        message = f"{text}: expected USER/NAME with letters, digits, single hyphens, dots and underscores"
         raise UsageError(message, subject="repository", value=text)
     return Address(**found.groupdict())
 
@@ -96,7 +96,7 @@ def download(address: Address, first: Sequence[str], others: Sequence[str]) -> P
 
         folder = fetch(address.revision, first)
         if not (folder / first[0]).is_file():
-            raise HubError(f"{address} is no model of vaelab: it has no {first[0]}", subject=str(address))
+            raise HubError(f"{address} is not a vaelab model: it has no {first[0]}", subject=str(address))
         return fetch(folder.name, [*first, *others])
 
 
@@ -106,7 +106,7 @@ def look_up(address: Address) -> Published | None:
         from huggingface_hub import HfApi, errors, get_token
 
         if not get_token():
-            message = "pushing needs a token of the hub with the right to write: run hf auth login, or set HF_TOKEN"
+            message = "pushing needs a hub token with write access: run hf auth login, or set HF_TOKEN"
             raise HubError(message, subject=str(address))
         try:
             found = HfApi().model_info(address.repository)
@@ -194,13 +194,13 @@ def _explain(error: BaseException, address: Address) -> tuple[str, int | None]:
     if any(isinstance(e, errors.OfflineModeIsEnabled) for e in chain):
         return "it is not in the cache, and HF_HUB_OFFLINE forbids all connections", None
     if any(isinstance(e, UnicodeEncodeError) for e in chain):
-        return "the token has letters that no token of the hub has", None
+        return "the token contains characters that are not allowed", None
     if any(isinstance(e, errors.RevisionNotFoundError) for e in chain):
         return f"there is no revision {address.revision or 'main'}", status
     if any(isinstance(e, errors.GatedRepoError) for e in chain):
         return f"its author asks for consent first, at {constants.ENDPOINT}/{address.repository}", status
     if any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
-        advice = "that the token may not read" if get_token() else "for which a token is needed (hf auth login)"
+        advice = "to which the token has no access" if get_token() else "that needs a token (hf auth login)"
         return f"there is no such model, or it is a private one {advice}", status
     if status is None and any(_is_unreachable(e) for e in chain):
         return f"{constants.ENDPOINT} cannot be reached ({type(chain[-1]).__name__}); try again later", None
@@ -217,9 +217,9 @@ def _explain_status(status: int, address: Address, endpoint: str) -> str:
     if status == 401:
         return f"the hub does not accept the token; make a new one at {endpoint}/settings/tokens"
     if status == 403:
-        return f"the token has no permission for it; it needs the right to write to repositories of {address.owner}"
+        return f"the token has no permission for it; it needs write access to repositories of {address.owner}"
     if status == 429:
-        return "the hub accepts no more requests for now; try again later"
+        return "the rate limit of the hub is reached; try again later"
     return f"{endpoint} fails with status {status}; try again later" if status >= 500 else ""
 
 

@@ -16,7 +16,7 @@ def data_roots(data_dir: Path | None) -> list[Path]:
     """Return the folders to search for data: only ``data_dir`` if given, else ``$VAELAB_DATA`` and the user's cache."""
     if data_dir is not None:
         if not data_dir.exists():
-            raise FileNotFoundError(f"{data_dir}: no such folder (given as the place of the data)")
+            raise FileNotFoundError(f"{data_dir}: no such folder (given as the path of the data)")
         return [data_dir]
     given = os.environ.get("VAELAB_DATA")
     if given and not Path(given).exists():

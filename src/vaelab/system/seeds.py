@@ -57,7 +57,7 @@ class StepNoise(Noise):
     """Random numbers that are a pure function of seed, step and the order of the calls within the step.
 
     On the CPU they come from NumPy's Philox with the step in its counter, on CUDA from torch's Philox with the step in
-    its offset. A resumed training needs no stored state.
+    its offset. Resuming needs no stored state.
     """
 
     OFFSETS_PER_STEP = 1 << 32

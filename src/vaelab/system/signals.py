@@ -19,7 +19,7 @@ class Interrupted(Exception):
 
 
 class Request(IntEnum):
-    """A request to a training, for the time after the current batch."""
+    """A request to the training process, handled after the current batch."""
 
     NONE = 0
     STOP = 1

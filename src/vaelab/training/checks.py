@@ -1,4 +1,4 @@
-"""Checks of a running training: values that are not finite, and posterior collapse."""
+"""Checks during training: values that are not finite, and posterior collapse."""
 
 import numpy as np
 import torch

@@ -121,7 +121,7 @@ def train(
 def _end_here(
     state: State, batches: Batches, settings: Settings, valid: Images | None, seconds: float
 ) -> ProgressRecord:
-    """Return the last record of a training that ends at the step of its checkpoint."""
+    """Return the last record of a run that ends at the step of its checkpoint."""
     is_validated = not settings.validate_every or state.step % settings.validate_every == 0
     return ProgressRecord(
         step=state.step,

@@ -16,7 +16,7 @@ from vaelab.system.distributed import Shard, current_group
 from vaelab.system.seeds import Noise, StepNoise
 from vaelab.training.augment import augment
 from vaelab.training.objectives import Context, compute_terms
-from vaelab.training.schedules import scale_learning_rate
+from vaelab.training.schedules import lr_schedule
 from vaelab.training.settings import Settings
 from vaelab.training.state import State
 
@@ -41,7 +41,7 @@ def as_floats(
 
 
 class Steps(ABC):
-    """The steps of a training, each a pure function of the state, the data and its number."""
+    """The steps of a training run, each a pure function of the state, the data and its number."""
 
     def __init__(self, state: State, batches: Batches, settings: Settings, noise: StepNoise) -> None:
         self.state, self.batches, self._settings, self._noise = state, batches, settings, noise
@@ -66,7 +66,7 @@ class Steps(ABC):
         if not self._rates_change:
             return
         settings = self._settings
-        multiplier = scale_learning_rate(step, settings.num_steps, settings.decay, settings.warmup_steps)
+        multiplier = lr_schedule(step, settings.num_steps, settings.decay, settings.warmup_steps)
         for group, rate in zip(self.state.optimizer.param_groups, self._learning_rates, strict=True):
             now = rate * multiplier
             group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], Tensor) else now

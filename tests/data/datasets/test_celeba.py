@@ -283,11 +283,11 @@ def test_truncated_images_are_refused_or_left_out(
         patch.setitem(globals(), "face_jpeg", damaged)
         place = layout(tmp_path / "in")
     for _ in range(2):  # without a cache entry, then with one
-        assert "1 of 2 pictures" in str(load_error(place, "valid"))
+        assert "1 of 2 images" in str(load_error(place, "valid"))
         images = load(place, "valid", strict=False)
         np.testing.assert_array_equal(np.asarray(images.pixels), centre_crops([5]))
         np.testing.assert_array_equal(images.attributes, HAS[[5]])
-        assert "1 of 2 pictures" in images.notes[-1]
+        assert "1 of 2 images" in images.notes[-1]
     found = find(place)
     assert found
     assert len([name for name, verdict in check(found) if verdict.startswith("damaged")]) == 2

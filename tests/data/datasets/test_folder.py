@@ -108,7 +108,7 @@ def test_hidden_folders_beside_classes(cli: Typed, tmp_path: Path) -> None:
     assert any("java/.secret/ (1)" in note for note in images.notes)
     _, out, _ = cli("data", "check", "own")
     assert ".thumbnails/: ok, hidden" in out
-    assert "24 of 24 pictures: ok" in out
+    assert "24 of 24 images: ok" in out
     assert load(Path(shutil.make_archive("zipped", "zip", tmp_path / "own")), "train").label_names == images.label_names
 
 
@@ -375,7 +375,7 @@ def test_check_lists_problems(cli: Typed, tmp_path: Path, wording: Wording) -> N
     assert code == 0
     (found,) = json.loads(out)
     assert (found["notes"], found["warnings"]) == folder.describe_layout(tmp_path / "own")
-    assert found["files"][-1] == {"file": "9 of 9 pictures", "verdict": "ok"}
+    assert found["files"][-1] == {"file": "9 of 9 images", "verdict": "ok"}
 
 
 def test_check_escapes_names(cli: Typed, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vaelab.data.memory import ArrayOptions, read_memory
 from vaelab.data.npy import map_array, names_in_npz, open_npz, read_npz
 from vaelab.system.errors import InputError
 
-ENDINGS = (".npz", ".npy", *HDF5_SUFFIXES)
+EXTENSIONS = (".npz", ".npy", *HDF5_SUFFIXES)
 TRAIN_KEYS = ("images", "train_images", "x_train", "X_train", "x", "X", "pixels", "data")
 """Names of training images, the most specific first; those of MedMNIST and Keras are among them."""
 HELD_OUT = ("val", "valid", "validation", "test")

@@ -110,7 +110,7 @@ class BinarySet:
         name, most = f"{split}_labels", len(self.label_names)
         labels = read_npz(path, name, max_bytes=MAX_BYTES)[name]
         if labels.shape != (count,) or labels.dtype.kind not in "iu":
-            raise UnusableFile(path, f"{name} must be {count} whole numbers; got {labels.dtype} {list(labels.shape)}")
+            raise UnusableFile(path, f"{name} must be {count} integers; got {labels.dtype} {list(labels.shape)}")
         if len(labels) and not 1 <= labels.min() <= labels.max() <= most:
             raise UnusableFile(path, f"{name} must be from 1 to {most}; got {labels.min()} to {labels.max()}")
         return labels.astype(np.int64) - 1
@@ -124,6 +124,6 @@ class BinarySet:
         if len(digits) + num_blank != len(content):
             raise DamagedFile(path, "it must hold zeros and ones, separated by blanks")
         if not len(digits) or len(digits) % (height * width):
-            raise DamagedFile(path, f"{len(digits):,} values are no whole number of images {height}×{width}")
+            raise DamagedFile(path, f"{len(digits):,} values are not a multiple of an image {height}×{width}")
         pixels: NDArray[np.uint8] = digits.reshape(-1, height, width) - np.uint8(ZERO)
         return pixels

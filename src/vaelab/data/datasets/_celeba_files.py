@@ -83,7 +83,7 @@ class ImageFiles:
             numbers = np.repeat(np.arange(len(PUBLISHED)), list(PUBLISHED.values()))
         else:
             reason = f"{len(names):,} images and no {LISTS['partition']}.txt, which is only optional if there are all"
-            raise UnusableFile(self.images, f"{reason} {NUM_IMAGES:,}; put it beside the images")
+            raise UnusableFile(self.images, f"{reason} {NUM_IMAGES:,}; put it next to the images")
         chosen = np.flatnonzero(numbers == list(PUBLISHED).index(split)).tolist()
         rows = [row for row in chosen if names[row] in existing]
         extra = sorted(existing.keys() - set(names))
@@ -136,7 +136,7 @@ def _describe(lists: Iterable[str], count: int, extra: list[str]) -> tuple[str, 
     if count != NUM_IMAGES:
         notes.append(f"the lists name {count:,} images; CelebA as published has {NUM_IMAGES:,}")
     if "attributes" not in lists:
-        notes.append(f"no attributes, since there is no {LISTS['attributes']}.txt beside the images")
+        notes.append(f"no attributes, since there is no {LISTS['attributes']}.txt next to the images")
     if "partition" not in lists:
         notes.append(f"split by the published numbers of images, since there is no {LISTS['partition']}.txt")
     if extra:
@@ -160,7 +160,7 @@ def _parse_list(
         columns = tuple(header[0 if promised else 1 :])
     if promised and int(promised) != len(rows):
         raise UnusableFile(
-            where, f"the first line promises {int(promised):,} images, and {len(rows):,} follow; get it again"
+            where, f"the first line states {int(promised):,} images, but {len(rows):,} follow; get it again"
         )
     if not columns:
         raise UnusableFile(where, "no line with the names of the attributes; get it again")
@@ -168,7 +168,7 @@ def _parse_list(
     for row in rows:
         if len(row) != len(columns) + 1 or not allowed.issuperset(row[1:]):
             raise UnusableFile(
-                where, f"the line of {row[0]} needs {len(columns)} values out of {', '.join(valid)}; get it again"
+                where, f"the line of {row[0]} needs {len(columns)} values from {', '.join(valid)}; get it again"
             )
     values = np.array([row[1:] for row in rows]).astype(np.int8).reshape(len(rows), len(columns))
     return [row[0] for row in rows], columns, values

@@ -18,7 +18,7 @@ def read_rows(place: Path, names: list[str], num_labels: int) -> tuple[NDArray[n
     size, blocks = num_labels + NUM_VALUES, []
     for name, content in zip(names, read_members(place, names), strict=True):
         if not content or len(content) % size:
-            reason = f"{name} has {len(content):,} bytes, which are no whole number of rows of {size:,}"
+            reason = f"{name} has {len(content):,} bytes, which is not a multiple of the row length {size:,}"
             raise DamagedFile(place, reason, "get it again")
         blocks.append(np.frombuffer(content, np.uint8).reshape(-1, size))
     rows = np.concatenate(blocks)
@@ -27,7 +27,7 @@ def read_rows(place: Path, names: list[str], num_labels: int) -> tuple[NDArray[n
 
 
 def check_classes(place: Path, labels: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
-    """Return labels as whole numbers; DamagedFile if they are not from 0 to below ``count``."""
+    """Return labels as integers; DamagedFile if they are not from 0 to below ``count``."""
     if labels.max() >= count:
         raise DamagedFile(place, f"label {labels.max()}; the classes are 0 to {count - 1}", "get it again")
     return labels.astype(np.int64)

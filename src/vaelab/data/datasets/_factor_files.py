@@ -143,7 +143,7 @@ def open_pixels(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], Iterat
 
 
 def read_factors(path: Path, name: str) -> NDArray[Any]:
-    """The whole numbers ``[N, F]`` with this name in an ``.npz``; InputError, before reading, if they are others."""
+    """The integers ``[N, F]`` with this name in an ``.npz``; InputError, before reading, if they are others."""
 
     def check(_name: str, header: NpyHeader) -> None:
         check_factors(path, name, header.dtype, header.shape, kinds="biu")
@@ -154,5 +154,5 @@ def read_factors(path: Path, name: str) -> NDArray[Any]:
 def check_factors(path: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], kinds: str) -> None:
     """Raise InputError unless an array is a non-empty ``[N, F]`` of numbers of these NumPy kinds."""
     if len(shape) != 2 or not math.prod(shape) or dtype.kind not in kinds:
-        wanted = "numbers" if "f" in kinds else "whole numbers"
+        wanted = "numbers" if "f" in kinds else "integers"
         raise UnusableFile(path, f"{name} must be {wanted} [N, F]; got {dtype} {list(shape)}")

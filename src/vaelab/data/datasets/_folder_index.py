@@ -49,8 +49,8 @@ def index_folder(place: Path, options: SplitOptions, pages: PageChoice = "first"
     found = scan(place)
     if place.is_file() and place.suffix.lower() not in {*PICTURE_SUFFIXES, ".zip"}:
         if place.suffix.lower() in (".npy", ".npz"):
-            raise UnusableFile(place, f"not pictures; {ARRAY_ADVICE}")
-        raise UnusableFile(place, "not a folder, .zip or picture; unpack it and name the folder")
+            raise UnusableFile(place, f"not images; {ARRAY_ADVICE}")
+        raise UnusableFile(place, "not a folder, .zip or image; unpack it and name the folder")
     if not found.entries:
         raise UnusableFile(place, _describe_nothing(found))
     if pages == "all":
@@ -104,13 +104,13 @@ def split_by_name(entries: list[Entry]) -> tuple[dict[str, list[Entry]], str]:
     rows = _find_readable(entries) if len(entries) <= FEW else []
     counted = [numbers[i] for i in rows] or numbers
     if len(set(counted)) == 1:
-        return {TRAIN: entries, TEST: entries}, "trained and validated on the same picture, since there is only one"
+        return {TRAIN: entries, TEST: entries}, "trained and validated on the same image, since there is only one"
     limit = min(max((1 << 64) // HELD_OUT_FRACTION, min(counted) + 1), max(counted))
     splits = {
         TRAIN: [entry for entry, number in zip(entries, numbers, strict=True) if number >= limit],
         TEST: [entry for entry, number in zip(entries, numbers, strict=True) if number < limit],
     }
-    held_out = f"{len(splits[TEST]):,} of {len(entries):,} pictures"
+    held_out = f"{len(splits[TEST]):,} of {len(entries):,} images"
     return splits, f"validated on {held_out}, chosen by their names (vaelab's own fixed split)"
 
 
@@ -162,8 +162,8 @@ def expand_pages(entries: Sequence[Entry]) -> list[Entry]:
 def _describe_nothing(found: Scan) -> str:
     """Why there are no pictures."""
     if found.closed:
-        return f"no pictures here; {describe_closed(found)}"
-    facts = [f"no pictures here ({', '.join(PLUGINS)})"]
+        return f"no images here; {describe_closed(found)}"
+    facts = [f"no images here ({', '.join(PLUGINS)})"]
     if found.others:
         facts.append(f"other files: {len(found.others):,} (first: {printable(found.others[0])})")
     if found.hidden_entries:
@@ -184,7 +184,7 @@ def _describe_left_out(found: Scan, hidden: Sequence[Entry]) -> list[str]:
     """A note for each kind of thing that is not read."""
     notes = [_describe_hidden(hidden)] if hidden else []
     if found.others:
-        notes.append(f"files without the extension of a picture, left out: {len(found.others):,}")
+        notes.append(f"files without the extension of an image, left out: {len(found.others):,}")
     if found.repeated:
         notes.append(f"links to folders that are read already, left out: {len(found.repeated):,}")
     if found.closed:
@@ -200,4 +200,4 @@ def _describe_hidden(hidden: Sequence[Entry]) -> str:
         first = next(i for i, part in enumerate(parts) if part.startswith("."))
         folders[f"{'/'.join(parts[: first + 1])}/"] += 1
     names = ", ".join(printable(f"{name} ({count:,})") for name, count in folders.most_common(3))
-    return f"pictures in hidden folders, left out: {names}{', …' if len(folders) > 3 else ''}"
+    return f"images in hidden folders, left out: {names}{', …' if len(folders) > 3 else ''}"

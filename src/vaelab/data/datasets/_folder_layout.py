@@ -145,7 +145,7 @@ def find_layout(paths: Sequence[str], options: SplitOptions = AUTOMATIC) -> Layo
         (outside if split.depth_of(parts) < 0 else split.members)[parts] = rows
     for key, split in zip((TRAIN, options.held_out_key), splits, strict=False):
         if not split.count:
-            message = f"no pictures are left for the split {split.shown or TRAIN}; name another folder: data.{key}"
+            message = f"no images are left for the split {split.shown or TRAIN}; name another folder: data.{key}"
             raise UsageError(message, subject=f"data.{key}")
     classes, notes = _find_classes(splits, paths)
     split_notes, warnings = _describe_splits(splits, outside, found, options, paths)
@@ -211,8 +211,8 @@ def _match_folders(key: str, name: str, known: Collection[Parts], base: Parts) -
     choices = sorted("/".join(folder) for folder in known if folder)
     near = difflib.get_close_matches("/".join(given), choices, n=1)
     guess = f" Did you mean {printable(near[0])!r}?" if near else ""
-    valid = f"Valid: {list_names(choices)}" if choices else "All pictures are in one folder"
-    message = f"data.{key} = {printable(name)!r}: no pictures in a folder of that name.{guess} {valid}"
+    valid = f"Valid: {list_names(choices)}" if choices else "All images are in one folder"
+    message = f"data.{key} = {printable(name)!r}: no images in a folder of that name.{guess} {valid}"
     raise UnknownName(message, subject=f"data.{key}", value=name, choices=choices)
 
 
@@ -229,7 +229,7 @@ def _find_classes(splits: Sequence[Split], paths: Sequence[str]) -> tuple[list[s
     def describe_strays(split: Split, where: str) -> str:
         of = f" of {split.shown}" if split.name else ""
         names = list_names([paths[row] for row in split.strays[:4]], 3)
-        return f"{len(split.strays):,} of {split.count:,} pictures{of} {where}: {names}"
+        return f"{len(split.strays):,} of {split.count:,} images{of} {where}: {names}"
 
     named = [split for split in splits if split.classes]
     crowded = [split for split in named if len(split.strays) > tolerated(split.count)]
@@ -262,7 +262,7 @@ def _warn_of_unseen_classes(splits: Sequence[Split]) -> list[str]:
         key = VALID if role_of("/".join(folders[0][-1:])) == VALID else TEST
         only = printable("/".join((*folders[0], shared[0])))
         advice = f"; --set data.{key}={only} validates on {printable(shared[0])} alone"
-    return [f"{held_out.shown} has classes without training pictures: {list_names(unseen)}{advice}"]
+    return [f"{held_out.shown} has classes without training images: {list_names(unseen)}{advice}"]
 
 
 # -- messages ---------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def _describe_splits(
         verbs = ("trained on", "validated on")
         uses = zip(verbs, used, splits, strict=False)
         notes.append(
-            "; ".join(f"{verb} {name}, {split.count:,} of {len(paths):,} pictures" for verb, name, split in uses)
+            "; ".join(f"{verb} {name}, {split.count:,} of {len(paths):,} images" for verb, name, split in uses)
         )
     is_named = bool(options.train or options.held_out)
     unused = [] if is_named else list(found.others)
@@ -291,7 +291,7 @@ def _describe_splits(
     left_out = (rows for parts, rows in outside.items() if parts[depth : depth + 1] not in [(name,) for name in unused])
     if rows := sorted(row for rows in left_out for row in rows):
         total, names = len(paths), list_names([paths[row] for row in rows[:4]], 3)
-        text = f"left out: {len(rows):,} of {total:,} pictures outside {' and '.join(used)}: {names}"
+        text = f"left out: {len(rows):,} of {total:,} images outside {' and '.join(used)}: {names}"
         (notes if is_named or len(rows) <= tolerated(total) else warnings).append(text)
     if unused:
         names = list_names([f"{found.pattern(name)}/" for name in unused])

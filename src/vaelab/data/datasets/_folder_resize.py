@@ -137,15 +137,15 @@ def resolve(entries: Sequence[Entry], options: ResizeOptions) -> tuple[ResizePol
     resolved = {name: value for name, value in sample.as_options().items() if name in auto}
     notes = []
     if resolved.get("background") == "black":
-        hidden = f"{sample.num_hidden:,} of {sample.num_pictures:,} pictures of a sample"
+        hidden = f"{sample.num_hidden:,} of {sample.num_pictures:,} images of a sample"
         notes.append(f"the background is black: on white, {hidden} would be one flat colour (data.background)")
     if "range" in resolved and sample.range is None:
-        notes.append("data.range=auto: no picture of a sample has values of more than 8 bits, so values stay unchanged")
+        notes.append("data.range=auto: no image of a sample has values of more than 8 bits, so values stay unchanged")
     elif "range" in resolved and sample.range:
         low, high = sample.range
         notes.append(
-            f"values from {low:,.6g} to {high:,.6g} become black to white in every picture (data.range=auto: 0.1 % of "
-            f"the values of {sample.num_pictures:,} pictures are below, and 0.1 % above)"
+            f"values from {low:,.6g} to {high:,.6g} become black to white in every image (data.range=auto: 0.1 % of "
+            f"the values of {sample.num_pictures:,} images are below, and 0.1 % above)"
         )
     return replace(options, **resolved).as_policy(), resolved, notes
 
@@ -156,7 +156,7 @@ def _summarise_sample(entries: Sequence[Entry], options: ResizeOptions) -> tuple
     If none of them can be read, the first picture that can is the sample. Raises CannotRead if there is none.
     """
     rows = spread_rows(len(entries), SAMPLE_SIZE)
-    with progress("sampling pictures", len(rows)) as bar:
+    with progress("sampling images", len(rows)) as bar:
         looks = []
         for row in rows:
             looks.append(look_at(entries[row], options))

@@ -75,7 +75,7 @@ def parse_selections(given: Mapping[str, Mapping[str, Any]], split: str) -> dict
             selection.columns()
         _ = selections[split]
     except (ValidationError, KeyError):
-        message = "pictures.json of the run is damaged; remove it to load the pictures as for a new run"
+        message = "pictures.json of the run is damaged; remove it to load the images as for a new run"
         raise InputError(message, subject="pictures.json") from None
     return selections
 
@@ -85,7 +85,7 @@ def describe_change(
 ) -> list[str]:
     """A warning about changes at a place; none if the run is not affected."""
     if now is None:
-        return [f"{place} does not exist: the pictures come from the cache"]
+        return [f"{place} does not exist: the images come from the cache"]
     before = {name for selection in selections.values() for name in selection.names}
     left_out = {name for selection in selections.values() for name in selection.left_out}
     added, removed = now.used - before - left_out, before - now.by_name.keys()
@@ -95,4 +95,4 @@ def describe_change(
     changes += ["some files have another size or date"] if is_touched and is_same_place and not removed else []
     if not changes:
         return []
-    return [f"the pictures in {place} have changed ({', '.join(changes)}); the run's own {len(before):,} are used"]
+    return [f"the images in {place} have changed ({', '.join(changes)}); the run's own {len(before):,} are used"]

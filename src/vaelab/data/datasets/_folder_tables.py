@@ -100,13 +100,13 @@ def _read(path: Path, table: str, entries: Sequence[Entry], options: TableOption
     name_column = options.file_name if is_named else _find_file_column(columns, entries)[0]
     if name_column is None:
         raise InputError(
-            f"{path}: no column names the pictures; it has {', '.join(columns)}", subject=path, choices=columns
+            f"{path}: no column names the images; it has {', '.join(columns)}", subject=path, choices=columns
         )
     rows, missing = _match_rows(columns[name_column], entries)
     paths = {entry.path for entry in entries}
     if unnamed := sorted(paths - rows.keys()):
         raise InputError(
-            f"{path}: no row for {len(unnamed):,} of {len(paths):,} pictures ({_list_some(unnamed)})", subject=path
+            f"{path}: no row for {len(unnamed):,} of {len(paths):,} images ({_list_some(unnamed)})", subject=path
         )
     chosen = sorted(paths)
     order = np.array([rows[picture] for picture in chosen])
@@ -114,10 +114,10 @@ def _read(path: Path, table: str, entries: Sequence[Entry], options: TableOption
     found = {name: column[order] for name, column in columns.items() if name != name_column}
     classes, labels = number_classes(path, label, found[label]) if label is not None else ((), None)
     names, attributes = find_attributes({name: column for name, column in found.items() if name != label})
-    told = f"table {printable(path.name)}: pictures by {name_column}"
+    told = f"table {printable(path.name)}: images by {name_column}"
     told += f", {len(classes)} classes by {label}" if label is not None else ", no classes"
     told += f", attributes {', '.join(names[:MAX_NAMED])}{' …' if len(names) > MAX_NAMED else ''}" if names else ""
-    warnings = [f"{path}: {count_of(len(missing), 'row')} without a picture ({_list_some(missing)})"]
+    warnings = [f"{path}: {count_of(len(missing), 'row')} without an image ({_list_some(missing)})"]
     return Annotations(
         classes=classes,
         labels=None if labels is None else dict(zip(chosen, labels.tolist(), strict=True)),
@@ -149,7 +149,7 @@ def _find_file_column(columns: Mapping[str, NDArray[Any]], entries: Sequence[Ent
 def _match_rows(column: NDArray[Any], entries: Sequence[Entry]) -> tuple[dict[str, int], list[str]]:
     """Return path of a picture → its row, and the names of pictures that are not there.
 
-    A row names a picture by its path, the end of its path, its file name or its file name without the ending, if only
+    A row names a picture by its path, the end of its path, its file name or its file name without extension, if only
     one picture has it.
     """
     known = _paths_by_name(entries)

@@ -200,7 +200,7 @@ def _read_npz(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int
         if name == x and (header.dtype != np.uint8 or len(header.shape) != 3):
             raise DamagedFile(path, f"{x} must be uint8 [N, H, W]; got {header.dtype} {list(header.shape)}")
         if name == y and (not np.issubdtype(header.dtype, np.integer) or len(header.shape) != 1):
-            raise DamagedFile(path, f"{y} must be whole numbers [N]; got {header.dtype} {list(header.shape)}")
+            raise DamagedFile(path, f"{y} must be integers [N]; got {header.dtype} {list(header.shape)}")
 
     try:
         arrays = read_npz(path, x, y, max_bytes=MAX_BYTES, check=check)

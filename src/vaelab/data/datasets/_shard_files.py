@@ -22,7 +22,7 @@ from vaelab.data.tables import columns_of
 from vaelab.system.errors import InputError
 from vaelab.system.files import check_file
 
-ENDINGS = (".parquet", ".arrow", ".tar")
+EXTENSIONS = (".parquet", ".arrow", ".tar")
 MAX_TEXT_BYTES = 1 << 20
 """Size of a text or JSON file of a sample; larger ones are refused."""
 IMAGE = "image"
@@ -44,18 +44,18 @@ class Shards:
 def is_shard_place(place: Path) -> bool:
     """Return whether a place is a shard, or a folder of shards without pictures of its own."""
     if place.is_file():
-        return place.suffix.lower() in ENDINGS
+        return place.suffix.lower() in EXTENSIONS
     return place.is_dir() and not holds_picture(place) and bool(find_shards(place))
 
 
 def find_shards(place: Path) -> dict[str, list[Path]]:
     """Return split → its shards, by the first word of their names or of their folders; others are for training."""
     if place.is_file():
-        return {TRAIN: [place]} if place.suffix.lower() in ENDINGS else {}
+        return {TRAIN: [place]} if place.suffix.lower() in EXTENSIONS else {}
     found: dict[str, list[Path]] = {}
     folders = [place, *sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))]
     for path in sorted(path for folder in folders for path in folder.iterdir()):
-        is_one = path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith((".", "cache-"))
+        is_one = path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith((".", "cache-"))
         if is_one and _may_hold_pictures(path):
             role = role_of(path.stem) or (role_of(path.parent.name) if path.parent != place else None)
             found.setdefault(role if role in (VALID, TEST) else TRAIN, []).append(path)
@@ -96,12 +96,12 @@ def as_entries(items: Sequence[ImageRef]) -> list[Entry]:
 def _choose_images(path: Path, wanted: str, found: Sequence[str], names: Sequence[str]) -> str:
     """Return the column of pictures among those ``found``; InputError if the choice is not clear."""
     if wanted != "auto" and wanted not in found:
-        reason = "no such column of pictures"
+        reason = "no such column of images"
         message = f"{path}: data.images = {wanted}: {reason}; it has {', '.join(found) or 'none'}"
         raise InputError(message, subject="data.images", value=wanted, choices=found)
     if wanted == "auto" and len(found) != 1:
-        columns = f"columns of pictures: {', '.join(found)}. Name one: --set data.images=COLUMN"
-        what = f"several {columns}" if found else f"no column of pictures; its columns are {', '.join(names) or 'none'}"
+        columns = f"columns of images: {', '.join(found)}. Name one: --set data.images=COLUMN"
+        what = f"several {columns}" if found else f"no column of images; its columns are {', '.join(names) or 'none'}"
         raise InputError(f"{path}: {what}", subject="data.images", choices=found)
     return found[0] if wanted == "auto" else wanted
 
@@ -170,10 +170,10 @@ def _read_tar(path: Path, images: str) -> Shards:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 folder, _, file = member.name.rpartition("/")
-                stem, _, ending = file.partition(".")
-                if member.isfile() and stem and ending:
-                    column = _column_of(ending.lower())
-                    value = member.name if _is_picture(ending) else _read_value(archive, member, ending.lower())
+                stem, _, extension = file.partition(".")
+                if member.isfile() and stem and extension:
+                    column = _column_of(extension.lower())
+                    value = member.name if _is_picture(extension) else _read_value(archive, member, extension.lower())
                     samples.setdefault(f"{folder}/{stem}", {})[column] = value
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UnusableFile(path, f"not a .tar, compressed or damaged ({error})") from None
@@ -193,24 +193,26 @@ def _read_tar(path: Path, images: str) -> Shards:
     return Shards([(str(path), sample[column]) for sample in kept], columns, {}, column)
 
 
-def _is_picture(ending: str) -> bool:
-    return f".{ending.lower().rpartition('.')[2]}" in PICTURE_SUFFIXES
+def _is_picture(extension: str) -> bool:
+    return f".{extension.lower().rpartition('.')[2]}" in PICTURE_SUFFIXES
 
 
-def _column_of(ending: str) -> str:
+def _column_of(extension: str) -> str:
     """Return the name of a column: "image" for every format of a sample's only picture, "label" for its class."""
-    return IMAGE if _is_picture(ending) and "." not in ending else {"cls": "label"}.get(ending, ending)
+    return IMAGE if _is_picture(extension) and "." not in extension else {"cls": "label"}.get(extension, extension)
 
 
-def _read_value(archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> Any:
+def _read_value(archive: tarfile.TarFile, member: tarfile.TarInfo, extension: str) -> Any:
     """Return the class, text or JSON of a sample; None for other content."""
-    file = archive.extractfile(member) if ending in ("cls", "txt", "json") and member.size <= MAX_TEXT_BYTES else None
+    file = (
+        archive.extractfile(member) if extension in ("cls", "txt", "json") and member.size <= MAX_TEXT_BYTES else None
+    )
     if file is None:
         return None
     text = file.read().decode("utf-8", "replace").strip()
-    if ending == "json":
+    if extension == "json":
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             return None
-    return int(text) if ending == "cls" and text.isdecimal() else text
+    return int(text) if extension == "cls" and text.isdecimal() else text

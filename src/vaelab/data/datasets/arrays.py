@@ -15,7 +15,7 @@ from annotated_types import Ge
 from vaelab.data.array_cache import open_kept
 from vaelab.data.cache import MANIFEST
 from vaelab.data.datasets import Dataset, DatasetInfo, UnusableFile
-from vaelab.data.datasets._array_files import ENDINGS, TRAIN_KEYS, Part, check_parts, find_parts, load_part
+from vaelab.data.datasets._array_files import EXTENSIONS, TRAIN_KEYS, Part, check_parts, find_parts, load_part
 from vaelab.data.datasets._factor_files import is_npz_with
 from vaelab.data.datasets._folder_resize import MAX_SIDE, Size
 from vaelab.data.images import Images, split_off
@@ -122,8 +122,8 @@ def _search(root: Path) -> Path | None:
 
 
 def is_array_file(path: Path) -> bool:
-    """Return whether a path is a file of arrays, by its ending."""
-    return path.suffix.lower() in ENDINGS and path.is_file()
+    """Return whether a path is a file of arrays, by its extension."""
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
 def _find_file(data_dir: Path | None) -> Path:
@@ -132,7 +132,7 @@ def _find_file(data_dir: Path | None) -> Path:
     path = find(data_dir)
     if path is None:
         if data_dir is not None and data_dir.is_file():
-            raise UnusableFile(data_dir, f"not a file of arrays ({', '.join(ENDINGS)})")
+            raise UnusableFile(data_dir, f"not a file of arrays ({', '.join(EXTENSIONS)})")
         place = "" if data_dir is None else f"{data_dir}: "
         raise FileNotFoundError(f"{place}no file of arrays. {INFO.instructions}")
     return path

@@ -51,13 +51,13 @@ Folders = str | list[str]
 """Folders below the data folder, or "auto"."""
 
 INFO = DatasetInfo(
-    title="Your own pictures",
+    title="Your own images",
     image_shape=None,
     splits={"train": None, "test": None},
     licence="yours",
     source="the folder or .zip that --data names",
     files=("pictures",),
-    instructions="Train on your own pictures with vaelab train folder --data PATH (a folder or a .zip)",
+    instructions="Train on your own images with vaelab train folder --data PATH (a folder or a .zip)",
 )
 LENIENT = "without data.strict (--strict) they are left out"
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -120,7 +120,7 @@ def load(
     """
     INFO.check_split(split)
     if data_dir is None:
-        raise InputError(f"no pictures are given. {INFO.instructions}", subject="data_dir")
+        raise InputError(f"no images are given. {INFO.instructions}", subject="data_dir")
     options = ResizeOptions(size, channels, fit, background, range, max_pixels, depth, pages)
     index = _index(data_dir, split, _split_options(train, valid, test), pages)
     if strict and index.scan.closed:
@@ -237,7 +237,7 @@ def _describe(
 ) -> list[str]:
     """Notes about the size and the content of a split, pictures that were left out, and doubtful properties."""
     shape = f"{policy.height}×{policy.width} {name_channels(policy.channels)}"
-    notes = [f"pictures are {'cropped' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
+    notes = [f"images are {'cropped' if policy.fit == 'crop' else 'padded'} to {shape} about their centre"]
     if cached.num_skipped:
         notes.append(f"{split}: {cached.describe_skipped()}; left out; vaelab data check lists them")
     if cached.num_recovered:
@@ -307,7 +307,7 @@ def _select(
     missing = [name for name in wanted.names if now is None or name not in now.by_name]
     if missing:
         raise ImagesNotFound(
-            f"missing in {place}: {len(missing):,} of the {len(wanted.names):,} pictures of the {split} split (first: "
+            f"missing in {place}: {len(missing):,} of the {len(wanted.names):,} images of the {split} split (first: "
             f"{printable(missing[0])}), and the cache has no copy; {advice}"
         )
     try:
@@ -318,7 +318,7 @@ def _select(
         raise ImagesNotFound(f"{place}: {error}; {advice}") from None
     if cached.digest != wanted.sha256:
         raise ImagesNotFound(
-            f"the pictures in {place} have another content than those of the run, and the cache has no copy; {advice}"
+            f"the images in {place} have another content than those of the run, and the cache has no copy; {advice}"
         )
     return cached
 
@@ -366,7 +366,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
         yield "content", f"ok: {sentence}"
     for sentence in find_warnings(content, policy.values == "full", policy.background):
         yield "content", f"ok, but {sentence}"
-    yield f"{len(entries) - len(broken):,} of {len(entries):,} pictures", "ok"
+    yield f"{len(entries) - len(broken):,} of {len(entries):,} images", "ok"
 
 
 def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
@@ -382,9 +382,9 @@ def _check_others(found: Scan) -> Iterator[tuple[str, str]]:
                 advice = (
                     f"left out: rename them to an extension of {kind}, such as {EXTENSIONS.get(kind, kind.lower())}"
                 )
-                yield f"{kind} pictures {where} ({count:,})", advice
+                yield f"{kind} images {where} ({count:,})", advice
             else:
-                yield f"files {where} ({count:,})", "ok, left out: not the extension of a picture"
+                yield f"files {where} ({count:,})", "ok, left out: not the extension of an image"
 
 
 EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "PNM": "pgm", "JPEG 2000": "jp2"}

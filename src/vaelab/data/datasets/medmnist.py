@@ -31,7 +31,7 @@ RECORD = "https://zenodo.org/records/10519652/files/"
 MAX_LABEL_BYTES = 1 << 28
 
 
-class _Facts(NamedTuple):
+class _SetInfo(NamedTuple):
     """Published facts about one set."""
 
     channels: int
@@ -55,8 +55,8 @@ ORGANS = (
     "pancreas",
     "spleen",
 )
-SETS: Mapping[str, _Facts] = {
-    "pathmnist": _Facts(
+SETS: Mapping[str, _SetInfo] = {
+    "pathmnist": _SetInfo(
         3,
         (89_996, 10_004, 7_180),
         (
@@ -77,7 +77,7 @@ SETS: Mapping[str, _Facts] = {
             "2c51a510bcdc9cf8ddb2af93af1eadec",
         ),
     ),
-    "chestmnist": _Facts(
+    "chestmnist": _SetInfo(
         1,
         (78_468, 11_219, 22_433),
         (
@@ -103,7 +103,7 @@ SETS: Mapping[str, _Facts] = {
             "45bd33e6f06c3e8cdb481c74a89152aa",
         ),
     ),
-    "dermamnist": _Facts(
+    "dermamnist": _SetInfo(
         3,
         (7_007, 1_003, 2_005),
         (
@@ -122,7 +122,7 @@ SETS: Mapping[str, _Facts] = {
             "8974907d8e169bef5f5b96bc506ae45d",
         ),
     ),
-    "octmnist": _Facts(
+    "octmnist": _SetInfo(
         1,
         (97_477, 10_832, 1_000),
         ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
@@ -133,7 +133,7 @@ SETS: Mapping[str, _Facts] = {
             "abc493b6d529d5de7569faaef2773ba3",
         ),
     ),
-    "pneumoniamnist": _Facts(
+    "pneumoniamnist": _SetInfo(
         1,
         (4_708, 524, 624),
         ("normal", "pneumonia"),
@@ -144,7 +144,7 @@ SETS: Mapping[str, _Facts] = {
             "d6a3c71de1b945ea11211b03746c1fe1",
         ),
     ),
-    "retinamnist": _Facts(
+    "retinamnist": _SetInfo(
         3,
         (1_080, 120, 400),
         ("0", "1", "2", "3", "4"),
@@ -155,7 +155,7 @@ SETS: Mapping[str, _Facts] = {
             "eae7e3b6f3fcbda4ae613ebdcbe35348",
         ),
     ),
-    "breastmnist": _Facts(
+    "breastmnist": _SetInfo(
         1,
         (546, 78, 156),
         ("malignant", "normal, benign"),
@@ -166,7 +166,7 @@ SETS: Mapping[str, _Facts] = {
             "b56378a6eefa9fed602bb16d192d4c8b",
         ),
     ),
-    "bloodmnist": _Facts(
+    "bloodmnist": _SetInfo(
         3,
         (11_959, 1_712, 3_421),
         (
@@ -186,7 +186,7 @@ SETS: Mapping[str, _Facts] = {
             "b718ff6835fcbdb22ba9eacccd7b2601",
         ),
     ),
-    "tissuemnist": _Facts(
+    "tissuemnist": _SetInfo(
         1,
         (165_466, 23_640, 47_280),
         (
@@ -206,7 +206,7 @@ SETS: Mapping[str, _Facts] = {
             "b077128c4a949f0a4eb01517f9037b9c",
         ),
     ),
-    "organamnist": _Facts(
+    "organamnist": _SetInfo(
         1,
         (34_561, 6_491, 17_778),
         ORGANS,
@@ -217,7 +217,7 @@ SETS: Mapping[str, _Facts] = {
             "50747347e05c87dd3aaf92c49f9f3170",
         ),
     ),
-    "organcmnist": _Facts(
+    "organcmnist": _SetInfo(
         1,
         (12_975, 2_392, 8_216),
         ORGANS,
@@ -228,7 +228,7 @@ SETS: Mapping[str, _Facts] = {
             "050f5e875dc056f6768abf94ec9995d1",
         ),
     ),
-    "organsmnist": _Facts(
+    "organsmnist": _SetInfo(
         1,
         (13_932, 2_452, 8_827),
         ORGANS,
@@ -263,7 +263,7 @@ def read(place: Path, subset: str, split: str) -> Images:
         raise UnusableFile(place, f"{prefix}_images are {pixels.dtype} {list(pixels.shape)}, not those of {subset}")
     if labels.ndim != 2 or len(labels) != len(pixels) or labels.dtype.kind not in "biu":
         found = f"{labels.dtype} {list(labels.shape)}"
-        raise UnusableFile(place, f"{prefix}_labels must be whole numbers [{len(pixels)}, L]; got {found}")
+        raise UnusableFile(place, f"{prefix}_labels must be integers [{len(pixels)}, L]; got {found}")
     try:
         if labels.shape[1] == 1:
             return Images(pixels, labels[:, 0].astype(np.int64), facts.classes)

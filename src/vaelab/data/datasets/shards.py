@@ -24,7 +24,7 @@ from vaelab.data.datasets._folder_resize import (
 )
 from vaelab.data.datasets._folder_splits import TEST, TRAIN, VALID
 from vaelab.data.datasets._folder_tables import find_attributes, find_label_column, number_classes
-from vaelab.data.datasets._shard_files import ENDINGS, Shards, as_entries, find_shards, is_shard_place, read_shards
+from vaelab.data.datasets._shard_files import EXTENSIONS, Shards, as_entries, find_shards, is_shard_place, read_shards
 from vaelab.data.datasets.arrays import HELD_OUT_SHARE, MAX_HELD_OUT
 from vaelab.data.decode import Fit, ResizePolicy
 from vaelab.data.images import Images, split_off
@@ -34,13 +34,13 @@ from vaelab.system.errors import InputError
 from vaelab.system.paths import data_roots
 
 INFO = DatasetInfo(
-    title="Your own pictures in shards",
+    title="Your own images in shards",
     image_shape=None,
     splits={"train": None, "test": None},
     licence="yours",
     source="the .parquet, .arrow or .tar, or the folder of them, that --data names",
     files=("shards",),
-    instructions=f"Name a file ({', '.join(ENDINGS)}) or a folder of such files with --data",
+    instructions=f"Name a file ({', '.join(EXTENSIONS)}) or a folder of such files with --data",
 )
 
 
@@ -128,7 +128,7 @@ def _read_table(shards: Mapping[str, list[Path]], held_out: str | None, images: 
         classes, numbers = tuple(map(printable, known)), columns[chosen].astype(np.int64)
     attribute_names, attributes = find_attributes({name: each for name, each in columns.items() if name != chosen})
     ends = np.cumsum([len(part.items) for part in splits.values()])[:-1]
-    told = f"pictures: the column {splits[TRAIN].image_column}"
+    told = f"images: the column {splits[TRAIN].image_column}"
     told += f", {len(classes)} classes by {chosen}" if chosen else ", no classes"
     return _Table(
         splits,
@@ -178,7 +178,7 @@ def _find(data_dir: Path | None) -> Path:
     place = find(data_dir)
     if place is None:
         where = "" if data_dir is None else f"{data_dir}: "
-        raise FileNotFoundError(f"{where}no shards of pictures. {INFO.instructions}")
+        raise FileNotFoundError(f"{where}no shards of images. {INFO.instructions}")
     return place
 
 
@@ -204,7 +204,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
         broken, _ = check_items("pictures", items, ResizePolicy(DEFAULT_SIDE, DEFAULT_SIDE, 3))
         for item, reason in broken:
             yield shown(item), printable(reason)
-        yield f"{name}: {len(items) - len(broken):,} of {len(items):,} pictures", "ok"
+        yield f"{name}: {len(items) - len(broken):,} of {len(items):,} images", "ok"
 
 
 DATASET = Dataset(INFO, load, find=find, check=check, resize_policy=resize_policy)

@@ -13,6 +13,7 @@ from vaelab.data.images import Images
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.models.codes import as_finite
+from vaelab.system.messages import count_of
 
 
 def factor_metric(
@@ -76,7 +77,9 @@ def draw_splits(
     rows, test_rows = (draw(len(images), count, generator) for count in (train_draws, test_draws))
     columns = varying_factors(images.factors[rows])
     if len(columns) < min_factors:
-        raise NotMeasurable(f"needs {min_factors} factors that vary among the images; there are {len(columns)}")
+        raise NotMeasurable(
+            f"needs {count_of(min_factors, 'factor')} with several values; the images have {len(columns)}"
+        )
     protocol: dict[str, Any] = {
         "codes": "posterior means",
         "images": len(images),

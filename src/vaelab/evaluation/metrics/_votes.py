@@ -40,7 +40,7 @@ def draw_votes(images: Images, count: int, anchors: int, partners: int, generato
     columns = varying_factors(images.factors)
     shared = np.array([len(np.unique(images.factors[:, k])) < len(images) for k in columns], bool)
     if shared.sum() < 2:
-        raise NotMeasurable(f"needs 2 factors that vary and have values which images share; there are {shared.sum()}")
+        raise NotMeasurable(f"needs 2 factors with several values shared by images; the images have {shared.sum()}")
     held, names = columns[shared], describe_factors(images, columns)
     factor = draw(len(held), count, generator)
     first, second = np.empty((count, anchors), np.int64), np.empty((count, anchors, partners), np.int64)

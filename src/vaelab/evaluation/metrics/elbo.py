@@ -35,7 +35,7 @@ def summarise_bound(name: str, values: Float[np.ndarray, " n"], evaluation: Eval
     likelihood, images, nats = evaluation.model.likelihood, evaluation.images, float(values.mean())
     bits = {"bits_per_dim": bits_per_dim(nats, evaluation.model.spec.num_pixels)}
     if likelihood.wants_binary and not _is_binary(evaluation):
-        kind, bits = "cross entropy of grey pixels, not a likelihood (1907.06845)", {}
+        kind, bits = "cross-entropy of grey pixels, not a likelihood (1907.06845)", {}
     elif likelihood.wants_binary or likelihood.is_discrete:
         kind = "probability of the pixel values, in nats per image"
     else:

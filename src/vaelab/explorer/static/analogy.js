@@ -13,7 +13,7 @@ export function makeAnalogy(session) {
   const update = () => {
     const missing = Object.keys(session.pins).filter((name) => !session.pins[name]);
     show.hidden = missing.length > 0;
-    hint.textContent = missing.length ? `Pin ${missing.join(" and ")} too.` : "What A has and B has not, put on C.";
+    hint.textContent = missing.length ? `Pin ${missing.join(" and ")} too.` : "The difference between A and B, added to C.";
     result.show(missing.length ? null : analogy(session.pins));
   };
   session.addEventListener("pins", update);

@@ -45,7 +45,7 @@ export async function mount(element, backend) {
 async function startSession(models, messages) {
   const first = new Session(models);
   if (!(await first.restore(location.hash))) {
-    if (location.hash.startsWith("#view=")) messages.note("This link belongs to another run: here is where that one begins.");
+    if (location.hash.startsWith("#view=")) messages.note("This link belongs to another run. The default view is shown instead.");
     try {
       for (const model of first.shareImages ? models.slice(0, 1) : models) await first.choosePoint(model, await findBestReconstructed(model));
     } catch (error) {
@@ -137,6 +137,6 @@ async function copyLink(session, messages) {
     await navigator.clipboard.writeText(location.href);
     messages.note("Link copied.");
   } catch {
-    messages.note("The browser keeps pages from copying here: take the link from the address bar.");
+    messages.note("The browser does not allow copying here. Copy the link from the address bar.");
   }
 }

@@ -78,10 +78,10 @@ async function describeOrigin(session, model) {
     const value = group.values[classes[origin.index]];
     return value === undefined ? name : `${name}, ${group.name}: ${value}`;
   }
-  if (origin?.pixels) return "Your own picture, as the model reads it";
+  if (origin?.pixels) return "Your own image, as the model sees it";
   if (origin?.drawn) return manifest.sampler === "prior" ? "Drawn from the prior" : `Drawn from the sampler ${manifest.sampler}`;
   const isMean = manifest.mean.every((value, i) => Math.fround(value) === code[i]);
-  return isMean ? "Mean code of the training images" : "No image’s code: moved, or in between";
+  return isMean ? "Mean code of the training images" : "Not the code of an image";
 }
 
 /** The length of the shown code on a line where 90 % of the prior's samples are marked. */
@@ -97,9 +97,9 @@ function mountLength({ width }) {
   Object.assign(band.style, { left: at(low), width: at(high - low) });
   middle.style.left = at(median);
   const expected = `The prior’s: ${formatFixed(median, 2)} (90 %: ${formatFixed(low, 2)}–${formatFixed(high, 2)})`;
-  const title = `Lengths of samples from N(0, I) in ${width} dimensions follow the χ distribution`;
+  const title = `Norms of samples from N(0, I) in ${width} dimensions follow the χ distribution`;
   const element = make("div", { class: "length" },
-    make("p", {}, make("span", { text: "Length of the code ‖z‖ " }), value),
+    make("p", {}, make("span", { text: "Norm of the code ‖z‖ " }), value),
     make("div", { class: "gauge", "aria-hidden": "true" }, band, middle, mark),
     verdict, make("p", { class: "hint number", text: expected, title }));
   const show = (length) => {
@@ -110,9 +110,9 @@ function mountLength({ width }) {
   return { element, show };
 }
 
-/** "longer than 83 %", "shorter than nearly all". */
+/** "larger than 83 %", "smaller than nearly all". */
 function compare(percent) {
-  const [word, most] = percent < 50 ? ["shorter", 100 - percent] : ["longer", percent];
+  const [word, most] = percent < 50 ? ["smaller", 100 - percent] : ["larger", percent];
   return `${word} than ${most > 99.5 ? "nearly all" : `${Math.round(most)} %`}`;
 }
 

@@ -15,8 +15,8 @@ export function makeInterpolation(session) {
   const saving = (work) => () => work().catch((error) => session.models[0].fail(error));
   const tools = make("div", { class: "beside" }, pathButtons(session), player.button,
     button("Save strip", saving(() => saveStrip(session, FRAMES)), { title: "Save the strip as a PNG" }),
-    button("Save GIF", saving(() => saveGif(session, MOMENTS, DELAY)), { title: "Save the way there and back as an animated GIF" }));
-  const hint = "Spherical turns from A to B with lengths in proportion, and so stays where codes of the prior lie; the straight line passes nearer the middle.";
+    button("Save GIF", saving(() => saveGif(session, MOMENTS, DELAY)), { title: "Save the interpolation from A to B and back as an animated GIF" }));
+  const hint = "Spherical rotates from A to B and interpolates the norm, so it stays in the typical region of the prior; the straight line passes closer to the centre.";
   return make("div", { class: "between", role: "group", "aria-label": "Between A and B" },
     make("header", { class: "row" }, make("h3", {}, "From ", pinLetter("A"), " to ", pinLetter("B")), tools), strip.element, make("p", { class: "hint", text: hint }));
 }

@@ -7,13 +7,13 @@ export const KEYS = [
   ["R", "a random code from the prior"],
   ["0", "the mean code"],
   ["Z", "undo (with Shift: redo)"],
-  ["A B C", "pin the shown code"],
-  ["P", "play the way from A to B"],
+  ["A B C", "pin the current code"],
+  ["P", "play the interpolation from A to B"],
   ["S", "save the image"],
   ["L", "lattice of decoded images on the map"],
   ["D", "density of the points"],
   ["G", "rings of the prior: 1, 2, 3 σ"],
-  ["T", "theme: as the system, dark, light"],
+  ["T", "theme: system, dark, light"],
   ["?", "this help"],
 ];
 

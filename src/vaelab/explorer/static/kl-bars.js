@@ -25,7 +25,7 @@ export function mountKlBars(element, session, model) {
   let chosen = null;
   const describe = () => {
     if (!shown) return;
-    words.textContent = chosen === null ? `Line: mean of the training images, ${formatFixed(total(trainingMean, order))} nats in all.` : bars[chosen].item.textContent;
+    words.textContent = chosen === null ? `Line: mean of the training images, ${formatFixed(total(trainingMean, order))} nats in total.` : bars[chosen].item.textContent;
   };
   const choose = (index) => {
     if (chosen !== null) bars[chosen].item.classList.remove("chosen");
@@ -76,7 +76,7 @@ function makeBar(latents, trainingMean, isFirst) {
       const name = count === 1 ? `z${latents[0] + 1} = ${formatFixed(mean[latents[0]], 2)}` : `The other ${count} latents`;
       const terms = count === 1
         ? `KL ${formatFixed(value, 2)} nats, training mean ${formatFixed(trainingMean, 2)}`
-        : `KL ${formatFixed(count * value)} nats in all, training mean ${formatFixed(count * trainingMean)}; the bar is their mean`;
+        : `KL ${formatFixed(count * value)} nats in total, training mean ${formatFixed(count * trainingMean)}; the bar is their mean`;
       words.textContent = `${name}: ${terms}`;
     },
   };

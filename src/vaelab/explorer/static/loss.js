@@ -20,7 +20,7 @@ export function mountLoss(element, session, model) {
   const showTerms = mountTerms(panel, session, model);
   const ranked = TERMS.filter(({ key }) => manifest.quantiles[key][0] < manifest.quantiles[key].at(-1)); // no rank among equal numbers
   const ranks = ranked.map((term) => mountRank(term, manifest.quantiles[term.key]));
-  panel.append(make("h3", { text: "Among the training images" }), make("div", { class: "ranks" }, ...ranks.map(({ row }) => row)));
+  panel.append(make("h3", { text: "Compared with the training images" }), make("div", { class: "ranks" }, ...ranks.map(({ row }) => row)));
   const showBars = manifest.kl.length ? mountKlBars(panel, session, model) : () => {};
   element.append(panel);
 
@@ -39,7 +39,7 @@ export function mountLoss(element, session, model) {
 function followImage(model, show, leave) {
   const encoder = new LatestOnly(
     async (image) => [await model.encode(image), image],
-    ([encoded, image]) => { if (image === model.image && !isEncoded(model.origin)) show(encoded, "Of the decoded image, encoded again."); },
+    ([encoded, image]) => { if (image === model.image && !isEncoded(model.origin)) show(encoded, "For the decoded image, encoded again."); },
     (error) => model.fail(error),
   );
   const encodeAgain = debounce(() => { if (model.image && !isEncoded(model.origin)) encoder.submit(model.image); }, 120);
@@ -47,7 +47,7 @@ function followImage(model, show, leave) {
   model.addEventListener("code", () => {
     const { origin } = model;
     if (!isEncoded(origin)) leave();
-    else show(origin, origin.index === undefined ? "Of your own image." : "Of the training image.");
+    else show(origin, origin.index === undefined ? "For your own image." : "For the training image.");
   });
   encodeAgain();
 }

@@ -24,12 +24,12 @@ export function makeAxes(model) {
   function chooseAxes() { set.submit([Number(x.value), Number(y.value)]); }
 
   function answer(found, axes) {
-    complaint.textContent = found ? "" : "Both are one direction: choose another for one of them.";
+    complaint.textContent = found ? "" : "Both axes have the same direction. Choose another one.";
     if (found && map.value === "any") [x.value, y.value] = axes;
   }
 
   function describe() {
-    note.textContent = maps[map.value]?.note ?? "Moving keeps what of the code is off these two.";
+    note.textContent = maps[map.value]?.note ?? "Dragging keeps the component of the code outside this plane.";
     note.hidden = !note.textContent;
   }
 

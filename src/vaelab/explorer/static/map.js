@@ -16,11 +16,11 @@ const LAYERS = [["points", "Points", null], ["lattice", "Lattice", "L"], ["densi
 const NAMES = {
   points: "Points: the codes of images",
   lattice: "Lattice of decoded images",
-  density: "Density: lines around 25, 50, 75 and 95 % of the points",
+  density: "Density: contours containing 25, 50, 75 and 95 % of the points",
   rings: "Rings: 1, 2 and 3 σ of the prior",
 };
 
-const USAGE = "Arrows move the shown code, with Shift in larger steps; plus and minus zoom; F fits; Enter goes to the nearest point.";
+const USAGE = "Arrow keys move the current code, in larger steps with Shift; plus and minus zoom; F fits all points; Enter selects the nearest point.";
 
 let count = 0;
 

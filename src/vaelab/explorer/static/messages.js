@@ -3,7 +3,7 @@ import { button, make } from "./dom.js";
 /** An error as one line for a person. */
 export function describeError(error) {
   if (error instanceof TypeError && /fetch|network|load failed/i.test(error.message)) {
-    return "no answer from where this page came from; is `vaelab explore` still running?";
+    return "the server does not respond; is `vaelab explore` still running?";
   }
   return error.message || String(error);
 }

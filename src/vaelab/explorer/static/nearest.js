@@ -30,7 +30,7 @@ export function mountNearest(element, session, model) {
   async function fill() {
     const { group } = session.options;
     const names = manifest.groups[group];
-    hint.textContent = `Of ${formatCount(manifest.count)}, by posterior mean${names ? `; ${names.name}, number and distance` : ""}.`;
+    hint.textContent = `Of ${formatCount(manifest.count)}, by distance of posterior means${names ? `; with ${names.name}, number and distance` : ""}.`;
     if (!found) return;
     const classes = names ? await model.group(group) : null;
     const { indices, distances, images } = found;

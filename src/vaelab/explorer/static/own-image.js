@@ -19,10 +19,10 @@ export function mountOwnImage(element, session) {
   const problem = make("p", { class: "problem", role: "alert" });
   const bench = make("div", { class: "bench" });
   const ways = make("div", { class: "row" },
-    button("Open picture…", () => chooser.click()),
+    button("Open image…", () => chooser.click()),
     button("Random training image", () => own.takeRandom().catch((error) => models[0].fail(error))),
   );
-  const hint = make("p", { class: "hint", text: `${isGrey ? "Draw, or drop" : "Drop"} or paste a picture anywhere on the page.` });
+  const hint = make("p", { class: "hint", text: `${isGrey ? "Draw, or drop" : "Drop"} or paste an image anywhere on the page.` });
   panel.append(hint, bench, ways, chooser, problem);
   const own = new OwnImage(session, (error) => { problem.textContent = error?.message ?? ""; });
   for (const model of models) mountReconstruction(panel, model, { named: models.length > 1 });
@@ -172,7 +172,7 @@ function mountPadControls(element, own) {
     return [box, make("label", { class: "check" }, box, text)];
   };
   const [centred, centredLabel] = check("Centre like the training images", "centred");
-  const [invert, invertLabel] = check("Invert the picture", "invert");
+  const [invert, invertLabel] = check("Invert the image", "invert");
   const refresh = () => {
     undo.disabled = clear.disabled = pad.strokes.length === 0;
     [centred.checked, invert.checked] = [own.centred, own.invert];
@@ -196,7 +196,7 @@ function mountReturnLink(session) {
   const [first] = session.models;
   let kept = null;
   const what = make("span");
-  const back = button("Back to it", () => (kept[0].index === undefined
+  const back = button("Show it again", () => (kept[0].index === undefined
     ? session.chooseOwnImage(kept.map(({ pixels }) => pixels))
     : session.choosePoint(first, kept[0].index)));
   const line = make("p", { class: "return hint", hidden: true }, what, back);
@@ -206,7 +206,7 @@ function mountReturnLink(session) {
     line.hidden = !isShown && !kept;
     const index = isShown ? first.origin.index : kept?.[0].index;
     const name = index === undefined ? "Your image" : `Training image #${formatCount(index)}`;
-    what.textContent = isShown ? `${name} is shown.` : `${name}; the shown code has moved on. `;
+    what.textContent = isShown ? `${name} is shown.` : `${name}; the current code is a different one. `;
     back.hidden = isShown;
   });
   return line;

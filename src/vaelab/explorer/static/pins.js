@@ -6,7 +6,7 @@ import { pinLetter, makeCodeImages } from "./code-images.js";
 /** Pins A, B and C on codes, the way from A to B, and the analogy A − B + C. */
 export function mountPins(element, session) {
   const section = card("Pins", { class: "pins" });
-  const empty = make("p", { class: "hint", text: "Pin two images with the keys A and B, or with the buttons: what lies between them appears here. C adds A − B + C." });
+  const empty = make("p", { class: "hint", text: "Pin two images with the keys A and B, or with the buttons, to interpolate between them. With C, A − B + C is shown." });
   const [between, analogy] = [makeInterpolation(session), makeAnalogy(session)];
   const slots = Object.keys(session.pins).map((name) => makeSlot(session, name));
   section.append(make("div", { class: "body" }, make("div", { class: "slots" }, ...slots), between, analogy, empty));
@@ -23,8 +23,8 @@ export function mountPins(element, session) {
 /** One pin: its letter, the image of its code, and what can be done with it. */
 function makeSlot(session, name) {
   const pictures = makeCodeImages(session, `Image at pin ${name}`);
-  const set = button(`Set ${name}`, () => session.setPin(name), { title: `Pin the shown code as ${name}`, "aria-keyshortcuts": name });
-  const go = button("Go", () => session.goTo(session.pins[name]), { "aria-label": `Go to ${name}`, title: `Show the code at ${name} again` });
+  const set = button(`Set ${name}`, () => session.setPin(name), { title: `Pin the current code as ${name}`, "aria-keyshortcuts": name });
+  const go = button("Go", () => session.goTo(session.pins[name]), { "aria-label": `Go to ${name}`, title: `Show the code pinned at ${name}` });
   const remove = button("×", () => {
     session.setPin(name, null);
     set.focus();

@@ -15,7 +15,7 @@ export class Player {
   constructor(session, mark) {
     this.#session = session;
     this.#mark = mark;
-    this.button = button("", () => this.toggle(), { class: "button play", title: "Move the shown code from A to B and back", "aria-keyshortcuts": "P" });
+    this.button = button("", () => this.toggle(), { class: "button play", title: "Move the current code from A to B and back", "aria-keyshortcuts": "P" });
     this.#name("Play");
     document.addEventListener("explorer:play", () => this.toggle());
     for (const name of ["pins", "choosing"]) session.addEventListener(name, () => this.#leave());

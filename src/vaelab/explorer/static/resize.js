@@ -7,13 +7,13 @@ const LONGEST = 4096;
 
 /** The pixels of a file, upright as its EXIF says: { name, width, height, data } with RGBA; an Error of one line where it is none. */
 export async function openPicture(file) {
-  const name = file.name || "the pasted picture";
+  const name = file.name || "the pasted image";
   if (file.type && !file.type.startsWith("image/")) throw new Error(`${name} is no picture (${file.type})`);
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    throw new Error(`${name}: this browser cannot read it as a picture; try PNG or JPEG`);
+    throw new Error(`${name}: this browser cannot read it as an image; try PNG or JPEG`);
   }
   const scale = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(scale * side)));

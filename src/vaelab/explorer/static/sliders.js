@@ -22,17 +22,17 @@ export function mountSliders(element, session, model) {
     return found;
   };
   if (manifest.attributes.length) {
-    section.append(part("Attributes and classes", "along the way from the mean code of images without to that with; what else the code holds stays",
+    section.append(part("Attributes and classes", "from the mean code without the attribute to the mean code with it; the rest of the code stays fixed",
       manifest.attributes, MOST_ATTRIBUTES, build(attributeRow), "attributes"));
   }
   const active = manifest.order.slice(0, manifest.active);
   const [title, hint] = manifest.is_quantised
-    ? ["Latents, those that vary most first", "each strip shows what its slider does from here"]
-    : ["Latents, most informative first", "each strip shows what its slider does from here; bar: KL in nats"];
+    ? ["Latents, largest variance first", "each strip shows the effect on the current code"]
+    : ["Latents, most informative first", "each strip shows the effect on the current code; bar: KL in nats"];
   section.append(part(title, hint, active, MOST_LATENTS, build(latentRow), "active latents"));
   const rest = manifest.latent_dim - manifest.active;
   if (rest) {
-    const text = rest === 1 ? "1 more latent is inactive: it tells nothing about an image." : `${formatCount(rest)} more latents are inactive: they tell nothing about an image.`;
+    const text = rest === 1 ? "1 more latent is inactive: it carries no information." : `${formatCount(rest)} more latents are inactive: they carry no information.`;
     section.append(make("p", { class: "hint", text }));
   }
   element.append(section);
@@ -59,7 +59,7 @@ function part(title, hint, items, most, build, name) {
 function attributeRow(session, model, attribute, strips) {
   const { name } = attribute;
   const score = `separates ${Math.round(100 * attribute.score)} %`;
-  const title = "How well this direction tells images with it from images without it; 50 %: not at all";
+  const title = "Balanced accuracy with which this direction separates images with and without the attribute; 50 % is chance";
   const row = makeRow(session, model, strips, {
     range: ATTRIBUTE,
     name,
@@ -90,7 +90,7 @@ function latentRow(session, model, latent, strips) {
     const nats = formatFixed(kl[latent], kl[latent] < 0.1 ? 2 : 1);
     const bar = make("i", {});
     bar.style.width = `${(100 * kl[latent]) / largest}%`;
-    row.facts = [make("span", { class: "nats", title: "KL in nats an image" }, bar), make("small", { class: "hint number", text: nats })];
+    row.facts = [make("span", { class: "nats", title: "KL, nats per image" }, bar), make("small", { class: "hint number", text: nats })];
     row.label = `${name}, KL ${nats} nats`;
   }
   return makeRow(session, model, strips, row);

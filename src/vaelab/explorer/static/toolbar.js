@@ -11,7 +11,7 @@ export function mountToolbar(element, session, { copyLink, help }) {
       make("div", { class: "tools", role: "group", "aria-label": "Page" },
         historyButton(session, "Undo", "Z", "canUndo", () => session.undo()),
         historyButton(session, "Redo", "Shift+Z", "canRedo", () => session.redo()),
-        ...(copyLink ? [button("Copy link", copyLink, { title: "Copy the address of this very view" })] : []),
+        ...(copyLink ? [button("Copy link", copyLink, { title: "Copy a link to this view" })] : []),
         themeButton(),
         button("?", help, { "aria-label": "Help", title: "Keys and gestures (?)", "aria-haspopup": "dialog" }))),
   );
@@ -34,7 +34,7 @@ function historyButton(session, text, key, can, work) {
 }
 
 function themeButton() {
-  const found = button("", nextTheme, { class: "button theme", title: "As the system says, dark or light (T)" });
+  const found = button("", nextTheme, { class: "button theme", title: "Theme: system, dark or light (T)" });
   const show = () => {
     found.textContent = choice();
     found.setAttribute("aria-label", `Theme: ${choice()}`);

@@ -32,7 +32,7 @@ function build() {
     charts: {},
     pictures: {},
   };
-  parts.track = make("div", { class: "track", role: "progressbar", "aria-label": "Progress of the training", "aria-valuemin": "0", "aria-valuemax": "100" }, parts.fill);
+  parts.track = make("div", { class: "track", role: "progressbar", "aria-label": "Training progress", "aria-valuemin": "0", "aria-valuemax": "100" }, parts.fill);
   const theme = button(`Theme: ${choice()}`, () => {
     nextTheme();
     theme.textContent = `Theme: ${choice()}`;
@@ -53,11 +53,11 @@ function build() {
     main.append(panel);
   }
   for (const [name, title, hint] of [
-    ["samples", "Samples", "decoded from codes of the prior, the same codes each time"],
+    ["samples", "Samples", "decoded from the same prior samples each time"],
     ["reconstructions", "Reconstructions", "held-out images, each row above its reconstructions"],
   ]) {
     const panel = card(title, { class: "pictures", hint });
-    const waiting = make("p", { class: "waiting", text: "They come with the first checkpoint." });
+    const waiting = make("p", { class: "waiting", text: "Shown after the first checkpoint." });
     const holder = make("div", {}, waiting);
     const step = make("span", { class: "hint number" });
     panel.querySelector(".beside").append(step);
@@ -65,7 +65,7 @@ function build() {
     parts.pictures[name] = { holder, waiting, step, title };
     main.append(panel);
   }
-  parts.footer = make("footer", { text: "This page only reads files of the run. Closing it changes nothing for the training." });
+  parts.footer = make("footer", { text: "This page only reads files of the run. Closing it does not affect training." });
   main.append(parts.footer);
   return parts;
 }
@@ -77,7 +77,7 @@ async function refresh() {
     const state = await read("state");
     failures = 0;
     show(state);
-    if (state.checkpoint) for (const { waiting } of Object.values(page.pictures)) waiting.textContent = "Being decoded …";
+    if (state.checkpoint) for (const { waiting } of Object.values(page.pictures)) waiting.textContent = "Decoding …";
     if (state.step !== drawnStep) {
       showCurves(await read("curves"));
       drawnStep = state.step;
@@ -85,7 +85,7 @@ async function refresh() {
     if (state.checkpoint !== drawnCheckpoint && (await showPictures())) drawnCheckpoint = state.checkpoint;
   } catch (error) {
     failures += 1;
-    if (failures >= MOST_FAILURES) tell(error instanceof TypeError ? "vaelab watch has ended; the training does not depend on it." : error.message, true);
+    if (failures >= MOST_FAILURES) tell(error instanceof TypeError ? "vaelab watch was stopped. This does not affect training." : error.message, true);
   }
   timer = setTimeout(refresh, failures < MOST_FAILURES ? EVERY : 5 * EVERY);
 }
@@ -122,9 +122,9 @@ function describe(state) {
     const early = state.ended_at ? ` early, at step ${group(state.ended_at)} of ${group(state.steps)}` : "";
     return `Finished${early}. Report: ${state.report}`;
   }
-  if (state.state === "completing") return "Trained; evaluation, figures and report are being made.";
+  if (state.state === "completing") return "Training is complete. Evaluation, figures and report are being created.";
   if (state.quiet === null) return "Waiting for the first batches.";
-  if (state.quiet > 60) return `No progress for ${duration(state.quiet)}: the training was stopped or waits. The same vaelab train command resumes it.`;
+  if (state.quiet > 60) return `No progress for ${duration(state.quiet)}: training was stopped or is waiting. The same vaelab train command resumes it.`;
   return `Training. Last progress ${state.quiet < 3 ? "just now" : `${Math.round(state.quiet)} s ago`}.`;
 }
 

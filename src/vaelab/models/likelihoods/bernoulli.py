@@ -23,7 +23,7 @@ class BernoulliPixels:
         return torch.sigmoid(self.logits)
 
     def reconstruction_loss(self, x: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, "*batch"]:
-        """Cross entropy Σ softplus(l) − x·l, nats per image; finite for every logit."""
+        """Cross-entropy Σ softplus(l) − x·l, nats per image; finite for every logit."""
         given, logits = torch.broadcast_tensors(x, self.logits)  # type: ignore[no-untyped-call]
         return F.binary_cross_entropy_with_logits(logits, given, reduction="none").sum((-3, -2, -1))
 
@@ -43,7 +43,7 @@ class BernoulliPixels:
 class Likelihood(likelihoods.Likelihood):
     """Bernoulli likelihood of binary images, on logits; use it with ``data.binarize`` = "dynamic" or "threshold".
 
-    On grey images it is a cross entropy and not a likelihood (1907.06845).
+    On grey images it is a cross-entropy and not a likelihood (1907.06845).
     """
 
     wants_binary = True

@@ -116,7 +116,7 @@ def _linear_layers(widths: list[int]) -> nn.ModuleList:
 class Encoder(networks.Encoder):
     """Convolutions with ReLU between them, ``hidden`` linear layers with ReLU, and a linear layer.
 
-    ReLU multiplies negative values by ``negative_slope``. ``activate_last`` adds one after the last convolution. A
+    ReLU multiplies negative values by ``negative_slope``. ``activate_last`` adds a ReLU after the last convolution. A
     condition is appended to the features after the convolutions.
     """
 

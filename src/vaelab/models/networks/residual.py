@@ -1,4 +1,4 @@
-"""Residual convolutional networks, with latents for the whole image or at every position of a grid."""
+"""Residual convolutional networks, with latents for the whole image or for every position of a grid."""
 
 import math
 from typing import Annotated, Literal
@@ -109,7 +109,7 @@ def _make_blocks(channels: int, count: int, size: tuple[int, int], attention: in
 class Encoder(networks.Encoder):
     """At each level a strided convolution and ``blocks`` residual blocks, then one layer to the latents.
 
-    Levels with sides of at most ``attention`` pixels end with attention, by which distant parts of an image can agree.
+    Levels with sides of at most ``attention`` features end with self-attention.
 
     ``latents`` "dense": a linear layer on all features, to which a condition is appended. "spatial": a 1×1 convolution,
     so that each position of the last level has its own latents; a condition is a plane for each class.
@@ -167,9 +167,9 @@ class Encoder(networks.Encoder):
 
 
 class Decoder(networks.Decoder):
-    """One layer from the latents, then at each level ``blocks`` residual blocks, enlargement and a convolution.
+    """One layer from the latents, then at each level ``blocks`` residual blocks, upsampling and a convolution.
 
-    Pixels are repeated to enlarge an image, which leaves no chequered pattern. A condition is appended to the code, or
+    Features are upsampled by repetition, which avoids checkerboard artefacts. A condition is appended to the code, or
     to the latents of every position.
     """
 

@@ -16,7 +16,7 @@ class Posterior(posteriors.Posterior):
     """q(z|x) = N(μ(x), s² I) with the constant ``std`` s; the encoder returns μ (Ghosh et al. 2020, 1903.12436).
 
     With a small s it is the deterministic encoder of rae and wae, and keeps a density for metrics and samplers. With
-    the ELBO, the means spread so far that noise of this size carries the information that the KL pays for.
+    the ELBO, the means spread until they compensate for the small noise.
     """
 
     provides: ClassVar = frozenset({"continuous_posterior", "diagonal_posterior"})

@@ -22,11 +22,11 @@ class Posterior(posteriors.QuantisedPosterior):
     """Finite scalar quantisation (Mentzer et al. 2023, 2309.15505): each latent is bounded and rounded to some levels.
 
     Latents take the numbers in ``levels`` in turn, so that a position has as many latents as there are numbers, and the
-    codebook all combinations of their levels. There is no codebook to learn and no extra loss; gradients pass straight
-    through the rounding. Codes are in [−1, 1].
+    codebook consists of all combinations of their levels. There is no learned codebook and no extra loss; gradients
+    pass straight through the rounding. Codes are in [−1, 1].
 
-    Before the bound, an image's outputs are divided by √(1 + their mean square), which the paper does not do. Without
-    it the first steps drive all outputs so far out that tanh has no gradient, and every image gets the same code.
+    Before tanh, the outputs for an image are divided by √(1 + their mean square), unlike in the paper. Without this
+    normalisation, the first steps saturate tanh, and every image gets the same code.
     """
 
     terms: ClassVar = (Term("perplexity", "levels in use, of a latent", unit=""),)

@@ -62,7 +62,7 @@ class FullNormal(posteriors.PosteriorDistribution):
 class Posterior(posteriors.Posterior):
     """q(z|x) = N(μ(x), L(x) L(x)ᵀ); the encoder returns μ, 2 ln L_jj and the entries of L below its diagonal.
 
-    It closes the gap that a diagonal posterior leaves if latents explain each other away. For probabilistic PCA the
+    It removes the gap of a diagonal posterior if latents are correlated given the image. For probabilistic PCA the
     remaining gap is 0 (Lucas et al. 2019, 1911.02469).
     """
 

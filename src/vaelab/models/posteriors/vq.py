@@ -34,7 +34,7 @@ class Posterior(posteriors.QuantisedPosterior):
     The encoder's vectors are replaced by the nearest entries of one codebook; gradients pass straight through. Entries
     are moving averages of the vectors that chose them (appendix A.1), and the loss has ``commitment`` times the squared
     distance of the encoder's vectors from their entries. An entry that is used less than ``restart`` times as often as
-    the average one is replaced by a vector of the batch (Dhariwal et al. 2020, 2005.00341); at first all are.
+    the average one is replaced by a vector of the batch (Dhariwal et al. 2020, 2005.00341); initially all are.
     """
 
     terms: ClassVar = (

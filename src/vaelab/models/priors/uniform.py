@@ -31,7 +31,7 @@ class UniformCodes(priors.Density):
 class Prior(priors.Prior):
     """p(z) = K^−P, uniform over K codes at each of P positions (van den Oord et al. 2017, 1711.00937).
 
-    The KL is the constant P ln K, which trains nothing. Samples of independent codes look like noise unless positions
+    The KL is the constant P ln K and has no gradient. Samples of independent codes look like noise unless positions
     are few: the sampler autoregressive learns their joint distribution.
     """
 

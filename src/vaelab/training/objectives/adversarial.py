@@ -1,4 +1,4 @@
-"""VAE-GAN: a discriminator of real and decoded images is trained beside. Its loss is not an evidence lower bound."""
+"""VAE-GAN, trained jointly with a discriminator of real and decoded images. Its loss is not an evidence lower bound."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -90,7 +90,7 @@ class Objective(objectives.Objective):
         return [{"params": self.discriminator.parameters(), "lr": self.learning_rate, "betas": tuple(self.betas)}]
 
     def forward(self, out: VAEOutput, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """Return the loss and its terms; ``discriminator`` is 2 ln 2 ≈ 1.386 if it has to guess."""
+        """Return the loss and its terms; ``discriminator`` is 2 ln 2 ≈ 1.386 if it cannot distinguish them."""
         reconstruction, kl, count = out.mean_reconstruction, out.mean_kl, len(batch.x)
         condition = condition_columns(self.spec, batch.labels, batch.attributes)
         drawn = out.prior.sample(count, context.noise).to(out.z.dtype)

@@ -16,7 +16,7 @@ from vaelab.training.schedules import cyclical_warmup
 
 
 class Objective(objectives.Objective):
-    """reconstruction + β·KL, with β rising anew in each of a few cycles (Fu et al. 2019, 1903.10145).
+    """reconstruction + β·KL, with a warm-up of β in each of several cycles (Fu et al. 2019, 1903.10145).
 
     The weight of the KL rises linearly from 0 to β in the first half of each cycle of ``cycle_steps`` steps. It stays
     at β in the second half, and after the last of the ``cycles``.

@@ -46,7 +46,7 @@ def log_ratio(logits: Logits) -> Float[Tensor, ""]:
 
 
 def discriminator_loss(joint: Logits, permuted: Float[Tensor, "permuted 2"]) -> Float[Tensor, ""]:
-    """Return ½ (cross entropy of codes with class 0 + that of permuted codes with class 1), nats; ln 2 for guessing."""
+    """Return ½ (cross-entropy of codes with class 0 + that of permuted codes with class 1), nats; ln 2 for guessing."""
     return 0.5 * (F.softplus(joint[:, 1] - joint[:, 0]).mean() + F.softplus(permuted[:, 0] - permuted[:, 1]).mean())
 
 

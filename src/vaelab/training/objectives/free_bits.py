@@ -16,8 +16,8 @@ from vaelab.training.objectives import Context, Knob
 class Objective(objectives.Objective):
     """reconstruction + Σ_j max(λ, KL_j), KL_j the batch's mean for latent j (Kingma et al. 2016, 1606.04934).
 
-    λ is ``free_nats``. Up to it a latent carries information without a cost, which keeps the decoder from ignoring the
-    latent. If the KL is one number and no sum over latents, λ applies to the whole.
+    λ is ``free_nats``. A latent can carry up to λ nats without cost, so that the decoder does not ignore it. If the KL
+    is not a sum over latents, λ applies to the total.
     """
 
     terms = (Term("free_kl", "Σ max(λ, KL)"),)

@@ -58,11 +58,11 @@ class Objective(objectives.Objective):
     """reconstruction + λ·D·energies + β·KL, with energies of fixed Gabor filters (``weight`` is λ, D values an image).
 
     ``perceptual`` is λ·D times the mean squared difference of Gabor energies between image and expected image, averaged
-    over orientations, places and scales. It stands for the features of a pretrained network (Johnson et al. 2016,
-    1603.08155; Hou et al. 2017, 1610.00291), of which vaelab downloads none. The filters are fixed and know edges
-    and texture of four orientations, but no objects. Energies do not depend on where exactly an edge is, so that
-    texture that cannot be predicted is not averaged away. They know neither brightness nor the sign of an edge, which
-    the pixels add.
+    over orientations, places and scales. It replaces the features of a pretrained network (Johnson et al. 2016,
+    1603.08155; Hou et al. 2017, 1610.00291), which vaelab does not download. The fixed filters respond to edges and
+    texture in four orientations, but not to objects. Energies do not depend on the exact position of an edge, so
+    unpredictable texture is not averaged away. They are insensitive to brightness and to the sign of an edge, which
+    the pixels cover.
     """
 
     terms = (Term("perceptual", "λ·distance of energies", unit=""), Term("beta_kl", "β·KL"))

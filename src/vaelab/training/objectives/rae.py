@@ -17,8 +17,8 @@ from vaelab.training.objectives import Context, Knob
 class Objective(objectives.Objective):
     """reconstruction + β/2·|z|² + λ·|decoder weights|² (RAE-L2; Ghosh et al. 2020, 1903.12436, equations 6 and 8).
 
-    λ is ``weight_penalty``. Nothing pulls codes towards the prior: draw samples with a fitted sampler. Use it with the
-    posterior constant_variance; a learned variance falls towards 0.
+    λ is ``weight_penalty``. Codes are not regularised towards the prior: draw samples with a fitted sampler. Use the
+    posterior constant_variance; a learned variance would shrink towards 0.
     """
 
     terms = (Term("code_penalty", "β/2·|z|²", unit=""), Term("weight_penalty", "λ·|weights|²", unit=""))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 End = Literal["finished", "stopped", "failed"]
-"""How a training ended; a stopped or failed one may be resumed."""
+"""How training ended; a stopped or failed run may be resumed."""
 
 
 @dataclass(frozen=True)
