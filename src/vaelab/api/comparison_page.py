@@ -1,4 +1,4 @@
-"""The page of a comparison or a sweep: its facts, gathered for the template."""
+"""Content of the page of a comparison or a sweep, for the template."""
 
 import shlex
 from collections.abc import Sequence

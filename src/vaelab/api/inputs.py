@@ -1,4 +1,4 @@
-"""The images that a verb works on: pictures and arrays of the user, or the validation images of a run."""
+"""The images that a command works on: the user's image files and arrays, or the held-out images of a run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from vaelab.system.seeds import generator
 MAX_NAMED = 3
 """Number of pictures that a warning names."""
 NUM_SAMPLES = 64
-"""Number of samples from which the ground of a model's images is found."""
+"""Number of samples from which the background of a model's images is determined."""
 ARRAYS = (".npy", ".npz")
 Rows = Int[np.ndarray, " rows"]
 Pixels = Real[np.ndarray, "rows height width channel"]
@@ -112,10 +112,10 @@ class Grounds:
     ground: Ground
     inverted: set[int] = field(default_factory=set)
     unlike: set[int] = field(default_factory=set)
-    """Rows of pictures that have neither the ground nor its opposite."""
+    """Rows of pictures that have neither the background nor its opposite."""
 
     def adapt(self, pixels: Any, skipped: Skipped) -> LazyArray:
-        """Return pictures with the ground of the model's images, which are decided one by one as they are read."""
+        """Return pictures with the background of the model's images; each is inverted if needed as it is read."""
 
         def read(rows: Rows) -> Pixels:
             found = np.array(pixels[rows])
@@ -167,7 +167,7 @@ def load_inputs(
     strict: bool = False,
     condition: Any = None,
 ) -> tuple[VAE, InputImages]:
-    """Return the model of a run and ``images`` at its size (None: its validation images).
+    """Return the model of a run and ``images`` at its size (None: its held-out images).
 
     ``images`` is a path or in memory (see ``read_memory``). Pictures are resized, and the pages of a file used, as the
     run's recipe says. Unreadable pictures are recorded when they are read; with ``strict`` the first one raises
@@ -203,7 +203,7 @@ def load_inputs(
 
 
 def _ground_of(model: VAE) -> Ground | None:
-    """Return the ground of the model's images, from samples: the training images may not be available."""
+    """Return the background of the model's images, from samples: the training images may not be available."""
     if model.spec.image_shape[0] != 1:
         return None
     return find_ground(to_uint8(model.sample(NUM_SAMPLES, generator(0, "ground"))))

@@ -287,7 +287,7 @@ class Session:
         return describe_weights(self._setup.recipe, state.vae, self._setup.fingerprints[0], state.step)
 
     def listen(self, signals: Ask) -> Ask:
-        """Return what asks the training to stop or to finish: a signal, or ``vaelab finish`` in another process."""
+        """Return a function that reports a request to stop or finish: a signal, or ``vaelab finish`` elsewhere."""
         looked, is_asked = time.monotonic(), False
 
         def ask() -> int:

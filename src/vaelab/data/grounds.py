@@ -1,4 +1,4 @@
-"""The ground of drawings, such as digits: dark or bright, and pictures whose ground is the opposite one.
+"""The background of drawings, such as digits: dark or light, and pictures with the opposite background.
 
 The rules are those of the explorer (``drawing-layout.js`` and ``own-image.js``).
 """
@@ -12,11 +12,11 @@ Ground = Literal["dark", "bright"]
 DRAWN, EMPTY = 0.2, 0.1
 """Ink above which a pixel is drawn on, and below which it is empty."""
 FAR = 64
-"""Grey levels by which the border of a picture may differ from the ground of the training images."""
+"""Grey levels by which the border of a picture may differ from the background of the training images."""
 
 
 def find_ground(images: UInt8[np.ndarray, "images height width channel"]) -> Ground | None:
-    """Return the ground of images that are grey, centred ink on an empty ground; None for other images."""
+    """Return the background of images that are grey, centred ink on an empty background; None for other images."""
     if images.shape[3] != 1:
         return None
     ground: Ground = "dark" if images.mean() < 127.5 else "bright"

@@ -1,4 +1,4 @@
-"""Functions whose gradient is not that of their value."""
+"""Straight-through estimators: functions whose gradient is not that of their value."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""First values of weights, drawn from a generator."""
+"""Initial weights, drawn from a generator."""
 
 import math
 from typing import Protocol, runtime_checkable
@@ -9,7 +9,7 @@ from torch import nn
 
 @runtime_checkable
 class DrawsOwnWeights(Protocol):
-    """A module that draws the first values of its own parameters and buffers."""
+    """A module that initialises its own parameters and buffers."""
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw them in place."""

@@ -1,4 +1,4 @@
-"""Random changes of training images, on their device."""
+"""Augmentation of training images, on their device."""
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ def choose_augment(images: Images) -> Augment:
 
 
 def augment(x: Pixels, changes: Augment, noise: Noise, *, interpolate: bool) -> Pixels:
-    """Return images with random changes, which are a function of the step and the image's position in the batch.
+    """Return augmented images; the random transformations depend on the step and the position in the batch.
 
     "flip" mirrors every other image on average. "shift" moves it by whole pixels and repeats its edge. "crop" enlarges
     a part of it, ``interpolate``d linearly, or by the nearest pixel, which keeps black and white.

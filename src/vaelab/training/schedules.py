@@ -39,6 +39,6 @@ def half_cosine(step: int, num_steps: int) -> float:
 
 
 def lr_schedule(step: int, num_steps: int, decay: Decay, warmup_steps: int) -> float:
-    """Return what every learning rate is multiplied by: a linear warm-up from 1/T to 1, times the decay."""
+    """Return the learning-rate multiplier of a step: a linear warm-up from 1/T to 1, times the decay."""
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return warmup * half_cosine(step, num_steps) if decay == "cosine" else warmup

@@ -1,4 +1,4 @@
-"""Find and read CelebA as people have it: image files beside lists, or the parquet files of the Hugging Face hub."""
+"""Find and read CelebA in its common layouts: image files next to lists, or the parquet files of the hub."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""BetaVAE score: whether mean distances between codes, latent by latent, tell which factor was shared."""
+"""BetaVAE score: accuracy of predicting the shared factor from the mean differences of codes."""
 
 import numpy as np
 from jaxtyping import Float, Int

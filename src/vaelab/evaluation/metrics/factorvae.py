@@ -1,4 +1,4 @@
-"""FactorVAE score: whether the latent that varies least tells which factor was held."""
+"""FactorVAE score: accuracy of predicting the fixed factor from the latent with the smallest variance."""
 
 import numpy as np
 from jaxtyping import Float, Int

@@ -1,4 +1,4 @@
-"""Interventional robustness score: how little a latent moves while one factor is held and all others change."""
+"""Interventional robustness score: stability of a latent while one factor is fixed and all others change."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Mutual information gap: how much more the best latent says about a factor than the second best."""
+"""Mutual information gap: difference in information about a factor between the best two latents."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""Modularity, whether each latent informs about one factor only, and explicitness, whether codes show each value."""
+"""Modularity: whether each latent depends on a single factor. Explicitness: whether factors are linearly decodable."""
 
 import numpy as np
 from jaxtyping import Float

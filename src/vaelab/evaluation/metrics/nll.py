@@ -1,4 +1,4 @@
-"""Negative log-likelihood by importance sampling: tighter than the ELBO, at the cost of decoding many images."""
+"""Negative log-likelihood by importance sampling: tighter than the ELBO, but expensive."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Linear probe: how well a linear rule predicts attributes and classes from the codes."""
+"""Linear probe: accuracy of linear classifiers of attributes and classes on the codes."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int

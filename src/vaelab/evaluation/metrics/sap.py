@@ -1,4 +1,4 @@
-"""Separated attribute predictability: how much better the best latent predicts a factor than the second best."""
+"""Separated attribute predictability: difference in predictive score for a factor between the best two latents."""
 
 import numpy as np
 from jaxtyping import Float

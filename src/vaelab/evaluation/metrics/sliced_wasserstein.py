@@ -1,4 +1,4 @@
-"""Multi-scale sliced Wasserstein distance between sets of images, which sees blur without downloaded weights."""
+"""Multi-scale sliced Wasserstein distance between sets of images, which detects blur without pretrained weights."""
 
 from collections.abc import Iterator
 

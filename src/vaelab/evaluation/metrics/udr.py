@@ -1,4 +1,4 @@
-"""Unsupervised disentanglement ranking (UDR): how far models trained with different seeds found the same latents."""
+"""Unsupervised disentanglement ranking (UDR): agreement of latents between models with different seeds."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
