@@ -48,10 +48,10 @@ PRECISION_LIMIT = 0.02
 AGREEMENT_LIMIT = 1e-3
 """Largest difference of a posterior mean between CPU and GPU, in units of the largest mean."""
 SUFFIXES = {"sample": ".png", "reconstruct": ".png", "encode": ".npz"}
-"""Verb with an output → suffix of its path."""
+"""Command with an output → suffix of its path."""
 FP32 = ("--set", "training.precision=fp32")
 ON_DEVICE = {"evaluate", "sample", "reconstruct", "encode"}
-"""Verbs that take a device; the others use the CPU."""
+"""Commands that take a device; the others use the CPU."""
 VERBS = {
     "evaluate": (),
     "doctor": (),
@@ -63,7 +63,7 @@ VERBS = {
     "export": ("--to", "torch"),
     "export --to onnx": ("--to", "onnx"),
 }
-"""Label → further arguments of a verb on a run."""
+"""Label → further arguments of a command on a run."""
 
 
 class CheckFailed(Exception):
@@ -128,7 +128,7 @@ def find_members() -> Iterator[tuple[str, ResolvedRecipe]]:
 
 
 def check_captured_steps(device: torch.device, _scratch: Path) -> str:
-    """A captured step of every member gives the bits of the eager step, and none falls back."""
+    """A captured step of every member is bit-identical to the eager step, and none falls back."""
     wrong, count = [], 0
     from_host = [("batches from the host", make_recipe(), False)]
     for label, made, resident in [*((*member, True) for member in find_members()), *from_host]:
@@ -162,7 +162,7 @@ def check_no_synchronisation(device: torch.device, _scratch: Path) -> str:
 
 
 def check_memory(device: torch.device, _scratch: Path) -> str:
-    """A training takes no more device memory than was estimated before it."""
+    """Training uses no more device memory than estimated."""
     if device.type != "cuda":
         raise Skipped("needs CUDA")
     made = make_recipe()
@@ -180,7 +180,7 @@ def check_memory(device: torch.device, _scratch: Path) -> str:
 
 
 def check_resume(device: torch.device, scratch: Path) -> str:
-    """A training that was interrupted and resumed ends with the bytes of one that was not."""
+    """An interrupted and resumed run is byte-identical to an uninterrupted one."""
     whole, broken = scratch / "whole", scratch / "broken"
     run_vaelab("train", "digits", "--run", whole, "--device", device, "--steps", 600)
     command = vaelab_command("train", "digits", "--run", broken, "--device", device, "--steps", 600)
@@ -228,7 +228,7 @@ def check_agreement_with_cpu(device: torch.device, scratch: Path) -> str:
 
 
 def check_commands(device: torch.device, scratch: Path) -> str:
-    """The verbs that use a model run on the device."""
+    """The commands that use a model run on the device."""
     run = trained_run(device, scratch)
     for number, (label, more) in enumerate(VERBS.items()):
         verb = label.split()[0]

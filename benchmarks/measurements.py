@@ -240,7 +240,7 @@ def rival_command(rival: str, workload: str, settings: Settings, *more: str) -> 
 
 
 def measure_training(rival: str, workload: str, settings: Settings) -> Result:
-    """Milliseconds per step in the steady part of a training."""
+    """Milliseconds per step in the steady part of training."""
     if rival == "vaelab":
         found = train_vaelab(workload, settings)
     else:
@@ -270,7 +270,7 @@ def measure_first_step(rival: str, _workload: str, settings: Settings) -> Result
 
 
 def measure_memory(rival: str, _workload: str, settings: Settings) -> Result:
-    """Peak MiB of a training on mnist, with the worker processes of its loader."""
+    """Peak MiB of training on mnist, with the worker processes of its loader."""
     memory = PeakMemory()
     if rival == "vaelab":
         train_vaelab("mnist", settings, memory)

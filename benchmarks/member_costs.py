@@ -72,7 +72,7 @@ def make_recipe(overrides: dict[str, str]) -> ResolvedRecipe:
 
 
 def make_stepper(overrides: dict[str, str], images: Images, steps: int, device: str, threads: int) -> Stepper:
-    """Return what times ``steps`` steps of a training on ``images``, after the first ones."""
+    """Return what times ``steps`` training steps on ``images``, after the first ones."""
     resolved, place = make_recipe(overrides), resolve_device(device)
     precision = resolve_precision(resolved.training.precision, place)
     settings = make_settings(resolved, precision=precision, threads=threads, shuffle_buffer=0)

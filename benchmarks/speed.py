@@ -51,7 +51,7 @@ class Workload:
     measure: Callable[[str, str, Settings], Result]
     is_vaelab_only: bool = False
     batch_size: int = 0
-    """Images per step of a training; 0 for other tasks."""
+    """Images per training step; 0 for other tasks."""
 
 
 WORKLOADS = {

@@ -19,7 +19,7 @@ from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state
 
 UNLIMITED_STEPS = 1_000_000_000
-"""Steps of a training that is stopped by the clock."""
+"""Steps of a training run that is stopped by the clock."""
 MLP = {
     "network.name": "mlp",
     "network.hidden": [400],

@@ -187,7 +187,7 @@ class VAE(nn.Module):
 
 
 class Clock:
-    """Times the first step and, after a warm-up, the steady part of a training."""
+    """Times the first step and, after a warm-up, the steady part of training."""
 
     def __init__(self, seconds: float, steps: int, warmup: float) -> None:
         self.seconds, self.max_steps, self.warmup = seconds, steps, warmup
@@ -207,7 +207,7 @@ class Clock:
         return self.total == self.max_steps or (self.began > 0 and now - self.began >= self.seconds)
 
     def report(self) -> dict[str, Any]:
-        """Results of a training."""
+        """Results of a training run."""
         seconds = self.ended - self.began if self.steps else 0.0
         return {
             "steps": self.steps,

@@ -1,4 +1,4 @@
-"""A small model file, images and pictures for the tests of verbs."""
+"""A small model file, images and pictures for the tests of commands."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Runs of converted models: nothing in a file is executed, images are checked, all verbs work."""
+"""Runs of converted models: nothing in a file is executed, images are checked, all commands work."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Damaged runs: every verb works, or says in one line which file is wrong and what to do."""
+"""Damaged runs: every command works, or says in one line which file is wrong and what to do."""
 
 import json
 import random
@@ -59,7 +59,7 @@ VERBS: dict[str, Callable[[Path], Any]] = {
 
 
 def try_verb(verb: str, path: Path) -> str:
-    """The message of the error that a verb ends with; empty if it ends well. Only documented errors may come."""
+    """The message of the error that a command ends with; empty if it ends well. Only documented errors may come."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:

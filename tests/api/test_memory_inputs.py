@@ -1,4 +1,4 @@
-"""Verbs take images from memory, as they take paths, and return arrays if no file is named."""
+"""Commands take images from memory, as they take paths, and return arrays if no file is named."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Trainings that start from the weights of another run."""
+"""Training runs that start from the weights of another run."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from vaelab.run import Run
 from vaelab.system.errors import InputError
 
 LAST = {"training.steps": 1, "training.learning_rate": 1e-12}
-"""A training that leaves the weights as they are."""
+"""A training run that leaves the weights as they are."""
 
 
 def start(path: Path, source: Path, overrides: dict[str, Any], told: list[Any] | None = None) -> Run:

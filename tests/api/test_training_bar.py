@@ -1,4 +1,4 @@
-"""The bar of a training that is called from Python."""
+"""The progress bar of training called from Python."""
 
 from pathlib import Path
 

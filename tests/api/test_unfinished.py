@@ -22,7 +22,7 @@ SAME_BITS = ("history.csv", "validation.csv", "model.safetensors", "recipe.toml"
 
 
 def press_at(step: int, times: int = 1) -> Callable[[Any], None]:
-    """Watch a training; press Ctrl-C ``times`` times once it has done ``step`` steps."""
+    """Watch training; press Ctrl-C ``times`` times once it has done ``step`` steps."""
 
     def watch(event: object) -> None:
         if isinstance(event, ProgressRecord) and step <= event.step and not event.finished_early:

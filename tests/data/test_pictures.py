@@ -1,4 +1,4 @@
-"""Reading pictures and arrays for the verbs, reading ahead, grids and PNG."""
+"""Reading pictures and arrays for the commands, reading ahead, grids and PNG."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Checks of a trained run: every finding provoked, none for a healthy run; the verb, its file and the report."""
+"""Checks of a trained run: every finding provoked, none for a healthy run; the command, its file and the report."""
 
 import json
 from pathlib import Path

@@ -9,7 +9,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 CHECKED_CALLS = 5
-"""Calls of a function that are checked in each test; a training of a test spent half of its time in checks."""
+"""Calls of a function that are checked in each test; a training run of a test spent half of its time in checks."""
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int passes where a float is asked for (PEP 484)
 _jaxtyped: Any = jaxtyping.jaxtyped

@@ -1,4 +1,4 @@
-"""Images and pictures that verbs read, and the pictures that they write."""
+"""Images and pictures that commands read, and the pictures that they write."""
 
 from pathlib import Path
 

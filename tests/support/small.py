@@ -58,7 +58,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "flip+crop": {"training__augment": "flip+crop", "data__binarize": "dynamic"},
     "patience": {"training__patience": 100},
 }
-"""Controls of a training that are off by default."""
+"""Training options that are off by default."""
 
 
 def make_images(count: int = 50, shape: tuple[int, int, int] = (9, 8, 1), seed: int = 0) -> Images:

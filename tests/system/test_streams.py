@@ -51,7 +51,7 @@ def type_in_process(
 
 
 def verbs(run: Path) -> list[list[str]]:
-    """Every verb that prints, in a form that takes little time."""
+    """Every command that prints, in a form that takes little time."""
     name = str(run)
     return [
         ["recipes"],

@@ -1,4 +1,4 @@
-"""Random changes of training images."""
+"""Augmentation of training images."""
 
 from pathlib import Path
 from typing import Any

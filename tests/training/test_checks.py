@@ -1,4 +1,4 @@
-"""Warnings about values of a training."""
+"""Warnings about values during training."""
 
 import pytest
 from small import make_images, make_recipe, make_state

@@ -1,4 +1,4 @@
-"""Controls of a training: clipped gradients, weight decay, warm-up, averaged weights."""
+"""Training options: clipped gradients, weight decay, warm-up, averaged weights."""
 
 from pathlib import Path
 

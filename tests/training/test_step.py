@@ -1,6 +1,6 @@
 """Training steps: captured ones (fixed addresses, one replay per batch size) equal eager ones; precision.
 
-On the CPU nothing is captured: ``CapturedSteps`` runs its work directly and must give the same bits as ``EagerSteps``.
+On the CPU nothing is captured: ``CapturedSteps`` runs its work directly and must be bit-identical to ``EagerSteps``.
 """
 
 from typing import Any

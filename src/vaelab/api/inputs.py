@@ -153,7 +153,7 @@ class Grounds:
 
 
 def _name_rows(rows: set[int], names: Sequence[str]) -> str:
-    """Return the names of the first few rows and the number of the others, with the verb."""
+    """Return the names of the first few rows and the number of the others, followed by "is" or "are"."""
     named = ", ".join(names[row] for row in sorted(rows)[:MAX_NAMED])
     more = f" and {len(rows) - MAX_NAMED:,} more" if len(rows) > MAX_NAMED else ""
     return f"{named}{more} {'is' if len(rows) == 1 else 'are'}"

@@ -54,7 +54,7 @@ class _Collected:
     labels: Any = None
     label_names: tuple[str, ...] = ()
     are_pictures: bool = False
-    """Pictures of Pillow, whose values go from 0 to 255 regardless of ``range``."""
+    """PIL images, whose values go from 0 to 255 regardless of ``range``."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,8 +71,8 @@ def read_memory(
 
     They have 8 bits if nothing is lost by that.
 
-    ``given`` is an array or tensor ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, or a list of pictures of
-    Pillow, arrays or tensors. It may be a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``, whose items are
+    ``given`` is an array or tensor ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, or a list of PIL
+    images, arrays or tensors. It may be a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``, whose items are
     images, or images with labels. ``Images`` are returned as they are.
 
     ``labels``: a class for each image, as an integer or a name, or the column of a hub data

@@ -125,7 +125,7 @@ def _panel(axes: Axes, panel: dict[str, Any], count: int, size: _Size) -> None:
 
 
 def _scale(axes: Axes, panel: dict[str, Any]) -> None:
-    """Set limits with a margin and a few round ticks, whole numbers for counts."""
+    """Set limits with a margin and a few round ticks, integers for counts."""
     values, errors = (np.array([x for group in panel[key] for x in group]) for key in ("values", "errors"))
     values, errors = values[np.isfinite(values)], np.nan_to_num(errors[np.isfinite(values)])
     is_counted = bool((values % 1 == 0).all())

@@ -111,7 +111,7 @@ class Recipe:
     def differences(self, other: "Recipe", words: tuple[str, str] = ("there", "now")) -> list[str]:
         """Return ``key: value there, value now`` for every value in which two training runs differ.
 
-        "auto" equals any value, and the sampler is no part of a training. ``words``: what the value of this recipe and
+        "auto" equals any value, and the sampler does not affect training. ``words``: what the value of this recipe and
         that of the other are called.
         """
         mine, theirs = self.sections(), other.sections()

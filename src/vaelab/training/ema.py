@@ -19,13 +19,13 @@ class WeightAverage:
         """Parameter → its average, in the memory layout of the parameter."""
 
     def restart(self) -> None:
-        """Let the averages be the present weights."""
+        """Let the averages be the current weights."""
         for name, parameter in self._parameters.items():
             self.tensors[name].copy_(parameter.detach())
 
     @torch.no_grad()
     def update(self, step: Int[Tensor, ""]) -> None:
-        """Add the present weights; ``step``, on their device, is the number of the step that was just taken."""
+        """Add the current weights; ``step``, on their device, is the number of the step that was just taken."""
         averages = list(self.tensors.values())
         changes = torch._foreach_sub(list(self._parameters.values()), averages)
         torch._foreach_mul_(changes, 1 - ((1 + step) / (10 + step)).clamp(max=self._decay))

@@ -1,7 +1,7 @@
 """The user's own images as arrays: given to a Python function, or in one ``.npz``, ``.npy`` or HDF5 file.
 
-Those of a program are in a folder that a run keeps (``api.given``). An ``.npz`` may also have ``factors``, whole
-numbers ``[N, F]``, and ``factor_names``, strings ``[F]``.
+Those of a program are in a folder that a run keeps (``api.given``). An ``.npz`` may also have ``factors``,
+integers ``[N, F]``, and ``factor_names``, strings ``[F]``.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Metrics, one file each; every file defines ``METRIC``.
 
 A ``Metric`` measures one model on one set of images, a ``SeedMetric`` several models that differ in their seed. Each
-declares what it needs, which verbs measure it by default and which of its numbers tables show. ``evaluate``,
+declares what it needs, which commands measure it by default and which of its numbers tables show. ``evaluate``,
 ``compare`` and the docs follow from these declarations. The keyword arguments of ``measure`` are the metric's options.
 Numbers are nats per image unless their unit says otherwise.
 """
@@ -57,7 +57,7 @@ class Metric:
     needs: frozenset[str] = frozenset()
     """Keys of ``evaluation.NEEDS``. A metric whose needs are not met is skipped, or refused if requested by name."""
     by_default: frozenset[Verb] = frozenset({"evaluate", "compare"})
-    """Verbs that measure it unasked. ``compare`` also shows other metrics of runs that were evaluated with them."""
+    """Commands that measure it unasked. ``compare`` also shows other metrics of runs that were evaluated with them."""
     quantities: tuple[Quantity, ...] = ()
     synonyms: tuple[str, ...] = ()
     """Other names that users type."""

@@ -46,7 +46,7 @@ function given(condition, count) {
 
 const tensor = (numbers, columns) => new ort.Tensor("float32", numbers, [numbers.length / columns, columns]);
 
-/** [n × channel × height × width] in [0, 1] as whole numbers [n × height × width × channel], as vaelab rounds in Python. */
+/** [n × channel × height × width] in [0, 1] as integers [n × height × width × channel], as vaelab rounds in Python. */
 function toPixels(floats) {
   const { channels, height, width: columns } = shape;
   const plane = height * columns;
@@ -66,7 +66,7 @@ function toLevel(value) {
   return scaled - below === 0.5 ? below + (below % 2) : Math.round(scaled);
 }
 
-/** One image [height × width × channel] of whole numbers as [channel × height × width] in [0, 1]. */
+/** One image [height × width × channel] of integers as [channel × height × width] in [0, 1]. */
 function toFloats(pixels) {
   const { channels } = shape;
   const plane = pixels.length / channels;

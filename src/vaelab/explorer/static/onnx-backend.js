@@ -64,7 +64,7 @@ export class OnnxBackend {
 
   async decode(codes, condition) { return this.#worker.request("decode", Float32Array.from(codes), condition); }
 
-  /** Mean images of codes before they become whole numbers, Float32Array [n × channel × height × width]. */
+  /** Mean images of codes before they become integers, Float32Array [n × channel × height × width]. */
   async decodeFloats(codes, condition) { return this.#worker.request("decodeFloats", Float32Array.from(codes), condition); }
 
   async encode(pixels, condition) { return this.#worker.request("encode", Uint8Array.from(pixels), condition); }

@@ -86,7 +86,7 @@ export function resize(values, from, to) {
   return bytes(along(whole, weigh(from.height, to.height), 1, from.height, to.width * to.channels));
 }
 
-/** The nearest whole numbers from 0 to 255; a half, for all that floating point makes of it, goes up. */
+/** The nearest integers from 0 to 255; a half, for all that floating point makes of it, goes up. */
 const bytes = (values) => Uint8Array.from(values, (value) => Math.max(0, Math.min(255, Math.floor(value + 0.5 + 1e-9))));
 
 /** Weighted sums along the middle one of three axes [outer × length × inner]; `weights`: [[first, weights], …], one entry a result. */
@@ -107,7 +107,7 @@ function along(values, weights, outer, length, inner) {
 /** For each of `count` equal parts of `length` pixels: the first pixel that it touches, and the share of each pixel in it. */
 function areas(length, count) {
   return Array.from({ length: count }, (_, i) => {
-    const [begin, end] = [i * length, (i + 1) * length]; // in 1/count pixels: whole numbers
+    const [begin, end] = [i * length, (i + 1) * length]; // in 1/count pixels: integers
     const first = Math.floor(begin / count);
     const touched = Math.ceil(end / count) - first;
     const covered = (at) => Math.min(end, (at + 1) * count) - Math.max(begin, at * count);

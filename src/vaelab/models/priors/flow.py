@@ -51,5 +51,5 @@ class Prior(priors.Prior):
         self.flow = AutoregressiveFlow(spec.latent_dim, transforms=transforms, hidden=hidden, univariate=univariate)
 
     def forward(self, model: priors.InferenceModel) -> FlowDensity:
-        """Return the density at the present weights."""
+        """Return the density at the current weights."""
         return FlowDensity(self.flow, self.latent_dim)

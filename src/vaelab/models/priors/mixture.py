@@ -61,5 +61,5 @@ class Prior(priors.Prior):
         self.mean.normal_(0, self.spread, generator=generator)
 
     def forward(self, model: priors.InferenceModel) -> Mixture:
-        """Return the mixture at its present parameters."""
+        """Return the mixture at its current parameters."""
         return Mixture(self.logits, self.mean, clamp_straight_through(self.log_var, *LOG_VAR_RANGE))

@@ -86,7 +86,7 @@ class Prior(priors.Prior):
             parameter.zero_()
 
     def forward(self, model: priors.InferenceModel) -> priors.Density:
-        """Return the density at the present weights; N(0, I) if all latents are z₂."""
+        """Return the density at the current weights; N(0, I) if all latents are z₂."""
         if self.top == self.latent_dim:
             return StandardNormal(self.latent_dim)
         return TwoLevel(self.network, self.latent_dim, self.top)

@@ -78,7 +78,7 @@ class Prior(priors.Prior):
         self.inputs.normal_(self.start_mean, self.start_std, generator=generator)
 
     def forward(self, model: priors.InferenceModel) -> PosteriorMixture:
-        """Return the mixture at the present pseudo-inputs and encoder."""
+        """Return the mixture at the current pseudo-inputs and encoder."""
         conditions: Tensor | None = None
         if self.conditions is not None:
             conditions = self.conditions.softmax(1) if self.is_label else self.conditions.sigmoid()
