@@ -129,5 +129,5 @@ def test_foreign_metric_is_shown_among_other_measurements(run: Run):
     evaluation["mine"] = {**evaluation["elbo"], "kl": 1.25}
     (run.path / "evaluation.json").write_text(json.dumps(evaluation))
     page = vaelab.report(run.path, out=elsewhere).read_text()
-    assert "Other measurements" in page
+    assert "Other metrics" in page
     assert "1.250" in page

@@ -117,11 +117,11 @@ def describe_content(tally: Tally, name_of: Callable[[int], str], *, counts_page
         return []
     sentences = [f"pixel values from {tally.low} to {tally.high}, mean {tally.mean:.1f} (of 255)"]
     for numbers, (count, low, high) in sorted(tally.deep.items()):
-        sentences.append(f"{_count(count, 'picture')} of {numbers} values from {low:,.6g} to {high:,.6g}")
+        sentences.append(f"{_count(count, 'image')} of {numbers} values from {low:,.6g} to {high:,.6g}")
     if tally.num_flat:
         assert tally.first_flat is not None
         sentences.append(
-            f"{tally.num_flat:,} of {_count(tally.count, 'picture')} {_are(tally.num_flat)} one flat colour "
+            f"{tally.num_flat:,} of {_count(tally.count, 'image')} {_are(tally.num_flat)} one flat colour "
             f"(first: {name_of(tally.first_flat)})"
         )
     if tally.num_more_pages and counts_pages:
@@ -151,7 +151,7 @@ def find_warnings(tally: Tally, is_full_range: bool, background: str) -> list[st
         other = "black" if background == "white" else "white"
         remedy = f"; most have transparent parts: --set data.background={other}" if hidden else ""
         found.append(
-            f"{tally.num_flat:,} of {_count(tally.count, 'picture')} show one flat colour and nothing else{remedy}"
+            f"{tally.num_flat:,} of {_count(tally.count, 'image')} show one flat colour and nothing else{remedy}"
         )
     return found
 

@@ -240,7 +240,7 @@ def _find_classes(splits: Sequence[Split], paths: Sequence[str]) -> tuple[list[s
     elif counts and all(map(role_of, counts)):
         notes.append(f"no classes: the subfolders have names of splits, {list_names(counts)}")
     elif counts.total() < 2 * len(counts):
-        notes.append(f"no classes: {len(counts):,} subfolders have only {count_of(counts.total(), 'picture')}")
+        notes.append(f"no classes: {len(counts):,} subfolders have only {count_of(counts.total(), 'image')}")
     elif counts:
         plain = "".join(f"; {split.shown} has no classes" for split in splits if split not in named)
         for split in named:
