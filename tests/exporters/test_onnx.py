@@ -52,6 +52,23 @@ def test_graphs_equal_the_model(make_model: MakeModel, number: int, likelihood: 
         np.testing.assert_allclose(error, wanted, rtol=1e-5, atol=1e-4)
 
 
+def test_a_part_reads_the_batch_size_from_its_own_input() -> None:
+    """Some versions of the exporter read it from the decoder's input, which the encoder does not have."""
+    helper = pytest.importorskip("onnx").helper
+    nodes = [
+        helper.make_node("Shape", ["z"], ["size"], start=0, end=1),
+        helper.make_node("ConstantOfShape", ["size"], ["kl_result"]),
+        helper.make_node("Identity", ["x"], ["mean_result"]),
+        helper.make_node("Identity", ["x"], ["log_var_result"]),
+    ]
+    shapes = {name: ["batch", 3] for name in ("x", "z", "mean_result", "log_var_result")} | {"kl_result": ["batch"]}
+    values = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "combined", values[:2], values[2:])
+    combined = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    part = onnx.split_graph(combined, "encoder", is_conditional=False)
+    assert onnx.run_graph(part.SerializeToString(), x=np.ones((5, 3), np.float32))["kl"].shape == (5,)
+
+
 @pytest.mark.parametrize(("posterior", "prior"), [*CROSSED_PAIRS, ("full_covariance", "vamp")])
 def test_the_kl_of_every_posterior_and_prior_is_exported(make_model: MakeModel, posterior: str, prior: str) -> None:
     """The KL to a mixture has no closed form; the graph then uses the samples of the explorer's server."""

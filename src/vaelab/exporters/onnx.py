@@ -96,7 +96,7 @@ def make_graphs(model: VAE, facts: Mapping[str, str]) -> dict[str, bytes]:
     combined = _export(model)
     model.train(was_training)
     is_conditional = model.spec.condition != "none"
-    graphs = {name: _describe(_split(combined, name, is_conditional), facts) for name in GRAPHS}
+    graphs = {name: _describe(split_graph(combined, name, is_conditional), facts) for name in GRAPHS}
     return {f"{name}.onnx": graph.SerializeToString() for name, graph in graphs.items()}
 
 
@@ -175,8 +175,11 @@ def _translations() -> dict[Any, Any]:
     return {torch.ops.aten.log_sigmoid.default: log_sigmoid, torch.ops.aten.expm1.default: expm1}
 
 
-def _split(combined: "ModelProto", name: str, is_conditional: bool) -> "ModelProto":
-    """Return one part of the combined graph, with its inputs and outputs under their own names."""
+def split_graph(combined: "ModelProto", name: str, is_conditional: bool) -> "ModelProto":
+    """Return one part of the combined graph, with its inputs and outputs under their own names.
+
+    All inputs have the same batch size, so the exporter may read it from any of them. A part reads it from its own.
+    """
     import onnx
 
     inputs, outputs = GRAPHS[name]
@@ -187,6 +190,11 @@ def _split(combined: "ModelProto", name: str, is_conditional: bool) -> "ModelPro
         return f"inner_{inner}" if inner in outputs else inner.removesuffix(GIVEN).removesuffix(RESULT)
 
     part = onnx.utils.Extractor(combined).extract_model(list(inputs), [output + RESULT for output in outputs])
+    foreign = {value.name for value in combined.graph.input}.difference(inputs)
+    for node in part.graph.node:
+        if node.op_type == "Shape" and node.input[0] in foreign:
+            assert {attribute.name: attribute.i for attribute in node.attribute} == {"start": 0, "end": 1}
+            node.input[0] = inputs[0]
     for value in (*part.graph.input, *part.graph.output):
         value.name = rename(value.name)
     for node in part.graph.node:
