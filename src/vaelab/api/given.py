@@ -102,4 +102,4 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _advise(run: Run) -> str:
-    return f"{run.path} was trained on other images than these; give those, or name another run=…"
+    return f"{run.path} was trained on other images; pass those, or choose another run=…"

@@ -160,10 +160,10 @@ def verify_images(images: Images, load: Callable[[], Images]) -> Images:
         if aside is not None:
             aside.replace(folder)
         remedy = "put the images back, or remove the cache entry"
-        raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be made again ({error})", remedy) from None
+        raise DamagedFile(damage.path, f"{damage.reason}, and it cannot be rebuilt ({error})", remedy) from None
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
-    note = f"{damage.path} was damaged: {damage.reason}; the cache entry was made again"
+    note = f"{damage.path} was damaged: {damage.reason}; the cache entry was rebuilt"
     return replace(again, notes=(*again.notes, note))
 
 

@@ -121,7 +121,9 @@ def _fetch(file: _File, target: Path, headers: Mapping[str, str], pause_seconds:
         raise DownloadFailed(f"{file.name}: {failure}{kept if partial.exists() else ''}")
     if not file.is_at(partial):
         partial.unlink()
-        raise DownloadFailed(f"{file.name}: the content differs from the hub's digest; the same command begins anew")
+        raise DownloadFailed(
+            f"{file.name}: the content differs from the hub's digest; the same command downloads it again"
+        )
     partial.replace(target)
 
 

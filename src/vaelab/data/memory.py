@@ -401,7 +401,7 @@ def _to_pixels(
         scaled = np.clip((block - black) * (LEVELS[dtype] / (white - black)), 0, LEVELS[dtype])
         pixels[span] = scaled if dtype == np.float32 else np.rint(scaled)
     if num_outside > array.size // 2 and is_for_model:
-        trained = f"those of the training images go from {black:g} to {white:g} (data.range)"
+        trained = f"those of the training images range from {black:g} to {white:g} (data.range)"
         raise InputError(f"{name}: values from {low:g} to {high:g}; {trained}", subject=name)
     notes = []
     if (black, white) != (0.0, 255.0):

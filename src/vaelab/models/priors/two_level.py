@@ -58,7 +58,7 @@ class TwoLevel(priors.Density):
 class Prior(priors.Prior):
     """z₂ ~ N(0, I), z₁|z₂ ~ N(m(z₂), diag s²(z₂)) with a network for m and ln s² (1705.07120, section 4).
 
-    z₂ are the last latents, a share ``top`` of all. The last layer starts at 0, so that training begins at
+    z₂ are the last latents, a fraction ``top`` of all. The last layer is initialised to 0, so that training starts at
     N(0, I). The decoder sees both levels. A diagonal posterior infers them independently of each other given the
     image; with the posterior ``iaf``, each latent also depends on the ones before it.
     """
