@@ -196,7 +196,7 @@ def metrics() -> str:
         if isinstance(metric, Metric):
             used_by = ", ".join(name for name in ("train", "evaluate", "compare") if name in metric.by_default)
         else:
-            used_by = "compare, of several seeds"
+            used_by = "compare, for several seeds"
         measured_by = used_by or f"`--metrics {name}`"
         rows.append((f"`{name}`", " <br> ".join(quantities), _describe_needs(metric.needs), measured_by))
     return write_table(("metric", "rows", "needs", "measured by"), rows)
