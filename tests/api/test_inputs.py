@@ -66,7 +66,7 @@ def test_an_own_digit_on_paper_is_inverted_and_said_so(
     ):
         code, _, err = cli(*words)
         assert (code, err.count("\n")) == (0, 1)
-        assert "white.png is inverted" in err
+        assert "warning: white.png is inverted" in err  # named once
 
 
 def test_arrays_and_pictures_with_the_right_ground_are_taken_as_they_are(

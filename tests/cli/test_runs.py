@@ -245,4 +245,4 @@ def test_presets_are_listed(cli: Typed) -> None:
     rows = {row["name"]: row for row in json.loads(out)}
     assert (code, rows["mnist"]["parameters"]) == (0, 207_237)
     assert rows["mnist"]["expected"]["loss_last_five_epochs"] == 37.4
-    assert "mnist\t28×28×1\t2\tbeta\t207,237\t20 epochs\t38.7" in cli("recipes")[1]
+    assert "mnist\t28×28×1\t2\tbeta\t207 k\t20 epochs\t38.7" in cli("recipes")[1]

@@ -27,11 +27,22 @@ def test_words_are_whole_and_lines_fit(
     assert out.count("first-long-name") == (1 if width >= 30 else 2)  # the first column is repeated
 
 
+def test_a_header_is_wrapped_before_the_cells(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.setenv("COLUMNS", "30")
+    print_table(("name", "loss to reach"), [("a-long-name", "20 epochs"), ("b", "1,500 epochs")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split() == ["b", "1,500", "epochs"]
+    assert len(lines) == 4  # two of the header
+
+
 def test_numbers_are_aligned_on_the_right(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.setenv("COLUMNS", "80")
     print_table(HEADERS, ROWS)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].index("1,234") + 5 == lines[2].index("−5.25") + 5
+    print_table(("name", "weights"), [("a", "2.65 M"), ("b", "133 k")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines[1].rstrip()) == len(lines[2].rstrip())
 
 
 def test_a_pipe_gets_tabs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ def begin_run(path: Path, overrides: dict[str, Any], sha: str = "x") -> Run:
         ([{}, {"objective.beta": 4.0}, {"objective.name": "dip"}], ["beta, β = 1", "beta, β = 4", "dip"]),
         ([{"network.latent_dim": 2}, {"network.latent_dim": 9}], ["latents = 2", "latents = 9"]),
         ([{}, {"network.hidden": [8, 8]}], ["hidden = [16]", "hidden = [8, 8]"]),
+        ([{"training.steps": 4}, {"training.steps": 0, "training.epochs": 2}], ["steps = 4", "epochs = 2"]),
         ([{}, {"training.seed": 3, "training.threads": 2}], ["digits"]),
         (
             [{}, {"objective.beta": 2.0, "network.hidden": [8, 8, 8, 8, 8, 8, 8, 8], "training.learning_rate": 0.1}],

@@ -4,11 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import browser
 import pytest
 from PIL import Image
 from typed import train_small
 
 import vaelab
+from vaelab.exporters.page import Picture
 from vaelab.exporters.privacy import hide_folders
 from vaelab.exporters.report import describe_protocol
 from vaelab.run import Run
@@ -59,8 +61,8 @@ def test_numbers_stand_in_the_section_of_their_question(run: Run, page: str):
 
 
 def test_protocols_are_collapsed_sentences(page: str):
-    protocols = re.findall(r"<details><summary>How (\w+) was measured</summary><p>([^<]+)</p>", page)
-    assert {name for name, _ in protocols} == {"elbo", "active_units", "reconstruction"}
+    protocols = re.findall(r"<details><summary>How ([\w ]+) was measured</summary><p>([^<]+)</p>", page)
+    assert {name for name, _ in protocols} == {"ELBO", "active units", "reconstruction"}
     assert all(re.match(r"Measured on \d+ images of the \w+ split of digits\.", text) for _, text in protocols)
     assert "sha256" not in "".join(text for _, text in protocols)
 
@@ -110,12 +112,61 @@ def test_folders_of_absolute_paths_are_hidden(text: str, shown: str):
 
 
 def test_letters_of_figures_stay_legible_on_a_phone(run: Run, page: str):
-    widths = dict(re.findall(r'<figure id="figure-(\w+)" style="--legible: (\d+)px', page))
+    widths = dict(re.findall(r'<figure id="figure-(\w+)"[^>]* style="--legible: (\d+)px', page))
     assert widths["samples"] == "0"  # nothing is written there
     for name in ("losses", "traversals", "reconstructions"):
         with Image.open(run.figures[name]) as picture:
             assert int(picture.info["Legible"]) == int(widths[name]) > 0
             assert int(widths[name]) < picture.width
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "legible", "shown", "is_wide"),
+    [
+        (1350, 510, 530, 848, False),  # letters of one size, however flat the figure is
+        (1050, 1050, 0, 640, False),  # without letters: no taller than a screen
+        (960, 960, 377, 603, False),
+        (2272, 1076, 818, 1309, True),
+        (300, 900, 280, 300, False),
+    ],
+)
+def test_figures_have_letters_of_one_size(width: int, height: int, legible: int, shown: int, is_wide: bool):
+    picture = Picture("name", "title", "caption", "data:", width, height, legible)
+    assert (picture.largest, picture.is_wide) == (shown, is_wide)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there is a browser")
+def test_page_in_a_browser_dark_on_a_phone_and_wide(page: str):
+    def contrast(pair: list[list[int]]) -> float:
+        def luminance(colour: list[int]) -> float:
+            shares = [value / 255 for value in colour]
+            linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+        low, high = sorted(map(luminance, pair))
+        return (high + 0.05) / (low + 0.05)
+
+    colours = """() => ["color", "backgroundColor"].map((name, i) => {
+        const element = document.querySelector(["figcaption", "figure"][i]);
+        return getComputedStyle(element)[name].match(/\\d+/g).slice(0, 3).map(Number);
+    })"""
+    with browser.open_browser() as chromium:
+        for scheme in ("light", "dark"):
+            shown = chromium.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+            shown.set_content(page)
+            caption, frame = shown.evaluate(colours)
+            assert contrast([caption, frame]) >= 4.5
+            assert (sum(frame) < 200) == (scheme == "dark")
+            assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        box = shown.locator("#figure-losses .scroll")
+        shown.wait_for_function("document.querySelector('#figure-losses .scroll.cut')")  # there is more at the right
+        box.evaluate("(box) => box.scrollTo(box.scrollWidth, 0)")
+        shown.wait_for_function("!document.querySelector('#figure-losses .scroll.cut')")
+        shown.set_viewport_size({"width": 1600, "height": 1000})
+        left, right = (shown.locator(f"#figure-{name}").bounding_box() for name in ("losses", "traversals"))
+        assert left["width"] == pytest.approx(right["width"], abs=1)
+        assert not shown.locator(".scroll.cut").count()
 
 
 def test_protocol_without_images_is_still_a_sentence():

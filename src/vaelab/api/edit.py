@@ -158,7 +158,7 @@ def pair_steps(attribute: str | Sequence[str], by: float | Sequence[float] | Non
     """
     names = check_names(attribute, "attribute")
     if not names:
-        raise UsageError("name at least one attribute or class", subject="attribute")
+        raise UsageError("name at least one attribute or class with --attribute", subject="attribute")
     if by is None:
         return [(name, None) for name in names]
     steps = [by] if isinstance(by, int | float) else check_list(by, "by")

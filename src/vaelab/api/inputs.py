@@ -149,7 +149,8 @@ class Grounds:
             what = f"the background is not {self.ground} enough, so results may be unreliable"
             notes.append(f"{_name_rows(self.unlike, names)} unlike the training images: {what}")
         if notes:
-            warn(f"{source}: {'; '.join(notes)}")
+            where = "" if list(names) == [Path(source).name] else f"{source}: "  # a single picture is named already
+            warn(f"{where}{'; '.join(notes)}")
 
 
 def _name_rows(rows: set[int], names: Sequence[str]) -> str:

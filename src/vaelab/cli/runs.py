@@ -44,20 +44,27 @@ def recipes(
         print_json(rows)
         return
     print_table(
-        ("recipe", "image", "latents", "objective", "parameters", "length", "published loss"),
+        ("recipe", "image", "latents", "objective", "weights", "length", "target loss"),
         [
             (
                 row["name"],
                 options.format_shape(row["image_shape"]),
                 str(row["latent_dim"]),
                 row["objective"],
-                "auto" if row["parameters"] is None else f"{row['parameters']:,}",
+                _round_count(row["parameters"]),
                 _describe_length(row),
                 f"{row['expected']['loss_at_end']:g}" if "loss_at_end" in row["expected"] else "",
             )
             for row in rows
         ],
     )
+
+
+def _round_count(count: int | None) -> str:
+    """Return a number of parameters to three digits, such as 2.65 M; "auto" if it is not fixed yet."""
+    if count is None:
+        return "auto"
+    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k"
 
 
 def _describe_length(row: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ def print_warnings() -> Iterator[None]:
         yield
 
 
-NUMBER = re.compile(r"[-−]?[\d.,]+( ± [\d.,]+)?|auto|–|")
+NUMBER = re.compile(r"[-−]?[\d.,]+( ± [\d.,]+| [kM])?|auto|–|")
 """A cell in a column of numbers."""
 
 
@@ -89,12 +89,15 @@ def _min_width(column: Sequence[str]) -> int:
 
 
 def _print_columns(console: "Console", columns: Sequence[Sequence[str]]) -> None:
-    """Print columns side by side; the widest give way until all fit, and break a word only if nothing else helps."""
+    """Print columns side by side: headers give way until all fit, then the widest cells, words only at last."""
     from rich.table import Table
 
     widths = [max(map(len, column)) for column in columns]
     least = [_min_width(column) for column in columns]
-    while sum(widths) + GAP * (len(columns) - 1) > max(console.width, 2 * len(columns) * GAP):
+    room = max(console.width, 2 * len(columns) * GAP) - GAP * (len(columns) - 1)
+    if sum(widths) > room:
+        widths = [max(_min_width(column[:1]), *map(len, column[1:])) for column in columns]
+    while sum(widths) > room:
         may_shrink = [i for i in range(len(columns)) if widths[i] > least[i]] or range(len(columns))
         widths[max(may_shrink, key=widths.__getitem__)] -= 1
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")

@@ -40,11 +40,17 @@ def _label_runs(runs: Sequence[Run]) -> list[str]:
     """Return distinct labels: the differences between recipes, else the directories' names, else their paths."""
     if len(runs) == 1:
         return [runs[0].recipe.name]
-    tables = [_flatten(run.recipe) for run in runs]
+    tables = [_drop_unused_length(_flatten(run.recipe)) for run in runs]
     labels = [label_values(_distinguish(table, tables)) for table in tables]
     if len(set(labels)) == len(labels) and max(map(len, labels)) <= MAX_LABEL:
         return labels
     return _name_runs(runs)
+
+
+def _drop_unused_length(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe without the epochs if its length is given in steps, else without the steps, which are 0."""
+    unused = "training.epochs" if table["training.steps"] else "training.steps"
+    return {key: value for key, value in table.items() if key != unused}
 
 
 def _name_runs(runs: Sequence[Run]) -> list[str]:

@@ -30,6 +30,10 @@ TALLEST = 640
 """Height in CSS pixels of a figure that fits on a screen."""
 LETTER = 0.4
 """Share of its width to which a figure of an unknown letter size can be reduced."""
+ENLARGED = 1.6
+"""Largest multiple of its legible width at which a figure is shown, so that letters have one size on the whole page."""
+COLUMN = 587
+"""Largest legible width of a figure that stands in one of two columns, which have 558 CSS pixels or more."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,16 @@ class Picture:
 
     @property
     def largest(self) -> int:
-        """Width in CSS pixels up to which the figure is shown: not taller than a screen, if its letters allow that."""
-        return min(self.width, max(self.legible, 352, round(TALLEST * self.width / self.height)))
+        """Width in CSS pixels up to which the figure is shown: no taller than a screen, and with letters of one size."""
+        room = round(TALLEST * self.width / self.height)
+        if self.legible:
+            room = min(room, round(ENLARGED * self.legible))
+        return min(self.width, max(self.legible, 352, room))
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the figure cannot be read in one of two columns."""
+        return self.legible > COLUMN
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,8 @@ def as_sentence(clause: str) -> str:
 
 
 def format_number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
+    """A number with commas between thousands and a true minus sign."""
+    return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def read_pictures(paths: Mapping[str, Path], order: Sequence[str]) -> tuple[list[Picture], list[str]]:

@@ -20,6 +20,8 @@ SPELLED = {
     "elbo": "ELBO",
     "nll": "−ln p(x)",
     "swd": "SWD",
+    "fid": "the Fréchet distance",
+    "sliced wasserstein": "the sliced Wasserstein distance",
     "held out": "held-out",
     "seconds": "training time",
 }
@@ -158,7 +160,7 @@ def _sections(evaluation: Mapping[str, Any], placed: Mapping[str, Sequence[Pictu
     for name, entry in evaluation.items():
         metric = metrics.get(name)
         question = metric.question if isinstance(metric, Metric) else "other"
-        sections[question].protocols.append({"metric": name, "sentences": describe_protocol(entry)})
+        sections[question].protocols.append({"metric": _words(name), "sentences": describe_protocol(entry)})
         if metric is None:
             sections[question].rows += [
                 Number(_words(k), format_number(v, 3)) for k, v in entry.items() if isinstance(v, float)

@@ -123,4 +123,4 @@ def _limit(axes: Axes, arrays: Arrays, names: list[str]) -> None:
     if every.max() > top:
         word = f"not shown: batches up to {every.max():.4g}"
         halo = [effects.withStroke(linewidth=3, foreground="white")]
-        axes.annotate(word, (0.2, 0.97), xycoords="axes fraction", va="top", fontsize=9, color=INK, path_effects=halo)
+        axes.annotate(word, (0.2, 0.97), xycoords="axes fraction", va="top", fontsize=10, color=INK, path_effects=halo)

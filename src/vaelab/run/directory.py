@@ -206,9 +206,10 @@ class Run:
     def model_path(self) -> Path:
         """The file of the trained weights; FileNotFoundError if the training is not complete."""
         if not self.is_trained:
-            raise FileNotFoundError(
-                f"{self.path}: not trained to the end yet; the same vaelab train command resumes it"
-            )
+            lacks = "not trained to the end yet"
+            if not self.checkpoints.newest_step:
+                lacks = "no checkpoint yet, of which a training writes the first within a minute"
+            raise FileNotFoundError(f"{self.path}: {lacks}; the same vaelab train command resumes it")
         return self.path / layout.MODEL
 
     @property
