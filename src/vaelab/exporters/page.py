@@ -51,7 +51,7 @@ class Picture:
 
     @property
     def largest(self) -> int:
-        """Width in CSS pixels up to which the figure is shown: no taller than a screen, and with letters of one size."""
+        """Width in CSS pixels up to which the figure is shown: no taller than a screen, letters of one size."""
         room = round(TALLEST * self.width / self.height)
         if self.legible:
             room = min(room, round(ENLARGED * self.legible))
