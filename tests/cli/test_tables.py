@@ -28,7 +28,7 @@ def test_words_are_whole_and_lines_fit(
 
 
 def test_a_header_is_wrapped_before_the_cells(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.setenv("COLUMNS", "30")
+    terminal.setenv("COLUMNS", "25")
     print_table(("name", "loss to reach"), [("a-long-name", "20 epochs"), ("b", "1,500 epochs")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split() == ["b", "1,500", "epochs"]
