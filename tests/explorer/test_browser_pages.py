@@ -129,6 +129,14 @@ def test_the_name_of_every_class_is_drawn_and_none_covers_another(serve: Serve, 
             assert abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= 13
 
 
+def test_the_names_of_rings_give_way_to_the_shown_code(serve: Serve, visit: Open):
+    codes = make_codes(np.tile([0.6, 0.7], (60, 1)) + np.random.default_rng(0).normal(0, 0.01, (60, 2)))
+    payload, vae = make_small_payload(make_images(60), codes, network__latent_dim=2)
+    drawn = read_drawn(visit(serve(server.make_app([ServedRun(payload, InferenceWorker(vae))], "127.0.0.1"))))
+    (x, y, width), (other_x, other_y, other_width) = drawn["shown"], drawn["1σ"]
+    assert abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= 13
+
+
 def test_the_twenty_largest_classes_are_named_in_any_script(serve: Serve, visit: Open):
     names = (*(f"class {i}" for i in range(24)), "猫", "고양이", "قطة")
     labels = np.concatenate([np.arange(27), np.arange(7, 27)])

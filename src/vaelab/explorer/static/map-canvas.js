@@ -136,7 +136,7 @@ export class MapCanvas {
     const marked = overlay.layOutMarker(context, view, style, this.#model.position());
     const pins = this.#pins().map(([, position]) => overlay.layOutPin(view, position));
     const names = separateLabels(named, [...axes, ...marked, ...pins], view);
-    if (options.rings && this.#model.manifest.is_normal) overlay.drawRings(context, view, style, [...names, ...axes]);
+    if (options.rings && this.#model.manifest.is_normal) overlay.drawRings(context, view, style, [...names, ...axes, ...marked, ...pins]);
     overlay.drawNames(context, style, names);
     overlay.drawAxisNames(context, style, axes);
   }

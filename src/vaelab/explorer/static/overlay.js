@@ -70,11 +70,15 @@ export function drawAxisNames(context, style, boxes) {
 
 const DASHES = { 1: [], 2: [6, 4], 3: [2, 4] };
 
-/** The prior's circles of 1, 2 and 3 σ, each named at a visible point that is not near one of `labels` { x, y }. */
-export function drawRings(context, view, style, labels) {
+/** Half the room that the name of a ring takes, CSS pixels. */
+const [RING_NAME_X, RING_NAME_Y] = [14, 10];
+
+/** The prior's circles of 1, 2 and 3 σ, each named at a visible point where it covers none of `boxes` { x, y, width, height }. */
+export function drawRings(context, view, style, boxes) {
   const isFree = (position) => {
     const [px, py] = view.toPixels(position);
-    return view.holds(position, 20) && labels.every(({ x, y }) => Math.hypot(x - px, y - py) > 24);
+    return view.holds(position, 20) && boxes.every(({ x, y, width, height }) =>
+      Math.abs(x - px) > width / 2 + RING_NAME_X || Math.abs(y - py) > height / 2 + RING_NAME_Y);
   };
   const middle = view.toPixels([0, 0]);
   for (const radius of [1, 2, 3]) {
