@@ -33,7 +33,7 @@ LETTER = 0.4
 ENLARGED = 1.6
 """Largest multiple of its legible width at which a figure is shown, so that letters have one size on the whole page."""
 COLUMN = 587
-"""Largest legible width of a figure that stands in one of two columns, which have 558 CSS pixels or more."""
+"""Largest legible width of a figure in one of two columns, which have 558 CSS pixels or more."""
 
 
 @dataclass(frozen=True)
