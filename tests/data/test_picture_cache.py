@@ -163,7 +163,7 @@ def test_damaged_lines_of_the_journal_are_ignored(tmp_path: Path, cache: Path, l
         interrupt(log, items, num_parts)
         (journal,) = cache.glob(f"*.part/{JOURNAL}")
         with journal.open("a") as file:
-            file.write("[3]\n[0, 99, [], {}]\n[2, 6, [], {}]\nnull\n[12, 1")
+            file.write("[3]\n[0, 99, [], {}]\n[16, 99, [], {}]\n[2, 6, [], {}]\nnull\n[12, 1")
     log.units.clear()
     assert read_files(make(items, max_per_part=4).folder) == whole
     assert log.num_decoded() == 6

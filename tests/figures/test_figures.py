@@ -329,6 +329,7 @@ def make_runs(name: str, runs: int, shape: tuple[int, int, int], seeds: int) -> 
             {"label": f"{i}", "rate": row, "distortion": 300 - row + random.standard_normal(seeds)}
             for i, row in enumerate(values)
         ]
+        points[-1] |= {key: points[-1][key][:1] for key in ("rate", "distortion")}  # the other seeds are not done yet
         return {"swept": "β", "series": [{"label": "conv", "points": points}, {"label": "mlp", "points": points[:1]}]}
     assert name == "comparison", f"{name}: say here what its arrays are"
     unknown = [[float("nan")] * seeds] * runs
