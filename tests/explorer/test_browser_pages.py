@@ -90,7 +90,7 @@ def test_maps_have_the_colours_of_the_theme(serve: Serve, visit: Open, kind: str
 def test_a_model_of_five_channels_says_which_of_them_pictures_show(serve: Serve, visit: Open):
     images = make_images(60, (8, 8, 5))
     one = visit(serve(server.make_app([make_served(images)], "127.0.0.1")))
-    assert "Pictures show the first three of 5 channels." in one.page.locator(".decoded").inner_text()
+    assert "Images show the first three of 5 channels." in one.page.locator(".decoded").inner_text()
     assert "Your own image" not in one.page.locator("main h2").all_inner_texts()
     origin = one.page.locator(".origin")
     one.wait(lambda: "#" in origin.inner_text(), "the number of the image")

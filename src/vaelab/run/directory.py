@@ -208,7 +208,7 @@ class Run:
         if not self.is_trained:
             lacks = "not trained to the end yet"
             if not self.checkpoints.newest_step:
-                lacks = "no checkpoint yet, of which a training writes the first within a minute"
+                lacks = "no checkpoint yet, the first is written within a minute"
             raise FileNotFoundError(f"{self.path}: {lacks}; the same vaelab train command resumes it")
         return self.path / layout.MODEL
 

@@ -30,7 +30,7 @@ export function mountDecoded(element, session, model) {
   if (condition) section.append(condition);
   section.append(make("div", { class: "body" }, decoded.figure, make("div", { class: "source" }, origin, original.figure), length?.element));
   const { channels } = model.manifest.image;
-  if (channels !== 1 && channels !== 3) section.append(make("p", { class: "hint", text: `Pictures show the first ${channels === 2 ? "" : "three "}of ${channels} channels. The model sees all.` }));
+  if (channels !== 1 && channels !== 3) section.append(make("p", { class: "hint", text: `Images show the first ${channels === 2 ? "" : "three "}of ${channels} channels. The model sees all.` }));
   element.append(section);
 
   const describe = debounce(async () => {
