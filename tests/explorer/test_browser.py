@@ -586,7 +586,7 @@ def test_a_picture_is_read_whether_chosen_or_dropped(visit: Open, runs: list[Ser
     assert np.corrcoef(seen.ravel(), np.rot90(image).ravel())[0, 1] > 0.9
     code = one.code
     one.page.evaluate(drop, [broken])
-    one.page.get_by_text("notes.png: this browser cannot read it as a picture").wait_for()
+    one.page.get_by_text("notes.png: this browser cannot read it as an image").wait_for()
     assert one.code.tobytes() == code.tobytes()
 
 
