@@ -337,6 +337,7 @@ BLOCKS: Mapping[str, Callable[..., str]] = {
     "members": members,
     "metrics": metrics,
     "metric-options": metric_options,
+    "pair": table_of(measured.pair),
     "presets": presets,
     "python-api": python_api,
     "roofline": table_of(measured.roofline),

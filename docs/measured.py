@@ -60,6 +60,44 @@ def run(name: str) -> list[tuple[str, ...]]:
     return [("quantity", "published", "vaelab"), *rows]
 
 
+MEASURED = (
+    ("decomposition", "mutual_information", "index-code mutual information", 2),
+    ("decomposition", "total_correlation", "total correlation", 2),
+    ("decomposition", "dimension_wise_kl", "dimension-wise KL", 2),
+    ("active_units", "active_units", "active units", 0),
+    ("probe", "balanced_accuracy", "probe: balanced accuracy, mean over attributes", 3),
+    ("probe", "accuracy", "probe: accuracy, mean over attributes", 3),
+    ("reconstruction", "psnr_mean_over_finite", "PSNR of reconstructions, dB", 2),
+    ("reconstruction", "ssim", "SSIM of reconstructions", 3),
+    ("sliced_wasserstein", "reconstruction_swd", "sliced Wasserstein distance of reconstructions × 1000", 0),
+    ("sliced_wasserstein", "swd", "… of samples from the prior", 0),
+    ("sliced_wasserstein", "training_swd", "… of training images", 0),
+)
+"""Metric and its number → row and digits."""
+
+
+def pair(*names: str) -> list[tuple[str, ...]]:
+    """Rows of several runs side by side: losses, and the metrics that all of them have."""
+    runs = [read(name) for name in names]
+    rows = [
+        (words, *(as_number(each["measured"][key]) if key in each["measured"] else "–" for each in runs))
+        for key, words in QUANTITIES.items()
+        if any(key in each["measured"] for each in runs)
+    ]
+    rows.append(("held-out images: ELBO", *(_with_error(each["evaluation"]["elbo"], "elbo", 2) for each in runs)))
+    for metric, key, words, digits in MEASURED:
+        if all(key in each["evaluation"].get(metric, {}) for each in runs):
+            rows.append((words, *(_with_error(each["evaluation"][metric], key, digits) for each in runs)))
+    rows.append(("training time, s", *(as_number(each["measured"]["seconds"], 0) for each in runs)))
+    titles = (f"`{each['command'].split()[2]}`" for each in runs)
+    return [("", *titles), *rows]
+
+
+def _with_error(metric: Mapping[str, float], key: str, digits: int) -> str:
+    value, error = as_number(metric[key], digits), metric.get(f"{key}_standard_error")
+    return value if error is None else f"{value} ± {as_number(error, digits)}"
+
+
 def setting(name: str) -> str:
     """The command and the machine of a run in one sentence."""
     found = read(name)
