@@ -32,7 +32,8 @@ def _check_first_calls(function: Callable[..., Any], typechecker: Any) -> Callab
         nonlocal checked, test, calls
         if test != _test:
             test, calls = _test, 0
-        if calls >= CHECKED_CALLS or jaxtyping.config.jaxtyping_disable:
+        is_exempt = getattr(call, "__no_type_check__", False) or jaxtyping.config.jaxtyping_disable
+        if is_exempt or calls >= CHECKED_CALLS:
             return function(*args, **kwargs)
         calls += 1
         if checked is None:
