@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported: compiling all of them takes longer than the installation.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # On Linux, PyPI's PyTorch brings several GB of CUDA libraries. Without an NVIDIA GPU, the CPU build is installed first.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 CPU_TORCH := $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && grep -m1 '^torch==' constraints.txt)

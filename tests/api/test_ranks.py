@@ -19,7 +19,14 @@ from vaelab.run import Run
 from vaelab.system.distributed import LostRank, ProcessGroup, Shard, current_group, launched_group
 
 RECIPE = ["train", "digits", "--set", "network.channels=[8,8]", "--set", "network.strides=[2,2]"]
-SETTINGS = ["--set", "training.steps=300", "--set", "training.checkpoint_every=20", "--set", "training.threads=1"]
+SETTINGS = [
+    "--set",
+    "training.checkpoint_every=20",
+    "--set",
+    "training.threads=1",
+    "--set",
+    'training.figures=["losses"]',
+]
 TRAIN = [
     *RECIPE,
     *SETTINGS,
@@ -118,11 +125,9 @@ def test_ranks_reduce_broadcast_gather_with_gradients_and_train_on_terms_of_the_
     assert all(one["threads after"] <= one["threads within"] - 3 for one in found)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("alone")
-    train(folder, folder / "run", "--set", "training.precision=fp32", processes=1)
-    return Run(folder / "run")
+def train_alone(folder: Path, *more: str) -> Run:
+    train(folder, folder / "alone", *more, processes=1)
+    return Run(folder / "alone")
 
 
 def assert_equal_to_rounding(run: Run, alone: Run) -> None:
@@ -133,23 +138,26 @@ def assert_equal_to_rounding(run: Run, alone: Run) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_rank_0_alone_writes_and_prints(tmp_path: Path, alone: Run):
-    said = train(tmp_path, tmp_path / "run", "--set", "training.precision=fp32")
+def test_two_processes_train_as_one_and_rank_0_alone_writes_and_prints(tmp_path: Path):
+    settings = ["--set", "training.precision=fp32", "--steps", "100"]
+    alone = train_alone(tmp_path, *settings)
+    said = train(tmp_path, tmp_path / "run", *settings)
     run = Run(tmp_path / "run")
     assert_equal_to_rounding(run, alone)
-    assert said.count("1,338 images, 300 steps of 31") == 1
+    assert said.count("1,338 images, 100 steps of 31") == 1
     assert said.count("report: ") == 1
     assert run.is_finished
     assert run.machine["ranks"] == 2
     assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in alone.path.iterdir())
-    again = train(tmp_path, run.path)
+    again = train(tmp_path, run.path, *settings)
     assert again.count("is done already") == 1
 
 
 @pytest.mark.long
-def test_a_killed_job_is_restarted_by_torchrun_or_resumed_by_another_number_of_processes(tmp_path: Path, alone: Run):
-    run = Run.at(tmp_path / "run")
-    words = ["-m", "--", "vaelab", *TRAIN, "--run", str(run.path), "--set", "training.precision=fp32"]
+def test_a_killed_job_is_restarted_by_torchrun_or_resumed_by_another_number_of_processes(tmp_path: Path):
+    run, settings = Run.at(tmp_path / "run"), ["--set", "training.precision=fp32", "--steps", "300"]
+    alone = train_alone(tmp_path, *settings)
+    words = ["-m", "--", "vaelab", *TRAIN, "--run", str(run.path), *settings]
     job = start(torchrun("--max-restarts", "1", *words), tmp_path)
     os.kill(wait_for_a_checkpoint(run, job), signal.SIGKILL)
     os.kill(wait_for_a_checkpoint(run, job, after=run.checkpoints.newest_step + 20), signal.SIGKILL)
@@ -157,7 +165,7 @@ def test_a_killed_job_is_restarted_by_torchrun_or_resumed_by_another_number_of_p
     assert said.count("resumes after step") == 1
     assert "Traceback" not in "".join(line for line in said.splitlines(True) if line.startswith("vaelab"))
     assert not run.is_trained
-    said = train(tmp_path, run.path, "--set", "training.precision=fp32", processes=3)
+    said = train(tmp_path, run.path, *settings, processes=3)
     assert "ranks 2 then, 3 now" in said
     assert_equal_to_rounding(run, alone)
 

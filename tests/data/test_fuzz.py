@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 MB = 1 << 20
 FEW = 25
 fuzzed = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
