@@ -139,18 +139,16 @@ def assert_equal_to_rounding(run: Run, alone: Run) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_rank_0_alone_writes_and_prints(tmp_path: Path):
-    settings = ["--set", "training.precision=fp32", "--steps", "100"]
+    settings = ["--set", "training.precision=fp32", "--steps", "40"]
     alone = train_alone(tmp_path, *settings)
     said = train(tmp_path, tmp_path / "run", *settings)
     run = Run(tmp_path / "run")
     assert_equal_to_rounding(run, alone)
-    assert said.count("1,338 images, 100 steps of 31") == 1
+    assert said.count("1,338 images, 40 steps of 31") == 1
     assert said.count("report: ") == 1
     assert run.is_finished
     assert run.machine["ranks"] == 2
     assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in alone.path.iterdir())
-    again = train(tmp_path, run.path, *settings)
-    assert again.count("is done already") == 1
 
 
 @pytest.mark.long

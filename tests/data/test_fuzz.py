@@ -37,7 +37,7 @@ from vaelab.system.files import DamagedFile, NotAFile
 
 pytestmark = pytest.mark.slow
 MB = 1 << 20
-FEW = 25
+FEW = 12
 fuzzed = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

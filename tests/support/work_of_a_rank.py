@@ -39,7 +39,7 @@ def train_batch_wise(**overrides: Any) -> list[list[float]]:
     if state.average:  # begins with weights that the first rank has read
         other = make_state(make_recipe(training__batch_size=7, training__seed=1, **overrides), data).vae.state_dict()
         state.start_from(current_group().broadcast_tensors(other if current_group().is_main else {}))
-    rows = run_steps(make_steps(state, data, made, shuffle_buffer=20, group=current_group()), 20)
+    rows = run_steps(make_steps(state, data, made, shuffle_buffer=20, group=current_group()), 9)
     with state.averaged():
         measured = validate(state, make_labelled(15, seed=1), make_settings(made)).row()
     return [*rows.tolist(), [measured[name] for name in ("loss", "elbo", "term", "kl_1", "gradient_norm")]]
