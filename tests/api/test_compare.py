@@ -30,6 +30,7 @@ from vaelab.run import Run
 from vaelab.system.errors import UsageError
 from vaelab.system.seeds import derive_seed
 
+pytestmark = pytest.mark.slow
 OF_FACTORS = tuple(name for name in default_metrics("compare") if "factors" in load_metric(name).needs)
 COMPARED = tuple(name for name in default_metrics("compare") if name not in OF_FACTORS)
 QUANTITIES = [(name, quantity) for name, metric in load_metrics().items() for quantity in metric.quantities]

@@ -18,6 +18,7 @@ from vaelab.system.messages import VaelabWarning
 from vaelab.system.signals import Interrupted
 from vaelab.training.loop import ProgressRecord
 
+pytestmark = pytest.mark.slow
 SAME_BITS = ("history.csv", "validation.csv", "model.safetensors", "recipe.toml")
 
 

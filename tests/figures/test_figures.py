@@ -34,6 +34,7 @@ from vaelab.models.samplers import make_sampler
 from vaelab.models.terms import COMMON_TERMS, Term
 from vaelab.system import registry
 
+pytestmark = pytest.mark.slow
 NAMES = registry.names("figures")
 FROM_MODEL = [name for name in NAMES if hasattr(registry.load("figures", name), "compute")]
 FROM_TABLES = [name for name in NAMES if hasattr(registry.load("figures", name), "collect")]

@@ -26,6 +26,7 @@ from vaelab.recipe import signature_schema
 from vaelab.system import registry
 from vaelab.system.errors import InputError, UnknownName, UsageError
 
+pytestmark = pytest.mark.slow
 LATENTS = 2
 MODULES: dict[str, ModuleType] = {name: registry.load("samplers", name) for name in registry.names("samplers")}
 FEW = {"steps": 80, "hidden": 16, "width": 16, "layers": 1}
