@@ -206,8 +206,21 @@ def claims() -> list[tuple[str, str]]:
     """(Page, sentence that it must contain)."""
     plain = {name: each["ratios"]["plain"]["median"] for name, each in workloads().items() if "plain" in each["ratios"]}
     mnist, digits = read("mnist")["measured"], read("digits")["measured"]
-    performance = "docs/explanation/performance.md"
+    probed = read("celeba-drawn")["evaluation"]["probe"]["balanced_accuracy_per_attribute"]
+    portraits = read("faces")["evaluation"]["reconstruction"]
+    performance, results = "docs/explanation/performance.md", "docs/explanation/results.md"
     return [
+        (
+            results,
+            f"eyeglasses {probed['Eyeglasses']:.3f}, grey hair {probed['Gray_Hair']:.3f}, black hair "
+            f"{probed['Black_Hair']:.3f}, pale skin {probed['Pale_Skin']:.3f}, hat {probed['Wearing_Hat']:.3f}",
+        ),
+        (
+            results,
+            f"wavy hair {probed['Wavy_Hair']:.3f}, straight hair {probed['Straight_Hair']:.3f}, big lips "
+            f"{probed['Big_Lips']:.3f}",
+        ),
+        (results, f"reconstructions is now {portraits['psnr_mean_over_finite']:.1f} dB"),
         (
             "README.md",
             f"the CelebA experiment trains {plain['celeba']:.1f} times as fast as a plain PyTorch script, the CelebA "

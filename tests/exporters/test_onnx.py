@@ -52,11 +52,11 @@ def test_graphs_equal_the_model(make_model: MakeModel, number: int, likelihood: 
         np.testing.assert_allclose(error, wanted, rtol=1e-5, atol=1e-4)
 
 
-def test_a_part_reads_the_batch_size_from_its_own_input() -> None:
-    """Some versions of the exporter read it from the decoder's input, which the encoder does not have."""
+def combine_parts(end: int) -> Any:
+    """A combined graph whose encoder reads the first ``end`` sizes of the decoder's input."""
     helper = pytest.importorskip("onnx").helper
     nodes = [
-        helper.make_node("Shape", ["z"], ["size"], start=0, end=1),
+        helper.make_node("Shape", ["z"], ["size"], start=0, end=end),
         helper.make_node("ConstantOfShape", ["size"], ["kl_result"]),
         helper.make_node("Identity", ["x"], ["mean_result"]),
         helper.make_node("Identity", ["x"], ["log_var_result"]),
@@ -64,9 +64,16 @@ def test_a_part_reads_the_batch_size_from_its_own_input() -> None:
     shapes = {name: ["batch", 3] for name in ("x", "z", "mean_result", "log_var_result")} | {"kl_result": ["batch"]}
     values = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
     graph = helper.make_graph(nodes, "combined", values[:2], values[2:])
-    combined = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    part = onnx.split_graph(combined, "encoder", is_conditional=False)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_a_part_reads_the_batch_size_from_its_own_input(wording: Wording) -> None:
+    """Some versions of the exporter read it from the decoder's input, which the encoder does not have."""
+    part = onnx.split_graph(combine_parts(end=1), "encoder", is_conditional=False)
     assert onnx.run_graph(part.SerializeToString(), x=np.ones((5, 3), np.float32))["kl"].shape == (5,)
+    with pytest.raises(InputError) as raised:
+        onnx.split_graph(combine_parts(end=2), "encoder", is_conditional=False)
+    wording(raised.value)
 
 
 @pytest.mark.parametrize(("posterior", "prior"), [*CROSSED_PAIRS, ("full_covariance", "vamp")])

@@ -179,6 +179,7 @@ def split_graph(combined: "ModelProto", name: str, is_conditional: bool) -> "Mod
     """Return one part of the combined graph, with its inputs and outputs under their own names.
 
     All inputs have the same batch size, so the exporter may read it from any of them. A part reads it from its own.
+    Raises InputError if more than the batch size is read from an input of another part.
     """
     import onnx
 
@@ -193,7 +194,8 @@ def split_graph(combined: "ModelProto", name: str, is_conditional: bool) -> "Mod
     foreign = {value.name for value in combined.graph.input}.difference(inputs)
     for node in part.graph.node:
         if node.op_type == "Shape" and node.input[0] in foreign:
-            assert {attribute.name: attribute.i for attribute in node.attribute} == {"start": 0, "end": 1}
+            if {attribute.name: attribute.i for attribute in node.attribute} != {"start": 0, "end": 1}:
+                raise InputError("this model cannot be exported with this version of onnxscript; try another one")
             node.input[0] = inputs[0]
     for value in (*part.graph.input, *part.graph.output):
         value.name = rename(value.name)
