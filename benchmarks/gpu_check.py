@@ -32,9 +32,10 @@ from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import ResolvedRecipe
 from vaelab.system import registry
-from vaelab.system.device import describe_machine, deterministic, now, resolve_device
+from vaelab.system.device import describe_machine, deterministic, resolve_device
 from vaelab.system.errors import InputError
-from vaelab.system.seeds import StepNoise
+from vaelab.system.machine import now
+from vaelab.system.noise import StepNoise
 from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state
 from vaelab.training.step import CapturedSteps, EagerSteps, Steps, measure_memory

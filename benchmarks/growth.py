@@ -26,7 +26,8 @@ from plots import draw_growth, save
 from timing import UNLIMITED_STEPS, random_pixels, time_steps
 
 from vaelab import recipe as recipes
-from vaelab.system.device import describe_machine, now, resolve_device
+from vaelab.system.device import describe_machine, resolve_device
+from vaelab.system.machine import now
 
 MAP_FACTOR = 5
 """Size of the memory map over the memory limit."""

@@ -26,10 +26,12 @@ from vaelab.data.containers import ImageRef, read_item
 from vaelab.data.datasets import celeba
 from vaelab.data.datasets._celeba_files import find_celeba
 from vaelab.data.decode import ResizePolicy, decode
-from vaelab.data.images import Images, as_tensor, to_float
+from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.data.picture_cache import PictureFiles, cache_pictures
-from vaelab.system.device import default_threads, describe_machine
+from vaelab.data.tensors import as_tensor, to_float
+from vaelab.system.device import describe_machine
+from vaelab.system.machine import default_threads
 
 BATCH_SIZE = 32
 

@@ -25,8 +25,9 @@ from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import SECTIONS, ResolvedRecipe
 from vaelab.system import registry
-from vaelab.system.device import describe_machine, deterministic, now, resolve_device, resolve_precision
+from vaelab.system.device import describe_machine, deterministic, resolve_device, resolve_precision
 from vaelab.system.errors import InputError
+from vaelab.system.machine import now
 from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state
 from vaelab.training.step import make_steps

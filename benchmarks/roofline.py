@@ -27,11 +27,12 @@ from timing import SHAPES, load_recipe, random_pixels, time_steps
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaelab.build import build
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.networks.conv import feature_sizes
 from vaelab.recipe import Recipe
-from vaelab.system.device import default_threads, describe_machine, deterministic, resolve_device
-from vaelab.system.seeds import StepNoise
+from vaelab.system.device import describe_machine, deterministic, resolve_device
+from vaelab.system.machine import default_threads
+from vaelab.system.noise import StepNoise
 from vaelab.training.objectives import Context, compute_terms
 
 MATRIX_SIDE = 2048

@@ -39,7 +39,8 @@ from plots import draw_ratios, save
 
 from vaelab import recipe as recipes
 from vaelab.data.datasets.mnist import DATASET as MNIST
-from vaelab.system.device import describe_machine, now, resolve_device
+from vaelab.system.device import describe_machine, resolve_device
+from vaelab.system.machine import now
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from vaelab.data.arrays import PixelArray
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import Recipe
-from vaelab.system.device import default_threads, deterministic, resolve_device, resolve_precision
+from vaelab.system.device import deterministic, resolve_device, resolve_precision
+from vaelab.system.machine import default_threads
 from vaelab.training import loop as training
 from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state

@@ -16,7 +16,8 @@ from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.recipe import SECTIONS, Recipe, ResolvedRecipe, Section, signature_schema
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError
-from vaelab.system.seeds import derive_seed, generator
+from vaelab.system.noise import generator
+from vaelab.system.seeds import derive_seed
 
 if TYPE_CHECKING:
     from vaelab.training.objectives import Objective  # above this file in the import contract

@@ -28,8 +28,9 @@ from vaelab.models.bounds import elbo
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.likelihoods import Calibrated
 from vaelab.recipe import ResolvedRecipe
-from vaelab.system.device import default_threads, deterministic, resolve_device
-from vaelab.system.seeds import Noise, generator
+from vaelab.system.device import deterministic, resolve_device
+from vaelab.system.machine import default_threads
+from vaelab.system.noise import Noise, generator
 from vaelab.training import loop
 from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state

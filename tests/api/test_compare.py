@@ -20,7 +20,7 @@ import vaelab
 from vaelab.api.compare import comparison_arrays, side_by_side_arrays
 from vaelab.api.run_images import load_run_images
 from vaelab.data import idx
-from vaelab.data.images import to_uint8
+from vaelab.data.tensors import to_uint8
 from vaelab.evaluation.evaluate import default_metrics
 from vaelab.evaluation.metrics import Quantity, load_metric, load_metrics
 from vaelab.evaluation.metrics.udr import udr

@@ -14,8 +14,8 @@ from typed import Typed, one_line, train_small
 import vaelab
 from vaelab.api.edit import compute_edits
 from vaelab.data.datasets import digits
-from vaelab.data.images import to_uint8
 from vaelab.data.pictures import encode_png
+from vaelab.data.tensors import to_uint8
 from vaelab.run import Run
 from vaelab.system.messages import VaelabWarning
 

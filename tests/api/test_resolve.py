@@ -11,7 +11,8 @@ from vaelab.api.resolve import compare_machines, resolve
 from vaelab.api.run_images import RunImages
 from vaelab.data.loader import choose_shuffle_buffer
 from vaelab.run import Run
-from vaelab.system.device import Precision, default_threads, resolve_precision
+from vaelab.system.device import resolve_precision
+from vaelab.system.machine import Precision, default_threads
 from vaelab.training.settings import Settings
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 from inputs import list_names, read_picture
 
 import vaelab
-from vaelab.data.images import to_uint8
+from vaelab.data.tensors import to_uint8
 from vaelab.system.errors import UsageError
 from vaelab.system.progress import Task, show_progress
 from vaelab.system.seeds import derive_seed

@@ -21,7 +21,7 @@ from vaelab.evaluation.metrics.nll import sample_log_weights
 from vaelab.models.bounds import iwae_bound
 from vaelab.models.codes import encode_images
 from vaelab.run import Run
-from vaelab.system.seeds import GeneratorNoise, generator
+from vaelab.system.noise import GeneratorNoise, generator
 
 
 @pytest.fixture(scope="module")

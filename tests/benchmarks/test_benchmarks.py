@@ -23,7 +23,7 @@ from vaelab.build import build as build_model
 from vaelab.data.datasets import celeba
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 
 FOLDER = ROOT / "benchmarks"
 RIVALS = FOLDER / "rivals"

@@ -11,7 +11,7 @@ import torch
 from exploring import make_annotated, make_small_payload
 from starlette.testclient import TestClient
 
-from vaelab.data.images import as_tensor, to_float, to_uint8
+from vaelab.data.tensors import as_tensor, to_float, to_uint8
 from vaelab.explorer import server
 from vaelab.explorer.inference import InferenceWorker
 from vaelab.explorer.payload import ServedRun

@@ -15,7 +15,7 @@ from browser import Visit, plane_of
 from typed import train_small
 
 import vaelab
-from vaelab.data.images import as_tensor, to_float
+from vaelab.data.tensors import as_tensor, to_float
 from vaelab.explorer import server
 from vaelab.explorer.payload import ServedRun
 from vaelab.exporters.onnxruntime_web import find_runtime

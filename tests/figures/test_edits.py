@@ -10,7 +10,8 @@ import pytest
 import torch
 from small import FITTING_PAIRS, make_labelled
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
+from vaelab.data.tensors import to_uint8
 from vaelab.figures import edits as figure
 from vaelab.models.codes import encode_images
 from vaelab.models.spec import Spec

@@ -26,7 +26,7 @@ from vaelab.models.priors import normal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
-from vaelab.system.seeds import Noise, StepNoise
+from vaelab.system.noise import Noise, StepNoise
 
 SIDE, NOISE = 8, 0.1
 D = SIDE * SIDE

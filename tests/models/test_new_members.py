@@ -29,7 +29,7 @@ from vaelab.evaluation.metrics import load_metric
 from vaelab.models.codes import encode_images, sample_codes
 from vaelab.models.samplers import make_sampler
 from vaelab.system.errors import RecipeError
-from vaelab.system.seeds import StepNoise, generator
+from vaelab.system.noise import StepNoise, generator
 from vaelab.training.state import State
 from vaelab.training.validation import validate
 

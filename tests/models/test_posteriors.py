@@ -29,7 +29,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS
 from vaelab.recipe import signature_schema
 from vaelab.system import registry
-from vaelab.system.seeds import GeneratorNoise, StepNoise
+from vaelab.system.noise import GeneratorNoise, StepNoise
 
 MODULES: dict[str, ModuleType] = {name: registry.load("posteriors", name) for name in registry.names("posteriors")}
 FEW = {"hidden": [4], "codes": 12}

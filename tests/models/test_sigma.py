@@ -26,7 +26,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import files, registry
 from vaelab.system.errors import RecipeError
-from vaelab.system.seeds import GeneratorNoise, generator
+from vaelab.system.noise import GeneratorNoise, generator
 from vaelab.training.objectives import Objective
 
 MakeModel = Callable[..., tuple[VAE, Objective]]

@@ -16,7 +16,7 @@ from vaelab.models.posteriors import diagonal
 from vaelab.models.priors import normal
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 class GivenNoise(Noise):

@@ -8,15 +8,16 @@ from torch import Tensor
 
 from vaelab import recipe
 from vaelab.build import build
-from vaelab.data.images import Batch, Images
+from vaelab.data.images import Images
 from vaelab.data.loader import Batches
+from vaelab.data.tensors import Batch
 from vaelab.models.conditions import condition_names, training_rows
 from vaelab.models.vae import VAE, VAEOutput
 from vaelab.recipe import ResolvedRecipe
 from vaelab.system import registry
-from vaelab.system.device import Precision
 from vaelab.system.distributed import current_group
-from vaelab.system.seeds import Noise, StepNoise
+from vaelab.system.machine import Precision
+from vaelab.system.noise import Noise, StepNoise
 from vaelab.training import objectives, settings
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.settings import Settings

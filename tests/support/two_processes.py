@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaelab.models.vae import VAE
 from vaelab.system.distributed import ProcessGroup
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective
 

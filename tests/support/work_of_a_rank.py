@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from small import CONTROLS, FITTING_PAIRS, make_labelled, make_recipe, make_settings, make_state, make_steps, run_steps
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.vae import VAEOutput
 from vaelab.system.distributed import Shard, current_group, join_group
 from vaelab.training.objectives import Context, Objective

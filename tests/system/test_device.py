@@ -1,19 +1,12 @@
-"""Devices: the precision that suits a processor, the memory that is left."""
+"""Devices: the precision that suits a processor, the device that "auto" takes."""
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
-from vaelab.system.device import (
-    Precision,
-    available_memory,
-    choose_device,
-    describe_limits,
-    resolve_precision,
-    widest_float,
-)
+from vaelab.system.device import choose_device, describe_limits, resolve_precision, widest_float
+from vaelab.system.machine import Precision
 
 CPU = torch.device("cpu")
 
@@ -33,16 +26,6 @@ def test_auto_precision_is_bf16_only_if_the_processor_has_it(flags: str, expecte
     assert resolve_precision("bf16", torch.device("mps"), flags.split()) == "fp32"
     for precision in get_args(Precision):
         assert resolve_precision(precision, CPU, flags.split()) == precision
-
-
-def test_available_memory_is_what_the_container_has_left(tmp_path: Path):
-    assert 0 < available_memory() < 1 << 50
-    limit, used = tmp_path / "max", tmp_path / "current"
-    limit.write_text("1000000\n")
-    used.write_text("400000\n")
-    assert available_memory([(limit, used)]) == 600_000
-    limit.write_text("max\n")
-    assert available_memory([(limit, used)]) > 600_000
 
 
 def test_auto_takes_cuda_then_mps_then_the_cpu():

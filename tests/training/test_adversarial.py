@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vaelab.models.vae import VAE
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training.objectives import Objective
 from vaelab.training.objectives.adversarial import Discriminator
 

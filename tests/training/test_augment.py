@@ -13,7 +13,7 @@ from vaelab.data.datasets import load_dataset
 from vaelab.data.images import Images
 from vaelab.recipe.training import Augment
 from vaelab.system.distributed import ProcessGroup
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training.augment import MIN_CROP, augment, choose_augment
 
 HEIGHT, WIDTH = 32, 48

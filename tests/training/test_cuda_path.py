@@ -24,10 +24,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vaelab.data.images import as_tensor
 from vaelab.data.loader import Batches
+from vaelab.data.tensors import as_tensor
 from vaelab.system import device, registry
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training.ema import WeightAverage
 from vaelab.training.state import State
 from vaelab.training.step import CapturedSteps

@@ -30,7 +30,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system.device import autocast
 from vaelab.system.errors import RecipeError
-from vaelab.system.seeds import Noise, StepNoise
+from vaelab.system.noise import Noise, StepNoise
 from vaelab.training.objectives.factor import Objective, discriminator_loss, log_ratio, permute_latents
 from vaelab.training.state import State, create_state
 

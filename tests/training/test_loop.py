@@ -24,13 +24,14 @@ from small import (
 from torch import nn
 from wording import Wording
 
-from vaelab.data.images import Batch, Images
+from vaelab.data.images import Images
 from vaelab.data.loader import Batches
+from vaelab.data.tensors import Batch
 from vaelab.models.vae import VAEOutput
 from vaelab.recipe import ResolvedRecipe
 from vaelab.system import files, registry
-from vaelab.system.device import Precision
-from vaelab.system.seeds import StepNoise
+from vaelab.system.machine import Precision
+from vaelab.system.noise import StepNoise
 from vaelab.system.signals import Request
 from vaelab.training import loop
 from vaelab.training.checks import Diverged

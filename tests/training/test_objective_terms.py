@@ -24,7 +24,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import VAE
 from vaelab.system import registry
 from vaelab.system.errors import RecipeError
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective, info
 from vaelab.training.objectives.dip import code_covariance, covariance_penalties

@@ -17,7 +17,7 @@ from vaelab.models.vae import VAE
 from vaelab.recipe import signature_schema
 from vaelab.system import registry
 from vaelab.system.distributed import Shard
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Objective
 from vaelab.training.schedules import linear_warmup

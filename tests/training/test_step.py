@@ -21,12 +21,13 @@ from small import (
     run_steps,
 )
 
-from vaelab.data.images import Batch, Images, as_tensor, to_float
+from vaelab.data.images import Images
+from vaelab.data.tensors import Batch, as_tensor, to_float
 from vaelab.models.vae import VAEOutput
 from vaelab.recipe import ResolvedRecipe
 from vaelab.system import registry
 from vaelab.system.cuda_graph import NUM_WARM_UPS
-from vaelab.system.seeds import StepNoise
+from vaelab.system.noise import StepNoise
 from vaelab.training.objectives import Context
 from vaelab.training.schedules import half_cosine
 from vaelab.training.state import State

@@ -17,8 +17,9 @@ from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
 from vaelab.build import declared_objective
 from vaelab.data.containers import printable
-from vaelab.data.images import Images, binarize, to_uint8
+from vaelab.data.images import Images, binarize
 from vaelab.data.pictures import shrink_png
+from vaelab.data.tensors import to_uint8
 from vaelab.evaluation.comparability import find_obstacles, group_runs
 from vaelab.evaluation.evaluate import default_metrics, known_results, load_codes, measure_run
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
@@ -35,7 +36,8 @@ from vaelab.system.errors import UsageError
 from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile, check_parents, fit_name, to_json, unique_path, write_atomic
 from vaelab.system.messages import count_of
-from vaelab.system.seeds import derive_seed, generator
+from vaelab.system.noise import generator
+from vaelab.system.seeds import derive_seed
 
 FILES = (REPORT, "comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 MAX_SHOWN_RUNS, SHOWN_IMAGES = 8, 8

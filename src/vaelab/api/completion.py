@@ -12,8 +12,8 @@ from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages
 from vaelab.evaluation.evaluate import default_metrics, measure_run
 from vaelab.run import EVALUATION, FINDINGS, MACHINE, Run
-from vaelab.system.device import now
 from vaelab.system.failures import OnFailure, describe_error
+from vaelab.system.machine import now
 
 
 def complete_run(

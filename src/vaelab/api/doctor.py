@@ -5,7 +5,8 @@ from pathlib import Path
 from vaelab.api.load import load
 from vaelab.api.report import update_report
 from vaelab.api.run_images import load_run_images
-from vaelab.data.images import Images, as_tensor, spread_rows, to_float
+from vaelab.data.images import Images, spread_rows
+from vaelab.data.tensors import as_tensor, to_float
 from vaelab.evaluation.doctor import Evidence, Finding, examine, find_damage, sort_findings
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.models.vae import VAE

@@ -26,8 +26,8 @@ from vaelab.system.arguments import AnyPath, check_list, check_names, describe
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import write_atomic
 from vaelab.system.messages import count_of, warn
+from vaelab.system.noise import generator
 from vaelab.system.picture import Picture
-from vaelab.system.seeds import generator
 
 MAX_IMAGES = 8
 """Number of images on a sheet."""

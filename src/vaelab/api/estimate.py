@@ -11,7 +11,8 @@ from vaelab.build import build
 from vaelab.data.images import Images
 from vaelab.data.loader import Batches
 from vaelab.recipe import ResolvedRecipe
-from vaelab.system.device import default_threads, deterministic, resolve_precision
+from vaelab.system.device import deterministic, resolve_precision
+from vaelab.system.machine import default_threads
 from vaelab.training.settings import make_settings
 from vaelab.training.state import create_state
 from vaelab.training.step import make_steps

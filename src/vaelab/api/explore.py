@@ -14,7 +14,8 @@ from vaelab.api.load import load
 from vaelab.api.run_images import load_run_images
 from vaelab.api.sample import make_sampler
 from vaelab.data.containers import printable
-from vaelab.data.images import binarize, subsample
+from vaelab.data.images import binarize
+from vaelab.data.tensors import subsample
 from vaelab.evaluation.evaluate import load_codes
 from vaelab.explorer.inference import InferenceWorker
 from vaelab.explorer.payload import Payload, ServedRun, make_payload
@@ -26,8 +27,8 @@ from vaelab.system import html
 from vaelab.system.arguments import AnyPath, check_list, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.errors import InputError, UsageError
+from vaelab.system.noise import generator
 from vaelab.system.registry import unknown
-from vaelab.system.seeds import generator
 
 NUM_POINTS = 200_000
 """Default maximum of points on a map."""

@@ -32,8 +32,8 @@ from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32
 from vaelab.system.errors import UsageError
 from vaelab.system.files import check_parents, write_atomic
+from vaelab.system.noise import generator
 from vaelab.system.registry import unknown
-from vaelab.system.seeds import generator
 
 TOLERANCE = 1e-3
 """Largest allowed difference between an export and the model, far above rounding and far below any mistake."""

@@ -17,9 +17,9 @@ from vaelab.run import Run
 from vaelab.system import registry
 from vaelab.system.arguments import AnyPath, check_names
 from vaelab.system.failures import Failures, OnFailure, is_of_system
+from vaelab.system.noise import generator
 from vaelab.system.picture import Picture
 from vaelab.system.progress import progress
-from vaelab.system.seeds import generator
 
 
 def draw_figures(

@@ -15,10 +15,11 @@ from vaelab.api.run_images import load_run_images
 from vaelab.data.containers import printable
 from vaelab.data.datasets import load_dataset
 from vaelab.data.grounds import FAR, Ground, border_mean, find_ground
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
 from vaelab.data.memory import is_in_memory, read_memory
 from vaelab.data.npy import map_array
 from vaelab.data.pictures import LazyArray, Numbered, Skipped, read_ahead, read_pictures
+from vaelab.data.tensors import to_uint8
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of, with_condition
 from vaelab.models.vae import VAE
@@ -26,7 +27,7 @@ from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_path
 from vaelab.system.errors import InputError
 from vaelab.system.messages import warn
-from vaelab.system.seeds import generator
+from vaelab.system.noise import generator
 
 MAX_NAMED = 3
 """Number of pictures that a warning names."""

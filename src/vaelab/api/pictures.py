@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.pictures import encode_png, encode_sheet
-from vaelab.system.device import default_threads
 from vaelab.system.files import fit_name, split_extension, write_atomic
+from vaelab.system.machine import default_threads
 
 Pixels = NDArray[np.uint8]
 

@@ -10,7 +10,8 @@ from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import Pixels, write_folder
 from vaelab.data.arrays import as_eight_bits
-from vaelab.data.images import Images, as_tensor, to_uint8
+from vaelab.data.images import Images
+from vaelab.data.tensors import as_tensor, to_uint8
 from vaelab.figures import reconstructions as figure
 from vaelab.figures import render
 from vaelab.models.conditions import condition_of

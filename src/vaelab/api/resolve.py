@@ -10,8 +10,9 @@ from vaelab.api.run_images import RunImages
 from vaelab.data.loader import choose_shuffle_buffer
 from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import Run
-from vaelab.system.device import default_threads, resolve_device, resolve_precision
+from vaelab.system.device import resolve_device, resolve_precision
 from vaelab.system.distributed import launched_group
+from vaelab.system.machine import default_threads
 from vaelab.system.messages import count_of
 from vaelab.training.augment import choose_augment
 from vaelab.training.settings import Settings, make_settings

@@ -12,7 +12,8 @@ from vaelab.api.load import load_with_recipe
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import write_folder, write_sheet
 from vaelab.api.run_images import load_run_images
-from vaelab.data.images import Images, binarize, to_uint8
+from vaelab.data.images import Images, binarize
+from vaelab.data.tensors import to_uint8
 from vaelab.models import samplers
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import parse_condition
@@ -21,8 +22,8 @@ from vaelab.recipe import Section, override_sampler, toml_value
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
+from vaelab.system.noise import generator
 from vaelab.system.progress import progress
-from vaelab.system.seeds import generator
 
 
 def sample(

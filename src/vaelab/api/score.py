@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from vaelab.api.inputs import InputImages, load_inputs
 from vaelab.api.output_paths import choose_file
-from vaelab.data.images import Images, binarize, to_uint8
+from vaelab.data.images import Images, binarize
 from vaelab.data.memory import is_in_memory
+from vaelab.data.tensors import to_uint8
 from vaelab.evaluation.anomaly import separations
 from vaelab.exporters.tables import EXTENSIONS, CodeTable, write_columns
 from vaelab.figures import render
@@ -24,9 +25,9 @@ from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
 from vaelab.system.files import to_json, write_atomic
+from vaelab.system.noise import GeneratorNoise, generator
 from vaelab.system.picture import Picture
 from vaelab.system.progress import progress
-from vaelab.system.seeds import GeneratorNoise, generator
 
 HELD_OUT = "held-out"
 """Stands for the run's own held-out images in place of a path."""

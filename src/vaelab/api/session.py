@@ -34,7 +34,7 @@ from vaelab.system.distributed import launched_group
 from vaelab.system.errors import InputError
 from vaelab.system.files import DamagedFile, check_free_space
 from vaelab.system.messages import count_of
-from vaelab.system.seeds import generator
+from vaelab.system.noise import generator
 from vaelab.system.signals import Ask, Request, Signals
 from vaelab.training.checks import COLLAPSE, Diverged
 from vaelab.training.loop import ProgressRecord

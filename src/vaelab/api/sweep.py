@@ -28,9 +28,10 @@ from vaelab.figures import rate_distortion
 from vaelab.recipe import Recipe, ResolvedRecipe
 from vaelab.run import OtherRecipe, Run
 from vaelab.system.arguments import check_names, check_whole, describe
-from vaelab.system.device import default_threads, resolve_device
+from vaelab.system.device import resolve_device
 from vaelab.system.errors import RecipeError, UsageError
 from vaelab.system.files import NAME_BYTES, fit_name, write_atomic
+from vaelab.system.machine import default_threads
 from vaelab.system.messages import warn
 
 PICTURE = "rate-distortion.png"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vaelab.api.load import load_with_recipe
 from vaelab.api.run_images import load_run_images
 from vaelab.data.arrays import as_eight_bits
-from vaelab.data.images import as_tensor, to_uint8
 from vaelab.data.pictures import encode_sheet
+from vaelab.data.tensors import as_tensor, to_uint8
 from vaelab.explorer.watching import Sheet
 from vaelab.models import samplers
 from vaelab.models.conditions import condition_of, parse_condition
@@ -22,7 +22,7 @@ from vaelab.run.tables import Table
 from vaelab.run.tail import Tail
 from vaelab.system.arguments import AnyPath
 from vaelab.system.device import disable_tf32
-from vaelab.system.seeds import generator
+from vaelab.system.noise import generator
 
 MAX_POINTS = 120
 """Points of a curve: means over as many successive batches."""

@@ -30,8 +30,8 @@ from vaelab.data.contents import Tally
 from vaelab.data.images import Images
 from vaelab.data.journal import JOURNAL, SkippedPicture
 from vaelab.data.npy import PixelFiles, open_pixels, read_npz
-from vaelab.system.device import available_memory, default_threads
 from vaelab.system.files import DamagedFile, check_free_space, read_json, unique_path, write_atomic
+from vaelab.system.machine import available_memory, default_threads
 from vaelab.system.paths import cache_dir
 from vaelab.system.progress import progress
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from vaelab.data import decode as decoding
-from vaelab.system.device import default_threads
+from vaelab.system.machine import default_threads
 
 SOLO_SECONDS = 1.0
 """Seconds that this process works alone; others take about as long to start."""

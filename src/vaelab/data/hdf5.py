@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.system.device import available_memory
 from vaelab.system.errors import InputError
 from vaelab.system.files import check_file
+from vaelab.system.machine import available_memory
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 

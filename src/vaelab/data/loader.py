@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vaelab.data.arrays import PixelArray, row_bytes
 from vaelab.data.blocks import BlockReader
-from vaelab.data.images import Batch, Images, as_tensor
-from vaelab.system.device import available_memory
+from vaelab.data.images import Images
+from vaelab.data.tensors import Batch, as_tensor
 from vaelab.system.distributed import ProcessGroup, Shard
+from vaelab.system.machine import available_memory
 from vaelab.system.seeds import derive_seed
 
 BLOCK_BYTES = 1 << 20

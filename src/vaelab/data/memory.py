@@ -4,12 +4,12 @@ All of them become ``Images``. A note says what was decided about axes and value
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Real, UInt8
 from numpy.typing import NDArray
 from PIL import Image
@@ -118,7 +118,9 @@ def _collect(given: Any, labels: Any, options: ArrayOptions, shape: Shape | None
         choices = [str(key) for key in given]
         advice = f'give one of its parts, such as {name}=…["{choices[0]}"]' if choices else "it is empty"
         raise InputError(f"{name}: {describe(given)} of {', '.join(choices)}: {advice}", subject=name, choices=choices)
-    if isinstance(given, torch.utils.data.DataLoader):
+    from torch.utils.data import DataLoader, Dataset
+
+    if isinstance(given, DataLoader):
         raise InputError(f"{name}: a DataLoader makes batches; give its data set: {name}=loader.dataset", subject=name)
     if isinstance(given, Image.Image):
         given = [given]
@@ -129,14 +131,24 @@ def _collect(given: Any, labels: Any, options: ArrayOptions, shape: Shape | None
             f"labels = {labels!r} names a column, which only a Hugging Face Dataset has; give one label per image",
             subject="labels",
         )
-    if isinstance(given, torch.utils.data.Dataset):
+    if isinstance(given, Dataset):
         source = f"a data set ({type(given).__name__})"
         return _collect_items(_items_of(given), _length_of(given), source, options, shape, name)
     if isinstance(given, Sequence) and not isinstance(given, list | tuple | str | bytes):
         given = list(given)  # a column of a hub data set, for example
-    if isinstance(given, list | tuple) and len(given) and isinstance(_first_of(given), Image.Image | torch.Tensor):
+    if isinstance(given, list | tuple) and len(given) and _is_picture_or_tensor(_first_of(given)):
         return _collect_items(iter(given), len(given), f"a {type(given).__name__}", options, shape, name)
     return _Collected(_as_array(given, name), describe(given))
+
+
+def _is_tensor(given: Any) -> bool:
+    """Return whether this is a tensor of torch, which need not be imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.Tensor)
+
+
+def _is_picture_or_tensor(given: Any) -> bool:
+    return isinstance(given, Image.Image) or _is_tensor(given)
 
 
 def _first_of(given: Sequence[Any]) -> Any:
@@ -147,9 +159,9 @@ def _first_of(given: Sequence[Any]) -> Any:
 
 def _as_array(given: Any, name: str) -> NDArray[Any]:
     """Return numbers as an array; InputError for those that are no images, TypeError for other objects."""
-    if isinstance(given, torch.Tensor):
+    if _is_tensor(given):
         given = given.detach().cpu()
-        given = given.float() if given.dtype == torch.bfloat16 else given
+        given = given.float() if str(given.dtype) == "torch.bfloat16" else given
         return np.asarray(given.numpy())
     if np.ma.is_masked(given):
         raise InputError(f"{name} must not be masked; fill the masked values first", subject=name)
@@ -174,7 +186,9 @@ def _length_of(given: Any) -> int | None:
 
 
 def _items_of(given: Any) -> Iterator[Any]:
-    if isinstance(given, torch.utils.data.IterableDataset) or not hasattr(given, "__len__"):
+    from torch.utils.data import IterableDataset
+
+    if isinstance(given, IterableDataset) or not hasattr(given, "__len__"):
         yield from given
     else:
         for number in range(len(given)):
@@ -502,7 +516,7 @@ def _annotate(images: Images, labels: Any, attributes: Any, name: str) -> Images
 
 def _read_labels(given: Any, known: tuple[str, ...], count: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return classes as numbers from 0 on, and their names."""
-    values = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    values = given.detach().cpu().numpy() if _is_tensor(given) else np.asarray(given)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1:
         advice = "several true or false values for each image are attributes=…"
@@ -543,7 +557,7 @@ def _read_attributes(given: Any, count: int) -> tuple[NDArray[np.bool_], tuple[s
             raise InputError(f"attributes: {wrong} has shape {shape} for {count:,} images", subject="attributes")
         values = np.stack(columns, 1) if columns else np.empty((count, 0))
     else:
-        values = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+        values = given.detach().cpu().numpy() if _is_tensor(given) else np.asarray(given)
         if values.ndim != 2 or len(values) != count:
             shape = list(values.shape)
             raise InputError(f"attributes must be [N, A] for {count:,} images; got shape {shape}", subject="attributes")

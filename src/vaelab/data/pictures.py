@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,11 +24,11 @@ from vaelab.data.containers import (
 )
 from vaelab.data.datasets._shard_files import is_shard_place, list_shards
 from vaelab.data.decode import ResizePolicy, decode
-from vaelab.data.images import Images, as_model_input, drawable, to_uint8
+from vaelab.data.images import Images, drawable
 from vaelab.data.npy import map_array
 from vaelab.data.scan import Entry, Scan, scan
-from vaelab.system.device import default_threads
 from vaelab.system.errors import InputError
+from vaelab.system.machine import default_threads
 
 THUMBNAIL = 96
 """Height in pixels to which small images on a sheet are enlarged, by a whole factor and at most."""
@@ -178,6 +177,10 @@ def _map_in_threads(
 
 def _converted(path: Path, image_shape: tuple[int, int, int]) -> PixelArray:
     """Map one image or many in any layout that models accept; InputError if shape, type or values do not fit."""
+    import torch
+
+    from vaelab.data.tensors import as_model_input, to_uint8
+
     array = map_array(path)
 
     def convert(images: Any) -> torch.Tensor:

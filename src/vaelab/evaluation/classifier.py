@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Images, as_tensor, subsample, to_float, to_uint8
+from vaelab.data.images import Images
 from vaelab.data.loader import Batches
+from vaelab.data.tensors import as_tensor, subsample, to_float, to_uint8
 from vaelab.evaluation.features import (
     INCEPTION_WEIGHTS,
     Extractor,
@@ -24,12 +25,13 @@ from vaelab.models.chunks import chunk_spans
 from vaelab.models.initialisation import initialise
 from vaelab.models.networks.conv import Encoder, choose_channels, choose_strides
 from vaelab.models.spec import Spec
-from vaelab.system.device import default_threads, deterministic
+from vaelab.system.device import deterministic
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors
+from vaelab.system.machine import default_threads
 from vaelab.system.messages import count_of
+from vaelab.system.noise import generator
 from vaelab.system.paths import cache_dir
 from vaelab.system.progress import progress
-from vaelab.system.seeds import generator
 from vaelab.training.adam import Adam
 
 VERSION = 2

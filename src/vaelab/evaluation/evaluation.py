@@ -20,7 +20,7 @@ from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.recipe import Section
 from vaelab.system import registry
 from vaelab.system.errors import UsageError
-from vaelab.system.seeds import generator as generator_for
+from vaelab.system.noise import generator as generator_for
 
 NEEDS: Mapping[str, str] = MappingProxyType(
     {

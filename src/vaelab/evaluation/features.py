@@ -23,8 +23,8 @@ from vaelab.models.codes import as_finite
 from vaelab.system.download import DownloadFailed, fetch
 from vaelab.system.errors import InputError
 from vaelab.system.messages import warn
+from vaelab.system.noise import generator as generator_for
 from vaelab.system.paths import cache_dir, data_roots
-from vaelab.system.seeds import generator as generator_for
 
 COMPONENTS = 64
 MAX_FITTED_VALUES = 1 << 25

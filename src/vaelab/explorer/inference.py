@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vaelab.data.images import Images, as_tensor, to_float, to_uint8
+from vaelab.data.images import Images
+from vaelab.data.tensors import as_tensor, to_float, to_uint8
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of
 from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.vae import VAE
 from vaelab.system.device import disable_tf32
+from vaelab.system.noise import GeneratorNoise, Noise, generator
 from vaelab.system.progress import progress
-from vaelab.system.seeds import GeneratorNoise, Noise, generator
 
 DECODE_VALUES = 1 << 18
 """Image values decoded per turn."""

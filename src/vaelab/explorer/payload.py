@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vaelab.build import beta_equivalents
 from vaelab.data.arrays import PixelArray
-from vaelab.data.images import Images, subsample
+from vaelab.data.images import Images
+from vaelab.data.tensors import subsample
 from vaelab.explorer import projections
 from vaelab.explorer.groups import Group, make_attributes, make_groups
 from vaelab.explorer.inference import InferenceWorker, measure_losses
@@ -25,7 +26,7 @@ from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.recipe import Recipe
 from vaelab.system.errors import InputError
-from vaelab.system.seeds import generator
+from vaelab.system.noise import generator
 
 NUM_SAMPLES = 512
 """Codes for "Sample" where the page cannot sample itself."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vaelab.explorer.inference import compute_kl, kl_noise
 from vaelab.models.vae import VAE
 from vaelab.system.errors import InputError, UsageError
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaelab.data.arrays import ArrayView
-from vaelab.data.images import spread_rows, subsample
+from vaelab.data.images import spread_rows
+from vaelab.data.tensors import subsample
 from vaelab.explorer.payload import Payload
-from vaelab.system.seeds import generator
+from vaelab.system.noise import generator
 
 NUM_POINTS, IMAGE_BYTES = 5_000, 8_000_000
 """Default limits of the number of points and of the bytes of their images."""

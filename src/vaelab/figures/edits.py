@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
+from vaelab.data.tensors import to_uint8
 from vaelab.figures import Arrays, number_names
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.codes import Method, encode_images, find_direction

@@ -6,8 +6,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
 from vaelab.data.pictures import tile
+from vaelab.data.tensors import to_uint8
 from vaelab.figures import Arrays, house_style, picture_figure
 from vaelab.models.codes import interpolate
 from vaelab.models.conditions import condition_of

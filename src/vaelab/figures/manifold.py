@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
 from vaelab.data.pictures import tile
+from vaelab.data.tensors import to_uint8
 from vaelab.figures import Arrays, house_style, latent_name, show_picture
 from vaelab.models.codes import prior_grid, prior_quantiles
 from vaelab.models.vae import VAE

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
+from vaelab.data.tensors import to_uint8
 from vaelab.figures import Arrays
 from vaelab.figures._sheet import sheet_figure
 from vaelab.models.vae import VAE

@@ -3,8 +3,9 @@
 import torch
 from matplotlib.figure import Figure
 
-from vaelab.data.images import Images, to_uint8
+from vaelab.data.images import Images
 from vaelab.data.pictures import tile
+from vaelab.data.tensors import to_uint8
 from vaelab.figures import Arrays, house_style, picture_figure
 from vaelab.models.conditions import parse_condition
 from vaelab.models.samplers import Sampler

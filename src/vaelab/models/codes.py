@@ -9,19 +9,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from vaelab.data.images import Images, as_tensor
+from vaelab.data.images import Images
 from vaelab.data.pictures import read_ahead
+from vaelab.data.tensors import as_tensor
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_of
 from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.vae import VAE
-from vaelab.system.device import Precision, autocast
+from vaelab.system.device import autocast
 from vaelab.system.errors import InputError
+from vaelab.system.machine import Precision
+from vaelab.system.noise import GeneratorNoise
+from vaelab.system.noise import generator as generator_for
 from vaelab.system.progress import progress
 from vaelab.system.registry import unknown
-from vaelab.system.seeds import GeneratorNoise
-from vaelab.system.seeds import generator as generator_for
 
 Method = Literal["means", "probe"]
 ACTIVE_KL = 0.01

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaelab.data.images import Batch, Images, as_model_input, number_tensor
+from vaelab.data.images import Images
+from vaelab.data.tensors import Batch, as_model_input, number_tensor
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import condition_columns, condition_of, parse_condition
 from vaelab.models.likelihoods import Calibrated, Likelihood, PixelDistribution
@@ -23,8 +24,8 @@ from vaelab.system import html
 from vaelab.system.arguments import check_whole, describe
 from vaelab.system.device import disable_tf32
 from vaelab.system.errors import InputError
+from vaelab.system.noise import GeneratorNoise, Noise
 from vaelab.system.progress import progress
-from vaelab.system.seeds import GeneratorNoise, Noise
 
 REQUIREMENTS = {
     "continuous_posterior": 'a posterior with a density (posterior.name = "diagonal", for example)',

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from vaelab.system.device import Precision
 from vaelab.system.errors import RecipeError
+from vaelab.system.machine import Precision
 
 Decay = Literal["none", "cosine"]
 Optimizer = Literal["adam", "adamw"]

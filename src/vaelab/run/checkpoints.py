@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vaelab.system.files import DamagedFile, load_tensors, save_tensors, unique_path
 
+if TYPE_CHECKING:
+    import torch
+
 NUM_KEPT = 2
 Facts = Mapping[str, object]
-Tensors = Mapping[str, Tensor]
+Tensors = Mapping[str, "torch.Tensor"]
 FindFault = Callable[[int, Facts, Tensors], str | None]
 """(step, facts, tensors) of a checkpoint → why it cannot be used; None if it can."""
 
@@ -38,7 +40,7 @@ class Checkpoints:
 
     def load_newest(
         self, find_fault: FindFault, reach: float, reached_by: str
-    ) -> tuple[int, dict[str, Tensor], list[str]]:
+    ) -> tuple[int, dict[str, "torch.Tensor"], list[str]]:
         """Return (step, tensors, notes) of the newest checkpoint up to step ``reach``, else of the newest one.
 
         Without any: (0, {}, notes). A file that is damaged or has a fault is renamed. So is one beyond ``reach`` if
@@ -46,7 +48,7 @@ class Checkpoints:
         """
         notes: list[str] = []
         ahead: list[Path] = []
-        newest: tuple[int, dict[str, Tensor]] = (0, {})
+        newest: tuple[int, dict[str, torch.Tensor]] = (0, {})
         for path in self.paths:
             try:
                 step, tensors = _load(path, find_fault)
@@ -69,7 +71,7 @@ class Checkpoints:
             path.unlink()
 
 
-def _load(path: Path, find_fault: FindFault) -> tuple[int, dict[str, Tensor]]:
+def _load(path: Path, find_fault: FindFault) -> tuple[int, dict[str, "torch.Tensor"]]:
     """Return step and tensors of a checkpoint; DamagedFile if it is damaged or has a fault."""
     tensors, facts = load_tensors(path)
     step = facts.get("step")

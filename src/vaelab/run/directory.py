@@ -25,7 +25,6 @@ from vaelab.run.summary import describe_closing, summarise
 from vaelab.run.tables import Table, append_rows, read_table
 from vaelab.system import html, hub
 from vaelab.system.arguments import AnyPath, check_path
-from vaelab.system.device import now
 from vaelab.system.errors import InputError, UsageError
 from vaelab.system.files import (
     DamagedFile,
@@ -37,6 +36,7 @@ from vaelab.system.files import (
     unique_path,
     write_atomic,
 )
+from vaelab.system.machine import now
 from vaelab.system.paths import cache_dir
 from vaelab.system.picture import Picture
 

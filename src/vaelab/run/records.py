@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from vaelab.run.layout import TRACKERS
-from vaelab.system.device import Precision
 from vaelab.system.files import check_shape, read_json
+from vaelab.system.machine import Precision
 
 
 class _Record(BaseModel):

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vaelab.run.checkpoints import FindFault
 from vaelab.run.directory import Run
@@ -11,13 +10,16 @@ from vaelab.run.layout import HISTORY, TABLES, TIMING, VALIDATION
 from vaelab.run.tables import mend_table, scan_rows
 from vaelab.system.files import unique_path
 
+if TYPE_CHECKING:
+    import torch
+
 
 def load_checkpoint(
     run: Run,
     validated: Sequence[int] = (),
     find_fault: FindFault = lambda _step, _facts, _tensors: None,
     first_due: float = math.inf,
-) -> tuple[int, dict[str, Tensor], list[str]]:
+) -> tuple[int, dict[str, "torch.Tensor"], list[str]]:
     """Return (step, tensors, notes) of the checkpoint to continue from; (0, {}, notes) if there is none.
 
     It is the newest one up to which the tables are complete, because missing rows are then written again; without such

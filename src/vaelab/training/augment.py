@@ -5,9 +5,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.data.images import Images, as_tensor, to_float
+from vaelab.data.images import Images
+from vaelab.data.tensors import as_tensor, to_float
 from vaelab.recipe.training import Augment
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 MAX_SHIFT, MIN_CROP = 1 / 16, 0.9
 """Longest shift and shortest side of a crop, in sides of the image."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vaelab.data.images import Binarize
 from vaelab.recipe import ResolvedRecipe
 from vaelab.recipe.training import Augment, Decay
-from vaelab.system.device import Precision
+from vaelab.system.machine import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.vae import VAE
 from vaelab.training.adam import Adam
 from vaelab.training.ema import WeightAverage

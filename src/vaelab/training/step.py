@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
-from vaelab.data.images import Binarize, to_float
+from vaelab.data.images import Binarize
 from vaelab.data.loader import Batches, RawBatch
+from vaelab.data.tensors import to_float
 from vaelab.recipe.training import Augment
 from vaelab.system.cuda_graph import CannotCapture, capture, warm_up
 from vaelab.system.device import autocast
 from vaelab.system.distributed import Shard, current_group
-from vaelab.system.seeds import Noise, StepNoise
+from vaelab.system.noise import Noise, StepNoise
 from vaelab.training.augment import augment
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.schedules import lr_schedule

@@ -11,7 +11,8 @@ from vaelab.data.images import Images
 from vaelab.models.bounds import elbo
 from vaelab.system.device import disable_tf32, widest_float
 from vaelab.system.distributed import current_group
-from vaelab.system.seeds import StepNoise, derive_seed
+from vaelab.system.noise import StepNoise
+from vaelab.system.seeds import derive_seed
 from vaelab.training.objectives import Context, compute_terms
 from vaelab.training.settings import Settings
 from vaelab.training.state import State

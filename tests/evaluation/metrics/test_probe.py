@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from vectors import Case
 
-from vaelab.data.images import Images, subsample
+from vaelab.data.images import Images
+from vaelab.data.tensors import subsample
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import probe
 from vaelab.evaluation.metrics.probe import probe_attribute, probe_classes

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.conditions import condition_columns
 from vaelab.models.spec import Spec
 from vaelab.models.terms import Term

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from vaelab.data.images import subsample
+from vaelab.data.tensors import subsample
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.models.codes import as_finite

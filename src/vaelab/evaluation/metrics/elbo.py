@@ -11,8 +11,8 @@ from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.models import bounds
 from vaelab.models.chunks import chunk_spans
+from vaelab.system.noise import GeneratorNoise
 from vaelab.system.progress import progress
-from vaelab.system.seeds import GeneratorNoise
 
 
 def bits_per_dim(nats: float, num_pixels: int, scale: float = 1.0) -> float:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from vaelab.data.images import subsample
+from vaelab.data.tensors import subsample
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import AtLeastTwo, Result
 from vaelab.evaluation.metrics._factors import (

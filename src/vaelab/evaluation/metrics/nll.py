@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Metric, Quantity, Result
 from vaelab.evaluation.metrics.elbo import summarise_bound
@@ -18,8 +18,8 @@ from vaelab.models.conditions import condition_columns
 from vaelab.models.priors import Density
 from vaelab.models.vae import VAE
 from vaelab.system.device import disable_tf32, widest_float
+from vaelab.system.noise import GeneratorNoise, Noise
 from vaelab.system.progress import progress
-from vaelab.system.seeds import GeneratorNoise, Noise
 
 BLOCK_BYTES = 1 << 22
 """Decoded images in float32 at a time, few enough for the processor's cache."""

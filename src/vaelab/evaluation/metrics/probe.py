@@ -5,7 +5,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
-from vaelab.data.images import Images, subsample
+from vaelab.data.images import Images
+from vaelab.data.tensors import subsample
 from vaelab.evaluation.evaluation import Evaluation, NotMeasurable
 from vaelab.evaluation.metrics import AtLeastTwo, Metric, Quantity, Result
 from vaelab.models.codes import fit_probe

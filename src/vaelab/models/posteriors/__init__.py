@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.models.terms import Term
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 Gather = Callable[[Float[Tensor, "own ..."]], Float[Tensor, "batch ..."]]
 """Rows of this process → rows of the whole batch, in the order of the batch; gradients flow back."""

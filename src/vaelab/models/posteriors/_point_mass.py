@@ -11,7 +11,7 @@ from torch import Tensor
 from vaelab.models.gradients import straight_through
 from vaelab.models.posteriors import Draw, Gather, PosteriorDistribution
 from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 @dataclass(frozen=True)

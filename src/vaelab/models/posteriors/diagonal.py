@@ -12,7 +12,7 @@ from vaelab.models import posteriors
 from vaelab.models.gradients import clamp_straight_through
 from vaelab.models.posteriors import Draw
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 LOG_VAR_RANGE = (-30.0, 20.0)
 """Standard deviations between 3·10⁻⁷ and 2·10⁴; beyond them, exp() soon overflows in float32."""

@@ -12,7 +12,7 @@ from vaelab.models.gradients import clamp_straight_through
 from vaelab.models.posteriors import Draw
 from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE, draw_normal
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 @dataclass(frozen=True)

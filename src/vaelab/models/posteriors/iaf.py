@@ -16,7 +16,7 @@ from vaelab.models.posteriors import Draw
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.posteriors.diagonal import Posterior as Diagonal
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 @dataclass(frozen=True)

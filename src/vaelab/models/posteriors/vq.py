@@ -14,7 +14,7 @@ from vaelab.models.posteriors._point_mass import PointMass
 from vaelab.models.spec import Auto, Spec
 from vaelab.models.terms import Term
 from vaelab.system.device import disable_tf32, no_autocast
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 MIN_COUNT = 1e-8
 """Average number of uses in a batch below which the mean of an entry's vectors is not computed."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.models.posteriors import Draw, Posterior, PosteriorDistribution
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 @runtime_checkable

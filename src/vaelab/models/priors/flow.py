@@ -10,7 +10,7 @@ from vaelab.models import priors
 from vaelab.models.flows import AutoregressiveFlow, Univariate
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 class FlowDensity(priors.Density):

@@ -11,7 +11,7 @@ from vaelab.models import priors
 from vaelab.models.gradients import clamp_straight_through
 from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE, DiagonalNormal
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 class Mixture(priors.Density):

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaelab.models import priors
 from vaelab.models.posteriors import PosteriorDistribution
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 class StandardNormal(priors.Density):

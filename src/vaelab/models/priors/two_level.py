@@ -15,7 +15,7 @@ from vaelab.models.posteriors.diagonal import LOG_VAR_RANGE, DiagonalNormal
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.spec import Spec
 from vaelab.system.device import disable_tf32, no_autocast
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 class TwoLevel(priors.Density):

@@ -12,7 +12,7 @@ from vaelab.models import priors
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
 from vaelab.system.device import disable_tf32, no_autocast, widest_float
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 class PosteriorMixture(priors.Density):

@@ -22,7 +22,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS, VAE
 from vaelab.system import registry
 from vaelab.system.errors import UsageError
-from vaelab.system.seeds import generator as generator_for
+from vaelab.system.noise import generator as generator_for
 
 CPU = torch.device("cpu")
 MAX_CODES = 20_000

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaelab.models import samplers
 from vaelab.models.codes import CodeSamples
-from vaelab.system.seeds import GeneratorNoise
+from vaelab.system.noise import GeneratorNoise
 
 
 class Sampler(samplers.Sampler):

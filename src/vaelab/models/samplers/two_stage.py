@@ -18,7 +18,7 @@ from vaelab.models.priors import Density
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.samplers._training import Standardiser, train
 from vaelab.models.spec import Spec
-from vaelab.system.seeds import GeneratorNoise
+from vaelab.system.noise import GeneratorNoise
 
 SAMPLES, CHUNK = 64, 512
 """Samples of the importance-weighted bound, and codes that are measured at a time."""

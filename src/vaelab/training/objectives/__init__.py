@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAE, VAEOutput
 from vaelab.system.distributed import current_group
-from vaelab.system.seeds import Noise
+from vaelab.system.noise import Noise
 
 
 @dataclass(frozen=True)

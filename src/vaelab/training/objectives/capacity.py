@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from torch import Tensor
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.spec import Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.spec import Spec
 from vaelab.models.vae import VAEOutput
 from vaelab.training import objectives

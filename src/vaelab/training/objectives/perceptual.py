@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.spec import Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.data.images import Batch
+from vaelab.data.tensors import Batch
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.priors.normal import StandardNormal
 from vaelab.models.spec import Spec

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vaelab.data.images import to_float
+from vaelab.data.tensors import to_float
 from vaelab.recipe import toml_value
 from vaelab.training import trackers
 from vaelab.training.trackers import Embedding, End, TrackedRun
