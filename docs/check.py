@@ -13,6 +13,7 @@ import blocks
 import commands
 import measured
 import notebooks
+import recipe_index
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|src=\"([^\"]+)\"")
@@ -88,6 +89,9 @@ def find_false_claims() -> list[str]:
 def main() -> int:
     """Write the generated parts if asked to, and list everything that is wrong."""
     pages, problems, known = list_pages(), list[str](), commands.known_keys()
+    if "--write" in sys.argv:
+        recipe_index.write()
+    problems += recipe_index.find_outdated()
     for page in pages:
         text = page.read_text(encoding="utf-8")
         if (filled := blocks.fill(text)) != text:

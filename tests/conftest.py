@@ -1,8 +1,11 @@
 """Settings and fixtures of all tests: shapes checked at run time, one thread, repeatable hypothesis, small models."""
 
+import atexit
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +17,10 @@ import checker
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for commands that tests start: two workers share two cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every worker and command would compile the package again
 sys.dont_write_bytecode = False
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it: tests leave the user's cache alone
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vaelab-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    os.environ.setdefault("MPLCONFIGDIR", f"{os.environ['XDG_CACHE_HOME']}/matplotlib")  # fonts are listed only once
 
 checker.install()  # before the first import of vaelab
 

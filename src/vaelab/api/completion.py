@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from vaelab.api.answers import keep_answer
 from vaelab.api.doctor import update_findings
 from vaelab.api.evaluate import load_evaluation
 from vaelab.api.figures import update_figures
@@ -12,7 +13,7 @@ from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages
 from vaelab.evaluation.evaluate import default_metrics, measure_run
 from vaelab.run import EVALUATION, FINDINGS, MACHINE, Run
-from vaelab.system.failures import OnFailure, describe_error
+from vaelab.system.failures import Failures, OnFailure, describe_error
 from vaelab.system.machine import now
 
 
@@ -43,8 +44,16 @@ def complete_run(
             update_figures(run, model, images, report_failure("figure"), missing)
     else:
         figures = update_figures(run, model, images, report_failure("figure"), run.recipe.training.figures)
-    update_findings(run, model, images.valid, report_failure("check"))
+    failures = Failures()
+
+    def report_check(name: str, error: Exception) -> None:
+        failures(name, error)
+        report_failure("check")(name, error)
+
+    findings = update_findings(run, model, images.valid, report_check)
     finished = now()
     for problem in update_report(run, model, finished):
         tell(problem, warning=True)
     run.write_json(MACHINE, {**run.machine, "data_dir": data_dir, "figures": list(figures), "finished": finished})
+    if not failures.reasons:
+        keep_answer(run, "doctor", {"out": None}, {"findings": [vars(finding) for finding in findings]})

@@ -68,26 +68,35 @@ def evaluate(
       vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
       vaelab evaluate runs/mnist --metrics fid --set sampler.name=gmm --set sampler.components=20
     """
-    import vaelab
-    from vaelab.evaluation.evaluate import resolve_metrics
+    from vaelab.api.answers import answer
+    from vaelab.run import Run
 
     asked = options.split_names(metrics) or []
-    for word in asked:
-        if (name := resolve_metrics([word])[0]) != word:
-            print_note(f"vaelab: {word} is called {name} here")
-    store = not as_json or out is not None or vaelab.Run(run).is_writable
+    store = not as_json or out is not None or Run(run).is_writable
     if not store:
         print_note(f"vaelab: {run} cannot be written to, so the numbers are not stored; --out DIR stores them")
     values = options.parse_overrides(overrides)
-    evaluated = vaelab.evaluate(run, data=data, metrics=asked or None, set=values, out=out, store=store, device=device)
-    for reason in dict.fromkeys(evaluated.skipped.values()):
-        skipped = ", ".join(name for name, why in evaluated.skipped.items() if why == reason)
+
+    def measure() -> dict[str, Any]:
+        import vaelab
+        from vaelab.evaluation.evaluate import resolve_metrics
+
+        synonyms = {word: name for word in asked if (name := resolve_metrics([word])[0]) != word}
+        found = vaelab.evaluate(run, data=data, metrics=asked or None, set=values, out=out, store=store, device=device)
+        return {"synonyms": synonyms, **vars(found)}
+
+    question = {"metrics": asked, "set": values, "out": out, "store": store, "device": device}
+    evaluated = answer(Run(run), "evaluate", question, measure, data)
+    for word, name in evaluated["synonyms"].items():
+        print_note(f"vaelab: {word} is called {name} here")
+    for reason in dict.fromkeys(evaluated["skipped"].values()):
+        skipped = ", ".join(name for name, why in evaluated["skipped"].items() if why == reason)
         print_note(f"vaelab: not measured: {skipped} ({reason})")
     if as_json:
-        print_json(evaluated.results)
-    elif evaluated.results:
-        _print_results(evaluated.results)
-    if not evaluated.results:
+        print_json(evaluated["results"])
+    elif evaluated["results"]:
+        _print_results(evaluated["results"])
+    if not evaluated["results"]:
         raise typer.Exit(options.FAILED)
 
 
@@ -117,14 +126,20 @@ def doctor(
     Example:
       vaelab doctor runs/mnist
     """
-    import vaelab
+    from vaelab.api.answers import answer
+    from vaelab.run import Run
 
-    findings = vaelab.doctor(run, data=data, out=out)
+    def examine() -> dict[str, Any]:
+        import vaelab
+
+        return {"findings": [vars(finding) for finding in vaelab.doctor(run, data=data, out=out)]}
+
+    findings = answer(Run(run), "doctor", {"out": out}, examine, data)["findings"]
     if as_json:
-        print_json([vars(finding) for finding in findings])
+        print_json(findings)
         return
     for finding in findings:
-        print_text(f"{SIGNS[finding.level]} {finding.name.replace('_', ' ')}: {finding.found}")
-        if finding.meaning:
-            print_text(f"    {finding.meaning}")
-            print_text(f"    try {finding.advice}")
+        print_text(f"{SIGNS[finding['level']]} {finding['name'].replace('_', ' ')}: {finding['found']}")
+        if finding["meaning"]:
+            print_text(f"    {finding['meaning']}")
+            print_text(f"    try {finding['advice']}")

@@ -1,7 +1,5 @@
 """Memoises facts about pictures on the disk."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -9,8 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from vaelab.data.decode import decoder_version
-from vaelab.system.files import read_json, write_atomic
-from vaelab.system.paths import cache_dir
+from vaelab.system.memos import memo_path, read_memo, write_memo
 
 Facts = TypeVar("Facts", bound=BaseModel)
 
@@ -20,26 +17,11 @@ def memoise(key: Mapping[str, Any], model: type[Facts], find: Callable[[], tuple
 
     ``find`` returns the facts and whether they are final: not if the operating system did not return a picture.
     """
-    text = json.dumps({**key, "decoder": decoder_version()}, sort_keys=True)
-    path = cache_dir() / "images" / f"facts-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
-    with suppress(OSError, ValueError):  # missing or damaged
-        memo = read_json(path, _Memo)
-        if memo.check == _check_memo(memo.facts):
-            return model.model_validate(memo.facts)
+    path = memo_path("images", {**key, "decoder": decoder_version()}, "facts-")
+    if (known := read_memo(path)) is not None:
+        with suppress(ValueError):
+            return model.model_validate(known)
     facts, is_final = find()
     if is_final:
-        content = facts.model_dump(mode="json")
-        with suppress(OSError):  # a read-only cache: found again the next time
-            write_atomic(path, _Memo(check=_check_memo(content), facts=content).model_dump_json())
+        write_memo(path, facts.model_dump(mode="json"))
     return facts
-
-
-class _Memo(BaseModel):
-    """The content of a file of facts."""
-
-    check: str
-    facts: dict[str, Any]
-
-
-def _check_memo(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from vaelab.run.layout import (
     FINDINGS,
     HISTORY,
     IMAGES,
+    LOG,
     MACHINE,
     MODEL,
     RECIPE,
@@ -17,6 +18,6 @@ from vaelab.run.layout import (
 from vaelab.run.lock import RunInUse, RunRemoved
 
 __all__ = [
-    "CACHE", "EVALUATION", "FINDINGS", "HISTORY", "IMAGES", "MACHINE", "MODEL", "RECIPE", "REPORT", "TIMING",
+    "CACHE", "EVALUATION", "FINDINGS", "HISTORY", "IMAGES", "LOG", "MACHINE", "MODEL", "RECIPE", "REPORT", "TIMING",
     "VALIDATION", "OtherRecipe", "Run", "RunInUse", "RunRemoved",
 ]  # fmt: skip
