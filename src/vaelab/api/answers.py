@@ -1,7 +1,7 @@
 """Answers about finished runs, kept in the cache: a question that is asked again needs neither torch nor images.
 
-An answer is given again only if everything that it follows from is the same: the question, the content of the run's
-files, the versions of vaelab, torch and packages with members, and the dates of the folders of the images.
+An answer is given again only if nothing that it follows from has changed: question, files of the run, installed
+versions, dates of the image folders. The content of the files counts, not their dates.
 """
 
 import hashlib
