@@ -1,4 +1,4 @@
-"""The β-VAE objective. With β ≠ 1, or while β warms up, it is not an evidence lower bound."""
+"""The β-VAE objective. With β ≠ 1, or while β warms up, it is not the negative ELBO."""
 
 from typing import Annotated, ClassVar
 

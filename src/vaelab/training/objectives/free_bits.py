@@ -1,4 +1,4 @@
-"""The ELBO with free bits: a latent whose KL is small costs nothing. Not an evidence lower bound."""
+"""The ELBO with free bits: the KL of a latent is not reduced below λ. The loss is at least −ELBO."""
 
 from typing import Annotated, ClassVar
 
