@@ -182,7 +182,7 @@ def trackers() -> str:
         (f"`{name}`", first_sentence(module.__doc__), first_sentence(module.Tracker.__doc__))
         for name, module in found.items()
     ]
-    return write_table(("name", "tracker", "what a run becomes there"), rows)
+    return write_table(("name", "tracker", "a vaelab run becomes"), rows)
 
 
 def metrics() -> str:

@@ -14,7 +14,7 @@ MAX_PARAMETERS, MAX_LENGTH = 100, 6000
 
 
 class Tracker(trackers.Tracker):
-    """A run of the experiment $MLFLOW_EXPERIMENT_NAME, "vaelab" by default, which a tag identifies."""
+    """A run, identified by a tag, in the experiment $MLFLOW_EXPERIMENT_NAME ("vaelab" by default)."""
 
     def __init__(self, run: TrackedRun) -> None:
         import mlflow

@@ -10,7 +10,7 @@ PROJECT = "vaelab"
 
 
 class Tracker(trackers.Tracker):
-    """A run of the project "vaelab". Trackio finds runs by name, so the name ends with the identifier."""
+    """A run in the project "vaelab". Trackio finds runs by name, so the name ends with the identifier."""
 
     def __init__(self, run: TrackedRun) -> None:
         import trackio

@@ -9,7 +9,7 @@ from vaelab.training.trackers import End, TrackedRun
 
 
 class Tracker(trackers.Tracker):
-    """A run of the project $WANDB_PROJECT, "vaelab" by default."""
+    """A run in the project $WANDB_PROJECT ("vaelab" by default)."""
 
     def __init__(self, run: TrackedRun) -> None:
         import wandb
