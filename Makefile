@@ -39,14 +39,14 @@ demo: $(READY)
 	@echo "  $(BIN)/vaelab explore runs/digits"
 	@echo "Next: $(BIN)/vaelab train mnist, $(BIN)/vaelab --help"
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not long"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not long"
 
 test-all: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not long"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 # Kills, campaigns and large inputs, for which CI has no time. Run it before a release.
 test-long: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m long
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 # Records the wording of every message that a test checks. Read the diff before you commit it.
 messages: $(READY)

@@ -44,6 +44,12 @@ settings.load_profile("vaelab")
 pytest_addoption = add_option
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that have slow tests, so that no worker is left with one while the other is idle."""
+    slow = {item.path for item in items for mark in ("slow", "browser", "long") if item.get_closest_marker(mark)}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_runtest_setup() -> None:
     checker.start_test()
 

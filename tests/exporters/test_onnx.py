@@ -26,15 +26,27 @@ LIKELIHOODS = [
 ]
 
 
-@pytest.mark.parametrize(("number", "likelihood", "options"), [(i, *each) for i, each in enumerate(LIKELIHOODS)])
-def test_graphs_equal_the_model(make_model: MakeModel, number: int, likelihood: str, options: dict[str, Any]) -> None:
-    """Every likelihood once, every network in turn, grey and RGB, sides that are odd, batches of other sizes."""
+@pytest.mark.parametrize("number", range(max(len(CROSSED_PAIRS), len(LIKELIHOODS))))
+def test_graphs_equal_the_model(make_model: MakeModel, number: int) -> None:
+    """Every posterior, prior, likelihood and network, grey and RGB, sides that are odd, batches of other sizes.
+
+    The KL to a mixture has no closed form; the graph then uses the samples of the explorer's server.
+    """
     networks = registry.names("networks")
-    chosen: dict[str, Any] = {"network.name": networks[number % len(networks)], "likelihood.name": likelihood}
+    posterior, prior = CROSSED_PAIRS[number % len(CROSSED_PAIRS)]
+    likelihood, options = LIKELIHOODS[number % len(LIKELIHOODS)]
+    chosen: dict[str, Any] = {
+        "network.name": networks[number % len(networks)],
+        "posterior.name": posterior,
+        "prior.name": prior,
+        "objective.name": "elbo",
+        "likelihood.name": likelihood,
+        **options,
+    }
     if chosen["network.name"] == "conv":
         chosen |= {"network.channels": [4, 6], "network.strides": [2, 2]}
     shape = (1 + 2 * (number // 2 % 2), 11, 8)
-    model, _ = make_model(shape, {**chosen, **options})
+    model, _ = make_model(shape, chosen)
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     graphs = onnx.make_graphs(model, {"run": "small"})
     assert model.training
@@ -50,6 +62,13 @@ def test_graphs_equal_the_model(make_model: MakeModel, number: int, likelihood: 
             wanted = model.likelihood(decoded).reconstruction_loss(x)
         error = onnx.run_graph(graphs["likelihood.onnx"], decoded=decoded.numpy(), x=x.numpy())["error"]
         np.testing.assert_allclose(error, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_a_kl_without_a_graph_is_refused(make_model: MakeModel) -> None:
+    """ONNX has no triangular solve."""
+    model, _ = make_model((1, 9, 8), {"posterior.name": "full_covariance", "prior.name": "vamp"})
+    with pytest.raises(InputError):
+        onnx.make_graphs(model, {"run": "small"})
 
 
 def combine_parts(end: int) -> Any:
@@ -74,21 +93,6 @@ def test_a_part_reads_the_batch_size_from_its_own_input(wording: Wording) -> Non
     with pytest.raises(InputError) as raised:
         onnx.split_graph(combine_parts(end=2), "encoder", is_conditional=False)
     wording(raised.value)
-
-
-@pytest.mark.parametrize(("posterior", "prior"), [*CROSSED_PAIRS, ("full_covariance", "vamp")])
-def test_the_kl_of_every_posterior_and_prior_is_exported(make_model: MakeModel, posterior: str, prior: str) -> None:
-    """The KL to a mixture has no closed form; the graph then uses the samples of the explorer's server."""
-    model, _ = make_model((1, 9, 8), {"posterior.name": posterior, "prior.name": prior, "objective.name": "elbo"})
-    if (posterior, prior) == ("full_covariance", "vamp"):  # ONNX has no triangular solve
-        with pytest.raises(InputError):
-            onnx.make_graphs(model, {"run": "small"})
-        return
-    graphs = onnx.make_graphs(model, {"run": "small"})
-    model.eval()
-    for batch in (1, 3):
-        x = torch.rand(batch, 1, 9, 8, generator=torch.Generator().manual_seed(batch))
-        assert onnx.compare_graphs(model, graphs, x) <= 1e-5
 
 
 def test_a_second_runtime_returns_the_same(make_model: MakeModel) -> None:

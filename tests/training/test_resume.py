@@ -14,7 +14,7 @@ from typed import train_small
 
 from vaelab.run import Run
 
-STEPS = 800
+STEPS = 500
 COMMAND = [
     sys.executable, "-m", "vaelab", "train", "digits", "--set", "network.name=mlp", "--set", "network.hidden=[24]",
     "--set", f"training.steps={STEPS}", "--set", "training.checkpoint_every=20", "--set", "training.threads=1",
@@ -65,12 +65,15 @@ def assert_same(run: Path, whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path, whole: Path):
+def test_a_run_killed_at_random_moments_and_in_the_middle_of_a_write_ends_bit_identical(tmp_path: Path, whole: Path):
     run, moments, step = tmp_path / "run", random.Random(0), 0
-    for _ in range(3):
+    for moment in (moments.uniform(0.0, 0.25), moments.uniform(0.0, 0.25), "in a write"):
         process = start(run)
         step = wait_for_checkpoint(run, process, after=step)
-        time.sleep(moments.uniform(0.0, 0.25))
+        if isinstance(moment, float):
+            time.sleep(moment)
+        else:
+            wait_for_a_write(run, process)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -80,18 +83,11 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path, whole
     assert_same(run, whole)
 
 
-@pytest.mark.slow
-def test_a_run_killed_in_the_middle_of_a_write_ends_bit_identical(tmp_path: Path, whole: Path):
-    run = tmp_path / "run"
-    process = start(run)
+def wait_for_a_write(run: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
     while not list(run.glob("checkpoints/.step-*.part")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
-    process.kill()
-    process.communicate()
-    finish(run)
-    assert_same(run, whole)
 
 
 @pytest.mark.slow
