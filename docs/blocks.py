@@ -334,6 +334,7 @@ BLOCKS: Mapping[str, Callable[..., str]] = {
     "common-keys": common_keys,
     "data-sets": data_sets,
     "figures": figures,
+    "half-size": table_of(measured.half_size),
     "members": members,
     "metrics": metrics,
     "metric-options": metric_options,

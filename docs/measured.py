@@ -98,6 +98,59 @@ def _with_error(metric: Mapping[str, float], key: str, digits: int) -> str:
     return value if error is None else f"{value} ± {as_number(error, digits)}"
 
 
+def half_size(*names: str) -> list[tuple[str, ...]]:
+    """Rows of runs on 64×64 pixels beside their presets' published numbers on 128×128: losses per image and per pixel."""
+    from vaelab import recipe
+
+    columns: list[dict[str, str]] = []
+    for name in names:
+        found = read(name)
+        words = found["command"].split()
+        expected, measured, elbo = recipe.load(words[2]).expected, found["measured"], found["evaluation"]["elbo"]
+        weighted = "beta_kl_at_end" if "beta_kl_at_end" in expected else "kl_at_end"
+        beta = measured["beta_kl_at_end"] / measured["kl_at_end"] if "beta_kl_at_end" in measured else 1.0
+        held_out = elbo["reconstruction"] + beta * elbo["kl"]
+        epochs = recipe.load(words[2]).training.epochs
+        published_steps = epochs * -(-PUBLISHED_IMAGES // 32)
+        columns += [
+            {
+                "title": f"`{words[2]}`, published",
+                "pixels": "128×128",
+                "training images": as_number(PUBLISHED_IMAGES, 0),
+                "steps": as_number(published_steps, 0),
+                "training loss at the end": _per_pixel(expected["loss_at_end"], 128),
+                "(β·)KL at the end": as_number(expected[weighted], 0),
+            },
+            {
+                "title": f"`{words[2]}`, half size",
+                "pixels": "64×64",
+                "training images": as_number(found["num_images"], 0),
+                "steps": as_number(found["num_steps"], 0),
+                "training loss at the end": _per_pixel(measured["loss_at_end"], 64),
+                "(β·)KL at the end": as_number(measured.get(weighted, measured["kl_at_end"]), 1),
+                "held-out loss": _per_pixel(held_out, 64),
+                "held-out reconstruction": _per_pixel(elbo["reconstruction"], 64),
+                "held-out KL": as_number(elbo["kl"], 1),
+                "PSNR of held-out reconstructions, dB": as_number(
+                    found["evaluation"]["reconstruction"]["psnr_mean_over_finite"]
+                ),
+            },
+        ]
+    rows = list(dict.fromkeys(row for column in columns for row in column if row != "title"))
+    return [
+        ("per image (per pixel)", *(column["title"] for column in columns)),
+        *((row, *(column.get(row, "–") for column in columns)) for row in rows),
+    ]
+
+
+PUBLISHED_IMAGES = 162_770
+"""Training images of CelebA."""
+
+
+def _per_pixel(loss: float, side: int) -> str:
+    return f"{as_number(loss, 1)} ({loss / side**2:.4f})"
+
+
 def setting(name: str) -> str:
     """The command and the machine of a run in one sentence."""
     found = read(name)

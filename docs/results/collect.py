@@ -22,7 +22,8 @@ def collect(run: vaelab.Run) -> dict[str, object]:
         for name, entry in run.evaluation.items()
     }
     facts = {key: machine[key] for key in FACTS}
-    return {"command": command, "machine": facts, "measured": run.measured(), "evaluation": evaluation}
+    sizes = {"num_images": vaelab.load(run).spec.num_images, "num_steps": int(run.history["step"][-1])}
+    return {"command": command, **sizes, "machine": facts, "measured": run.measured(), "evaluation": evaluation}
 
 
 if __name__ == "__main__":
