@@ -17,6 +17,7 @@ import checker
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for commands that tests start: two workers share two cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every worker and command would compile the package again
 sys.dont_write_bytecode = False
+os.fsync = lambda _handle: None  # power does not fail during tests; those that count the calls replace it
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it: tests leave the user's cache alone
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vaelab-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

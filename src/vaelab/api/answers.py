@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,11 @@ def _locate(run: Run, verb: str, question: Mapping[str, Any], data: Path | None)
         "question": {name: str(value) for name, value in question.items()},
         "run": str(run.path.resolve()),
         "data": [str(data), os.environ.get("VAELAB_DATA", "")],
-        "code": [version("vaelab"), version("torch"), *_list_members(), _newest(Path(__file__).parents[1])],
+        "code": [version("vaelab"), version("torch"), *registry.list_packages(), _newest(Path(__file__).parents[1])],
         "files": {path.name: _digest(path) for path in files if path.name != LOG},
         "images": [] if place is None else _list_dates(place),
     }
     return memo_path(KIND, key)
-
-
-def _list_members() -> list[str]:
-    """Return the members that other packages add, with the versions of these packages."""
-    points = [point for folder in registry.PACKAGES for point in entry_points(group=f"vaelab.{folder}")]
-    return sorted(f"{point.value} {point.dist.version if point.dist else ''}" for point in points)
 
 
 def _newest(folder: Path) -> int:

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,9 @@ class Section:
         return self.title.lower().replace(" ", "-")
 
 
-def render_page(template: str, **values: Any) -> str:
-    """A page of ``templates/``, with a contents list of its sections and the glossary of the terms that it uses."""
+@cache
+def _load_environment() -> jinja2.Environment:
+    """Return the environment of the templates, which are compiled once per process."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vaelab.exporters"),
         autoescape=True,
@@ -102,7 +104,12 @@ def render_page(template: str, **values: Any) -> str:
     environment.filters["sentence"] = as_sentence
     environment.filters["for_people"] = lambda path: name_for_people(Path(path))
     environment.finalize = _hide_folders
-    page = environment.get_template(template)
+    return environment
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page of ``templates/``, with a contents list of its sections and the glossary of the terms that it uses."""
+    page = _load_environment().get_template(template)
     draft = page.render(contents=[], glossary=[], **values)
     contents = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', draft)
     text = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", draft, flags=re.S)

@@ -88,19 +88,29 @@ def names(folder: str) -> tuple[str, ...]:
 @cache
 def _find_names(folder: str, package_path: tuple[str, ...], search_path: tuple[str, ...]) -> tuple[str, ...]:
     own = {module.name for module in pkgutil.iter_modules(package_path) if not module.name.startswith("_")}
-    return tuple(sorted(own | set(_find_entry_points(folder, search_path))))
+    return tuple(sorted(own | set(_find_entry_points(search_path)[folder])))
 
 
 @cache
-def _find_entry_points(folder: str, search_path: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Return name → entry points of other packages; ``search_path`` is that of Python, on which they depend.
+def _find_entry_points(search_path: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
+    """Return folder → name → entry points of other packages; ``search_path`` is that of Python, on which they depend.
 
-    The package ``importlib_metadata``, once imported, replaces the class of entry points by its own.
+    All folders are read together, because each reading opens the metadata of every installed package. The package
+    ``importlib_metadata``, once imported, replaces the class of entry points by its own.
     """
-    found: dict[str, list[Any]] = {}
-    for point in entry_points(group=f"vaelab.{folder}"):
-        found.setdefault(point.name, []).append(point)
+    found: dict[str, dict[str, list[Any]]] = {folder: {} for folder in PACKAGES}
+    everything = entry_points()
+    for folder, names in found.items():
+        for point in everything.select(group=f"vaelab.{folder}"):
+            names.setdefault(point.name, []).append(point)
     return found
+
+
+def list_packages() -> list[str]:
+    """Return the modules by which other packages add members, with the versions of these packages."""
+    folders = _find_entry_points(tuple(sys.path)).values()
+    points = [point for names in folders for found in names.values() for point in found]
+    return sorted(f"{point.value} {point.dist.version if point.dist else ''}" for point in points)
 
 
 def kind_of(folder: str) -> str:
@@ -112,7 +122,7 @@ def load(folder: str, name: str) -> ModuleType:
     """Return the module of a member; UnknownName with the valid names, InputError if several packages have it."""
     if name not in names(folder):
         raise unknown(kind_of(folder), name, names(folder))
-    points = _find_entry_points(folder, tuple(sys.path)).get(name)
+    points = _find_entry_points(tuple(sys.path))[folder].get(name)
     if not points:
         return importlib.import_module(f"{PACKAGES[folder]}.{name}")
     owners = list(dict.fromkeys(point.value for point in points))

@@ -51,10 +51,8 @@ def _read() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 def _lay_out(small: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return digits in the layout of MNIST: 20×20 pixels, with the centre of mass in the middle of 28×28."""
-    from PIL import Image
-
     grey = (small * (255 / 16)).round().astype(np.uint8).reshape(-1, 8, 8)
-    digits = np.stack([np.asarray(Image.fromarray(digit).resize((20, 20), Image.Resampling.BICUBIC)) for digit in grey])
+    digits = _enlarge(grey, 20)
     mass = digits.sum((1, 2))
     centres = (digits.sum(axis) @ np.arange(20) / mass for axis in (2, 1))
     tops, lefts = (np.clip(np.rint(13.5 - centre), 0, 8).astype(int) for centre in centres)
@@ -62,6 +60,19 @@ def _lay_out(small: NDArray[np.float64]) -> NDArray[np.uint8]:
     for image, digit, top, left in zip(canvas, digits, tops, lefts, strict=True):
         image[top : top + 20, left : left + 20] = digit
     return canvas
+
+
+def _enlarge(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize square images ``[N, H, H]`` as Pillow does: all rows at once, then all columns."""
+    from PIL import Image
+
+    count, height, _ = grey.shape
+    rows = Image.fromarray(grey.reshape(count * height, height)).resize(
+        (side, count * height), Image.Resampling.BICUBIC
+    )
+    beside = np.asarray(rows).reshape(count, height, side).transpose(1, 0, 2).reshape(height, count * side)
+    columns = Image.fromarray(beside).resize((count * side, side), Image.Resampling.BICUBIC)
+    return np.asarray(columns).reshape(side, count, side).transpose(1, 0, 2)
 
 
 DATASET = Dataset(INFO, load)
