@@ -99,7 +99,7 @@ def _with_error(metric: Mapping[str, float], key: str, digits: int) -> str:
 
 
 def half_size(*names: str) -> list[tuple[str, ...]]:
-    """Rows of runs on 64×64 pixels beside their presets' published numbers on 128×128: losses per image and per pixel."""
+    """Rows of runs on 64×64 pixels beside what their presets expect on 128×128: losses per image and per pixel."""
     from vaelab import recipe
 
     columns: list[dict[str, str]] = []

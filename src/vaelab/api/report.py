@@ -30,7 +30,8 @@ def report(run_path: AnyPath, *, out: str | Path | None = None) -> Path:
 
 def update_report(run: Run, model: VAE, finished: str | None = None) -> list[str]:
     """Write the report of ``run`` from the files in its directory; return a sentence for each that cannot be read."""
-    order = {name: getattr(registry.load("figures", name), "ORDER", 99) for name in registry.names("figures")}
+    drawn = [name for name in registry.names("figures") if name in run.figures]
+    order = {name: getattr(registry.load("figures", name), "ORDER", 99) for name in drawn}
     figures = sorted(order, key=lambda name: (order[name], name))
     return write_report(run, figures, describe_model(run.recipe, model), finished)
 

@@ -30,8 +30,6 @@ def summarise_bound(name: str, values: Float[np.ndarray, " n"], evaluation: Eval
     ``values`` bound −ln p(x) of each image. A single value has no standard error. Bits per dimension are left out
     unless the likelihood is a probability of discrete pixels.
     """
-    from scipy.stats import sem
-
     likelihood, images, nats = evaluation.model.likelihood, evaluation.images, float(values.mean())
     bits = {"bits_per_dim": bits_per_dim(nats, evaluation.model.spec.num_pixels)}
     if likelihood.wants_binary and not _is_binary(evaluation):
@@ -40,7 +38,7 @@ def summarise_bound(name: str, values: Float[np.ndarray, " n"], evaluation: Eval
         kind = "probability of the pixel values, in nats per image"
     else:
         kind, bits = "density of the pixel values, normalised, in nats per image, with its constant", {}
-    error = {f"{name}_standard_error": float(sem(values))} if len(images) > 1 else {}
+    error = {f"{name}_standard_error": float(values.std(ddof=1)) / math.sqrt(len(values))} if len(images) > 1 else {}
     return {name: nats, **error, **bits}, kind
 
 
