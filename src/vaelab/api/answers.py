@@ -1,7 +1,7 @@
 """Answers about finished runs, kept in the cache: a question that is asked again needs neither torch nor images.
 
 An answer is given again only if nothing that it follows from has changed: question, files of the run, installed
-versions, dates of the image folders. The content of the files counts, not their dates.
+versions, and names, sizes and dates of the images. The content of the run's files counts, not their dates.
 """
 
 import hashlib
@@ -9,22 +9,29 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vaelab.api.run_images import find_place
-from vaelab.run import LOG, Run
+from vaelab.data.cache import file_signature
+from vaelab.data.scan import digest, scan
+from vaelab.run import EVALUATION, FINDINGS, MACHINE, MODEL, RECIPE, Run
+from vaelab.run.layout import PICTURES, TABLES
 from vaelab.system import registry
 from vaelab.system.memos import memo_path, read_memo, write_memo
-from vaelab.system.messages import VaelabWarning
 
 KIND = "answers"
 NUM_KEPT = 500
 """Answers in the cache; the oldest make room."""
-NUM_FOLDERS = 1000
-"""Entries of the folder of the images among which folders are looked for."""
+FILES = (RECIPE, MACHINE, PICTURES, *TABLES, MODEL)
+RESULTS = (EVALUATION, FINDINGS)
+"""Files of a run that commands with an answer write themselves."""
+PACKAGES = ("vaelab", "torch", "torch-fidelity")
+"""Packages whose versions results depend on; with the last, images are compared by other features."""
+NUM_SIGNED = 1000
+"""Files whose dates are looked at, except for the pictures of a run, all of which are."""
 
 
 def answer(
@@ -32,64 +39,72 @@ def answer(
 ) -> dict[str, Any]:
     """Return what ``find`` returns, which is JSON; from the cache if nothing has changed since it was last asked.
 
-    ``question``: the arguments of the command ``verb`` other than run and ``data``. An answer about an unfinished run,
-    or one that came with a warning, is not kept.
+    ``question``: the arguments of the command ``verb`` other than run and ``data``. An answer is not kept if the run is
+    not finished, if a warning came with it, or if the run or its images changed meanwhile.
     """
-    if not run.is_finished:
-        return find()
-    with suppress(OSError):  # a file that cannot be read: the command says so
-        known = read_memo(_locate(run, verb, question, data))
-        if known is not None:
-            return known
-    with _count_warnings() as issued:
+    before = _describe(run, verb, question, data)
+    if before and (known := read_memo(memo_path(KIND, before))) is not None:
+        return known
+    with _collect_warnings() as issued:
         found = find()
-    if not issued:
-        keep_answer(run, verb, question, found, data)
+    after = _describe(run, verb, question, data)
+    if before and not issued and after == {**before, "results": after.get("results")}:
+        _keep(after, found)
     return found
 
 
-def keep_answer(
-    run: Run, verb: str, question: Mapping[str, Any], found: dict[str, Any], data: Path | None = None
-) -> None:
+def keep_answer(run: Run, verb: str, question: Mapping[str, Any], found: dict[str, Any]) -> None:
     """Keep an answer about a finished run as it is now."""
+    if now := _describe(run, verb, question, None):
+        _keep(now, found)
+
+
+def _keep(key: Mapping[str, Any], found: dict[str, Any]) -> None:
+    path = memo_path(KIND, key)
+    write_memo(path, found)
     with suppress(OSError):
-        path = _locate(run, verb, question, data)
-        write_memo(path, found)
         dates = {other: other.stat().st_mtime_ns for other in path.parent.glob("*.json")}
         for other in sorted(dates, key=dates.__getitem__)[:-NUM_KEPT]:
             other.unlink(missing_ok=True)
 
 
 @contextmanager
-def _count_warnings() -> Iterator[list[str]]:
-    """Yield a list to which each VaelabWarning is appended, besides being shown."""
+def _collect_warnings() -> Iterator[list[str]]:
+    """Yield a list to which each warning is appended, besides being shown."""
     issued: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, VaelabWarning):
-                issued.append(str(message))
-            show(message, category, *place, **more)
+        def note(message: Warning | str, *about: Any, **more: Any) -> None:
+            issued.append(str(message))
+            show(message, *about, **more)
 
         warnings.showwarning = note
         yield issued
 
 
-def _locate(run: Run, verb: str, question: Mapping[str, Any], data: Path | None) -> Path:
-    """Return the file of an answer, named by everything that it follows from."""
-    place = data or find_place(run)
-    files = (path for path in sorted(run.path.iterdir()) if path.is_file() and not path.name.startswith("."))
-    key = {
-        "verb": verb,
-        "question": {name: str(value) for name, value in question.items()},
-        "run": str(run.path.resolve()),
-        "data": [str(data), os.environ.get("VAELAB_DATA", "")],
-        "code": [version("vaelab"), version("torch"), *registry.list_packages(), _newest(Path(__file__).parents[1])],
-        "files": {path.name: _digest(path) for path in files if path.name != LOG},
-        "images": [] if place is None else _list_dates(place),
-    }
-    return memo_path(KIND, key)
+def _describe(run: Run, verb: str, question: Mapping[str, Any], data: Path | None) -> dict[str, Any]:
+    """Return everything that an answer follows from; nothing if the run is not finished or a file cannot be read."""
+    with suppress(OSError, ValueError):
+        if run.is_finished:
+            return {
+                "verb": verb,
+                "question": {name: str(value) for name, value in question.items()},
+                "run": [str(run.path.resolve()), run.is_writable],
+                "data": [str(data), os.environ.get("VAELAB_DATA", "")],
+                "code": [*map(_find_version, PACKAGES), *registry.list_packages(), _newest(Path(__file__).parents[1])],
+                "files": _digest(run, FILES),
+                "results": _digest(run, RESULTS),
+                "images": _sign_images(run, data or find_place(run)),
+            }
+    return {}
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _newest(folder: Path) -> int:
@@ -97,15 +112,21 @@ def _newest(folder: Path) -> int:
     return max(path.stat().st_mtime_ns for path in folder.rglob("*.py"))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(run: Run, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the SHA-256 of each file of a run that is there."""
+    found = {}
+    for path in (run.path / name for name in names):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
-def _list_dates(place: Path) -> list[int]:
-    """Return the dates of a file, or of a folder and the folders in it; [] if it is not there."""
-    if not place.is_dir():
-        return [place.stat().st_mtime_ns] if place.exists() else []
-    with os.scandir(place) as entries:
-        folders = sorted(Path(entry.path) for entry in islice(entries, NUM_FOLDERS) if entry.is_dir())
-    return [path.stat().st_mtime_ns for path in (place, *folders)]
+def _sign_images(run: Run, place: Path | None) -> list[Any]:
+    """Return what changes if a file at the place of a run's images is added, removed or replaced."""
+    if place is None:
+        return []
+    if place.is_dir() and (run.path / PICTURES).exists():
+        found = scan(place)
+        return [*file_signature(place)[:1], digest([*found.entries, *found.hidden_entries])]
+    return [file_signature(path) for path in (place, *islice(place.rglob("*"), NUM_SIGNED))]

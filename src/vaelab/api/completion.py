@@ -55,5 +55,5 @@ def complete_run(
     for problem in update_report(run, model, finished):
         tell(problem, warning=True)
     run.write_json(MACHINE, {**run.machine, "data_dir": data_dir, "figures": list(figures), "finished": finished})
-    if not failures.reasons:
-        keep_answer(run, "doctor", {"out": None}, {"findings": [vars(finding) for finding in findings]})
+    if not (failures.reasons or run.selections):  # pictures may have changed since they were read
+        keep_answer(run, "doctor", {}, {"findings": [vars(finding) for finding in findings]})

@@ -1,5 +1,6 @@
 """``vaelab figures``, ``report``, ``evaluate`` and ``doctor``: results of a trained run."""
 
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -77,18 +78,24 @@ def evaluate(
         print_note(f"vaelab: {run} cannot be written to, so the numbers are not stored; --out DIR stores them")
     values = options.parse_overrides(overrides)
 
+    @cache  # each once: before the work, or with an answer from the cache
+    def explain(word: str, name: str) -> None:
+        print_note(f"vaelab: {word} is called {name} here")
+
     def measure() -> dict[str, Any]:
         import vaelab
         from vaelab.evaluation.evaluate import resolve_metrics
 
         synonyms = {word: name for word in asked if (name := resolve_metrics([word])[0]) != word}
+        for word, name in synonyms.items():
+            explain(word, name)
         found = vaelab.evaluate(run, data=data, metrics=asked or None, set=values, out=out, store=store, device=device)
         return {"synonyms": synonyms, **vars(found)}
 
-    question = {"metrics": asked, "set": values, "out": out, "store": store, "device": device}
-    evaluated = answer(Run(run), "evaluate", question, measure, data)
+    question = {"metrics": asked, "set": values, "store": store, "device": device}
+    evaluated = measure() if out else answer(Run(run), "evaluate", question, measure, data)
     for word, name in evaluated["synonyms"].items():
-        print_note(f"vaelab: {word} is called {name} here")
+        explain(word, name)
     for reason in dict.fromkeys(evaluated["skipped"].values()):
         skipped = ", ".join(name for name, why in evaluated["skipped"].items() if why == reason)
         print_note(f"vaelab: not measured: {skipped} ({reason})")
@@ -134,7 +141,7 @@ def doctor(
 
         return {"findings": [vars(finding) for finding in vaelab.doctor(run, data=data, out=out)]}
 
-    findings = answer(Run(run), "doctor", {"out": out}, examine, data)["findings"]
+    findings = (examine() if out else answer(Run(run), "doctor", {}, examine, data))["findings"]
     if as_json:
         print_json(findings)
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from vaelab.system.files import read_json, write_atomic
+from vaelab.system.files import read_json, to_json, write_atomic
 from vaelab.system.paths import cache_dir
 
 DIGITS = 20
@@ -34,7 +34,7 @@ def read_memo(path: Path) -> dict[str, Any] | None:
 def write_memo(path: Path, facts: dict[str, Any]) -> None:
     """Write facts to a file, atomically; a cache that cannot be written to is left as it is."""
     with suppress(OSError):
-        write_atomic(path, _Memo(check=_checksum(facts), facts=facts).model_dump_json())
+        write_atomic(path, to_json({"check": _checksum(facts), "facts": facts}))
 
 
 class _Memo(BaseModel):
