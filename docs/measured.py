@@ -260,6 +260,7 @@ def claims() -> list[tuple[str, str]]:
     plain = {name: each["ratios"]["plain"]["median"] for name, each in workloads().items() if "plain" in each["ratios"]}
     mnist, digits = read("mnist")["measured"], read("digits")["measured"]
     probed = read("celeba-drawn")["evaluation"]["probe"]["balanced_accuracy_per_attribute"]
+    of_beta = read("celeba-beta-drawn")["evaluation"]["probe"]["balanced_accuracy_per_attribute"]
     portraits = read("faces")["evaluation"]["reconstruction"]
     performance, results = "docs/explanation/performance.md", "docs/explanation/results.md"
     return [
@@ -272,6 +273,12 @@ def claims() -> list[tuple[str, str]]:
             results,
             f"wavy hair {probed['Wavy_Hair']:.3f}, straight hair {probed['Straight_Hair']:.3f}, big lips "
             f"{probed['Big_Lips']:.3f}",
+        ),
+        (
+            results,
+            f"receding hairline {of_beta['Receding_Hairline']:.3f}, sideburns {of_beta['Sideburns']:.3f}, bald "
+            f"{of_beta['Bald']:.3f}. Worse: rosy cheeks {of_beta['Rosy_Cheeks']:.3f}, lipstick "
+            f"{of_beta['Wearing_Lipstick']:.3f}, smile {of_beta['Smiling']:.3f}",
         ),
         (results, f"reconstructions is now {portraits['psnr_mean_over_finite']:.1f} dB"),
         (
