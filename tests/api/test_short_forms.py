@@ -1,6 +1,7 @@
 """``vaelab.train("digits", beta=4)`` and ``--beta 4`` for the keys that are set most."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typed import TINY_WORDS, Typed
@@ -36,9 +37,11 @@ def test_a_sweep_has_short_forms(cli: Typed) -> None:
     assert [member.overrides["network.latent_dim"] for member in members] == [3, 3]
 
 
-def test_epochs_replace_the_steps_of_a_recipe() -> None:
-    assert vaelab.plan("sprites")["steps"] == 10_000
-    facts = vaelab.plan("sprites", epochs=2)
+def test_epochs_replace_the_steps_of_a_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('[data]\nname = "digits"\n[training]\nsteps = 10_000\n')
+    assert vaelab.plan(recipe)["steps"] == 10_000
+    facts = vaelab.plan(recipe, epochs=2)
     assert facts["steps"] == 2 * -(-facts["images"]["train"] // facts["recipe"].training.batch_size)
 
 
