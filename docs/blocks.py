@@ -332,6 +332,7 @@ def table_of(rows: Callable[..., list[tuple[str, ...]]]) -> Callable[..., str]:
 BLOCKS: Mapping[str, Callable[..., str]] = {
     "commands": commands,
     "common-keys": common_keys,
+    "costs": table_of(measured.costs),
     "data-sets": data_sets,
     "figures": figures,
     "half-size": table_of(measured.half_size),

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -234,6 +235,20 @@ def _with_range(found: Mapping[str, float], digits: int, is_ratio: bool = False)
         return f"{value:.2f}" if is_ratio else f"{value:#.{digits}g}".removesuffix(".")
 
     return f"{word(found['median'])} ({word(found['lowest'])} to {word(found['highest'])})"
+
+
+def costs() -> list[tuple[str, ...]]:
+    """Time of a step with each member, relative to the plain VAE's: median and range of paired ratios."""
+    rows = []
+    for name, each in read("member-costs")["members"].items():
+        if "skipped" in each:
+            continue
+        partner = ", ".join(f"`{value}`" for value in list(each["overrides"].values())[1:])
+        pairs = zip(each["seconds"], each["plain"], strict=True)
+        ratios = sorted(seconds / plain for seconds, plain in pairs)
+        found = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        rows.append((median(ratios), (f"`{name}`", partner, found, f"{1000 * median(each['seconds']):.1f}")))
+    return [("member", "with", "time of a step, plain VAE = 1", "ms"), *(row for _, row in sorted(rows))]
 
 
 def roofline() -> list[tuple[str, ...]]:
