@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from vaelab.data.scan import digest, scan
 from vaelab.run import EVALUATION, FINDINGS, MACHINE, MODEL, RECIPE, Run
 from vaelab.run.layout import PICTURES, TABLES
 from vaelab.system import registry
+from vaelab.system.machine import find_version
 from vaelab.system.memos import memo_path, read_memo, write_memo
 
 KIND = "answers"
@@ -92,19 +92,12 @@ def _describe(run: Run, verb: str, question: Mapping[str, Any], data: Path | Non
                 "question": {name: str(value) for name, value in question.items()},
                 "run": [str(run.path.resolve()), run.is_writable],
                 "data": [str(data), os.environ.get("VAELAB_DATA", "")],
-                "code": [*map(_find_version, PACKAGES), *registry.list_packages(), _newest(Path(__file__).parents[1])],
+                "code": [*map(find_version, PACKAGES), *registry.list_packages(), _newest(Path(__file__).parents[1])],
                 "files": _digest(run, FILES),
                 "results": _digest(run, RESULTS),
                 "images": _sign_images(run, data or find_place(run)),
             }
     return {}
-
-
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _newest(folder: Path) -> int:

@@ -2,12 +2,13 @@
 
 import os
 import re
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 
 import torch
 
 from vaelab.system.device import describe_machine, find_devices, resolve_device
+from vaelab.system.machine import find_version
 from vaelab.system.paths import cache_dir
 
 NAME = re.compile(r"[\w.-]+")
@@ -22,7 +23,7 @@ def versions() -> dict[str, str]:
     names = dict.fromkeys(
         NAME.findall(line)[0] for line in requires("vaelab") or [] if "dev" not in line.partition(";")[2]
     )
-    packages = {name: _find_version(name) for name in names if name not in ("vaelab", *facts)}
+    packages = {name: find_version(name) for name in names if name not in ("vaelab", *facts)}
     return {
         "vaelab": facts.pop("vaelab"),
         **facts,
@@ -33,13 +34,6 @@ def versions() -> dict[str, str]:
         "VAELAB_DATA": _shorten(Path(given)) if (given := os.environ.get("VAELAB_DATA")) else "not set",
         **packages,
     }
-
-
-def _find_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _shorten(path: Path) -> str:

@@ -1,9 +1,10 @@
-"""Processors, memory and clock of this machine, without torch."""
+"""Processors, memory, installed packages and clock of this machine, without torch."""
 
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,14 @@ def available_memory(container_limits: Iterable[tuple[str | Path, str | Path]] =
         with suppress(OSError, ValueError):
             found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
     return max(min(found, default=1 << 30), 0)
+
+
+def find_version(package: str) -> str:
+    """Return the version of an installed package, or "not installed"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def now() -> str:
