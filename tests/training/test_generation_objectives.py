@@ -153,6 +153,12 @@ def test_blur_costs_energy_at_the_finest_scale_first() -> None:
     assert all(each[0] < each[1] for each in kept)
 
 
+def test_the_gradient_of_energies_agrees_with_finite_differences() -> None:
+    x = torch.rand(2, 2, 16, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    filters = make_filters().double()
+    assert torch.autograd.gradcheck(lambda images: tuple(gabor_energies(images, filters)), (x,))
+
+
 def test_the_perceptual_loss_is_the_weighted_distance_of_energies(make_model: MakeModel) -> None:
     options = {"objective.weight": 3.0, "objective.beta": 2.0, "posterior.name": "constant_variance"}
     vae, objective = make_model(SHAPE, {"objective.name": "perceptual", "posterior.std": 2e-6, **options})

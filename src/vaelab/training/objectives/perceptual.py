@@ -1,7 +1,7 @@
 """Reconstruction of pixels and of Gabor energies at several scales. Its loss is not an evidence lower bound."""
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -37,6 +37,24 @@ def make_filters() -> Float[Tensor, "filter 1 side side"]:
     return (filters / filters.square().sum((1, 2), keepdim=True).sqrt())[:, None]
 
 
+class _Filtered(torch.autograd.Function):
+    """A convolution of grey images with fixed filters.
+
+    Its gradient is a grouped convolution, several times as fast on a CPU as PyTorch's own with one channel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Pictures, filters: Tensor) -> Tensor:
+        ctx.save_for_backward(filters)
+        return F.conv2d(images, filters)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (filters,) = ctx.saved_tensors
+        spread = F.conv2d(gradient, filters.flip(2, 3), padding=SIDE - 1, groups=len(filters))
+        return spread.sum(1, keepdim=True), None
+
+
 def gabor_energies(images: Pictures, filters: Float[Tensor, "filter 1 side side"]) -> list[Tensor]:
     """Return the energies ``[n, C, orientation, h, w]`` of each scale: the root of the squares of even and odd filters.
 
@@ -45,12 +63,10 @@ def gabor_energies(images: Pictures, filters: Float[Tensor, "filter 1 side side"
     """
     channels, scales = images.shape[1], []
     while min(images.shape[2:]) >= SIDE:
-        found = F.conv2d(images.flatten(0, 1)[:, None], filters)
+        found: Tensor = _Filtered.apply(images.flatten(0, 1)[:, None], filters)  # type: ignore[no-untyped-call]
         even, odd = found.view(-1, channels, *found.shape[1:]).chunk(2, 2)
         scales.append((even.square() + odd.square() + FLOOR**2).sqrt())
-        height, width = (side // 2 for side in images.shape[2:])
-        halves = images[..., : 2 * height, : 2 * width].reshape(-1, channels, height, 2, width, 2)
-        images = halves.mean((3, 5))
+        images = F.avg_pool2d(images, 2)
     return scales
 
 
