@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -203,10 +204,9 @@ def test_a_sampler_is_made_and_fitted_by_name() -> None:
 
 
 def test_gmm_finds_a_known_mixture() -> None:
-    sampler = gmm.Sampler(Spec((1, 8, 8), LATENTS, 100), normal.StandardNormal(LATENTS), components=3)
-    sampler.fit(as_samples(KnownMixture().draw(20_000, 0)), seeded())
+    sampler = fit_gmm(KnownMixture().draw(20_000, 0), 3)
     z = KnownMixture().draw(20_000, 1)
-    weights, means, covariances = (value.numpy() for value in (sampler.weights, sampler.means, sampler.covariances))
+    weights, means, covariances = (value.numpy() for value in sampler.mixture)
     order = np.argsort(means[:, 0])
     np.testing.assert_allclose(means[order], KnownMixture.means, atol=0.05)
     np.testing.assert_allclose(weights[order], KnownMixture.weights, atol=0.02)
@@ -217,11 +217,28 @@ def test_gmm_finds_a_known_mixture() -> None:
     assert found.mean() == pytest.approx(KnownMixture().log_prob(z).mean(), abs=0.05)
 
 
+def fit_gmm(codes: np.ndarray, components: int | Literal["auto"] = "auto") -> gmm.Sampler:
+    spec = Spec((1, 8, 8), codes.shape[1], 100)
+    sampler = gmm.Sampler(spec, normal.StandardNormal(codes.shape[1]), components=components)
+    sampler.fit(as_samples(codes), seeded())
+    return sampler
+
+
 def test_gmm_needs_as_many_codes_as_components() -> None:
     with pytest.raises(InputError) as caught:
-        fit("gmm", KnownMixture().draw(4, 0))
+        fit_gmm(KnownMixture().draw(4, 0), 10)
     assert (caught.value.subject, caught.value.value) == ("codes", 4)
-    assert fit("gmm", KnownMixture().draw(10, 0)).sample(3, seeded()).shape == (3, LATENTS)
+    assert fit_gmm(KnownMixture().draw(10, 0), 10).sample(3, seeded()).shape == (3, LATENTS)
+
+
+def test_gmm_chooses_its_number_of_components_by_held_out_codes() -> None:
+    assert fit_gmm(KnownMixture().draw(3000, 0)).protocol["components"] == len(KnownMixture.weights)
+    few_in_many_dimensions = np.random.default_rng(0).normal(size=(150, 20))
+    assert fit_gmm(few_in_many_dimensions).protocol["components"] == 1
+    assert fit_gmm(KnownMixture().draw(4, 0)).protocol["components"] == 1
+    ring = np.random.default_rng(0).normal(size=(3000, 2))
+    ring = 3 * ring / np.linalg.norm(ring, axis=1, keepdims=True) + np.random.default_rng(1).normal(size=(3000, 2)) / 9
+    assert fit_gmm(ring).protocol["components"] >= 10
 
 
 # -- aggregate --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,128 @@
+"""Measure what improves reconstructions and samples: the preset folder and one change at a time, on one set of images.
+
+python benchmarks/generation.py JSON --set-name portraits --data PATH [--name folder] [--rows plain vamp …] [--seeds 0]
+    [--steps 1500] [--threads 1] [--runs build/generation]
+
+Every row is trained for the same number of steps, then measured on the held-out images. Each of its samplers gets the
+sliced Wasserstein distance, the Fréchet distance of features, precision and recall. JSON has one entry for each set,
+row and seed. Entries that exist are not measured again, so the same command continues an interrupted one. Time
+nothing else beside it if the seconds matter.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vaelab
+from vaelab.system.files import to_json, write_atomic
+from vaelab.system.machine import now
+
+PERCEPTUAL = {"objective.name": "perceptual"}
+SMOOTH = {"network.kernel": 4}
+"""A kernel that is a multiple of the stride, so that transposed convolutions leave no checkerboard."""
+GRID = {"network.name": "residual", "network.latents": "spatial"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change of the preset, and the samplers that fit its codes."""
+
+    overrides: Mapping[str, Any]
+    samplers: Sequence[str] = ("prior", "gmm")
+
+
+ROWS = {
+    "plain": Row({}, ("prior", "gmm", "two_stage", "aggregate")),
+    "mlp": Row({"network.name": "mlp"}),
+    "residual": Row({"network.name": "residual"}),
+    "kernel4": Row(SMOOTH),
+    "variance": Row({"likelihood.variance": 0.05}, ("prior", "gmm", "two_stage")),
+    "optimal": Row({"likelihood.name": "optimal_gaussian"}, ("prior", "gmm", "two_stage")),
+    "logistic": Row({"likelihood.name": "discretised_logistic"}),
+    "vamp": Row({"prior.name": "vamp", "prior.components": 100}),
+    "mixture": Row({"prior.name": "mixture"}),
+    "flow": Row({"prior.name": "flow"}, ("prior",)),
+    "iaf": Row({"posterior.name": "iaf"}),
+    "vq": Row({**GRID, "posterior.name": "vq", "prior.name": "uniform"}, ("autoregressive",)),
+    "msssim": Row({"objective.name": "msssim"}),
+    "perceptual": Row(PERCEPTUAL, ("prior", "gmm", "two_stage", "aggregate")),
+    "perceptual-kernel4": Row(PERCEPTUAL | SMOOTH),
+    "perceptual-residual": Row(PERCEPTUAL | {"network.name": "residual"}),
+    "adversarial": Row({"objective.name": "adversarial"}),
+    "adversarial-kernel4": Row({"objective.name": "adversarial"} | SMOOTH),
+}
+METRICS = ("elbo", "reconstruction", "sliced_wasserstein", "fid", "precision_recall")
+ONCE = {"elbo": ("elbo", "kl"), "reconstruction": ("psnr_mean_over_finite", "ssim")}
+"""Metric → its numbers that do not depend on the sampler."""
+
+
+def train(row: Row, name: str, args: argparse.Namespace, seed: int) -> tuple[vaelab.Run, float]:
+    """Train one row and return its run and the seconds of its steps."""
+    target = args.runs / f"{args.set_name}-{name}-{args.steps}-{seed}"
+    settings = {"data.name": args.name, "training.threads": args.threads, "training.figures": ["losses"]}
+    overrides = {key: value for key, value in {**settings, **row.overrides}.items() if key != "data.name" or value}
+    run = vaelab.train("folder", overrides, data=args.data, run=target, steps=args.steps, seed=seed, progress=False)
+    return run, run.measured()["seconds"]
+
+
+def measure(run: vaelab.Run, row: Row, data: Path, samples: int) -> dict[str, Any]:
+    """Return the numbers of a run, those of samples for each sampler."""
+    found: dict[str, Any] = {"samplers": {}}
+    limits = {f"{name}.samples": samples for name in ("sliced_wasserstein", "fid", "precision_recall")}
+    for sampler in row.samplers:
+        begun = time.perf_counter()
+        every = vaelab.evaluate(run, data=data, metrics=METRICS, set={"sampler.name": sampler, **limits}).results
+        for metric, keys in ONCE.items():
+            found |= {key: every[metric][key] for key in keys}
+        distance, features = every["sliced_wasserstein"], every["fid"]
+        found |= {key: distance[key] for key in ("reconstruction_swd", "training_swd")}
+        extracted = next(key for key in features if key in ("fid", "fd_classifier", "fd_pca"))
+        found["samplers"][sampler] = {
+            "swd": distance["swd"],
+            "levels": [value for key, value in sorted(distance.items()) if key.startswith("swd_level_")],
+            extracted: features[extracted],
+            **{key: every["precision_recall"][key] for key in ("precision", "recall")},
+            "seconds": time.perf_counter() - begun,
+        }
+    return found
+
+
+def main() -> None:
+    """Measure the rows that are asked for and write each as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json", type=Path)
+    parser.add_argument("--set-name", required=True, help="name of the images in the table")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--name", default="", help="data.name, if it is not that of the preset")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--samples", type=int, default=2000, help="most samples for a distance")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("build/generation"))
+    args = parser.parse_args()
+    for seed in args.seeds:
+        for name in args.rows:
+            key = f"{args.set_name}/{name}/{args.steps}/{seed}"
+            if key in read(args.json):
+                continue
+            run, seconds = train(ROWS[name], name, args, seed)
+            facts = {"set": args.set_name, "row": name, "steps": args.steps, "seed": seed, "finished": now()}
+            found = {**facts, "seconds": seconds, **measure(run, ROWS[name], args.data, args.samples)}
+            write_atomic(args.json, to_json(read(args.json) | {key: found}))
+            best = {sampler: round(each["swd"]) for sampler, each in found["samplers"].items()}
+            print(f"{key}: SWD {best}, PSNR {found['psnr_mean_over_finite']:.2f}, {seconds:.0f} s", flush=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Entries measured so far."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+if __name__ == "__main__":
+    main()
