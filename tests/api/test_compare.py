@@ -17,18 +17,20 @@ from PIL import Image
 from typed import Typed, train_small
 
 import vaelab
-from vaelab.api.compare import comparison_arrays, side_by_side_arrays
+from vaelab.api.compare import comparison_arrays, draw_pictures, side_by_side_arrays
 from vaelab.api.run_images import load_run_images
 from vaelab.data import idx
 from vaelab.data.tensors import to_uint8
 from vaelab.evaluation.evaluate import default_metrics
+from vaelab.evaluation.evaluation import Evaluation
 from vaelab.evaluation.metrics import Quantity, load_metric, load_metrics
 from vaelab.evaluation.metrics.udr import udr
 from vaelab.exporters.comparison_report import find_lead, render_comparison
+from vaelab.figures import side_by_side
 from vaelab.models.codes import encode_images
 from vaelab.run import Run
 from vaelab.system.errors import UsageError
-from vaelab.system.seeds import derive_seed
+from vaelab.system.noise import generator
 
 pytestmark = pytest.mark.slow
 OF_FACTORS = tuple(name for name in default_metrics("compare") if "factors" in load_metric(name).needs)
@@ -171,12 +173,22 @@ def test_figures_show_recipes_and_the_same_images(runs: dict[str, Path], compare
     assert "majority baseline, mean over attributes" not in panels
     assert panels["probe accuracy of classes"]["baseline"] == compared.rows[0]["majority_class_accuracy"]
     assert panels["SWD × 1000"]["baseline"] == compared.rows[0]["training_swd"]
-    models = [(name, vaelab.load(runs[name])) for name in ("one", "four")]
-    arrays = side_by_side_arrays(load_run_images(Run(runs["one"]), None).valid, models)
-    for i, (_, model) in enumerate(models):
-        expected = to_uint8(torch.from_numpy(model.reconstruct(arrays["originals"])))
+
+
+def test_pictures_side_by_side_use_the_sampler_of_each_recipe(runs: dict[str, Path]) -> None:
+    run = Run(runs["one"])
+    images, model = load_run_images(run, None), vaelab.load(runs["one"])
+    sections = ({"name": "prior"}, {"name": "gmm", "components": 2})
+    evaluations = [Evaluation(model, images.valid, images.train, sampler=section) for section in sections]
+    pictures = [("a run", *draw_pictures(each, images.valid)) for each in evaluations]
+    arrays = side_by_side_arrays(images.valid, pictures)
+    assert arrays["sources"] == ["the prior", "the sampler gmm"]
+    assert all(source in side_by_side.caption(arrays) for source in arrays["sources"])
+    expected = to_uint8(torch.from_numpy(model.reconstruct(arrays["originals"])))
+    for i, evaluation in enumerate(evaluations):
         np.testing.assert_array_equal(arrays["reconstructions"][i], expected)
-        np.testing.assert_array_equal(arrays["samples"][i], to_uint8(model.sample(8, derive_seed(0, "side by side"))))
+        codes = evaluation.sampler().sample(8, generator(0, "side by side", "codes"))
+        np.testing.assert_array_equal(arrays["samples"][i], to_uint8(model.decode(codes)))
 
 
 @pytest.mark.slow

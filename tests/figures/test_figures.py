@@ -320,7 +320,9 @@ def make_runs(name: str, runs: int, shape: tuple[int, int, int], seeds: int) -> 
     labels = [f"β = {i}, latents = 100, an Ünusually long $ name" for i in range(runs)]
     if name == "side_by_side":
         pictures = random.integers(0, 256, (2, runs, 8, *shape), dtype=np.uint8)
-        return {"labels": labels, "originals": pictures[0, 0], "reconstructions": pictures[0], "samples": pictures[1]}
+        sources = ["the prior", *["the sampler gmm"] * (runs - 1)]
+        arrays = {"labels": labels, "originals": pictures[0, 0], "sources": sources}
+        return {**arrays, "reconstructions": pictures[0], "samples": pictures[1]}
     if name == "scores":
         originals, rebuilt = random.integers(0, 256, (2, 2, min(runs, 8), *shape), dtype=np.uint8)
         return {"originals": originals, "reconstructions": rebuilt, "elbo": -1e4 * random.random((2, min(runs, 8)))}

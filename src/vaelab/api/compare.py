@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vaelab.api.comparison_page import compare_command, write_comparison_page
 from vaelab.api.load import load
@@ -37,7 +38,6 @@ from vaelab.system.failures import describe_error
 from vaelab.system.files import DamagedFile, check_parents, fit_name, to_json, unique_path, write_atomic
 from vaelab.system.messages import count_of
 from vaelab.system.noise import generator
-from vaelab.system.seeds import derive_seed
 
 FILES = (REPORT, "comparison.json", "comparison.csv", "comparison.png", "side-by-side.png")
 MAX_SHOWN_RUNS, SHOWN_IMAGES = 8, 8
@@ -47,6 +47,7 @@ FIGURE_WIDTH = 900
 
 OF_RUN = "the run"
 Row = dict[str, Any]
+Pixels = NDArray[np.uint8]
 Skipped = dict[str, str]
 """Metric → why it was not measured."""
 
@@ -128,7 +129,7 @@ def compare(
             rows[run] = _row(run, label, model, results[run], owners)
             evaluations.append(evaluation)
             if run in shown and model.spec.image_shape == images[shown[0]].train.image_shape:
-                pictures.append((label, model))
+                pictures.append((label, *draw_pictures(evaluation, images[shown[0]].valid)))
         for name, metric in metrics.items():
             if isinstance(metric, SeedMetric) and len(members) > 1:
                 for run, result in zip(members, _measure_seeds(metric, evaluations), strict=True):
@@ -294,15 +295,26 @@ def comparison_arrays(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def side_by_side_arrays(held_out: Images, models: Sequence[tuple[str, VAE]]) -> dict[str, Any]:
-    """Return some images, their reconstructions by each model, and each model's images of the same random codes."""
-    some = held_out.subsample(SHOWN_IMAGES, generator(0, "side by side"))
-    seed = derive_seed(0, "side by side")
+def draw_pictures(evaluation: Evaluation, held_out: Images) -> tuple[Pixels, Pixels, str]:
+    """Return reconstructions of some images, images of random codes, and the source of these codes."""
+    model, some = evaluation.model, _choose_images(held_out)
+    codes, conditions, source = evaluation.draw_codes(SHOWN_IMAGES, generator(0, "side by side", "codes"))
+    return to_uint8(torch.from_numpy(model.reconstruct(some))), to_uint8(model.decode(codes, conditions)), source
+
+
+def _choose_images(held_out: Images) -> Images:
+    return held_out.subsample(SHOWN_IMAGES, generator(0, "side by side"))
+
+
+def side_by_side_arrays(held_out: Images, pictures: Sequence[tuple[str, Pixels, Pixels, str]]) -> dict[str, Any]:
+    """Return some images, and by run its label, reconstructions of them, samples and the source of the samples."""
+    labels, reconstructions, samples, sources = zip(*pictures, strict=True)
     return {
-        "labels": [label for label, _ in models],
-        "originals": some.eight_bits[:],
-        "reconstructions": np.stack([to_uint8(torch.from_numpy(model.reconstruct(some))) for _, model in models]),
-        "samples": np.stack([to_uint8(model.sample(SHOWN_IMAGES, seed)) for _, model in models]),
+        "labels": list(labels),
+        "originals": _choose_images(held_out).eight_bits[:],
+        "reconstructions": np.stack(reconstructions),
+        "samples": np.stack(samples),
+        "sources": list(sources),
     }
 
 

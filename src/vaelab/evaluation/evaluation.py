@@ -134,7 +134,7 @@ class Evaluation:
         if (count, sampler) not in self._image_sets:
             random = self.generator("frechet")
             images = self.images.subsample(count, random)
-            codes, conditions, source = self._sample(len(images), random, sampler)
+            codes, conditions, source = self.draw_codes(len(images), random, sampler)
             train = self.train.subsample(len(images), random)
             self._image_sets[count, sampler] = ImageSets(
                 self.model, images, codes, conditions, source, train, len(self.images)
@@ -151,7 +151,9 @@ class Evaluation:
             raise NotMeasurable("needs training images that differ from one another")
         return features
 
-    def _sample(self, count: int, generator: torch.Generator, sampler: str) -> tuple[Tensor, Tensor | None, str]:
+    def draw_codes(
+        self, count: int, generator: torch.Generator, sampler: str = OWN_SAMPLER
+    ) -> tuple[Tensor, Tensor | None, str]:
         """Return codes from a sampler, conditions drawn from the training set (or None), and a description of both."""
         fitted = self.sampler(sampler)
         codes = fitted.sample(count, generator)

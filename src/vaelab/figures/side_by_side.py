@@ -18,14 +18,17 @@ def draw(arrays: Arrays) -> Figure:
     return sheet_figure(
         [np.concatenate([originals[None], arrays["reconstructions"]]), np.concatenate([paper, samples])],
         ["originals", *arrays["labels"]],
-        [["held-out images and their reconstructions"], ["samples from the prior"]],
+        [["held-out images and their reconstructions"], ["samples"]],
     )
 
 
 def caption(arrays: Arrays) -> str:
     """Explain rows and columns."""
+    sources = list(dict.fromkeys(arrays["sources"]))
+    each = (f"{label}: {source}" for label, source in zip(arrays["labels"], arrays["sources"], strict=True))
+    of = sources[0] if len(sources) == 1 else f"the sampler of each recipe ({'; '.join(each)})"
     return (
         f"Left: {len(arrays['originals'])} random held-out images and their reconstructions, one run per row. Right: "
-        "images decoded from samples of the prior, with the same noise for runs with the same number of latents. Not "
-        "selected. The first seed of each recipe is shown."
+        f"images decoded from samples of {of}. Not selected. Runs with the same sampler and number of latents have the "
+        "same noise. The first seed of each recipe is shown."
     )
