@@ -40,20 +40,22 @@ ROWS = {
     "mlp": Row({"network.name": "mlp"}),
     "residual": Row({"network.name": "residual"}),
     "kernel4": Row(SMOOTH),
-    "variance": Row({"likelihood.variance": 0.05}, ("prior", "gmm", "two_stage")),
-    "optimal": Row({"likelihood.name": "optimal_gaussian"}, ("prior", "gmm", "two_stage")),
+    "variance": Row({"likelihood.variance": 0.05}),
+    "optimal": Row({"likelihood.name": "optimal_gaussian"}),
     "logistic": Row({"likelihood.name": "discretised_logistic"}),
     "vamp": Row({"prior.name": "vamp", "prior.components": 100}),
     "mixture": Row({"prior.name": "mixture"}),
-    "flow": Row({"prior.name": "flow"}, ("prior",)),
     "iaf": Row({"posterior.name": "iaf"}),
     "vq": Row({**GRID, "posterior.name": "vq", "prior.name": "uniform"}, ("autoregressive",)),
+    "wae": Row({"objective.name": "wae", "posterior.name": "constant_variance"}),
     "msssim": Row({"objective.name": "msssim"}),
-    "perceptual": Row(PERCEPTUAL, ("prior", "gmm", "two_stage", "aggregate")),
-    "perceptual-kernel4": Row(PERCEPTUAL | SMOOTH),
-    "perceptual-residual": Row(PERCEPTUAL | {"network.name": "residual"}),
     "adversarial": Row({"objective.name": "adversarial"}),
-    "adversarial-kernel4": Row({"objective.name": "adversarial"} | SMOOTH),
+    "perceptual": Row(PERCEPTUAL),
+    "perceptual-kernel4": Row(PERCEPTUAL | SMOOTH),
+    "perceptual3-kernel4": Row(
+        PERCEPTUAL | SMOOTH | {"objective.weight": 3.0}, ("prior", "gmm", "two_stage", "aggregate")
+    ),
+    "perceptual10-kernel4": Row(PERCEPTUAL | SMOOTH | {"objective.weight": 10.0}),
 }
 METRICS = ("elbo", "reconstruction", "sliced_wasserstein", "fid", "precision_recall")
 ONCE = {"elbo": ("elbo", "kl"), "reconstruction": ("psnr_mean_over_finite", "ssim")}

@@ -335,6 +335,7 @@ BLOCKS: Mapping[str, Callable[..., str]] = {
     "costs": table_of(measured.costs),
     "data-sets": data_sets,
     "figures": figures,
+    "generation": table_of(measured.generation),
     "half-size": table_of(measured.half_size),
     "members": members,
     "metrics": metrics,

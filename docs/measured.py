@@ -251,6 +251,51 @@ def costs() -> list[tuple[str, ...]]:
     return [("member", "with", "time of a step, plain VAE = 1", "ms"), *(row for _, row in sorted(rows))]
 
 
+def generation(images: str) -> list[tuple[str, ...]]:
+    """Rows of benchmarks/generation.py for one set of images: means over seeds, with the range if there are several."""
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for each in read("generation").values():
+        if each["set"] == images:
+            entries.setdefault(each["row"], []).append(each)
+    return [
+        ("change", "seeds", "SWD: prior", "`gmm`", "other sampler", "rebuilt", "PSNR, dB", "SSIM", "FD", "P / R", "s"),
+        *sorted(
+            (_generation_row(name, found) for name, found in entries.items()),
+            key=lambda row: min(float(cell.split()[0]) for cell in row[2:4] if cell != "–"),
+        ),
+    ]
+
+
+def _generation_row(name: str, entries: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    def of(sampler: str, *keys: str, digits: int = 0) -> str:
+        found = [each["samplers"][sampler] for each in entries if sampler in each["samplers"]]
+        values = [next(each[key] for key in keys if key in each) for each in found]
+        return _spread(values, digits) if values else "–"
+
+    samplers = entries[0]["samplers"]
+    others = [f"{of(sampler, 'swd')} `{sampler}`" for sampler in samplers if sampler not in ("prior", "gmm")]
+    best = min(samplers.keys() - {"aggregate"}, key=lambda sampler: samplers[sampler]["swd"])
+    return (
+        f"`{name}`",
+        str(len(entries)),
+        of("prior", "swd"),
+        of("gmm", "swd"),
+        ", ".join(others) or "–",
+        _spread([each["reconstruction_swd"] for each in entries], 0),
+        _spread([each["psnr_mean_over_finite"] for each in entries], 2),
+        _spread([each["ssim"] for each in entries], 3),
+        of(best, "fid", "fd_classifier", "fd_pca", digits=2),
+        f"{of(best, 'precision', digits=2)} / {of(best, 'recall', digits=2)}",
+        _spread([each["seconds"] for each in entries], 0),
+    )
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """The mean, with half of the range if there are several values."""
+    mean = as_number(sum(values) / len(values), digits)
+    return mean if len(values) == 1 else f"{mean} ± {as_number((max(values) - min(values)) / 2, digits)}"
+
+
 def roofline() -> list[tuple[str, ...]]:
     """FLOP, bytes, lower bound and measured time of a step."""
     rows = [

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vaelab.data.tensors import Batch
-from vaelab.models.spec import Spec
+from vaelab.models.spec import Auto, Spec
 from vaelab.models.terms import Term
 from vaelab.models.vae import VAEOutput
 from vaelab.system.device import disable_tf32, no_autocast
 from vaelab.training import objectives
 from vaelab.training.objectives import Context, Knob
+from vaelab.training.objectives.beta import choose_beta
 
 SIDE, WAVELENGTH, SIGMA = 7, 4.0, 1.75
 """Pixels of a filter, of a period of its wave, and of the standard deviation of its window."""
@@ -93,7 +94,11 @@ class Objective(objectives.Objective):
     filters: Tensor
 
     def __init__(
-        self, spec: Spec, *, weight: Annotated[float, Ge(0)] = 1.0, beta: Annotated[float, Gt(0)] = 1.0
+        self,
+        spec: Spec,
+        *,
+        weight: Annotated[float, Ge(0)] = 1.0,
+        beta: Annotated[float, Gt(0), Auto(choose_beta)] = 1.0,
     ) -> None:
         super().__init__()
         self.weight, self.beta = weight, beta
