@@ -55,6 +55,7 @@ ROWS = {
     "perceptual3-kernel4": Row(
         PERCEPTUAL | SMOOTH | {"objective.weight": 3.0}, ("prior", "gmm", "two_stage", "aggregate")
     ),
+    "perceptual3-residual": Row({**PERCEPTUAL, "network.name": "residual", "objective.weight": 3.0}),
     "perceptual10-kernel4": Row(PERCEPTUAL | SMOOTH | {"objective.weight": 10.0}),
 }
 METRICS = ("elbo", "reconstruction", "sliced_wasserstein", "fid", "precision_recall")
