@@ -79,6 +79,11 @@ def loss_terms(recipe: Recipe) -> dict[str, str]:
     return {name: titles[name] for name in (*names, *_posterior_class(recipe).loss_terms)} if names else {}
 
 
+def loss_unit(recipe: Recipe) -> str:
+    """Return the unit of the loss, "nats" or empty."""
+    return declared_objective(recipe).loss_unit
+
+
 def _posterior_class(recipe: Recipe) -> "type[Posterior]":
     kind: type[Posterior] = registry.load("posteriors", recipe.posterior["name"]).Posterior
     return kind

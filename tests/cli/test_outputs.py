@@ -49,7 +49,7 @@ def test_the_sampler_is_named_and_its_options_are_set(
     cli: Typed, trained: Path, tmp_path: Path, wording: Callable[[object], None]
 ) -> None:
     sheets = []
-    for words in ((), ("--sampler", "gmm", "--set", "sampler.components=1"), ("--set", "sampler.name=gmm")):
+    for words in ((), ("--sampler", "gmm"), ("--set", "sampler.name=gmm", "--set", "sampler.components=2")):
         code, out, err = cli("sample", trained, "-n", 4, "--out", f"{len(sheets)}.png", *words)
         assert (code, out.rstrip()) == (0, f"{len(sheets)}.png")
         wording(one_line(err))

@@ -198,12 +198,17 @@ def test_without_validation_there_is_no_elbo_but_there_are_losses():
     assert png(losses.draw(losses.collect(history, none, COMMON_TERMS)))
 
 
-def test_losses_draws_the_declared_terms_in_nats():
+def test_losses_draws_the_declared_terms_with_their_units():
     history, validation = make_tables(200, 2)
-    history |= {"beta_kl": 5 * history["kl"], "mmd": history["kl"]}
-    terms = [*COMMON_TERMS, Term("beta_kl", "β·KL"), Term("mmd", "MMD²", unit=""), Term("absent", "absent")]
-    legend = losses.draw(losses.collect(history, validation, terms)).axes[1].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["KL", "β·KL"]
+    history |= {"beta_kl": 5 * history["kl"], "perceptual": history["kl"]}
+    terms = [*COMMON_TERMS, Term("beta_kl", "β·KL"), Term("absent", "absent")]
+    panels = losses.draw(losses.collect(history, validation, terms)).axes
+    assert [text.get_text() for text in panels[1].get_legend().get_texts()] == ["KL", "β·KL"]
+    assert ["nats" in axes.get_ylabel() for axes in panels] == [True, True]
+    terms.append(Term("perceptual", "distance", unit=""))
+    panels = losses.draw(losses.collect(history, validation, terms, "")).axes
+    assert [text.get_text() for text in panels[1].get_legend().get_texts()] == ["KL", "β·KL", "distance"]
+    assert ["nats" in axes.get_ylabel() for axes in panels] == [False, False]
 
 
 def test_losses_says_what_lies_above_the_view():

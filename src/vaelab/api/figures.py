@@ -9,7 +9,7 @@ from typing import Any, Literal
 from vaelab.api.load import load
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
-from vaelab.build import logged_terms
+from vaelab.build import logged_terms, loss_terms, loss_unit
 from vaelab.data.images import binarize
 from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
@@ -90,8 +90,11 @@ def _make_arrays(run: Run, model: VAE, images: RunImages, name: str, module: Any
     """Return the arrays that a figure shows; None if it does not apply to this run."""
     if hasattr(module, "collect"):
         history = run.history
-        terms = logged_terms(run.recipe)
-        collected: dict[str, Any] | None = module.collect(history, run.validation, terms) if history else None
+        recipe, arguments = run.recipe, inspect.signature(module.collect).parameters
+        summands, unit = loss_terms(recipe), loss_unit(recipe)
+        terms = [term for term in logged_terms(recipe) if term.unit == "nats" or term.name in summands]
+        others = {"unit": unit} if "unit" in arguments else {}
+        collected: dict[str, Any] | None = module.collect(history, run.validation, terms, **others) if history else None
         return collected
     chosen = binarize(images.train, images.binarize) if module.SPLIT == "train" else images.valid
     random, options = generator(run.recipe.training.seed, "figure", name), dict[str, Any]()

@@ -53,14 +53,15 @@ def sample(
     path, is_sheet = choose_pictures(out, f"{run_name}-samples.png", overwrite=overwrite)
     model, recipe = load_with_recipe(run_path)
     section = override_sampler(recipe.sampler, sampler, set or {})
-    described = describe_sampler(section, recipe.prior["name"])
     model.to(resolve_device(device))
     random = generator(seed, "sample", "condition")
     conditions = parse_condition(model.spec, condition, count, model.condition_rows.cpu(), random)
-    if tell is not None:
-        tell(f"sampler: {described}")
     with disable_tf32():
-        codes = make_sampler(section, model, run_path, data).sample(count, generator(seed, "sample"))
+        fitted = make_sampler(section, model, run_path, data)
+        described = describe_sampler(section, recipe.prior["name"], fitted.protocol)
+        if tell is not None:
+            tell(f"sampler: {described}")
+        codes = fitted.sample(count, generator(seed, "sample"))
         chunks = _decode_chunks(model, codes, conditions)
         if out is None:
             return Images(np.concatenate(list(chunks)), source=f"samples of {run_name}, sampler {described}")
@@ -71,9 +72,13 @@ def sample(
     return path
 
 
-def describe_sampler(section: Section, prior: str) -> str:
-    """Return the name of a sampler with its options, or the model's prior with its name, in one line."""
-    options = ", ".join(f"{key} = {toml_value(value)}" for key, value in section.items() if key != "name")
+def describe_sampler(section: Section, prior: str, protocol: Mapping[str, Any]) -> str:
+    """Return the name of a sampler with its options, or the model's prior with its name, in one line.
+
+    ``protocol`` of the fitted sampler has the values of options that are "auto".
+    """
+    used = {key: protocol.get(key, value) for key, value in section.items() if key != "name"}
+    options = ", ".join(f"{key} = {toml_value(value)}" for key, value in used.items())
     inside = prior if section["name"] == "prior" else options
     return f"{section['name']}{f' ({inside})' if inside else ''}"
 

@@ -105,6 +105,7 @@ class TrainingView:
         return f"{epoch}  {format_loss(means, self._loss_terms)}  {rate}  {left} left"
 
     def _print_end(self, event: "vaelab.Finished") -> None:
+        from vaelab.build import loss_unit
         from vaelab.run import EVALUATION
 
         self.close()
@@ -114,7 +115,8 @@ class TrainingView:
             longer = ", to train it longer --extend" if early and not run.machine.get("ended_by") else ""
             print_line(f"{run.path} is done already{early}; for another run use --run or --set{longer}")
         if loss := describe_closing_loss(run, run.measured()):
-            print_line(f"{loss}, mean over {run.describe_closing()}, nats per image")
+            unit = ", nats per image" if loss_unit(run.recipe) else ""
+            print_line(f"{loss}, mean over {run.describe_closing()}{unit}")
         known = {} if any(error.path.name == EVALUATION for error in run.find_damage()) else run.evaluation
         elbo = known.get("elbo", {}).get("elbo")
         if isinstance(elbo, int | float):

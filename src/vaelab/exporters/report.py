@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vaelab.build import loss_unit
 from vaelab.data.datasets import load_dataset
 from vaelab.evaluation.metrics import Metric, load_metrics, order_quantities
 from vaelab.exporters.page import QUESTIONS, Number, Picture, Section, format_number, read_pictures, render_page
@@ -122,11 +123,11 @@ def _judge(findings: Sequence[Mapping[str, str]]) -> dict[str, str] | None:
 
 def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
     """The four numbers that a reader wants first."""
-    measured, expected = run.measured(), run.recipe.expected
+    measured, expected, unit = run.measured(), run.recipe.expected, loss_unit(run.recipe)
     if "held_out_loss" in measured:
         parts = f"reconstruction {measured['held_out_reconstruction']:.2f}, KL {measured['held_out_kl']:.2f}"
         meaning = f"Mean over held-out images: {parts}. Lower is better."
-        yield Number("Held-out loss", format_number(measured["held_out_loss"]), unit="nats", meaning=meaning)
+        yield Number("Held-out loss", format_number(measured["held_out_loss"]), unit=unit, meaning=meaning)
     elbo = evaluation.get("elbo", {})
     if isinstance(elbo.get("elbo"), int | float):
         error = elbo.get("elbo_standard_error")
@@ -142,7 +143,7 @@ def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
         published = expected.get("loss_at_end")
         beside = f" Published: {published:g}." if published is not None else ""
         meaning = f"Mean over {run.describe_closing()}.{beside}"
-        yield Number("Training loss", format_number(measured["loss_at_end"]), unit="nats", meaning=meaning)
+        yield Number("Training loss", format_number(measured["loss_at_end"]), unit=unit, meaning=meaning)
 
 
 def _sections(evaluation: Mapping[str, Any], placed: Mapping[str, Sequence[Picture]]) -> list[Section]:

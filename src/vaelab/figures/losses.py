@@ -27,16 +27,20 @@ SHORTEST_MEAN = 25
 
 
 def collect(
-    history: dict[str, NDArray[np.float64]], validation: dict[str, NDArray[np.float64]], terms: Sequence[Term]
+    history: dict[str, NDArray[np.float64]],
+    validation: dict[str, NDArray[np.float64]],
+    terms: Sequence[Term],
+    unit: str = "nats",
 ) -> Arrays:
-    """Return loss and terms of every batch in nats, their running means, and those of held-out images."""
+    """Return loss and terms of every batch, their running means, and those of held-out images; ``unit`` of the loss."""
     count = len(history["step"])
     window = max(1, min(count // SHORTEST_MEAN, 10), count // 100)
-    shown = {term.name: term.title for term in terms if term.unit == "nats" and term.name in history}
+    shown = {term.name: term.title for term in terms if term.name in history}
     names = ["loss", *shown]
     return {
         "step": history["step"],
         "window": window,
+        "units": [unit, "nats" if all(term.unit == "nats" for term in terms) else ""],
         "titles": {name: title for name, title in shown.items() if name != "reconstruction"},
         **{name: history[name] for name in names},
         **{f"smooth_{name}": running_mean(history[name], window) for name in names},
@@ -63,9 +67,10 @@ def draw(arrays: Arrays) -> Figure:
         _curve(upper, arrays, "reconstruction", "reconstruction loss", ORANGE, "s")
         for (name, title), (colour, marker) in zip(arrays["titles"].items(), cycle(STYLES), strict=False):
             _curve(lower, arrays, name, title, colour, marker)
-        for axes, names in ((upper, ["loss", "reconstruction"]), (lower, list(arrays["titles"]))):
+        panels = ((upper, ["loss", "reconstruction"]), (lower, list(arrays["titles"])))
+        for (axes, names), unit in zip(panels, arrays["units"], strict=True):
             _limit(axes, arrays, names)
-            axes.set_ylabel("nats per image")
+            axes.set_ylabel(f"{unit} per image" if unit else "mean over images")
             axes.legend(loc="upper right" if axes is upper else "best", ncols=2, fontsize=10)
         mean = ", running mean (thick)" if arrays["window"] > 1 else ""
         upper.set_title(f"Loss of each batch{' (thin)' if mean else ''}{mean}, held-out images (marks)")

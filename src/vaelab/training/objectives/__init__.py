@@ -56,6 +56,8 @@ class Objective(nn.Module, ABC):
     """Quantities that ``forward`` returns besides ``"loss"``, ``"reconstruction"`` and ``"kl"``, in order."""
     loss_terms: tuple[str, ...] = ()
     """Names of logged quantities that add up to the loss; empty if the loss is no such sum."""
+    loss_unit: ClassVar[str] = "nats"
+    """Unit of the loss; empty if it has terms that are no negative logarithm of a probability."""
     kl_weight: float | None = None
     """β if the loss is reconstruction + β·KL, else None. With β = 1 the loss is a bound on −ln p(x)."""
     kl_knob: ClassVar[Knob | None] = None

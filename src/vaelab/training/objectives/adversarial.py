@@ -67,6 +67,7 @@ class Objective(objectives.Objective):
         Term("adversarial", "adversarial loss", unit=""),
         Term("discriminator", "loss of the discriminator", unit=""),
     )
+    loss_unit: ClassVar = ""
     kl_knob: ClassVar = Knob("objective.feature_weight", raises_kl=True)
 
     def __init__(

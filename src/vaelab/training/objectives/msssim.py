@@ -55,6 +55,7 @@ class Objective(objectives.Objective):
     """
 
     terms = (Term("dissimilarity", "dissimilarity", unit=""), Term("beta_kl", "β·KL"))
+    loss_unit: ClassVar = ""
     loss_terms = ("dissimilarity", "beta_kl")
     kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
 

@@ -89,6 +89,7 @@ class Objective(objectives.Objective):
     """
 
     terms = (Term("perceptual", "λ·distance of energies", unit=""), Term("beta_kl", "β·KL"))
+    loss_unit: ClassVar = ""
     loss_terms = ("reconstruction", "perceptual", "beta_kl")
     kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
     filters: Tensor

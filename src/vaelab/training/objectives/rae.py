@@ -22,6 +22,7 @@ class Objective(objectives.Objective):
     """
 
     terms = (Term("code_penalty", "β/2·|z|²", unit=""), Term("weight_penalty", "λ·|weights|²", unit=""))
+    loss_unit: ClassVar = ""
     loss_terms = ("reconstruction", "code_penalty", "weight_penalty")
     kl_knob: ClassVar = Knob("objective.beta", raises_kl=False)
 
