@@ -15,6 +15,7 @@ from small import CPU
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, kl_divergence
 
+from vaelab import recipe
 from vaelab.models.flows import AutoregressiveFlow
 from vaelab.models.initialisation import initialise
 from vaelab.models.posteriors import Posterior
@@ -351,10 +352,20 @@ def test_vamp_with_full_covariance_matches_the_mixture_of_torch() -> None:
     assert prior(inference).sample(7, noise()).shape == (7, 3)
 
 
+@pytest.mark.parametrize("name", ["static-mnist-vamp", "mnist"])
+def test_pseudo_inputs_learn_from_the_first_step(name: str) -> None:
+    chosen = recipe.load(name, {"prior.name": "vamp"}).prior
+    options = {key: value for key, value in chosen.items() if key != "name"} | {"components": 20}
+    prior, inference = vamp.Prior(Spec((1, 8, 8), 3, 100), **options).double(), make_vamp()[1]
+    initialise(prior, torch.Generator().manual_seed(0))
+    prior(inference).log_prob(torch.zeros(5, 3, dtype=torch.float64)).sum().backward()
+    assert float((prior.inputs.grad != 0).double().mean()) > 0.99
+
+
 def test_pseudo_inputs_start_at_the_given_distribution() -> None:
-    prior = vamp.Prior(Spec((1, 8, 8), 3, 100), components=40, start_mean=-0.05, start_std=0.01)
+    prior = vamp.Prior(Spec((1, 8, 8), 3, 100), components=40, start_mean=0.05, start_std=0.01)
     initialise(prior, torch.Generator().manual_seed(0))
     assert prior.inputs.shape == (40, 1, 8, 8)
     inputs = prior.inputs.detach()
-    assert float(inputs.mean()) == pytest.approx(-0.05, abs=1e-3)
+    assert float(inputs.mean()) == pytest.approx(0.05, abs=1e-3)
     assert float(inputs.std()) == pytest.approx(0.01, rel=0.05)

@@ -4,7 +4,7 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -54,8 +54,9 @@ def _log_normals(z: Float[Tensor, "*samples latent"], q: DiagonalNormal) -> Floa
 class Prior(priors.Prior):
     """p(z) = 1/K Σ_k q(z|u_k) with learned pseudo-inputs u_k (Tomczak & Welling 2018, 1705.07120, equation 8).
 
-    Pseudo-inputs are clamped to [0, 1]; they start at samples of N(``start_mean``, ``start_std``²). In a conditional
-    model each has a learned condition.
+    Pseudo-inputs are clamped to [0, 1]; they start at samples of N(``start_mean``, ``start_std``²). A pixel outside
+    [0, 1] has no gradient and stays there, so most of the samples should lie inside. In a conditional model each
+    pseudo-input has a learned condition.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Prior(priors.Prior):
         spec: Spec,
         *,
         components: Annotated[int, Ge(1)] = 500,
-        start_mean: float = 0.5,
+        start_mean: Annotated[float, Gt(0), Lt(1)] = 0.5,
         start_std: Annotated[float, Gt(0)] = 0.1,
     ) -> None:
         super().__init__()
