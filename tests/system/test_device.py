@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from vaelab.system.device import choose_device, describe_limits, resolve_precision, widest_float
+from vaelab.system.device import choose_device, describe_limits, deterministic, resolve_precision, widest_float
 from vaelab.system.machine import Precision
 
 CPU = torch.device("cpu")
@@ -42,3 +42,18 @@ def test_a_device_without_float64_computes_in_float32_and_says_so():
     for name in ("cpu", "cuda"):
         assert widest_float(torch.device(name)) == torch.float64
         assert describe_limits(torch.device(name)) == ""
+
+
+def half_of_denormals(count: int = 300_000) -> torch.Tensor:
+    return torch.full((count,), 1e-40) * 0.5  # large enough for all threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_replaces_denormal_numbers_by_zero_in_every_thread(threads: int):
+    before = torch.get_num_threads()
+    assert bool((half_of_denormals() > 0).all())
+    with deterministic(CPU, "fp32", threads):
+        assert torch.get_num_threads() == threads
+        assert bool((half_of_denormals() == 0).all())
+    assert bool((half_of_denormals() > 0).all())
+    assert torch.get_num_threads() == before
