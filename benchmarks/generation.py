@@ -1,4 +1,4 @@
-"""Measure what improves reconstructions and samples: the preset folder and one change at a time, on one set of images.
+"""Measure what improves reconstructions and samples: a plain VAE, one change at a time, and the preset folder.
 
 python benchmarks/generation.py JSON --set-name portraits --data PATH [--name folder] [--rows plain vamp …] [--seeds 0]
     [--steps 1500] [--threads 1] [--runs build/generation]
@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,33 @@ import vaelab
 from vaelab.system.files import to_json, write_atomic
 from vaelab.system.machine import now
 
-PERCEPTUAL = {"objective.name": "perceptual"}
+PLAIN = {
+    "objective.name": "beta",
+    "objective.beta": "auto",
+    "likelihood.variance": 0.5,
+    "network.kernel": 3,
+    "sampler.name": "prior",
+}
+"""The preset folder without its perceptual term."""
+PERCEPTUAL = {"objective.name": "perceptual", "objective.weight": 1.0}
 SMOOTH = {"network.kernel": 4}
-"""A kernel that is a multiple of the stride, so that transposed convolutions leave no checkerboard."""
+"""A kernel that is a multiple of the stride, so that transposed convolutions leave less of a checkerboard."""
 GRID = {"network.name": "residual", "network.latents": "spatial"}
+ALL = ("prior", "gmm", "two_stage", "aggregate")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One change of the preset, and the samplers that fit its codes."""
+    """Overrides of the plain model, or of the preset itself, and the samplers that fit its codes."""
 
     overrides: Mapping[str, Any]
     samplers: Sequence[str] = ("prior", "gmm")
+    plain: Mapping[str, Any] = field(default_factory=lambda: PLAIN)
 
 
 ROWS = {
-    "plain": Row({}, ("prior", "gmm", "two_stage", "aggregate")),
+    "folder": Row({}, ALL, plain={}),
+    "plain": Row({}, ALL),
     "mlp": Row({"network.name": "mlp"}),
     "residual": Row({"network.name": "residual"}),
     "kernel4": Row(SMOOTH),
@@ -52,9 +63,7 @@ ROWS = {
     "adversarial": Row({"objective.name": "adversarial"}),
     "perceptual": Row(PERCEPTUAL),
     "perceptual-kernel4": Row(PERCEPTUAL | SMOOTH),
-    "perceptual3-kernel4": Row(
-        PERCEPTUAL | SMOOTH | {"objective.weight": 3.0}, ("prior", "gmm", "two_stage", "aggregate")
-    ),
+    "perceptual3-kernel4": Row(PERCEPTUAL | SMOOTH | {"objective.weight": 3.0}, ALL),
     "perceptual3-residual": Row({**PERCEPTUAL, "network.name": "residual", "objective.weight": 3.0}),
     "perceptual10-kernel4": Row(PERCEPTUAL | SMOOTH | {"objective.weight": 10.0}),
 }
@@ -66,8 +75,13 @@ ONCE = {"elbo": ("elbo", "kl"), "reconstruction": ("psnr_mean_over_finite", "ssi
 def train(row: Row, name: str, args: argparse.Namespace, seed: int) -> tuple[vaelab.Run, float]:
     """Train one row and return its run and the seconds of its steps."""
     target = args.runs / f"{args.set_name}-{name}-{args.steps}-{seed}"
+    plain = dict(row.plain)
+    for section in {key.split(".")[0] for key in row.overrides if key.endswith(".name")} - {"sampler"}:
+        plain = {key: value for key, value in plain.items() if not key.startswith(f"{section}.")}
     settings = {"data.name": args.name, "training.threads": args.threads, "training.figures": ["losses"]}
-    overrides = {key: value for key, value in {**settings, **row.overrides}.items() if key != "data.name" or value}
+    overrides = {
+        key: value for key, value in {**settings, **plain, **row.overrides}.items() if key != "data.name" or value
+    }
     run = vaelab.train("folder", overrides, data=args.data, run=target, steps=args.steps, seed=seed, progress=False)
     return run, run.measured()["seconds"]
 

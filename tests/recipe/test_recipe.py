@@ -206,9 +206,16 @@ def test_a_chosen_interval_of_validation_is_kept(every: int) -> None:
     assert chosen.resolve(MNIST, 1000).training == chosen.training
 
 
-def test_automatic_epochs_give_five_thousand_steps_within_bounds() -> None:
-    for num_images, epochs in ((1, 1000), (32, 1000), (732, 218), (20_000, 20), (10**6, 20)):
-        resolved = small(epochs="auto").resolve(MNIST, num_images)
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        ("auto", {1: 1000, 32: 1000, 732: 131, 20_000: 8, 10**6: 8}),
+        ("long", {1: 1000, 32: 1000, 732: 435, 20_000: 25, 10**6: 25}),
+    ],
+)
+def test_automatic_epochs_give_enough_steps_within_bounds(length: str, expected: dict[int, int]) -> None:
+    for num_images, epochs in expected.items():
+        resolved = small(epochs=length).resolve(MNIST, num_images)
         assert resolved.training.epochs == epochs
         assert resolved.num_steps == epochs * math.ceil(num_images / 32)
 

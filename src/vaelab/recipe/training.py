@@ -13,16 +13,19 @@ Optimizer = Literal["adam", "adamw"]
 Augment = Literal["none", "flip", "shift", "crop", "flip+shift", "flip+crop"]
 WEIGHT_DECAY = 0.01
 """Automatic weight decay of AdamW, the default of torch."""
-MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 5_000, 20, 1_000
-"""Automatic epochs: as many as give this number of steps, within these bounds."""
+LENGTHS = {"auto": (8, 3_000), "long": (25, 10_000)}
+"""Least number of epochs and of steps of an automatic length."""
+MAX_EPOCHS = 1_000
+"""Largest number of epochs of an automatic length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """The ``[training]`` section."""
 
-    epochs: Annotated[int, Ge(1)] | Literal["auto"] = 20
-    """Passes over the training set. auto: 20, or more to reach 5,000 steps, at most 1,000."""
+    epochs: Annotated[int, Ge(1)] | Literal["auto", "long"] = 20
+    """Passes over the training set. auto: 8, or more to reach 3,000 steps. long: 25, or more to reach 10,000 steps.
+    Both: at most 1,000."""
     steps: Annotated[int, Ge(0)] = 0
     """Number of steps, instead of ``epochs``. 0: use ``epochs``."""
     batch_size: Annotated[int, Ge(1)] = 32
@@ -76,10 +79,15 @@ class Training:
     def resolve(self, num_images: int) -> "tuple[Training, int, int]":
         """Return the section with "auto" epochs and validations resolved, the number of steps, ``validate_every``."""
         epoch = -(-num_images // self.batch_size)
-        epochs = min(max(MIN_EPOCHS, -(-MIN_STEPS // epoch)), MAX_EPOCHS) if self.epochs == "auto" else self.epochs
+        epochs = self.epochs if isinstance(self.epochs, int) else _choose_epochs(self.epochs, epoch)
         num_steps = self.steps or epochs * epoch
         hundredth = epoch * -(-num_steps // (100 * epoch))
         every = hundredth if self.validate_every == "auto" else self.validate_every
         decays = self.optimizer == "adamw"
         decay = WEIGHT_DECAY * decays if self.weight_decay == "auto" else self.weight_decay
         return replace(self, epochs=epochs, validate_every=every, weight_decay=decay), num_steps, every
+
+
+def _choose_epochs(length: str, steps_per_epoch: int) -> int:
+    least_epochs, least_steps = LENGTHS[length]
+    return min(max(least_epochs, -(-least_steps // steps_per_epoch)), MAX_EPOCHS)
