@@ -3,10 +3,10 @@
 python benchmarks/generation.py JSON --set-name portraits --data PATH [--name folder] [--rows plain vamp …] [--seeds 0]
     [--steps 1500] [--threads 1] [--runs build/generation]
 
-Every row is trained for the same number of steps, then measured on the held-out images. Each of its samplers gets the
-sliced Wasserstein distance, the Fréchet distance of features, precision and recall. JSON has one entry for each set,
-row and seed. Entries that exist are not measured again, so the same command continues an interrupted one. Time
-nothing else beside it if the seconds matter.
+Every row is trained for the same number of steps, or with --steps 0 as long as its preset, then measured on the
+held-out images. Each of its samplers gets the sliced Wasserstein distance, the Fréchet distance of features, precision
+and recall. JSON has one entry for each set, row, length and seed. Entries that exist are not measured again, so the
+same command continues an interrupted one. Time nothing else beside it if the seconds matter.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PLAIN = {
     "network.kernel": 3,
     "sampler.name": "prior",
 }
-"""The preset folder without its perceptual term."""
+"""The preset folder as it was before it compared edges."""
 PERCEPTUAL = {"objective.name": "perceptual", "objective.weight": 1.0}
 SMOOTH = {"network.kernel": 4}
 """A kernel that is a multiple of the stride, so that transposed convolutions leave less of a checkerboard."""
@@ -38,16 +38,17 @@ ALL = ("prior", "gmm", "two_stage", "aggregate")
 
 @dataclass(frozen=True)
 class Row:
-    """Overrides of the plain model, or of the preset itself, and the samplers that fit its codes."""
+    """Overrides of the plain VAE, or a preset as it is, and the samplers that fit its codes."""
 
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     samplers: Sequence[str] = ("prior", "gmm")
-    plain: Mapping[str, Any] = field(default_factory=lambda: PLAIN)
+    preset: str = ""
 
 
 ROWS = {
-    "folder": Row({}, ALL, plain={}),
-    "plain": Row({}, ALL),
+    "folder": Row(preset="folder"),
+    "folder-best": Row(preset="folder-best"),
+    "plain": Row(samplers=ALL),
     "mlp": Row({"network.name": "mlp"}),
     "residual": Row({"network.name": "residual"}),
     "kernel4": Row(SMOOTH),
@@ -72,17 +73,23 @@ ONCE = {"elbo": ("elbo", "kl"), "reconstruction": ("psnr_mean_over_finite", "ssi
 """Metric → its numbers that do not depend on the sampler."""
 
 
-def train(row: Row, name: str, args: argparse.Namespace, seed: int) -> tuple[vaelab.Run, float]:
+def choose_overrides(row: Row) -> dict[str, Any]:
+    """Return the overrides of the preset that give a row."""
+    if row.preset:
+        return {}
+    replaced = {key.split(".")[0] for key in row.overrides if key.endswith(".name")}
+    plain = {key: value for key, value in PLAIN.items() if key.split(".")[0] not in replaced}
+    return {**plain, **row.overrides}
+
+
+def train(name: str, args: argparse.Namespace, seed: int) -> tuple[vaelab.Run, float]:
     """Train one row and return its run and the seconds of its steps."""
-    target = args.runs / f"{args.set_name}-{name}-{args.steps}-{seed}"
-    plain = dict(row.plain)
-    for section in {key.split(".")[0] for key in row.overrides if key.endswith(".name")} - {"sampler"}:
-        plain = {key: value for key, value in plain.items() if not key.startswith(f"{section}.")}
-    settings = {"data.name": args.name, "training.threads": args.threads, "training.figures": ["losses"]}
-    overrides = {
-        key: value for key, value in {**settings, **plain, **row.overrides}.items() if key != "data.name" or value
-    }
-    run = vaelab.train("folder", overrides, data=args.data, run=target, steps=args.steps, seed=seed, progress=False)
+    target, row = args.runs / f"{args.set_name}-{name}-{args.steps}-{seed}", ROWS[name]
+    settings = {"training.threads": args.threads, "training.figures": ["losses"], **choose_overrides(row)}
+    settings |= {"data.name": args.name} if args.name else {}
+    settings |= {"training.steps": args.steps} if args.steps else {}
+    preset = row.preset or "folder"
+    run = vaelab.train(preset, settings, data=args.data, run=target, seed=seed, progress=False)
     return run, run.measured()["seconds"]
 
 
@@ -117,7 +124,7 @@ def main() -> None:
     parser.add_argument("--name", default="", help="data.name, if it is not that of the preset")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1500, help="0: as many as the preset has")
     parser.add_argument("--samples", type=int, default=2000, help="most samples for a distance")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("build/generation"))
@@ -127,8 +134,14 @@ def main() -> None:
             key = f"{args.set_name}/{name}/{args.steps}/{seed}"
             if key in read(args.json):
                 continue
-            run, seconds = train(ROWS[name], name, args, seed)
-            facts = {"set": args.set_name, "row": name, "steps": args.steps, "seed": seed, "finished": now()}
+            run, seconds = train(name, args, seed)
+            facts = {
+                "set": args.set_name,
+                "row": name,
+                "steps": int(run.history["step"][-1]),
+                "seed": seed,
+                "finished": now(),
+            }
             found = {**facts, "seconds": seconds, **measure(run, ROWS[name], args.data, args.samples)}
             write_atomic(args.json, to_json(read(args.json) | {key: found}))
             best = {sampler: round(each["swd"]) for sampler, each in found["samplers"].items()}

@@ -226,7 +226,8 @@ def presets() -> str:
     rows = []
     for row in vaelab.list_recipes():
         parameters = f"{row['parameters']:,}" if row["parameters"] else "depends on the images"
-        length = f"{row['steps']:,} steps" if row["steps"] else f"{row['epochs']} epochs".replace("auto epochs", "auto")
+        epochs = row["epochs"] if isinstance(row["epochs"], str) else f"{row['epochs']} epochs"
+        length = f"{row['steps']:,} steps" if row["steps"] else epochs
         rows.append((f"`{row['name']}`", recipe.load(row["name"]).title, str(row["latent_dim"]), parameters, length))
     return write_table(("preset", "title", "latents", "parameters", "length"), rows)
 

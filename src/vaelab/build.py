@@ -81,7 +81,9 @@ def loss_terms(recipe: Recipe) -> dict[str, str]:
 
 def loss_unit(recipe: Recipe) -> str:
     """Return the unit of the loss, "nats" or empty."""
-    return declared_objective(recipe).loss_unit
+    kind = _posterior_class(recipe)
+    has_other = any(term.unit == "" for term in kind.terms if term.name in kind.loss_terms)
+    return "" if has_other else declared_objective(recipe).loss_unit
 
 
 def _posterior_class(recipe: Recipe) -> "type[Posterior]":

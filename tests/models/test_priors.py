@@ -25,6 +25,7 @@ from vaelab.models.spec import Spec
 from vaelab.models.vae import REQUIREMENTS
 from vaelab.recipe import signature_schema
 from vaelab.system import registry
+from vaelab.system.errors import RecipeError
 from vaelab.system.noise import GeneratorNoise, StepNoise
 
 MODULES: dict[str, ModuleType] = {name: registry.load("priors", name) for name in registry.names("priors")}
@@ -350,6 +351,14 @@ def test_vamp_with_full_covariance_matches_the_mixture_of_torch() -> None:
     z = 2 * torch.randn(20, 3, dtype=torch.float64)
     torch.testing.assert_close(prior(inference).log_prob(z), expected.log_prob(z), rtol=1e-9, atol=1e-9)
     assert prior(inference).sample(7, noise()).shape == (7, 3)
+
+
+@pytest.mark.parametrize("mean", [-0.05, 0.0, 1.0])
+def test_pseudo_inputs_that_cannot_learn_are_refused_by_a_new_training_alone(mean: float) -> None:
+    prior = vamp.Prior(Spec((1, 8, 8), 3, 100), components=4, start_mean=mean)  # as in the recipe of an older run
+    with pytest.raises(RecipeError) as caught:
+        initialise(prior, torch.Generator().manual_seed(0))
+    assert (caught.value.subject, caught.value.value) == ("prior.start_mean", mean)
 
 
 @pytest.mark.parametrize("name", ["static-mnist-vamp", "mnist"])

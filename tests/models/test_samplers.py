@@ -229,10 +229,13 @@ def test_gmm_needs_as_many_codes_as_components() -> None:
         fit_gmm(KnownMixture().draw(4, 0), 10)
     assert (caught.value.subject, caught.value.value) == ("codes", 4)
     assert fit_gmm(KnownMixture().draw(10, 0), 10).sample(3, seeded()).shape == (3, LATENTS)
+    with pytest.raises(InputError):
+        fit_gmm(KnownMixture().draw(1, 0))
 
 
 def test_gmm_chooses_its_number_of_components_by_held_out_codes() -> None:
-    assert fit_gmm(KnownMixture().draw(3000, 0)).protocol["components"] == len(KnownMixture.weights)
+    found = fit_gmm(KnownMixture().draw(7000, 0)).protocol
+    assert (found["components"], found["codes"]) == (len(KnownMixture.weights), 7000)
     few_in_many_dimensions = np.random.default_rng(0).normal(size=(150, 20))
     assert fit_gmm(few_in_many_dimensions).protocol["components"] == 1
     assert fit_gmm(KnownMixture().draw(4, 0)).protocol["components"] == 1

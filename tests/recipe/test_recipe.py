@@ -274,6 +274,13 @@ def test_differences_name_every_key_with_both_values() -> None:
     assert [line.partition(":")[0] for line in lines] == ["likelihood.link", "likelihood.name", "likelihood.variance"]
 
 
+@pytest.mark.parametrize("preset", ["folder", "folder-best"])
+def test_a_run_of_a_preset_with_an_automatic_length_is_no_other_recipe(preset: str) -> None:
+    one = recipe.load(preset)
+    assert one.differences(one.resolve((1, 64, 64), 734)) == []
+    assert one.resolve((1, 64, 64), 734).differences(one) == []
+
+
 def test_differences_that_change_no_training_do_not_count() -> None:
     one = recipe.load("mnist")
     assert one.differences(one.resolve(MNIST, 60_000)) == []

@@ -21,7 +21,7 @@ OF_LENGTH = ("finished", "ended_at", "ended_by", "best_step", "figures")
 def lengthen(run: Run, asked: Recipe) -> Recipe:
     """Return the recipe of ``run`` with the length that ``asked`` has; OtherRecipe if it differs in anything else."""
     own = run.recipe
-    epochs = own.training.epochs if asked.training.epochs == "auto" else asked.training.epochs
+    epochs = own.training.epochs if isinstance(asked.training.epochs, str) else asked.training.epochs
     training = replace(own.training, steps=asked.training.steps, epochs=epochs)
     longer = replace(own, title=asked.title, expected=asked.expected, training=training)
     if differences := longer.differences(asked):

@@ -71,7 +71,7 @@ def _describe_length(row: Mapping[str, Any]) -> str:
     """Return the steps or epochs of a recipe with their noun."""
     if row["steps"]:
         return count_of(row["steps"], "step")
-    return "auto" if row["epochs"] == "auto" else count_of(row["epochs"], "epoch")
+    return row["epochs"] if isinstance(row["epochs"], str) else count_of(row["epochs"], "epoch")
 
 
 @options.app.command()

@@ -203,8 +203,8 @@ def prior_gap(evidence: Evidence) -> Finding:
         return _notice(
             found,
             "codes drawn from the prior lie in regions without training codes: samples look worse than reconstructions",
-            f"longer training, {evidence.objective.advise_kl(larger=False)}, or fewer latents; "
-            "see the figure “aggregate posterior”",
+            f"a fitted sampler such as gmm, longer training, {evidence.objective.advise_kl(larger=False)}, or "
+            "fewer latents; see the figure “aggregate posterior”",
         )
     return _fine(found)
 

@@ -55,6 +55,7 @@ def write_report(
         pictures=placed,
         findings=findings,
         measured=_measured_rows(run),
+        loss_unit=loss_unit(run.recipe),
         source=run.recipe.expected.get("source"),
         sections=_sections(evaluation, placed),
         model_facts=model_facts,
@@ -126,7 +127,8 @@ def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
     measured, expected, unit = run.measured(), run.recipe.expected, loss_unit(run.recipe)
     if "held_out_loss" in measured:
         parts = f"reconstruction {measured['held_out_reconstruction']:.2f}, KL {measured['held_out_kl']:.2f}"
-        meaning = f"Mean over held-out images: {parts}. Lower is better."
+        others = "" if unit else " and other terms"
+        meaning = f"Mean over held-out images: {parts}{others}. Lower is better."
         yield Number("Held-out loss", format_number(measured["held_out_loss"]), unit=unit, meaning=meaning)
     elbo = evaluation.get("elbo", {})
     if isinstance(elbo.get("elbo"), int | float):

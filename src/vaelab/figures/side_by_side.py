@@ -1,4 +1,4 @@
-"""Reconstructions and samples of several runs, of the same images and the same random codes."""
+"""Reconstructions of the same images, and samples, of several runs."""
 
 import numpy as np
 from matplotlib.figure import Figure

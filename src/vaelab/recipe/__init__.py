@@ -28,7 +28,7 @@ from vaelab.recipe.schema import (
     signature_schema,
     toml_value,
 )
-from vaelab.recipe.training import Training
+from vaelab.recipe.training import LENGTHS, Training
 from vaelab.system import html, registry
 from vaelab.system.arguments import check_path
 from vaelab.system.errors import RecipeError
@@ -111,15 +111,16 @@ class Recipe:
     def differences(self, other: "Recipe", words: tuple[str, str] = ("there", "now")) -> list[str]:
         """Return ``key: value there, value now`` for every value in which two training runs differ.
 
-        "auto" equals any value, and the sampler does not affect training. ``words``: what the value of this recipe and
-        that of the other are called.
+        An automatic value equals any value, and the sampler does not affect training. ``words``: what the value of this
+        recipe and that of the other are called.
         """
         mine, theirs = self.sections(), other.sections()
         lines = []
         for section in (*TRAINED_SECTIONS, "training"):
             for key in sorted(mine[section].keys() | theirs[section].keys()):
                 values = [table[section].get(key) for table in (mine, theirs)]
-                if values[0] != values[1] and "auto" not in values and (section, key) != ("training", "figures"):
+                is_automatic = any(isinstance(value, str) and value in LENGTHS for value in values)
+                if values[0] != values[1] and not is_automatic and (section, key) != ("training", "figures"):
                     there, now = ("absent" if value is None else toml_value(value) for value in values)
                     lines.append(f"{section}.{key}: {there} {words[0]}, {now} {words[1]}")
         return lines

@@ -147,7 +147,8 @@ def _set_threads(count: int, *, flush_denormals: bool) -> None:
     """Set the number of CPU threads, and whether they replace numbers below 1.2e-38 by 0.
 
     A matrix product with such numbers, for example gradients of a mixture's unused components, may take 70 times as
-    long as one without. Only the calling thread has the setting, and threads that it starts later.
+    long as one without. The setting holds in the calling thread and in threads that it starts later, so the other
+    threads are started again.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(flush_denormals)

@@ -4,7 +4,7 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from vaelab.models import priors
 from vaelab.models.posteriors.diagonal import DiagonalNormal
 from vaelab.models.spec import Spec
 from vaelab.system.device import disable_tf32, no_autocast, widest_float
+from vaelab.system.errors import RecipeError
 from vaelab.system.noise import Noise
 
 
@@ -64,7 +65,7 @@ class Prior(priors.Prior):
         spec: Spec,
         *,
         components: Annotated[int, Ge(1)] = 500,
-        start_mean: Annotated[float, Gt(0), Lt(1)] = 0.5,
+        start_mean: float = 0.5,
         start_std: Annotated[float, Gt(0)] = 0.1,
     ) -> None:
         super().__init__()
@@ -75,7 +76,11 @@ class Prior(priors.Prior):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the pseudo-inputs."""
+        """Draw the pseudo-inputs; RecipeError for a mean outside (0, 1), where most of them could not learn."""
+        if not 0 < self.start_mean < 1:
+            message = "pixels outside [0, 1] cannot learn; give a mean between 0 and 1"
+            message = f"prior.start_mean = {self.start_mean:g}: {message}"
+            raise RecipeError(message, subject="prior.start_mean", value=self.start_mean)
         self.inputs.normal_(self.start_mean, self.start_std, generator=generator)
 
     def forward(self, model: priors.InferenceModel) -> PosteriorMixture:

@@ -57,7 +57,7 @@ class Objective(nn.Module, ABC):
     loss_terms: tuple[str, ...] = ()
     """Names of logged quantities that add up to the loss; empty if the loss is no such sum."""
     loss_unit: ClassVar[str] = "nats"
-    """Unit of the loss; empty if it has terms that are no negative logarithm of a probability."""
+    """Unit of the loss: nats, or empty if it includes a term that is no log-probability."""
     kl_weight: float | None = None
     """β if the loss is reconstruction + β·KL, else None. With β = 1 the loss is a bound on −ln p(x)."""
     kl_knob: ClassVar[Knob | None] = None

@@ -55,6 +55,7 @@ class Objective(objectives.Objective):
         Term("dip_off_diagonal", "off-diagonal penalty", unit=""),
         Term("dip_diagonal", "diagonal penalty", unit=""),
     )
+    loss_unit: ClassVar = ""
     kl_knob: ClassVar = Knob("objective.diagonal", raises_kl=True)
 
     def __init__(

@@ -73,6 +73,7 @@ class Objective(objectives.Objective):
     """
 
     terms = (Term("mmd", "MMD²", unit=""),)
+    loss_unit: ClassVar = ""
     kl_knob: ClassVar = Knob("objective.scaling", raises_kl=False)
 
     def __init__(
