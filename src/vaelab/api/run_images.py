@@ -187,8 +187,7 @@ def load_run_images(
     place = data or find_place(run)
     selections = run.selections
     if place is None and run.is_published and not load_dataset(run.recipe.data["name"]).info.is_published:
-        remedy = "name them with --data, or sample with --sampler prior"
-        message = f"{run.name} was trained on images of its author, which do not come with it; {remedy}"
+        message = f"{run.name} was trained on images of its author, which do not come with it; name them with --data"
         raise InputError(message, subject="data")
     if place is not None and not place.exists() and (data or not selections):
         remedy = "give the same ones again: vaelab.train(…, images=…)" if place.name == IMAGES else ""

@@ -22,6 +22,7 @@ from vaelab.recipe import Section, override_sampler, toml_value
 from vaelab.run import Run
 from vaelab.system.arguments import AnyPath, check_whole
 from vaelab.system.device import disable_tf32, resolve_device
+from vaelab.system.errors import InputError
 from vaelab.system.noise import generator
 from vaelab.system.progress import progress
 
@@ -90,7 +91,12 @@ def make_sampler(section: Section, model: VAE, run_path: AnyPath, data: str | Pa
     """
 
     def load_train() -> Images:
-        images = load_run_images(Run(run_path), data)
+        try:
+            images = load_run_images(Run(run_path), data)
+        except (InputError, FileNotFoundError) as error:
+            if type(error) not in (InputError, FileNotFoundError):
+                raise
+            raise type(error)(f"{error}, or choose --sampler prior, which needs none") from None
         return binarize(images.train, images.binarize)
 
     return samplers.make_sampler(**section, model=model, load_train=load_train)
