@@ -160,6 +160,14 @@ def test_an_extended_run_equals_one_of_that_length(tmp_path: Path):
     assert len(kept.history["step"]) == 60
 
 
+def test_a_run_is_extended_to_an_automatic_length(tmp_path: Path):
+    run = train_small(tmp_path / "run")
+    settings = {key: value for key, value in TINY.items() if key != "training.steps"} | {"training.epochs": "long"}
+    planned = vaelab.plan("digits", settings, run=run.path, extend=True)
+    assert planned["state"] == "extends"
+    assert planned["steps"] >= 10_000 > len(run.history["step"])
+
+
 def test_without_a_name_the_run_of_the_recipe_is_extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     short = {key: value for key, value in TINY.items() if key != "training.steps"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.recipe import Recipe
+from vaelab.recipe.training import choose_epochs
 from vaelab.run import EVALUATION, FINDINGS, IMAGES, MACHINE, MODEL, RECIPE, REPORT, VALIDATION, OtherRecipe, Run
 from vaelab.run.layout import CACHE, CHECKPOINTS, EARLIER, FIGURES, LOCK, TRACKERS, UNFINISHED
 from vaelab.run.tables import keep_rows
@@ -19,9 +20,15 @@ OF_LENGTH = ("finished", "ended_at", "ended_by", "best_step", "figures")
 
 
 def lengthen(run: Run, asked: Recipe) -> Recipe:
-    """Return the recipe of ``run`` with the length that ``asked`` has; OtherRecipe if it differs in anything else."""
-    own = run.recipe
-    epochs = own.training.epochs if isinstance(asked.training.epochs, str) else asked.training.epochs
+    """Return the recipe of ``run`` with the length that ``asked`` has; OtherRecipe if it differs in anything else.
+
+    "auto" stands for the length of the run, "long" for that of its images.
+    """
+    own, epochs = run.recipe, asked.training.epochs
+    if epochs == "auto":
+        epochs = own.training.epochs
+    elif isinstance(epochs, str) and (per_epoch := run.machine.get("steps_per_epoch")):
+        epochs = choose_epochs(epochs, per_epoch)
     training = replace(own.training, steps=asked.training.steps, epochs=epochs)
     longer = replace(own, title=asked.title, expected=asked.expected, training=training)
     if differences := longer.differences(asked):

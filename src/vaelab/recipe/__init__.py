@@ -119,7 +119,7 @@ class Recipe:
         for section in (*TRAINED_SECTIONS, "training"):
             for key in sorted(mine[section].keys() | theirs[section].keys()):
                 values = [table[section].get(key) for table in (mine, theirs)]
-                is_automatic = any(isinstance(value, str) and value in LENGTHS for value in values)
+                is_automatic = any(isinstance(value, str) and value in ("auto", *LENGTHS) for value in values)
                 if values[0] != values[1] and not is_automatic and (section, key) != ("training", "figures"):
                     there, now = ("absent" if value is None else toml_value(value) for value in values)
                     lines.append(f"{section}.{key}: {there} {words[0]}, {now} {words[1]}")

@@ -79,7 +79,7 @@ class Training:
     def resolve(self, num_images: int) -> "tuple[Training, int, int]":
         """Return the section with "auto" epochs and validations resolved, the number of steps, ``validate_every``."""
         epoch = -(-num_images // self.batch_size)
-        epochs = self.epochs if isinstance(self.epochs, int) else _choose_epochs(self.epochs, epoch)
+        epochs = self.epochs if isinstance(self.epochs, int) else choose_epochs(self.epochs, epoch)
         num_steps = self.steps or epochs * epoch
         hundredth = epoch * -(-num_steps // (100 * epoch))
         every = hundredth if self.validate_every == "auto" else self.validate_every
@@ -88,6 +88,7 @@ class Training:
         return replace(self, epochs=epochs, validate_every=every, weight_decay=decay), num_steps, every
 
 
-def _choose_epochs(length: str, steps_per_epoch: int) -> int:
+def choose_epochs(length: str, steps_per_epoch: int) -> int:
+    """Return the epochs of an automatic length, "auto" or "long"."""
     least_epochs, least_steps = LENGTHS[length]
     return min(max(least_epochs, -(-least_steps // steps_per_epoch)), MAX_EPOCHS)
