@@ -38,7 +38,7 @@ ALL = ("prior", "gmm", "two_stage", "aggregate")
 
 @dataclass(frozen=True)
 class Row:
-    """Overrides of the plain VAE, or a preset as it is, and the samplers that fit its codes."""
+    """Overrides of the plain VAE or of a preset, and the samplers that fit its codes."""
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
     samplers: Sequence[str] = ("prior", "gmm")
@@ -48,6 +48,10 @@ class Row:
 ROWS = {
     "folder": Row(preset="folder"),
     "folder-best": Row(preset="folder-best"),
+    "folder-vamp": Row({"prior.name": "vamp", "prior.components": 100}, preset="folder"),
+    "folder-iaf": Row({"posterior.name": "iaf"}, preset="folder"),
+    "folder-residual": Row({"network.name": "residual"}, preset="folder"),
+    "folder-optimal": Row({"likelihood.name": "optimal_gaussian"}, preset="folder"),
     "plain": Row(samplers=ALL),
     "mlp": Row({"network.name": "mlp"}),
     "residual": Row({"network.name": "residual"}),
@@ -55,6 +59,7 @@ ROWS = {
     "variance": Row({"likelihood.variance": 0.05}),
     "optimal": Row({"likelihood.name": "optimal_gaussian"}),
     "logistic": Row({"likelihood.name": "discretised_logistic"}),
+    "bernoulli": Row({"likelihood.name": "bernoulli"}),
     "vamp": Row({"prior.name": "vamp", "prior.components": 100}),
     "mixture": Row({"prior.name": "mixture"}),
     "iaf": Row({"posterior.name": "iaf"}),
@@ -76,7 +81,7 @@ ONCE = {"elbo": ("elbo", "kl"), "reconstruction": ("psnr_mean_over_finite", "ssi
 def choose_overrides(row: Row) -> dict[str, Any]:
     """Return the overrides of the preset that give a row."""
     if row.preset:
-        return {}
+        return dict(row.overrides)
     replaced = {key.split(".")[0] for key in row.overrides if key.endswith(".name")}
     plain = {key: value for key, value in PLAIN.items() if key.split(".")[0] not in replaced}
     return {**plain, **row.overrides}

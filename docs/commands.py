@@ -14,7 +14,7 @@ from vaelab.system import registry
 
 SHELL = re.compile(r"^```bash\n(.*?)^```$", re.S | re.M)
 KEY = re.compile(rf"`(?:--set )?((?:{'|'.join(SECTIONS)}|training)\.(\w+))\b[^`]*`")
-NOT_KEYS = frozenset({"toml", "py", "csv", "json", "yaml", "html", "onnx"})
+NOT_KEYS = frozenset({"toml", "py", "csv", "json", "yaml", "html", "onnx", "safetensors"})
 """Endings of file names, which look like keys."""
 
 

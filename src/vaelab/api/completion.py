@@ -11,9 +11,10 @@ from vaelab.api.figures import update_figures
 from vaelab.api.load import load
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages
+from vaelab.api.run_sampler import store_sampler
 from vaelab.evaluation.evaluate import default_metrics, measure_run
-from vaelab.run import EVALUATION, FINDINGS, MACHINE, Run
-from vaelab.system.failures import Failures, OnFailure, describe_error
+from vaelab.run import EVALUATION, FINDINGS, MACHINE, SAMPLER, Run
+from vaelab.system.failures import Failures, OnFailure, describe_error, is_of_system
 from vaelab.system.machine import now
 
 
@@ -25,7 +26,7 @@ def complete_run(
     A metric, a figure or a check that fails is reported by ``tell`` and left out. Damaged files are set aside and made
     again.
     """
-    for name in (error.path.name for error in run.find_damage() if error.path.name in (EVALUATION, FINDINGS)):
+    for name in (error.path.name for error in run.find_damage() if error.path.name in (EVALUATION, FINDINGS, SAMPLER)):
         tell(f"{run.path / name} is damaged: it is set aside as {run.set_aside(name).name}", warning=True)
     model = load(run.path)
     model.to(device)
@@ -33,6 +34,12 @@ def complete_run(
     def report_failure(kind: str) -> OnFailure:
         return lambda name, error: tell(f"{kind} {name} is left out: {describe_error(error)}", warning=True)
 
+    try:
+        store_sampler(run, model, images)
+    except Exception as error:
+        if is_of_system(error):
+            raise
+        report_failure("sampler")(run.recipe.sampler["name"], error)
     metrics = default_metrics("train")
     evaluation = load_evaluation(run, model, images, metrics)
     measure_run(run, evaluation, images.protocol, metrics, on_failure=report_failure("metric"))

@@ -9,6 +9,7 @@ from vaelab import recipe as recipes
 from vaelab.api.load import load
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
+from vaelab.api.run_sampler import make_run_sampler
 from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import (
     Evaluated,
@@ -81,4 +82,11 @@ def load_evaluation(
     needs_train = any(load_metric(name).needs_train_images for name in metrics)
     train = binarize(images.train, images.binarize) if needs_train else None
     encode = partial(load_codes, run, model)
-    return Evaluation(model, images.valid, train, encode=encode, sampler=sampler or run.recipe.sampler)
+    return Evaluation(
+        model,
+        images.valid,
+        train,
+        encode=encode,
+        sampler=sampler or run.recipe.sampler,
+        make_sampler=partial(make_run_sampler, run),
+    )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vaelab.api.load import load
 from vaelab.api.run_images import load_run_images
-from vaelab.api.sample import make_sampler
+from vaelab.api.sample import load_sampler
 from vaelab.data.containers import printable
 from vaelab.data.images import binarize
 from vaelab.data.tensors import subsample
@@ -156,7 +156,7 @@ def open_payload(
     seen = train if images.binarize == "none" else binarize(images.train, images.binarize).take(rows)
     with disable_tf32():
         codes = load_codes(run, model, seen)
-        fitted = make_sampler(section, model, run.path, data)
+        fitted = load_sampler(section, model, run.path, data)
         digest = train.fingerprint()
         payload = make_payload(name or run.name, run.recipe, model, codes, seen, len(images.train), digest, fitted)
     return payload, model

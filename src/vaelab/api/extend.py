@@ -8,7 +8,19 @@ from typing import Any
 
 from vaelab.recipe import Recipe
 from vaelab.recipe.training import choose_epochs
-from vaelab.run import EVALUATION, FINDINGS, IMAGES, MACHINE, MODEL, RECIPE, REPORT, VALIDATION, OtherRecipe, Run
+from vaelab.run import (
+    EVALUATION,
+    FINDINGS,
+    IMAGES,
+    MACHINE,
+    MODEL,
+    RECIPE,
+    REPORT,
+    SAMPLER,
+    VALIDATION,
+    OtherRecipe,
+    Run,
+)
 from vaelab.run.layout import CACHE, CHECKPOINTS, EARLIER, FIGURES, LOCK, TRACKERS, UNFINISHED
 from vaelab.run.tables import keep_rows
 from vaelab.system.files import to_json, unique_path, write_atomic
@@ -44,7 +56,7 @@ def extend(run: Run, recipe: Recipe, machine: Mapping[str, Any], validated: Sequ
     length changes; ``validated``: the steps after which the longer training validates.
     """
     kept = _keep_copy(run) if run.is_trained else None
-    for name in (MODEL, EVALUATION, FINDINGS, REPORT):
+    for name in (MODEL, SAMPLER, EVALUATION, FINDINGS, REPORT):
         (run.path / name).unlink(missing_ok=True)
     if (run.path / FIGURES).is_dir():
         shutil.rmtree(run.path / FIGURES)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from vaelab.api.load import load
 from vaelab.api.report import update_report
 from vaelab.api.run_images import RunImages, load_run_images
+from vaelab.api.run_sampler import make_run_sampler
 from vaelab.build import logged_terms, loss_terms, loss_unit
 from vaelab.data.images import binarize
-from vaelab.models.samplers import make_sampler
 from vaelab.models.vae import VAE
 from vaelab.run import Run
 from vaelab.system import registry
@@ -101,6 +101,6 @@ def _make_arrays(run: Run, model: VAE, images: RunImages, name: str, module: Any
     section = run.recipe.sampler
     if "sampler" in inspect.signature(module.compute).parameters and section["name"] != "prior":
         seen = partial(binarize, images.train, images.binarize)
-        options["sampler"] = make_sampler(**section, model=model, load_train=seen)
+        options["sampler"] = make_run_sampler(run, section, model, seen)
     computed: dict[str, Any] | None = module.compute(model, chosen, random, **options)
     return computed

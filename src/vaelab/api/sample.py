@@ -12,11 +12,12 @@ from vaelab.api.load import load_with_recipe
 from vaelab.api.output_paths import choose_pictures
 from vaelab.api.pictures import write_folder, write_sheet
 from vaelab.api.run_images import load_run_images
+from vaelab.api.run_sampler import make_run_sampler
 from vaelab.data.images import Images, binarize
 from vaelab.data.tensors import to_uint8
-from vaelab.models import samplers
 from vaelab.models.chunks import chunk_spans
 from vaelab.models.conditions import parse_condition
+from vaelab.models.samplers import Sampler
 from vaelab.models.vae import VAE
 from vaelab.recipe import Section, override_sampler, toml_value
 from vaelab.run import Run
@@ -58,7 +59,7 @@ def sample(
     random = generator(seed, "sample", "condition")
     conditions = parse_condition(model.spec, condition, count, model.condition_rows.cpu(), random)
     with disable_tf32():
-        fitted = make_sampler(section, model, run_path, data)
+        fitted = load_sampler(section, model, run_path, data)
         described = describe_sampler(section, recipe.prior["name"], fitted.protocol)
         if tell is not None:
             tell(f"sampler: {described}")
@@ -84,8 +85,8 @@ def describe_sampler(section: Section, prior: str, protocol: Mapping[str, Any]) 
     return f"{section['name']}{f' ({inside})' if inside else ''}"
 
 
-def make_sampler(section: Section, model: VAE, run_path: AnyPath, data: str | Path | None = None) -> samplers.Sampler:
-    """Return a sampler for the model of a run, fitted to the codes of its training images if it needs codes.
+def load_sampler(section: Section, model: VAE, run_path: AnyPath, data: str | Path | None = None) -> Sampler:
+    """Return a sampler for the model of a run: the stored one, or one fitted to the training images if it needs codes.
 
     Raises FileNotFoundError if it needs the training images and they are gone.
     """
@@ -99,7 +100,8 @@ def make_sampler(section: Section, model: VAE, run_path: AnyPath, data: str | Pa
             raise type(error)(f"{error}, or choose --sampler prior, which needs none") from None
         return binarize(images.train, images.binarize)
 
-    return samplers.make_sampler(**section, model=model, load_train=load_train)
+    run = Run.at(run_path)
+    return make_run_sampler(run if run.exists else None, section, model, load_train)
 
 
 def _decode_chunks(model: VAE, codes: Tensor, conditions: Tensor | None) -> Iterator[NDArray[np.uint8]]:

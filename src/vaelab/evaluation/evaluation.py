@@ -1,6 +1,6 @@
 """A model and the images it is measured on, with the quantities that several metrics need, computed once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from types import MappingProxyType
 
@@ -35,6 +35,8 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 """Requirements of metrics on the model and the images, in words."""
 
 
+MakeSampler = Callable[[Section, VAE, Callable[[], Images]], Sampler]
+
 OWN_SAMPLER = "recipe"
 """Stands for the sampler of the recipe in options of metrics."""
 
@@ -48,8 +50,9 @@ class Evaluation:
 
     ``train``: the training images, binarised as ``images`` are. ``encode``: images → posteriors, by default with the
     model. ``extractor``: features that images are compared by, by default ``load_extractor`` of the training images.
-    ``sampler``: section of the sampler of metrics that are given none, by default the prior. ``seed``: seed of all
-    random numbers.
+    ``sampler``: section of the sampler of metrics that are given none, by default the prior.
+    ``make_sampler``: section, model and a function that returns the training images → sampler, by default a new one.
+    ``seed``: seed of all random numbers.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class Evaluation:
         encode: Encode | None = None,
         extractor: Extractor | None = None,
         sampler: Section | None = None,
+        make_sampler: MakeSampler | None = None,
         seed: int = 0,
     ) -> None:
         self.own_sampler = sampler or {"name": "prior"}
         self.model, self.images, self.seed = model, images, seed
         self._train, self._extractor = train, extractor
         self._encode = encode or partial(encode_images, model)
+        self._make_sampler = make_sampler or _make_sampler
         self._samplers: dict[str, Sampler] = {}
         self._image_sets: dict[tuple[int, str], ImageSets] = {}
         self._features: dict[tuple[int, str], FeatureSets] = {}
@@ -121,7 +126,7 @@ class Evaluation:
         if name not in self._samplers:
             self.check_needs(registry.load("samplers", name).Sampler.needs)
             section = self.own_sampler if name == own else {"name": name}
-            self._samplers[name] = make_sampler(**section, model=self.model, load_train=lambda: self.train)
+            self._samplers[name] = self._make_sampler(section, self.model, lambda: self.train)
         return self._samplers[name]
 
     def image_sets(self, count: int, sampler: str = OWN_SAMPLER, least: int = 2) -> ImageSets:
@@ -161,6 +166,10 @@ class Evaluation:
         conditions = parse_condition(self.model.spec, None, count, rows, generator)
         suffix = "" if conditions is None else ", with conditions drawn from training images"
         return codes, conditions, f"{'the prior' if fitted.name == 'prior' else f'the sampler {fitted.name}'}{suffix}"
+
+
+def _make_sampler(section: Section, model: VAE, load_train: Callable[[], Images]) -> Sampler:
+    return make_sampler(**section, model=model, load_train=load_train)
 
 
 def _has_labels(images: Images | None) -> bool:

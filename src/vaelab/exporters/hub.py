@@ -8,15 +8,15 @@ from vaelab import recipe as recipes
 from vaelab.data.datasets import load_dataset
 from vaelab.exporters.privacy import Privacy
 from vaelab.recipe import Recipe
-from vaelab.run import EVALUATION, MODEL, RECIPE, Run
+from vaelab.run import EVALUATION, MODEL, RECIPE, SAMPLER, Run
 from vaelab.run.layout import FIGURES
-from vaelab.run.records import ModelFacts
+from vaelab.run.records import ModelFacts, sampler_facts
 from vaelab.system import registry
 from vaelab.system.files import load_tensors, pack_tensors, to_json
 from vaelab.system.hub import matches
 
 CARD, GRAPHS = "README.md", "onnx"
-OWN_FILES = (RECIPE, MODEL, EVALUATION, CARD, f"{FIGURES}/*.png", f"{GRAPHS}/*.onnx")
+OWN_FILES = (RECIPE, MODEL, SAMPLER, EVALUATION, CARD, f"{FIGURES}/*.png", f"{GRAPHS}/*.onnx")
 """Patterns of the files that a push writes, and removes where they are no longer needed."""
 OF_THE_HUB = (".gitattributes", ".gitignore", "LICENSE*", "LICENCE*")
 """Files beside which a repository counts as empty."""
@@ -65,16 +65,19 @@ def clean_recipe(recipe: Recipe, privacy: Privacy) -> Recipe:
 
 
 def make_files(run: Run, recipe: Recipe, figures: Sequence[str], privacy: Privacy) -> dict[str, bytes]:
-    """Return name → content of recipe, model, evaluation and figures; ``recipe`` is the cleaned one.
+    """Return name → content of recipe, model, fitted sampler, evaluation and figures; ``recipe`` is the cleaned one.
 
-    Results of the evaluation that belong to other weights are left out.
+    Results of the evaluation and a sampler that belong to other weights are left out.
     """
     tensors, facts = load_tensors(run.model_path)
     known = {key: facts[key] for key in ("format", "step", *ModelFacts.model_fields) if key in facts}
     sections = {"title": recipe.title, **recipe.sections()}
     model = pack_tensors(tensors, {**known, "recipe": sections, "name": recipe.name})
     files = {RECIPE: recipe.to_toml().encode(), MODEL: model}
-    if evaluation := _clean_evaluation(run, hashlib.sha256(model).hexdigest(), privacy):
+    sha256 = hashlib.sha256(model).hexdigest()
+    if state := run.read_sampler(recipe.sampler):
+        files[SAMPLER] = pack_tensors(state, sampler_facts(recipe.sampler, sha256))
+    if evaluation := _clean_evaluation(run, sha256, privacy):
         files[EVALUATION] = to_json(evaluation).encode()
     for name in figures:
         files[f"{FIGURES}/{name}.png"] = privacy.clean_picture(run.figures[name].read_bytes())

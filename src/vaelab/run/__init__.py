@@ -12,12 +12,13 @@ from vaelab.run.layout import (
     MODEL,
     RECIPE,
     REPORT,
+    SAMPLER,
     TIMING,
     VALIDATION,
 )
 from vaelab.run.lock import RunInUse, RunRemoved
 
 __all__ = [
-    "CACHE", "EVALUATION", "FINDINGS", "HISTORY", "IMAGES", "LOG", "MACHINE", "MODEL", "RECIPE", "REPORT", "TIMING",
-    "VALIDATION", "OtherRecipe", "Run", "RunInUse", "RunRemoved",
+    "CACHE", "EVALUATION", "FINDINGS", "HISTORY", "IMAGES", "LOG", "MACHINE", "MODEL", "RECIPE", "REPORT", "SAMPLER",
+    "TIMING", "VALIDATION", "OtherRecipe", "Run", "RunInUse", "RunRemoved",
 ]  # fmt: skip

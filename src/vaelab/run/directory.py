@@ -20,7 +20,16 @@ from vaelab.run import layout
 from vaelab.run.absence import explain_absence
 from vaelab.run.checkpoints import Checkpoints, Facts, Tensors
 from vaelab.run.lock import RunLock
-from vaelab.run.records import REMEDIES, Evaluation, Findings, Machine, Pictures, ResultsOrigin, read_record
+from vaelab.run.records import (
+    REMEDIES,
+    Evaluation,
+    Findings,
+    Machine,
+    Pictures,
+    ResultsOrigin,
+    read_record,
+    sampler_facts,
+)
 from vaelab.run.summary import describe_closing, summarise
 from vaelab.run.tables import Table, append_rows, read_table
 from vaelab.system import html, hub
@@ -262,6 +271,17 @@ class Run:
         found: list[dict[str, str]] = read_record(self._find(layout.FINDINGS), Findings).get("findings", [])
         return found
 
+    def read_sampler(self, section: Mapping[str, Any]) -> Tensors | None:
+        """Return the state of the stored sampler; None if there is none with this section for the weights of the run.
+
+        Raises DamagedFile.
+        """
+        path = self.path / layout.SAMPLER
+        if not (path.is_file() and self.is_trained):
+            return None
+        tensors, facts = load_tensors(path, remedy=REMEDIES[layout.SAMPLER])
+        return tensors if facts == sampler_facts(section, self.weights_sha256) else None
+
     @property
     def warnings(self) -> list[str]:
         """The warnings in the log, each once, without those that were withdrawn later."""
@@ -301,6 +321,7 @@ class Run:
             layout.MACHINE: lambda: self.machine,
             layout.EVALUATION: lambda: self.evaluation,
             layout.FINDINGS: lambda: self.findings,
+            layout.SAMPLER: lambda: self.read_sampler({}),
             **{name: partial(self.table, name) for name in layout.TABLES},
         }
         content, damage = {}, []
@@ -442,6 +463,11 @@ class Run:
         self.check_there()
         save_tensors(self.path / layout.MODEL, tensors, facts)
 
+    def save_sampler(self, tensors: Tensors, section: Mapping[str, Any]) -> None:
+        """Write the state of the recipe's sampler, which has this section and is fitted to the model."""
+        self.check_there()
+        save_tensors(self.path / layout.SAMPLER, tensors, sampler_facts(section, self.weights_sha256))
+
     def save_checkpoint(self, step: int, tensors: Tensors, facts: Facts) -> None:
         """Flush the tables to the disk, then write a checkpoint."""
         self.check_there()
@@ -473,7 +499,11 @@ class Run:
 def find_local(path: Path) -> Path:
     """Return a path itself, or the folder to which a model on the hub is downloaded. Raises HubError."""
     address = hub.parse_address(path)
-    return path if address is None else hub.download(address, (layout.RECIPE, layout.EVALUATION), (layout.MODEL,))
+    return (
+        path
+        if address is None
+        else hub.download(address, (layout.RECIPE, layout.EVALUATION), (layout.MODEL, layout.SAMPLER))
+    )
 
 
 def _has_content(path: Path) -> bool:

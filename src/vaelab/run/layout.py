@@ -4,6 +4,8 @@ RECIPE, MACHINE, LOG, LOCK = "recipe.toml", "machine.json", "run.log", ".lock"
 PICTURES, IMAGES = "pictures.json", "images"
 HISTORY, TIMING, VALIDATION = "history.csv", "timing.csv", "validation.csv"
 CHECKPOINTS, MODEL, FIGURES, CACHE = "checkpoints", "model.safetensors", "figures", "cache"
+SAMPLER = "sampler.safetensors"
+"""The fitted sampler of the recipe."""
 EVALUATION, FINDINGS, REPORT = "evaluation.json", "doctor.json", "report.html"
 TRACKERS = "trackers"
 """Folder of the state and the files of experiment trackers."""
@@ -31,6 +33,7 @@ PATTERNS = (
     *BEGUN_WITH,
     *TABLES,
     MODEL,
+    SAMPLER,
     EVALUATION,
     FINDINGS,
     REPORT,

@@ -1,5 +1,6 @@
 """The JSON files of a run: their schemas, and reading with validation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +94,11 @@ class TrackerState(_Record):
     """Whether everything was sent, results included."""
 
 
+def sampler_facts(section: Mapping[str, Any], weights_sha256: str) -> dict[str, Any]:
+    """Return the facts in the header of ``sampler.safetensors``: its section, and the weights that it was fitted to."""
+    return {"sampler": dict(section), "weights_sha256": weights_sha256}
+
+
 class ModelFacts(_Record):
     """Facts in the header of ``model.safetensors``."""
 
@@ -112,6 +118,7 @@ REMEDIES = {
     "doctor.json": "remove it, and vaelab doctor looks again",
     "source.json": "remove it if the directory holds results of this run, or choose another --out",
     "model.safetensors": "the same vaelab train command sets it aside and makes it again from the last checkpoint",
+    "sampler.safetensors": "remove it, and the sampler is fitted again to the training images",
 }
 """Damaged file → what the user can do."""
 TRACKER_REMEDY = "remove it, and the tracker gets a new mirror of the run"

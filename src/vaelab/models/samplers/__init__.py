@@ -7,7 +7,7 @@ al. 2020, 1903.12436).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,8 @@ class Sampler(nn.Module, ABC):
     """Keys of ``vae.REQUIREMENTS`` that the model must meet."""
     is_bound: ClassVar[bool] = False
     """Whether ``log_prob`` is a lower bound of the log density instead of its value."""
+    keeps_codes: ClassVar[bool] = False
+    """Whether ``fit`` keeps the codes of single training images, which are private and quickly made again."""
     name: str = ""
     """Name of the file; set by ``make_sampler``."""
 
@@ -81,11 +83,19 @@ class Sampler(nn.Module, ABC):
         return means | {f"{name}_standard_error": float(v.std() / math.sqrt(len(z))) for name, v in found.items()}
 
 
-def make_sampler(name: str, model: VAE, load_train: Callable[[], Images], **options: Any) -> Sampler:
+def make_sampler(
+    name: str,
+    model: VAE,
+    load_train: Callable[[], Images],
+    *,
+    state: Mapping[str, Tensor] | None = None,
+    **options: Any,
+) -> Sampler:
     """Return the sampler ``name`` of a model, fitted to posterior samples of training images if it needs codes.
 
-    ``load_train`` is called only in that case. ``options`` are checked keyword arguments of the sampler. Raises
-    UnknownName for a wrong name, and UsageError if the model does not meet the needs of the sampler.
+    ``load_train`` is called only in that case. ``state`` is that of a sampler that was fitted before, which is then not
+    fitted again. ``options`` are checked keyword arguments of the sampler. Raises UnknownName for a wrong name,
+    RuntimeError for the state of another sampler, and UsageError if the model does not meet the needs of the sampler.
     """
     kind: type[Sampler] = registry.load("samplers", name).Sampler
     missing = " and ".join(REQUIREMENTS[need] for need in sorted(kind.needs - model.provides))
@@ -94,7 +104,9 @@ def make_sampler(name: str, model: VAE, load_train: Callable[[], Images], **opti
     with torch.no_grad():
         sampler = kind(model.spec, model.density(), device=model.device, **options)
     sampler.name = name
-    if sampler.needs_codes:
+    if state is not None:
+        sampler.load_state_dict(state)
+    elif sampler.needs_codes:
         train = load_train().subsample(MAX_CODES, generator_for(0, "sampler", "images"))
         codes = sample_codes(model, train, generator_for(0, "sampler", "codes"))
         sampler.fit(codes, generator_for(0, "sampler", "fit"))

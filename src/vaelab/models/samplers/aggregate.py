@@ -25,6 +25,7 @@ class Sampler(samplers.Sampler):
     """
 
     needs_codes: ClassVar = True
+    keeps_codes: ClassVar = True
     needs: ClassVar = frozenset({"diagonal_posterior"})
     mean: Tensor
     log_var: Tensor
