@@ -5,8 +5,8 @@ python benchmarks/generation.py JSON --set-name portraits --data PATH [--name fo
 
 Every row is trained for the same number of steps, or with --steps 0 as long as its preset, then measured on the
 held-out images. Each of its samplers gets the sliced Wasserstein distance, the Fréchet distance of features, precision
-and recall. JSON has one entry for each set, row, length and seed. Entries that exist are not measured again, so the
-same command continues an interrupted one. Time nothing else beside it if the seconds matter.
+and recall. JSON has one entry for each set, row, length and seed. Only samplers that an entry lacks are measured, so
+the same command continues an interrupted one. Time nothing else beside it if the seconds matter.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PERCEPTUAL = {"objective.name": "perceptual", "objective.weight": 1.0}
 SMOOTH = {"network.kernel": 4}
 """A kernel that is a multiple of the stride, so that transposed convolutions leave less of a checkerboard."""
 GRID = {"network.name": "residual", "network.latents": "spatial"}
-ALL = ("prior", "gmm", "two_stage", "aggregate")
+ALL = ("prior", "gmm", "two_stage", "aggregate", "flow")
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def train(name: str, args: argparse.Namespace, seed: int) -> tuple[vaelab.Run, f
     return run, run.measured()["seconds"]
 
 
-def measure(run: vaelab.Run, row: Row, data: Path, samples: int) -> dict[str, Any]:
+def measure(run: vaelab.Run, samplers: Sequence[str], data: Path, samples: int) -> dict[str, Any]:
     """Return the numbers of a run, those of samples for each sampler."""
     found: dict[str, Any] = {"samplers": {}}
     limits = {f"{name}.samples": samples for name in ("sliced_wasserstein", "fid", "precision_recall")}
-    for sampler in row.samplers:
+    for sampler in samplers:
         begun = time.perf_counter()
         every = vaelab.evaluate(run, data=data, metrics=METRICS, set={"sampler.name": sampler, **limits}).results
         for metric, keys in ONCE.items():
@@ -137,7 +137,8 @@ def main() -> None:
     for seed in args.seeds:
         for name in args.rows:
             key = f"{args.set_name}/{name}/{args.steps}/{seed}"
-            if key in read(args.json):
+            known = read(args.json).get(key, {"samplers": {}})
+            if not (missing := [sampler for sampler in ROWS[name].samplers if sampler not in known["samplers"]]):
                 continue
             run, seconds = train(name, args, seed)
             facts = {
@@ -147,7 +148,8 @@ def main() -> None:
                 "seed": seed,
                 "finished": now(),
             }
-            found = {**facts, "seconds": seconds, **measure(run, ROWS[name], args.data, args.samples)}
+            found = {**facts, "seconds": seconds, **measure(run, missing, args.data, args.samples)}
+            found["samplers"] = known["samplers"] | found["samplers"]
             write_atomic(args.json, to_json(read(args.json) | {key: found}))
             best = {sampler: round(each["swd"]) for sampler, each in found["samplers"].items()}
             print(f"{key}: SWD {best}, PSNR {found['psnr_mean_over_finite']:.2f}, {seconds:.0f} s", flush=True)

@@ -6,10 +6,10 @@ follow from the files.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -97,6 +97,33 @@ def pair(*names: str) -> list[tuple[str, ...]]:
 def _with_error(metric: Mapping[str, float], key: str, digits: int) -> str:
     value, error = as_number(metric[key], digits), metric.get(f"{key}_standard_error")
     return value if error is None else f"{value} ± {as_number(error, digits)}"
+
+
+def likelihoods(*names: str) -> list[tuple[str, ...]]:
+    """Rows of −ln p(x): what the presets of these runs expect, and what was measured on the test images."""
+    from vaelab import recipe
+
+    rows = []
+    for name in names:
+        found = read(name)
+        preset = recipe.load(found["command"].split()[2])
+        nll, elbo, validation = found["evaluation"]["nll"], found["evaluation"]["elbo"], found["validation"]
+        kept = found.get("best_step", found["num_steps"])
+        epochs = dict(zip(validation["step"], validation["epoch"], strict=True))
+        rows.append(
+            (
+                f"`{preset.name}`",
+                f"`{preset.prior['name']}`",
+                as_number(preset.expected["nll"]),
+                f"**{_with_error(nll, 'nll', 2)}**",
+                as_number(-elbo["elbo"]),
+                as_number(nll["effective_samples"], 0),
+                as_number(epochs[kept], 0),
+                as_number(found["measured"]["seconds"] / 60, 0),
+            )
+        )
+    titles = ("published −ln p(x)", "vaelab", "−ELBO", "effective samples of 5,000", "epochs", "minutes")
+    return [("preset", "prior", *titles), *rows]
 
 
 def half_size(*names: str) -> list[tuple[str, ...]]:
@@ -257,10 +284,50 @@ def generation(images: str) -> list[tuple[str, ...]]:
     for each in read("generation").values():
         if each["set"] == images:
             entries.setdefault((each["row"], each["steps"]), []).append(each)
+    titles = ("PSNR", "SSIM", "ELBO", "FD", "P, R", "s")
     return [
-        ("model", "steps", "seeds", "SWD: prior", "`gmm`", "others", "rebuilt", "PSNR", "SSIM", "FD", "P, R", "s"),
+        ("model", "steps", "seeds", "SWD: prior", "`gmm`", "others", "rebuilt", *titles),
         *(_generation_row(*key, entries[key]) for key in sorted(entries, key=lambda key: _best_distance(entries[key]))),
     ]
+
+
+SETS = {"portraits": "portraits", "faces": "real faces", "mnist": "MNIST", "fashion": "Fashion-MNIST"}
+"""Set of benchmarks/generation.py → its title."""
+COMPARED_STEPS = 1500
+
+
+def generation_summary() -> list[tuple[str, ...]]:
+    """Rows that were measured after the same steps: SWD of the best sampler and PSNR on each set, and relative time.
+
+    The order is that of the mean ratio of SWD to the plain VAE's, over the sets where a row was measured.
+    """
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for each in read("generation").values():
+        if each["steps"] == COMPARED_STEPS:
+            found.setdefault(each["row"], {}).setdefault(each["set"], []).append(each)
+    plain = found["plain"]
+
+    def ratio(name: str, value: Callable[[list[dict[str, Any]]], float]) -> float:
+        return fmean(value(entries) / value(plain[images]) for images, entries in found[name].items())
+
+    rows = []
+    for name in sorted(found, key=lambda name: ratio(name, _mean_distance)):
+        cells = [
+            f"{_mean_distance(entries):.0f}, {fmean(each['psnr_mean_over_finite'] for each in entries):.1f}"
+            if (entries := found[name].get(images))
+            else "–"
+            for images in SETS
+        ]
+        rows.append((f"`{name}`", *cells, f"{ratio(name, _mean_distance):.2f}", f"{ratio(name, _seconds):.1f}"))
+    return [("model", *SETS.values(), "SWD, plain = 1", "time, plain = 1"), *rows]
+
+
+def _mean_distance(entries: Sequence[dict[str, Any]]) -> float:
+    return fmean(_best_distance([each]) for each in entries)
+
+
+def _seconds(entries: Sequence[dict[str, Any]]) -> float:
+    return min(float(each["seconds"]) for each in entries)
 
 
 def _best_distance(entries: Sequence[dict[str, Any]]) -> float:
@@ -288,6 +355,7 @@ def _generation_row(name: str, steps: int, entries: Sequence[dict[str, Any]]) ->
         _spread([each["reconstruction_swd"] for each in entries], 0),
         _spread([each["psnr_mean_over_finite"] for each in entries], 2),
         _spread([each["ssim"] for each in entries], 3),
+        _spread([each["elbo"] for each in entries], 1),
         of(best, "fid", "fd_classifier", "fd_pca", digits=2),
         f"{of(best, 'precision', digits=2)}, {of(best, 'recall', digits=2)}",
         _spread([each["seconds"] for each in entries], 0),

@@ -1,6 +1,7 @@
 """Print the results of a run as JSON for the docs: python docs/results/collect.py RUN > docs/results/NAME.json
 
-The file holds the command, the machine, the means that the report shows, and evaluation.json. Paths and digests of a
+The file holds the command, the machine, the means that the report shows, the ELBO of every validation, and
+evaluation.json. Paths and digests of a
 single machine are left out.
 """
 
@@ -23,7 +24,10 @@ def collect(run: vaelab.Run) -> dict[str, object]:
     }
     facts = {key: machine[key] for key in FACTS}
     sizes = {"num_images": vaelab.load(run).spec.num_images, "num_steps": int(run.history["step"][-1])}
-    return {"command": command, **sizes, "machine": facts, "measured": run.measured(), "evaluation": evaluation}
+    kept = {key: machine[key] for key in ("best_step", "ended_at") if key in machine}
+    curve = {key: run.validation[key].tolist() for key in ("step", "epoch", "elbo") if key in run.validation}
+    found = {"command": command, **sizes, **kept, "machine": facts, "validation": curve}
+    return {**found, "measured": run.measured(), "evaluation": evaluation}
 
 
 if __name__ == "__main__":
