@@ -1,6 +1,7 @@
 """``vaelab evaluate``: metrics of a run on its held-out images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from vaelab import recipe as recipes
 from vaelab.api.load import load
 from vaelab.api.report import update_report
-from vaelab.api.run_images import RunImages, load_run_images
+from vaelab.api.run_images import RunImages, load_run_images, load_split
 from vaelab.api.run_sampler import make_run_sampler
 from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import (
@@ -35,6 +36,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     set: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    split: str | None = None,
     store: bool = True,
     device: str = "auto",
 ) -> Evaluated:
@@ -43,13 +45,16 @@ def evaluate(
     ``metrics``: names or synonyms such as "frechet"; results have vaelab's names (default: all fast metrics whose needs
     the model and the images meet). ``set``: options of metrics by dotted key, such as {"nll.samples": 1000}, and of the
     sampler, such as {"sampler.name": "gmm"}. ``out``: a directory for evaluation.json and the report (default: the
-    run). ``store``: False writes nothing. ``device``: such as "auto", "cpu" or "cuda".
+    run). ``split``: another split of the data set, such as "test" or "train", with results in evaluation-SPLIT.json
+    (default: the split that the run validates on). ``store``: False writes nothing. ``device``: such as "auto", "cpu"
+    or "cuda".
 
-    Raises NotMeasurable for a named metric whose needs are not met, UnknownDevice, and PartialFailure after the other
+    Raises NotMeasurable for a named metric whose needs are not met, UnknownName for a split that the data set does not
+    have, UnknownDevice, and PartialFailure after the other
     metrics are measured and stored.
     """
     run = Run(run_path, results=out if store else None)
-    before = run.evaluation  # a damaged file is reported before minutes of work, not after
+    before = _read_results(run)  # a damaged file is reported before minutes of work, not after
     chosen = resolve_metrics(check_names(metrics, "metrics")) if metrics else default_metrics("evaluate")
     given = recipes.check_overrides(set)
     of_sampler = {key: value for key, value in given.items() if key.startswith("sampler.")}
@@ -61,15 +66,22 @@ def evaluate(
     if store:
         run.check_writable()
     images = load_run_images(run, data)
-    evaluation = load_evaluation(run, model, images, chosen, sampler)
+    other = split if split and split != images.valid_split else ""
+    measured = load_split(run, images, data, other) if other else images.valid
+    evaluation = load_evaluation(run, model, replace(images, valid=measured), chosen, sampler)
+    protocol = images.protocol | ({"split": other} if other else {})
     for name in needs if metrics else ():
         evaluation.check_needs(needs[name], name)
     with disable_tf32():
-        evaluated = measure_run(run, evaluation, images.protocol, chosen, options, failures, store)
-    if store and (run.evaluation != before or run.is_report_stale):
+        evaluated = measure_run(run, evaluation, protocol, chosen, options, failures, store, other)
+    if store and (_read_results(run) != before or run.is_report_stale):
         update_report(run, model)
     failures.raise_any("metrics that could not be measured")
     return evaluated
+
+
+def _read_results(run: Run) -> list[dict[str, Any]]:
+    return [run.evaluation, *map(run.split_evaluation, run.splits)]
 
 
 def load_evaluation(

@@ -137,6 +137,26 @@ def load_images(
     )
 
 
+def load_split(run: Run, images: RunImages, data: str | Path | None, split: str) -> Images:
+    """Return the images of any split of a run's data set, binarised as its held-out images are.
+
+    ``images``: those that the run was trained and validated on. Raises UnknownName for a split that the data set does
+    not have, and InputError if its images have another shape.
+    """
+    if split == images.valid_split:
+        return images.valid
+    if split == "train":
+        return binarize(images.train, images.binarize)
+    dataset = load_dataset(run.recipe.data["name"])
+    dataset.info.check_split(split)
+    place = recipes.check_place(data) or find_place(run)
+    found = dataset.load(place, split, **recipes.load_options(run.recipe))
+    if found.image_shape != images.train.image_shape:
+        own, others = ("×".join(map(str, each.image_shape)) for each in (found, images.train))
+        raise InputError(f"the images of the split {split} are {own}, and those of the run {others}", subject="split")
+    return binarize(found, images.binarize)
+
+
 def verify_images(images: Images, load: Callable[[], Images]) -> Images:
     """Return ``images`` after verifying their cache; if it is damaged, call ``load`` to decode them again.
 

@@ -54,6 +54,10 @@ def evaluate(
             "--set", metavar="METRIC.KEY=VALUE", help="Set an option of a metric or of the sampler; repeatable."
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Another split, such as test or train (default: the one the run validates on)."),
+    ] = None,
     data: options.Data = None,
     out: options.Results = None,
     device: options.Device = "auto",
@@ -61,12 +65,14 @@ def evaluate(
 ) -> None:
     """Measure a run on its held-out images.
 
-    Writes evaluation.json and updates the report. With --json, a read-only run can also be measured;
-    its numbers are only printed.
+    Writes evaluation.json and updates the report. With --split, the images of another split are measured,
+    and the numbers go to evaluation-SPLIT.json. With --json, a read-only run can also be measured; its
+    numbers are only printed.
 
     Examples:
       vaelab evaluate runs/mnist --json
       vaelab evaluate runs/mnist --metrics nll --set nll.samples=1000
+      vaelab evaluate runs/celeba --split test
       vaelab evaluate runs/mnist --metrics fid --set sampler.name=gmm --set sampler.components=20
     """
     from vaelab.api.answers import answer
@@ -89,11 +95,13 @@ def evaluate(
         synonyms = {word: name for word in asked if (name := resolve_metrics([word])[0]) != word}
         for word, name in synonyms.items():
             explain(word, name)
-        found = vaelab.evaluate(run, data=data, metrics=asked or None, set=values, out=out, store=store, device=device)
+        found = vaelab.evaluate(
+            run, data=data, metrics=asked or None, set=values, out=out, split=split, store=store, device=device
+        )
         return {"synonyms": synonyms, **vars(found)}
 
     question = {"metrics": asked, "set": values, "store": store, "device": device}
-    evaluated = measure() if out else answer(Run(run), "evaluate", question, measure, data)
+    evaluated = measure() if out or split else answer(Run(run), "evaluate", question, measure, data)
     for word, name in evaluated["synonyms"].items():
         explain(word, name)
     for reason in dict.fromkeys(evaluated["skipped"].values()):

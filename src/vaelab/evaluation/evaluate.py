@@ -19,6 +19,7 @@ from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
 from vaelab.recipe import check_options, signature_schema
 from vaelab.run import CACHE, EVALUATION, Run
+from vaelab.run.layout import SPLIT_EVALUATION
 from vaelab.system import registry
 from vaelab.system.failures import OnFailure, is_of_system
 from vaelab.system.files import write_atomic
@@ -42,16 +43,18 @@ def measure_run(
     options: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     on_failure: OnFailure | None = None,
     store: bool = True,
+    split: str = "",
 ) -> Evaluated:
     """Measure ``run`` with the given metrics; stored results are not measured again.
 
     ``evaluation`` holds the run's model and the images, ``protocol`` describes these images. ``options``: metric → its
     keyword arguments. A metric whose needs are not met is skipped. ``on_failure`` receives the name and the error of a
     metric that fails, and the others are still measured; without it the error is raised. ``store``: write the results
-    to evaluation.json.
+    to evaluation.json, or to the file of another ``split`` than the one that the run validates on.
     """
     images = {**protocol, **_digests("images", evaluation.images), "weights_sha256": run.weights_sha256}
-    known, skipped = run.evaluation, {}
+    file = SPLIT_EVALUATION.format(split=split) if split else EVALUATION
+    known, skipped = run.split_evaluation(split) if split else run.evaluation, dict[str, str]()
     for name in metrics:
         metric, own = load_metric(name), dict(options.get(name, {}))
         try:
@@ -74,7 +77,7 @@ def measure_run(
             on_failure(name, error)
             continue
         if store:
-            run.write_json(EVALUATION, known)
+            run.write_json(file, known)
     return Evaluated({name: known[name] for name in metrics if name in known}, skipped)
 
 

@@ -1,7 +1,7 @@
 """report.html: a run on one self-contained page."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from vaelab.build import loss_unit
@@ -10,6 +10,7 @@ from vaelab.evaluation.metrics import Metric, load_metrics, order_quantities
 from vaelab.exporters.page import QUESTIONS, Number, Picture, Section, format_number, read_pictures, render_page
 from vaelab.models.codes import ACTIVE_KL
 from vaelab.run import EVALUATION, FINDINGS, RECIPE, Run
+from vaelab.run.layout import SPLIT_EVALUATION
 from vaelab.system import registry
 from vaelab.system.paths import name_for_people
 
@@ -57,7 +58,7 @@ def write_report(
         measured=_measured_rows(run),
         loss_unit=loss_unit(run.recipe),
         source=run.recipe.expected.get("source"),
-        sections=_sections(evaluation, placed),
+        sections=[*_sections(evaluation, placed), *_split_sections(run, damaged)],
         model_facts=model_facts,
         recipe=(run.path / RECIPE).read_text(encoding="utf-8"),
         machine={key: value for key, value in machine.items() if key not in NOT_SHOWN},
@@ -151,15 +152,9 @@ def _cards(run: Run, evaluation: Mapping[str, Any]) -> Iterator[Number]:
 def _sections(evaluation: Mapping[str, Any], placed: Mapping[str, Sequence[Picture]]) -> list[Section]:
     """A section for each question that metrics or figures answer."""
     metrics = load_metrics()
-    declared = order_quantities((name, metric.order, metric.quantities) for name, metric in metrics.items())
     sections: dict[str, Section] = {question: Section(*words) for question, words in QUESTIONS.items()}
-    for key, (name, quantity) in declared.items():
-        value = evaluation.get(name, {}).get(key)
-        if isinstance(value, int | float):
-            error = evaluation[name].get(f"{key}_standard_error")
-            shown = "" if error is None else f"{error:.{quantity.digits}f}"
-            row = Number(quantity.title, format_number(value, quantity.digits), shown, quantity.unit, quantity.better)
-            sections[metrics[name].question].rows.append(row)
+    for name, row in _declared_rows(evaluation):
+        sections[metrics[name].question].rows.append(row)
     for name, entry in evaluation.items():
         metric = metrics.get(name)
         question = metric.question if isinstance(metric, Metric) else "other"
@@ -172,6 +167,34 @@ def _sections(evaluation: Mapping[str, Any], placed: Mapping[str, Sequence[Pictu
         if title not in ("overview", "training"):
             sections.setdefault(title, Section(title.capitalize(), "")).figures += pictures
     return [section for section in sections.values() if section.rows or section.figures]
+
+
+def _declared_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Number]]:
+    """Yield the metric and the row of every number that a metric declares."""
+    metrics = load_metrics().items()
+    declared = order_quantities((name, metric.order, metric.quantities) for name, metric in metrics)
+    for key, (name, quantity) in declared.items():
+        value = evaluation.get(name, {}).get(key)
+        if isinstance(value, int | float):
+            error = evaluation[name].get(f"{key}_standard_error")
+            shown = "" if error is None else f"{error:.{quantity.digits}f}"
+            yield (
+                name,
+                Number(quantity.title, format_number(value, quantity.digits), shown, quantity.unit, quantity.better),
+            )
+
+
+def _split_sections(run: Run, damaged: Collection[str]) -> Iterator[Section]:
+    """A section for each other split with results."""
+    for split in run.splits:
+        if SPLIT_EVALUATION.format(split=split) not in damaged:
+            evaluation = run.split_evaluation(split)
+            section = Section(f"The {split} split", f"Measured by vaelab evaluate with --split {split}.")
+            section.rows += [row for _, row in _declared_rows(evaluation)]
+            section.protocols += [
+                {"metric": _words(name), "sentences": describe_protocol(entry)} for name, entry in evaluation.items()
+            ]
+            yield section
 
 
 def describe_protocol(entry: Mapping[str, Any]) -> str:

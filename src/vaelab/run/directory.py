@@ -266,6 +266,18 @@ class Run:
         return read_record(self._find(layout.EVALUATION), Evaluation)
 
     @property
+    def splits(self) -> list[str]:
+        """Splits other than the one that the run validates on for which there are results."""
+        before, after = layout.SPLIT_EVALUATION.split("{split}")
+        files = {file.name for folder in (self.path, self.results) for file in folder.glob(f"{before}*{after}")}
+        return sorted(name.removeprefix(before).removesuffix(after) for name in files)
+
+    def split_evaluation(self, split: str) -> dict[str, Any]:
+        """Metric → its numbers and protocol, on another split than the one that the run validates on."""
+        path = self._find(layout.SPLIT_EVALUATION.format(split=split))
+        return read_record(path, Evaluation, REMEDIES[layout.EVALUATION])
+
+    @property
     def findings(self) -> list[dict[str, str]]:
         """The doctor's findings, problems first; empty if the run was not examined."""
         found: list[dict[str, str]] = read_record(self._find(layout.FINDINGS), Findings).get("findings", [])
@@ -298,12 +310,17 @@ class Run:
         return list(found)
 
     def measured(self) -> dict[str, float]:
-        """Return the numbers that ``[expected]`` of a recipe may name; those of a damaged file are left out."""
+        """Return the numbers that ``[expected]`` of a recipe may name; those of a damaged file are left out.
+
+        "nll" is that of the test split if it was measured there, as published ones are.
+        """
         content, _ = self._read_all()
         history, validation, timing, evaluation, machine = (
             content.get(name, {})
             for name in (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION, layout.MACHINE)
         )
+        test = content.get(layout.SPLIT_EVALUATION.format(split="test"), {})
+        evaluation = {**evaluation, **{name: test[name] for name in ("nll",) if name in test}}
         steps_per_epoch, best_step = machine.get("steps_per_epoch", 0), machine.get("best_step")
         return summarise(history, validation, timing, evaluation, steps_per_epoch, best_step)
 
@@ -323,6 +340,10 @@ class Run:
             layout.FINDINGS: lambda: self.findings,
             layout.SAMPLER: lambda: self.read_sampler({}),
             **{name: partial(self.table, name) for name in layout.TABLES},
+            **{
+                layout.SPLIT_EVALUATION.format(split=split): partial(self.split_evaluation, split)
+                for split in self.splits
+            },
         }
         content, damage = {}, []
         for name, read in readers.items():

@@ -7,6 +7,8 @@ CHECKPOINTS, MODEL, FIGURES, CACHE = "checkpoints", "model.safetensors", "figure
 SAMPLER = "sampler.safetensors"
 """The fitted sampler of the recipe."""
 EVALUATION, FINDINGS, REPORT = "evaluation.json", "doctor.json", "report.html"
+SPLIT_EVALUATION = "evaluation-{split}.json"
+"""Results on another split than the one that the run validates on."""
 TRACKERS = "trackers"
 """Folder of the state and the files of experiment trackers."""
 UNFINISHED = "unfinished"
@@ -35,6 +37,7 @@ PATTERNS = (
     MODEL,
     SAMPLER,
     EVALUATION,
+    SPLIT_EVALUATION.format(split="*"),
     FINDINGS,
     REPORT,
     f"{CHECKPOINTS}/step-*",
