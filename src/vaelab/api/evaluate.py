@@ -9,7 +9,7 @@ from typing import Any
 from vaelab import recipe as recipes
 from vaelab.api.load import load
 from vaelab.api.report import update_report
-from vaelab.api.run_images import RunImages, load_run_images, load_split
+from vaelab.api.run_images import RunImages, load_other_split, load_run_images
 from vaelab.api.run_sampler import make_run_sampler
 from vaelab.data.images import binarize
 from vaelab.evaluation.evaluate import (
@@ -67,7 +67,7 @@ def evaluate(
         run.check_writable()
     images = load_run_images(run, data)
     other = split if split and split != images.valid_split else ""
-    measured = load_split(run, images, data, other) if other else images.valid
+    measured = load_other_split(run, images, data, other) if other else images.valid
     evaluation = load_evaluation(run, model, replace(images, valid=measured), chosen, sampler)
     protocol = images.protocol | ({"split": other} if other else {})
     for name in needs if metrics else ():

@@ -13,7 +13,7 @@ from vaelab.data.datasets import Selections, load_dataset
 from vaelab.data.images import Binarize, Images, ImagesNotFound, binarize, split_off
 from vaelab.recipe import Recipe
 from vaelab.run import IMAGES, Run
-from vaelab.system.errors import InputError, RecipeError
+from vaelab.system.errors import InputError, RecipeError, UnknownName
 from vaelab.system.files import DamagedFile, check_file
 from vaelab.system.messages import warn
 
@@ -137,20 +137,29 @@ def load_images(
     )
 
 
-def load_split(run: Run, images: RunImages, data: str | Path | None, split: str) -> Images:
+def load_other_split(run: Run, images: RunImages, data: str | Path | None, split: str) -> Images:
     """Return the images of any split of a run's data set, binarised as its held-out images are.
 
-    ``images``: those that the run was trained and validated on. Raises UnknownName for a split that the data set does
-    not have, and InputError if its images have another shape.
+    ``images``: those that the run was trained and validated on. Your own images have the splits of their folder. Raises
+    UsageError for a split that is not there, and InputError if its images have another shape.
     """
     if split == images.valid_split:
         return images.valid
     if split == "train":
         return binarize(images.train, images.binarize)
-    dataset = load_dataset(run.recipe.data["name"])
-    dataset.info.check_split(split)
+    dataset, given = load_dataset(run.recipe.data["name"]), recipes.load_options(run.recipe)
+    options = given | {key: value for key, value in images.train.resolved.items() if key in given}
     place = recipes.check_place(data) or find_place(run)
-    found = dataset.load(place, split, **recipes.load_options(run.recipe))
+    if dataset.info.is_published:
+        dataset.info.check_split(split)
+        found = dataset.load(place, split, **options)
+    elif split not in options:
+        splits = ("train", images.valid_split)
+        message = f"{dataset.info.title}: no split {split!r}. Valid: {', '.join(splits)}"
+        raise UnknownName(message, subject="split", value=split, choices=splits)
+    else:  # the folder of that name, in the place of the one to validate on
+        folder = split if options[split] in ("", "auto") else options[split]
+        found = dataset.load(place, "test", **{**options, "valid": folder})
     if found.image_shape != images.train.image_shape:
         own, others = ("×".join(map(str, each.image_shape)) for each in (found, images.train))
         raise InputError(f"the images of the split {split} are {own}, and those of the run {others}", subject="split")
