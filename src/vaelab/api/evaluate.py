@@ -50,8 +50,7 @@ def evaluate(
     or "cuda".
 
     Raises NotMeasurable for a named metric whose needs are not met, UnknownName for a split that the data set does not
-    have, UnknownDevice, and PartialFailure after the other
-    metrics are measured and stored.
+    have, and UnknownDevice. Raises PartialFailure after the other metrics are measured and stored.
     """
     run = Run(run_path, results=out if store else None)
     before = _read_results(run)  # a damaged file is reported before minutes of work, not after
