@@ -11,12 +11,12 @@ from wording import Wording
 import vaelab
 from vaelab.data.tensors import as_tensor
 from vaelab.run import Run
-from vaelab.run.layout import SPLIT_EVALUATION
+from vaelab.run.layout import evaluation_file
 from vaelab.system.errors import UnknownName
 from vaelab.system.messages import VaelabWarning
 
 METRICS = ["elbo", "reconstruction"]
-TEST = SPLIT_EVALUATION.format(split="test")
+TEST = evaluation_file("test")
 
 
 SETTINGS = {"data.name": "folder", "training.steps": 4}

@@ -20,5 +20,5 @@ from vaelab.training.validation import Validation
 def test_a_collapse_is_withdrawn_with_a_margin(kl: list[float], expected: str) -> None:
     state = make_state(make_recipe(), make_images())
     state.step = 100
-    found = [find_collapse(state, Validation({}, (0.0, value))) for value in kl]
+    found = [find_collapse(state, Validation({}, (0.0, value), 0.0)) for value in kl]
     assert "".join("w" * len(warnings) + "-" * len(withdrawn) for warnings, withdrawn in found) == expected

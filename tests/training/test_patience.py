@@ -57,12 +57,19 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls_and_keeps_the_bes
     assert longer[-1].step == best
 
 
-def test_validations_while_an_objective_warms_up_do_not_count() -> None:
-    settings = {**MEMORISING, "objective__name": "beta", "objective__warmup_steps": 60, "training__steps": 90}
+def test_the_loss_after_the_warm_up_is_compared_while_an_objective_warms_up() -> None:
+    settings = {
+        **MEMORISING, "objective__name": "beta", "objective__beta": 2.0, "objective__warmup_steps": 1000,
+        "training__steps": 100,
+    }  # fmt: skip
     state = make_state(make_recipe(**settings), make_images())
-    run(state, **settings)
+    validated = [(record.step, record.validation) for record in run(state, **settings) if record.validation]
+    losses = {step: found.terms["reconstruction"] + 2 * found.terms["kl"] for step, found in validated}
+    best = min(losses, key=lambda step: losses[step])
     assert state.best is not None
-    assert state.best.step >= 60
+    assert (state.best.step, state.best.loss) == (best, pytest.approx(losses[best]))
+    assert best < 85
+    assert state.step == 100, "the patience is not used up"
 
 
 @pytest.mark.parametrize("is_at_the_end", [False, True])

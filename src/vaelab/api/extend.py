@@ -21,7 +21,7 @@ from vaelab.run import (
     OtherRecipe,
     Run,
 )
-from vaelab.run.layout import CACHE, CHECKPOINTS, EARLIER, FIGURES, LOCK, SPLIT_EVALUATION, TRACKERS, UNFINISHED
+from vaelab.run.layout import CACHE, CHECKPOINTS, EARLIER, FIGURES, LOCK, TRACKERS, UNFINISHED, evaluation_file
 from vaelab.run.tables import keep_rows
 from vaelab.system.files import to_json, unique_path, write_atomic
 
@@ -58,7 +58,7 @@ def extend(run: Run, recipe: Recipe, machine: Mapping[str, Any], validated: Sequ
     kept = _keep_copy(run) if run.is_trained else None
     for name in (MODEL, SAMPLER, EVALUATION, FINDINGS, REPORT):
         (run.path / name).unlink(missing_ok=True)
-    for file in run.path.glob(SPLIT_EVALUATION.format(split="*")):
+    for file in run.path.glob(evaluation_file("*")):
         file.unlink()
     if (run.path / FIGURES).is_dir():
         shutil.rmtree(run.path / FIGURES)

@@ -19,7 +19,7 @@ from vaelab.models.codes import Codes, encode_images
 from vaelab.models.vae import VAE
 from vaelab.recipe import check_options, signature_schema
 from vaelab.run import CACHE, EVALUATION, Run
-from vaelab.run.layout import SPLIT_EVALUATION
+from vaelab.run.layout import evaluation_file
 from vaelab.system import registry
 from vaelab.system.failures import OnFailure, is_of_system
 from vaelab.system.files import write_atomic
@@ -53,7 +53,7 @@ def measure_run(
     to evaluation.json, or to the file of another ``split`` than the one that the run validates on.
     """
     images = {**protocol, **_digests("images", evaluation.images), "weights_sha256": run.weights_sha256}
-    file = SPLIT_EVALUATION.format(split=split) if split else EVALUATION
+    file = evaluation_file(split) if split else EVALUATION
     known, skipped = run.split_evaluation(split) if split else run.evaluation, dict[str, str]()
     for name in metrics:
         metric, own = load_metric(name), dict(options.get(name, {}))

@@ -10,7 +10,7 @@ from vaelab.evaluation.metrics import Metric, load_metrics, order_quantities
 from vaelab.exporters.page import QUESTIONS, Number, Picture, Section, format_number, read_pictures, render_page
 from vaelab.models.codes import ACTIVE_KL
 from vaelab.run import EVALUATION, FINDINGS, RECIPE, Run
-from vaelab.run.layout import SPLIT_EVALUATION
+from vaelab.run.layout import evaluation_file
 from vaelab.system import registry
 from vaelab.system.paths import name_for_people
 
@@ -187,7 +187,7 @@ def _declared_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Number]
 def _split_sections(run: Run, damaged: Collection[str]) -> Iterator[Section]:
     """A section for each other split with results."""
     for split in run.splits:
-        if SPLIT_EVALUATION.format(split=split) not in damaged:
+        if evaluation_file(split) not in damaged:
             evaluation = run.split_evaluation(split)
             section = Section(f"The {split} split", f"Measured by vaelab evaluate with --split {split}.")
             section.rows += [row for _, row in _declared_rows(evaluation)]

@@ -268,13 +268,13 @@ class Run:
     @property
     def splits(self) -> list[str]:
         """Splits other than the one that the run validates on for which there are results."""
-        before, after = layout.SPLIT_EVALUATION.split("{split}")
+        before, after = layout.evaluation_file("*").split("*")
         files = {file.name for folder in (self.path, self.results) for file in folder.glob(f"{before}*{after}")}
         return sorted(name.removeprefix(before).removesuffix(after) for name in files)
 
     def split_evaluation(self, split: str) -> dict[str, Any]:
         """Metric → its numbers and protocol, on another split than the one that the run validates on."""
-        path = self._find(layout.SPLIT_EVALUATION.format(split=split))
+        path = self._find(layout.evaluation_file(split))
         return read_record(path, Evaluation, REMEDIES[layout.EVALUATION])
 
     @property
@@ -319,7 +319,7 @@ class Run:
             content.get(name, {})
             for name in (layout.HISTORY, layout.VALIDATION, layout.TIMING, layout.EVALUATION, layout.MACHINE)
         )
-        test = content.get(layout.SPLIT_EVALUATION.format(split="test"), {})
+        test = content.get(layout.evaluation_file("test"), {})
         evaluation = {**evaluation, **{name: test[name] for name in ("nll",) if name in test}}
         steps_per_epoch, best_step = machine.get("steps_per_epoch", 0), machine.get("best_step")
         return summarise(history, validation, timing, evaluation, steps_per_epoch, best_step)
@@ -340,10 +340,7 @@ class Run:
             layout.FINDINGS: lambda: self.findings,
             layout.SAMPLER: lambda: self.read_sampler({}),
             **{name: partial(self.table, name) for name in layout.TABLES},
-            **{
-                layout.SPLIT_EVALUATION.format(split=split): partial(self.split_evaluation, split)
-                for split in self.splits
-            },
+            **{layout.evaluation_file(split): partial(self.split_evaluation, split) for split in self.splits},
         }
         content, damage = {}, []
         for name, read in readers.items():

@@ -7,8 +7,6 @@ CHECKPOINTS, MODEL, FIGURES, CACHE = "checkpoints", "model.safetensors", "figure
 SAMPLER = "sampler.safetensors"
 """The fitted sampler of the recipe."""
 EVALUATION, FINDINGS, REPORT = "evaluation.json", "doctor.json", "report.html"
-SPLIT_EVALUATION = "evaluation-{split}.json"
-"""Results on another split than the one that the run validates on."""
 TRACKERS = "trackers"
 """Folder of the state and the files of experiment trackers."""
 UNFINISHED = "unfinished"
@@ -21,6 +19,12 @@ FINISH = ".finish"
 """File that asks the process that trains a run to finish it."""
 SOURCE = "source.json"
 """In a directory of results outside of the run: which run they belong to."""
+
+
+def evaluation_file(split: str) -> str:
+    """Name of the file of results on another split than the one that the run validates on."""
+    return f"evaluation-{split}.json"
+
 
 TABLES = {
     HISTORY: ("step", "epoch", "loss", "reconstruction", "kl"),
@@ -37,7 +41,7 @@ PATTERNS = (
     MODEL,
     SAMPLER,
     EVALUATION,
-    SPLIT_EVALUATION.format(split="*"),
+    evaluation_file("*"),
     FINDINGS,
     REPORT,
     f"{CHECKPOINTS}/step-*",

@@ -137,14 +137,16 @@ def _end_here(
 def _validate(state: State, valid: Images | None, settings: Settings) -> Validation | None:
     """Return the results of the averaged weights on held-out images, and note whether they are the best so far.
 
-    The loss may rise while an objective warms up, so earlier validations do not count.
+    While an objective warms up, the loss that it will have afterwards is compared, and the patience is not used up
+    (as in the code of Tomczak & Welling 2018, 1705.07120).
     """
     if valid is None:
         return None
     with state.averaged():
         validation = validate(state, valid, settings)
-        if state.best is not None and state.step >= state.objective.warmup_steps:
-            state.best.update(state.vae, validation.terms["loss"], state.step)
+        if state.best is not None:
+            is_warm = state.step >= state.objective.warmup_steps
+            state.best.update(state.vae, validation.final_loss, state.step, waits=is_warm)
     return validation
 
 

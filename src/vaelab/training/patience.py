@@ -24,9 +24,12 @@ class BestWeights:
         """Whether training should stop."""
         return self._waited >= self._patience
 
-    def update(self, model: nn.Module, loss: float, step: int) -> None:
-        """Keep the weights of ``model`` if the held-out ``loss`` after ``step`` is the lowest so far."""
-        self._waited += 1
+    def update(self, model: nn.Module, loss: float, step: int, *, waits: bool) -> None:
+        """Keep the weights of ``model`` if the held-out ``loss`` after ``step`` is the lowest so far.
+
+        Only validations with ``waits`` use up the patience.
+        """
+        self._waited += waits
         if loss < self.loss:
             self.loss, self.step, self._waited = loss, step, 0
             self.weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}

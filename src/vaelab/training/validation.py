@@ -26,6 +26,8 @@ class Validation:
     """The objective's terms, ``elbo``, and the norms of weights and of the last batch's gradient."""
     kl_groups: tuple[float, ...]
     """Mean KL of each latent; a single number where the KL is not a sum over latents."""
+    final_loss: float
+    """The loss as the objective weighs it after its warm-up; the loss of now unless the best weights are kept."""
 
     def row(self) -> dict[str, float]:
         """Return the columns of validation.csv; the KL groups are ``kl_1``, ``kl_2`` …"""
@@ -36,11 +38,13 @@ class Validation:
 def validate(state: State, images: Images, settings: Settings) -> Validation:
     """Return the objective's terms, the normalised ELBO and the KL groups on held-out images, in float32.
 
-    The noise is the same each time. Each rank measures its shard of every batch, and all ranks get the result.
+    If the best weights are kept, the loss after the warm-up is measured, too. The noise is the same each time. Each
+    rank measures its shard of every batch, and all ranks get the result.
     """
     vae, objective = state.vae, state.objective
     noise = StepNoise(derive_seed(settings.seed, "validation"), vae.device)
     step = torch.full((), max(state.step - 1, 0), device=vae.device, dtype=torch.int64)
+    warmup_steps = objective.warmup_steps if state.best is not None else 0
     was_training, wide = vae.training, widest_float(vae.device)
     vae.eval()
     sums: dict[str, Tensor] = {}
@@ -57,10 +61,16 @@ def validate(state: State, images: Images, settings: Settings) -> Validation:
                 log_likelihood = out.p_x.log_prob(batch.x).to(wide)[:, :count]
                 found["elbo"] = elbo(log_likelihood, kl.sum(1)).sum()
                 found["kl_groups"] = kl.sum(0)
+                found["final_loss"] = found["loss"]
+                if state.step < warmup_steps:
+                    noise.seek(i, shard)
+                    after = Context(torch.full_like(step, warmup_steps), noise, vae)
+                    found["final_loss"] = compute_terms(objective, vae, batch, after)[1]["loss"].to(wide) * count
                 sums = {name: sums[name] + value if name in sums else value for name, value in found.items()}
         sums = {name: current_group().all_reduce_(value) for name, value in sums.items()}
     finally:
         vae.train(was_training)
+    final_loss = float(sums.pop("final_loss")) / len(images)
     kl_groups = (sums.pop("kl_groups") / len(images)).tolist()
     return Validation(
         {
@@ -69,6 +79,7 @@ def validate(state: State, images: Images, settings: Settings) -> Validation:
             "weight_norm": _norm(list(vae.parameters())),
         },
         tuple(kl_groups),
+        final_loss,
     )
 
 
