@@ -136,6 +136,15 @@ def test_bfloat16_networks_leave_densities_in_float32(name: str) -> None:
     torch.testing.assert_close(rounded, exact)
 
 
+@every_prior
+def test_a_float32_model_measures_codes_in_float64(name: str) -> None:
+    density = density_of(name, 16, torch.float32)
+    z = density.sample(50, noise())
+    wide = density.log_prob(z.double())
+    assert wide.dtype == torch.float64, "the sum of many weights needs it"
+    torch.testing.assert_close(wide.float(), density.log_prob(z))
+
+
 # -- densities --------------------------------------------------------------------------------------------------------
 
 

@@ -45,11 +45,16 @@ class PosteriorMixture(priors.Density):
 
 
 def _log_normals(z: Float[Tensor, "*samples latent"], q: DiagonalNormal) -> Float[Tensor, "*samples component"]:
-    """Return ln q_k(z) of every component by matrix products, without an array ``[*samples, K, d]``."""
-    precision = torch.exp(-q.log_var)
+    """Return ln q_k(z) of every component by matrix products, without an array ``[*samples, K, d]``.
+
+    It is computed in the wider dtype of both.
+    """
+    dtype = torch.promote_types(z.dtype, q.mean.dtype)
+    z, mean, log_var = z.to(dtype), q.mean.to(dtype), q.log_var.to(dtype)
+    precision = torch.exp(-log_var)
     with no_autocast(z.device), disable_tf32():
-        squares = z.square() @ precision.T - 2 * z @ (q.mean * precision).T + (q.mean.square() * precision).sum(-1)
-    return -0.5 * (squares + q.log_var.sum(-1) + z.shape[-1] * math.log(2 * math.pi))
+        squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(-1)
+    return -0.5 * (squares + log_var.sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
 
 class Prior(priors.Prior):
