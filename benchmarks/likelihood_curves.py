@@ -22,10 +22,10 @@ def draw(runs: dict[str, Any]) -> Figure:
     with house_style():
         figure = Figure(figsize=(9, 4))
         axes = figure.subplots()
-        lowest = min(each["evaluation"]["nll"]["nll"] for each in runs.values())
+        lowest = min(each["splits"]["test"]["nll"]["nll"] for each in runs.values())
         ends = [-each["validation"]["elbo"][-1] for each in runs.values()]
         for colour, (name, each) in zip(COLOURS, runs.items(), strict=True):
-            validation, nll = each["validation"], each["evaluation"]["nll"]["nll"]
+            validation, nll = each["validation"], each["splits"]["test"]["nll"]["nll"]
             bound = [-value for value in validation["elbo"]]
             axes.plot(validation["epoch"], bound, color=colour, linewidth=1.6, label=f"{name}: −ELBO, held out")
             axes.axhline(
