@@ -403,6 +403,13 @@ def claims() -> list[tuple[str, str]]:
         f"{read('generation')[f'portraits/{key}']['samplers']['gmm']['swd']:.0f}"
         for key in ("folder/0/0", "folder-best/10000/0")
     ]
+
+    def prior_distance(images: str, name: str) -> float:
+        key = f"{images}/{name}/{COMPARED_STEPS}/"
+        return fmean(
+            each["samplers"]["prior"]["swd"] for found, each in read("generation").items() if found.startswith(key)
+        )
+
     return [
         (
             results,
@@ -411,6 +418,13 @@ def claims() -> list[tuple[str, str]]:
             f"{faces['folder-best/0/0']['gmm']['swd']:.0f} with `folder-best`",
         ),
         (results, f"On portraits it falls from 295 to {' and '.join(portraits)}."),
+        (
+            results,
+            f"they have {prior_distance('mnist', 'folder-vamp'):.0f} instead of "
+            f"{prior_distance('mnist', 'folder'):.0f} on MNIST and "
+            f"{prior_distance('faces', 'folder-vamp'):.0f} instead of {prior_distance('faces', 'folder'):.0f} on the "
+            "real faces",
+        ),
         (
             results,
             f"eyeglasses {probed['Eyeglasses']:.3f}, grey hair {probed['Gray_Hair']:.3f}, black hair "
