@@ -1,6 +1,6 @@
-"""Draw the held-out ELBO during training of runs whose results are in docs/results.
+"""Draw the held-out ELBO during training of two runs whose results are in docs/results.
 
-python benchmarks/likelihood_curves.py PNG NAME NAME …
+python benchmarks/likelihood_curves.py PNG NAME NAME
 """
 
 import argparse

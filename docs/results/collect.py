@@ -26,7 +26,10 @@ def collect(run: vaelab.Run) -> dict[str, object]:
     """The results of a finished run."""
     machine = run.machine
     command = re.sub(r" --(data|run) \S+", "", machine["command"])
-    evaluation, splits = clean(run.evaluation), {split: clean(run.split_evaluation(split)) for split in run.splits}
+    evaluation, splits = (
+        clean(run.evaluation),
+        {split: clean(run.split_evaluation(split)) for split in run.measured_splits},
+    )
     facts = {key: machine[key] for key in FACTS}
     sizes = {"num_images": vaelab.load(run).spec.num_images, "num_steps": int(run.history["step"][-1])}
     kept = {key: machine[key] for key in ("best_step", "ended_at") if key in machine}

@@ -12,7 +12,7 @@ import vaelab
 from vaelab.data.tensors import as_tensor
 from vaelab.run import Run
 from vaelab.run.layout import evaluation_file
-from vaelab.system.errors import UnknownName
+from vaelab.system.errors import UnknownName, UsageError
 from vaelab.system.messages import VaelabWarning
 
 METRICS = ["elbo", "reconstruction"]
@@ -54,7 +54,7 @@ def test_other_splits_have_their_own_results(run: Run) -> None:
     assert [each["elbo"]["measured_on"]["split"] for each in (train, valid, test)] == ["train", "valid", "test"]
     assert len({each["elbo"]["elbo"] for each in (train, valid, test)}) == 3
     assert run.evaluation["elbo"] == own["elbo"] == valid["elbo"]
-    assert run.splits == ["test", "train"]
+    assert run.measured_splits == ["test", "train"]
     assert run.split_evaluation("test") == test
 
 
@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_the_images(run: Run, pixels: dict[str, np.ndar
     rebuilt = vaelab.load(run).reconstruct(as_tensor(pixels["test"][..., None]))
     errors = ((rebuilt.numpy()[:, 0] - x) ** 2).mean((1, 2))
     assert found["psnr_mean_over_finite"] == pytest.approx(float((-10 * np.log10(errors)).mean()), abs=1e-3)
-    assert run.splits == [], "nothing was stored"
+    assert run.measured_splits == [], "nothing was stored"
 
 
 def test_a_published_likelihood_is_compared_with_that_of_the_test_split(run: Run) -> None:
@@ -85,9 +85,19 @@ def test_the_command_and_its_errors(run: Run, cli: Typed, wording: Wording) -> N
     code, _, err = cli("evaluate", run.path, "--split", "tset")
     assert code == 2
     wording(one_line(err))
-    with pytest.raises(UnknownName) as caught:
-        vaelab.evaluate(run, split="tset")
-    assert caught.value.value == "tset"
+    for name in ("tset", "size"):  # the second is an option of the data set
+        with pytest.raises(UnknownName) as caught:
+            vaelab.evaluate(run, split=name)
+        assert caught.value.value == name
+
+
+def test_a_folder_without_that_split(tmp_path: Path, pixels: dict[str, np.ndarray]) -> None:
+    for number, image in enumerate(pixels["train"]):
+        put_array(tmp_path / "images" / f"{number:02}.png", image)
+    run = train_small(tmp_path / "run", SETTINGS, data=tmp_path / "images")
+    with pytest.raises(UsageError):
+        vaelab.evaluate(run, split="valid")
+    assert run.measured_splits == []
 
 
 def test_a_published_data_set_without_that_split(tmp_path: Path) -> None:
@@ -105,5 +115,5 @@ def test_results_of_a_split_belong_to_their_length(run: Run) -> None:
     vaelab.evaluate(run, metrics=["elbo"], split="test")
     known = (run.path / TEST).read_bytes()
     train_small(run.path, SETTINGS | {"training.steps": 6}, data=run.machine["data_dir"], extend=True)
-    assert run.splits == []
+    assert run.measured_splits == []
     assert (run.path / "earlier" / "step-000000004" / TEST).read_bytes() == known

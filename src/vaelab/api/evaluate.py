@@ -80,7 +80,7 @@ def evaluate(
 
 
 def _read_results(run: Run) -> list[dict[str, Any]]:
-    return [run.evaluation, *map(run.split_evaluation, run.splits)]
+    return [run.evaluation, *map(run.split_evaluation, run.measured_splits)]
 
 
 def load_evaluation(

@@ -143,8 +143,6 @@ def load_other_split(run: Run, images: RunImages, data: str | Path | None, split
     ``images``: those that the run was trained and validated on. Your own images have the splits of their folder. Raises
     UsageError for a split that is not there, and InputError if its images have another shape.
     """
-    if split == images.valid_split:
-        return images.valid
     if split == "train":
         return binarize(images.train, images.binarize)
     dataset, given = load_dataset(run.recipe.data["name"]), recipes.load_options(run.recipe)
@@ -153,12 +151,13 @@ def load_other_split(run: Run, images: RunImages, data: str | Path | None, split
     if dataset.info.is_published:
         dataset.info.check_split(split)
         found = dataset.load(place, split, **options)
-    elif split not in options:
+    elif split not in ("valid", "test") or split not in options:
         splits = ("train", images.valid_split)
         message = f"{dataset.info.title}: no split {split!r}. Valid: {', '.join(splits)}"
         raise UnknownName(message, subject="split", value=split, choices=splits)
     else:  # the folder of that name, in the place of the one to validate on
-        folder = split if options[split] in ("", "auto") else options[split]
+        named = options[split]
+        folder = split if isinstance(named, int) or named in ("", "auto") else named
         found = dataset.load(place, "test", **{**options, "valid": folder})
     if found.image_shape != images.train.image_shape:
         own, others = ("×".join(map(str, each.image_shape)) for each in (found, images.train))

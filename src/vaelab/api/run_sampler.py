@@ -1,6 +1,7 @@
 """The sampler of a run: fitted once, when its training is complete, and stored beside the model."""
 
 from collections.abc import Callable
+from functools import partial
 
 from vaelab.api.run_images import RunImages
 from vaelab.data.images import Images, binarize
@@ -33,6 +34,8 @@ def make_run_sampler(run: Run | None, section: Section, model: VAE, load_train: 
 def store_sampler(run: Run, model: VAE, images: RunImages) -> None:
     """Fit the sampler of the recipe and store it, unless it is stored already, needs no codes or keeps them."""
     section = run.recipe.sampler
-    sampler = make_run_sampler(run, section, model, lambda: binarize(images.train, images.binarize))
-    if sampler.needs_codes and not sampler.keeps_codes and run.read_sampler(section) is None:
+    kind = registry.load("samplers", section["name"]).Sampler
+    if kind.needs_codes and not kind.keeps_codes and run.read_sampler(section) is None:
+        seen = partial(binarize, images.train, images.binarize)
+        sampler = make_sampler(**section, model=model, load_train=seen)
         run.save_sampler(sampler.state_dict(), section)

@@ -186,7 +186,7 @@ def _declared_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Number]
 
 def _split_sections(run: Run, damaged: Collection[str]) -> Iterator[Section]:
     """A section for each other split with results."""
-    for split in run.splits:
+    for split in run.measured_splits:
         if evaluation_file(split) not in damaged:
             evaluation = run.split_evaluation(split)
             section = Section(f"The {split} split", f"Measured by vaelab evaluate with --split {split}.")

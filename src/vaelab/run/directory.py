@@ -266,7 +266,7 @@ class Run:
         return read_record(self._find(layout.EVALUATION), Evaluation)
 
     @property
-    def splits(self) -> list[str]:
+    def measured_splits(self) -> list[str]:
         """Splits other than the one that the run validates on for which there are results."""
         before, after = layout.evaluation_file("*").split("*")
         files = {file.name for folder in (self.path, self.results) for file in folder.glob(f"{before}*{after}")}
@@ -329,8 +329,13 @@ class Run:
         return describe_closing(self.history["epoch"], self.machine.get("steps_per_epoch", 0))
 
     def find_damage(self) -> list[DamagedFile]:
-        """Return an error for each damaged table and JSON file."""
-        return self._read_all()[1]
+        """Return an error for each damaged table and JSON file, and for the stored sampler if it is damaged."""
+        damage = self._read_all()[1]
+        try:
+            self.read_sampler({})
+        except DamagedFile as error:
+            damage.append(error)
+        return damage
 
     def _read_all(self) -> tuple[dict[str, Any], list[DamagedFile]]:
         """Return file → content of the readable tables and JSON files, and an error for each damaged one."""
@@ -338,9 +343,8 @@ class Run:
             layout.MACHINE: lambda: self.machine,
             layout.EVALUATION: lambda: self.evaluation,
             layout.FINDINGS: lambda: self.findings,
-            layout.SAMPLER: lambda: self.read_sampler({}),
             **{name: partial(self.table, name) for name in layout.TABLES},
-            **{layout.evaluation_file(split): partial(self.split_evaluation, split) for split in self.splits},
+            **{layout.evaluation_file(split): partial(self.split_evaluation, split) for split in self.measured_splits},
         }
         content, damage = {}, []
         for name, read in readers.items():
