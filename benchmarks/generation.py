@@ -32,7 +32,15 @@ PLAIN = {
 PERCEPTUAL = {"objective.name": "perceptual", "objective.weight": 1.0}
 SMOOTH = {"network.kernel": 4}
 """A kernel that is a multiple of the stride, so that transposed convolutions leave less of a checkerboard."""
-GRID = {"network.name": "residual", "network.latents": "spatial"}
+GRID = {
+    "network.name": "residual",
+    "network.latents": "spatial",
+    "network.channels": [32, 64],
+    "network.strides": [2, 2],
+}
+"""A grid with a quarter of the image's sides, as in VQ-VAE (1711.00937)."""
+SIDES = {"mnist": 28, "fashion": 28}
+"""Side length of the images of a set, if it is not 64."""
 ALL = ("prior", "gmm", "two_stage", "aggregate", "flow")
 
 
@@ -43,6 +51,8 @@ class Row:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     samplers: Sequence[str] = ("prior", "gmm")
     preset: str = ""
+    latents_per_position: int = 0
+    """Latents at each position of the grid of ``GRID`` (0: those of the preset)."""
 
 
 ROWS = {
@@ -63,7 +73,11 @@ ROWS = {
     "vamp": Row({"prior.name": "vamp", "prior.components": 100}),
     "mixture": Row({"prior.name": "mixture"}),
     "iaf": Row({"posterior.name": "iaf"}),
-    "vq": Row({**GRID, "posterior.name": "vq", "prior.name": "uniform"}, ("autoregressive",)),
+    "vq": Row(
+        {**GRID, "posterior.name": "vq", "posterior.code_dim": 4, "prior.name": "uniform"},
+        samplers=("autoregressive",),
+        latents_per_position=4,
+    ),
     "wae": Row({"objective.name": "wae", "posterior.name": "constant_variance"}),
     "msssim": Row({"objective.name": "msssim"}),
     "adversarial": Row({"objective.name": "adversarial"}),
@@ -92,6 +106,9 @@ def train(name: str, args: argparse.Namespace, seed: int) -> tuple[vaelab.Run, f
     target, row = args.runs / f"{args.set_name}-{name}-{args.steps}-{seed}", ROWS[name]
     settings = {"training.threads": args.threads, "training.figures": ["losses"], **choose_overrides(row)}
     settings |= {"data.name": args.name} if args.name else {}
+    if row.latents_per_position:
+        positions = (SIDES.get(args.set_name, 64) // 4) ** 2
+        settings["network.latent_dim"] = row.latents_per_position * positions
     settings |= {"training.steps": args.steps} if args.steps else {}
     preset = row.preset or "folder"
     run = vaelab.train(preset, settings, data=args.data, run=target, seed=seed, progress=False)

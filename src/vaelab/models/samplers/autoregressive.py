@@ -26,6 +26,9 @@ MAX_CODES = 1 << 16
 CHUNK = 256
 """Codes that are measured or drawn at a time."""
 
+Past = tuple[Float[Tensor, "n head _ feature"], Float[Tensor, "n head _ feature"]]
+"""Keys and values of the positions before one."""
+
 
 class Sampler(samplers.Sampler):
     """p(c) = Π_i p(c_i | c_1 … c_{i−1}) over the entries c of a codebook, by a causal transformer (1706.03762).
@@ -117,7 +120,7 @@ class CausalTransformer(nn.Module):
         h = self.entry(F.pad(before, (1, 0), value=self.entry.num_embeddings - 1))
         h = h + self.position.weight[: h.shape[1]]
         for block in self.blocks:
-            h = block(h)
+            h, _ = block(h)
         return torch.log_softmax(self.head(self.norm(h)), -1)
 
     def log_prob(self, indices: Int[Tensor, "n position"]) -> Float[Tensor, " n"]:
@@ -128,11 +131,18 @@ class CausalTransformer(nn.Module):
     def invert(self, uniform: Float[Tensor, "n position"]) -> Int[Tensor, "n position"]:
         """Return the entries at which the distribution functions exceed ``uniform``, one position after the other."""
         indices = torch.empty(uniform.shape, dtype=torch.int64)
+        entry = torch.full((len(uniform),), self.entry.num_embeddings - 1)
+        pasts: list[Past | None] = [None] * len(self.blocks)
         for i in range(self.num_positions):
-            cumulative = self(indices[:, :i])[:, -1].double().exp().cumsum(-1)
+            h = (self.entry(entry) + self.position.weight[i])[:, None]
+            for k, block in enumerate(self.blocks):
+                h, pasts[k] = block(h, pasts[k])
+            log_probs = torch.log_softmax(self.head(self.norm(h[:, 0])), -1)
+            cumulative = log_probs.double().exp().cumsum(-1)
             threshold = uniform[:, i : i + 1] * cumulative[:, -1:]  # rounding leaves the last one near 1
-            indices[:, i] = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
-        return indices.clamp(max=self.head.out_features - 1)
+            entry = torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp(max=self.head.out_features - 1)
+            indices[:, i] = entry
+        return indices
 
 
 class _Block(nn.Module):
@@ -145,10 +155,17 @@ class _Block(nn.Module):
         self.inputs, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Float[Tensor, "n position width"]) -> Float[Tensor, "n position width"]:
-        """Return the features of the same positions."""
+    def forward(
+        self, x: Float[Tensor, "n position width"], past: Past | None = None
+    ) -> tuple[Float[Tensor, "n position width"], Past]:
+        """Return the features of the same positions, and keys and values up to the last of them.
+
+        ``past``: keys and values of all positions before a single one.
+        """
         parts = self.inputs(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], is_causal=True)
+        query, key, value = parts.unbind(0)
+        if past is not None:
+            key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=past is None)
         x = x + self.output(attended.transpose(1, 2).flatten(2))
-        rest: Tensor = x + self.dense(self.norms[1](x))
-        return rest
+        return x + self.dense(self.norms[1](x)), (key, value)
