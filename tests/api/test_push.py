@@ -66,6 +66,19 @@ def test_a_pushed_model_is_the_same_one(hub: ModelHub, trained: Path) -> None:
     assert run.evaluation["elbo"]["measured_on"]["weights_sha256"] == run.weights_sha256
 
 
+def test_results_on_another_split_are_pushed_too(hub: ModelHub, trained: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(trained, tmp_path / "digits")
+    ours = vaelab.evaluate(mine, metrics=["elbo"], split="train").results["elbo"]["elbo"]
+    card = ModelCard(push(mine).card)
+    run = vaelab.Run(ADDRESS)
+    assert run.measured_splits == ["train"]
+    assert run.split_evaluation("train")["elbo"]["elbo"] == ours
+    assert {each.dataset_split: each.metric_value for each in card.data.eval_results if each.metric_type == "elbo"} == {
+        "test": run.evaluation["elbo"]["elbo"],
+        "train": ours,
+    }
+
+
 def test_the_card_states_data_metrics_limits_and_licence(hub: ModelHub, trained: Path) -> None:
     card = ModelCard(push(trained, licence="cc-by-4.0").card)
     facts = card.data.to_dict()
@@ -137,6 +150,7 @@ def plant(run: Path) -> None:
     evaluation["elbo"]["measured_on"] |= {"place": f"/scratch/{USER}", "weights_sha256": Run(run).weights_sha256}
     evaluation["stale"] = {"value": 1.0, "protocol": {}, "measured_on": {"weights_sha256": "0"}}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
+    (run / "evaluation-train.json").write_text(json.dumps(evaluation))
     machine = json.loads((run / "machine.json").read_text())
     machine |= {"data_dir": "/data/clinic7/scans", "command": secret, "validated_on": secret, "notes": [secret]}
     (run / "machine.json").write_text(json.dumps(machine))

@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from vaelab.api.export import convert_networks
 from vaelab.api.load import load
 from vaelab.api.report import describe_model
-from vaelab.exporters.hub import CARD, GRAPHS, choose_figures, clean_recipe, find_obsolete, find_strangers, make_files
+from vaelab.exporters.hub import (
+    CARD,
+    EVALUATIONS,
+    GRAPHS,
+    choose_figures,
+    clean_recipe,
+    find_obsolete,
+    find_strangers,
+    make_files,
+)
 from vaelab.exporters.model_card import make_card
 from vaelab.exporters.privacy import Privacy
 from vaelab.models.vae import VAE
-from vaelab.run import EVALUATION, Run
+from vaelab.run import Run
 from vaelab.system import hub
 from vaelab.system.arguments import AnyPath, check_names
 from vaelab.system.errors import InputError, UsageError
-from vaelab.system.hub import HubError
+from vaelab.system.hub import HubError, matches
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ def make_repository(
         model,
         recipe,
         address.repository,
-        json.loads(files.get(EVALUATION, b"{}")),
+        [json.loads(content) for name, content in files.items() if matches(name, EVALUATIONS)],
         model_facts=describe_model(recipe, model),
         figures=chosen,
         has_graphs=bool(graphs),

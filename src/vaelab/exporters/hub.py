@@ -3,20 +3,22 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.data.datasets import load_dataset
 from vaelab.exporters.privacy import Privacy
 from vaelab.recipe import Recipe
 from vaelab.run import EVALUATION, MODEL, RECIPE, SAMPLER, Run
-from vaelab.run.layout import FIGURES
+from vaelab.run.layout import FIGURES, evaluation_file
 from vaelab.run.records import ModelFacts, sampler_facts
 from vaelab.system import registry
 from vaelab.system.files import load_tensors, pack_tensors, to_json
 from vaelab.system.hub import matches
 
 CARD, GRAPHS = "README.md", "onnx"
-OWN_FILES = (RECIPE, MODEL, SAMPLER, EVALUATION, CARD, f"{FIGURES}/*.png", f"{GRAPHS}/*.onnx")
+EVALUATIONS = (EVALUATION, evaluation_file("*"))
+OWN_FILES = (RECIPE, MODEL, SAMPLER, *EVALUATIONS, CARD, f"{FIGURES}/*.png", f"{GRAPHS}/*.onnx")
 """Patterns of the files that a push writes, and removes where they are no longer needed."""
 OF_THE_HUB = (".gitattributes", ".gitignore", "LICENSE*", "LICENCE*")
 """Files beside which a repository counts as empty."""
@@ -65,9 +67,9 @@ def clean_recipe(recipe: Recipe, privacy: Privacy) -> Recipe:
 
 
 def make_files(run: Run, recipe: Recipe, figures: Sequence[str], privacy: Privacy) -> dict[str, bytes]:
-    """Return name → content of recipe, model, fitted sampler, evaluation and figures; ``recipe`` is the cleaned one.
+    """Return name → content of recipe, model, fitted sampler, results and figures; ``recipe`` is the cleaned one.
 
-    Results of the evaluation and a sampler that belong to other weights are left out.
+    Results of the evaluations and a sampler that belong to other weights are left out.
     """
     tensors, facts = load_tensors(run.model_path)
     known = {key: facts[key] for key in ("format", "step", *ModelFacts.model_fields) if key in facts}
@@ -77,18 +79,23 @@ def make_files(run: Run, recipe: Recipe, figures: Sequence[str], privacy: Privac
     sha256 = hashlib.sha256(model).hexdigest()
     if state := run.read_sampler(recipe.sampler):
         files[SAMPLER] = pack_tensors(state, sampler_facts(recipe.sampler, sha256))
-    if evaluation := _clean_evaluation(run, sha256, privacy):
-        files[EVALUATION] = to_json(evaluation).encode()
+    evaluations = {EVALUATION: run.evaluation}
+    evaluations |= {evaluation_file(split): run.split_evaluation(split) for split in run.measured_splits}
+    for name, evaluation in evaluations.items():
+        if cleaned := _clean_evaluation(run, evaluation, sha256, privacy):
+            files[name] = to_json(cleaned).encode()
     for name in figures:
         files[f"{FIGURES}/{name}.png"] = privacy.clean_picture(run.figures[name].read_bytes())
     return files
 
 
-def _clean_evaluation(run: Run, sha256: str, privacy: Privacy) -> dict[str, object]:
+def _clean_evaluation(
+    run: Run, evaluation: Mapping[str, dict[str, Any]], sha256: str, privacy: Privacy
+) -> dict[str, object]:
     """Return the results of these weights, whose file has the digest ``sha256`` in the repository."""
     return {
         name: privacy.clean_values({**entry, "measured_on": {**entry["measured_on"], "weights_sha256": sha256}})
-        for name, entry in run.evaluation.items()
+        for name, entry in evaluation.items()
         if entry["measured_on"].get("weights_sha256") == run.weights_sha256
     }
 

@@ -41,7 +41,7 @@ def make_card(
     model: VAE,
     recipe: Recipe,
     repository: str,
-    evaluation: Mapping[str, Any],
+    evaluations: Sequence[Mapping[str, Any]],
     *,
     model_facts: Mapping[str, str],
     figures: Sequence[str],
@@ -49,12 +49,12 @@ def make_card(
     licence: str | None,
     privacy: Privacy,
 ) -> str:
-    """Return the card of the model of ``run`` in ``repository``. ``recipe`` and ``evaluation`` are the cleaned ones."""
+    """Return the card of ``run`` in ``repository``. ``recipe`` and ``evaluations`` are the cleaned ones."""
     from huggingface_hub import ModelCardData
 
     data = load_dataset(recipe.data["name"]).info
     images = data.title if data.is_published else OWN_IMAGES
-    measured = _list_measured(evaluation)
+    measured = [number for evaluation in evaluations for number in _list_measured(evaluation)]
     metadata = ModelCardData(
         model_name=repository.partition("/")[2],
         library_name="vaelab",
@@ -80,7 +80,11 @@ def make_card(
         data=data,
         validated_on=privacy.clean(str(run.machine.get("validated_on", ""))),
         measured=measured,
-        protocols={name: describe_protocol(entry) for name, entry in evaluation.items()},
+        protocols={
+            (name, entry["measured_on"].get("split", "")): describe_protocol(entry)
+            for evaluation in evaluations
+            for name, entry in evaluation.items()
+        },
         findings=privacy.clean_values([found for found in run.findings if found["level"] != "fine"]),
         figures=[(name, *_read_texts(run, name, privacy)) for name in figures],
         licence=licence,

@@ -521,11 +521,10 @@ class Run:
 def find_local(path: Path) -> Path:
     """Return a path itself, or the folder to which a model on the hub is downloaded. Raises HubError."""
     address = hub.parse_address(path)
-    return (
-        path
-        if address is None
-        else hub.download(address, (layout.RECIPE, layout.EVALUATION), (layout.MODEL, layout.SAMPLER))
-    )
+    if address is None:
+        return path
+    first = (layout.RECIPE, layout.EVALUATION, layout.evaluation_file("*"))
+    return hub.download(address, first, (layout.MODEL, layout.SAMPLER))
 
 
 def _has_content(path: Path) -> bool:
