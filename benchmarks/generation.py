@@ -74,7 +74,13 @@ ROWS = {
     "mixture": Row({"prior.name": "mixture"}),
     "iaf": Row({"posterior.name": "iaf"}),
     "vq": Row(
-        {**GRID, "posterior.name": "vq", "posterior.code_dim": 4, "prior.name": "uniform"},
+        {
+            **GRID,
+            "posterior.name": "vq",
+            "posterior.code_dim": 4,
+            "prior.name": "uniform",
+            "sampler.name": "autoregressive",
+        },
         samplers=("autoregressive",),
         latents_per_position=4,
     ),
