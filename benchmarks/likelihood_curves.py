@@ -31,7 +31,8 @@ def draw(runs: dict[str, Any]) -> Figure:
             axes.axhline(
                 nll, color=colour, linewidth=1, linestyle="--", label=f"{name}: −ln p(x), test images, {nll:.2f}"
             )
-        axes.set_ylim(lowest - 1, max(ends) + 8)
+        axes.set_ylim(lowest - 1, 2 * max(ends) - lowest)  # the upper half is for the legend
+        axes.set_xlim(left=0)
         axes.set_xlabel("epoch")
         axes.set_ylabel("nats per image")
         axes.legend(loc="upper right", frameon=False)
