@@ -296,7 +296,7 @@ COMPARED_STEPS = 1500
 
 
 def generation_summary() -> list[tuple[str, ...]]:
-    """Rows that were measured after the same steps: SWD of the best sampler and PSNR on each set.
+    """Rows that were measured after the same steps: SWD of the best sampler, PSNR and distance by a classifier.
 
     The order is that of the mean ratio of SWD to the plain VAE's, over the sets where a row was measured.
     """
@@ -311,14 +311,16 @@ def generation_summary() -> list[tuple[str, ...]]:
 
     rows = []
     for name in sorted(found, key=ratio):
-        cells = [
-            f"{_mean_distance(entries):.0f}, {fmean(each['psnr_mean_over_finite'] for each in entries):.1f}"
-            if (entries := found[name].get(images))
-            else "–"
-            for images in SETS
-        ]
+        cells = [_summarise(entries) if (entries := found[name].get(images)) else "–" for images in SETS]
         rows.append((f"`{name}`", *cells, f"{ratio(name):.2f}"))
     return [("model", *SETS.values(), "SWD, `plain` = 1"), *rows]
+
+
+def _summarise(entries: Sequence[dict[str, Any]]) -> str:
+    found = [f"{_mean_distance(entries):.0f}", f"{fmean(each['psnr_mean_over_finite'] for each in entries):.1f}"]
+    if by_classifier := [best["fd_classifier"] for each in entries if "fd_classifier" in (best := _best_samples(each))]:
+        found.append(f"{fmean(by_classifier):.1f}")
+    return ", ".join(found)
 
 
 def _mean_distance(entries: Sequence[dict[str, Any]]) -> float:
@@ -326,9 +328,13 @@ def _mean_distance(entries: Sequence[dict[str, Any]]) -> float:
 
 
 def _best_distance(entries: Sequence[dict[str, Any]]) -> float:
-    """The smallest distance of samples that are new: aggregate draws variations of training images."""
-    samplers = entries[0]["samplers"]
-    return min(float(samplers[name]["swd"]) for name in samplers.keys() - {"aggregate"})
+    return float(_best_samples(entries[0])["swd"])
+
+
+def _best_samples(entry: dict[str, Any]) -> dict[str, Any]:
+    """The best sampler's numbers; its samples are new, unlike those of aggregate, variations of training images."""
+    numbers = [found for name, found in entry["samplers"].items() if name != "aggregate"]
+    return min(numbers, key=lambda found: float(found["swd"]))
 
 
 def _generation_row(name: str, steps: int, entries: Sequence[dict[str, Any]]) -> tuple[str, ...]:
