@@ -150,7 +150,8 @@ def plant(run: Path) -> None:
     evaluation["elbo"]["measured_on"] |= {"place": f"/scratch/{USER}", "weights_sha256": Run(run).weights_sha256}
     evaluation["stale"] = {"value": 1.0, "protocol": {}, "measured_on": {"weights_sha256": "0"}}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
-    (run / "evaluation-train.json").write_text(json.dumps(evaluation))
+    for split in ("train", USER):
+        (run / f"evaluation-{split}.json").write_text(json.dumps(evaluation))
     machine = json.loads((run / "machine.json").read_text())
     machine |= {"data_dir": "/data/clinic7/scans", "command": secret, "validated_on": secret, "notes": [secret]}
     (run / "machine.json").write_text(json.dumps(machine))

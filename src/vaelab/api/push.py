@@ -116,7 +116,7 @@ def make_repository(
         model,
         recipe,
         address.repository,
-        [json.loads(content) for name, content in files.items() if matches(name, EVALUATIONS)],
+        {name: json.loads(content) for name, content in files.items() if matches(name, EVALUATIONS)},
         model_facts=describe_model(recipe, model),
         figures=chosen,
         has_graphs=bool(graphs),

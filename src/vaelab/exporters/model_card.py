@@ -41,7 +41,7 @@ def make_card(
     model: VAE,
     recipe: Recipe,
     repository: str,
-    evaluations: Sequence[Mapping[str, Any]],
+    evaluations: Mapping[str, Mapping[str, Any]],
     *,
     model_facts: Mapping[str, str],
     figures: Sequence[str],
@@ -49,12 +49,15 @@ def make_card(
     licence: str | None,
     privacy: Privacy,
 ) -> str:
-    """Return the card of ``run`` in ``repository``. ``recipe`` and ``evaluations`` are the cleaned ones."""
+    """Return the card of ``run`` in ``repository``.
+
+    ``recipe`` is the cleaned one. ``evaluations``: file → cleaned results.
+    """
     from huggingface_hub import ModelCardData
 
     data = load_dataset(recipe.data["name"]).info
     images = data.title if data.is_published else OWN_IMAGES
-    measured = [number for evaluation in evaluations for number in _list_measured(evaluation)]
+    measured = [number for evaluation in evaluations.values() for number in _list_measured(evaluation)]
     metadata = ModelCardData(
         model_name=repository.partition("/")[2],
         library_name="vaelab",
@@ -80,9 +83,10 @@ def make_card(
         data=data,
         validated_on=privacy.clean(str(run.machine.get("validated_on", ""))),
         measured=measured,
+        evaluation_files=[f"`{name}`" for name in evaluations],
         protocols={
             (name, entry["measured_on"].get("split", "")): describe_protocol(entry)
-            for evaluation in evaluations
+            for evaluation in evaluations.values()
             for name, entry in evaluation.items()
         },
         findings=privacy.clean_values([found for found in run.findings if found["level"] != "fine"]),
