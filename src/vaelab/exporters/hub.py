@@ -80,7 +80,10 @@ def make_files(run: Run, recipe: Recipe, figures: Sequence[str], privacy: Privac
     if state := run.read_sampler(recipe.sampler):
         files[SAMPLER] = pack_tensors(state, sampler_facts(recipe.sampler, sha256))
     evaluations = {EVALUATION: run.evaluation}
-    evaluations |= {evaluation_file(split): run.split_evaluation(split) for split in run.measured_splits}
+    splits = load_dataset(recipe.data["name"]).info.splits  # the name of any other file may be private
+    evaluations |= {
+        evaluation_file(split): run.split_evaluation(split) for split in run.measured_splits if split in splits
+    }
     for name, evaluation in evaluations.items():
         if cleaned := _clean_evaluation(run, evaluation, sha256, privacy):
             files[name] = to_json(cleaned).encode()

@@ -14,7 +14,6 @@ from typing import Any
 
 from vaelab import recipe as recipes
 from vaelab.data.containers import printable
-from vaelab.data.datasets import load_dataset
 from vaelab.data.pictures import shrink_png
 from vaelab.recipe import Recipe
 from vaelab.run import layout
@@ -268,11 +267,10 @@ class Run:
 
     @property
     def measured_splits(self) -> list[str]:
-        """Splits of the data set other than the one that the run validates on for which there are results."""
+        """Splits other than the one that the run validates on for which there are results."""
         before, after = layout.evaluation_file("*").split("*")
         files = {file.name for folder in (self.path, self.results) for file in folder.glob(f"{before}*{after}")}
-        found = {name.removeprefix(before).removesuffix(after) for name in files}
-        return sorted(found & load_dataset(self.recipe.data["name"]).info.splits.keys())
+        return sorted(name.removeprefix(before).removesuffix(after) for name in files)
 
     def split_evaluation(self, split: str) -> dict[str, Any]:
         """Metric → its numbers and protocol, on another split than the one that the run validates on."""
