@@ -111,9 +111,12 @@ def test_a_dry_run_shows_files_and_card_and_makes_no_connection(
 def test_files_of_an_earlier_push_are_removed_and_others_kept(hub: ModelHub, trained: Path) -> None:
     push(trained)
     hub.repositories["me/digits-vae"].add({**files_of(hub), "notes.txt": b"mine", "figures/old.png": b""})
+    others = {"evaluation-mine.json": b"mine", "evaluation-train.json": b"{}"}
+    hub.repositories["me/digits-vae"].add({**files_of(hub), **others})
     push(trained, figures="none")
     assert not [name for name in files_of(hub) if name.startswith("figures/")]
-    assert files_of(hub)["notes.txt"] == b"mine"
+    assert files_of(hub)["notes.txt"] == files_of(hub)["evaluation-mine.json"] == b"mine"
+    assert "evaluation-train.json" not in files_of(hub)
 
 
 def test_other_peoples_files_are_not_replaced(hub: ModelHub, trained: Path, wording: Wording) -> None:

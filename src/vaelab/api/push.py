@@ -75,7 +75,7 @@ def push(
     files, notes = make_repository(run, address, licence=licence, figures=figures, onnx=onnx)
     url = None
     if not dry_run:
-        obsolete = find_obsolete(known.files if known else (), files)
+        obsolete = find_obsolete(known.files if known else (), files, run.recipe)
         message = f"vaelab push: {address.name}"
         url = hub.commit(address, files, message, obsolete=obsolete, private=private)
     sizes = {name: len(content) for name, content in files.items()}

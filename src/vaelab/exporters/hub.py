@@ -18,8 +18,11 @@ from vaelab.system.hub import matches
 
 CARD, GRAPHS = "README.md", "onnx"
 EVALUATIONS = (EVALUATION, evaluation_file("*"))
-OWN_FILES = (RECIPE, MODEL, SAMPLER, *EVALUATIONS, CARD, f"{FIGURES}/*.png", f"{GRAPHS}/*.onnx")
-"""Patterns of the files that a push writes, and removes where they are no longer needed."""
+OWN_FILES = (RECIPE, MODEL, SAMPLER, EVALUATION, CARD, f"{FIGURES}/*.png", f"{GRAPHS}/*.onnx")
+"""Patterns of the files that a push writes, and removes where they are no longer needed.
+
+Results on another split of the data set are written and removed too.
+"""
 OF_THE_HUB = (".gitattributes", ".gitignore", "LICENSE*", "LICENCE*")
 """Files beside which a repository counts as empty."""
 
@@ -110,6 +113,7 @@ def find_strangers(names: Sequence[str]) -> list[str]:
     return [name for name in names if not matches(name, (*OF_THE_HUB, CARD))]
 
 
-def find_obsolete(names: Sequence[str], files: Mapping[str, bytes]) -> list[str]:
+def find_obsolete(names: Sequence[str], files: Mapping[str, bytes], recipe: Recipe) -> list[str]:
     """Return the files of an earlier push that are not among the new ones."""
-    return [name for name in names if name not in files and matches(name, OWN_FILES)]
+    own = (*OWN_FILES, *map(evaluation_file, load_dataset(recipe.data["name"]).info.splits))
+    return [name for name in names if name not in files and matches(name, own)]
